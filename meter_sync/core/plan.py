@@ -1,0 +1,436 @@
+"""The plan: what should happen to each listed item, as data.
+
+Printing, checking, reporting and recording are four readers of the same list of actions.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from meter_sync.core.mapping import MappingRules, MeterRow, meter_row, subjects
+from meter_sync.core.memory import Claim, Memory, Method, Remembered
+from meter_sync.core.model import SubscriptionItem, Target
+from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.quantity import InvalidUsage, billable
+from meter_sync.core.span import Span, usage_span
+from meter_sync.core.usage import Aggregation, Need, Unanswered
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """An OpenMeter meter."""
+
+    id: str
+    slug: str
+    aggregation: Aggregation
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One item of the plan, with what is known of it so far."""
+
+    item: SubscriptionItem
+    meter: Meter | None = None
+    row: MeterRow = field(default_factory=MeterRow)
+    subjects: tuple[str, ...] = ()
+    span: Span | None = None
+    usage: Decimal | None = None
+    quantity: int | None = None
+    previous: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLook:
+    """Nothing was ever written for the item: Stripe's own total must be read first."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedLook:
+    """A first look was interrupted after its write; `total_before` is what it had read."""
+
+    total_before: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookAgain:
+    """Another program's records were found; the record at the anchor was left holding `at_anchor`."""
+
+    at_anchor: int
+
+
+Look = FirstLook | UnfinishedLook | LookAgain
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Stripe is to hold `quantity` for the period of the line."""
+
+    line: Line
+    quantity: int
+    method: Method
+    anchor: datetime
+    highest_before: int | None = None
+    """The largest quantity that Stripe may hold already, as far as known."""
+    foreign: int = 0
+    """The part of the quantity that other records hold, by permission."""
+    look: Look | None = None
+    """What has to be found out in Stripe before this may be written."""
+    total_before: int | None = None
+    """Stripe's total before the first write, where whose it is has yet to be found out by that write."""
+
+    @property
+    def at_anchor(self) -> int:
+        """What the record at the anchor is to hold."""
+        return self.quantity - self.foreign
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """Stripe holds the quantity already."""
+
+    line: Line
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A safety rule forbids to write; a person has to look."""
+
+    line: Line
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """There is nothing that could be written."""
+
+    line: Line
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Something that had to be known could not be found out."""
+
+    line: Line
+    reason: Reason
+    message: str
+
+
+Action = Set | Unchanged | Hold | Skip | Fail
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one listed item."""
+
+    line: Line
+    outcome: Outcome
+    reason: Reason | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator decided for this run."""
+
+    as_of: datetime
+    resend: bool = False
+    resend_after: timedelta = timedelta(hours=24)
+    """An acknowledged quantity is sent again after so long, which heals what others changed in Stripe."""
+    allowed: frozenset[Reason] = frozenset()
+
+
+def prepare(
+    items: Sequence[SubscriptionItem],
+    rules: MappingRules,
+    meters: Mapping[str, Meter],
+    memory: Memory,
+    as_of: datetime,
+) -> list[Line | Hold | Skip]:
+    """Given the listed items, return for each the line whose usage to query, or why there is none.
+
+    `meters` finds a meter by slug and by id; `as_of` is the instant of the run.
+    """
+    prepared = [_prepared(item, rules, meters, as_of) for item in items]
+    lines = [line for line in prepared if isinstance(line, Line)]
+    twice = _billed_twice(lines, memory.other_claims)
+    return [
+        _duplicate(line, twice[line.item.id])
+        if isinstance(line, Line) and line.item.id in twice
+        else line
+        for line in prepared
+    ]
+
+
+def need(line: Line) -> Need:
+    """Given a line to query, return the usage that it needs."""
+    meter, span = _meter_of(line), _span_of(line)
+    return Need(
+        item=line.item.id,
+        meter=meter.slug,
+        filter=line.row.filter,
+        subjects=line.subjects,
+        start=span.start,
+        end=span.end,
+        aggregation=meter.aggregation,
+    )
+
+
+def decide(
+    line: Line, usage: Decimal | Unanswered, memory: Memory, policy: Policy
+) -> Action:
+    """Given a line and its usage, return what should happen to its item."""
+    remembered = memory.remembered.get(line.item.id)
+    if remembered:
+        line = replace(line, previous=remembered.acknowledged)
+    if isinstance(usage, Unanswered):
+        return Fail(line, Reason.OPENMETER_ERROR, usage.message)
+    line = replace(line, usage=usage)
+    try:
+        quantity = billable(usage, line.row.scale, line.row.rounding)
+    except InvalidUsage as error:
+        return Hold(line, Reason.INVALID_USAGE, f"{error}; nothing was written, look at the meter's events")
+    line = replace(line, quantity=quantity)
+    if remembered:
+        return _next_report(line, quantity, remembered, policy)
+    return _first_report(line, quantity, line.item.id in memory.known_items)
+
+
+def _prepared(
+    item: SubscriptionItem, rules: MappingRules, meters: Mapping[str, Meter], as_of: datetime
+) -> Line | Skip:
+    row = meter_row(item, rules)
+    line = Line(item=item, row=row or MeterRow(), span=usage_span(item, as_of))
+    if row is None:
+        return _skip_unbillable(line) or _skip(
+            line,
+            Reason.NO_METER_MAPPING,
+            f"no OpenMeter meter is named for price {item.price.id}: set metadata {rules.meter_key} on the price or "
+            "the item, or add a [[meters]] row (with ignore = true if other software bills it)",
+        )
+    if row.ignore:
+        return _skip(line, Reason.IGNORED, "a [[meters]] row says ignore = true")
+    meter = meters.get(row.openmeter or "")
+    line = replace(line, meter=meter, subjects=subjects(item, rules.subject))
+    return _skip_unbillable(line) or _skip_unmeterable(line, rules) or line
+
+
+def _skip_unbillable(line: Line) -> Skip | None:
+    """Return why Stripe takes no usage record for the line's item, or None."""
+    subscription = line.item.subscription
+    if subscription.status == "paused":
+        return _skip(line, Reason.SUBSCRIPTION_PAUSED, "the subscription is paused; Stripe bills nothing for it")
+    if subscription.customer.deleted:
+        return _skip(
+            line,
+            Reason.CUSTOMER_DELETED,
+            f"customer {subscription.customer.id} was deleted in Stripe: cancel the subscription, or bill by hand",
+        )
+    if line.item.price.target is not Target.USAGE_RECORD:
+        return _skip(
+            line,
+            Reason.UNSUPPORTED_METER,
+            f"price {line.item.price.id} is on billing meter {line.item.price.stripe_meter}, which this version does "
+            "not write; add a [[meters]] row with ignore = true if other software bills it",
+        )
+    if subscription.has_billing_thresholds:
+        return _skip(
+            line,
+            Reason.BILLING_THRESHOLDS,
+            "the subscription has billing_thresholds, with which Stripe refuses set; remove them or move the price "
+            "to a billing meter",
+        )
+    return None
+
+
+def _skip_unmeterable(line: Line, rules: MappingRules) -> Skip | None:
+    """Return why OpenMeter cannot be asked for the line's usage, or None."""
+    if line.meter is None:
+        return _skip(
+            line,
+            Reason.METER_NOT_FOUND,
+            f"OpenMeter has no meter {line.row.openmeter!r}: create it, or correct the mapping of price "
+            f"{line.item.price.id}",
+        )
+    if line.span is None:
+        return _skip(line, Reason.NOT_STARTED, "its usage has not started yet")
+    if not line.subjects:
+        return _skip(
+            line,
+            Reason.NO_SUBJECT,
+            f"{rules.subject} is empty for {line.item.id} of customer {line.item.subscription.customer.id}: set it in "
+            "Stripe, or change mapping.subject",
+        )
+    if len(line.subjects) > 1 and not line.meter.aggregation.combines_subjects:
+        return _skip(
+            line,
+            Reason.AGGREGATION_MISMATCH,
+            f"the {line.meter.aggregation} of {len(line.subjects)} subjects cannot be put together: give the item one "
+            "subject, or use a meter that adds up (SUM, COUNT)",
+        )
+    return None
+
+
+def _skip(line: Line, reason: Reason, message: str) -> Skip:
+    return Skip(line, reason, message)
+
+
+def _next_report(line: Line, quantity: int, remembered: Remembered, policy: Policy) -> Action:
+    """Decide for an item that was reported in this period before."""
+    method = _method(line)
+    changed = method != remembered.method
+    if changed and Reason.MAPPING_CHANGED not in policy.allowed:
+        return Hold(line, Reason.MAPPING_CHANGED, _changed_message(method, remembered.method))
+    look: Look | None = None
+    if remembered.total_before is not None:
+        look = UnfinishedLook(remembered.total_before)
+    elif remembered.foreign_held:
+        look = LookAgain(remembered.at_anchor)
+    if look is None and not policy.resend and _holds_already(line, quantity, remembered, policy):
+        return Unchanged(line)
+    return Set(
+        line=line,
+        quantity=quantity,
+        method=method,
+        anchor=remembered.anchor,
+        highest_before=_highest(remembered, method_changed=changed),
+        foreign=0 if look else remembered.foreign,
+        look=look,
+    )
+
+
+def _highest(remembered: Remembered, *, method_changed: bool) -> int | None:
+    """Return the largest quantity that Stripe may hold: an unanswered write may have arrived, or not.
+
+    Another method measures another thing: its numbers say nothing about a fall.
+    """
+    if method_changed:
+        return None
+    return max(remembered.quantity, remembered.acknowledged or 0)
+
+
+def _holds_already(line: Line, quantity: int, remembered: Remembered, policy: Policy) -> bool:
+    if remembered.acknowledged_at is None:
+        return False
+    recently = policy.as_of - remembered.acknowledged_at < policy.resend_after
+    now = (quantity, line.item.price.id, line.subjects, _method(line))
+    then = (remembered.acknowledged, remembered.price, remembered.subjects, remembered.method)
+    return recently and now == then
+
+
+def _first_report(line: Line, quantity: int, known: bool) -> Action:
+    """Decide for an item that was not reported in this period yet.
+
+    A known item without usage needs no record, except on a `last_ever` price: with no record in a period the
+    last one of an earlier period bills again (API reference 2025-01-27.acacia).
+    """
+    if known and is_zero_without_record(line, quantity):
+        return Unchanged(replace(line, previous=0))
+    return Set(
+        line=replace(line, previous=0 if known else None),
+        quantity=quantity,
+        method=_method(line),
+        anchor=_span_of(line).anchor,
+        look=None if known else FirstLook(),
+    )
+
+
+def is_zero_without_record(line: Line, quantity: int) -> bool:
+    """Say whether Stripe bills zero for the line, as it should, without any usage record."""
+    return quantity == 0 and line.item.price.aggregate_usage != "last_ever"
+
+
+def _changed_message(now: Method, then: Method) -> str:
+    return (
+        f"the way of metering changed within the period, from {_in_words(then)} to {_in_words(now)}; the new one "
+        "begins with the next period, or now with --allow mapping_changed"
+    )
+
+
+def _in_words(method: Method) -> str:
+    where = "".join(f" {dimension}={'|'.join(values)}" for dimension, values in method.filter)
+    return f"{method.meter}{where} x {method.scale.normalize():f} {method.rounding}"
+
+
+def _method(line: Line) -> Method:
+    return Method(
+        target=line.item.price.target,
+        meter=_meter_of(line).slug,
+        filter=line.row.filter,
+        scale=line.row.scale,
+        rounding=line.row.rounding,
+    )
+
+
+def _meter_of(line: Line) -> Meter:
+    if line.meter is None:
+        raise ValueError(f"{line.item.id} has no meter")
+    return line.meter
+
+
+def _span_of(line: Line) -> Span:
+    if line.span is None:
+        raise ValueError(f"the usage of {line.item.id} has not started")
+    return line.span
+
+
+def _billed_twice(
+    lines: Sequence[Line], others: Collection[Claim]
+) -> dict[str, tuple[str, ...]]:
+    """Given the lines to query, return for each whose usage another item bills too, those items.
+
+    Lines of a `shared = true` row are left out: their items may bill what others bill.
+    """
+    claims = [_claim(line) for line in lines if not line.row.shared]
+    listed = {line.item.id for line in lines}
+    claims += [claim for claim in others if claim.item not in listed]
+    by_usage: dict[tuple[str, str], list[Claim]] = {}
+    for claim in claims:
+        for subject in claim.subjects:
+            by_usage.setdefault((claim.meter, subject), []).append(claim)
+    twice: dict[str, dict[str, None]] = {}
+    for same_usage in by_usage.values():
+        for one, other in _overlapping(same_usage):
+            twice.setdefault(one, {})[other] = None
+            twice.setdefault(other, {})[one] = None
+    return {item: tuple(others) for item, others in twice.items() if item in listed}
+
+
+def _claim(line: Line) -> Claim:
+    wanted = need(line)
+    return Claim(wanted.item, wanted.meter, wanted.filter, wanted.subjects, wanted.start, wanted.end)
+
+
+def _overlapping(claims: Sequence[Claim]) -> list[tuple[str, str]]:
+    """Return the pairs of items whose claims on one subject of one meter overlap in time and filter."""
+    pairs = []
+    by_start = sorted(claims, key=lambda claim: claim.start)
+    for position, one in enumerate(by_start):
+        for other in by_start[position + 1 :]:
+            if other.start >= one.end:
+                break
+            if not _disjoint(dict(one.filter), dict(other.filter)):
+                pairs.append((one.item, other.item))
+    return pairs
+
+
+def _disjoint(one: Mapping[str, tuple[str, ...]], other: Mapping[str, tuple[str, ...]]) -> bool:
+    shared_dimensions = one.keys() & other.keys()
+    return any(set(one[name]).isdisjoint(other[name]) for name in shared_dimensions)
+
+
+_NAMED_DUPLICATES = 3
+
+
+def _duplicate(line: Line, others: tuple[str, ...]) -> Hold:
+    named = ", ".join(others[:_NAMED_DUPLICATES])
+    more = f" and {len(others) - _NAMED_DUPLICATES} more" if len(others) > _NAMED_DUPLICATES else ""
+    return Hold(
+        line,
+        Reason.DUPLICATE_USAGE,
+        f"the same usage of meter {need(line).meter} would also be billed by {named}{more}: remove one item, separate "
+        "them by filter or subject, or say shared = true in the [[meters]] row",
+    )

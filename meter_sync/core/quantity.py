@@ -1,0 +1,60 @@
+"""From the usage that OpenMeter measured to the whole number that Stripe bills."""
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
+from enum import StrEnum
+
+
+class InvalidUsage(ValueError):
+    """The measured usage cannot be billed; the message says what is wrong with it."""
+
+
+class Rounding(StrEnum):
+    """How a scaled usage becomes a whole number."""
+
+    FLOOR = "floor"
+    CEILING = "ceiling"
+    HALF_UP = "half_up"
+    HALF_EVEN = "half_even"
+
+
+_MODES = {
+    Rounding.FLOOR: ROUND_FLOOR,
+    Rounding.CEILING: ROUND_CEILING,
+    Rounding.HALF_UP: ROUND_HALF_UP,
+    Rounding.HALF_EVEN: ROUND_HALF_EVEN,
+}
+
+LARGEST_EXACT = Decimal(2**53)
+"""OpenMeter answers JSON doubles: whole numbers beyond this one are no longer exact."""
+
+_NOISE_FREE = Decimal("1e-9")
+_ARITHMETIC = Context(prec=80)
+
+
+def without_noise(value: Decimal) -> Decimal:
+    """Given a usage as read off the wire, return it without float noise, to 9 decimals.
+
+    0.1 + 0.2 + 0.3 is 0.6000000000000001 on the server (seen); rounded up it would bill one too many.
+    Raise InvalidUsage if the value is not finite, negative, or too large to be exact.
+    """
+    if not value.is_finite():
+        raise InvalidUsage(f"OpenMeter answered {value}, which is not a number that can be billed")
+    if value < 0:
+        raise InvalidUsage(f"OpenMeter answered a negative usage: {value}")
+    if value > LARGEST_EXACT:
+        raise InvalidUsage(f"OpenMeter answered {value:.6g}, beyond the whole numbers that its answers hold exactly (2^53)")
+    return value.quantize(_NOISE_FREE, rounding=ROUND_HALF_EVEN, context=_ARITHMETIC)
+
+
+def billable(usage: Decimal, scale: Decimal, rounding: Rounding) -> int:
+    """Given a usage, return the whole quantity to bill: usage times scale, rounded.
+
+    The usage is always the running total since the period's start. Rounding totals and never their parts
+    keeps any number of reports equal to one report of the whole.
+    Raise InvalidUsage if the usage or the quantity cannot be billed.
+    """
+    scaled = _ARITHMETIC.multiply(without_noise(usage), scale)
+    quantity = scaled.to_integral_value(rounding=_MODES[rounding])
+    if quantity > LARGEST_EXACT:
+        raise InvalidUsage(f"the scaled quantity {quantity:.6g} is beyond 2^53; check the scale of the meter")
+    return int(quantity)

@@ -1,0 +1,52 @@
+"""What can go wrong with a whole run, grouped by what the operator can do about it."""
+
+from meter_sync.core.outcomes import ExitCode
+
+
+class MeterSyncError(Exception):
+    """A run cannot go on. Each kind has its exit code and a stable code for machines.
+
+    `message` says what happened and what was and was not written; `hint` says what to do.
+    """
+
+    exit_code = ExitCode.FAILED
+    code = "failed"
+
+    def __init__(self, message: str, hint: str = "", *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code or self.code
+
+
+class ConfigurationError(MeterSyncError):
+    """The configuration, a key or the clock is wrong: nothing will work until someone corrects it."""
+
+    exit_code = ExitCode.CONFIGURATION
+    code = "configuration"
+
+
+class TryAgainError(MeterSyncError):
+    """Nothing is wrong here; a later run will do."""
+
+    exit_code = ExitCode.TRY_AGAIN
+    code = "unreachable"
+
+
+class ArgumentsError(MeterSyncError):
+    """The arguments cannot be followed."""
+
+    exit_code = ExitCode.ARGUMENTS
+    code = "arguments"
+
+
+class LedgerError(MeterSyncError):
+    """The ledger cannot be read or written."""
+
+    code = "ledger"
+
+
+class Interrupted(MeterSyncError):
+    """A signal asked the run to end."""
+
+    code = "interrupted"

@@ -1,0 +1,47 @@
+"""The one HTTP session that both SDKs talk through."""
+
+import ssl
+from types import SimpleNamespace
+
+import aiohttp
+import stripe
+
+CONNECT_TIMEOUT_SECONDS = 10
+REQUEST_TIMEOUT_SECONDS = 40
+
+
+class RedirectRefused(aiohttp.ClientError):
+    """A server answered with a redirect: neither API does, and a key must not follow one."""
+
+
+async def _refuse_redirect(
+    _session: aiohttp.ClientSession,
+    _context: SimpleNamespace,
+    params: aiohttp.TraceRequestRedirectParams,
+) -> None:
+    raise RedirectRefused(f"{params.url.host} answered with a redirect, which is not followed with a key")
+
+
+def timeouts() -> aiohttp.ClientTimeout:
+    """Return how long a request may take before its outcome counts as unknown."""
+    return aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
+
+
+def open_session(connections: int) -> aiohttp.ClientSession:
+    """Return a session of at most so many connections; to be closed by the caller, within a running event loop.
+
+    TLS is verified against the certificates that the Stripe SDK ships; proxies come from the environment;
+    redirects are refused, and cookies are not kept.
+    """
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(_refuse_redirect)
+    context = ssl.create_default_context()
+    context.load_verify_locations(cafile=stripe.ca_bundle_path)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=context, limit=connections),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=timeouts(),
+        trace_configs=[trace],
+        trust_env=True,
+        auto_decompress=True,
+    )

@@ -1,0 +1,1 @@
+"""OpenMeter: its meters, and the usage that they measured."""

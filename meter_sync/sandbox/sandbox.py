@@ -1,0 +1,146 @@
+"""The sandbox itself: two worlds, one clock, and the servers that show them."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from meter_sync.sandbox.clock import SandboxClock
+from meter_sync.sandbox.faults import Faults
+from meter_sync.sandbox.openmeter_api import OpenMeterApi, problem
+from meter_sync.sandbox.openmeter_world import OpenMeterWorld
+from meter_sync.sandbox.server import LOOPBACK, LocalServer
+from meter_sync.sandbox.stripe_api import StripeApi
+from meter_sync.sandbox.stripe_errors import failure_answer
+from meter_sync.sandbox.stripe_limits import RateLimits
+from meter_sync.sandbox.stripe_world import StripeWorld
+from meter_sync.sandbox.traffic import Incoming, RequestSeen
+
+
+@dataclass
+class Latency:
+    """How long the servers take before they carry a request out, in seconds."""
+
+    stripe_read: float = 0.0
+    stripe_write: float = 0.0
+    openmeter_query: float = 0.0
+
+    def of_stripe(self, request: Incoming) -> float:
+        """Seconds for this request to Stripe."""
+        return self.stripe_read if request.method == "GET" else self.stripe_write
+
+    def of_openmeter(self, request: Incoming) -> float:
+        """Seconds for this request to OpenMeter."""
+        return self.openmeter_query if request.path.endswith("/query") else 0.0
+
+
+class Sandbox:
+    """An embedded Stripe and OpenMeter, served on loopback while one of its contexts is open.
+
+    Given an aware instant, its clock stands still there until it is moved; given none, it runs with
+    real time.
+    """
+
+    def __init__(
+        self,
+        now: datetime | None = None,
+        *,
+        stripe_key: str = "sk_test_sandbox",
+        openmeter_key: str = "om_sandbox",
+    ) -> None:
+        self.clock = SandboxClock(now)
+        self.stripe_key = stripe_key
+        self.openmeter_key = openmeter_key
+        self.stripe = StripeWorld(self.clock, keys={stripe_key: None})
+        self.openmeter = OpenMeterWorld(self.clock, token=openmeter_key)
+        self.requests: list[RequestSeen] = []
+        self.faults = Faults()
+        self.latency = Latency()
+        self.date_skew_seconds = 0.0
+        self.rate_limits: RateLimits | None = None
+        self._ports: tuple[int, int] | None = None
+
+    @property
+    def stripe_url(self) -> str:
+        """The base address of the embedded Stripe, while serving."""
+        return f"http://{LOOPBACK}:{self._serving_ports()[0]}"
+
+    @property
+    def openmeter_url(self) -> str:
+        """The base address of the embedded OpenMeter, while serving."""
+        return f"http://{LOOPBACK}:{self._serving_ports()[1]}"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables that point a program at this sandbox."""
+        return {
+            "STRIPE_API_KEY": self.stripe_key,
+            "STRIPE_API_BASE": self.stripe_url,
+            "OPENMETER_URL": self.openmeter_url,
+            "OPENMETER_API_KEY": self.openmeter_key,
+        }
+
+    @asynccontextmanager
+    async def serving(self, stripe_port: int = 0, openmeter_port: int = 0) -> AsyncIterator[None]:
+        """Serve in the running event loop; port 0 means a free one."""
+        stripe = LocalServer(
+            "stripe",
+            StripeApi(self.stripe, lambda: self.rate_limits),
+            self,
+            latency_seconds=lambda request: self.latency.of_stripe(request),
+            failure=failure_answer,
+        )
+        openmeter = LocalServer(
+            "openmeter",
+            OpenMeterApi(self.openmeter),
+            self,
+            latency_seconds=lambda request: self.latency.of_openmeter(request),
+            failure=problem,
+        )
+        try:
+            self._ports = (await stripe.start(stripe_port), await openmeter.start(openmeter_port))
+            yield
+        finally:
+            self._ports = None
+            await stripe.stop()
+            await openmeter.stop()
+
+    @contextmanager
+    def in_background(self, stripe_port: int = 0, openmeter_port: int = 0) -> Iterator[None]:
+        """Serve in a thread of its own with its own event loop."""
+        started = threading.Event()
+        failed: list[BaseException] = []
+        stop: list[Callable[[], object]] = []
+
+        async def serve() -> None:
+            stopped = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            async with self.serving(stripe_port, openmeter_port):
+                stop.append(lambda: loop.call_soon_threadsafe(stopped.set))
+                started.set()
+                await stopped.wait()
+
+        def run() -> None:
+            try:
+                asyncio.run(serve())
+            except BaseException as error:
+                failed.append(error)
+            finally:
+                started.set()
+
+        thread = threading.Thread(target=run, name="sandbox", daemon=True)
+        thread.start()
+        started.wait()
+        if failed:
+            raise failed[0]
+        try:
+            yield
+        finally:
+            stop[0]()
+            thread.join()
+
+    def _serving_ports(self) -> tuple[int, int]:
+        if self._ports is None:
+            raise RuntimeError("the sandbox is not serving")
+        return self._ports

@@ -1,0 +1,167 @@
+"""The HTTP side of both embedded servers: one aiohttp application around one API function.
+
+Recording what was seen, faults and latency live here, so that the APIs stay plain functions.
+"""
+
+import asyncio
+import email.utils
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from aiohttp import web
+
+from meter_sync.sandbox.faults import Fault, Faults, Server
+from meter_sync.sandbox.traffic import Answer, Api, Incoming, RequestSeen
+
+LOOPBACK = "127.0.0.1"
+_LARGEST_BODY = 256 * 1024 * 1024
+_SECONDS_FOR_OPEN_REQUESTS_AT_SHUTDOWN = 1.0
+_NO_FAULT = Fault(delay_seconds=0.0)
+
+
+class Surroundings(Protocol):
+    """What a server asks its sandbox for at each request, since tests change it while it serves."""
+
+    faults: Faults
+    requests: list[RequestSeen]
+    date_skew_seconds: float
+
+
+class LocalServer:
+    """One embedded server on loopback."""
+
+    def __init__(
+        self,
+        name: Server,
+        api: Api,
+        surroundings: Surroundings,
+        *,
+        latency_seconds: Callable[[Incoming], float],
+        failure: Callable[[int], Answer],
+    ) -> None:
+        self._name = name
+        self._api = api
+        self._surroundings = surroundings
+        self._latency_seconds = latency_seconds
+        self._failure = failure
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, port: int) -> int:
+        """Listen on this port, or on a free one if it is 0; return the port."""
+        application = web.Application(client_max_size=_LARGEST_BODY)
+        application.router.add_route("*", "/{path:.*}", self._serve)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            shutdown_timeout=_SECONDS_FOR_OPEN_REQUESTS_AT_SHUTDOWN,
+        )
+        await self._runner.setup()
+        await web.TCPSite(self._runner, LOOPBACK, port).start()
+        return int(self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Close all connections and stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        arrived = time.monotonic()
+        incoming = await _read(request)
+        fault = self._surroundings.faults.take(self._name, incoming) or _NO_FAULT
+        answer = await self._outcome(incoming, fault)
+        # Noted before it is sent: a client that has its answer finds its request in the list.
+        self._note(incoming, answer, arrived)
+        if answer is None:
+            return _hang_up(request)
+        if fault.truncate:
+            return await _send_half(request, self._response(answer))
+        return self._response(answer)
+
+    async def _outcome(self, incoming: Incoming, fault: Fault) -> Answer | None:
+        """Carry the request out unless the fault forbids it; return the answer, None for none."""
+        if fault.drop == "before":
+            return None
+        if fault.status is not None:
+            failure = self._injected_failure(fault, fault.status)
+            if self._name != "stripe" or not fault.saved_by_stripe:
+                return failure
+            return self._api(replace(incoming, failure=failure))
+        await asyncio.sleep(self._latency_seconds(incoming))
+        answer = self._api(incoming)
+        if fault.delay_seconds:
+            await asyncio.sleep(fault.delay_seconds)
+        if fault.drop == "after":
+            return None
+        if fault.replace_text is not None:
+            return Answer(
+                status=200, body=fault.replace_text, content_type=fault.replace_content_type
+            )
+        return answer
+
+    def _injected_failure(self, fault: Fault, status: int) -> Answer:
+        answer = self._failure(status)
+        if fault.text is not None:
+            answer = replace(answer, body=fault.text)
+        return replace(answer, headers={**answer.headers, **fault.headers})
+
+    def _note(self, incoming: Incoming, answer: Answer | None, arrived: float) -> None:
+        self._surroundings.requests.append(
+            RequestSeen(
+                server=self._name,
+                method=incoming.method,
+                path=incoming.path,
+                query=incoming.query,
+                body=incoming.body,
+                status=None if answer is None else answer.status,
+                headers=_masked(incoming.headers),
+                at=arrived,
+            )
+        )
+
+    def _response(self, answer: Answer) -> web.Response:
+        served_at = time.time() + self._surroundings.date_skew_seconds
+        headers = {"Date": email.utils.formatdate(served_at, usegmt=True), **answer.headers}
+        if answer.body:
+            headers.setdefault("Content-Type", answer.content_type)
+        return web.Response(
+            status=answer.status, body=answer.body.encode("utf-8") or None, headers=headers
+        )
+
+
+async def _read(request: web.Request) -> Incoming:
+    return Incoming(
+        method=request.method,
+        path=request.path,
+        query=request.rel_url.raw_query_string,
+        headers={name.lower(): value for name, value in request.headers.items()},
+        body=(await request.read()).decode("utf-8", errors="replace"),
+    )
+
+
+def _masked(headers: Mapping[str, str]) -> Mapping[str, str]:
+    if "authorization" not in headers:
+        return headers
+    scheme = headers["authorization"].split(" ", 1)[0]
+    return {**headers, "authorization": f"{scheme} ****"}
+
+
+def _hang_up(request: web.Request) -> web.StreamResponse:
+    """Close the connection; what aiohttp then tries to send goes nowhere."""
+    if request.transport is not None:
+        request.transport.close()
+    return web.Response()
+
+
+async def _send_half(request: web.Request, whole: web.Response) -> web.StreamResponse:
+    """Send the headers, with the length of the whole body, and half of the body; then hang up."""
+    body = whole.body if isinstance(whole.body, bytes) else b""
+    response = web.StreamResponse(status=whole.status, headers=whole.headers)
+    response.content_length = len(body)
+    await response.prepare(request)
+    await response.write(body[: len(body) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return response

@@ -1,0 +1,424 @@
+"""The embedded Stripe's world: what it holds, and methods to set it up and to look at it without HTTP.
+
+The HTTP endpoints use the same methods, so a rule holds on both ways in. Every method takes the world's
+lock and first lets the billing periods turn that have ended by the sandbox's clock.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from meter_sync.sandbox import stripe_invoices, stripe_usage
+from meter_sync.sandbox.billing_periods import Interval, Period, period_at
+from meter_sync.sandbox.clock import SandboxClock
+from meter_sync.sandbox.stripe_errors import Refusal
+from meter_sync.sandbox.stripe_objects import (
+    STATUSES,
+    Aggregation,
+    Customer,
+    Invoice,
+    InvoiceLine,
+    Item,
+    Price,
+    Product,
+    StripeState,
+    Subscription,
+    TransformQuantity,
+    UsageType,
+)
+from meter_sync.sandbox.stripe_usage import Action
+
+Permissions = frozenset[str] | None
+"""Names like `usage_records:write`; None for a secret key, which may do everything."""
+
+Metadata = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionView:
+    """The ids of a new subscription and its items, in the order of the prices given."""
+
+    id: str
+    items: list[str]
+
+
+class StripeWorld:
+    """The state of the embedded Stripe and the rules by which it changes."""
+
+    def __init__(self, clock: SandboxClock, keys: Mapping[str, Permissions]) -> None:
+        self.lock = threading.RLock()
+        self.clock = clock
+        self.keys = dict(keys)
+        """API keys, and what each may do."""
+        self.account = "acct_1SandboxAccount00"
+        self.grace_seconds: float = 300
+        """How long after a period's end a `sum` price still takes records for it."""
+        self.item_created_delay_seconds = 1
+        """The items of a new subscription are often created a second after it (reported by users)."""
+        self.state = StripeState()
+
+    @contextmanager
+    def settled(self) -> Iterator[StripeState]:
+        """Hold the lock over a state in which all periods that have ended are closed."""
+        with self.lock:
+            stripe_invoices.settle(self.state, self.clock.timestamp())
+            yield self.state
+
+    # -- setting up -----------------------------------------------------------------------------
+
+    def add_customer(
+        self,
+        id: str | None = None,
+        metadata: Metadata | None = None,
+        test_clock: str | None = None,
+        name: str | None = None,
+        *,
+        email: str | None = None,
+        description: str | None = None,
+    ) -> str:
+        """Add a customer and return its id."""
+        with self.settled() as state:
+            customer = Customer(
+                id=id or state.new_id("cus"),
+                created=self.clock.timestamp(),
+                metadata=dict(metadata or {}),
+                name=name,
+                email=email,
+                description=description,
+                test_clock=test_clock,
+            )
+            state.customers.add(customer)
+            return customer.id
+
+    def add_product(
+        self, id: str | None = None, name: str = "Usage", metadata: Metadata | None = None
+    ) -> str:
+        """Add a product and return its id."""
+        with self.settled() as state:
+            product = Product(
+                id=id or state.new_id("prod"),
+                created=self.clock.timestamp(),
+                name=name,
+                metadata=dict(metadata or {}),
+            )
+            state.products.add(product)
+            return product.id
+
+    def add_price(
+        self,
+        id: str | None = None,
+        product: str | None = None,
+        unit_amount_decimal: str | Decimal = "0.02",
+        usage_type: UsageType = "metered",
+        aggregate_usage: Aggregation = "sum",
+        meter: str | None = None,
+        interval: Interval = "month",
+        interval_count: int = 1,
+        active: bool = True,
+        metadata: Metadata | None = None,
+        lookup_key: str | None = None,
+        transform_quantity: TransformQuantity | Mapping[str, object] | None = None,
+        *,
+        currency: str = "usd",
+        nickname: str | None = None,
+    ) -> str:
+        """Add a recurring price per unit, in cents, and return its id."""
+        with self.settled() as state:
+            legacy = usage_type == "metered" and meter is None
+            price = Price(
+                id=id or state.new_id("price"),
+                created=self.clock.timestamp(),
+                product=product or self.add_product(),
+                currency=currency,
+                unit_amount_decimal=Decimal(unit_amount_decimal),
+                usage_type=usage_type,
+                aggregate_usage=aggregate_usage if legacy else None,
+                meter=meter,
+                interval=interval,
+                interval_count=interval_count,
+                active=active,
+                metadata=dict(metadata or {}),
+                lookup_key=lookup_key,
+                transform_quantity=_transform(transform_quantity),
+                nickname=nickname,
+            )
+            state.product(price.product, param="product", status=400)
+            state.prices.add(price)
+            return price.id
+
+    def add_subscription(
+        self,
+        customer: str,
+        prices: Sequence[str],
+        *,
+        id: str | None = None,
+        period_start: datetime | None = None,
+        period_end: datetime | None = None,
+        anchor: datetime | None = None,
+        created: datetime | None = None,
+        status: str = "active",
+        metadata: Metadata | None = None,
+        item_metadata: Metadata | Sequence[Metadata] | None = None,
+        billing_thresholds: Mapping[str, object] | None = None,
+        trial_end: datetime | None = None,
+        quantities: Sequence[int | None] | None = None,
+    ) -> SubscriptionView:
+        """Add a subscription with one item per price.
+
+        Its first periods begin at `period_start` (default now) and end at `period_end`, at the end of the
+        trial, or by the price's interval counted from `anchor` (default: the period's start). `created`,
+        default `period_start`, is later for a backdated subscription.
+        """
+        with self.settled() as state:
+            owner = state.customer(customer, param="customer", status=400)
+            now = self.clock.timestamp()
+            start = now if period_start is None else _seconds(period_start)
+            stub_end = period_end or trial_end
+            subscription = Subscription(
+                id=id or state.new_id("sub"),
+                created=start if created is None else _seconds(created),
+                customer=customer,
+                status=_status("trialing" if trial_end is not None else status),
+                metadata=dict(metadata or {}),
+                anchor=_seconds(anchor) if anchor else _seconds(stub_end) if stub_end else start,
+                start_date=start,
+                billing_thresholds=dict(billing_thresholds) if billing_thresholds else None,
+                trial_start=start if trial_end else None,
+                trial_end=_seconds(trial_end) if trial_end else None,
+                canceled_at=now if status == "canceled" else None,
+                test_clock=owner.test_clock,
+            )
+            state.subscriptions.add(subscription, f"customer:{customer}")
+            for place, price in enumerate(prices):
+                self._new_item(
+                    subscription,
+                    state.price(price, param="price", status=400),
+                    start=start,
+                    end=_seconds(stub_end) if stub_end else None,
+                    created=subscription.created + self.item_created_delay_seconds,
+                    metadata=_metadata_at(item_metadata, place),
+                    quantity=quantities[place] if quantities else None,
+                )
+            stripe_invoices.schedule(state, subscription)
+            return SubscriptionView(subscription.id, list(subscription.items))
+
+    def add_item(
+        self,
+        subscription_id: str,
+        price: str,
+        created: datetime | None = None,
+        metadata: Metadata | None = None,
+        *,
+        quantity: int | None = None,
+    ) -> str:
+        """Add an item to a subscription in mid-period, and return its id.
+
+        Its period is that of the other items with the same interval, or the one that contains now.
+        """
+        with self.settled() as state:
+            subscription = state.subscription(subscription_id, param="subscription", status=400)
+            chosen = state.price(price, param="price", status=400)
+            period = self._period_beside(subscription, chosen)
+            item = self._new_item(
+                subscription,
+                chosen,
+                start=period.start,
+                end=period.end,
+                created=self.clock.timestamp() if created is None else _seconds(created),
+                metadata=dict(metadata or {}),
+                quantity=quantity,
+            )
+            stripe_invoices.schedule(state, subscription)
+            return item.id
+
+    def _period_beside(self, subscription: Subscription, price: Price) -> Period:
+        """Return the open period of an item with this price's interval."""
+        for identifier in subscription.items:
+            item = self.state.items[identifier]
+            other = self.state.price_of(item)
+            if (other.interval, other.interval_count) == (price.interval, price.interval_count):
+                return item.period
+        now = self.clock.timestamp()
+        return period_at(subscription.anchor, price.interval, price.interval_count, now)
+
+    def _new_item(
+        self,
+        subscription: Subscription,
+        price: Price,
+        *,
+        start: int,
+        end: int | None,
+        created: int,
+        metadata: dict[str, str],
+        quantity: int | None,
+    ) -> Item:
+        if end is None:
+            natural = period_at(subscription.anchor, price.interval, price.interval_count, start)
+            end = natural.end
+        item = Item(
+            id=self.state.new_id("si"),
+            created=created,
+            subscription=subscription.id,
+            price=price.id,
+            period=Period(start, end),
+            metadata=metadata,
+            quantity=None if price.usage_type == "metered" else quantity or 1,
+        )
+        self.state.items.add(item, f"subscription:{subscription.id}")
+        self.state.subscriptions.put_on(f"price:{price.id}", subscription.id)
+        subscription.items.append(item.id)
+        return item
+
+    # -- changing -------------------------------------------------------------------------------
+
+    def set_status(self, subscription_id: str, status: str) -> None:
+        """Give a subscription another status; `canceled` cancels it."""
+        with self.settled() as state:
+            if status == "canceled":
+                self.cancel(subscription_id)
+            else:
+                subscription = state.subscription(subscription_id)
+                subscription.status = _status(status)
+                stripe_invoices.schedule(state, subscription)
+
+    def change_price(self, item_id: str, price: str) -> None:
+        """Put an item on another price in mid-period; its id and its creation time stay."""
+        with self.settled() as state:
+            item = state.item(item_id)
+            old, new = item.price, state.price(price, param="price", status=400)
+            item.price = new.id
+            subscription = state.subscriptions[item.subscription]
+            state.subscriptions.put_on(f"price:{new.id}", subscription.id)
+            if all(state.items[each].price != old for each in subscription.items):
+                state.subscriptions.take_off(f"price:{old}", subscription.id)
+
+    def cancel(self, subscription_id: str, *, invoice_now: bool = False) -> None:
+        """Cancel a subscription now; its open usage stays unbilled unless it is invoiced now.
+
+        API reference, Cancel a subscription: `invoice_now` is false by default.
+        """
+        with self.settled() as state:
+            subscription = state.subscription(subscription_id)
+            if subscription.ended:
+                return
+            now = self.clock.timestamp()
+            items = [state.items[identifier] for identifier in subscription.items]
+            if invoice_now and items:
+                period = Period(min(item.period.start for item in items), now)
+                free = subscription.status == "trialing"
+                stripe_invoices.draft_invoice(
+                    state, subscription, items, period, at=now, free=free
+                )
+            subscription.status = "canceled"
+            subscription.canceled_at = now
+
+    def delete_item(self, item_id: str, *, clear_usage: bool = False) -> None:
+        """Delete an item; with usage in its open period only if the usage is cleared explicitly."""
+        with self.settled() as state:
+            item = state.item(item_id)
+            price = state.price_of(item)
+            used = any(timestamp >= item.period.start for timestamp in item.records)
+            if price.takes_usage_records and used and not clear_usage:
+                raise Refusal(
+                    "This subscription item has usage in its current period: pass clear_usage=true"
+                    " to delete it together with its usage.",
+                    param="clear_usage",
+                )
+            item.deleted = True
+            subscription = state.subscriptions[item.subscription]
+            subscription.items.remove(item.id)
+            state.items.take_off(f"subscription:{subscription.id}", item.id)
+            if all(state.items[each].price != price.id for each in subscription.items):
+                state.subscriptions.take_off(f"price:{price.id}", subscription.id)
+            stripe_invoices.schedule(state, subscription)
+
+    def delete_customer(self, id: str, keep_subscriptions: bool = False) -> None:
+        """Delete a customer, and cancel its subscriptions unless they are to be kept."""
+        with self.settled() as state:
+            state.customer(id).deleted = True
+            if not keep_subscriptions:
+                for subscription in list(state.subscriptions.shelf(f"customer:{id}").older_than(None)):
+                    self.cancel(subscription)
+
+    def create_usage_record(
+        self, item_id: str, quantity: int, timestamp: int | None = None, action: Action = "increment"
+    ) -> int:
+        """Write a usage record (timestamp None: now) by Stripe's rules, and return its timestamp."""
+        with self.settled() as state:
+            item = state.item(item_id, param="subscription_item")
+            price = state.price_of(item)
+            stripe_usage.check_item(state.subscriptions[item.subscription], price, action)
+            now = self.clock.now().timestamp()
+            at = int(now) if timestamp is None else timestamp
+            closed = stripe_usage.check_timestamp(
+                item, price, at, now=now, grace_seconds=self.grace_seconds
+            )
+            if closed is not None and not stripe_invoices.is_draft(state, closed):
+                raise Refusal(stripe_usage.TOO_OLD, param="timestamp")
+            stripe_usage.record(item, at, quantity, action)
+            if closed is not None:
+                stripe_invoices.redraft(state, item, closed)
+            return at
+
+    # -- looking --------------------------------------------------------------------------------
+
+    def records(self, item_id: str) -> dict[int, int]:
+        """Return all usage records of an item: timestamp to quantity."""
+        with self.settled() as state:
+            return dict(state.items[item_id].records)
+
+    def total(self, item_id: str, at: datetime | None = None) -> int:
+        """Return the aggregated usage of the period that contains `at` (default: the open one)."""
+        with self.settled() as state:
+            item = state.items[item_id]
+            aggregation = state.price_of(item).aggregate_usage
+            if at is None:
+                return stripe_usage.total_usage(item, aggregation, item.period)
+            instant = _seconds(at)
+            for period in [item.period, *(closed.period for closed in item.closed)]:
+                if period.start <= instant < period.end:
+                    return stripe_usage.total_usage(item, aggregation, period)
+            raise ValueError(f"{item_id} has no period that contains {at}")
+
+    def period(self, item_id: str) -> Period:
+        """Return the open period of an item."""
+        with self.settled() as state:
+            return state.items[item_id].period
+
+    def invoice_preview(self, subscription_id: str) -> list[InvoiceLine]:
+        """Return the lines that the subscription's next invoice would have now."""
+        with self.settled() as state:
+            return stripe_invoices.preview(state, state.subscription(subscription_id))
+
+    @property
+    def invoices(self) -> list[Invoice]:
+        """All invoices, oldest first."""
+        with self.settled() as state:
+            return list(state.invoices)
+
+
+def _seconds(instant: datetime) -> int:
+    if instant.tzinfo is None:
+        raise ValueError("the sandbox takes aware datetimes only")
+    return int(instant.timestamp())
+
+
+def _status(status: str) -> str:
+    if status not in STATUSES:
+        raise ValueError(f"not a subscription status: {status!r}")
+    return status
+
+
+def _transform(given: TransformQuantity | Mapping[str, object] | None) -> TransformQuantity | None:
+    if given is None or isinstance(given, TransformQuantity):
+        return given
+    return TransformQuantity(int(str(given["divide_by"])), "up" if given["round"] == "up" else "down")
+
+
+def _metadata_at(given: Metadata | Sequence[Metadata] | None, place: int) -> dict[str, str]:
+    if given is None:
+        return {}
+    return dict(given if isinstance(given, Mapping) else given[place])

@@ -1,0 +1,52 @@
+"""What goes over the wire, as plain values that know nothing of the HTTP server."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a server answers to one request."""
+
+    status: int
+    body: str = ""
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Incoming:
+    """One request as a server reads it."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: str
+    failure: Answer | None = None
+    """An injected failure that the API itself is to answer with, where it would carry out the request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestSeen:
+    """One request that reached a server, and how it ended, for tests to look at afterwards."""
+
+    server: str
+    """`stripe` or `openmeter`."""
+    method: str
+    path: str
+    query: str
+    body: str
+    status: int | None
+    """The status answered; None if the connection was closed without an answer."""
+    headers: Mapping[str, str]
+    """Names in lower case; the value of Authorization is masked."""
+    at: float
+    """Monotonic seconds at its arrival."""
+
+
+Api = Callable[[Incoming], Answer]
+"""One embedded server: a function from a request to an answer."""

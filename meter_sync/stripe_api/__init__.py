@@ -1,0 +1,1 @@
+"""Stripe: finding metered items, reading totals, writing usage records, within its limits."""

@@ -1,0 +1,257 @@
+"""Requests to Stripe: versions, limits, retries and what an error means."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+import stripe
+
+from meter_sync.errors import ConfigurationError, TryAgainError
+from meter_sync.http_session import RedirectRefused, timeouts
+from meter_sync.stripe_api.limits import Limiter
+from meter_sync.waiting import Stop, Transient, retried, retry_after_seconds
+
+CURRENT_VERSION = "2026-10-28.endive"
+"""The version that stripe-python 16 speaks: billing periods are on the subscription items (since basil)."""
+
+USAGE_RECORD_VERSION = "2025-02-24.acacia"
+"""The last version with usage records, their summaries and `aggregate_usage`; basil removed them."""
+
+CLOCK_TOLERANCE_SECONDS = 60
+STRIPE_API_BASE = "https://api.stripe.com"
+
+
+class StripeRefused(Exception):
+    """Stripe understood the request and said no; the message is Stripe's."""
+
+    def __init__(self, message: str, status: int | None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.code = code
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the thing that was asked for does not exist."""
+        return self.status == 404 or self.code == "resource_missing"
+
+
+class StripeUnavailable(Exception):
+    """Stripe gave no usable answer within the retry budget; whether it carried out a write is unknown."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer: its JSON, and Stripe's name for the request."""
+
+    data: Mapping[str, Any]
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach Stripe. The key never shows in a representation."""
+
+    key: Callable[[], str]
+    api_base: str
+    retry_seconds: float
+
+
+class StripeReader:
+    """Reads from Stripe. A dry run has nothing else: it cannot write."""
+
+    def __init__(
+        self,
+        access: Access,
+        session: aiohttp.ClientSession,
+        limiter: Limiter,
+        clock: Callable[[], datetime],
+        stop: Stop,
+    ) -> None:
+        self._client = stripe.StripeClient(
+            access.key(),
+            base_addresses={"api": access.api_base},
+            http_client=stripe.AIOHTTPClient(timeout=timeouts(), session=session),
+            max_network_retries=0,
+        )
+        self._access = access
+        self._limiter = limiter
+        self._clock = clock
+        self._stop = stop
+        self._clock_compared = False
+        self.requests_sent = 0
+
+    async def get(
+        self,
+        path: str,
+        endpoint: str,
+        params: Mapping[str, Any],
+        version: str = CURRENT_VERSION,
+    ) -> Answer:
+        """GET `path` with the parameters; `endpoint` names the route for Stripe's per-endpoint limit.
+
+        Raise StripeRefused, StripeUnavailable, or ConfigurationError where the key or the clock is wrong.
+        """
+        return await self._retried(lambda: self._send("get", path, endpoint, version, params))
+
+    async def _retried(self, send: Callable[[], Awaitable[Answer]]) -> Answer:
+        try:
+            return await retried(send, self._access.retry_seconds, self._stop)
+        except Transient as failure:
+            raise StripeUnavailable(failure.message) from failure
+
+    async def _send(
+        self, method: str, path: str, endpoint: str, version: str, params: Mapping[str, Any]
+    ) -> Answer:
+        await self._limiter.slot(f"{method} {endpoint}")
+        self.requests_sent += 1
+        try:
+            response = await self._client.raw_request_async(method, path, stripe_version=version, **params)
+        except (stripe.StripeError, aiohttp.ClientError, TimeoutError, asyncio.TimeoutError) as error:
+            self._compare_clocks(getattr(error, "headers", None))
+            raise self._meaning(error) from error
+        self._compare_clocks(response.headers)
+        if not isinstance(response.data, dict):
+            raise Transient("Stripe's answer was not a JSON object")
+        self._limiter.speed_up()
+        return Answer(response.data, response.headers.get("Request-Id"))
+
+    def _compare_clocks(self, headers: Mapping[str, str] | None) -> None:
+        """Hold the local clock against the Date of Stripe's first answer.
+
+        Everything that is billed depends on what "until now" means.
+        Raise ConfigurationError if they are more than 60 seconds apart.
+        """
+        date = (headers or {}).get("Date")
+        if self._clock_compared or not date:
+            return
+        self._clock_compared = True
+        apart_seconds = (self._clock() - parsedate_to_datetime(date)).total_seconds()
+        if abs(apart_seconds) > CLOCK_TOLERANCE_SECONDS:
+            ahead = "ahead of" if apart_seconds > 0 else "behind"
+            raise ConfigurationError(
+                f"this machine's clock is {abs(apart_seconds):.0f} s {ahead} Stripe's; nothing was written",
+                "set the clock (systemd-timesyncd or chrony keep it right) and run again",
+                code="clock",
+            )
+
+    def _meaning(self, error: Exception) -> Exception:
+        """Given what the SDK raised, return what it means: the one place that says what is transient."""
+        if isinstance(error, stripe.AuthenticationError):
+            return ConfigurationError(
+                f"Stripe does not accept the API key: {_said(error)}",
+                "check STRIPE_API_KEY (or its file): it may be of another account, rolled or incomplete",
+                code="stripe_key",
+            )
+        if isinstance(error, stripe.PermissionError):
+            return ConfigurationError(
+                f"the Stripe key lacks a permission: {_said(error)}",
+                "give the restricted key the permissions that the README lists",
+                code="stripe_permission",
+            )
+        if isinstance(error, stripe.RateLimitError):
+            return self._rate_limited(error)
+        if isinstance(error.__cause__, RedirectRefused) or isinstance(error, RedirectRefused):
+            return ConfigurationError(
+                f"{self._access.api_base} answered with a redirect, which is not followed with a key",
+                "correct STRIPE_API_BASE",
+                code="stripe_address",
+            )
+        if isinstance(error, stripe.APIConnectionError | aiohttp.ClientError | TimeoutError):
+            return Transient(f"no complete answer from Stripe at {self._access.api_base}")
+        if isinstance(error, stripe.StripeError) and _may_pass(error):
+            return Transient(_said(error), retry_after_seconds(_header(error, "Retry-After")))
+        status = error.http_status if isinstance(error, stripe.StripeError) else None
+        code = error.code if isinstance(error, stripe.StripeError) else None
+        return StripeRefused(_said(error), status, code)
+
+    def _rate_limited(self, error: stripe.RateLimitError) -> Transient:
+        """Slow the whole run down, unless the 429 is about this one object (`lock_timeout`).
+
+        Only the limiter's own 429 carries Stripe-Rate-Limited-Reason (rate limit documentation).
+        """
+        wished = retry_after_seconds(_header(error, "Retry-After"))
+        if _header(error, "Stripe-Rate-Limited-Reason"):
+            self._limiter.slow_down(wished)
+        return Transient(_said(error), wished)
+
+
+class StripeWriter(StripeReader):
+    """Reads and writes; constructed only for a run that may write."""
+
+    async def post(
+        self, path: str, endpoint: str, params: Mapping[str, Any], version: str
+    ) -> Answer:
+        """POST a write that is idempotent by itself, as `set` is, and return the answer.
+
+        One idempotency key per logical write, kept over its retries: Stripe answers a repeat from memory. It
+        replays a stored 500 as well, for at least 24 hours, so after a 5xx a fresh key carries the same write.
+        Raise StripeRefused, StripeUnavailable or ConfigurationError.
+        """
+        keys = _IdempotencyKeys()
+
+        async def send() -> Answer:
+            try:
+                return await self._send(
+                    "post", path, endpoint, version, {**params, "idempotency_key": keys.current}
+                )
+            except Transient as failure:
+                keys.after(failure)
+                raise
+
+        return await self._retried(send)
+
+
+class _IdempotencyKeys:
+    """The idempotency key of one logical write."""
+
+    def __init__(self) -> None:
+        self.current = str(uuid.uuid4())
+
+    def after(self, failure: Transient) -> None:
+        cause = failure.__cause__
+        if isinstance(cause, stripe.StripeError) and (cause.http_status or 0) >= 500:
+            self.current = str(uuid.uuid4())
+
+
+def unreachable(failure: StripeUnavailable) -> TryAgainError:
+    """Given that Stripe gave no answer while listing, return the error that ends the run."""
+    return TryAgainError(
+        f"Stripe could not be asked: {failure.message}; nothing was written",
+        "run again later; if it stays so, check the network and status.stripe.com",
+        code="stripe_unreachable",
+    )
+
+
+def _may_pass(error: stripe.StripeError) -> bool:
+    """Say whether another attempt may succeed: a conflict, a server's error, or an answer that is no JSON.
+
+    Stripe's own opinion, the header Stripe-Should-Retry, wins (SDK source).
+    """
+    if _header(error, "Stripe-Should-Retry") == "false":
+        return False
+    status = error.http_status or 0
+    return status == 409 or status >= 500 or (isinstance(error, stripe.APIError) and status < 300)
+
+
+def _header(error: stripe.StripeError, name: str) -> str | None:
+    return (error.headers or {}).get(name)
+
+
+def _said(error: Exception) -> str:
+    """Return the message of an error, short enough for a table and without a body that may hold anything."""
+    if not isinstance(error, stripe.StripeError):
+        return type(error).__name__
+    if error.error is None:
+        return f"an answer that is not Stripe's (HTTP status {error.http_status})"
+    said = str(error.user_message or f"HTTP status {error.http_status}")
+    return f"{said} ({error.request_id})" if error.request_id else said

@@ -1,0 +1,71 @@
+"""Stripe's rate limits: how fast requests may leave, and slowing down when it says so."""
+
+import asyncio
+from collections import defaultdict
+
+from meter_sync.waiting import Stop
+
+_MARGIN = 0.96
+"""Stripe counts in windows of a second that begin anywhere: at the full rate jitter alone would cross the limit."""
+
+_SLOWEST = 1 / 8
+_RECOVERY = 0.02
+_PAUSE_SECONDS = 1.0
+
+
+class _Pace:
+    """An even stream of sending slots, first come first served."""
+
+    def __init__(self, per_second: float) -> None:
+        self._interval_seconds = 1 / (per_second * _MARGIN)
+        self._next = 0.0
+        self.lock = asyncio.Lock()
+
+    def wait_seconds(self, now: float) -> float:
+        return self._next - now
+
+    def take(self, now: float, speed: float) -> None:
+        """Take the slot that is due; at most one missed slot is made up for, so that a stall causes no burst."""
+        interval = self._interval_seconds / speed
+        self._next = max(self._next, now - interval) + interval
+
+
+class Limiter:
+    """Lets requests leave within the rate over all and the rate per endpoint (requests per second)."""
+
+    def __init__(self, overall_rate: float, endpoint_rate: float, stop: Stop) -> None:
+        self._overall = _Pace(overall_rate)
+        self._endpoints: dict[str, _Pace] = defaultdict(lambda: _Pace(endpoint_rate))
+        self._stop = stop
+        self._speed = 1.0
+        self._paused_until = 0.0
+
+    async def slot(self, endpoint: str) -> None:
+        """Wait until a request to the endpoint may leave. Raise Interrupted if the run is to end."""
+        pace = self._endpoints[endpoint]
+        async with pace.lock:
+            await self._wait_for(pace)
+            async with self._overall.lock:
+                await self._wait_for(self._overall)
+                now = _now()
+                pace.take(now, self._speed)
+                self._overall.take(now, self._speed)
+
+    async def _wait_for(self, pace: _Pace) -> None:
+        self._stop.check()
+        while (seconds := max(pace.wait_seconds(_now()), self._paused_until - _now())) > 0:
+            await self._stop.sleep(seconds)
+
+    def slow_down(self, retry_after_seconds: float) -> None:
+        """Halve the speed of the whole run and pause it: the limiter of Stripe said 429."""
+        self._speed = max(self._speed / 2, _SLOWEST)
+        pause = max(retry_after_seconds, _PAUSE_SECONDS)
+        self._paused_until = max(self._paused_until, _now() + pause)
+
+    def speed_up(self) -> None:
+        """Come back towards the full speed after a request that was not limited."""
+        self._speed = min(1.0, self._speed + _RECOVERY)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,207 @@
+"""Finding the metered items of living subscriptions in as few requests as possible."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from meter_sync.core.model import Price, SubscriptionItem
+from meter_sync.core.selection import Selection
+from meter_sync.errors import MeterSyncError
+from meter_sync.stripe_api.connection import (
+    CURRENT_VERSION,
+    USAGE_RECORD_VERSION,
+    StripeReader,
+    StripeRefused,
+    StripeUnavailable,
+    unreachable,
+)
+from meter_sync.stripe_api.wire import (
+    ItemData,
+    Page,
+    PriceData,
+    SubscriptionData,
+    read,
+    to_item,
+    to_price,
+    to_subscription,
+)
+
+PAGE_SIZE = 100
+
+_LIVING = frozenset({"active", "past_due", "trialing", "unpaid", "paused"})
+"""Incomplete subscriptions are no customers yet; canceled ones are none any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What was found."""
+
+    items: list[SubscriptionItem] = field(default_factory=list)
+    asked_prices: frozenset[str] = frozenset()
+    """The prices whose subscriptions were asked for."""
+    empty_archived_prices: frozenset[str] = frozenset()
+    """Those of them that are archived and have no subscription: not worth asking every time."""
+
+
+class Lister:
+    """Lists metered items; `with_customers` fetches the customers' metadata along, in the same requests."""
+
+    def __init__(self, stripe: StripeReader, *, with_customers: bool) -> None:
+        self._stripe = stripe
+        self._with_customers = with_customers
+
+    async def find(self, selection: Selection, skip_prices: Collection[str]) -> Listing:
+        """Return the metered items of living subscriptions, each once.
+
+        A selected customer, subscription or price is asked for alone; else all metered prices are, the archived
+        ones too, but for `skip_prices`. Raise TryAgainError, MeterSyncError or ConfigurationError.
+        """
+        try:
+            if selection.customers:
+                found = await self._of_customers(selection.customers)
+                return Listing(await self._items(found))
+            if selection.subscriptions:
+                found = await self._subscriptions(selection.subscriptions)
+                return Listing(await self._items(found))
+            return await self._of_prices(await self._prices(selection, skip_prices))
+        except StripeUnavailable as failure:
+            raise unreachable(failure) from failure
+        except StripeRefused as refusal:
+            raise MeterSyncError(
+                f"Stripe refused to list subscriptions: {refusal.message}; nothing was written",
+                "correct what Stripe names; if it is nothing of yours, report it with this message",
+                code="stripe_refused",
+            ) from refusal
+
+    async def _prices(self, selection: Selection, skip_prices: Collection[str]) -> list[PriceData]:
+        if selection.prices:
+            return [price for price in await self._prices_by_id(selection.prices) if price.is_metered]
+        pages = self._pages(
+            "/v1/prices", "prices", USAGE_RECORD_VERSION, {"recurring": {"usage_type": "metered"}}
+        )
+        return [
+            price
+            async for row in pages
+            if (price := read(PriceData, row, f"price {row.get('id')}")).id not in skip_prices
+            and price.is_metered
+        ]
+
+    async def _of_prices(self, prices: Iterable[PriceData]) -> Listing:
+        """List the subscriptions of each price, several prices at once."""
+        prices = list(prices)
+        known = {price.id: to_price(price) for price in prices}
+        found = await asyncio.gather(*(self._of_price(price.id) for price in prices))
+        empty = [price.id for price, rows in zip(prices, found, strict=True) if not (rows or price.active)]
+        subscriptions = {row.id: row for rows in found for row in rows}
+        return Listing(
+            items=await self._items(list(subscriptions.values()), known),
+            asked_prices=frozenset(known),
+            empty_archived_prices=frozenset(empty),
+        )
+
+    async def _of_price(self, price: str) -> list[SubscriptionData]:
+        return await self._living_subscriptions({"price": price})
+
+    async def _of_customers(self, customers: Iterable[str]) -> list[SubscriptionData]:
+        found: dict[str, SubscriptionData] = {}
+        for customer in customers:
+            try:
+                rows = await self._living_subscriptions({"customer": customer})
+            except StripeRefused as refusal:
+                if not refusal.is_missing:
+                    raise
+                raise nothing_selected("customer", customer) from refusal
+            found.update((row.id, row) for row in rows)
+        return list(found.values())
+
+    async def _living_subscriptions(self, filters: dict[str, Any]) -> list[SubscriptionData]:
+        """Return the living subscriptions of a filter. Without `status` Stripe answers all but canceled ones."""
+        if self._with_customers:
+            filters = {**filters, "expand": ["data.customer"]}
+        return [
+            read(SubscriptionData, row, f"subscription {row.get('id')}")
+            async for row in self._pages("/v1/subscriptions", "subscriptions", CURRENT_VERSION, filters)
+            if row.get("status") in _LIVING
+        ]
+
+    async def _subscriptions(self, ids: Iterable[str]) -> list[SubscriptionData]:
+        expand: dict[str, Any] = {"expand": ["customer"]} if self._with_customers else {}
+        found = []
+        for subscription in ids:
+            path = f"/v1/subscriptions/{quote(subscription, safe='')}"
+            try:
+                answer = await self._stripe.get(path, "subscription", expand)
+            except StripeRefused as refusal:
+                if not refusal.is_missing:
+                    raise
+                raise nothing_selected("subscription", subscription) from refusal
+            found.append(read(SubscriptionData, answer.data, f"subscription {subscription}"))
+        return [row for row in found if row.status in _LIVING]
+
+    async def _prices_by_id(self, ids: Iterable[str]) -> list[PriceData]:
+        return list(await asyncio.gather(*(self._price(price) for price in ids)))
+
+    async def _price(self, price: str) -> PriceData:
+        path = f"/v1/prices/{quote(price, safe='')}"
+        try:
+            answer = await self._stripe.get(path, "price", {}, USAGE_RECORD_VERSION)
+        except StripeRefused as refusal:
+            if not refusal.is_missing:
+                raise
+            raise nothing_selected("price", price) from refusal
+        return read(PriceData, answer.data, f"price {price}")
+
+    async def _items(
+        self, subscriptions: list[SubscriptionData], known: dict[str, Price] | None = None
+    ) -> list[SubscriptionItem]:
+        """Return the metered items of the subscriptions, with prices in the older version's full shape."""
+        rows = [
+            (subscription, item)
+            for subscription in subscriptions
+            for item in await self._items_of(subscription)
+            if item.price.is_metered
+        ]
+        prices = dict(known or {})
+        missing = {item.price.id for _, item in rows} - prices.keys()
+        prices.update((price.id, to_price(price)) for price in await self._prices_by_id(sorted(missing)))
+        cores = {subscription.id: to_subscription(subscription) for subscription in subscriptions}
+        return [
+            to_item(item, cores[subscription.id], prices[item.price.id])
+            for subscription, item in rows
+        ]
+
+    async def _items_of(self, subscription: SubscriptionData) -> list[ItemData]:
+        """Return all items of a subscription, also those beyond the page that comes with it."""
+        if not subscription.items.has_more:
+            return subscription.items.data
+        filters = {"subscription": subscription.id}
+        pages = self._pages(
+            "/v1/subscription_items", "subscription_items", CURRENT_VERSION, filters
+        )
+        return [read(ItemData, row, f"an item of {subscription.id}") async for row in pages]
+
+    async def _pages(
+        self, path: str, endpoint: str, version: str, filters: dict[str, Any]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield the rows of all pages of a list."""
+        after: dict[str, str] = {}
+        while True:
+            params = {**filters, **after, "limit": PAGE_SIZE}
+            answer = await self._stripe.get(path, endpoint, params, version)
+            page = read(Page[dict[str, Any]], answer.data, f"a list at {path}")
+            for row in page.data:
+                yield row
+            if not page.has_more or not page.data:
+                return
+            after = {"starting_after": str(page.data[-1].get("id"))}
+
+
+def nothing_selected(kind: str, value: str) -> MeterSyncError:
+    """Return the error of a selector that matches nothing: never a silent success."""
+    return MeterSyncError(
+        f"--{kind} {value} matches no metered item of a living subscription; nothing was written",
+        "check the value, and that the key belongs to the same account and mode (live or sandbox)",
+        code="nothing_selected",
+    )

@@ -1,0 +1,88 @@
+"""Waiting and retrying in a way that a signal can end."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import tenacity
+
+from meter_sync.errors import Interrupted
+
+T = TypeVar("T")
+
+FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 20.0
+
+
+class Stop:
+    """The request to end, as a signal makes it: requests in flight finish, nothing new begins."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def request(self) -> None:
+        """Ask everything that waits or would begin to end."""
+        self._event.set()
+
+    @property
+    def requested(self) -> bool:
+        """Whether the end was asked for."""
+        return self._event.is_set()
+
+    def check(self) -> None:
+        """Raise Interrupted if the end was asked for."""
+        if self.requested:
+            raise Interrupted("the run was interrupted", "run it again; what was sent is not sent twice")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait so long. Raise Interrupted as soon as the end is asked for."""
+        self.check()
+        if seconds <= 0:
+            return
+        try:
+            await asyncio.wait_for(self._event.wait(), timeout=seconds)
+        except TimeoutError:
+            return
+        self.check()
+
+
+class Transient(Exception):
+    """A request failed in a way that another attempt may not; `retry_after_seconds` is the server's wish."""
+
+    def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+
+
+async def retried(call: Callable[[], Awaitable[T]], budget_seconds: float, stop: Stop) -> T:
+    """Call until it does not raise Transient, with jittered exponential back-off, and return what it returns.
+
+    This is the only retry layer: those of both SDKs are off. A server's Retry-After is waited for at least.
+    Raise the last Transient once `budget_seconds` would be exceeded, Interrupted if the run is to end.
+    """
+    attempts = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception_type(Transient),
+        stop=tenacity.stop_before_delay(budget_seconds),
+        wait=_wait_seconds,
+        sleep=stop.sleep,
+        reraise=True,
+    )
+    return await attempts(call)
+
+
+_backoff = tenacity.wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)
+
+
+def _wait_seconds(state: tenacity.RetryCallState) -> float:
+    failure = state.outcome.exception() if state.outcome else None
+    wished = failure.retry_after_seconds if isinstance(failure, Transient) else 0.0
+    return max(wished, _backoff(state))
+
+
+def retry_after_seconds(header: str | None) -> float:
+    """Given a Retry-After header, return its seconds; 0 where there is none or it is a date."""
+    try:
+        return max(0.0, min(float(header or 0), LONGEST_WAIT_SECONDS * 3))
+    except ValueError:
+        return 0.0
