@@ -33,6 +33,13 @@ def looked(planned: Set, total: int, allowed: Collection[Reason]) -> Action:
     return known
 
 
+def not_looked(planned: Set, allowed: Collection[Reason]) -> Action:
+    """Given a write that needs a look, return what a dry run, which looks at nothing, can say of it."""
+    if isinstance(planned.look, LookAgain):
+        return _looked_again(planned, planned.look.foreign, allowed)
+    return planned
+
+
 def _looked_again(known: Set, foreign: int, allowed: Collection[Reason]) -> Action:
     if foreign == 0:
         return known

@@ -57,6 +57,8 @@ class LookAgain:
     """Another program's records were found; the record at the anchor was left holding `at_anchor`."""
 
     at_anchor: int
+    foreign: int
+    """What the other records held."""
 
 
 Look = FirstLook | UnfinishedLook | LookAgain
@@ -132,11 +134,28 @@ class Result:
     message: str | None = None
 
 
+def result(action: Action, *, reported: bool = False) -> Result:
+    """Given an action, return what became of its item: a write is planned until it was reported."""
+    match action:
+        case Set(line=line, quantity=quantity):
+            outcome = Outcome.REPORTED if reported else Outcome.PLANNED
+            return Result(replace(line, quantity=quantity), outcome)
+        case Unchanged(line=line):
+            return Result(line, Outcome.UNCHANGED)
+        case Hold(line=line, reason=reason, message=message):
+            return Result(line, Outcome.HELD, reason, message)
+        case Skip(line=line, reason=reason, message=message):
+            return Result(line, Outcome.SKIPPED, reason, message)
+        case Fail(line=line, reason=reason, message=message):
+            return Result(line, Outcome.FAILED, reason, message)
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the operator decided for this run."""
 
-    as_of: datetime
+    now: datetime
+    """When the run began, in UTC."""
     resend: bool = False
     resend_after: timedelta = timedelta(hours=24)
     """An acknowledged quantity is sent again after so long, which heals what others changed in Stripe."""
@@ -185,7 +204,8 @@ def decide(
     """Given a line and its usage, return what should happen to its item."""
     remembered = memory.remembered.get(line.item.id)
     if remembered:
-        line = replace(line, previous=remembered.acknowledged)
+        span = replace(_span_of(line), anchor=remembered.anchor)
+        line = replace(line, span=span, previous=remembered.acknowledged)
     if isinstance(usage, Unanswered):
         return Fail(line, Reason.OPENMETER_ERROR, usage.message)
     line = replace(line, usage=usage)
@@ -288,7 +308,7 @@ def _next_report(line: Line, quantity: int, remembered: Remembered, policy: Poli
     if remembered.total_before is not None:
         look = UnfinishedLook(remembered.total_before)
     elif remembered.foreign_held:
-        look = LookAgain(remembered.at_anchor)
+        look = LookAgain(remembered.at_anchor, remembered.foreign)
     if look is None and not policy.resend and _holds_already(line, quantity, remembered, policy):
         return Unchanged(line)
     return Set(
@@ -315,7 +335,7 @@ def _highest(remembered: Remembered, *, method_changed: bool) -> int | None:
 def _holds_already(line: Line, quantity: int, remembered: Remembered, policy: Policy) -> bool:
     if remembered.acknowledged_at is None:
         return False
-    recently = policy.as_of - remembered.acknowledged_at < policy.resend_after
+    recently = policy.now - remembered.acknowledged_at < policy.resend_after
     now = (quantity, line.item.price.id, line.subjects, _method(line))
     then = (remembered.acknowledged, remembered.price, remembered.subjects, remembered.method)
     return recently and now == then

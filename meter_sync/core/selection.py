@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from meter_sync.core.plan import Action, Line
+from meter_sync.core.plan import Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,3 @@ class Selection:
             "price": (self.prices, (line.item.price.id,)),
             "meter": (self.meters, slug + named),
         }
-
-
-def line_of(action: Action | Line) -> Line:
-    """Return the line of an action, or the line itself."""
-    return action if isinstance(action, Line) else action.line

@@ -23,6 +23,8 @@ from meter_sync.waiting import Stop, Transient, retried, retry_after_seconds
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 _LONGEST_DETAIL = 300
+_HOPELESS_AFTER = 8
+"""So many queries in a row without an answer, and the rest is not tried in this run."""
 
 
 class OpenMeterRefused(Exception):
@@ -61,6 +63,7 @@ class OpenMeter:
         self._access = access
         self._places = asyncio.Semaphore(access.concurrency)
         self._stop = stop
+        self._unanswered_in_a_row = 0
         self.requests_sent = 0
 
     async def meters(self) -> dict[str, Meter]:
@@ -91,8 +94,13 @@ class OpenMeter:
         """
         path = f"/api/v1/meters/{quote(query.meter, safe='')}/query"
         try:
-            return _values(query, await self._retried("POST", path, _question(query)))
+            if self._unanswered_in_a_row >= _HOPELESS_AFTER:
+                raise OpenMeterRefused("it did not answer several queries before this one")
+            values = _values(query, await self._retried("POST", path, _question(query)))
+            self._unanswered_in_a_row = 0
+            return values
         except Transient as failure:
+            self._unanswered_in_a_row += 1
             said = failure.message
         except OpenMeterRefused as refusal:
             said = refusal.message
@@ -176,7 +184,7 @@ def _values(query: Query, answer: object) -> dict[str, Decimal]:
     Raise OpenMeterRefused.
     """
     rows = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(rows, list) or not _is_echoed(query, answer):
+    if not isinstance(answer, dict) or not isinstance(rows, list) or not _is_echoed(query, answer):
         raise OpenMeterRefused("an answer that does not fit the question")
     asked = None if query.subjects is None else frozenset(query.subjects)
     values: dict[str, Decimal] = {}

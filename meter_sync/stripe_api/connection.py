@@ -23,7 +23,7 @@ USAGE_RECORD_VERSION = "2025-02-24.acacia"
 """The last version with usage records, their summaries and `aggregate_usage`; basil removed them."""
 
 CLOCK_TOLERANCE_SECONDS = 60
-STRIPE_API_BASE = "https://api.stripe.com"
+
 
 
 class StripeRefused(Exception):

@@ -1,0 +1,70 @@
+"""The command line: parsing, printing and exit codes; one module per command, loaded when it is used."""
+
+import sys
+
+import click
+
+from meter_sync import __version__
+from meter_sync.cli.lazy import LazyGroup
+
+COMMANDS = {
+    "run": ("meter_sync.cli.run:run", "Report the usage of metered subscription items to Stripe."),
+    "demo": ("meter_sync.cli.demo:demo", "Show the whole job against an embedded Stripe and OpenMeter."),
+    "sandbox": ("meter_sync.cli.sandbox:sandbox", "Serve an embedded Stripe and OpenMeter to play with."),
+}
+
+EPILOG = (
+    "Exit codes: 0 done; 1 failed; 2 wrong arguments; 3 some items failed; 4 someone should look; 75 try again "
+    "later; 78 the configuration, a key or the clock is wrong. Treat any other as a failure."
+)
+
+
+@click.group(cls=LazyGroup, commands_by_name=COMMANDS, epilog=EPILOG)
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False),
+    envvar="METER_SYNC_CONFIG",
+    show_envvar=True,
+    help="The TOML file; default: meter-sync.toml here, then in the user's and the system's configuration folder.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["console", "json"]),
+    envvar="METER_SYNC_LOG_FORMAT",
+    show_envvar=True,
+    help="Default: console on a terminal, else json.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    envvar="METER_SYNC_LOG_LEVEL",
+    show_envvar=True,
+    help="What is logged on stderr.",
+)
+@click.option(
+    "--no-color",
+    is_flag=True,
+    envvar="METER_SYNC_NO_COLOR",
+    show_envvar=True,
+    help="No colors; NO_COLOR and TERM=dumb say the same.",
+)
+@click.version_option(__version__, prog_name="meter-sync")
+@click.pass_context
+def cli(
+    context: click.Context,
+    config: str | None,
+    log_format: str | None,
+    log_level: str,
+    no_color: bool,
+) -> None:
+    """Bill in Stripe exactly the usage that OpenMeter has metered."""
+    from meter_sync.cli.globals import Globals
+
+    context.obj = Globals(config, log_format, log_level, no_color)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(cli(prog_name="meter-sync"))

@@ -1,0 +1,54 @@
+"""The options that stand before the command, and what follows from them."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from meter_sync.config import Settings
+
+_WIDTH_WITHOUT_TERMINAL = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Globals:
+    """The global options as they were given."""
+
+    config: str | None = None
+    log_format: str | None = None
+    log_level: str = "warning"
+    no_color: bool = False
+
+    @property
+    def color(self) -> bool:
+        """Whether colors are wanted, apart from whether the stream can show them."""
+        return not (self.no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb")
+
+    def start_logging(self) -> None:
+        """Send logs to stderr as the options say."""
+        from meter_sync import logs
+
+        on_terminal = sys.stderr.isatty()
+        log_format = self.log_format or ("console" if on_terminal else "json")
+        logs.configure(log_format, self.log_level, color=on_terminal and self.color)
+
+    def load_settings(self, options: dict[str, Any]) -> "Settings":
+        """Load the configuration. Raise ConfigurationError that names every problem at once."""
+        from meter_sync.config import load
+
+        given = {name: value for name, value in options.items() if value is not None}
+        return load(Path(self.config) if self.config else None, os.environ, given)
+
+    def console(self, *, stderr: bool = False) -> "Console":
+        """Return where to print for a person; without a terminal lines are long rather than cut."""
+        from rich.console import Console
+
+        stream = sys.stderr if stderr else sys.stdout
+        width = None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL
+        return Console(
+            stderr=stderr, width=width, no_color=not self.color, highlight=False, soft_wrap=False
+        )

@@ -1,0 +1,246 @@
+"""The three outputs of a run: a table for a person, json and csv for programs."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Protocol
+
+import click
+
+from meter_sync import __version__
+from meter_sync.cli.globals import Globals
+from meter_sync.core.outcomes import Outcome
+from meter_sync.core.plan import Result
+from meter_sync.errors import MeterSyncError
+from meter_sync.sync import Execution
+
+_CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
+_STYLES = {
+    Outcome.REPORTED: "green",
+    Outcome.PLANNED: "cyan",
+    Outcome.UNCHANGED: "dim",
+    Outcome.HELD: "yellow",
+    Outcome.SKIPPED: "yellow",
+    Outcome.FAILED: "red",
+}
+
+
+class Printer(Protocol):
+    """Prints what became of a run on stdout."""
+
+    def __call__(self, execution: Execution, *, dry_run: bool) -> None:
+        """Print it."""
+
+
+def printer(output: str, options: Globals, *, quiet: bool) -> Printer:
+    """Return the printer for an output.
+
+    A quiet one prints no table or csv unless an item was held, skipped or failed. The json document is always
+    printed, so that a program which reads it never finds nothing. Errors go to stderr in any case.
+    """
+    formats: dict[str, Callable[[Execution, bool], None]] = {
+        "table": lambda execution, dry_run: _print_table(options, execution, dry_run),
+        "json": _print_json,
+        "csv": lambda execution, _dry_run: _print_csv(execution),
+    }
+
+    def print_execution(execution: Execution, *, dry_run: bool) -> None:
+        if execution.report.error:
+            _print_error(execution.report.error)
+        noteworthy = any(result.outcome not in _CHANGED for result in execution.report.results)
+        ended_early = execution.report.error and not execution.report.results
+        if output == "json" or noteworthy or not (quiet or ended_early):
+            formats[output](execution, dry_run)
+
+    return print_execution
+
+
+def _print_error(error: MeterSyncError) -> None:
+    click.echo(f"meter-sync: {printable(error.message)}", err=True)
+    if error.hint:
+        click.echo(f"  what to do: {printable(error.hint)}", err=True)
+
+
+def _print_json(execution: Execution, dry_run: bool) -> None:
+    json.dump(document(execution, dry_run=dry_run), sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def document(execution: Execution, *, dry_run: bool) -> dict[str, Any]:
+    """Return the JSON document of a run: a public interface."""
+    run, report = execution.run, execution.report
+    counts = {outcome.value: report.counts.get(outcome.value, 0) for outcome in Outcome}
+    return {
+        "version": __version__,
+        "run": {
+            "id": run.id,
+            "started_at": _utc(run.started_at),
+            "finished_at": _utc(execution.finished_at),
+            "as_of": _utc(run.as_of),
+            "schedule": run.schedule,
+            "dry_run": dry_run,
+        },
+        "summary": {
+            "items": len(report.results),
+            **counts,
+            "exit_code": int(report.exit_code),
+            "stripe_requests": report.stripe_requests,
+            "openmeter_requests": report.openmeter_requests,
+            "seconds": round(_seconds(execution), 3),
+        },
+        "items": [_item(result) for result in report.results],
+        "error": report.error
+        and {
+            "code": report.error.code,
+            "message": report.error.message,
+            "hint": report.error.hint,
+        },
+    }
+
+
+def _item(result: Result) -> dict[str, Any]:
+    line = result.line
+    item = line.item
+    return {
+        "account": None,
+        "customer": item.subscription.customer.id,
+        "subscription": item.subscription.id,
+        "subscription_item": item.id,
+        "price": item.price.id,
+        "meter": line.meter.slug if line.meter else line.row.openmeter,
+        "subjects": list(line.subjects),
+        "target": item.price.target.value,
+        "period": {"start": _utc(item.period.start), "end": _utc(item.period.end)},
+        "usage": _digits(line.usage),
+        "quantity": _digits(_standing(result)),
+        "previous": _digits(line.previous),
+        "timestamp": _utc(line.span.anchor) if line.span else None,
+        "outcome": result.outcome.value,
+        "reason": result.reason.value if result.reason else None,
+        "message": result.message,
+    }
+
+
+def _standing(result: Result) -> int | None:
+    """Return the quantity that stands after the run: what was not written left what stood before."""
+    return result.line.quantity if result.outcome in _CHANGED else result.line.previous
+
+
+def _print_csv(execution: Execution) -> None:
+    rows = [_flat(_item(result)) for result in execution.report.results]
+    writer = csv.DictWriter(sys.stdout, fieldnames=CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+CSV_COLUMNS = (
+    "account,customer,subscription,subscription_item,price,meter,subjects,target,period_start,period_end,usage,"
+    "quantity,previous,timestamp,outcome,reason,message"
+).split(",")
+
+
+def _flat(item: dict[str, Any]) -> dict[str, Any]:
+    period = item.pop("period")
+    return {
+        **item,
+        "subjects": ",".join(item["subjects"]),
+        "period_start": period["start"],
+        "period_end": period["end"],
+    }
+
+
+def _print_table(options: Globals, execution: Execution, dry_run: bool) -> None:
+    """Print a row for each item, then what needs a person's eye in words, then the sum of it."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    console = options.console()
+    results = execution.report.results
+    if results:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("customer", "subscription item", "meter", "period (UTC)"):
+            table.add_column(name, overflow="fold")
+        for name in ("usage", "before", "quantity"):
+            table.add_column(name, justify="right")
+        table.add_column("outcome", no_wrap=True)
+        for result in results:
+            table.add_row(*(Text(cell) for cell in _cells(result)), _outcome(result, Text))
+        console.print(table)
+    for result in results:
+        if result.message:
+            console.print(_remark(result), style=_STYLES[result.outcome], markup=False, soft_wrap=True)
+    console.print(_sum(execution, dry_run), markup=False, soft_wrap=True)
+
+
+def _cells(result: Result) -> tuple[str, ...]:
+    line = result.line
+    item = line.item
+    period = f"{item.period.start:%Y-%m-%d %H:%M:%S} to {item.period.end:%Y-%m-%d %H:%M:%S}"
+    return (
+        printable(item.subscription.customer.id),
+        printable(item.id),
+        printable(line.meter.slug if line.meter else line.row.openmeter or "-"),
+        period,
+        _thousands(line.usage),
+        _thousands(line.previous),
+        _thousands(_standing(result)),
+    )
+
+
+def _outcome(result: Result, text: type[Any]) -> Any:
+    reason = f" ({result.reason.value})" if result.reason else ""
+    return text(f"{result.outcome.value}{reason}", style=_STYLES[result.outcome])
+
+
+def _remark(result: Result) -> str:
+    item = result.line.item
+    return printable(
+        f"{result.outcome.value}: {item.id} of {item.subscription.customer.id}, "
+        f"{result.reason.value if result.reason else ''}: {result.message}"
+    )
+
+
+def _sum(execution: Execution, dry_run: bool) -> str:
+    report = execution.report
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in report.counts.items()) or "no metered items"
+    nothing = "Dry run, nothing was written. " if dry_run else ""
+    return (
+        f"{nothing}{len(report.results)} items: {counts}. {report.stripe_requests} requests to Stripe, "
+        f"{report.openmeter_requests} to OpenMeter, {_seconds(execution):.1f} s, exit code {int(report.exit_code)}."
+    )
+
+
+def _seconds(execution: Execution) -> float:
+    return (execution.finished_at - execution.run.started_at).total_seconds()
+
+
+def _utc(instant: datetime) -> str:
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _digits(number: Decimal | int | None) -> str | None:
+    """Return an amount as a decimal string, so that no reader rounds it."""
+    if number is None:
+        return None
+    number = Decimal(number)
+    return _without_trailing_zeros(f"{number:f}") if number.is_finite() else str(number)
+
+
+def _thousands(number: Decimal | int | None) -> str:
+    if number is None:
+        return "-"
+    number = Decimal(number)
+    return _without_trailing_zeros(f"{number:,f}") if number.is_finite() else str(number)
+
+
+def _without_trailing_zeros(digits: str) -> str:
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
+
+
+def printable(text: str) -> str:
+    """Return a text of any server without what could move a terminal's cursor or forge a line."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,0 +1,46 @@
+"""Progress on stderr, on a terminal only."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from meter_sync.cli.globals import Globals
+from meter_sync.sync.progress import NoProgress, Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+
+@contextmanager
+def progress(options: Globals) -> Iterator[Progress]:
+    """Yield what shows progress, or what shows nothing where nobody watches."""
+    if not sys.stderr.isatty():
+        yield NoProgress()
+        return
+    from rich import progress as bars_of
+
+    columns = (
+        bars_of.TextColumn("{task.description:>8}"),
+        bars_of.BarColumn(),
+        bars_of.MofNCompleteColumn(),
+        bars_of.TimeRemainingColumn(),
+    )
+    with bars_of.Progress(*columns, console=options.console(stderr=True), transient=True) as bars:
+        yield _Shown(bars)
+
+
+class _Shown:
+    def __init__(self, bars: "Bars") -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+
+    def begin(self, step: str, total: int | None) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        self._task = self._bars.add_task(step, total=total)
+
+    def advance(self) -> None:
+        if self._task is not None:
+            self._bars.advance(self._task)

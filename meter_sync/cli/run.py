@@ -1,0 +1,143 @@
+"""`meter-sync run`: list, query, plan, check, report, record."""
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meter_sync.cli.globals import Globals
+from meter_sync.core.outcomes import LIFTABLE, Reason
+
+if TYPE_CHECKING:
+    from meter_sync.config import Settings
+    from meter_sync.sync import Execution, Request
+
+
+class Instant(click.ParamType[datetime]):
+    """An instant in ISO 8601 with its offset from UTC."""
+
+    name = "ISO8601"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Parse the instant, or say how it should look."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            instant = datetime.fromisoformat(str(value))
+            return instant.astimezone(UTC) if instant.tzinfo else self._unclear(value, param, ctx)
+        except (ValueError, OverflowError):
+            return self._unclear(value, param, ctx)
+
+    def _unclear(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        self.fail(f"{value!r} is not an instant with its offset, such as 2026-11-01T00:00:00Z.", param, ctx)
+
+
+@click.command()
+@click.option("--customer", "customers", multiple=True, metavar="cus_x", help="Only this customer; repeatable.")
+@click.option(
+    "--subscription", "subscriptions", multiple=True, metavar="sub_x", help="Only this subscription; repeatable."
+)
+@click.option("--meter", "meters", multiple=True, metavar="SLUG", help="Only this OpenMeter meter; repeatable.")
+@click.option("--price", "prices", multiple=True, metavar="price_x", help="Only this price; repeatable.")
+@click.option("--dry-run", "-n", is_flag=True, help="Show the plan and write nothing, whatever else is given.")
+@click.option(
+    "--schedule",
+    type=click.Choice(["hourly", "daily"]),
+    envvar="METER_SYNC_SCHEDULE",
+    show_envvar=True,
+    help="The promised cadence: when a run counts as missed. Default: hourly.",
+)
+@click.option(
+    "--as-of", type=Instant(), help="Read usage until this instant instead of now; with --dry-run it may be any past one."
+)
+@click.option(
+    "--resend", is_flag=True, help="Report also what the ledger says that Stripe already holds."
+)
+@click.option(
+    "--allow",
+    multiple=True,
+    type=click.Choice([reason.value for reason in LIFTABLE]),
+    help="Lift this safety brake for this run; repeatable.",
+)
+@click.option(
+    "--output",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    envvar="METER_SYNC_OUTPUT",
+    show_envvar=True,
+    help="How results are printed on stdout.",
+)
+@click.option(
+    "--quiet",
+    is_flag=True,
+    envvar="METER_SYNC_QUIET",
+    show_envvar=True,
+    help="Print no table or csv unless an item was held, skipped or failed.",
+)
+@click.pass_obj
+def run(
+    options: Globals,
+    customers: tuple[str, ...],
+    subscriptions: tuple[str, ...],
+    meters: tuple[str, ...],
+    prices: tuple[str, ...],
+    dry_run: bool,
+    schedule: str | None,
+    as_of: datetime | None,
+    resend: bool,
+    allow: tuple[str, ...],
+    output: str,
+    quiet: bool,
+) -> None:
+    """Report the usage of metered subscription items to Stripe.
+
+    Lists the metered items of living subscriptions, queries OpenMeter for each one's usage from its period's start
+    until now, and sets that quantity in Stripe where it differs. Running it again changes nothing.
+    """
+    from meter_sync.cli.output import printer
+    from meter_sync.core.selection import Selection
+    from meter_sync.sync import Request
+
+    options.start_logging()
+    request = Request(
+        selection=Selection(customers, subscriptions, prices, meters),
+        as_of=as_of,
+        dry_run=dry_run,
+        resend=resend,
+        allowed=frozenset(Reason(reason) for reason in allow),
+    )
+    execution = _carried_out(options, request, schedule)
+    printer(output, options, quiet=quiet)(execution, dry_run=dry_run)
+    sys.exit(execution.report.exit_code)
+
+
+def _carried_out(options: Globals, request: "Request", schedule: str | None) -> "Execution":
+    """Load the configuration and execute; whatever goes wrong becomes part of what is printed."""
+    from meter_sync.errors import MeterSyncError
+    from meter_sync.sync import failed_before_it_began
+
+    try:
+        settings = options.load_settings({"schedule": schedule})
+        return asyncio.run(_execute(options, settings, request))
+    except MeterSyncError as error:
+        return failed_before_it_began(error, request, schedule or "hourly", _now())
+
+
+async def _execute(options: Globals, settings: "Settings", request: "Request") -> "Execution":
+    from meter_sync.cli.progress import progress
+    from meter_sync.cli.signals import stop_on_signals
+    from meter_sync.sync import execute
+
+    with stop_on_signals() as stop, progress(options) as shown:
+        return await execute(settings, request, _now, stop, shown)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,30 @@
+"""SIGTERM and SIGINT end a run cleanly."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from meter_sync.waiting import Stop
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Yield a Stop that the first signal requests; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stop = Stop()
+
+    def requested() -> None:
+        stop.request()
+        for ending in _ENDING:
+            loop.remove_signal_handler(ending)
+
+    for ending in _ENDING:
+        loop.add_signal_handler(ending, requested)
+    try:
+        yield stop
+    finally:
+        for ending in _ENDING:
+            loop.remove_signal_handler(ending)

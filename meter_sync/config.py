@@ -1,0 +1,378 @@
+"""The configuration: environment, TOML file and secret files, every problem named at once."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import platformdirs
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from meter_sync.core.brakes import Thresholds
+from meter_sync.core.mapping import Filter, MappingRules, MeterRow
+from meter_sync.core.quantity import Rounding
+from meter_sync.errors import ConfigurationError
+
+ENVIRONMENT: dict[str, tuple[str, ...]] = {
+    "STRIPE_API_KEY": ("stripe", "api_key"),
+    "STRIPE_API_KEY_FILE": ("stripe", "api_key_file"),
+    "STRIPE_API_BASE": ("stripe", "api_base"),
+    "OPENMETER_URL": ("openmeter", "url"),
+    "OPENMETER_API_KEY": ("openmeter", "api_key"),
+    "OPENMETER_API_KEY_FILE": ("openmeter", "api_key_file"),
+    "METER_SYNC_LEDGER": ("ledger",),
+    "METER_SYNC_SCHEDULE": ("schedule",),
+    "METER_SYNC_SUBJECT": ("mapping", "subject"),
+    "METER_SYNC_METER_KEY": ("mapping", "meter_key"),
+    "METER_SYNC_STRIPE_RATE": ("stripe", "rate"),
+    "METER_SYNC_STRIPE_ENDPOINT_RATE": ("stripe", "endpoint_rate"),
+    "METER_SYNC_OPENMETER_CONCURRENCY": ("openmeter", "concurrency"),
+    "METER_SYNC_RETRY_SECONDS": ("retry_seconds",),
+}
+"""The environment variables and the settings that they stand for."""
+
+CONFIG_NAME = "meter-sync.toml"
+STRIPE_API_BASE = "https://api.stripe.com"
+LIVE_RATE = 100.0
+SANDBOX_RATE = 25.0
+
+_SUBJECT_OWNERS = ("customer", "subscription", "item")
+
+
+def _http_url(url: str) -> str:
+    """Admit https, and plain http to this machine only: a key must not travel in the clear."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an address such as https://example.com")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError("must begin with https: a key is sent there (http is for this machine only)")
+    return url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _subject_source(value: str) -> str:
+    owner, dot, key = value.partition(".metadata.")
+    if value == "customer.id" or (owner in _SUBJECT_OWNERS and dot and key):
+        return value
+    raise ValueError(
+        "must be customer.id, customer.metadata.KEY, subscription.metadata.KEY or item.metadata.KEY"
+    )
+
+
+def _without_space(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value
+
+
+def _canonical_filter(value: object) -> object:
+    """Turn `{model = "gpt", region = ["eu", "us"]}` into sorted pairs, so that equal filters are equal."""
+    if not isinstance(value, dict):
+        return value
+    pairs = ((name, (one,) if isinstance(one, str) else one) for name, one in value.items())
+    try:
+        return tuple((name, tuple(sorted(set(values)))) for name, values in sorted(pairs))
+    except TypeError:
+        raise ValueError("must be a table of texts or lists of texts") from None
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Secret = Annotated[SecretStr, BeforeValidator(_without_space)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class StripeSettings(_Section):
+    """How to reach Stripe, and how fast it may be asked."""
+
+    api_key: Secret = Field(default=SecretStr(""), validate_default=False)
+    api_key_file: Path | None = None
+    api_base: HttpUrl = STRIPE_API_BASE
+    rate: Rate | None = None
+    endpoint_rate: Rate = 25.0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the key is of the live mode, whose invoices are real."""
+        return "_live_" in self.api_key.get_secret_value()[:8]
+
+    @property
+    def overall_rate(self) -> float:
+        """Requests per second over all: Stripe's default for the key's mode unless configured."""
+        return self.rate or (LIVE_RATE if self.is_live else SANDBOX_RATE)
+
+
+class OpenMeterSettings(_Section):
+    """How to reach OpenMeter."""
+
+    url: HttpUrl = "https://openmeter.cloud"
+    api_key: Secret | None = None
+    api_key_file: Path | None = None
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 4
+
+
+class MappingSettings(_Section):
+    """How items find their meter and their subjects."""
+
+    subject: Annotated[str, AfterValidator(_subject_source)] = "customer.id"
+    meter_key: Text = "om_meter_id"
+
+
+class BrakeSettings(_Section):
+    """From where on a change is implausible."""
+
+    decrease_percent: Annotated[Decimal, Field(ge=0, le=100)] = Decimal(0)
+
+
+class MeterSettings(_Section):
+    """A `[[meters]]` row."""
+
+    price: Text | None = None
+    lookup_key: Text | None = None
+    product: Text | None = None
+    stripe_meter: Text | None = None
+    openmeter: Text | None = None
+    filter: Annotated[Filter, BeforeValidator(_canonical_filter)] = ()
+    scale: Annotated[Decimal, Field(gt=0, allow_inf_nan=False)] = Decimal(1)
+    rounding: Rounding = Rounding.FLOOR
+    shared: bool = False
+    ignore: bool = False
+
+    @model_validator(mode="after")
+    def _says_which_and_how(self) -> "MeterSettings":
+        if len([name for name in self.selectors.values() if name]) != 1:
+            raise ValueError("needs exactly one of price, lookup_key, product and stripe_meter")
+        if bool(self.openmeter) == self.ignore:
+            raise ValueError("needs either openmeter = \"SLUG\" or ignore = true")
+        return self
+
+    @property
+    def selectors(self) -> dict[str, str | None]:
+        """Which items the row is for."""
+        return self.model_dump(include={"price", "lookup_key", "product", "stripe_meter"})
+
+    def to_row(self) -> MeterRow:
+        """Return the row as the core knows it."""
+        return MeterRow(**{name: getattr(self, name) for name in type(self).model_fields})
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured. Precedence: option, environment, TOML, default."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    stripe: StripeSettings = StripeSettings()
+    openmeter: OpenMeterSettings = OpenMeterSettings()
+    mapping: MappingSettings = MappingSettings()
+    brakes: BrakeSettings = BrakeSettings()
+    meters: tuple[MeterSettings, ...] = ()
+    ledger: Path = Field(default_factory=lambda: _state_folder() / "ledger.sqlite3")
+    schedule: Literal["hourly", "daily"] = "hourly"
+    retry_seconds: Annotated[float, Field(ge=0, le=3600)] = 60.0
+    resend_after_hours: Annotated[float, Field(ge=0, le=24 * 31)] = 24.0
+
+    @model_validator(mode="after")
+    def _names_each_price_once(self) -> "Settings":
+        seen: set[tuple[str, str]] = set()
+        for row in self.meters:
+            selector = next((name, value) for name, value in row.selectors.items() if value)
+            if selector in seen:
+                raise ValueError(f"two [[meters]] rows are for {selector[0]} = {selector[1]!r}")
+            seen.add(selector)
+        return self
+
+    @property
+    def mapping_rules(self) -> MappingRules:
+        """How items find their meter and their subjects."""
+        return MappingRules(
+            meter_key=self.mapping.meter_key,
+            subject=self.mapping.subject,
+            rows=tuple(row.to_row() for row in self.meters),
+        )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """From where on a change is implausible."""
+        return Thresholds(decrease_percent=self.brakes.decrease_percent)
+
+
+class _Environment(PydanticBaseSettingsSource):
+    """The environment variables of the table above; an empty one counts as unset."""
+
+    def __init__(self, settings_cls: type[BaseSettings], environment: Mapping[str, str]) -> None:
+        super().__init__(settings_cls)
+        self._environment = environment
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Fields are not asked for one by one: the whole tree comes at once."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name, path in ENVIRONMENT.items():
+            value = self._environment.get(name, "").strip()
+            if value:
+                section = values.setdefault(path[0], {}) if len(path) > 1 else values
+                section[path[-1]] = value
+        return values
+
+
+class _SecretFiles(_Environment):
+    """The keys that lie in files: those that the settings so far name, else systemd's credentials.
+
+    Being the last source, it only fills in a key that no other source has.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], environment: Mapping[str, str]) -> None:
+        super().__init__(settings_cls, environment)
+        self.problems: list[str] = []
+
+    def __call__(self) -> dict[str, Any]:
+        return {section: self._key(section) for section in ("stripe", "openmeter")}
+
+    def _key(self, section: str) -> dict[str, str]:
+        so_far = self.current_state.get(section)
+        settings = so_far if isinstance(so_far, dict) else {}
+        file = settings.get("api_key_file") or self._credential(f"{section}_api_key")
+        if settings.get("api_key") or not isinstance(file, str | Path):
+            return {}
+        try:
+            return {"api_key": Path(file).read_text(encoding="utf-8")}
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text"
+            self.problems.append(f"the {section} key file {file} cannot be read: {why}")
+            return {}
+
+    def _credential(self, name: str) -> Path | None:
+        folder = self._environment.get("CREDENTIALS_DIRECTORY")
+        path = Path(folder, name) if folder else None
+        return path if path and path.exists() else None
+
+
+def load(
+    config_file: Path | None, environment: Mapping[str, str], options: Mapping[str, Any]
+) -> Settings:
+    """Return the settings from the options, the environment, the TOML file and the defaults, in this order.
+
+    `config_file` is the file that was named, or None to look in the usual places; `options` has settings by
+    field name. Raise ConfigurationError that names every problem at once.
+    """
+    file = config_file or _found_file()
+    secret_files = _SecretFiles(Settings, environment)
+    sources = (
+        InitSettingsSource(Settings, dict(options)),
+        _Environment(Settings, environment),
+        *_toml_source(file),
+        secret_files,
+    )
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return sources
+
+    problems: list[str] = []
+    try:
+        settings = Loaded()
+        problems += _key_problems(settings.stripe.api_key.get_secret_value())
+    except ValidationError as error:
+        problems += [_in_words(dict(fault), environment, file) for fault in error.errors()]
+    if problems or secret_files.problems:
+        raise _wrong(secret_files.problems + problems)
+    return settings
+
+
+def _toml_source(file: Path | None) -> list[PydanticBaseSettingsSource]:
+    if file is None:
+        return []
+    try:
+        with file.open("rb"):
+            return [TomlConfigSettingsSource(Settings, file)]
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise _wrong([f"{file} cannot be read: {why}"]) from error
+    except tomllib.TOMLDecodeError as error:
+        raise _wrong([f"{file} is not TOML: {error}"]) from error
+
+
+def _state_folder() -> Path:
+    given = os.environ.get("STATE_DIRECTORY")
+    return Path(given.split(":")[0]) if given else platformdirs.user_state_path("meter-sync")
+
+
+def _found_file() -> Path | None:
+    """Return the first configuration file of the usual places, or None."""
+    folders = (
+        Path(),
+        platformdirs.user_config_path("meter-sync"),
+        platformdirs.site_config_path("meter-sync"),
+    )
+    return next((folder / CONFIG_NAME for folder in folders if (folder / CONFIG_NAME).is_file()), None)
+
+
+def _key_problems(key: str) -> list[str]:
+    """Say what is wrong with a Stripe key, without a character of it."""
+    if not key:
+        return ["no Stripe key: set STRIPE_API_KEY, STRIPE_API_KEY_FILE or stripe.api_key_file"]
+    if key.startswith("pk_"):
+        return ["STRIPE_API_KEY is a publishable key (pk_…): take a restricted key (rk_…) or a secret one"]
+    if not key.startswith(("sk_test_", "sk_live_", "rk_test_", "rk_live_")) or not key.isascii():
+        return ["STRIPE_API_KEY is no Stripe key: it begins with rk_live_, rk_test_, sk_live_ or sk_test_"]
+    return []
+
+
+def _in_words(
+    fault: Mapping[str, Any], environment: Mapping[str, str], file: Path | None
+) -> str:
+    """Given a fault of validation, return it with the names that the operator wrote."""
+    place = tuple(str(part) for part in fault["loc"])
+    said = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        said = "is not a setting"
+    variables = [name for name, path in ENVIRONMENT.items() if path == place and environment.get(name)]
+    where = variables[0] if variables else ".".join(place)
+    source = "" if variables or file is None else f" ({file})"
+    return f"{where}: {said}{source}" if where else f"{said}{source}"
+
+
+def _wrong(problems: list[str]) -> ConfigurationError:
+    return ConfigurationError(
+        "the configuration is wrong, nothing was read or written: " + "; ".join(problems),
+        "correct what is named; the README lists every setting",
+    )

@@ -1,0 +1,14 @@
+"""The ledger: what was intended, what Stripe acknowledged, and which run did it."""
+
+from meter_sync.ledger.ledger import Acknowledgement, Ledger, RunRecord, Scope, open_ledger, open_ledger_read_only
+from meter_sync.ledger.lock import run_lock
+
+__all__ = [
+    "Acknowledgement",
+    "Ledger",
+    "RunRecord",
+    "Scope",
+    "open_ledger",
+    "open_ledger_read_only",
+    "run_lock",
+]

@@ -1,0 +1,145 @@
+"""The tables of the ledger, in SQL that SQLite and PostgreSQL both speak.
+
+The migrations beside this module build them; a test holds the two against each other.
+"""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+
+class UtcSeconds(TypeDecorator[datetime]):
+    """An instant in UTC and whole seconds, stored as Unix seconds so that no database's time zone matters."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """Store."""
+        return None if value is None else int(value.timestamp())
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """Load."""
+        return None if value is None else datetime.fromtimestamp(value, UTC)
+
+
+class DecimalText(TypeDecorator[Decimal]):
+    """An exact decimal, stored as its digits."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:
+        """Store."""
+        return None if value is None else format(value, "f")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:
+        """Load."""
+        return None if value is None else Decimal(value)
+
+
+metadata = MetaData()
+
+
+def _scope() -> tuple[Column[str], Column[str]]:
+    """The Stripe account and mode (live or sandbox), first in every key."""
+    return (
+        Column("account", String(255), primary_key=True),
+        Column("mode", String(10), primary_key=True),
+    )
+
+
+runs = Table(
+    "runs",
+    metadata,
+    *_scope(),
+    Column("run", String(36), primary_key=True),
+    Column("started_at", UtcSeconds, nullable=False),
+    Column("finished_at", UtcSeconds),
+    Column("as_of", UtcSeconds, nullable=False),
+    Column("schedule", String(10), nullable=False),
+    Column("everything", Boolean, nullable=False),
+    Column("exit_code", Integer),
+    Column("counts", Text),
+)
+
+items = Table(
+    "items",
+    metadata,
+    *_scope(),
+    Column("item", String(255), primary_key=True),
+    Column("looked_at", UtcSeconds, nullable=False),
+)
+"""Items that were looked at in Stripe before their first write."""
+
+item_periods = Table(
+    "item_periods",
+    metadata,
+    *_scope(),
+    Column("item", String(255), primary_key=True),
+    Column("period_start", UtcSeconds, primary_key=True),
+    Column("period_end", UtcSeconds, nullable=False),
+    Column("subscription", String(255), nullable=False),
+    Column("customer", String(255), nullable=False),
+    Column("price", String(255), nullable=False),
+    Column("target", String(20), nullable=False),
+    Column("meter", String(64), nullable=False),
+    Column("filter", Text, nullable=False),
+    Column("scale", DecimalText, nullable=False),
+    Column("rounding", String(20), nullable=False),
+    Column("subjects", Text, nullable=False),
+    Column("usage_start", UtcSeconds, nullable=False),
+    Column("anchor", UtcSeconds, nullable=False),
+    Column("quantity", BigInteger, nullable=False),
+    Column("as_of", UtcSeconds, nullable=False),
+    Column("acknowledged", BigInteger),
+    Column("acknowledged_at", UtcSeconds),
+    Column("foreign_quantity", BigInteger, nullable=False),
+    Column("foreign_held", Boolean, nullable=False),
+    Column("total_before", BigInteger),
+    Column("seen_at", UtcSeconds, nullable=False),
+    Index("item_periods_by_end", "account", "mode", "period_end"),
+)
+"""The state of each item in each period: what the next plan is made from."""
+
+writes = Table(
+    "writes",
+    metadata,
+    *_scope(),
+    Column("run", String(36), primary_key=True),
+    Column("item", String(255), primary_key=True),
+    Column("period_start", UtcSeconds, primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("anchor", UtcSeconds, nullable=False),
+    Column("usage", DecimalText),
+    Column("quantity", BigInteger, nullable=False),
+    Column("at_anchor", BigInteger, nullable=False),
+    Column("previous", BigInteger),
+    Column("intended_at", UtcSeconds, nullable=False),
+    Column("acknowledged_at", UtcSeconds),
+    Column("request_id", String(255)),
+    Index("writes_by_item", "account", "mode", "item", "period_start"),
+)
+"""Every write that was ever intended, never changed but for its acknowledgement."""
+
+prices = Table(
+    "prices",
+    metadata,
+    *_scope(),
+    Column("price", String(255), primary_key=True),
+    Column("found_empty_at", UtcSeconds, nullable=False),
+)
+"""Archived prices that had no subscription when they were last asked for."""

@@ -1,0 +1,180 @@
+"""A run with its books: the lock, the instant it is about, and what the ledger says of it."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from meter_sync.config import Settings
+from meter_sync.core.outcomes import Reason
+from meter_sync.core.plan import Policy
+from meter_sync.core.selection import Selection
+from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError
+from meter_sync.ledger import (
+    Ledger,
+    RunRecord,
+    Scope,
+    open_ledger,
+    open_ledger_read_only,
+    run_lock,
+)
+from meter_sync.sync.adapters import Clock, open_adapters
+from meter_sync.sync.progress import Progress
+from meter_sync.sync.run import Order, RunReport, synchronize
+from meter_sync.waiting import Stop
+
+log = structlog.get_logger()
+
+_CLOCK_TOLERANCE = timedelta(seconds=60)
+_PROMISED = {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person or a schedule asked for."""
+
+    selection: Selection = field(default_factory=Selection)
+    as_of: datetime | None = None
+    """The instant that the run is about; None is now."""
+    dry_run: bool = False
+    resend: bool = False
+    allowed: frozenset[Reason] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A run that was carried out, however far it came."""
+
+    run: RunRecord
+    report: RunReport
+    finished_at: datetime
+
+
+def failed_before_it_began(
+    error: MeterSyncError, request: Request, schedule: str, now: datetime
+) -> Execution:
+    """Return the execution of a run that its configuration kept from beginning."""
+    run = _run_record(request, schedule, now)
+    return Execution(run, RunReport(error=error), now)
+
+
+async def execute(
+    settings: Settings, request: Request, clock: Clock, stop: Stop, progress: Progress | None = None
+) -> Execution:
+    """Carry out a run and record it. Errors that end it are in the report; nothing is raised for them."""
+    run = _run_record(request, settings.schedule, clock())
+    try:
+        run, report = await _with_books(settings, request, run, clock, stop, progress)
+    except MeterSyncError as error:
+        report = RunReport(error=error)
+    return Execution(run, report, clock())
+
+
+def _run_record(request: Request, schedule: str, now: datetime) -> RunRecord:
+    return RunRecord(
+        id=str(uuid.uuid4()),
+        started_at=now,
+        as_of=(request.as_of or now).astimezone(UTC).replace(microsecond=0),
+        schedule=schedule,
+        everything=request.selection.is_everything,
+    )
+
+
+async def _with_books(
+    settings: Settings,
+    request: Request,
+    run: RunRecord,
+    clock: Clock,
+    stop: Stop,
+    progress: Progress | None,
+) -> tuple[RunRecord, RunReport]:
+    if run.as_of > run.started_at:
+        raise ArgumentsError(
+            f"--as-of {run.as_of:%Y-%m-%dT%H:%M:%SZ} is in the future; nothing was read or written",
+            "name an instant that has passed, or leave it out for now",
+        )
+    with _books(settings, request) as ledger:
+        _warn_of_missed_run(ledger, run)
+        if not request.dry_run:
+            run = _no_step_back(ledger, run, given=request.as_of is not None)
+            ledger.begin_run(run)
+        order = _order(settings, request, run)
+        async with open_adapters(settings, ledger, clock, stop, dry_run=request.dry_run) as adapters:
+            report = await synchronize(order, adapters, progress)
+        if not request.dry_run:
+            report = _finished(ledger, run, report, clock())
+        return run, report
+
+
+@contextmanager
+def _books(settings: Settings, request: Request) -> Iterator[Ledger]:
+    """Open the ledger: under the run lock, or for a dry run read-only and without one."""
+    scope = Scope(account="", mode="live" if settings.stripe.is_live else "sandbox")
+    if request.dry_run:
+        with open_ledger_read_only(settings.ledger, scope) as ledger:
+            yield ledger
+        return
+    with run_lock(settings.ledger), open_ledger(settings.ledger, scope) as ledger:
+        yield ledger
+
+
+def _order(settings: Settings, request: Request, run: RunRecord) -> Order:
+    return Order(
+        run=run,
+        selection=request.selection,
+        rules=settings.mapping_rules,
+        policy=Policy(
+            now=run.started_at,
+            resend=request.resend,
+            resend_after=timedelta(hours=settings.resend_after_hours),
+            allowed=request.allowed,
+        ),
+        thresholds=settings.thresholds,
+    )
+
+
+def _no_step_back(ledger: Ledger, run: RunRecord, *, given: bool) -> RunRecord:
+    """Return the run with an instant that is not older than any before: older usage would undo newer.
+
+    Raise ArgumentsError for an older instant that was asked for, ConfigurationError for a clock that went back.
+    A clock that was corrected by less than a minute is waited out by keeping the newest instant.
+    """
+    newest = ledger.newest_as_of()
+    if newest is None or run.as_of >= newest:
+        return run
+    if given:
+        raise ArgumentsError(
+            f"--as-of {run.as_of:%Y-%m-%dT%H:%M:%SZ} is older than what was reported already, up to "
+            f"{newest:%Y-%m-%dT%H:%M:%SZ}; nothing was written",
+            "leave --as-of out, or add --dry-run to look at the past",
+        )
+    if newest - run.as_of > _CLOCK_TOLERANCE:
+        raise ConfigurationError(
+            f"this machine's clock went back: usage was reported up to {newest:%Y-%m-%dT%H:%M:%SZ} already; nothing "
+            "was written",
+            "set the clock and run again",
+            code="clock",
+        )
+    return replace(run, as_of=newest)
+
+
+def _warn_of_missed_run(ledger: Ledger, run: RunRecord) -> None:
+    last = ledger.last_complete_run()
+    if last and run.started_at - last > 2 * _PROMISED[run.schedule]:
+        log.warning(
+            "run_missed",
+            message=f"the last complete run began over two {run.schedule} intervals ago: look at cron or the timer",
+            last_complete_run=last.isoformat(),
+        )
+
+
+def _finished(ledger: Ledger, run: RunRecord, report: RunReport, at: datetime) -> RunReport:
+    try:
+        ledger.finish_run(run.id, at, report.exit_code, report.counts)
+    except MeterSyncError as error:
+        return replace(report, error=report.error or error)
+    log.info("record", run_id=run.id, exit_code=int(report.exit_code), **report.counts)
+    return report
