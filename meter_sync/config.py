@@ -279,14 +279,13 @@ class _SecretFiles(_Environment):
 
 
 def load(
-    config_file: Path | None, environment: Mapping[str, str], options: Mapping[str, Any]
+    file: Path | None, environment: Mapping[str, str], options: Mapping[str, Any]
 ) -> Settings:
     """Return the settings from the options, the environment, the TOML file and the defaults, in this order.
 
-    `config_file` is the file that was named, or None to look in the usual places; `options` has settings by
-    field name. Raise ConfigurationError that names every problem at once.
+    `file` is the TOML file, if there is one; `options` has settings by field name.
+    Raise ConfigurationError that names every problem at once.
     """
-    file = config_file or _found_file()
     secret_files = _SecretFiles(Settings, environment)
     sources = (
         InitSettingsSource(Settings, dict(options)),
@@ -336,7 +335,7 @@ def _state_folder() -> Path:
     return Path(given.split(":")[0]) if given else platformdirs.user_state_path("meter-sync")
 
 
-def _found_file() -> Path | None:
+def found_file() -> Path | None:
     """Return the first configuration file of the usual places, or None."""
     folders = (
         Path(),

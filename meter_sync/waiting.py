@@ -34,6 +34,10 @@ class Stop:
         if self.requested:
             raise Interrupted("the run was interrupted", "run it again; what was sent is not sent twice")
 
+    async def wait(self) -> None:
+        """Wait until the end is asked for."""
+        await self._event.wait()
+
     async def sleep(self, seconds: float) -> None:
         """Wait so long. Raise Interrupted as soon as the end is asked for."""
         self.check()
@@ -68,7 +72,11 @@ async def retried(call: Callable[[], Awaitable[T]], budget_seconds: float, stop:
         sleep=stop.sleep,
         reraise=True,
     )
-    return await attempts(call)
+
+    async def attempt() -> T:
+        return await call()
+
+    return await attempts(attempt)
 
 
 _backoff = tenacity.wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)

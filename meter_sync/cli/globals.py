@@ -38,10 +38,11 @@ class Globals:
 
     def load_settings(self, options: dict[str, Any]) -> "Settings":
         """Load the configuration. Raise ConfigurationError that names every problem at once."""
-        from meter_sync.config import load
+        from meter_sync.config import found_file, load
 
         given = {name: value for name, value in options.items() if value is not None}
-        return load(Path(self.config) if self.config else None, os.environ, given)
+        file = Path(self.config) if self.config else found_file()
+        return load(file, os.environ, given)
 
     def console(self, *, stderr: bool = False) -> "Console":
         """Return where to print for a person; without a terminal lines are long rather than cut."""

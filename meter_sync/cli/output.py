@@ -89,7 +89,7 @@ def document(execution: Execution, *, dry_run: bool) -> dict[str, Any]:
             "exit_code": int(report.exit_code),
             "stripe_requests": report.stripe_requests,
             "openmeter_requests": report.openmeter_requests,
-            "seconds": round(_seconds(execution), 3),
+            "seconds": round(execution.seconds, 3),
         },
         "items": [_item(result) for result in report.results],
         "error": report.error
@@ -173,7 +173,7 @@ def _print_table(options: Globals, execution: Execution, dry_run: bool) -> None:
     for result in results:
         if result.message:
             console.print(_remark(result), style=_STYLES[result.outcome], markup=False, soft_wrap=True)
-    console.print(_sum(execution, dry_run), markup=False, soft_wrap=True)
+    console.print(summary(execution, dry_run=dry_run), markup=False, soft_wrap=True)
 
 
 def _cells(result: Result) -> tuple[str, ...]:
@@ -204,18 +204,15 @@ def _remark(result: Result) -> str:
     )
 
 
-def _sum(execution: Execution, dry_run: bool) -> str:
+def summary(execution: Execution, *, dry_run: bool) -> str:
+    """Return what became of a run in one line."""
     report = execution.report
     counts = ", ".join(f"{count} {outcome}" for outcome, count in report.counts.items()) or "no metered items"
     nothing = "Dry run, nothing was written. " if dry_run else ""
     return (
         f"{nothing}{len(report.results)} items: {counts}. {report.stripe_requests} requests to Stripe, "
-        f"{report.openmeter_requests} to OpenMeter, {_seconds(execution):.1f} s, exit code {int(report.exit_code)}."
+        f"{report.openmeter_requests} to OpenMeter, {execution.seconds:.1f} s, exit code {int(report.exit_code)}."
     )
-
-
-def _seconds(execution: Execution) -> float:
-    return (execution.finished_at - execution.run.started_at).total_seconds()
 
 
 def _utc(instant: datetime) -> str:

@@ -12,7 +12,7 @@ from meter_sync.core.mapping import MappingRules, MeterRow, meter_row, subjects
 from meter_sync.core.memory import Claim, Memory, Method, Remembered
 from meter_sync.core.model import SubscriptionItem, Target
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.quantity import InvalidUsage, billable
+from meter_sync.core.quantity import InvalidUsage, billable, without_noise
 from meter_sync.core.span import Span, usage_span
 from meter_sync.core.usage import Aggregation, Need, Unanswered
 
@@ -208,12 +208,16 @@ def decide(
         line = replace(line, span=span, previous=remembered.acknowledged)
     if isinstance(usage, Unanswered):
         return Fail(line, Reason.OPENMETER_ERROR, usage.message)
-    line = replace(line, usage=usage)
     try:
+        usage = without_noise(usage)
         quantity = billable(usage, line.row.scale, line.row.rounding)
     except InvalidUsage as error:
-        return Hold(line, Reason.INVALID_USAGE, f"{error}; nothing was written, look at the meter's events")
-    line = replace(line, quantity=quantity)
+        return Hold(
+            replace(line, usage=usage),
+            Reason.INVALID_USAGE,
+            f"{error}; nothing was written, look at the meter's events",
+        )
+    line = replace(line, usage=usage, quantity=quantity)
     if remembered:
         return _next_report(line, quantity, remembered, policy)
     return _first_report(line, quantity, line.item.id in memory.known_items)

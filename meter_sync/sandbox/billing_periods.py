@@ -1,7 +1,7 @@
 """Billing periods: half-open intervals of Unix seconds, counted from a subscription's anchor.
 
-Stripe documentation, Billing cycle: a monthly or yearly period begins on the anchor's day and time of
-day, or on the month's last day where the month is shorter; the anchor's day returns afterwards.
+Stripe documentation, Billing cycle: a monthly or yearly period begins on the anchor's day and time
+of day, or on the month's last day where the month is shorter; the anchor's day returns afterwards.
 """
 
 import calendar

@@ -15,8 +15,8 @@ Server = Literal["stripe", "openmeter"]
 class Fault:
     """Which requests fail, and how: all the conditions given must hold, exactly one effect applies.
 
-    Effects: `status` (not carried out), `drop="before"` (not carried out), `drop="after"`, `truncate`,
-    `delay_seconds` and `replace_text` (all four carried out).
+    Effects: `status` (not carried out), `drop="before"` (not carried out), `drop="after"`,
+    `truncate`, `delay_seconds` and `replace_text` (all four carried out).
     """
 
     server: Server | None = None
@@ -36,8 +36,8 @@ class Fault:
     saved: bool | None = None
     """Whether Stripe saves this answer under the request's idempotency key, so that it is replayed.
 
-    Stripe replays "the same result, including 500 errors" (API reference, Idempotent requests); so None
-    means: if the status is 500. The statuses 502, 503 and 504 come from proxies before Stripe.
+    Stripe replays "the same result, including 500 errors" (API reference, Idempotent requests); so
+    None means: if the status is 500. The statuses 502, 503 and 504 come from proxies before Stripe.
     """
     drop: Literal["before", "after"] | None = None
     """Close the connection without an answer, before or after carrying out the request."""

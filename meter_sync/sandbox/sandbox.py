@@ -13,7 +13,6 @@ from meter_sync.sandbox.openmeter_api import OpenMeterApi, problem
 from meter_sync.sandbox.openmeter_world import OpenMeterWorld
 from meter_sync.sandbox.server import LOOPBACK, LocalServer
 from meter_sync.sandbox.stripe_api import StripeApi
-from meter_sync.sandbox.stripe_errors import failure_answer
 from meter_sync.sandbox.stripe_limits import RateLimits
 from meter_sync.sandbox.stripe_world import StripeWorld
 from meter_sync.sandbox.traffic import Incoming, RequestSeen
@@ -84,19 +83,20 @@ class Sandbox:
     @asynccontextmanager
     async def serving(self, stripe_port: int = 0, openmeter_port: int = 0) -> AsyncIterator[None]:
         """Serve in the running event loop; port 0 means a free one."""
+        stripe_api = StripeApi(self.stripe, lambda: self.rate_limits)
         stripe = LocalServer(
             "stripe",
-            StripeApi(self.stripe, lambda: self.rate_limits),
+            stripe_api,
             self,
             latency_seconds=lambda request: self.latency.of_stripe(request),
-            failure=failure_answer,
+            failure=stripe_api.fail,
         )
         openmeter = LocalServer(
             "openmeter",
             OpenMeterApi(self.openmeter),
             self,
             latency_seconds=lambda request: self.latency.of_openmeter(request),
-            failure=problem,
+            failure=lambda _, status: problem(status),
         )
         try:
             self._ports = (await stripe.start(stripe_port), await openmeter.start(openmeter_port))

@@ -39,7 +39,7 @@ class LocalServer:
         surroundings: Surroundings,
         *,
         latency_seconds: Callable[[Incoming], float],
-        failure: Callable[[int], Answer],
+        failure: Callable[[Incoming, int], Answer],
     ) -> None:
         self._name = name
         self._api = api
@@ -85,7 +85,7 @@ class LocalServer:
         if fault.drop == "before":
             return None
         if fault.status is not None:
-            failure = self._injected_failure(fault, fault.status)
+            failure = self._injected_failure(incoming, fault, fault.status)
             if self._name != "stripe" or not fault.saved_by_stripe:
                 return failure
             return self._api(replace(incoming, failure=failure))
@@ -101,8 +101,8 @@ class LocalServer:
             )
         return answer
 
-    def _injected_failure(self, fault: Fault, status: int) -> Answer:
-        answer = self._failure(status)
+    def _injected_failure(self, incoming: Incoming, fault: Fault, status: int) -> Answer:
+        answer = self._failure(incoming, status)
         if fault.text is not None:
             answer = replace(answer, body=fault.text)
         return replace(answer, headers={**answer.headers, **fault.headers})

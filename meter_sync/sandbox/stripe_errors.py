@@ -31,7 +31,7 @@ class Refusal(Exception):
         self.headers = dict(headers or {})
 
     def answer(self) -> Answer:
-        """Return the error as Stripe's JSON; fields without a value are left out, as Stripe does."""
+        """Return the error as Stripe's JSON, which leaves out fields without a value."""
         error: dict[str, Any] = {"code": self.code, "message": self.message, "param": self.param}
         if self.code is not None:
             error["doc_url"] = f"https://stripe.com/docs/error-codes/{self.code.replace('_', '-')}"

@@ -1,8 +1,9 @@
 """The turn of billing periods, and the invoices that it drafts.
 
-Sources: Stripe's documentation of metered billing (billed in arrears, with the invoice of the period's end),
-of invoices (a draft is finalized about an hour after it was created) and of transformed quantities.
-Only metered lines are modelled: an invoice here shows usage and nothing else.
+Sources: Stripe's documentation of metered billing (billed in arrears, with the invoice of the
+period's end), of invoices (a draft is finalized about an hour after it was created) and of
+transformed quantities. Only metered lines are modelled: an invoice here shows usage and nothing
+else.
 """
 
 import heapq

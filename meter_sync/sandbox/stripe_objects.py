@@ -1,4 +1,4 @@
-"""What the embedded Stripe holds: plain data, and lookups that refuse unknown ids as Stripe does."""
+"""What the embedded Stripe holds: plain data, and lookups that refuse unknown ids."""
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -188,8 +188,12 @@ class StripeState:
 
     def new_id(self, prefix: str) -> str:
         """Return the next id of a kind: deterministic, in Stripe's shape."""
-        self._counters[prefix] += 1
-        return f"{prefix}_1Sandbox{self._counters[prefix]:08d}"
+        return f"{prefix}_1Sandbox{self.new_number(prefix):08d}"
+
+    def new_number(self, kind: str) -> int:
+        """Return the next number of a kind, from 1."""
+        self._counters[kind] += 1
+        return self._counters[kind]
 
     def customer(self, identifier: str, *, param: str = "id", status: int = 404) -> Customer:
         """Return a customer, deleted or not."""

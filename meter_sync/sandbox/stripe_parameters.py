@@ -1,4 +1,4 @@
-"""Parameters of requests to Stripe: form encoding with brackets, and Stripe's strictness about them.
+"""Parameters of requests to Stripe: form encoding with brackets, and strictness.
 
 Shapes of the errors: API reference, Errors; the wordings are those that its users quote.
 """
@@ -21,7 +21,7 @@ _NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 
 
 def parse_form(text: str) -> Tree:
-    """Return `a[b]=1&c[]=2&d[0][e]=3` as `{"a": {"b": "1"}, "c": {"0": "2"}, "d": {"0": {"e": "3"}}}`."""
+    """Return `a[b]=1&c[]=2&c[]=3` as `{"a": {"b": "1"}, "c": {"0": "2", "1": "3"}}`."""
     tree: Tree = {}
     for name, value in parse_qsl(text, keep_blank_values=True):
         match = _NAME.fullmatch(name)
@@ -78,9 +78,7 @@ def whole(minimum: int | None = None, maximum: int | None = None) -> Reader:
 
     def read(value: Any, name: str) -> int:
         if not isinstance(value, str) or re.fullmatch(r"-?\d{1,18}", value) is None:
-            raise Refusal(
-                f"Invalid integer: {value}", code="parameter_invalid_integer", param=name
-            )
+            raise Refusal(f"Invalid integer: {value}", code="parameter_invalid_integer", param=name)
         number = int(value)
         if minimum is not None and number < minimum:
             bound = f"This value must be greater than or equal to {minimum}."
@@ -174,7 +172,9 @@ def span(value: Any, name: str) -> dict[str, int]:
         exact = whole(0)(value, name)
         return {"gte": exact, "lte": exact}
     bound = whole(0)
-    bounds: dict[str, int] = group({"gt": bound, "gte": bound, "lt": bound, "lte": bound})(value, name)
+    bounds: dict[str, int] = group({"gt": bound, "gte": bound, "lt": bound, "lte": bound})(
+        value, name
+    )
     return bounds
 
 
@@ -182,7 +182,6 @@ def within(bounds: Mapping[str, int] | None, instant: int) -> bool:
     """Whether an instant meets a filter by time."""
     if bounds is None:
         return True
-    return (
-        bounds.get("gt", instant - 1) < instant < bounds.get("lt", instant + 1)
-        and bounds.get("gte", instant) <= instant <= bounds.get("lte", instant)
-    )
+    return bounds.get("gt", instant - 1) < instant < bounds.get("lt", instant + 1) and bounds.get(
+        "gte", instant
+    ) <= instant <= bounds.get("lte", instant)

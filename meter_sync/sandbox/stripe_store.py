@@ -1,4 +1,7 @@
-"""Stripe objects by id and in the order of Stripe's lists: newest first (API reference, Pagination)."""
+"""Stripe objects by id and in the order of Stripe's lists, newest first.
+
+Source: API reference, Pagination.
+"""
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator

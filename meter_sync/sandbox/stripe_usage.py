@@ -1,7 +1,7 @@
 """Legacy usage records: what is accepted, and what a period's records add up to.
 
-Sources: Stripe's API reference of 2025-01-27.acacia (usage records), its legacy guide to metered billing,
-and error messages quoted in authgear-server#2430 and stripe-node#725.
+Sources: Stripe's API reference of 2025-01-27.acacia (usage records), its legacy guide to metered
+billing, and error messages quoted in authgear-server#2430 and stripe-node#725.
 """
 
 from typing import Literal
@@ -17,12 +17,13 @@ TOO_OLD = (
     " subscription's last invoice period (or current period start time)."
 )
 NOT_LEGACY = (
-    "Cannot create a usage record for this subscription item because it is not on the legacy metered"
-    " billing system. Call /v1/billing/meter_events instead."
+    "Cannot create a usage record for this subscription item because it is not on the legacy"
+    " metered billing system. Call /v1/billing/meter_events instead."
 )
 # For the following refusals Stripe's own words were not found; the rules are Stripe's.
 IN_THE_FUTURE = (
-    "Cannot create the usage record with this timestamp because timestamps must not be in the future."
+    "Cannot create the usage record with this timestamp because timestamps must not be in the"
+    " future."
 )
 NOT_METERED = (
     "Cannot create a usage record for this subscription item because its price has"
@@ -52,9 +53,9 @@ def check_timestamp(
 ) -> ClosedPeriod | None:
     """Return the closed period that a record falls into, None for the open one, or raise Refusal.
 
-    A record lies strictly inside the current period and not in the future. For a few minutes after a
-    period's end, and on `sum` prices only, it may lie strictly inside that period (Stripe's legacy guide:
-    "we don't guarantee it").
+    A record lies strictly inside the current period and not in the future. For a few minutes after
+    a period's end, and on `sum` prices only, it may lie strictly inside that period (Stripe's
+    legacy guide: "we don't guarantee it").
     """
     if timestamp > now:
         raise Refusal(IN_THE_FUTURE, param="timestamp")
@@ -72,7 +73,7 @@ def check_timestamp(
 
 
 def record(item: Item, timestamp: int, quantity: int, action: Action) -> None:
-    """Write a record: `set` overwrites the quantity at that timestamp only, `increment` adds to it."""
+    """Write a record: `set` overwrites the quantity at that timestamp, `increment` adds."""
     before = item.records.get(timestamp, 0) if action == "increment" else 0
     item.records[timestamp] = before + quantity
 

@@ -9,8 +9,10 @@ ACCOUNT_DEFAULT = "2026-10-28.endive"
 """The version of requests that name none; also the newest one known."""
 
 LEGACY_BILLING_REMOVED = "2025-03-31"
-"""The date of `2025-03-31.basil` (Stripe's changelog): usage records and aggregate_usage are gone, and
-periods moved from the subscription to its items."""
+"""The date of `2025-03-31.basil` of Stripe's changelog.
+
+Usage records and aggregate_usage are gone; periods moved from the subscription to its items.
+"""
 
 _TRAINS = {
     "acacia": ("2024-09-30", "2025-03-31"),

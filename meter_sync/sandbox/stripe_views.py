@@ -1,6 +1,7 @@
 """How Stripe shows its objects as JSON, in each API version.
 
-Shapes: API reference of 2025-01-27.acacia, and the object types of stripe-python 16 for later versions.
+Shapes: API reference of 2025-01-27.acacia, and the object types of stripe-python 16 for later
+versions.
 """
 
 from typing import Any
@@ -102,7 +103,8 @@ class Views:
             "tax_behavior": "unspecified",
             "tiers_mode": None,
             "transform_quantity": (
-                None if transform is None
+                None
+                if transform is None
                 else {"divide_by": transform.divide_by, "round": transform.round}
             ),
             "type": "recurring",
@@ -229,12 +231,17 @@ class Views:
             "amount_due": total,
             "amount_paid": 0,
             "amount_remaining": total,
+            "amount_shipping": 0,
+            "attempt_count": 0,
+            "attempted": False,
             "auto_advance": not paid,
+            "automatic_tax": {"enabled": False, "status": None},
             "billing_reason": "subscription_cycle",
             "collection_method": "charge_automatically",
             "created": invoice.created,
             "currency": invoice.currency,
             "customer": invoice.customer,
+            "default_tax_rates": [],
             "lines": {
                 "object": "list",
                 "data": [
@@ -247,15 +254,29 @@ class Views:
             },
             "livemode": self._livemode,
             "metadata": {},
+            "payment_settings": {
+                "default_mandate": None,
+                "payment_method_options": None,
+                "payment_method_types": None,
+            },
             "period_end": invoice.period.end,
             "period_start": invoice.period.start,
+            "post_payment_credit_notes_amount": 0,
+            "pre_payment_credit_notes_amount": 0,
+            "starting_balance": 0,
             "status": invoice.status,
             "status_transitions": {"finalized_at": invoice.finalized_at},
             "subtotal": total,
             "total": total,
         }
         if self._legacy:
-            return {**shown, "paid": paid, "subscription": invoice.subscription}
+            return {
+                **shown,
+                "paid": paid,
+                "paid_out_of_band": False,
+                "subscription": invoice.subscription,
+                "total_tax_amounts": [],
+            }
         details = {"metadata": {}, "subscription": invoice.subscription}
         parent = {"type": "subscription_details", "subscription_details": details}
         return {**shown, "parent": parent}

@@ -1,7 +1,7 @@
-"""The embedded Stripe's world: what it holds, and methods to set it up and to look at it without HTTP.
+"""The embedded Stripe's world, and methods to set it up and to look at it without HTTP.
 
-The HTTP endpoints use the same methods, so a rule holds on both ways in. Every method takes the world's
-lock and first lets the billing periods turn that have ended by the sandbox's clock.
+The HTTP endpoints use the same methods, so a rule holds on both ways in. Every method takes the
+world's lock and first lets the billing periods turn that have ended by the sandbox's clock.
 """
 
 import threading
@@ -12,22 +12,29 @@ from datetime import datetime
 from decimal import Decimal
 
 from meter_sync.sandbox import stripe_invoices, stripe_usage
-from meter_sync.sandbox.billing_periods import Interval, Period, period_at
+from meter_sync.sandbox.billing_periods import Interval, Period
 from meter_sync.sandbox.clock import SandboxClock
 from meter_sync.sandbox.stripe_errors import Refusal
+from meter_sync.sandbox.stripe_idempotency import SavedAnswers
 from meter_sync.sandbox.stripe_objects import (
-    STATUSES,
     Aggregation,
     Customer,
     Invoice,
     InvoiceLine,
-    Item,
     Price,
     Product,
     StripeState,
     Subscription,
     TransformQuantity,
     UsageType,
+)
+from meter_sync.sandbox.stripe_setup import (
+    known_status,
+    metadata_at,
+    new_item,
+    period_beside,
+    transform_of,
+    unix_seconds,
 )
 from meter_sync.sandbox.stripe_usage import Action
 
@@ -57,7 +64,9 @@ class StripeWorld:
         self.grace_seconds: float = 300
         """How long after a period's end a `sum` price still takes records for it."""
         self.item_created_delay_seconds = 1
-        """The items of a new subscription are often created a second after it (reported by users)."""
+        """The items of a new subscription are often created a second after it (reported by users).
+        """
+        self.saved_answers = SavedAnswers()
         self.state = StripeState()
 
     @contextmanager
@@ -142,7 +151,7 @@ class StripeWorld:
                 active=active,
                 metadata=dict(metadata or {}),
                 lookup_key=lookup_key,
-                transform_quantity=_transform(transform_quantity),
+                transform_quantity=transform_of(transform_quantity),
                 nickname=nickname,
             )
             state.product(price.product, param="product", status=400)
@@ -168,38 +177,43 @@ class StripeWorld:
     ) -> SubscriptionView:
         """Add a subscription with one item per price.
 
-        Its first periods begin at `period_start` (default now) and end at `period_end`, at the end of the
-        trial, or by the price's interval counted from `anchor` (default: the period's start). `created`,
-        default `period_start`, is later for a backdated subscription.
+        Its first periods begin at `period_start` (default now) and end at `period_end`, at the end
+        of the trial, or by the price's interval counted from `anchor` (default: the period's
+        start). `created`, default `period_start`, is later for a backdated subscription.
         """
         with self.settled() as state:
             owner = state.customer(customer, param="customer", status=400)
             now = self.clock.timestamp()
-            start = now if period_start is None else _seconds(period_start)
+            start = now if period_start is None else unix_seconds(period_start)
             stub_end = period_end or trial_end
             subscription = Subscription(
                 id=id or state.new_id("sub"),
-                created=start if created is None else _seconds(created),
+                created=start if created is None else unix_seconds(created),
                 customer=customer,
-                status=_status("trialing" if trial_end is not None else status),
+                status=known_status("trialing" if trial_end is not None else status),
                 metadata=dict(metadata or {}),
-                anchor=_seconds(anchor) if anchor else _seconds(stub_end) if stub_end else start,
+                anchor=unix_seconds(anchor)
+                if anchor
+                else unix_seconds(stub_end)
+                if stub_end
+                else start,
                 start_date=start,
                 billing_thresholds=dict(billing_thresholds) if billing_thresholds else None,
                 trial_start=start if trial_end else None,
-                trial_end=_seconds(trial_end) if trial_end else None,
+                trial_end=unix_seconds(trial_end) if trial_end else None,
                 canceled_at=now if status == "canceled" else None,
                 test_clock=owner.test_clock,
             )
             state.subscriptions.add(subscription, f"customer:{customer}")
             for place, price in enumerate(prices):
-                self._new_item(
+                new_item(
+                    state,
                     subscription,
                     state.price(price, param="price", status=400),
                     start=start,
-                    end=_seconds(stub_end) if stub_end else None,
+                    end=unix_seconds(stub_end) if stub_end else None,
                     created=subscription.created + self.item_created_delay_seconds,
-                    metadata=_metadata_at(item_metadata, place),
+                    metadata=metadata_at(item_metadata, place),
                     quantity=quantities[place] if quantities else None,
                 )
             stripe_invoices.schedule(state, subscription)
@@ -221,56 +235,19 @@ class StripeWorld:
         with self.settled() as state:
             subscription = state.subscription(subscription_id, param="subscription", status=400)
             chosen = state.price(price, param="price", status=400)
-            period = self._period_beside(subscription, chosen)
-            item = self._new_item(
+            period = period_beside(state, subscription, chosen, self.clock.timestamp())
+            item = new_item(
+                state,
                 subscription,
                 chosen,
                 start=period.start,
                 end=period.end,
-                created=self.clock.timestamp() if created is None else _seconds(created),
+                created=self.clock.timestamp() if created is None else unix_seconds(created),
                 metadata=dict(metadata or {}),
                 quantity=quantity,
             )
             stripe_invoices.schedule(state, subscription)
             return item.id
-
-    def _period_beside(self, subscription: Subscription, price: Price) -> Period:
-        """Return the open period of an item with this price's interval."""
-        for identifier in subscription.items:
-            item = self.state.items[identifier]
-            other = self.state.price_of(item)
-            if (other.interval, other.interval_count) == (price.interval, price.interval_count):
-                return item.period
-        now = self.clock.timestamp()
-        return period_at(subscription.anchor, price.interval, price.interval_count, now)
-
-    def _new_item(
-        self,
-        subscription: Subscription,
-        price: Price,
-        *,
-        start: int,
-        end: int | None,
-        created: int,
-        metadata: dict[str, str],
-        quantity: int | None,
-    ) -> Item:
-        if end is None:
-            natural = period_at(subscription.anchor, price.interval, price.interval_count, start)
-            end = natural.end
-        item = Item(
-            id=self.state.new_id("si"),
-            created=created,
-            subscription=subscription.id,
-            price=price.id,
-            period=Period(start, end),
-            metadata=metadata,
-            quantity=None if price.usage_type == "metered" else quantity or 1,
-        )
-        self.state.items.add(item, f"subscription:{subscription.id}")
-        self.state.subscriptions.put_on(f"price:{price.id}", subscription.id)
-        subscription.items.append(item.id)
-        return item
 
     # -- changing -------------------------------------------------------------------------------
 
@@ -281,7 +258,7 @@ class StripeWorld:
                 self.cancel(subscription_id)
             else:
                 subscription = state.subscription(subscription_id)
-                subscription.status = _status(status)
+                subscription.status = known_status(status)
                 stripe_invoices.schedule(state, subscription)
 
     def change_price(self, item_id: str, price: str) -> None:
@@ -309,9 +286,7 @@ class StripeWorld:
             if invoice_now and items:
                 period = Period(min(item.period.start for item in items), now)
                 free = subscription.status == "trialing"
-                stripe_invoices.draft_invoice(
-                    state, subscription, items, period, at=now, free=free
-                )
+                stripe_invoices.draft_invoice(state, subscription, items, period, at=now, free=free)
             subscription.status = "canceled"
             subscription.canceled_at = now
 
@@ -340,13 +315,19 @@ class StripeWorld:
         with self.settled() as state:
             state.customer(id).deleted = True
             if not keep_subscriptions:
-                for subscription in list(state.subscriptions.shelf(f"customer:{id}").older_than(None)):
+                for subscription in list(
+                    state.subscriptions.shelf(f"customer:{id}").older_than(None)
+                ):
                     self.cancel(subscription)
 
     def create_usage_record(
-        self, item_id: str, quantity: int, timestamp: int | None = None, action: Action = "increment"
+        self,
+        item_id: str,
+        quantity: int,
+        timestamp: int | None = None,
+        action: Action = "increment",
     ) -> int:
-        """Write a usage record (timestamp None: now) by Stripe's rules, and return its timestamp."""
+        """Write a usage record by Stripe's rules; return its timestamp (given None: now)."""
         with self.settled() as state:
             item = state.item(item_id, param="subscription_item")
             price = state.price_of(item)
@@ -377,7 +358,7 @@ class StripeWorld:
             aggregation = state.price_of(item).aggregate_usage
             if at is None:
                 return stripe_usage.total_usage(item, aggregation, item.period)
-            instant = _seconds(at)
+            instant = unix_seconds(at)
             for period in [item.period, *(closed.period for closed in item.closed)]:
                 if period.start <= instant < period.end:
                     return stripe_usage.total_usage(item, aggregation, period)
@@ -398,27 +379,3 @@ class StripeWorld:
         """All invoices, oldest first."""
         with self.settled() as state:
             return list(state.invoices)
-
-
-def _seconds(instant: datetime) -> int:
-    if instant.tzinfo is None:
-        raise ValueError("the sandbox takes aware datetimes only")
-    return int(instant.timestamp())
-
-
-def _status(status: str) -> str:
-    if status not in STATUSES:
-        raise ValueError(f"not a subscription status: {status!r}")
-    return status
-
-
-def _transform(given: TransformQuantity | Mapping[str, object] | None) -> TransformQuantity | None:
-    if given is None or isinstance(given, TransformQuantity):
-        return given
-    return TransformQuantity(int(str(given["divide_by"])), "up" if given["round"] == "up" else "down")
-
-
-def _metadata_at(given: Metadata | Sequence[Metadata] | None, place: int) -> dict[str, str]:
-    if given is None:
-        return {}
-    return dict(given if isinstance(given, Mapping) else given[place])

@@ -27,7 +27,7 @@ class Incoming:
     """Names in lower case."""
     body: str
     failure: Answer | None = None
-    """An injected failure that the API itself is to answer with, where it would carry out the request."""
+    """An injected failure to answer with, instead of carrying the request out."""
 
 
 @dataclass(frozen=True, kw_only=True)

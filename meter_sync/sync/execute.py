@@ -1,5 +1,6 @@
 """A run with its books: the lock, the instant it is about, and what the ledger says of it."""
 
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,8 @@ class Execution:
     run: RunRecord
     report: RunReport
     finished_at: datetime
+    seconds: float = 0.0
+    """How long it took."""
 
 
 def failed_before_it_began(
@@ -65,12 +68,13 @@ async def execute(
     settings: Settings, request: Request, clock: Clock, stop: Stop, progress: Progress | None = None
 ) -> Execution:
     """Carry out a run and record it. Errors that end it are in the report; nothing is raised for them."""
+    began = time.monotonic()
     run = _run_record(request, settings.schedule, clock())
     try:
         run, report = await _with_books(settings, request, run, clock, stop, progress)
     except MeterSyncError as error:
         report = RunReport(error=error)
-    return Execution(run, report, clock())
+    return Execution(run, report, clock(), time.monotonic() - began)
 
 
 def _run_record(request: Request, schedule: str, now: datetime) -> RunRecord:

@@ -1,0 +1,152 @@
+"""`meter-sync demo`: the whole job against an embedded Stripe and OpenMeter."""
+
+import asyncio
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from meter_sync.cli.globals import Globals
+from meter_sync.core.outcomes import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from meter_sync.config import Settings
+    from meter_sync.demo.epsilon import Epsilon, InvoiceCheck
+    from meter_sync.sandbox import Sandbox
+    from meter_sync.sync import Execution
+
+_NOW = datetime(2026, 3, 27, 14, 23, 45, tzinfo=UTC)
+_AN_HOUR = timedelta(hours=1)
+
+
+@click.command()
+@click.pass_obj
+def demo(options: Globals) -> None:
+    """Show the whole job against an embedded Stripe and OpenMeter.
+
+    Needs no key, account, server or network. Ends with what each customer's invoice would say next to what they
+    used, and fails if the two differ.
+    """
+    options.start_logging()
+    with tempfile.TemporaryDirectory(prefix="meter-sync-demo-") as folder:
+        is_right = asyncio.run(_show(options, Path(folder)))
+    sys.exit(ExitCode.DONE if is_right else ExitCode.FAILED)
+
+
+async def _show(options: Globals, folder: Path) -> bool:
+    """Play all acts and return whether every invoice is right."""
+    from meter_sync.config import load
+    from meter_sync.demo.epsilon import CUSTOMERS, Epsilon
+    from meter_sync.sandbox import Sandbox
+
+    sandbox = Sandbox(now=_NOW)
+    epsilon = Epsilon(sandbox)
+    async with sandbox.serving():
+        environment = {
+            **sandbox.environment(),
+            "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3"),
+            "METER_SYNC_STRIPE_RATE": "100",
+        }
+        stage = _Stage(options, sandbox, load(None, environment, {}))
+        stage.title("An embedded Stripe and OpenMeter serve on loopback; it is", f"{_NOW:%Y-%m-%d %H:%M:%S} UTC.")
+        epsilon.set_up()
+        events = await epsilon.use_so_far()
+        click.echo(
+            f"Epsilon costs $0.20 per 1,000,000 requests. {CUSTOMERS} customers, whose billing periods began at odd "
+            f"seconds, sent their usage: {events:,} CloudEvents over HTTP."
+        )
+        return await _acts(stage, epsilon)
+
+
+async def _acts(stage: "_Stage", epsilon: "Epsilon") -> bool:
+    stage.title("1. The plan:", "meter-sync run --dry-run")
+    stage.show(await stage.run(dry_run=True), dry_run=True)
+    stage.title("2. The first run:", "meter-sync run")
+    stage.sum(await stage.run())
+    stage.title("3. The same again has nothing to do:", "meter-sync run")
+    repeated = await stage.run()
+    stage.sum(repeated)
+    before = stage.an_hour_passes()
+    events = await epsilon.use_more(since=before)
+    stage.title("4. An hour later, half of the customers have used more:", f"{events:,} events, meter-sync run")
+    stage.sum(await stage.run())
+    stage.title("5. What the invoices would say now,", "next to what the customers used")
+    checks = epsilon.invoices()
+    stage.show_invoices(checks)
+    return stage.verdict(checks, nothing_repeated=not repeated.report.counts.get("reported"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What the acts are played on."""
+
+    options: Globals
+    sandbox: "Sandbox"
+    settings: "Settings"
+
+    def title(self, title: str, detail: str) -> None:
+        click.echo(f"\n{click.style(title, bold=self._color, reset=self._color)} {detail}")
+
+    @property
+    def _color(self) -> bool:
+        return self.options.color and sys.stdout.isatty()
+
+    async def run(self, *, dry_run: bool = False) -> "Execution":
+        """Do what the command `run` does, by the sandbox's clock."""
+        from meter_sync.sync import Request, execute
+        from meter_sync.waiting import Stop
+
+        now = self.sandbox.clock.now()
+        self.sandbox.date_skew_seconds = (now - datetime.now(UTC)).total_seconds()
+        request = Request(dry_run=dry_run)
+        return await execute(self.settings, request, self.sandbox.clock.now, Stop())
+
+    def an_hour_passes(self) -> datetime:
+        """Move the clock and return when it stood before."""
+        before = self.sandbox.clock.now()
+        self.sandbox.clock.advance(_AN_HOUR)
+        return before
+
+    def show(self, execution: "Execution", *, dry_run: bool = False) -> None:
+        from meter_sync.cli.output import printer
+
+        printer("table", self.options, quiet=False)(execution, dry_run=dry_run)
+
+    def sum(self, execution: "Execution") -> None:
+        from meter_sync.cli.output import summary
+
+        click.echo(summary(execution, dry_run=False))
+
+    def show_invoices(self, checks: "Sequence[InvoiceCheck]") -> None:
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("customer", no_wrap=True)
+        for name in ("used", "billed", "invoice"):
+            table.add_column(name, justify="right")
+        table.add_column("")
+        for check in sorted(checks, key=lambda check: check.used):
+            table.add_row(
+                check.customer.name,
+                f"{check.used:,f}",
+                f"{check.billed:,}",
+                f"${check.amount_cents / 100:,.2f}",
+                "equal" if check.is_right else "DIFFERENT",
+            )
+        self.options.console().print(table)
+
+    def verdict(self, checks: "Sequence[InvoiceCheck]", *, nothing_repeated: bool) -> bool:
+        """Say in a sentence whether all is right, and return it."""
+        wrong = [check for check in checks if not check.is_right]
+        if wrong or not nothing_repeated:
+            click.echo(f"{len(wrong)} of {len(checks)} invoices differ from the usage.", err=True)
+            return False
+        click.echo(f"All {len(checks)} invoices say exactly what was used.")
+        return True

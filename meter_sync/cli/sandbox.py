@@ -1,0 +1,62 @@
+"""`meter-sync sandbox`: an embedded Stripe and OpenMeter to play with."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from meter_sync.demo.epsilon import Epsilon
+    from meter_sync.sandbox import Sandbox
+
+
+@click.command()
+@click.option("--stripe-port", type=click.IntRange(0, 65535), default=0, help="Default: any free port.")
+@click.option("--openmeter-port", type=click.IntRange(0, 65535), default=0, help="Default: any free port.")
+def sandbox(stripe_port: int, openmeter_port: int) -> None:
+    """Serve an embedded Stripe and OpenMeter to play with.
+
+    Serves on loopback until it is interrupted, with the customers of the demo, and prints the environment
+    variables with which `meter-sync run` works against it in another terminal.
+    """
+    with tempfile.TemporaryDirectory(prefix="meter-sync-sandbox-") as folder:
+        try:
+            asyncio.run(_serve(Path(folder), stripe_port, openmeter_port))
+        except OSError as error:
+            raise click.ClickException(f"cannot serve: {error.strerror or error}") from error
+
+
+async def _serve(folder: Path, stripe_port: int, openmeter_port: int) -> None:
+    from meter_sync.cli.signals import stop_on_signals
+    from meter_sync.demo.epsilon import Epsilon
+    from meter_sync.sandbox import Sandbox
+
+    served = Sandbox()
+    epsilon = Epsilon(served)
+    with stop_on_signals() as stop:
+        async with served.serving(stripe_port, openmeter_port):
+            epsilon.set_up()
+            await epsilon.use_so_far()
+            _explain(served, epsilon, folder)
+            await stop.wait()
+
+
+def _explain(served: "Sandbox", epsilon: "Epsilon", folder: Path) -> None:
+    """Print what a shell understands on stdout, and what to do with it on stderr."""
+    environment = {**served.environment(), "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3")}
+    for name, value in environment.items():
+        click.echo(f"export {name}='{value}'")
+    click.echo(
+        f"""
+Paste these lines into another terminal, and there:
+  meter-sync run --dry-run
+  meter-sync run
+One more event, to see it billed by the next run:
+  curl -H "Authorization: Bearer $OPENMETER_API_KEY" -H 'Content-Type: application/cloudevents+json' \\
+    -d '{{"specversion": "1.0", "id": "1", "source": "me", "type": "epsilon_requests", \\
+         "subject": "{epsilon.customers[-1].id}", "data": {{"requests": 1000000}}}}' $OPENMETER_URL/api/v1/events
+Ctrl-C ends the sandbox, and everything in it.""",
+        err=True,
+    )
