@@ -1,0 +1,180 @@
+"""What the end-to-end tests play in: a sandbox, a ledger, and the command."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from meter_sync.sandbox import RequestSeen, Sandbox
+from meter_sync.sandbox.stripe_world import SubscriptionView
+
+NOW = datetime(2025, 6, 10, 12, 0, 0, tzinfo=UTC)
+PERIOD_START = datetime(2025, 6, 1, 9, 30, 17, tzinfo=UTC)
+ANCHOR = int(PERIOD_START.timestamp()) + 1
+METER = "api_requests"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did: its exit code and what it printed."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON document on stdout."""
+        document: dict[str, Any] = json.loads(self.stdout)
+        return document
+
+    @property
+    def items(self) -> dict[str, dict[str, Any]]:
+        """The listed items by their id, each of which must appear once."""
+        rows = self.document["items"]
+        found = {row["subscription_item"]: row for row in rows}
+        assert len(found) == len(rows)
+        return found
+
+    @property
+    def item(self) -> dict[str, Any]:
+        """The only item."""
+        (row,) = self.document["items"]
+        return dict(row)
+
+    @property
+    def verdict(self) -> tuple[str, str | None]:
+        """What became of the only item, and why."""
+        return self.item["outcome"], self.item["reason"]
+
+    @property
+    def error_code(self) -> str:
+        """The code of the error that ended the run."""
+        return str(self.document["error"]["code"])
+
+
+class World:
+    """A sandbox with the usual meter and price, a ledger of its own, and the installed command."""
+
+    def __init__(self, folder: Path, now: datetime) -> None:
+        self.folder = folder
+        self.ledger = folder / "state" / "ledger.sqlite3"
+        self.config = folder / "meter-sync.toml"
+        self.sandbox = Sandbox(now=now)
+        self.stripe = self.sandbox.stripe
+        self.openmeter = self.sandbox.openmeter
+        self.openmeter.add_meter(METER, aggregation="SUM")
+        self.price = self.stripe.add_price(metadata={"om_meter_id": METER})
+
+    @property
+    def now(self) -> datetime:
+        return self.sandbox.clock.now()
+
+    def subscribe(self, *prices: str, **details: Any) -> SubscriptionView:
+        """Add a customer with one subscription, by default on the usual price from the usual period start."""
+        customer = details.pop("customer", None) or self.stripe.add_customer()
+        details.setdefault("period_start", PERIOD_START)
+        return self.stripe.add_subscription(customer, list(prices or [self.price]), **details)
+
+    def customer_of(self, subscription: SubscriptionView) -> str:
+        return self.stripe.state.subscription(subscription.id).customer
+
+    def use(
+        self, subject: str | SubscriptionView, value: float | str, at: datetime | None = None, meter: str = METER
+    ) -> None:
+        """Let a subject, or a subscription's customer, use something; by default an hour ago."""
+        name = subject if isinstance(subject, str) else self.customer_of(subject)
+        self.openmeter.add_event(meter, name, at or self.now - timedelta(hours=1), value=value)
+
+    def configure(self, toml: str) -> None:
+        self.config.write_text(toml, encoding="utf-8")
+
+    def environment(self, **overrides: str) -> dict[str, str]:
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("STRIPE_", "OPENMETER_", "METER_SYNC_"))
+        }
+        return {
+            **kept,
+            **self.sandbox.environment(),
+            "METER_SYNC_LEDGER": str(self.ledger),
+            "METER_SYNC_RETRY_SECONDS": "3",
+            **overrides,
+        }
+
+    def command(self, *arguments: str) -> list[str]:
+        config = ["--config", str(self.config)] if self.config.exists() else []
+        return [*installed_command(), *config, *arguments]
+
+    def meter_sync(self, *arguments: str, **overrides: str) -> Outcome:
+        """Run the installed command to its end."""
+        done = subprocess.run(
+            self.command(*arguments),
+            env=self.environment(**overrides),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def run(self, *arguments: str, **overrides: str) -> Outcome:
+        """`meter-sync run --output json`, as of the sandbox's clock."""
+        as_of = [] if "--as-of" in arguments else ["--as-of", self.now.isoformat()]
+        return self.meter_sync("run", "--output", "json", *as_of, *arguments, **overrides)
+
+    def start(self, *arguments: str, **overrides: str) -> "subprocess.Popen[str]":
+        """Start the command, to be signalled or waited for."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=self.environment(**overrides),
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def billed(self, subscription: SubscriptionView) -> int:
+        """What Stripe would bill for the first item of a subscription."""
+        return self.stripe.total(subscription.items[0])
+
+    def seen(self, method: str, path_end: str) -> list[RequestSeen]:
+        """The requests that came for a route."""
+        return [
+            request
+            for request in self.sandbox.requests
+            if request.method == method and request.path.endswith(path_end)
+        ]
+
+    @property
+    def writes(self) -> list[RequestSeen]:
+        """Everything that was sent to change Stripe."""
+        return [
+            request
+            for request in self.sandbox.requests
+            if request.server == "stripe" and request.method != "GET"
+        ]
+
+
+def installed_command() -> list[str]:
+    """The console script that belongs to this interpreter."""
+    beside = Path(sys.executable).with_name("meter-sync")
+    found = str(beside) if beside.exists() else shutil.which("meter-sync")
+    assert found, "meter-sync is not installed beside this interpreter"
+    return [found]
+
+
+def interrupt(process: "subprocess.Popen[str]", how: signal.Signals = signal.SIGTERM) -> Outcome:
+    """Signal a started command and wait for its end."""
+    process.send_signal(how)
+    stdout, stderr = process.communicate(timeout=60)
+    return Outcome(process.returncode, stdout, stderr)
