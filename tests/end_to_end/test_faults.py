@@ -1,0 +1,273 @@
+"""What goes wrong on the wire spoils nothing else, and the next run leaves the invoice right."""
+
+from typing import Any
+
+import pytest
+
+from meter_sync.sandbox import Fault, RateLimits
+from tests.end_to_end.world import METER, World
+
+RECORDS = "/usage_records$"
+QUERY = "/query$"
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        {"drop": "before"},
+        {"drop": "after"},
+        {"truncate": True},
+        {"status": 500},
+        {"status": 500, "saved": True},
+        {"status": 409},
+        {"status": 429},
+        {"status": 429, "headers": {"Stripe-Rate-Limited-Reason": "endpoint-rate", "Retry-After": "1"}},
+        {"replace_text": "<html>", "replace_content_type": "text/html"},
+        {"replace_text": "[]"},
+    ],
+)
+def test_a_write_that_went_wrong_is_repeated_and_bills_once(world: World, effect: dict[str, Any]) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+    world.sandbox.faults.add(Fault(server="stripe", path=RECORDS, **effect))
+
+    done = world.run(METER_SYNC_RETRY_SECONDS="10")
+
+    assert (done.code, done.verdict) == (0, ("reported", None))
+    assert len(world.writes) == 2
+    assert world.billed(subscription) == 5
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+def test_a_write_of_unknown_outcome_is_set_again_by_the_next_run(world: World, drop: Any) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+    world.sandbox.faults.add(Fault(server="stripe", path=RECORDS, times=None, drop=drop))
+    failed = world.run(METER_SYNC_RETRY_SECONDS="0.1")
+    assert (failed.code, failed.verdict) == (1, ("failed", "stripe_error"))
+    assert "next run" in failed.item["message"]
+    world.sandbox.faults.clear()
+    world.use(subscription, 2)
+
+    assert world.run().verdict == ("reported", None)
+    assert world.billed(subscription) == 7
+
+
+def test_one_refused_item_does_not_stop_the_others(world: World) -> None:
+    subscriptions = [world.subscribe() for _ in range(5)]
+    for subscription in subscriptions:
+        world.use(subscription, 5)
+    refused = subscriptions[2].items[0]
+    world.sandbox.faults.add(Fault(server="stripe", path=f"{refused}/usage_records", status=400, times=None))
+
+    done = world.run()
+
+    assert done.code == 3
+    assert {item: row["outcome"] for item, row in done.items.items() if row["outcome"] != "reported"} == {
+        refused: "failed"
+    }
+    assert [world.billed(subscription) for subscription in subscriptions] == [5, 5, 0, 5, 5]
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        {"status": 500},
+        {"status": 503},
+        {"status": 400},
+        {"status": 404},
+        {"drop": "after"},
+        {"truncate": True},
+        {"replace_text": '{"data": []', "replace_content_type": "application/json"},
+        {"replace_text": '{"data": null}', "replace_content_type": "application/json"},
+        {"replace_text": '{"from": "2020-01-01T00:00:00Z", "data": []}', "replace_content_type": "application/json"},
+        {
+            "replace_text": '{"data": [{"subject": "somebody", "value": 1}]}',
+            "replace_content_type": "application/json",
+        },
+        {"replace_text": "", "replace_content_type": "text/html"},
+        {"status": 302, "headers": {"Location": "http://127.0.0.1:9/"}},
+    ],
+)
+def test_no_answer_is_not_zero(world: World, effect: dict[str, Any]) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 100)
+    world.run()
+    world.sandbox.faults.add(Fault(server="openmeter", path=QUERY, times=None, **effect))
+
+    done = world.run("--allow", "decrease", "--resend", METER_SYNC_RETRY_SECONDS="0.1")
+
+    assert (done.code, done.verdict) == (1, ("failed", "openmeter_error"))
+    assert world.billed(subscription) == 100
+
+
+def test_a_query_that_failed_once_is_asked_again(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+    world.sandbox.faults.add(Fault(server="openmeter", path=QUERY, status=500))
+
+    assert world.run().verdict == ("reported", None)
+    assert world.billed(subscription) == 5
+
+
+def test_one_unanswered_query_leaves_the_other_items_reported(world: World) -> None:
+    world.openmeter.add_meter("tokens", aggregation="SUM")
+    tokens = world.subscribe(world.stripe.add_price(metadata={"om_meter_id": "tokens"}))
+    requests = world.subscribe()
+    world.use(tokens, 3, meter="tokens")
+    world.use(requests, 5)
+    world.sandbox.faults.add(Fault(server="openmeter", path=f"tokens{QUERY}", status=500, times=None))
+
+    done = world.run(METER_SYNC_RETRY_SECONDS="0.1")
+
+    assert done.code == 3
+    assert (world.billed(tokens), world.billed(requests)) == (0, 5)
+
+
+def test_a_server_that_only_knows_minutes_ends_the_run(world: World) -> None:
+    world.subscribe()
+    world.openmeter.requires_minutes = True
+
+    done = world.run()
+
+    assert (done.code, done.error_code) == (78, "openmeter_too_old")
+    assert "upgrade" in done.document["error"]["hint"]
+    assert not world.writes
+
+
+@pytest.mark.parametrize(
+    ("address", "code"),
+    [("STRIPE_API_BASE", "stripe_unreachable"), ("OPENMETER_URL", "openmeter_unreachable")],
+)
+def test_a_server_that_cannot_be_reached_is_tried_again_later(world: World, address: str, code: str) -> None:
+    world.subscribe()
+
+    done = world.run(METER_SYNC_RETRY_SECONDS="0.1", **{address: "http://127.0.0.1:9"})
+
+    assert (done.code, done.error_code) == (75, code)
+    assert not world.writes
+
+
+def test_a_wrong_stripe_key_says_so_without_showing_it(world: World) -> None:
+    world.subscribe()
+
+    done = world.run(STRIPE_API_KEY="sk_test_wrongwrongwrong")
+
+    assert (done.code, done.error_code) == (78, "stripe_key")
+    assert "wrongwrong" not in done.stdout + done.stderr
+
+
+def test_a_missing_permission_is_named(world: World) -> None:
+    world.subscribe()
+    world.stripe.keys["rk_test_restricted"] = frozenset({"prices:read"})
+
+    done = world.run(STRIPE_API_KEY="rk_test_restricted")
+
+    assert (done.code, done.error_code) == (78, "stripe_permission")
+
+
+def test_a_key_that_may_not_write_ends_the_reporting_with_every_item_named(world: World) -> None:
+    for _ in range(3):
+        world.use(world.subscribe(), 5)
+    world.stripe.keys["rk_test_reader"] = frozenset({"prices:read", "subscriptions:read", "usage_records:read"})
+
+    done = world.run(STRIPE_API_KEY="rk_test_reader")
+
+    assert (done.code, done.error_code) == (78, "stripe_permission")
+    assert [row["outcome"] for row in done.items.values()] == ["failed"] * 3
+
+
+def test_a_wrong_openmeter_key_says_so(world: World) -> None:
+    world.subscribe()
+
+    done = world.run(OPENMETER_API_KEY="om_wrong")
+
+    assert (done.code, done.error_code) == (78, "openmeter_key")
+
+
+def test_an_address_that_is_not_openmeter_says_so(world: World) -> None:
+    world.subscribe()
+
+    done = world.run(OPENMETER_URL=world.sandbox.stripe_url)
+
+    assert done.code == 78
+    assert not world.writes
+
+
+@pytest.mark.parametrize(("server", "path"), [("stripe", "/v1/prices"), ("openmeter", "/api/v1/meters")])
+def test_a_redirect_is_not_followed_with_a_key(world: World, server: Any, path: str) -> None:
+    world.subscribe()
+    world.sandbox.faults.add(
+        Fault(server=server, path=path, times=None, status=302, headers={"Location": f"{world.sandbox.stripe_url}/stolen"})
+    )
+
+    done = world.run(METER_SYNC_RETRY_SECONDS="0.1")
+
+    assert done.code == 78
+    assert not world.seen("GET", "/stolen")
+
+
+def test_a_page_that_breaks_off_in_the_listing_is_read_again(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+    world.sandbox.faults.add(Fault(server="stripe", path="/v1/subscriptions$", truncate=True))
+
+    assert world.run().verdict == ("reported", None)
+
+
+def test_a_listing_that_is_not_understood_writes_nothing(world: World) -> None:
+    world.subscribe()
+    world.sandbox.faults.add(
+        Fault(
+            server="stripe",
+            path="/v1/subscriptions$",
+            times=None,
+            replace_text='{"data": [{"id": "sub_1", "status": "active"}], "has_more": false}',
+            replace_content_type="application/json",
+        )
+    )
+
+    done = world.run()
+
+    assert (done.code, done.error_code) == (1, "stripe_answer")
+    assert not world.writes
+
+
+def test_stripes_limits_are_met_and_every_item_is_reported(world: World) -> None:
+    subscriptions = [world.subscribe() for _ in range(60)]
+    for subscription in subscriptions:
+        world.use(subscription, 5)
+    world.sandbox.rate_limits = RateLimits(overall_per_second=100, endpoint_per_second=20)
+
+    done = world.run(METER_SYNC_STRIPE_RATE="100", METER_SYNC_RETRY_SECONDS="60")
+
+    assert done.code == 0
+    assert any(request.status == 429 for request in world.sandbox.requests)
+    assert all(world.billed(subscription) == 5 for subscription in subscriptions)
+
+
+def test_a_rate_limited_run_slows_down_as_a_whole(world: World) -> None:
+    for _ in range(12):
+        world.use(world.subscribe(), 5)
+    world.sandbox.faults.add(
+        Fault(
+            server="stripe",
+            path=RECORDS,
+            status=429,
+            headers={"Stripe-Rate-Limited-Reason": "endpoint-rate"},
+        )
+    )
+
+    assert world.run().code == 0
+
+    limited = next(request for request in world.sandbox.requests if request.status == 429)
+    after = [request.at for request in world.writes if request.at > limited.at + 0.3]
+    assert min(after) - limited.at >= 0.9
+
+
+def test_what_another_meter_measures_is_not_asked_for(world: World) -> None:
+    world.openmeter.add_meter("unrelated", aggregation="SUM")
+    world.subscribe()
+    world.run()
+
+    assert {request.path for request in world.seen("POST", "/query")} == {f"/api/v1/meters/{METER}/query"}

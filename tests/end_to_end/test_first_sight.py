@@ -1,0 +1,138 @@
+"""An item that the ledger has never seen is looked at in Stripe before its first write."""
+
+import pytest
+
+from meter_sync.sandbox import Fault
+from tests.end_to_end.world import ANCHOR, METER, World
+
+ELSEWHERE = ANCHOR + 3600
+
+
+def test_a_lost_ledger_costs_requests_and_no_money(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 50)
+    world.run()
+    world.ledger.unlink()
+    world.use(subscription, 7)
+
+    done = world.run()
+
+    assert done.verdict == ("reported", None)
+    assert (done.item["previous"], done.item["quantity"]) == ("50", "57")
+    assert world.stripe.records(subscription.items[0]) == {ANCHOR: 57}
+
+
+def test_the_brake_compares_with_stripe_when_the_ledger_is_lost(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 50)
+    world.run()
+    world.ledger.unlink()
+    world.openmeter.value_overrides[METER, world.customer_of(subscription)] = "20"
+
+    assert world.run().verdict == ("held", "decrease")
+    assert world.billed(subscription) == 50
+
+
+def test_usage_of_another_program_is_found_and_left_as_it_was(world: World) -> None:
+    subscription = world.subscribe()
+    (item,) = subscription.items
+    world.stripe.create_usage_record(item, 30, ELSEWHERE, "set")
+    world.stripe.create_usage_record(item, 4, ANCHOR, "set")
+    world.use(subscription, 50)
+
+    done = world.run()
+
+    assert (done.code, done.verdict) == (4, ("held", "foreign_usage"))
+    assert "30" in done.item["message"]
+    assert "50" in done.item["message"]
+    assert world.stripe.records(item) == {ELSEWHERE: 30, ANCHOR: 4}
+
+
+def test_foreign_usage_stays_held_without_being_probed_again(world: World) -> None:
+    subscription = world.subscribe()
+    world.stripe.create_usage_record(subscription.items[0], 30, ELSEWHERE, "set")
+    world.use(subscription, 50)
+    world.run()
+    world.sandbox.requests.clear()
+
+    assert world.run("-n").verdict == ("held", "foreign_usage")
+    assert world.run().verdict == ("held", "foreign_usage")
+    assert not world.writes
+
+
+def test_foreign_usage_that_is_gone_lifts_the_hold(world: World) -> None:
+    subscription = world.subscribe()
+    world.stripe.create_usage_record(subscription.items[0], 30, ELSEWHERE, "set")
+    world.use(subscription, 50)
+    world.run()
+    world.stripe.create_usage_record(subscription.items[0], 0, ELSEWHERE, "set")
+
+    assert world.run().verdict == ("reported", None)
+    assert world.billed(subscription) == 50
+
+
+def test_allowed_foreign_usage_is_topped_up_to_the_whole_for_the_rest_of_the_period(world: World) -> None:
+    subscription = world.subscribe()
+    (item,) = subscription.items
+    world.stripe.create_usage_record(item, 30, ELSEWHERE, "set")
+    world.use(subscription, 50)
+
+    assert world.run("--allow", "foreign_usage").verdict == ("reported", None)
+    assert world.stripe.records(item) == {ELSEWHERE: 30, ANCHOR: 20}
+    world.use(subscription, 5)
+    assert world.run().verdict == ("reported", None)
+    assert world.billed(subscription) == 55
+
+
+def test_a_hold_may_be_lifted_after_the_fact(world: World) -> None:
+    subscription = world.subscribe()
+    world.stripe.create_usage_record(subscription.items[0], 30, ELSEWHERE, "set")
+    world.use(subscription, 50)
+    world.run()
+
+    assert world.run("--allow", "foreign_usage").verdict == ("reported", None)
+    assert world.billed(subscription) == 50
+
+
+@pytest.mark.parametrize("aggregate_usage", ["last_during_period", "max"])
+def test_a_price_that_does_not_add_up_is_not_topped_up(world: World, aggregate_usage: str) -> None:
+    world.openmeter.add_meter("seats", aggregation="LATEST")
+    price = world.stripe.add_price(
+        aggregate_usage=aggregate_usage,  # type: ignore[arg-type]
+        metadata={"om_meter_id": "seats"},
+    )
+    subscription = world.subscribe(price)
+    world.stripe.create_usage_record(subscription.items[0], 30, ELSEWHERE, "set")
+    world.use(subscription, 20, meter="seats")
+
+    done = world.run("--allow", "foreign_usage")
+
+    assert (done.code, done.verdict) == (4, ("held", "foreign_usage"))
+    assert world.billed(subscription) == 30
+
+
+def test_an_interrupted_look_is_finished_by_the_next_run(world: World) -> None:
+    subscription = world.subscribe()
+    (item,) = subscription.items
+    world.stripe.create_usage_record(item, 30, ELSEWHERE, "set")
+    world.stripe.create_usage_record(item, 4, ANCHOR, "set")
+    world.use(subscription, 50)
+    world.sandbox.faults.add(
+        Fault(server="stripe", path="usage_record_summaries", skip=1, times=None, drop="before")
+    )
+    broken = world.run(METER_SYNC_RETRY_SECONDS="0.1")
+    assert (broken.code, broken.verdict) == (1, ("failed", "stripe_error"))
+    assert world.stripe.records(item) == {ELSEWHERE: 30, ANCHOR: 50}
+    world.sandbox.faults.clear()
+
+    assert world.run().verdict == ("held", "foreign_usage")
+    assert world.stripe.records(item) == {ELSEWHERE: 30, ANCHOR: 4}
+
+
+def test_a_customer_without_usage_is_looked_at_once(world: World) -> None:
+    world.subscribe()
+
+    assert world.run().verdict == ("unchanged", None)
+    assert world.run().verdict == ("unchanged", None)
+    assert len(world.seen("GET", "/usage_record_summaries")) == 1
+    assert not world.writes
