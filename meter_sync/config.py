@@ -287,10 +287,11 @@ def load(
     Raise ConfigurationError that names every problem at once.
     """
     secret_files = _SecretFiles(Settings, environment)
+    toml = _toml_source(file)
     sources = (
         InitSettingsSource(Settings, dict(options)),
         _Environment(Settings, environment),
-        *_toml_source(file),
+        *toml,
         secret_files,
     )
 
@@ -306,7 +307,7 @@ def load(
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return sources
 
-    problems: list[str] = []
+    problems = [problem for source in toml for problem in _keys_in_toml(source)]
     try:
         settings = Loaded()
         problems += _key_problems(settings.stripe.api_key.get_secret_value())
@@ -317,7 +318,17 @@ def load(
     return settings
 
 
-def _toml_source(file: Path | None) -> list[PydanticBaseSettingsSource]:
+def _keys_in_toml(source: TomlConfigSettingsSource) -> list[str]:
+    """Refuse keys in the configuration file, which is read, copied and committed more freely than a key may be."""
+    return [
+        f"{section}.api_key: a key does not belong into {source.toml_file_path}; put it into a file of its own and "
+        f"name that with {section}.api_key_file"
+        for section in ("stripe", "openmeter")
+        if isinstance(source.toml_data.get(section), dict) and "api_key" in source.toml_data[section]
+    ]
+
+
+def _toml_source(file: Path | None) -> list[TomlConfigSettingsSource]:
     if file is None:
         return []
     try:

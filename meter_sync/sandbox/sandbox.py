@@ -60,6 +60,7 @@ class Sandbox:
         self.date_skew_seconds = 0.0
         self.rate_limits: RateLimits | None = None
         self._ports: tuple[int, int] | None = None
+        self._arrival = threading.Condition()
 
     @property
     def stripe_url(self) -> str:
@@ -79,6 +80,28 @@ class Sandbox:
             "OPENMETER_URL": self.openmeter_url,
             "OPENMETER_API_KEY": self.openmeter_key,
         }
+
+    def saw(self, request: RequestSeen) -> None:
+        """Take note of a request that a server has dealt with."""
+        with self._arrival:
+            self.requests.append(request)
+            self._arrival.notify_all()
+
+    def wait_for(self, method: str, path_end: str, timeout_seconds: float = 60.0) -> RequestSeen:
+        """Wait in another thread until a request like this was dealt with, and return it.
+
+        Raise TimeoutError if none comes.
+        """
+
+        def found() -> RequestSeen | None:
+            like = (r for r in self.requests if r.method == method and r.path.endswith(path_end))
+            return next(like, None)
+
+        with self._arrival:
+            request = self._arrival.wait_for(found, timeout_seconds)
+        if request is None:
+            raise TimeoutError(f"no {method} {path_end} within {timeout_seconds} s")
+        return request
 
     @asynccontextmanager
     async def serving(self, stripe_port: int = 0, openmeter_port: int = 0) -> AsyncIterator[None]:

@@ -25,8 +25,10 @@ class Surroundings(Protocol):
     """What a server asks its sandbox for at each request, since tests change it while it serves."""
 
     faults: Faults
-    requests: list[RequestSeen]
     date_skew_seconds: float
+
+    def saw(self, request: RequestSeen) -> None:
+        """Take note of a request."""
 
 
 class LocalServer:
@@ -108,7 +110,7 @@ class LocalServer:
         return replace(answer, headers={**answer.headers, **fault.headers})
 
     def _note(self, incoming: Incoming, answer: Answer | None, arrived: float) -> None:
-        self._surroundings.requests.append(
+        self._surroundings.saw(
             RequestSeen(
                 server=self._name,
                 method=incoming.method,

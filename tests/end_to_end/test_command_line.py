@@ -1,0 +1,340 @@
+"""The public interface: outputs, streams, options, configuration and exit codes."""
+
+import csv
+import io
+import json
+import os
+import pty
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from meter_sync.sandbox import Fault
+from tests.end_to_end.world import METER, World
+
+DOCUMENT = {"version", "run", "summary", "items", "error"}
+RUN = {"id", "started_at", "finished_at", "as_of", "schedule", "dry_run"}
+SUMMARY = {
+    "items",
+    "reported",
+    "planned",
+    "unchanged",
+    "held",
+    "skipped",
+    "failed",
+    "exit_code",
+    "stripe_requests",
+    "openmeter_requests",
+    "seconds",
+}
+ITEM = {
+    "account",
+    "customer",
+    "subscription",
+    "subscription_item",
+    "price",
+    "meter",
+    "subjects",
+    "target",
+    "period",
+    "usage",
+    "quantity",
+    "previous",
+    "timestamp",
+    "outcome",
+    "reason",
+    "message",
+}
+
+
+def test_the_json_document_has_the_promised_keys(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, "1234567.5")
+
+    document = world.run().document
+
+    assert set(document) == DOCUMENT
+    assert set(document["run"]) == RUN
+    assert set(document["summary"]) == SUMMARY
+    assert set(document["items"][0]) == ITEM
+    assert document["error"] is None
+    assert document["run"]["as_of"] == "2025-06-10T12:00:00Z"
+    assert document["items"][0] | {"message": None} == {
+        "account": None,
+        "customer": world.customer_of(subscription),
+        "subscription": subscription.id,
+        "subscription_item": subscription.items[0],
+        "price": world.price,
+        "meter": METER,
+        "subjects": [world.customer_of(subscription)],
+        "target": "usage_record",
+        "period": {"start": "2025-06-01T09:30:17Z", "end": "2025-07-01T09:30:17Z"},
+        "usage": "1234567.5",
+        "quantity": "1234567",
+        "previous": "0",
+        "timestamp": "2025-06-01T09:30:18Z",
+        "outcome": "reported",
+        "reason": None,
+        "message": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "flags", "code"),
+    [
+        ({"STRIPE_API_KEY": ""}, (), 78),
+        ({"STRIPE_API_KEY": "sk_test_other"}, (), 78),
+        ({"METER_SYNC_SCHEDULE": "hourly", "METER_SYNC_LEDGER": "/dev/null/ledger"}, (), 78),
+        ({"OPENMETER_URL": "http://127.0.0.1:9"}, (), 75),
+        ({}, ("--customer", "cus_nobody"), 1),
+        ({}, ("--as-of", "2999-01-01T00:00:00Z"), 2),
+    ],
+)
+def test_stdout_is_one_json_document_however_the_run_ends(
+    world: World, overrides: dict[str, str], flags: tuple[str, ...], code: int
+) -> None:
+    done = world.run(*flags, METER_SYNC_RETRY_SECONDS="0.1", **{k: v for k, v in overrides.items() if k != "METER_SYNC_RETRY_SECONDS"})
+
+    assert done.code == done.document["summary"]["exit_code"] == code
+    assert set(done.document) == DOCUMENT
+    assert set(done.document["error"]) == {"code", "message", "hint"}
+    assert "what to do: " in done.stderr
+
+
+def test_csv_has_a_row_for_each_item(world: World) -> None:
+    world.use(world.subscribe(), 5)
+    world.subscribe(status="paused")
+
+    done = world.meter_sync("run", "--output", "csv", "--as-of", world.now.isoformat())
+
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert sorted((row["outcome"], row["quantity"]) for row in rows) == [("reported", "5"), ("skipped", "")]
+
+
+def test_the_table_names_every_item_and_says_what_to_do(world: World) -> None:
+    healthy = world.subscribe()
+    world.use(healthy, 1234567)
+    unmapped = world.subscribe(world.stripe.add_price())
+
+    done = world.meter_sync("run", "--as-of", world.now.isoformat())
+
+    assert done.code == 4
+    for words in (healthy.items[0], "1,234,567", unmapped.items[0], "no_meter_mapping", "om_meter_id", "exit code 4"):
+        assert words in done.stdout
+
+
+def test_quiet_prints_nothing_unless_something_is_wrong(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+    quiet = ("run", "--quiet", "--as-of", world.now.isoformat())
+
+    assert world.meter_sync(*quiet).stdout == ""
+    world.openmeter.value_overrides[METER, world.customer_of(subscription)] = "-1"
+    assert "invalid_usage" in world.meter_sync(*quiet).stdout
+
+
+def test_a_run_without_metered_items_is_done(world: World) -> None:
+    assert world.run().code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--output", "xml"),
+        ("run", "--as-of", "yesterday"),
+        ("run", "--as-of", "2025-06-10T12:00:00"),
+        ("run", "--allow", "everything"),
+        ("run", "--schedule", "weekly"),
+        ("run", "--closing", "3m"),
+        ("verify",),
+        ("--log-level", "loud", "run"),
+    ],
+)
+def test_wrong_arguments_exit_with_2(world: World, arguments: tuple[str, ...]) -> None:
+    done = world.meter_sync(*arguments)
+
+    assert (done.code, done.stdout) == (2, "")
+    assert not world.sandbox.requests
+
+
+@pytest.mark.parametrize("variable", ["DRY_RUN", "AS_OF", "ALLOW", "RESEND", "CUSTOMER", "METER", "PRICE"])
+def test_nothing_left_in_the_environment_narrows_or_unbrakes_the_billing(world: World, variable: str) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+
+    assert world.run(**{f"METER_SYNC_{variable}": "1", f"METER_SYNC_RUN_{variable}": "1"}).verdict == (
+        "reported",
+        None,
+    )
+
+
+def test_all_problems_of_the_configuration_are_named_at_once(world: World) -> None:
+    world.configure(
+        'scheduel = "hourly"\n[stripe]\nrate = -1\n[mapping]\nsubject = "customer.name"\n'
+        '[[meters]]\nopenmeter = "x"\n[[meters]]\nprice = "p"\nopenmeter = "m"\nscale = 0\n'
+    )
+
+    done = world.run(OPENMETER_URL="http://example.com", METER_SYNC_OPENMETER_CONCURRENCY="many")
+
+    message = done.document["error"]["message"]
+    assert (done.code, done.error_code) == (78, "configuration")
+    for named in (
+        "scheduel",
+        "stripe.rate",
+        "mapping.subject",
+        "meters.0",
+        "meters.1.scale",
+        "OPENMETER_URL",
+        "METER_SYNC_OPENMETER_CONCURRENCY",
+    ):
+        assert named in message
+    assert not world.sandbox.requests
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("schedule = ", "is not TOML"),
+        ('[stripe]\napi_key = "sk_live_abc"\n', "stripe.api_key"),
+        ('[[meters]]\nprice = "p"\nopenmeter = "m"\n[[meters]]\nprice = "p"\nignore = true\n', "two [[meters]] rows"),
+        ('[[meters]]\nprice = "p"\nproduct = "q"\nopenmeter = "m"\n', "exactly one of"),
+        ('[[meters]]\nprice = "p"\nopenmeter = "m"\nfilter = { model = 3 }\n', "meters.0.filter"),
+        ('[[meters]]\nprice = "p"\nopenmeter = "m"\nrecords = "day"\n', "records"),
+    ],
+)
+def test_a_wrong_file_is_named_with_the_place(world: World, toml: str, words: str) -> None:
+    world.configure(toml)
+
+    done = world.run()
+
+    assert done.code == 78
+    assert words in done.document["error"]["message"]
+    assert str(world.config) in done.document["error"]["message"]
+    assert "sk_live_abc" not in done.stdout + done.stderr
+
+
+def test_a_configuration_file_that_is_missing_is_named(world: World) -> None:
+    done = world.meter_sync("--config", "nowhere.toml", "run", "--output", "json")
+
+    assert done.code == 78
+    assert "nowhere.toml" in done.document["error"]["message"]
+
+
+def test_option_then_environment_then_file_then_default(world: World) -> None:
+    world.configure('schedule = "daily"\n')
+    assert world.run("-n").document["run"]["schedule"] == "daily"
+    assert world.run("-n", METER_SYNC_SCHEDULE="hourly").document["run"]["schedule"] == "hourly"
+    assert world.run("-n", "--schedule", "daily", METER_SYNC_SCHEDULE="hourly").document["run"]["schedule"] == "daily"
+
+
+def test_secrets_may_lie_in_files_and_in_systemds_credentials(world: World) -> None:
+    world.use(world.subscribe(), 5)
+    folder = world.folder / "credentials"
+    folder.mkdir()
+    for name, key in (("stripe_api_key", world.sandbox.stripe_key), ("openmeter_api_key", world.sandbox.openmeter_key)):
+        folder.joinpath(name).write_text(f"{key}\n", encoding="utf-8")
+    no_keys = {"STRIPE_API_KEY": "", "OPENMETER_API_KEY": ""}
+
+    by_credentials = world.run(**no_keys, CREDENTIALS_DIRECTORY=str(folder))
+    by_files = world.run(
+        **no_keys,
+        STRIPE_API_KEY_FILE=str(folder / "stripe_api_key"),
+        OPENMETER_API_KEY_FILE=str(folder / "openmeter_api_key"),
+    )
+
+    assert (by_credentials.code, by_files.code) == (0, 0)
+
+
+@pytest.mark.parametrize("key", ["pk_test_publishable", "whsec_123456", "sk_test_ümlaut"])
+def test_what_is_no_secret_key_is_refused_before_it_is_sent_anywhere(world: World, key: str) -> None:
+    done = world.run(STRIPE_API_KEY=key)
+
+    assert done.code == 78
+    assert key not in done.stdout + done.stderr
+    assert not world.sandbox.requests
+
+
+def test_no_key_is_ever_logged(world: World) -> None:
+    world.use(world.subscribe(), 5)
+    world.sandbox.faults.add(Fault(server="stripe", path="/usage_records$", status=500))
+    world.sandbox.faults.add(Fault(server="openmeter", path="/query$", status=500))
+
+    done = world.meter_sync("--log-level", "debug", "run", "--as-of", world.now.isoformat())
+
+    written = done.stdout + done.stderr + world.ledger.read_bytes().decode("latin-1")
+    assert '"event": "report"' in done.stderr
+    assert world.sandbox.stripe_key not in written
+    assert world.sandbox.openmeter_key not in written
+
+
+def test_each_step_is_one_log_event_with_the_runs_id(world: World) -> None:
+    world.use(world.subscribe(), 5)
+
+    done = world.meter_sync(
+        "--log-level", "info", "--log-format", "json", "run", "--output", "json", "--as-of", world.now.isoformat()
+    )
+
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [event["event"] for event in events] == ["list", "query", "plan", "check", "report", "record"]
+    assert {event["run_id"] for event in events} == {done.document["run"]["id"]}
+
+
+def test_what_a_server_says_cannot_drive_the_terminal(world: World) -> None:
+    world.subscribe(world.stripe.add_price(metadata={"om_meter_id": "\x1b[2Jevil\nmeter"}))
+
+    done = world.meter_sync("run", "--as-of", world.now.isoformat())
+
+    assert "\x1b" not in done.stdout
+    assert "meter_not_found" in done.stdout
+
+
+def test_a_future_instant_is_a_wrong_argument(world: World) -> None:
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+
+    done = world.run("--as-of", tomorrow)
+
+    assert (done.code, done.error_code) == (2, "arguments")
+    assert not world.sandbox.requests
+
+
+def test_progress_is_shown_on_a_terminal_only(world: World) -> None:
+    for _ in range(5):
+        world.use(world.subscribe(), 5)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        world.command("run", "--output", "json", "--as-of", world.now.isoformat()),
+        env=world.environment(TERM="xterm"),
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    )
+    stdout, _ = process.communicate(timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+
+    assert json.loads(stdout)["summary"]["reported"] == 5
+    assert "report" in shown
+    assert world.run().stderr == ""
+
+
+def test_help_loads_no_sdk(world: World) -> None:
+    probe = (
+        "import sys; from meter_sync.cli import cli; cli(['--help'], standalone_mode=False); "
+        "print(sorted({'stripe', 'openmeter', 'sqlalchemy', 'aiohttp', 'rich', 'pydantic'} & set(sys.modules)))"
+    )
+    command = world.command()[0]
+    python = os.path.join(os.path.dirname(command), "python")
+
+    done = subprocess.run([python, "-c", probe], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_module_runs_like_the_command(world: World) -> None:
+    python = os.path.join(os.path.dirname(world.command()[0]), "python")
+
+    done = subprocess.run([python, "-m", "meter_sync", "--version"], capture_output=True, text=True, check=True)
+
+    assert done.stdout == world.meter_sync("--version").stdout
