@@ -81,9 +81,7 @@ def _subject_source(value: str) -> str:
     owner, dot, key = value.partition(".metadata.")
     if value == "customer.id" or (owner in _SUBJECT_OWNERS and dot and key):
         return value
-    raise ValueError(
-        "must be customer.id, customer.metadata.KEY, subscription.metadata.KEY or item.metadata.KEY"
-    )
+    raise ValueError("must be customer.id, customer.metadata.KEY, subscription.metadata.KEY or item.metadata.KEY")
 
 
 def _without_space(value: object) -> object:
@@ -172,7 +170,7 @@ class MeterSettings(_Section):
         if len([name for name in self.selectors.values() if name]) != 1:
             raise ValueError("needs exactly one of price, lookup_key, product and stripe_meter")
         if bool(self.openmeter) == self.ignore:
-            raise ValueError("needs either openmeter = \"SLUG\" or ignore = true")
+            raise ValueError('needs either openmeter = "SLUG" or ignore = true')
         return self
 
     @property
@@ -278,9 +276,7 @@ class _SecretFiles(_Environment):
         return path if path and path.exists() else None
 
 
-def load(
-    file: Path | None, environment: Mapping[str, str], options: Mapping[str, Any]
-) -> Settings:
+def load(file: Path | None, environment: Mapping[str, str], options: Mapping[str, Any]) -> Settings:
     """Return the settings from the options, the environment, the TOML file and the defaults, in this order.
 
     `file` is the TOML file, if there is one; `options` has settings by field name.
@@ -367,9 +363,7 @@ def _key_problems(key: str) -> list[str]:
     return []
 
 
-def _in_words(
-    fault: Mapping[str, Any], environment: Mapping[str, str], file: Path | None
-) -> str:
+def _in_words(fault: Mapping[str, Any], environment: Mapping[str, str], file: Path | None) -> str:
     """Given a fault of validation, return it with the names that the operator wrote."""
     place = tuple(str(part) for part in fault["loc"])
     said = str(fault["msg"]).removeprefix("Value error, ")

@@ -11,9 +11,7 @@ LEVELS = ("debug", "info", "warning", "error")
 def configure(log_format: str, level: str, *, color: bool) -> None:
     """Send logs to stderr as `console` lines or `json` objects, from this level on, with times in UTC."""
     renderer: structlog.types.Processor = (
-        structlog.processors.JSONRenderer()
-        if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=color)
+        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=color)
     )
     structlog.configure(
         processors=[

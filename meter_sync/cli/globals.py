@@ -50,6 +50,4 @@ class Globals:
 
         stream = sys.stderr if stderr else sys.stdout
         width = None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL
-        return Console(
-            stderr=stderr, width=width, no_color=not self.color, highlight=False, soft_wrap=False
-        )
+        return Console(stderr=stderr, width=width, no_color=not self.color, highlight=False, soft_wrap=False)

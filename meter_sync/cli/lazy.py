@@ -10,9 +10,7 @@ import click
 class LazyGroup(click.Group):
     """A click group that knows where its commands are, and what to say of them, before importing them."""
 
-    def __init__(
-        self, *args: Any, commands_by_name: Mapping[str, tuple[str, str]], **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, commands_by_name: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._commands_by_name = commands_by_name
 

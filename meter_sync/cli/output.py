@@ -137,9 +137,24 @@ def _print_csv(execution: Execution) -> None:
 
 
 CSV_COLUMNS = (
-    "account,customer,subscription,subscription_item,price,meter,subjects,target,period_start,period_end,usage,"
-    "quantity,previous,timestamp,outcome,reason,message"
-).split(",")
+    "account",
+    "customer",
+    "subscription",
+    "subscription_item",
+    "price",
+    "meter",
+    "subjects",
+    "target",
+    "period_start",
+    "period_end",
+    "usage",
+    "quantity",
+    "previous",
+    "timestamp",
+    "outcome",
+    "reason",
+    "message",
+)
 
 
 def _flat(item: dict[str, Any]) -> dict[str, Any]:

@@ -20,9 +20,7 @@ class Instant(click.ParamType[datetime]):
 
     name = "ISO8601"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """Parse the instant, or say how it should look."""
         if isinstance(value, datetime):
             return value
@@ -32,9 +30,7 @@ class Instant(click.ParamType[datetime]):
         except (ValueError, OverflowError):
             return self._unclear(value, param, ctx)
 
-    def _unclear(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
+    def _unclear(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         self.fail(f"{value!r} is not an instant with its offset, such as 2026-11-01T00:00:00Z.", param, ctx)
 
 
@@ -54,11 +50,9 @@ class Instant(click.ParamType[datetime]):
     help="The promised cadence: when a run counts as missed. Default: hourly.",
 )
 @click.option(
-    "--as-of", type=Instant(), help="Read usage until this instant instead of now; with --dry-run it may be any past one."
+    "--as-of", type=Instant(), help="Read usage until this instant, not now; with --dry-run it may be any past one."
 )
-@click.option(
-    "--resend", is_flag=True, help="Report also what the ledger says that Stripe already holds."
-)
+@click.option("--resend", is_flag=True, help="Report also what the ledger says that Stripe already holds.")
 @click.option(
     "--allow",
     multiple=True,

@@ -41,15 +41,10 @@ def decrease(planned: Set, thresholds: Thresholds) -> str | None:
 BRAKES: dict[Reason, Brake] = {Reason.DECREASE: decrease}
 
 
-def check(
-    actions: Iterable[Action], thresholds: Thresholds, allowed: Collection[Reason]
-) -> list[Action]:
+def check(actions: Iterable[Action], thresholds: Thresholds, allowed: Collection[Reason]) -> list[Action]:
     """Given the whole plan, return it with every implausible write held, except where its brake was lifted."""
     brakes = {reason: brake for reason, brake in BRAKES.items() if reason not in allowed}
-    return [
-        _checked(action, brakes, thresholds) if isinstance(action, Set) else action
-        for action in actions
-    ]
+    return [_checked(action, brakes, thresholds) if isinstance(action, Set) else action for action in actions]
 
 
 def _checked(planned: Set, brakes: dict[Reason, Brake], thresholds: Thresholds) -> Action:

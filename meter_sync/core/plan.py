@@ -177,9 +177,7 @@ def prepare(
     lines = [line for line in prepared if isinstance(line, Line)]
     twice = _billed_twice(lines, memory.other_claims)
     return [
-        _duplicate(line, twice[line.item.id])
-        if isinstance(line, Line) and line.item.id in twice
-        else line
+        _duplicate(line, twice[line.item.id]) if isinstance(line, Line) and line.item.id in twice else line
         for line in prepared
     ]
 
@@ -198,9 +196,7 @@ def need(line: Line) -> Need:
     )
 
 
-def decide(
-    line: Line, usage: Decimal | Unanswered, memory: Memory, policy: Policy
-) -> Action:
+def decide(line: Line, usage: Decimal | Unanswered, memory: Memory, policy: Policy) -> Action:
     """Given a line and its usage, return what should happen to its item."""
     remembered = memory.remembered.get(line.item.id)
     if remembered:
@@ -223,9 +219,7 @@ def decide(
     return _first_report(line, quantity, line.item.id in memory.known_items)
 
 
-def _prepared(
-    item: SubscriptionItem, rules: MappingRules, meters: Mapping[str, Meter], as_of: datetime
-) -> Line | Skip:
+def _prepared(item: SubscriptionItem, rules: MappingRules, meters: Mapping[str, Meter], as_of: datetime) -> Line | Skip:
     row = meter_row(item, rules)
     line = Line(item=item, row=row or MeterRow(), span=usage_span(item, as_of))
     if row is None:
@@ -401,9 +395,7 @@ def _span_of(line: Line) -> Span:
     return line.span
 
 
-def _billed_twice(
-    lines: Sequence[Line], others: Collection[Claim]
-) -> dict[str, tuple[str, ...]]:
+def _billed_twice(lines: Sequence[Line], others: Collection[Claim]) -> dict[str, tuple[str, ...]]:
     """Given the lines to query, return for each whose usage another item bills too, those items.
 
     Lines of a `shared = true` row are left out: their items may bill what others bill.

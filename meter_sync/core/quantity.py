@@ -42,7 +42,7 @@ def without_noise(value: Decimal) -> Decimal:
     if value < 0:
         raise InvalidUsage(f"OpenMeter answered a negative usage: {value}")
     if value > LARGEST_EXACT:
-        raise InvalidUsage(f"OpenMeter answered {value:.6g}, beyond the whole numbers that its answers hold exactly (2^53)")
+        raise InvalidUsage(f"OpenMeter answered {value:.6g}, beyond the whole numbers that it holds exactly (2^53)")
     return value.quantize(_NOISE_FREE, rounding=ROUND_HALF_EVEN, context=_ARITHMETIC)
 
 

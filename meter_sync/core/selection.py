@@ -27,10 +27,7 @@ class Selection:
 
     def admits(self, line: Line) -> bool:
         """Say whether the line was selected."""
-        return all(
-            not wanted or not set(wanted).isdisjoint(found)
-            for wanted, found in self._compared(line).values()
-        )
+        return all(not wanted or not set(wanted).isdisjoint(found) for wanted, found in self._compared(line).values())
 
     def unmatched(self, lines: Iterable[Line]) -> tuple[str, str] | None:
         """Return the kind and the first value that no line has, or None."""

@@ -126,9 +126,7 @@ class Ledger:
         """Record how a run ended."""
         ended = sa.update(runs).where(*self._in_scope(runs), runs.c.run == run)
         with self._transaction() as connection:
-            connection.execute(
-                ended.values(finished_at=at, exit_code=exit_code, counts=json.dumps(dict(counts)))
-            )
+            connection.execute(ended.values(finished_at=at, exit_code=exit_code, counts=json.dumps(dict(counts))))
 
     def record_listing(
         self,
@@ -150,9 +148,7 @@ class Ledger:
         seen_rows = [{"seen_item": item.id, "seen_start": item.period.start} for item in listed]
         asked = [{"asked": price} for price in asked_prices]
         empty = [{**self._scope, "price": price, "found_empty_at": at} for price in empty_prices]
-        asked_before = sa.delete(prices).where(
-            *self._in_scope(prices), prices.c.price == sa.bindparam("asked")
-        )
+        asked_before = sa.delete(prices).where(*self._in_scope(prices), prices.c.price == sa.bindparam("asked"))
         with self._transaction() as connection:
             _execute_many(connection, seen, seen_rows)
             _execute_many(connection, asked_before, asked)

@@ -110,9 +110,7 @@ class OpenMeter:
 
     async def _retried(self, method: str, path: str, body: Mapping[str, Any] | None) -> object:
         """Send a request, which only reads and so is safe to repeat, until it is answered."""
-        return await retried(
-            lambda: self._send(method, path, body), self._access.retry_seconds, self._stop
-        )
+        return await retried(lambda: self._send(method, path, body), self._access.retry_seconds, self._stop)
 
     async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> object:
         async with self._places:
@@ -168,9 +166,7 @@ def _parsed(text: str, content_type: str) -> object:
     if "json" not in content_type.lower():
         raise OpenMeterRefused(f"an answer of type {content_type or 'unknown'} instead of JSON")
     try:
-        parsed: object = json.loads(
-            text, parse_float=Decimal, parse_int=Decimal, parse_constant=Decimal
-        )
+        parsed: object = json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=Decimal)
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise Transient("its answer was not complete JSON") from error
     return parsed
@@ -205,10 +201,7 @@ def _subject_and_value(row: object) -> tuple[str, Decimal]:
 
 def _is_echoed(query: Query, answer: Mapping[str, object]) -> bool:
     """Say whether the span that the answer is about, where it names one, is the one that was asked for."""
-    return all(
-        _same_instant(answer.get(name), instant)
-        for name, instant in (("from", query.start), ("to", query.end))
-    )
+    return all(_same_instant(answer.get(name), instant) for name, instant in (("from", query.start), ("to", query.end)))
 
 
 def _same_instant(echoed: object, asked: datetime) -> bool:

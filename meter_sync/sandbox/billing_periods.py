@@ -38,9 +38,7 @@ def period_at(anchor: int, interval: Interval, count: int, at: int) -> Period:
             number -= 1
         elif _boundary(anchor, interval, count, number + 1) <= at:
             number += 1
-    return Period(
-        _boundary(anchor, interval, count, number), _boundary(anchor, interval, count, number + 1)
-    )
+    return Period(_boundary(anchor, interval, count, number), _boundary(anchor, interval, count, number + 1))
 
 
 def _months_between(anchor: int, at: int) -> int:

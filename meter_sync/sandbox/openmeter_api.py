@@ -125,10 +125,7 @@ class OpenMeterApi:
         }
         known = {name: value for name, value in head.items() if value is not None}
         overrides = self._world.value_overrides
-        shown = (
-            _show_row(row, overrides.get((meter.slug, row.subject)) or show_double(row.value))
-            for row in rows
-        )
+        shown = (_show_row(row, overrides.get((meter.slug, row.subject)) or show_double(row.value)) for row in rows)
         data = f'"data": [{", ".join(shown)}]'
         return "{" + ", ".join([*(f'"{k}": {json.dumps(v)}' for k, v in known.items()), data]) + "}"
 

@@ -85,9 +85,7 @@ def dimension_of(event: Event, path: str) -> str | None:
 class Series:
     """The values of one subject's events for one meter, in order of time."""
 
-    def __init__(
-        self, times: list[int], values: list[Value], dimensions: list[tuple[str | None, ...]]
-    ) -> None:
+    def __init__(self, times: list[int], values: list[Value], dimensions: list[tuple[str | None, ...]]) -> None:
         self.times = times
         self.values = values
         self.dimensions = dimensions

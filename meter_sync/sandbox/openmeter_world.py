@@ -205,9 +205,7 @@ class OpenMeterWorld:
         return aggregate_exactly(meter.aggregation, [value for _, value in found])
 
 
-def matches(
-    meter: Meter, dimensions: tuple[str | None, ...], wanted: Mapping[str, set[str]]
-) -> bool:
+def matches(meter: Meter, dimensions: tuple[str | None, ...], wanted: Mapping[str, set[str]]) -> bool:
     """Whether an event's dimensions have one of the wanted values each."""
     if not wanted:
         return True

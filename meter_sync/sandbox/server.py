@@ -98,9 +98,7 @@ class LocalServer:
         if fault.drop == "after":
             return None
         if fault.replace_text is not None:
-            return Answer(
-                status=200, body=fault.replace_text, content_type=fault.replace_content_type
-            )
+            return Answer(status=200, body=fault.replace_text, content_type=fault.replace_content_type)
         return answer
 
     def _injected_failure(self, incoming: Incoming, fault: Fault, status: int) -> Answer:
@@ -128,9 +126,7 @@ class LocalServer:
         headers = {"Date": email.utils.formatdate(served_at, usegmt=True), **answer.headers}
         if answer.body:
             headers.setdefault("Content-Type", answer.content_type)
-        return web.Response(
-            status=answer.status, body=answer.body.encode("utf-8") or None, headers=headers
-        )
+        return web.Response(status=answer.status, body=answer.body.encode("utf-8") or None, headers=headers)
 
 
 async def _read(request: web.Request) -> Incoming:

@@ -125,9 +125,7 @@ class StripeApi:
             if reason is not None:
                 raise rate_limited(reason)
 
-    def _carry_out_once(
-        self, request: Incoming, endpoint: Endpoint, call: Call, key: str, tree: Tree
-    ) -> Answer:
+    def _carry_out_once(self, request: Incoming, endpoint: Endpoint, call: Call, key: str, tree: Tree) -> Answer:
         """Carry a request out, or replay what its idempotency key has saved."""
 
         def run() -> Answer:

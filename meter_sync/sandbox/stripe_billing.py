@@ -67,9 +67,7 @@ def _get_invoice(call: Call) -> Json:
 
 def _upcoming_invoice(call: Call) -> Json:
     """Show the next invoice as it would be now; it has no id, since it does not exist yet."""
-    subscription = call.state.subscription(
-        call.params["subscription"], param="subscription", status=404
-    )
+    subscription = call.state.subscription(call.params["subscription"], param="subscription", status=404)
     if subscription.ended or not subscription.items:
         raise Refusal(
             f"No upcoming invoices for customer: {subscription.customer}",

@@ -94,9 +94,7 @@ def _check_recurring(call: Call, recurring: dict[str, Any]) -> None:
     if not call.version.has_legacy_billing:
         if "aggregate_usage" in recurring:
             name = "recurring[aggregate_usage]"
-            raise Refusal(
-                f"Received unknown parameter: {name}", code="parameter_unknown", param=name
-            )
+            raise Refusal(f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
         if recurring["usage_type"] == "metered" and "meter" not in recurring:
             message = "Prices with recurring[usage_type]=metered must be backed by a meter."
             raise Refusal(message, param="recurring[meter]")
@@ -244,9 +242,7 @@ ENDPOINTS = (
         },
         carry_out=_list_prices,
     ),
-    Endpoint(
-        method="GET", template="/v1/prices/{}", permission="prices:read", carry_out=_get_price
-    ),
+    Endpoint(method="GET", template="/v1/prices/{}", permission="prices:read", carry_out=_get_price),
     Endpoint(
         method="POST",
         template="/v1/prices/{}",

@@ -137,8 +137,6 @@ def _cursor(call: Call, kind: str, store: Store[StoredT], param: str) -> Key:
     return key
 
 
-def _first(
-    store: Store[StoredT], ids: Iterable[str], matches: Callable[[StoredT], bool], count: int
-) -> list[StoredT]:
+def _first(store: Store[StoredT], ids: Iterable[str], matches: Callable[[StoredT], bool], count: int) -> list[StoredT]:
     objects = (store[identifier] for identifier in ids)
     return list(islice((each for each in objects if matches(each)), count))

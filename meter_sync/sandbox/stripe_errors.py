@@ -74,8 +74,7 @@ def failure_answer(status: int) -> Answer:
 def rate_limited(reason: str | None) -> Refusal:
     """Return the answer of Stripe's limiter, which names its reason in a header."""
     return Refusal(
-        "Request rate limit exceeded. Learn more about rate limits here"
-        " https://stripe.com/docs/rate-limits.",
+        "Request rate limit exceeded. Learn more about rate limits here https://stripe.com/docs/rate-limits.",
         status=429,
         code="rate_limit",
         headers={} if reason is None else {"Stripe-Rate-Limited-Reason": reason},

@@ -48,9 +48,7 @@ class SavedAnswers:
         headers = {**saved.answer.headers, "Idempotent-Replayed": "true"}
         return replace(saved.answer, headers=headers)
 
-    def carry_out(
-        self, account_key: str, key: str, signature: str, now: int, run: Callable[[], Answer]
-    ) -> Answer:
+    def carry_out(self, account_key: str, key: str, signature: str, now: int, run: Callable[[], Answer]) -> Answer:
         """Carry a request out and save its answer."""
         answer = run()
         self._saved[account_key, key] = _Saved(signature, answer, now)

@@ -118,15 +118,9 @@ def draft_invoice(
         customer=subscription.customer,
         currency=prices[0][0].currency,
         period=period,
-        lines=[
-            line_for(price, item, item.period, free=free)
-            for price, item in prices
-            if price.takes_usage_records
-        ],
+        lines=[line_for(price, item, item.period, free=free) for price, item in prices if price.takes_usage_records],
     )
-    state.invoices.add(
-        invoice, f"customer:{subscription.customer}", f"subscription:{subscription.id}"
-    )
+    state.invoices.add(invoice, f"customer:{subscription.customer}", f"subscription:{subscription.id}")
     state.drafts.append(invoice.id)
     subscription.latest_invoice = invoice.id
     return invoice

@@ -216,9 +216,7 @@ class StripeState:
             raise no_such("price", identifier, param=param, status=status)
         return found
 
-    def subscription(
-        self, identifier: str, *, param: str = "id", status: int = 404
-    ) -> Subscription:
+    def subscription(self, identifier: str, *, param: str = "id", status: int = 404) -> Subscription:
         """Return a subscription of any status."""
         found = self.subscriptions.get(identifier)
         if found is None:

@@ -56,9 +56,7 @@ def read_parameters(
     for name in required:
         if tree.get(name) in (None, ""):
             param = _nested(prefix, name)
-            raise Refusal(
-                f"Missing required param: {param}.", code="parameter_missing", param=param
-            )
+            raise Refusal(f"Missing required param: {param}.", code="parameter_missing", param=param)
     return {name: fields[name](value, _nested(prefix, name)) for name, value in tree.items()}
 
 
@@ -172,9 +170,7 @@ def span(value: Any, name: str) -> dict[str, int]:
         exact = whole(0)(value, name)
         return {"gte": exact, "lte": exact}
     bound = whole(0)
-    bounds: dict[str, int] = group({"gt": bound, "gte": bound, "lt": bound, "lte": bound})(
-        value, name
-    )
+    bounds: dict[str, int] = group({"gt": bound, "gte": bound, "lt": bound, "lte": bound})(value, name)
     return bounds
 
 

@@ -79,9 +79,7 @@ def transform_of(
     return TransformQuantity(int(str(given["divide_by"])), "up" if rounding == "up" else "down")
 
 
-def metadata_at(
-    given: Mapping[str, str] | Sequence[Mapping[str, str]] | None, place: int
-) -> dict[str, str]:
+def metadata_at(given: Mapping[str, str] | Sequence[Mapping[str, str]] | None, place: int) -> dict[str, str]:
     """Return the metadata of one of several items: the same for all, or one for each."""
     if given is None:
         return {}

@@ -54,18 +54,14 @@ def _create_subscription(call: Call) -> Json:
     """
     show = _show(call, "customer")
     params = call.params
-    prices = [
-        call.state.price(each["price"], param="items", status=400) for each in params["items"]
-    ]
+    prices = [call.state.price(each["price"], param="items", status=400) for each in params["items"]]
     if not prices:
         raise Refusal("Missing required param: items.", code="parameter_missing", param="items")
     for price, each in zip(prices, params["items"], strict=True):
         _check_quantity(price, each.get("quantity"))
     customer = call.state.customer(params["customer"], param="customer", status=400)
     if customer.deleted:
-        raise Refusal(
-            f"No such customer: '{customer.id}'", code="resource_missing", param="customer"
-        )
+        raise Refusal(f"No such customer: '{customer.id}'", code="resource_missing", param="customer")
     view = call.world.add_subscription(
         customer.id,
         [price.id for price in prices],
@@ -197,9 +193,7 @@ def _create_item(call: Call) -> Json:
     subscription = call.state.subscription(params["subscription"], param="subscription", status=400)
     taken: Iterable[str] = (call.state.items[each].price for each in subscription.items)
     if price.id in taken:
-        raise Refusal(
-            f"Cannot add multiple subscription items with the same plan: {price.id}", param="price"
-        )
+        raise Refusal(f"Cannot add multiple subscription items with the same plan: {price.id}", param="price")
     identifier = call.world.add_item(
         subscription.id,
         price.id,

@@ -21,18 +21,11 @@ NOT_LEGACY = (
     " metered billing system. Call /v1/billing/meter_events instead."
 )
 # For the following refusals Stripe's own words were not found; the rules are Stripe's.
-IN_THE_FUTURE = (
-    "Cannot create the usage record with this timestamp because timestamps must not be in the"
-    " future."
-)
+IN_THE_FUTURE = "Cannot create the usage record with this timestamp because timestamps must not be in the future."
 NOT_METERED = (
-    "Cannot create a usage record for this subscription item because its price has"
-    " recurring[usage_type]=licensed."
+    "Cannot create a usage record for this subscription item because its price has recurring[usage_type]=licensed."
 )
-THRESHOLDS = (
-    "Cannot set usage on a subscription with billing thresholds: `increment` is the only allowed"
-    " action."
-)
+THRESHOLDS = "Cannot set usage on a subscription with billing thresholds: `increment` is the only allowed action."
 CANCELED = "Cannot create a usage record for a subscription that has been canceled."
 
 
@@ -85,15 +78,11 @@ def total_usage(item: Item, aggregation: Aggregation | None, period: Period) -> 
     recurring.aggregate_usage).
     """
     inside = {
-        timestamp: quantity
-        for timestamp, quantity in item.records.items()
-        if period.start <= timestamp < period.end
+        timestamp: quantity for timestamp, quantity in item.records.items() if period.start <= timestamp < period.end
     }
     if aggregation == "last_ever":
         inside = inside or {
-            timestamp: quantity
-            for timestamp, quantity in item.records.items()
-            if timestamp < period.end
+            timestamp: quantity for timestamp, quantity in item.records.items() if timestamp < period.end
         }
     if not inside:
         return 0

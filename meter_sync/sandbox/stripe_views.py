@@ -103,9 +103,7 @@ class Views:
             "tax_behavior": "unspecified",
             "tiers_mode": None,
             "transform_quantity": (
-                None
-                if transform is None
-                else {"divide_by": transform.divide_by, "round": transform.round}
+                None if transform is None else {"divide_by": transform.divide_by, "round": transform.round}
             ),
             "type": "recurring",
             "unit_amount": int(unit) if unit == int(unit) else None,
@@ -157,9 +155,7 @@ class Views:
             "ended_at": subscription.canceled_at,
             "items": {
                 "object": "list",
-                "data": [
-                    self.item(self._state.items[each]) for each in newest_first[:ITEMS_EMBEDDED]
-                ],
+                "data": [self.item(self._state.items[each]) for each in newest_first[:ITEMS_EMBEDDED]],
                 "has_more": len(newest_first) > ITEMS_EMBEDDED,
                 "total_count": len(newest_first),
                 "url": f"/v1/subscription_items?subscription={subscription.id}",
@@ -204,9 +200,7 @@ class Views:
     def summaries(self, item: Item) -> list[Json]:
         """Show the usage of each period of an item: newest first, the first being the open one."""
         aggregation = self._state.price_of(item).aggregate_usage
-        periods: list[tuple[Period, str | None]] = [
-            (closed.period, closed.invoice) for closed in item.closed
-        ]
+        periods: list[tuple[Period, str | None]] = [(closed.period, closed.invoice) for closed in item.closed]
         periods.append((item.period, None))
         return [
             {

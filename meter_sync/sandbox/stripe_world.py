@@ -102,9 +102,7 @@ class StripeWorld:
             state.customers.add(customer)
             return customer.id
 
-    def add_product(
-        self, id: str | None = None, name: str = "Usage", metadata: Metadata | None = None
-    ) -> str:
+    def add_product(self, id: str | None = None, name: str = "Usage", metadata: Metadata | None = None) -> str:
         """Add a product and return its id."""
         with self.settled() as state:
             product = Product(
@@ -192,11 +190,7 @@ class StripeWorld:
                 customer=customer,
                 status=known_status("trialing" if trial_end is not None else status),
                 metadata=dict(metadata or {}),
-                anchor=unix_seconds(anchor)
-                if anchor
-                else unix_seconds(stub_end)
-                if stub_end
-                else start,
+                anchor=unix_seconds(anchor) if anchor else unix_seconds(stub_end) if stub_end else start,
                 start_date=start,
                 billing_thresholds=dict(billing_thresholds) if billing_thresholds else None,
                 trial_start=start if trial_end else None,
@@ -315,9 +309,7 @@ class StripeWorld:
         with self.settled() as state:
             state.customer(id).deleted = True
             if not keep_subscriptions:
-                for subscription in list(
-                    state.subscriptions.shelf(f"customer:{id}").older_than(None)
-                ):
+                for subscription in list(state.subscriptions.shelf(f"customer:{id}").older_than(None)):
                     self.cancel(subscription)
 
     def create_usage_record(
@@ -334,9 +326,7 @@ class StripeWorld:
             stripe_usage.check_item(state.subscriptions[item.subscription], price, action)
             now = self.clock.now().timestamp()
             at = int(now) if timestamp is None else timestamp
-            closed = stripe_usage.check_timestamp(
-                item, price, at, now=now, grace_seconds=self.grace_seconds
-            )
+            closed = stripe_usage.check_timestamp(item, price, at, now=now, grace_seconds=self.grace_seconds)
             if closed is not None and not stripe_invoices.is_draft(state, closed):
                 raise Refusal(stripe_usage.TOO_OLD, param="timestamp")
             stripe_usage.record(item, at, quantity, action)

@@ -1,6 +1,5 @@
 """Requests to Stripe: versions, limits, retries and what an error means."""
 
-import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ USAGE_RECORD_VERSION = "2025-02-24.acacia"
 """The last version with usage records, their summaries and `aggregate_usage`; basil removed them."""
 
 CLOCK_TOLERANCE_SECONDS = 60
-
 
 
 class StripeRefused(Exception):
@@ -109,14 +107,12 @@ class StripeReader:
         except Transient as failure:
             raise StripeUnavailable(failure.message) from failure
 
-    async def _send(
-        self, method: str, path: str, endpoint: str, version: str, params: Mapping[str, Any]
-    ) -> Answer:
+    async def _send(self, method: str, path: str, endpoint: str, version: str, params: Mapping[str, Any]) -> Answer:
         await self._limiter.slot(f"{method} {endpoint}")
         self.requests_sent += 1
         try:
             response = await self._client.raw_request_async(method, path, stripe_version=version, **params)
-        except (stripe.StripeError, aiohttp.ClientError, TimeoutError, asyncio.TimeoutError) as error:
+        except (stripe.StripeError, aiohttp.ClientError, TimeoutError) as error:
             self._compare_clocks(getattr(error, "headers", None))
             raise self._meaning(error) from error
         self._compare_clocks(response.headers)
@@ -188,9 +184,7 @@ class StripeReader:
 class StripeWriter(StripeReader):
     """Reads and writes; constructed only for a run that may write."""
 
-    async def post(
-        self, path: str, endpoint: str, params: Mapping[str, Any], version: str
-    ) -> Answer:
+    async def post(self, path: str, endpoint: str, params: Mapping[str, Any], version: str) -> Answer:
         """POST a write that is idempotent by itself, as `set` is, and return the answer.
 
         One idempotency key per logical write, kept over its retries: Stripe answers a repeat from memory. It
@@ -201,9 +195,7 @@ class StripeWriter(StripeReader):
 
         async def send() -> Answer:
             try:
-                return await self._send(
-                    "post", path, endpoint, version, {**params, "idempotency_key": keys.current}
-                )
+                return await self._send("post", path, endpoint, version, {**params, "idempotency_key": keys.current})
             except Transient as failure:
                 keys.after(failure)
                 raise

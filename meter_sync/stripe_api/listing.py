@@ -78,14 +78,11 @@ class Lister:
     async def _prices(self, selection: Selection, skip_prices: Collection[str]) -> list[PriceData]:
         if selection.prices:
             return [price for price in await self._prices_by_id(selection.prices) if price.is_metered]
-        pages = self._pages(
-            "/v1/prices", "prices", USAGE_RECORD_VERSION, {"recurring": {"usage_type": "metered"}}
-        )
+        pages = self._pages("/v1/prices", "prices", USAGE_RECORD_VERSION, {"recurring": {"usage_type": "metered"}})
         return [
             price
             async for row in pages
-            if (price := read(PriceData, row, f"price {row.get('id')}")).id not in skip_prices
-            and price.is_metered
+            if (price := read(PriceData, row, f"price {row.get('id')}")).id not in skip_prices and price.is_metered
         ]
 
     async def _of_prices(self, prices: Iterable[PriceData]) -> Listing:
@@ -167,19 +164,14 @@ class Lister:
         missing = {item.price.id for _, item in rows} - prices.keys()
         prices.update((price.id, to_price(price)) for price in await self._prices_by_id(sorted(missing)))
         cores = {subscription.id: to_subscription(subscription) for subscription in subscriptions}
-        return [
-            to_item(item, cores[subscription.id], prices[item.price.id])
-            for subscription, item in rows
-        ]
+        return [to_item(item, cores[subscription.id], prices[item.price.id]) for subscription, item in rows]
 
     async def _items_of(self, subscription: SubscriptionData) -> list[ItemData]:
         """Return all items of a subscription, also those beyond the page that comes with it."""
         if not subscription.items.has_more:
             return subscription.items.data
         filters = {"subscription": subscription.id}
-        pages = self._pages(
-            "/v1/subscription_items", "subscription_items", CURRENT_VERSION, filters
-        )
+        pages = self._pages("/v1/subscription_items", "subscription_items", CURRENT_VERSION, filters)
         return [read(ItemData, row, f"an item of {subscription.id}") async for row in pages]
 
     async def _pages(

@@ -56,9 +56,7 @@ class Execution:
     """How long it took."""
 
 
-def failed_before_it_began(
-    error: MeterSyncError, request: Request, schedule: str, now: datetime
-) -> Execution:
+def failed_before_it_began(error: MeterSyncError, request: Request, schedule: str, now: datetime) -> Execution:
     """Return the execution of a run that its configuration kept from beginning."""
     run = _run_record(request, schedule, now)
     return Execution(run, RunReport(error=error), now)

@@ -43,7 +43,7 @@ async def look(
         except Interrupted:
             after[item] = interrupted(planned.line)
         except (StripeRefused, StripeUnavailable) as error:
-            after[item] = _failed(planned, f"Stripe's own total could not be read: {error.message}; nothing was written")
+            after[item] = _failed(planned, f"Stripe's total could not be read: {error.message}; nothing was written")
         progress.advance()
 
     await each(unknown, look_at)
@@ -153,9 +153,7 @@ class Reporter:
         self._ledger.intend(self._run, [before], self._clock(), step=1)
         if before.line.item.price.aggregate_usage == "sum":
             request_id = await self._set(before)
-        self._acknowledge(
-            Acknowledgement(before, self._clock(), request_id, step=1, foreign_held=True)
-        )
+        self._acknowledge(Acknowledgement(before, self._clock(), request_id, step=1, foreign_held=True))
         self._ledger.forget_looks([before.line.item.id])
 
     def _acknowledge(self, done: Acknowledgement) -> None:
@@ -201,4 +199,3 @@ def _unknown(failure: StripeUnavailable) -> str:
 
 def _failed(planned: Set, message: str) -> Fail:
     return Fail(planned.line, Reason.STRIPE_ERROR, message)
-

@@ -127,9 +127,7 @@ async def _steps(
         return (), _first_of(first)
 
 
-async def _list(
-    order: Order, adapters: Adapters, progress: Progress
-) -> tuple[Listing, Mapping[str, Meter]]:
+async def _list(order: Order, adapters: Adapters, progress: Progress) -> tuple[Listing, Mapping[str, Meter]]:
     """Ask Stripe for the items and OpenMeter for its meters, both at once."""
     progress.begin("list", None)
     skip = adapters.ledger.empty_prices(order.policy.now - EMPTY_PRICE_ASKED_AGAIN_AFTER)
@@ -145,9 +143,7 @@ def _remember(order: Order, adapters: Adapters, listing: Listing) -> Memory:
     """Recall what the ledger knows of the listed items, and note what the listing saw."""
     ledger = adapters.ledger
     if adapters.writer is not None:
-        ledger.record_listing(
-            listing.items, listing.asked_prices, listing.empty_archived_prices, order.policy.now
-        )
+        ledger.record_listing(listing.items, listing.asked_prices, listing.empty_archived_prices, order.policy.now)
     memory = ledger.memory(listing.items)
     if order.selection.narrows_the_listing:
         memory = replace(memory, other_claims=ledger.claims(order.run.as_of))
@@ -195,9 +191,7 @@ async def _query_and_plan(
 def _dry(order: Order, planned: Sequence[Action]) -> list[Result]:
     """Return what a run would do, as far as can be said without asking Stripe about single items."""
     allowed = order.policy.allowed
-    known = [
-        not_looked(action, allowed) if isinstance(action, Set) else action for action in planned
-    ]
+    known = [not_looked(action, allowed) if isinstance(action, Set) else action for action in planned]
     checked = check(known, order.thresholds, allowed)
     _log("check", checked)
     return [result(action) for action in checked]

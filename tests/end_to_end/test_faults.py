@@ -197,9 +197,8 @@ def test_an_address_that_is_not_openmeter_says_so(world: World) -> None:
 @pytest.mark.parametrize(("server", "path"), [("stripe", "/v1/prices"), ("openmeter", "/api/v1/meters")])
 def test_a_redirect_is_not_followed_with_a_key(world: World, server: Any, path: str) -> None:
     world.subscribe()
-    world.sandbox.faults.add(
-        Fault(server=server, path=path, times=None, status=302, headers={"Location": f"{world.sandbox.stripe_url}/stolen"})
-    )
+    elsewhere = {"Location": f"{world.sandbox.stripe_url}/stolen"}
+    world.sandbox.faults.add(Fault(server=server, path=path, times=None, status=302, headers=elsewhere))
 
     done = world.run(METER_SYNC_RETRY_SECONDS="0.1")
 

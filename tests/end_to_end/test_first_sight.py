@@ -117,9 +117,7 @@ def test_an_interrupted_look_is_finished_by_the_next_run(world: World) -> None:
     world.stripe.create_usage_record(item, 30, ELSEWHERE, "set")
     world.stripe.create_usage_record(item, 4, ANCHOR, "set")
     world.use(subscription, 50)
-    world.sandbox.faults.add(
-        Fault(server="stripe", path="usage_record_summaries", skip=1, times=None, drop="before")
-    )
+    world.sandbox.faults.add(Fault(server="stripe", path="usage_record_summaries", skip=1, times=None, drop="before"))
     broken = world.run(METER_SYNC_RETRY_SECONDS="0.1")
     assert (broken.code, broken.verdict) == (1, ("failed", "stripe_error"))
     assert world.stripe.records(item) == {ELSEWHERE: 30, ANCHOR: 50}

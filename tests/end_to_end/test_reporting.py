@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -122,7 +123,8 @@ def test_a_filter_bills_only_what_it_admits(world: World) -> None:
     world.openmeter.add_meter("tokens", aggregation="SUM", group_by={"model": "$.model", "region": "$.region"})
     price = world.stripe.add_price()
     world.configure(
-        f'[[meters]]\nprice = "{price}"\nopenmeter = "tokens"\nfilter = {{ model = ["large", "huge"], region = "eu" }}\n'
+        f'[[meters]]\nprice = "{price}"\nopenmeter = "tokens"\n'
+        'filter = { model = ["large", "huge"], region = "eu" }\n'
     )
     subscription = world.subscribe(price)
     customer = world.customer_of(subscription)
@@ -246,8 +248,7 @@ def test_the_period_that_ends_soonest_is_reported_first(world: World) -> None:
         world.use(world.subscribe(period_start=start), 1)
     world.run(METER_SYNC_STRIPE_ENDPOINT_RATE="10")
 
-    sent = [request.body for request in world.writes]
-    anchors = [int(part.removeprefix("timestamp=")) for body in sent for part in body.split("&") if part.startswith("timestamp=")]
+    anchors = [int(parse_qs(request.body)["timestamp"][0]) for request in world.writes]
     assert len(anchors) == len(starts)
     assert anchors == sorted(anchors)
 

@@ -150,19 +150,13 @@ class World:
     def seen(self, method: str, path_end: str) -> list[RequestSeen]:
         """The requests that came for a route."""
         return [
-            request
-            for request in self.sandbox.requests
-            if request.method == method and request.path.endswith(path_end)
+            request for request in self.sandbox.requests if request.method == method and request.path.endswith(path_end)
         ]
 
     @property
     def writes(self) -> list[RequestSeen]:
         """Everything that was sent to change Stripe."""
-        return [
-            request
-            for request in self.sandbox.requests
-            if request.server == "stripe" and request.method != "GET"
-        ]
+        return [request for request in self.sandbox.requests if request.server == "stripe" and request.method != "GET"]
 
 
 def installed_command() -> list[str]:

@@ -17,9 +17,7 @@ def test_a_frozen_clock_moves_only_when_moved() -> None:
     assert clock.now() == NOW - timedelta(hours=2)
 
 
-def test_a_clock_without_an_instant_runs_with_real_time_and_goes_on_from_where_it_is_moved() -> (
-    None
-):
+def test_a_clock_without_an_instant_runs_with_real_time_and_goes_on_from_where_it_is_moved() -> None:
     clock = Sandbox().clock
     assert abs(clock.now() - datetime.now(UTC)) < timedelta(minutes=1)
     clock.move_to(NOW)

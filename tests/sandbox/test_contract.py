@@ -29,11 +29,7 @@ def as_json_schema(node: Any) -> Any:
         return [as_json_schema(each) for each in node]
     if not isinstance(node, dict):
         return node
-    left = {
-        key: as_json_schema(value)
-        for key, value in node.items()
-        if key not in ("discriminator", "example")
-    }
+    left = {key: as_json_schema(value) for key, value in node.items() if key not in ("discriminator", "example")}
     if left.pop("nullable", False):
         return {"anyOf": [left, {"type": "null"}]}
     return left

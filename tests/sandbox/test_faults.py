@@ -22,9 +22,7 @@ def item(sandbox: Sandbox) -> str:
     return view.items[0]
 
 
-def test_a_status_is_answered_without_carrying_the_request_out(
-    sandbox: Sandbox, stripe: StripeWire, item: str
-) -> None:
+def test_a_status_is_answered_without_carrying_the_request_out(sandbox: Sandbox, stripe: StripeWire, item: str) -> None:
     sandbox.faults.add(Fault(path="usage_records$", status=503, headers={"Retry-After": "3"}))
     reply = stripe.record(item, 5, timestamp=ANCHOR)
     assert (reply.status, reply.headers["Retry-After"]) == (503, "3")
@@ -33,9 +31,7 @@ def test_a_status_is_answered_without_carrying_the_request_out(
     assert stripe.record(item, 5, timestamp=ANCHOR).status == 200
 
 
-def test_openmeter_fails_in_its_own_shape_and_without_detail(
-    sandbox: Sandbox, openmeter: OpenMeterWire
-) -> None:
+def test_openmeter_fails_in_its_own_shape_and_without_detail(sandbox: Sandbox, openmeter: OpenMeterWire) -> None:
     sandbox.faults.add(Fault(server="openmeter", status=500))
     reply = openmeter("GET", "/api/v1/meters")
     assert reply.headers["Content-Type"].startswith("application/problem+json")
@@ -57,9 +53,7 @@ def test_a_connection_dropped_before_leaves_nothing_and_dropped_after_leaves_the
     assert [seen.status for seen in sandbox.requests] == [None, None]
 
 
-def test_a_truncated_answer_ends_early_but_was_carried_out(
-    sandbox: Sandbox, stripe: StripeWire, item: str
-) -> None:
+def test_a_truncated_answer_ends_early_but_was_carried_out(sandbox: Sandbox, stripe: StripeWire, item: str) -> None:
     sandbox.faults.add(Fault(truncate=True))
     with pytest.raises(http.client.IncompleteRead) as cut:
         stripe.record(item, 5, timestamp=ANCHOR)
@@ -68,9 +62,7 @@ def test_a_truncated_answer_ends_early_but_was_carried_out(
     assert sandbox.stripe.records(item) == {ANCHOR: 5}
 
 
-def test_an_answer_can_be_late_or_be_something_else(
-    sandbox: Sandbox, openmeter: OpenMeterWire
-) -> None:
+def test_an_answer_can_be_late_or_be_something_else(sandbox: Sandbox, openmeter: OpenMeterWire) -> None:
     sandbox.faults.add(Fault(delay_seconds=0.05))
     sandbox.faults.add(Fault(replace_text="<html>", replace_content_type="text/html"))
     before = time.monotonic()
@@ -136,9 +128,7 @@ def test_requests_are_noted_with_what_they_said_but_without_the_key(
     assert sandbox.requests == []
 
 
-def test_the_date_header_is_real_time_plus_a_skew_whatever_the_clock_says(
-    sandbox: Sandbox, stripe: StripeWire
-) -> None:
+def test_the_date_header_is_real_time_plus_a_skew_whatever_the_clock_says(sandbox: Sandbox, stripe: StripeWire) -> None:
     def seconds_off() -> float:
         shown = email.utils.parsedate_to_datetime(stripe("GET", "/v1/prices").headers["Date"])
         return shown.timestamp() - time.time()

@@ -37,9 +37,7 @@ def subscribe(
         interval=interval,
         interval_count=count,
     )
-    return world.add_subscription(
-        world.add_customer(), [price], period_start=start, trial_end=trial_end
-    )
+    return world.add_subscription(world.add_customer(), [price], period_start=start, trial_end=trial_end)
 
 
 def test_the_end_of_a_period_drafts_an_invoice_that_is_final_an_hour_later(
@@ -50,9 +48,7 @@ def test_the_end_of_a_period_drafts_an_invoice_that_is_final_an_hour_later(
 
     def listed() -> list[tuple[str, int, int]]:
         found = stripe("GET", "/v1/invoices", {"subscription": view.id}).json["data"]
-        return [
-            (each["status"], each["total"], each["lines"]["data"][0]["quantity"]) for each in found
-        ]
+        return [(each["status"], each["total"], each["lines"]["data"][0]["quantity"]) for each in found]
 
     sandbox.clock.move_to(PERIOD_END - timedelta(seconds=1))
     assert listed() == []
@@ -77,18 +73,14 @@ def test_a_record_within_the_grace_changes_the_draft(sandbox: Sandbox, stripe: S
     assert sandbox.stripe.total(view.items[0], at=NOW) == 130
 
 
-def test_a_final_invoice_takes_nothing_more_even_within_a_long_grace(
-    sandbox: Sandbox, stripe: StripeWire
-) -> None:
+def test_a_final_invoice_takes_nothing_more_even_within_a_long_grace(sandbox: Sandbox, stripe: StripeWire) -> None:
     view = subscribe(sandbox)
     sandbox.stripe.grace_seconds = 7200
     sandbox.clock.move_to(PERIOD_END + timedelta(hours=1))
     assert stripe.record(view.items[0], 1, timestamp=ANCHOR).status == 400
 
 
-def test_usage_of_one_period_is_not_billed_again_in_the_next(
-    sandbox: Sandbox, stripe: StripeWire
-) -> None:
+def test_usage_of_one_period_is_not_billed_again_in_the_next(sandbox: Sandbox, stripe: StripeWire) -> None:
     view = subscribe(sandbox, unit="1")
     stripe.record(view.items[0], 5, timestamp=ANCHOR, action="set")
     sandbox.clock.move_to(PERIOD_END + timedelta(minutes=10))
@@ -155,9 +147,7 @@ def test_the_upcoming_invoice_shows_the_open_period(sandbox: Sandbox, stripe: St
     assert sandbox.stripe.invoices == []
 
 
-def test_a_trial_costs_nothing_and_the_period_after_it_begins_at_its_end(
-    sandbox: Sandbox, stripe: StripeWire
-) -> None:
+def test_a_trial_costs_nothing_and_the_period_after_it_begins_at_its_end(sandbox: Sandbox, stripe: StripeWire) -> None:
     trial_end = datetime(2026, 11, 20, tzinfo=UTC)
     view = subscribe(sandbox, unit="1", trial_end=trial_end)
     shown = stripe("GET", f"/v1/subscriptions/{view.id}").json
@@ -174,9 +164,7 @@ def test_a_trial_costs_nothing_and_the_period_after_it_begins_at_its_end(
     assert datetime.fromtimestamp(period.end, UTC) == datetime(2026, 12, 20, tzinfo=UTC)
 
 
-def test_a_canceled_subscription_bills_its_open_usage_only_if_asked_to(
-    sandbox: Sandbox, stripe: StripeWire
-) -> None:
+def test_a_canceled_subscription_bills_its_open_usage_only_if_asked_to(sandbox: Sandbox, stripe: StripeWire) -> None:
     silent, asked = subscribe(sandbox, unit="1"), subscribe(sandbox, unit="1")
     for view in (silent, asked):
         stripe.record(view.items[0], 9, timestamp=ANCHOR, action="set")
@@ -187,9 +175,7 @@ def test_a_canceled_subscription_bills_its_open_usage_only_if_asked_to(
     assert billed == [(asked.id, Decimal(9))]
 
 
-def test_a_backdated_subscription_has_the_period_of_its_backdated_start(
-    sandbox: Sandbox, stripe: StripeWire
-) -> None:
+def test_a_backdated_subscription_has_the_period_of_its_backdated_start(sandbox: Sandbox, stripe: StripeWire) -> None:
     world = sandbox.stripe
     backdated = int(datetime(2026, 10, 20, tzinfo=UTC).timestamp())
     created = stripe(
@@ -206,9 +192,7 @@ def test_a_backdated_subscription_has_the_period_of_its_backdated_start(
     assert created["items"]["data"][0]["created"] == created["created"] + 1
 
 
-def test_an_item_added_in_mid_period_shares_the_period_of_its_neighbours(
-    sandbox: Sandbox, stripe: StripeWire
-) -> None:
+def test_an_item_added_in_mid_period_shares_the_period_of_its_neighbours(sandbox: Sandbox, stripe: StripeWire) -> None:
     view = subscribe(sandbox)
     added = stripe(
         "POST",

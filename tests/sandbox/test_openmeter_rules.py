@@ -50,9 +50,7 @@ def event(**changes: object) -> dict[str, object]:
 @pytest.fixture
 def tokens(sandbox: Sandbox) -> str:
     """A SUM meter over `tokens` with two dimensions; returns its ULID."""
-    return sandbox.openmeter.add_meter(
-        "tokens", group_by={"model": "$.model", "region": "$.place.region"}
-    )
+    return sandbox.openmeter.add_meter("tokens", group_by={"model": "$.model", "region": "$.place.region"})
 
 
 # -- meters and events ---------------------------------------------------------------------------
@@ -109,9 +107,7 @@ def test_a_batch_with_a_bad_event_is_refused_as_a_whole(
     assert sandbox.openmeter.usage("tokens", None, at(0), at(60)) == 0
 
 
-def test_an_event_without_a_time_happens_now(
-    sandbox: Sandbox, openmeter: OpenMeterWire, tokens: str
-) -> None:
+def test_an_event_without_a_time_happens_now(sandbox: Sandbox, openmeter: OpenMeterWire, tokens: str) -> None:
     assert openmeter("POST", "/api/v1/events", event(time=None)).status == 204
     now = sandbox.clock.now()
     assert sandbox.openmeter.usage("tokens", "acme", now, now + timedelta(seconds=1)) == 5
@@ -139,17 +135,13 @@ def test_from_is_inclusive_to_is_exclusive_and_times_are_floored_to_the_second(
 
 
 @pytest.mark.parametrize("bounds", [(10, 10), (11, 10)])
-def test_an_empty_range_is_an_error(
-    openmeter: OpenMeterWire, tokens: str, bounds: tuple[int, int]
-) -> None:
+def test_an_empty_range_is_an_error(openmeter: OpenMeterWire, tokens: str, bounds: tuple[int, int]) -> None:
     reply = openmeter.query("tokens", shown(bounds[0]), shown(bounds[1]))
     assert reply.status == 400
     assert reply.json["detail"]
 
 
-def test_without_from_all_of_history_counts(
-    sandbox: Sandbox, openmeter: OpenMeterWire, tokens: str
-) -> None:
+def test_without_from_all_of_history_counts(sandbox: Sandbox, openmeter: OpenMeterWire, tokens: str) -> None:
     sandbox.openmeter.add_events("tokens", "a", [(at(-1e8), 1), (at(0), 2)])
     assert values(openmeter.query("tokens", None, shown(60))) == {None: 3}
 
@@ -185,9 +177,7 @@ def test_subjects_are_rows_of_their_own_only_if_filtered_or_grouped_by(
     assert values(ask("tokens", shown(0), shown(60), subject=["b"])) == {"b": 2}
 
 
-def test_the_get_query_answers_as_the_post_query(
-    sandbox: Sandbox, openmeter: OpenMeterWire, tokens: str
-) -> None:
+def test_the_get_query_answers_as_the_post_query(sandbox: Sandbox, openmeter: OpenMeterWire, tokens: str) -> None:
     for model, value in (("large", 1), ("small", 2)):
         sandbox.openmeter.add_event("tokens", "a", at(5), data={"value": value, "model": model})
     path = f"/api/v1/meters/tokens/query?from={shown(0)}&to={shown(60)}&subject=a&subject=b"
@@ -250,9 +240,7 @@ def test_dimensions_filter_and_group_and_unknown_ones_are_refused(
         ("LATEST", 3),
     ],
 )
-def test_every_aggregation(
-    sandbox: Sandbox, openmeter: OpenMeterWire, aggregation: Aggregation, value: float
-) -> None:
+def test_every_aggregation(sandbox: Sandbox, openmeter: OpenMeterWire, aggregation: Aggregation, value: float) -> None:
     sandbox.openmeter.add_meter("m", aggregation)
     events: Sequence[tuple[datetime, Any]] = [
         (at(4), 3),
@@ -276,17 +264,13 @@ def test_decimals_carry_the_noise_of_doubles_and_usage_does_not(
     assert sandbox.openmeter.usage("tokens", "a", at(0), at(60)) == Decimal("0.6")
 
 
-def test_whole_numbers_are_written_without_a_fraction(
-    sandbox: Sandbox, openmeter: OpenMeterWire, tokens: str
-) -> None:
+def test_whole_numbers_are_written_without_a_fraction(sandbox: Sandbox, openmeter: OpenMeterWire, tokens: str) -> None:
     sandbox.openmeter.add_events("tokens", "a", [(at(1), 2**53 - 1), (at(2), 1)])
     reply = openmeter.query("tokens", shown(0), shown(60))
     assert '"value": 9007199254740992,' in reply.text
 
 
-def test_a_late_event_changes_a_range_long_past(
-    sandbox: Sandbox, openmeter: OpenMeterWire, tokens: str
-) -> None:
+def test_a_late_event_changes_a_range_long_past(sandbox: Sandbox, openmeter: OpenMeterWire, tokens: str) -> None:
     sandbox.openmeter.add_event("tokens", "a", at(100), 1)
     assert values(openmeter.query("tokens", shown(0), shown(60))) == {}
     sandbox.openmeter.add_event("tokens", "a", at(5), 1)
@@ -310,9 +294,7 @@ def test_the_first_and_the_last_window_are_partial_but_carry_whole_bounds(
     sandbox: Sandbox, openmeter: OpenMeterWire, tokens: str
 ) -> None:
     hour = 3600
-    sandbox.openmeter.add_events(
-        "tokens", "a", [(at(10), 1), (at(hour - 1), 2), (at(hour), 4), (at(2 * hour + 5), 8)]
-    )
+    sandbox.openmeter.add_events("tokens", "a", [(at(10), 1), (at(hour - 1), 2), (at(hour), 4), (at(2 * hour + 5), 8)])
     reply = openmeter.query("tokens", shown(11), shown(2 * hour + 5), windowSize="HOUR")
     assert reply.json["windowSize"] == "HOUR"
     rows = [(row["windowStart"], row["windowEnd"], row["value"]) for row in reply.json["data"]]
@@ -345,9 +327,7 @@ def test_windows_are_those_of_the_time_zone(
 
 
 @given(
-    events=st.lists(
-        st.tuples(st.integers(0, 7200), st.integers(-1000, 1000), st.sampled_from("abc"))
-    ),
+    events=st.lists(st.tuples(st.integers(0, 7200), st.integers(-1000, 1000), st.sampled_from("abc"))),
     cuts=st.lists(st.integers(1, 7200), max_size=4),
     aggregation=st.sampled_from(["SUM", "COUNT"]),
     windows=st.booleans(),

@@ -59,17 +59,13 @@ def test_a_missing_and_an_unknown_key_are_told_apart(sandbox: Sandbox, stripe: S
     assert unknown.error["type"] == "invalid_request_error"
 
 
-def test_a_key_also_comes_as_the_user_of_basic_authentication(
-    sandbox: Sandbox, stripe: StripeWire
-) -> None:
+def test_a_key_also_comes_as_the_user_of_basic_authentication(sandbox: Sandbox, stripe: StripeWire) -> None:
     credentials = base64.b64encode(f"{sandbox.stripe_key}:".encode()).decode()
     reply = stripe("GET", "/v1/prices", headers={"Authorization": f"Basic {credentials}"})
     assert reply.status == 200
 
 
-def test_a_restricted_key_may_do_only_what_it_was_given(
-    sandbox: Sandbox, stripe: StripeWire
-) -> None:
+def test_a_restricted_key_may_do_only_what_it_was_given(sandbox: Sandbox, stripe: StripeWire) -> None:
     sandbox.stripe.keys["rk_test_reader"] = frozenset({"prices:write"})
     assert stripe("GET", "/v1/prices", key="rk_test_reader").status == 200
     refused = stripe("GET", "/v1/subscriptions", key="rk_test_reader")
@@ -77,14 +73,10 @@ def test_a_restricted_key_may_do_only_what_it_was_given(
     assert "rak_subscription_read" in refused.error["message"]
 
 
-def test_expanding_a_customer_needs_the_right_to_read_customers(
-    sandbox: Sandbox, stripe: StripeWire
-) -> None:
+def test_expanding_a_customer_needs_the_right_to_read_customers(sandbox: Sandbox, stripe: StripeWire) -> None:
     sandbox.stripe.keys["rk_test_reader"] = frozenset({"subscriptions:read"})
     plain = stripe("GET", "/v1/subscriptions", key="rk_test_reader")
-    expanded = stripe(
-        "GET", "/v1/subscriptions", {"expand[]": "data.customer"}, key="rk_test_reader"
-    )
+    expanded = stripe("GET", "/v1/subscriptions", {"expand[]": "data.customer"}, key="rk_test_reader")
     assert (plain.status, expanded.status) == (200, 403)
     assert "rak_customer_read" in expanded.error["message"]
 
@@ -118,9 +110,7 @@ def test_aggregate_usage_is_readable_before_basil_only_and_the_meter_always(
 
 
 @pytest.mark.parametrize("route", ["POST usage_records", "GET usage_record_summaries"])
-def test_usage_records_do_not_exist_from_basil_on(
-    stripe: StripeWire, subscribe: Subscribe, route: str
-) -> None:
+def test_usage_records_do_not_exist_from_basil_on(stripe: StripeWire, subscribe: Subscribe, route: str) -> None:
     method, name = route.split()
     path = f"/v1/subscription_items/{subscribe().items[0]}/{name}"
     reply = stripe(method, path, {"quantity": 1}, version=BASIL)
@@ -128,9 +118,7 @@ def test_usage_records_do_not_exist_from_basil_on(
     assert reply.error["message"].startswith(f"Unrecognized request URL ({method}: {path}).")
 
 
-@pytest.mark.parametrize(
-    "version", ["newest", "2025-02-24", "2025-02-24.basil", "2027-01-01.fresco", "2026-10-28"]
-)
+@pytest.mark.parametrize("version", ["newest", "2025-02-24", "2025-02-24.basil", "2027-01-01.fresco", "2026-10-28"])
 def test_an_unknown_version_is_refused(stripe: StripeWire, version: str) -> None:
     assert stripe("GET", "/v1/prices", version=version).status == 400
 
@@ -164,9 +152,7 @@ def test_unknown_ids_are_404_in_the_path_and_400_in_a_parameter(stripe: StripeWi
 
 
 def test_what_is_created_over_http_is_read_back_by_the_sdk(sandbox: Sandbox) -> None:
-    client = StripeClient(
-        sandbox.stripe_key, base_addresses={"api": sandbox.stripe_url}, stripe_version=ACACIA
-    )
+    client = StripeClient(sandbox.stripe_key, base_addresses={"api": sandbox.stripe_url}, stripe_version=ACACIA)
     customer = client.v1.customers.create({"metadata": {"external_key": "acme"}})
     product = client.v1.products.create({"name": "Tokens"})
     price = client.raw_request(
@@ -192,9 +178,7 @@ def test_what_is_created_over_http_is_read_back_by_the_sdk(sandbox: Sandbox) -> 
     assert item["created"] == made.created + 1
 
 
-def test_legacy_metered_prices_cannot_be_created_from_basil_on(
-    sandbox: Sandbox, stripe: StripeWire
-) -> None:
+def test_legacy_metered_prices_cannot_be_created_from_basil_on(sandbox: Sandbox, stripe: StripeWire) -> None:
     price = {
         "currency": "usd",
         "product": sandbox.stripe.add_product(),
@@ -209,9 +193,7 @@ def test_legacy_metered_prices_cannot_be_created_from_basil_on(
 # -- lists ---------------------------------------------------------------------------------------
 
 
-def test_pages_are_newest_first_and_lead_to_every_object_once(
-    sandbox: Sandbox, stripe: StripeWire
-) -> None:
+def test_pages_are_newest_first_and_lead_to_every_object_once(sandbox: Sandbox, stripe: StripeWire) -> None:
     made = [sandbox.stripe.add_price(id=f"price_{number}") for number in range(7)]
     seen: list[str] = []
     more = True
@@ -255,9 +237,7 @@ def test_without_a_status_everything_but_canceled_is_listed(
     assert stripe("GET", "/v1/subscriptions", {"status": "living"}).status == 400
 
 
-def test_subscriptions_of_test_clocks_are_listed_only_when_asked_for(
-    sandbox: Sandbox, stripe: StripeWire
-) -> None:
+def test_subscriptions_of_test_clocks_are_listed_only_when_asked_for(sandbox: Sandbox, stripe: StripeWire) -> None:
     world = sandbox.stripe
     clocked = world.add_customer(test_clock="clock_1")
     view = world.add_subscription(clocked, [world.add_price()])
@@ -269,9 +249,7 @@ def test_subscriptions_of_test_clocks_are_listed_only_when_asked_for(
     assert listed(customer=clocked) == listed(test_clock="clock_1") == [view.id]
 
 
-def test_a_subscription_shows_ten_items_and_the_list_of_items_shows_all(
-    sandbox: Sandbox, stripe: StripeWire
-) -> None:
+def test_a_subscription_shows_ten_items_and_the_list_of_items_shows_all(sandbox: Sandbox, stripe: StripeWire) -> None:
     world = sandbox.stripe
     prices = [world.add_price() for _ in range(13)]
     view = world.add_subscription(world.add_customer(), prices)
@@ -329,9 +307,7 @@ def test_set_overwrites_one_timestamp_and_records_elsewhere_stay(
     assert sandbox.stripe.total(item) == 9
 
 
-def test_running_totals_set_at_now_bill_their_sum(
-    sandbox: Sandbox, stripe: StripeWire, subscribe: Subscribe
-) -> None:
+def test_running_totals_set_at_now_bill_their_sum(sandbox: Sandbox, stripe: StripeWire, subscribe: Subscribe) -> None:
     """The fault that this project is about: 1, 2, 3 set at moving timestamps bill 6."""
     item = subscribe().items[0]
     for total in (1, 2, 3):
@@ -340,9 +316,7 @@ def test_running_totals_set_at_now_bill_their_sum(
     assert sandbox.stripe.total(item) == 6
 
 
-def test_increment_is_the_default_and_adds(
-    sandbox: Sandbox, stripe: StripeWire, subscribe: Subscribe
-) -> None:
+def test_increment_is_the_default_and_adds(sandbox: Sandbox, stripe: StripeWire, subscribe: Subscribe) -> None:
     item = subscribe().items[0]
     stripe.record(item, 5, timestamp=ANCHOR)
     stripe.record(item, 5, timestamp=ANCHOR)
@@ -368,9 +342,7 @@ def test_a_record_at_or_before_the_start_of_the_period_is_too_old(
     assert (reply.error["message"], reply.error["param"]) == (TOO_OLD, "timestamp")
 
 
-def test_a_record_in_the_future_is_refused(
-    sandbox: Sandbox, stripe: StripeWire, subscribe: Subscribe
-) -> None:
+def test_a_record_in_the_future_is_refused(sandbox: Sandbox, stripe: StripeWire, subscribe: Subscribe) -> None:
     item = subscribe().items[0]
     now = int(sandbox.clock.now().timestamp())
     assert stripe.record(item, 1, timestamp=now).status == 200
@@ -407,9 +379,7 @@ def test_billing_thresholds_allow_only_increment(stripe: StripeWire, subscribe: 
     assert stripe.record(item, 1, timestamp=ANCHOR).status == 200
 
 
-def test_items_on_billing_meters_take_no_usage_records(
-    stripe: StripeWire, subscribe: Subscribe
-) -> None:
+def test_items_on_billing_meters_take_no_usage_records(stripe: StripeWire, subscribe: Subscribe) -> None:
     reply = stripe.record(subscribe(meter="mtr_1").items[0], 1, timestamp=ANCHOR)
     assert reply.status == 400
     assert (
@@ -424,10 +394,7 @@ def test_licensed_canceled_and_deleted_items_take_no_usage_records(
     licensed, canceled, deleted = subscribe(usage_type="licensed"), subscribe(), subscribe()
     sandbox.stripe.cancel(canceled.id)
     assert stripe("DELETE", f"/v1/subscription_items/{deleted.items[0]}").status == 200
-    statuses = [
-        stripe.record(view.items[0], 1, timestamp=ANCHOR).status
-        for view in (licensed, canceled, deleted)
-    ]
+    statuses = [stripe.record(view.items[0], 1, timestamp=ANCHOR).status for view in (licensed, canceled, deleted)]
     assert statuses == [400, 400, 404]
 
 
@@ -469,13 +436,9 @@ def test_summaries_show_each_period_and_last_ever_carries_over(
     assert rest["data"][0]["invoice"] == sandbox.stripe.invoices[0].id
 
 
-def test_the_sdk_writes_and_reads_usage_in_the_last_version_that_has_it(
-    sandbox: Sandbox, subscribe: Subscribe
-) -> None:
+def test_the_sdk_writes_and_reads_usage_in_the_last_version_that_has_it(sandbox: Sandbox, subscribe: Subscribe) -> None:
     item = subscribe().items[0]
-    client = StripeClient(
-        sandbox.stripe_key, base_addresses={"api": sandbox.stripe_url}, stripe_version=ACACIA
-    )
+    client = StripeClient(sandbox.stripe_key, base_addresses={"api": sandbox.stripe_url}, stripe_version=ACACIA)
     path = f"/v1/subscription_items/{item}/usage_records"
     answer = client.raw_request("post", path, quantity=1, timestamp=ANCHOR, action="set")
     assert answer.data["quantity"] == 1
@@ -528,9 +491,7 @@ def test_a_refusal_of_the_rules_is_saved_and_a_malformed_request_is_not(
     assert stripe("POST", path, corrected, idempotency_key="malformed").status == 200
 
 
-def test_requests_above_a_limit_are_refused_with_its_reason(
-    sandbox: Sandbox, stripe: StripeWire
-) -> None:
+def test_requests_above_a_limit_are_refused_with_its_reason(sandbox: Sandbox, stripe: StripeWire) -> None:
     sandbox.rate_limits = RateLimits(overall_per_second=3, endpoint_per_second=2)
     prices = [stripe("GET", "/v1/prices") for _ in range(3)]
     assert [reply.status for reply in prices] == [200, 200, 429]
