@@ -15,6 +15,9 @@ from meter_sync.http_session import RedirectRefused, timeouts
 from meter_sync.stripe_api.limits import Limiter
 from meter_sync.waiting import Stop, Transient, retried, retry_after_seconds
 
+# The SDK would write an id into the user's configuration folder and send it along, with timings.
+stripe.enable_telemetry = False
+
 CURRENT_VERSION = "2026-10-28.endive"
 """The version that stripe-python 16 speaks: billing periods are on the subscription items (since basil)."""
 

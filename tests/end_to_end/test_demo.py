@@ -1,0 +1,61 @@
+"""The commands that need no account."""
+
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.end_to_end.world import World, installed_command, interrupt
+
+
+def test_the_demo_shows_that_invoices_equal_usage(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*installed_command(), "demo"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert len(re.findall(r"\bequal\b", done.stdout)) == 36
+    assert "DIFFERENT" not in done.stdout
+    assert "36 items: 36 unchanged" in done.stdout
+    assert "All 36 invoices say exactly what was used." in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_demo_is_not_disturbed_by_what_is_configured(world: World) -> None:
+    world.configure('[[meters]]\nproduct = "x"\nignore = true\n')
+
+    done = world.meter_sync("demo", STRIPE_API_KEY="sk_live_not_for_the_demo")
+
+    assert done.code == 0
+    assert not world.sandbox.requests
+
+
+def test_the_sandbox_prints_the_environment_that_run_works_with(world: World) -> None:
+    serving = world.start("sandbox")
+    assert serving.stdout
+    lines = [serving.stdout.readline() for _ in range(5)]
+    environment = dict(re.findall(r"export (\w+)='(.*)'", "".join(lines)))
+
+    done = world.meter_sync("run", "--output", "json", **environment)
+    ended = interrupt(serving, signal.SIGINT)
+
+    assert done.code == 0, done.stderr
+    assert done.document["summary"]["items"] == 36
+    assert ended.code == 0
+    assert not Path(environment["METER_SYNC_LEDGER"]).exists()
+
+
+def test_a_port_that_is_taken_is_named(world: World) -> None:
+    port = world.sandbox.stripe_url.rpartition(":")[2]
+
+    done = world.meter_sync("sandbox", "--stripe-port", port)
+
+    assert done.code == 1
+    assert "cannot serve" in done.stderr
