@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import traceback
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from meter_sync.core.outcomes import LIFTABLE, Reason
 
 if TYPE_CHECKING:
     from meter_sync.config import Settings
+    from meter_sync.errors import MeterSyncError
     from meter_sync.sync import Execution, Request
 
 
@@ -122,6 +124,20 @@ def _carried_out(options: Globals, request: "Request", schedule: str | None) -> 
         return asyncio.run(_execute(options, settings, request))
     except MeterSyncError as error:
         return failed_before_it_began(error, request, schedule or "hourly", _now())
+    except Exception as error:
+        # A bug must not cost the caller the document that was promised on every exit path.
+        traceback.print_exc()
+        return failed_before_it_began(_bug(error), request, schedule or "hourly", _now())
+
+
+def _bug(error: Exception) -> "MeterSyncError":
+    from meter_sync.errors import MeterSyncError
+
+    return MeterSyncError(
+        f"meter-sync itself failed with {type(error).__name__}; what it had intended is in the ledger",
+        "report it with the lines above; the next run sets again whatever is unclear",
+        code="internal",
+    )
 
 
 async def _execute(options: Globals, settings: "Settings", request: "Request") -> "Execution":

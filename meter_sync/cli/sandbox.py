@@ -13,8 +13,22 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--stripe-port", type=click.IntRange(0, 65535), default=0, help="Default: any free port.")
-@click.option("--openmeter-port", type=click.IntRange(0, 65535), default=0, help="Default: any free port.")
+@click.option(
+    "--stripe-port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    envvar="METER_SYNC_SANDBOX_STRIPE_PORT",
+    show_envvar=True,
+    help="Default: any free port.",
+)
+@click.option(
+    "--openmeter-port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    envvar="METER_SYNC_SANDBOX_OPENMETER_PORT",
+    show_envvar=True,
+    help="Default: any free port.",
+)
 def sandbox(stripe_port: int, openmeter_port: int) -> None:
     """Serve an embedded Stripe and OpenMeter to play with.
 

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -130,11 +130,11 @@ class StripeReader:
         Everything that is billed depends on what "until now" means.
         Raise ConfigurationError if they are more than 60 seconds apart.
         """
-        date = (headers or {}).get("Date")
-        if self._clock_compared or not date:
+        theirs = _date((headers or {}).get("Date"))
+        if self._clock_compared or theirs is None:
             return
         self._clock_compared = True
-        apart_seconds = (self._clock() - parsedate_to_datetime(date)).total_seconds()
+        apart_seconds = (self._clock() - theirs).total_seconds()
         if abs(apart_seconds) > CLOCK_TOLERANCE_SECONDS:
             ahead = "ahead of" if apart_seconds > 0 else "behind"
             raise ConfigurationError(
@@ -236,6 +236,14 @@ def _may_pass(error: stripe.StripeError) -> bool:
         return False
     status = error.http_status or 0
     return status == 409 or status >= 500 or (isinstance(error, stripe.APIError) and status < 300)
+
+
+def _date(header: str | None) -> datetime | None:
+    """Given a Date header, return its instant, or None where it has none."""
+    try:
+        return parsedate_to_datetime(header or "").replace(tzinfo=UTC)  # the header is always GMT (RFC 9110)
+    except ValueError:
+        return None
 
 
 def _header(error: stripe.StripeError, name: str) -> str | None:

@@ -7,11 +7,13 @@ of its parameters are that document in another form.
 import types
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
-from typing import Any, ClassVar, ForwardRef, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from inspect import get_annotations
+from typing import Any, ClassVar, ForwardRef, Literal, NotRequired, TypeVar, Union, get_args, get_origin
 
 import stripe
 from pydantic import TypeAdapter
 from stripe import StripeObject
+from stripe._request_options import RequestOptions
 from stripe._stripe_object import UntypedStripeObject
 
 _PLAIN: dict[Any, type | tuple[type, ...]] = {bool: bool, int: int, float: (int, float), str: str}
@@ -71,9 +73,7 @@ def _faults_of_list(value: Any, kind: Any, where: str) -> Iterator[str]:
         yield from faults(each, kind, f"{where}[]")
 
 
-def _faults_of_object(
-    value: Any, shape: type[StripeObject], arguments: tuple[Any, ...], where: str
-) -> Iterator[str]:
+def _faults_of_object(value: Any, shape: type[StripeObject], arguments: tuple[Any, ...], where: str) -> Iterator[str]:
     if not isinstance(value, dict):
         yield f"{where}: {value!r} is no object"
         return
@@ -81,10 +81,10 @@ def _faults_of_object(
         for name, each in value.items():
             yield from faults(each, arguments[0], f"{where}.{name}")
         return
-    annotations = {
+    annotations: dict[str, Any] = {
         name: kind
-        for name, kind in vars(shape)["__annotations__"].items()
-        if get_origin(kind) is not ClassVar and not name.startswith("_")
+        for name, kind in get_annotations(shape).items()
+        if not _is_of_the_class(kind) and not name.startswith("_")
     }
     if shape is stripe.ListObject:
         annotations["object"] = Literal["list"]
@@ -97,6 +97,11 @@ def _faults_of_object(
             yield f"missing {where}.{name}"
 
 
+def _is_of_the_class(annotation: Any) -> bool:
+    origin: Any = get_origin(annotation)
+    return origin is ClassVar
+
+
 def _resolved(annotation: Any) -> Any:
     """Return the class that a reference names: they are exported by the package `stripe`."""
     name = annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else annotation
@@ -106,7 +111,11 @@ def _resolved(annotation: Any) -> Any:
 
 
 def check_parameters(parameters: dict[str, Any], shape: Any) -> None:
-    """Raise unless the SDK has these parameters, with values of these types."""
-    unknown = parameters.keys() - get_type_hints(shape).keys()
-    assert not unknown, f"{shape.__name__} has no {sorted(unknown)}"
-    TypeAdapter(shape).validate_python(parameters)
+    """Raise unless the SDK has these parameters, with values of these types, and none is missing."""
+    options = get_annotations(RequestOptions)
+    known = {name: kind for name, kind in shape.__annotations__.items() if name not in options}
+    if parameters.keys() - known.keys() or shape.__required_keys__ - parameters.keys():
+        raise TypeError(f"{shape.__name__} is not {sorted(parameters)}")
+    for name, value in parameters.items():
+        kind = get_args(known[name])[0] if get_origin(known[name]) is NotRequired else known[name]
+        TypeAdapter(kind).validate_python(value)

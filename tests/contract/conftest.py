@@ -1,0 +1,53 @@
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meter_sync.sandbox import Sandbox
+
+from .documents import Document, openmeter_document, stripe_document, stripe_samples
+from .traffic import NOW, Exchange, all_ways_of_running
+
+
+@pytest.fixture(scope="session")
+def specs() -> Path:
+    """The folder with the published documents."""
+    folder = os.environ.get("CONTRACT_SPECS")
+    if not folder:
+        pytest.skip(
+            "CONTRACT_SPECS names no folder with stripe-2023-08-16.openapi.json,"
+            " stripe-2023-08-16.fixtures.json and openmeter.openapi.yaml"
+        )
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def stripe_contract(specs: Path) -> Document:
+    return stripe_document(specs)
+
+
+@pytest.fixture(scope="session")
+def samples(specs: Path) -> Mapping[str, Any]:
+    """Stripe's own sample objects, by kind."""
+    return stripe_samples(specs)
+
+
+@pytest.fixture(scope="session")
+def openmeter_contract(specs: Path) -> Document:
+    return openmeter_document(specs)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A sandbox that serves, its clock standing still at noon of 10 November 2026."""
+    created = Sandbox(now=NOW)
+    with created.in_background():
+        yield created
+
+
+@pytest.fixture(scope="session")
+def traffic(tmp_path_factory: pytest.TempPathFactory) -> list[Exchange]:
+    """Every request that the installed command sends in its ways of running, with its answer."""
+    return all_ways_of_running(Sandbox(now=NOW), tmp_path_factory.mktemp("traffic"))

@@ -1,0 +1,186 @@
+"""What `meter-sync run` sends, and what it is answered, is what Stripe and OpenMeter publish.
+
+The installed command runs against the sandbox. Every request it sends is held against the OpenAPI
+document of its server: the path, the names and types of the parameters and of the body, and the
+authentication. Stripe's document is of API version 2023-08-16: it has the shapes of 2025-02-24.acacia,
+in which prices and usage records are asked for, for requests and answers. Of 2026-10-28.endive, in
+which subscriptions are listed, it has the parameters but not the answers (their periods are on the
+items): there the types of Stripe's SDK, which speaks that version, are the reference.
+"""
+
+import re
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from openapi_core.exceptions import OpenAPIError
+from stripe.params import (
+    SubscriptionItemListParams,
+    SubscriptionListParams,
+    SubscriptionRetrieveParams,
+)
+
+from .documents import Document, Undocumented, bracketed
+from .messages import ACACIA, ENDIVE, Request
+from .sdk_types import check_parameters
+from .traffic import Exchange
+
+REFUSED = (OpenAPIError, Undocumented)
+
+SEEN_IDS = re.compile(r"\b(cus|price|si|sub)_\w+|(?<=meters/)\w+")
+
+KINDS_OF_REQUEST = {
+    ("GET /v1/prices", ACACIA),
+    ("GET /v1/prices/ID", ACACIA),
+    ("GET /v1/subscription_items/ID/usage_record_summaries", ACACIA),
+    ("POST /v1/subscription_items/ID/usage_records", ACACIA),
+    ("GET /v1/subscriptions", ENDIVE),
+    ("GET /v1/subscriptions/ID", ENDIVE),
+    ("GET /v1/subscription_items", ENDIVE),
+    ("GET /api/v1/meters", None),
+    ("POST /api/v1/meters/ID/query", None),
+}
+
+
+def of_stripe(traffic: list[Exchange], version: str | None = None) -> list[Exchange]:
+    """Return the exchanges with Stripe, of one API version if one is given; there are some."""
+    found = [each for each in traffic if each.seen.server == "stripe" and version in (None, each.version)]
+    assert found
+    return found
+
+
+def parameters(request: Request) -> dict[str, Any]:
+    """Return the parameters of a request to Stripe, decoded but for the types of plain values."""
+    return bracketed(parse_qsl(request.query or request.text))
+
+
+def usage_record(traffic: list[Exchange]) -> Exchange:
+    return next(each for each in traffic if each.seen.path.endswith("/usage_records"))
+
+
+def listing(traffic: list[Exchange]) -> Exchange:
+    return next(each for each in traffic if each.seen.path == "/v1/subscriptions")
+
+
+def test_the_runs_send_every_kind_of_request_and_no_other(traffic: list[Exchange]) -> None:
+    """Nothing below holds by having looked at nothing; a new kind of request is noticed here."""
+    kinds = {
+        (
+            f"{each.seen.method} {SEEN_IDS.sub('ID', each.seen.path)}",
+            each.seen.headers.get("stripe-version"),
+        )
+        for each in traffic
+    }
+    names = {name for each in of_stripe(traffic) for name in parameters(each.request)}
+    assert kinds == KINDS_OF_REQUEST
+    assert {"customer", "expand", "price", "recurring", "starting_after", "subscription"} <= names
+    assert any('"filterGroupBy"' in each.seen.body for each in traffic)
+
+
+def test_every_request_to_stripe_is_in_stripes_document(traffic: list[Exchange], stripe_contract: Document) -> None:
+    """In both versions: no parameter of these was renamed since 2023-08-16."""
+    for each in of_stripe(traffic):
+        stripe_contract.check_request(each.request)
+
+
+def test_usage_records_and_prices_are_answered_to_the_program_in_stripes_shape(
+    traffic: list[Exchange], stripe_contract: Document
+) -> None:
+    for each in of_stripe(traffic, ACACIA):
+        stripe_contract.check_answer(each.request, each.response)
+
+
+def test_listings_have_the_parameters_of_the_current_version(traffic: list[Exchange]) -> None:
+    """Against the SDK's parameter types, which are of the version that the requests name."""
+    shapes = {
+        "/v1/subscriptions": SubscriptionListParams,
+        "/v1/subscriptions/ID": SubscriptionRetrieveParams,
+        "/v1/subscription_items": SubscriptionItemListParams,
+    }
+    for each in of_stripe(traffic, ENDIVE):
+        check_parameters(parameters(each.request), shapes[SEEN_IDS.sub("ID", each.seen.path)])
+
+
+def test_every_write_has_an_idempotency_key_of_its_own(traffic: list[Exchange]) -> None:
+    """At most 255 characters (API reference, Idempotent requests); the document has no headers."""
+    keys = [each.seen.headers["idempotency-key"] for each in of_stripe(traffic) if each.seen.method == "POST"]
+    assert len(set(keys)) == len(keys)
+    assert all(0 < len(key) <= 255 for key in keys)
+
+
+def test_every_request_to_openmeter_and_its_answer_are_in_openmeters_document(
+    traffic: list[Exchange], openmeter_contract: Document
+) -> None:
+    exchanges = [each for each in traffic if each.seen.server == "openmeter"]
+    assert exchanges
+    for each in exchanges:
+        openmeter_contract.check_request(each.request)
+        openmeter_contract.check_answer(each.request, each.response)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "timestamp=1793491201&action=set",
+        "quantity=1.5&timestamp=1793491201&action=set",
+        "quantity=1&timestamp=yesterday&action=set",
+        "quantity=1&timestamp=1793491201&action=replace",
+        "quantity=1&timestamp=1793491201&action=set&price=price_1",
+        "quantity[value]=1&timestamp=1793491201&action=set",
+    ],
+)
+def test_a_usage_record_in_another_shape_is_refused(
+    traffic: list[Exchange], stripe_contract: Document, body: str
+) -> None:
+    request = usage_record(traffic).request
+    with pytest.raises(REFUSED):
+        stripe_contract.check_request(replace(request, text=body))
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=many", "status=alive", "prize=price_1", "expand=data.customer", "price[id]=price_1"],
+)
+def test_a_listing_in_another_shape_is_refused(traffic: list[Exchange], stripe_contract: Document, query: str) -> None:
+    request = listing(traffic).request
+    with pytest.raises(REFUSED):
+        stripe_contract.check_request(replace(request, query=query))
+
+
+@pytest.mark.parametrize("sent", [{"prize": "price_1"}, {"limit": "many"}, {"expand": "customer"}])
+def test_parameters_unknown_to_the_sdk_are_refused(sent: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        check_parameters(sent, SubscriptionListParams)
+
+
+@pytest.mark.parametrize("path", ["/v1/usage_records", "/v1/subscription_items/si_1/usage_record"])
+def test_an_unknown_path_is_refused(traffic: list[Exchange], stripe_contract: Document, path: str) -> None:
+    request = usage_record(traffic).request
+    with pytest.raises(REFUSED):
+        stripe_contract.check_request(replace(request, path=path))
+
+
+def test_a_request_without_authorization_is_refused(traffic: list[Exchange], stripe_contract: Document) -> None:
+    request = usage_record(traffic).request
+    headers = {name: text for name, text in request.headers.items() if name != "authorization"}
+    with pytest.raises(REFUSED):
+        stripe_contract.check_request(replace(request, headers=headers))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"from": "2026-11-01"}',
+        '{"from": 1793491200}',
+        '{"subject": "acme"}',
+        '{"groupBy": "subject"}',
+        '{"filterGroupBy": {"model": "large"}}',
+        '{"windowSize": "WEEK"}',
+        '{"subjects": ["acme"]}',
+    ],
+)
+def test_a_query_in_another_shape_is_refused(traffic: list[Exchange], openmeter_contract: Document, body: str) -> None:
+    request = next(each.request for each in traffic if each.seen.path.endswith("/query"))
+    with pytest.raises(REFUSED):
+        openmeter_contract.check_request(replace(request, text=body))
