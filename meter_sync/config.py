@@ -94,9 +94,12 @@ def _canonical_filter(value: object) -> object:
         return value
     pairs = ((name, (one,) if isinstance(one, str) else one) for name, one in value.items())
     try:
-        return tuple((name, tuple(sorted(set(values)))) for name, values in sorted(pairs))
+        canonical = tuple((name, tuple(sorted(set(values)))) for name, values in sorted(pairs))
     except TypeError:
         raise ValueError("must be a table of texts or lists of texts") from None
+    if not all(values for _, values in canonical):
+        raise ValueError("names a dimension without a value, which would admit nothing, or all")
+    return canonical
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]

@@ -12,8 +12,8 @@ import click
 
 from meter_sync import __version__
 from meter_sync.cli.globals import Globals
+from meter_sync.core.actions import Result
 from meter_sync.core.outcomes import Outcome
-from meter_sync.core.plan import Result
 from meter_sync.errors import MeterSyncError
 from meter_sync.sync import Execution
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
+from meter_sync.core.actions import Action, Hold, Set
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.plan import Action, Hold, Set
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,10 @@ def decrease(planned: Set, thresholds: Thresholds) -> str | None:
     fallen_percent = Decimal(before - planned.quantity) * 100 / before
     if fallen_percent <= thresholds.decrease_percent:
         return None
+    unless_foreign = "" if planned.total_before is None else ", unless another program reports for this item too"
     return (
         f"the quantity would fall from {before} to {planned.quantity} (-{fallen_percent:.1f} %), which the "
-        f"{meter.aggregation} meter {meter.slug} cannot do by itself"
+        f"{meter.aggregation} meter {meter.slug} cannot do by itself{unless_foreign}"
     )
 
 

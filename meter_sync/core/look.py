@@ -3,27 +3,22 @@
 from collections.abc import Collection
 from dataclasses import replace
 
+from meter_sync.core.actions import Action, FirstLook, LookAgain, Set, Unchanged, UnfinishedLook
+from meter_sync.core.foreign import foreign_usage, topped_up
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.plan import (
-    Action,
-    FirstLook,
-    Hold,
-    LookAgain,
-    Set,
-    Unchanged,
-    UnfinishedLook,
-    is_zero_without_record,
-)
+from meter_sync.core.plan import is_zero_without_record
 
 
 def looked(planned: Set, total: int, allowed: Collection[Reason]) -> Action:
     """Given a write that needs a look and Stripe's total for the open period, return what to do now.
 
     After a first look nothing was ever there, or the first write has to find out whose it is. An unfinished look
-    goes on with the total that it had read, which the caller passes as `total`.
+    goes on with the total that it had read, which the caller passes as `total`; what it had written since may be
+    there or not.
     """
     line = replace(planned.line, previous=total)
-    known = replace(planned, line=line, look=None, highest_before=total)
+    highest = max(total, planned.highest_before or 0) if isinstance(planned.look, UnfinishedLook) else total
+    known = replace(planned, line=line, look=None, highest_before=highest)
     if isinstance(planned.look, LookAgain):
         return _looked_again(known, total - planned.look.at_anchor, allowed)
     if total > 0 or isinstance(planned.look, UnfinishedLook):
@@ -41,35 +36,7 @@ def not_looked(planned: Set, allowed: Collection[Reason]) -> Action:
 
 
 def _looked_again(known: Set, foreign: int, allowed: Collection[Reason]) -> Action:
-    if foreign == 0:
+    """Go on where nothing foreign is left: less than the anchor held means that somebody lowered our own record."""
+    if foreign <= 0:
         return known
-    return topped_up(known, foreign, allowed) or foreign_usage(known, foreign)
-
-
-def topped_up(planned: Set, foreign: int, allowed: Collection[Reason]) -> Set | None:
-    """Given what other records hold, return the write of the rest, or None where that is not allowed or possible.
-
-    Only a `sum` price can be topped up, and only while the others hold no more than the whole.
-    """
-    price = planned.line.item.price
-    possible = price.aggregate_usage == "sum" and 0 <= foreign <= planned.quantity
-    if Reason.FOREIGN_USAGE not in allowed or not possible:
-        return None
-    return replace(planned, foreign=foreign, look=None, total_before=None)
-
-
-def foreign_usage(planned: Set, foreign: int) -> Hold:
-    """Given a write and what other records hold beside it, return the hold that says so with both numbers."""
-    price = planned.line.item.price
-    line = planned.line
-    remedy = (
-        "stop the other program; or bill only the rest with --allow foreign_usage"
-        if price.aggregate_usage == "sum"
-        else f"stop the other program; a {price.aggregate_usage} price cannot be topped up"
-    )
-    return Hold(
-        line,
-        Reason.FOREIGN_USAGE,
-        f"OpenMeter says {planned.quantity}, but usage records that are not from this program hold {foreign} in this "
-        f"period; Stripe was left as it was: {remedy}",
-    )
+    return topped_up(known, foreign, allowed) or foreign_usage(known.line, known.quantity, foreign)

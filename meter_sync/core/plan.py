@@ -1,153 +1,36 @@
-"""The plan: what should happen to each listed item, as data.
+"""The plan: from listed items and their usage to what should happen to each."""
 
-Printing, checking, reporting and recording are four readers of the same list of actions.
-"""
-
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from meter_sync.core.actions import (
+    Action,
+    Fail,
+    FirstLook,
+    Hold,
+    Line,
+    Look,
+    LookAgain,
+    Meter,
+    Set,
+    Skip,
+    Unchanged,
+    UnfinishedLook,
+    meter_of,
+    need,
+    span_of,
+)
+from meter_sync.core.duplicates import billed_twice
+from meter_sync.core.foreign import can_be_topped_up, foreign_usage
 from meter_sync.core.mapping import MappingRules, MeterRow, meter_row, subjects
-from meter_sync.core.memory import Claim, Memory, Method, Remembered
+from meter_sync.core.memory import Memory, Method, Remembered
 from meter_sync.core.model import SubscriptionItem, Target
-from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.outcomes import Reason
 from meter_sync.core.quantity import InvalidUsage, billable, without_noise
-from meter_sync.core.span import Span, usage_span
-from meter_sync.core.usage import Aggregation, Need, Unanswered
-
-
-@dataclass(frozen=True, slots=True)
-class Meter:
-    """An OpenMeter meter."""
-
-    id: str
-    slug: str
-    aggregation: Aggregation
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One item of the plan, with what is known of it so far."""
-
-    item: SubscriptionItem
-    meter: Meter | None = None
-    row: MeterRow = field(default_factory=MeterRow)
-    subjects: tuple[str, ...] = ()
-    span: Span | None = None
-    usage: Decimal | None = None
-    quantity: int | None = None
-    previous: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FirstLook:
-    """Nothing was ever written for the item: Stripe's own total must be read first."""
-
-
-@dataclass(frozen=True, slots=True)
-class UnfinishedLook:
-    """A first look was interrupted after its write; `total_before` is what it had read."""
-
-    total_before: int
-
-
-@dataclass(frozen=True, slots=True)
-class LookAgain:
-    """Another program's records were found; the record at the anchor was left holding `at_anchor`."""
-
-    at_anchor: int
-    foreign: int
-    """What the other records held."""
-
-
-Look = FirstLook | UnfinishedLook | LookAgain
-
-
-@dataclass(frozen=True, slots=True)
-class Set:
-    """Stripe is to hold `quantity` for the period of the line."""
-
-    line: Line
-    quantity: int
-    method: Method
-    anchor: datetime
-    highest_before: int | None = None
-    """The largest quantity that Stripe may hold already, as far as known."""
-    foreign: int = 0
-    """The part of the quantity that other records hold, by permission."""
-    look: Look | None = None
-    """What has to be found out in Stripe before this may be written."""
-    total_before: int | None = None
-    """Stripe's total before the first write, where whose it is has yet to be found out by that write."""
-
-    @property
-    def at_anchor(self) -> int:
-        """What the record at the anchor is to hold."""
-        return self.quantity - self.foreign
-
-
-@dataclass(frozen=True, slots=True)
-class Unchanged:
-    """Stripe holds the quantity already."""
-
-    line: Line
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A safety rule forbids to write; a person has to look."""
-
-    line: Line
-    reason: Reason
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """There is nothing that could be written."""
-
-    line: Line
-    reason: Reason
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """Something that had to be known could not be found out."""
-
-    line: Line
-    reason: Reason
-    message: str
-
-
-Action = Set | Unchanged | Hold | Skip | Fail
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one listed item."""
-
-    line: Line
-    outcome: Outcome
-    reason: Reason | None = None
-    message: str | None = None
-
-
-def result(action: Action, *, reported: bool = False) -> Result:
-    """Given an action, return what became of its item: a write is planned until it was reported."""
-    match action:
-        case Set(line=line, quantity=quantity):
-            outcome = Outcome.REPORTED if reported else Outcome.PLANNED
-            return Result(replace(line, quantity=quantity), outcome)
-        case Unchanged(line=line):
-            return Result(line, Outcome.UNCHANGED)
-        case Hold(line=line, reason=reason, message=message):
-            return Result(line, Outcome.HELD, reason, message)
-        case Skip(line=line, reason=reason, message=message):
-            return Result(line, Outcome.SKIPPED, reason, message)
-        case Fail(line=line, reason=reason, message=message):
-            return Result(line, Outcome.FAILED, reason, message)
+from meter_sync.core.span import usage_span
+from meter_sync.core.usage import Unanswered
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,32 +58,18 @@ def prepare(
     """
     prepared = [_prepared(item, rules, meters, as_of) for item in items]
     lines = [line for line in prepared if isinstance(line, Line)]
-    twice = _billed_twice(lines, memory.other_claims)
+    twice = billed_twice(lines, memory.other_claims)
     return [
         _duplicate(line, twice[line.item.id]) if isinstance(line, Line) and line.item.id in twice else line
         for line in prepared
     ]
 
 
-def need(line: Line) -> Need:
-    """Given a line to query, return the usage that it needs."""
-    meter, span = _meter_of(line), _span_of(line)
-    return Need(
-        item=line.item.id,
-        meter=meter.slug,
-        filter=line.row.filter,
-        subjects=line.subjects,
-        start=span.start,
-        end=span.end,
-        aggregation=meter.aggregation,
-    )
-
-
 def decide(line: Line, usage: Decimal | Unanswered, memory: Memory, policy: Policy) -> Action:
     """Given a line and its usage, return what should happen to its item."""
     remembered = memory.remembered.get(line.item.id)
     if remembered:
-        span = replace(_span_of(line), anchor=remembered.anchor)
+        span = replace(span_of(line), anchor=remembered.anchor)
         line = replace(line, span=span, previous=remembered.acknowledged)
     if isinstance(usage, Unanswered):
         return Fail(line, Reason.OPENMETER_ERROR, usage.message)
@@ -216,7 +85,7 @@ def decide(line: Line, usage: Decimal | Unanswered, memory: Memory, policy: Poli
     line = replace(line, usage=usage, quantity=quantity)
     if remembered:
         return _next_report(line, quantity, remembered, policy)
-    return _first_report(line, quantity, line.item.id in memory.known_items)
+    return _first_report(line, quantity, policy, known=line.item.id in memory.known_items)
 
 
 def _prepared(item: SubscriptionItem, rules: MappingRules, meters: Mapping[str, Meter], as_of: datetime) -> Line | Skip:
@@ -307,6 +176,8 @@ def _next_report(line: Line, quantity: int, remembered: Remembered, policy: Poli
         look = UnfinishedLook(remembered.total_before)
     elif remembered.foreign_held:
         look = LookAgain(remembered.at_anchor, remembered.foreign)
+    if look is None and remembered.foreign and not can_be_topped_up(line, quantity, remembered.foreign):
+        return foreign_usage(line, quantity, remembered.foreign)
     if look is None and not policy.resend and _holds_already(line, quantity, remembered, policy):
         return Unchanged(line)
     return Set(
@@ -339,19 +210,19 @@ def _holds_already(line: Line, quantity: int, remembered: Remembered, policy: Po
     return recently and now == then
 
 
-def _first_report(line: Line, quantity: int, known: bool) -> Action:
+def _first_report(line: Line, quantity: int, policy: Policy, *, known: bool) -> Action:
     """Decide for an item that was not reported in this period yet.
 
     A known item without usage needs no record, except on a `last_ever` price: with no record in a period the
     last one of an earlier period bills again (API reference 2025-01-27.acacia).
     """
-    if known and is_zero_without_record(line, quantity):
+    if known and not policy.resend and is_zero_without_record(line, quantity):
         return Unchanged(replace(line, previous=0))
     return Set(
         line=replace(line, previous=0 if known else None),
         quantity=quantity,
         method=_method(line),
-        anchor=_span_of(line).anchor,
+        anchor=span_of(line).anchor,
         look=None if known else FirstLook(),
     )
 
@@ -376,66 +247,11 @@ def _in_words(method: Method) -> str:
 def _method(line: Line) -> Method:
     return Method(
         target=line.item.price.target,
-        meter=_meter_of(line).slug,
+        meter=meter_of(line).slug,
         filter=line.row.filter,
         scale=line.row.scale,
         rounding=line.row.rounding,
     )
-
-
-def _meter_of(line: Line) -> Meter:
-    if line.meter is None:
-        raise ValueError(f"{line.item.id} has no meter")
-    return line.meter
-
-
-def _span_of(line: Line) -> Span:
-    if line.span is None:
-        raise ValueError(f"the usage of {line.item.id} has not started")
-    return line.span
-
-
-def _billed_twice(lines: Sequence[Line], others: Collection[Claim]) -> dict[str, tuple[str, ...]]:
-    """Given the lines to query, return for each whose usage another item bills too, those items.
-
-    Lines of a `shared = true` row are left out: their items may bill what others bill.
-    """
-    claims = [_claim(line) for line in lines if not line.row.shared]
-    listed = {line.item.id for line in lines}
-    claims += [claim for claim in others if claim.item not in listed]
-    by_usage: dict[tuple[str, str], list[Claim]] = {}
-    for claim in claims:
-        for subject in claim.subjects:
-            by_usage.setdefault((claim.meter, subject), []).append(claim)
-    twice: dict[str, dict[str, None]] = {}
-    for same_usage in by_usage.values():
-        for one, other in _overlapping(same_usage):
-            twice.setdefault(one, {})[other] = None
-            twice.setdefault(other, {})[one] = None
-    return {item: tuple(others) for item, others in twice.items() if item in listed}
-
-
-def _claim(line: Line) -> Claim:
-    wanted = need(line)
-    return Claim(wanted.item, wanted.meter, wanted.filter, wanted.subjects, wanted.start, wanted.end)
-
-
-def _overlapping(claims: Sequence[Claim]) -> list[tuple[str, str]]:
-    """Return the pairs of items whose claims on one subject of one meter overlap in time and filter."""
-    pairs = []
-    by_start = sorted(claims, key=lambda claim: claim.start)
-    for position, one in enumerate(by_start):
-        for other in by_start[position + 1 :]:
-            if other.start >= one.end:
-                break
-            if not _disjoint(dict(one.filter), dict(other.filter)):
-                pairs.append((one.item, other.item))
-    return pairs
-
-
-def _disjoint(one: Mapping[str, tuple[str, ...]], other: Mapping[str, tuple[str, ...]]) -> bool:
-    shared_dimensions = one.keys() & other.keys()
-    return any(set(one[name]).isdisjoint(other[name]) for name in shared_dimensions)
 
 
 _NAMED_DUPLICATES = 3

@@ -27,23 +27,29 @@ _MODES = {
 LARGEST_EXACT = Decimal(2**53)
 """OpenMeter answers JSON doubles: whole numbers beyond this one are no longer exact."""
 
-_NOISE_FREE = Decimal("1e-9")
+_MOST_DECIMALS = 9
+_SIGNIFICANT_DIGITS = 15
+"""A double holds so many decimal digits for certain (IEEE 754); what comes after them may be noise."""
+
 _ARITHMETIC = Context(prec=80)
 
 
 def without_noise(value: Decimal) -> Decimal:
-    """Given a usage as read off the wire, return it without float noise, to 9 decimals.
+    """Given a usage as read off the wire, return it without float noise: 15 digits, 9 of them decimals at most.
 
-    0.1 + 0.2 + 0.3 is 0.6000000000000001 on the server (seen); rounded up it would bill one too many.
+    0.1 + 0.2 + 0.3 is 0.6000000000000001 on the server (seen); rounded up it would bill one too many. Whole
+    numbers up to 2^53 pass as they are.
     Raise InvalidUsage if the value is not finite, negative, or too large to be exact.
     """
     if not value.is_finite():
         raise InvalidUsage(f"OpenMeter answered {value}, which is not a number that can be billed")
-    if value < 0:
-        raise InvalidUsage(f"OpenMeter answered a negative usage: {value}")
-    if value > LARGEST_EXACT:
+    if abs(value) > LARGEST_EXACT:
         raise InvalidUsage(f"OpenMeter answered {value:.6g}, beyond the whole numbers that it holds exactly (2^53)")
-    return value.quantize(_NOISE_FREE, rounding=ROUND_HALF_EVEN, context=_ARITHMETIC)
+    decimals = min(_MOST_DECIMALS, max(0, _SIGNIFICANT_DIGITS - 1 - value.adjusted()))
+    clean = value.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_EVEN, context=_ARITHMETIC)
+    if clean < 0:
+        raise InvalidUsage(f"OpenMeter answered a negative usage: {value}")
+    return abs(clean)
 
 
 def billable(usage: Decimal, scale: Decimal, rounding: Rounding) -> int:

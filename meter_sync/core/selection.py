@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from meter_sync.core.plan import Line
+from meter_sync.core.actions import Line
 
 
 @dataclass(frozen=True, slots=True)

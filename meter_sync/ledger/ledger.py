@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row, Select, Table, event
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from meter_sync.core.actions import Set
 from meter_sync.core.mapping import Filter
 from meter_sync.core.memory import Claim, Memory, Method, Remembered
 from meter_sync.core.model import SubscriptionItem, Target
-from meter_sync.core.plan import Set
 from meter_sync.core.quantity import Rounding
 from meter_sync.ledger.files import make_file, translated
 from meter_sync.ledger.migrate import REVISIONS, revision, upgrade
@@ -104,7 +104,9 @@ class Ledger:
                 runs.c.everything.is_(True), runs.c.finished_at.is_not(None)
             )
         )
-        current = self._of(item_periods, *item_periods.c).where(item_periods.c.period_end > since)
+        current = self._of(item_periods, *item_periods.c).where(
+            item_periods.c.period_end > since, item_periods.c.shared.is_(False)
+        )
         if last_whole is not None:
             current = current.where(item_periods.c.seen_at >= last_whole)
         return tuple(_claim(row) for row in self._rows(current))
@@ -323,6 +325,7 @@ def _state(write: Set, run: RunRecord, at: datetime) -> dict[str, Any]:
         "scale": method.scale,
         "rounding": method.rounding.value,
         "subjects": json.dumps(line.subjects),
+        "shared": line.row.shared,
         "usage_start": line.span.start if line.span else item.period.start,
         "anchor": write.anchor,
         "quantity": write.quantity,

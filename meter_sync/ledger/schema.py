@@ -101,6 +101,7 @@ item_periods = Table(
     Column("scale", DecimalText, nullable=False),
     Column("rounding", String(20), nullable=False),
     Column("subjects", Text, nullable=False),
+    Column("shared", Boolean, nullable=False),
     Column("usage_start", UtcSeconds, nullable=False),
     Column("anchor", UtcSeconds, nullable=False),
     Column("quantity", BigInteger, nullable=False),

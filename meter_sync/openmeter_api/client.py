@@ -15,7 +15,7 @@ from corehttp.rest import AsyncHttpResponse, HttpRequest
 from corehttp.transport.aiohttp import AioHttpTransport
 from openmeter.aio import Client
 
-from meter_sync.core.plan import Meter
+from meter_sync.core.actions import Meter
 from meter_sync.core.usage import Aggregation, Answer, Query, Unanswered
 from meter_sync.errors import ConfigurationError, MeterSyncError, TryAgainError
 from meter_sync.http_session import CONNECT_TIMEOUT_SECONDS, REQUEST_TIMEOUT_SECONDS
@@ -23,6 +23,8 @@ from meter_sync.waiting import Stop, Transient, retried, retry_after_seconds
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 _LONGEST_DETAIL = 300
+_LARGEST_EXPONENT = 400
+"""Beyond what a JSON double can be (1.8e308)."""
 _HOPELESS_AFTER = 8
 """So many queries in a row without an answer, and the rest is not tried in this run."""
 
@@ -196,6 +198,8 @@ def _subject_and_value(row: object) -> tuple[str, Decimal]:
     subject, value = (row.get("subject"), row.get("value")) if isinstance(row, dict) else (None, None)
     if not isinstance(subject, str) or not isinstance(value, Decimal):
         raise OpenMeterRefused("a row without a subject or a number")
+    if value.is_finite() and abs(value.adjusted()) > _LARGEST_EXPONENT:
+        raise OpenMeterRefused("a number that no meter can have counted")
     return subject, value
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from meter_sync.core.look import foreign_usage, looked, topped_up
+from meter_sync.core.actions import Action, Fail, Line, Result, Set, Skip, Unchanged, UnfinishedLook, result
+from meter_sync.core.foreign import foreign_usage, topped_up
+from meter_sync.core.look import looked
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.plan import Action, Fail, Line, Result, Set, Skip, Unchanged, UnfinishedLook, result
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.ledger import Acknowledgement, Ledger, RunRecord
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable, StripeWriter
@@ -142,7 +143,7 @@ class Reporter:
         rest = topped_up(planned, foreign, self._allowed)
         if rest is None:
             await self._leave(_as_it_was(planned, foreign), request_id)
-            return result(foreign_usage(planned, foreign))
+            return result(foreign_usage(planned.line, planned.quantity, foreign))
         self._ledger.intend(self._run, [replace(rest, total_before=planned.total_before)], self._clock(), step=1)
         request_id = await self._set(rest)
         self._acknowledge(Acknowledgement(rest, self._clock(), request_id, step=1))

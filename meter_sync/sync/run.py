@@ -8,25 +8,13 @@ from datetime import timedelta
 
 import structlog
 
+from meter_sync.core.actions import Action, Hold, Line, Meter, Result, Set, Skip, need, result
 from meter_sync.core.brakes import Thresholds, check
 from meter_sync.core.look import not_looked
 from meter_sync.core.mapping import MappingRules
 from meter_sync.core.memory import Memory
 from meter_sync.core.outcomes import ExitCode, exit_code
-from meter_sync.core.plan import (
-    Action,
-    Hold,
-    Line,
-    Meter,
-    Policy,
-    Result,
-    Set,
-    Skip,
-    decide,
-    need,
-    prepare,
-    result,
-)
+from meter_sync.core.plan import Policy, decide, prepare
 from meter_sync.core.selection import Selection
 from meter_sync.core.usage import QueryPlan
 from meter_sync.errors import Interrupted, MeterSyncError

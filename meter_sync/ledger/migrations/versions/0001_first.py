@@ -60,6 +60,7 @@ def _create_item_periods() -> None:
         sa.Column("scale", sa.Text, nullable=False),
         sa.Column("rounding", sa.String(20), nullable=False),
         sa.Column("subjects", sa.Text, nullable=False),
+        sa.Column("shared", sa.Boolean, nullable=False),
         sa.Column("usage_start", sa.BigInteger, nullable=False),
         sa.Column("anchor", sa.BigInteger, nullable=False),
         sa.Column("quantity", sa.BigInteger, nullable=False),

@@ -1,0 +1,49 @@
+"""One usage, one item: finding items that would bill the same usage."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from meter_sync.core.actions import Line, need
+from meter_sync.core.memory import Claim
+
+
+def billed_twice(lines: Sequence[Line], others: Collection[Claim]) -> dict[str, tuple[str, ...]]:
+    """Given the lines to query, return for each whose usage another item bills too, those items.
+
+    Lines of a `shared = true` row are left out: their items may bill what others bill.
+    """
+    claims = [_claim(line) for line in lines if not line.row.shared]
+    listed = {line.item.id for line in lines}
+    claims += [claim for claim in others if claim.item not in listed]
+    by_usage: dict[tuple[str, str], list[Claim]] = {}
+    for claim in claims:
+        for subject in claim.subjects:
+            by_usage.setdefault((claim.meter, subject), []).append(claim)
+    twice: dict[str, dict[str, None]] = {}
+    for same_usage in by_usage.values():
+        for one, other in _overlapping(same_usage):
+            twice.setdefault(one, {})[other] = None
+            twice.setdefault(other, {})[one] = None
+    return {item: tuple(others) for item, others in twice.items() if item in listed}
+
+
+def _claim(line: Line) -> Claim:
+    wanted = need(line)
+    return Claim(wanted.item, wanted.meter, wanted.filter, wanted.subjects, wanted.start, wanted.end)
+
+
+def _overlapping(claims: Sequence[Claim]) -> list[tuple[str, str]]:
+    """Return the pairs of items whose claims on one subject of one meter overlap in time and filter."""
+    pairs = []
+    by_start = sorted(claims, key=lambda claim: claim.start)
+    for position, one in enumerate(by_start):
+        for other in by_start[position + 1 :]:
+            if other.start >= one.end:
+                break
+            if not _disjoint(dict(one.filter), dict(other.filter)):
+                pairs.append((one.item, other.item))
+    return pairs
+
+
+def _disjoint(one: Mapping[str, tuple[str, ...]], other: Mapping[str, tuple[str, ...]]) -> bool:
+    shared_dimensions = one.keys() & other.keys()
+    return any(set(one[name]).isdisjoint(other[name]) for name in shared_dimensions)

@@ -1,0 +1,1 @@
+"""The promises of the pure core: values in, values out, no adapter anywhere."""

@@ -1,0 +1,730 @@
+"""What happens to each listed item, and that nothing is billed twice, lost or quietly changed."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
+from itertools import product
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from meter_sync.core.actions import (
+    Action,
+    Fail,
+    FirstLook,
+    Hold,
+    Line,
+    LookAgain,
+    Meter,
+    Set,
+    Skip,
+    Unchanged,
+    UnfinishedLook,
+    need,
+    result,
+)
+from meter_sync.core.mapping import Filter, MappingRules, MeterRow
+from meter_sync.core.memory import Claim, Memory, Remembered
+from meter_sync.core.model import Customer, SubscriptionItem
+from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.plan import Policy, decide, prepare
+from meter_sync.core.quantity import Rounding
+from meter_sync.core.span import Span
+from meter_sync.core.usage import Aggregation, Need, Unanswered
+
+from .builders import (
+    AS_OF,
+    END,
+    HOUR,
+    POLICY,
+    SECOND,
+    START,
+    few,
+    knowing,
+    make_item,
+    make_line,
+    make_meter,
+    make_method,
+    make_price,
+    make_remembered,
+    make_set,
+    make_subscription,
+    many,
+    remembering,
+)
+
+METERS: Mapping[str, Meter] = {
+    "requests": make_meter("requests"),
+    "01requests": make_meter("requests"),
+    "tokens": make_meter("tokens"),
+    "seats": make_meter("seats", Aggregation.LATEST),
+}
+MAPPED = {"om_meter_id": "requests"}
+BY_ITEM = MappingRules(subject="item.metadata.om")
+
+
+def prepared(
+    *items: SubscriptionItem,
+    rules: MappingRules | None = None,
+    others: tuple[Claim, ...] = (),
+) -> list[Line | Hold | Skip]:
+    return prepare(items, rules or MappingRules(), METERS, Memory(other_claims=others), AS_OF)
+
+
+def skipped(item: SubscriptionItem, rules: MappingRules | None = None) -> Reason:
+    (one,) = prepared(item, rules=rules)
+    assert isinstance(one, Skip)
+    assert one.line.item is item
+    assert one.message
+    return one.reason
+
+
+# --- Which items are queried, and why the others are not -----------------------------------------
+
+
+def test_a_mapped_item_is_queried_for_exactly_its_usage() -> None:
+    row = MeterRow(price="price_1", openmeter="requests", filter=(("model", ("gpt",)),))
+    (line,) = prepared(make_item(), rules=MappingRules(rows=(row,)))
+    assert isinstance(line, Line)
+    assert need(line) == Need(
+        item="si_1",
+        meter="requests",
+        filter=(("model", ("gpt",)),),
+        subjects=("cus_1",),
+        start=START,
+        end=AS_OF,
+        aggregation=Aggregation.SUM,
+    )
+
+
+def test_a_meter_is_found_by_its_id_and_queried_by_its_slug() -> None:
+    (line,) = prepared(make_item(metadata={"om_meter_id": "01requests"}))
+    assert isinstance(line, Line)
+    assert need(line).meter == "requests"
+
+
+def test_an_item_without_a_mapping_is_named_with_what_to_do() -> None:
+    (one,) = prepared(make_item())
+    assert isinstance(one, Skip)
+    assert one.reason is Reason.NO_METER_MAPPING
+    assert "om_meter_id" in one.message
+    assert "price_1" in one.message
+
+
+DELETED = make_subscription(customer=Customer("cus_1", deleted=True))
+PAUSED = make_subscription(status="paused")
+THRESHOLDS = make_subscription(has_billing_thresholds=True)
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (make_item(subscription=PAUSED), Reason.SUBSCRIPTION_PAUSED),
+        (make_item(subscription=DELETED), Reason.CUSTOMER_DELETED),
+        (make_item(subscription=THRESHOLDS), Reason.BILLING_THRESHOLDS),
+        (make_item(price=make_price(stripe_meter="mtr_1")), Reason.UNSUPPORTED_METER),
+    ],
+)
+def test_an_item_that_takes_no_usage_record_says_why_whether_it_is_mapped_or_not(
+    item: SubscriptionItem, reason: Reason
+) -> None:
+    assert skipped(item) is reason
+    assert skipped(replace(item, metadata=MAPPED)) is reason
+
+
+@pytest.mark.parametrize("status", ["active", "past_due", "trialing", "unpaid"])
+def test_a_living_subscription_is_billed_whatever_its_status(status: str) -> None:
+    (one,) = prepared(make_item(subscription=make_subscription(status=status), metadata=MAPPED))
+    assert isinstance(one, Line)
+
+
+def test_an_ignored_price_is_left_alone_whatever_else_is_wrong_with_it() -> None:
+    rules = MappingRules(rows=(MeterRow(price="price_1", ignore=True),))
+    assert skipped(make_item(), rules) is Reason.IGNORED
+    assert skipped(make_item(subscription=DELETED, metadata=MAPPED), rules) is Reason.IGNORED
+
+
+@pytest.mark.parametrize(
+    ("item", "rules", "reason"),
+    [
+        (make_item(metadata={"om_meter_id": "typo"}), MappingRules(), Reason.METER_NOT_FOUND),
+        (make_item(metadata=MAPPED, start=AS_OF), MappingRules(), Reason.NOT_STARTED),
+        (make_item(metadata=MAPPED), BY_ITEM, Reason.NO_SUBJECT),
+        (
+            make_item(metadata={"om_meter_id": "seats", "om": "a,b"}),
+            BY_ITEM,
+            Reason.AGGREGATION_MISMATCH,
+        ),
+    ],
+)
+def test_an_item_whose_usage_cannot_be_asked_for_says_why(
+    item: SubscriptionItem, rules: MappingRules, reason: Reason
+) -> None:
+    assert skipped(item, rules) is reason
+
+
+def test_a_gauge_of_one_subject_named_twice_is_billed() -> None:
+    (one,) = prepared(make_item(metadata={"om_meter_id": "seats", "om": "a, a"}), rules=BY_ITEM)
+    assert isinstance(one, Line)
+    assert one.subjects == ("a",)
+
+
+def test_every_listed_item_appears_exactly_once_and_in_its_place() -> None:
+    items = [
+        make_item("si_1", metadata=MAPPED),
+        make_item("si_2"),
+        make_item("si_3", metadata=MAPPED),
+        make_item("si_4", subscription=PAUSED),
+    ]
+    found = [one if isinstance(one, Line) else one.line for one in prepared(*items)]
+    assert [line.item.id for line in found] == ["si_1", "si_2", "si_3", "si_4"]
+
+
+# --- One usage, one item --------------------------------------------------------------------------
+
+
+def twin(item: str, row: MeterRow, subject: str = "a") -> tuple[SubscriptionItem, MeterRow]:
+    """Return an item on a price of its own, and the row that meters it."""
+    price = f"price_of_{item}"
+    metered = make_item(item, price=make_price(price), metadata={"om": subject})
+    return metered, replace(row, price=price)
+
+
+def held(*twins: tuple[SubscriptionItem, MeterRow], others: tuple[Claim, ...] = ()) -> set[str]:
+    rules = replace(BY_ITEM, rows=tuple(row for _, row in twins))
+    found = prepared(*(item for item, _ in twins), rules=rules, others=others)
+    for one in found:
+        assert not isinstance(one, Skip)
+        assert not isinstance(one, Hold) or one.reason is Reason.DUPLICATE_USAGE
+    return {one.line.item.id for one in found if isinstance(one, Hold)}
+
+
+def only(**admitted: str) -> MeterRow:
+    pairs = ((name, tuple(values.split("|"))) for name, values in sorted(admitted.items()))
+    return MeterRow(openmeter="requests", filter=tuple(pairs))
+
+
+ALL = only()
+BOTH = {"si_1", "si_2"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (ALL, ALL, BOTH),
+        (ALL, only(model="gpt"), BOTH),
+        (only(model="gpt"), only(model="gpt|opus"), BOTH),
+        (only(model="gpt"), only(region="eu"), BOTH),
+        (only(model="gpt", region="eu"), only(model="gpt", region="eu|us"), BOTH),
+        (only(model="gpt"), only(model="opus"), set()),
+        (only(model="gpt", region="eu"), only(model="gpt", region="us"), set()),
+        (ALL, MeterRow(openmeter="tokens"), set()),
+        (ALL, replace(ALL, shared=True), set()),
+        (replace(ALL, shared=True), replace(ALL, shared=True), set()),
+    ],
+)
+def test_two_items_on_the_same_usage_hold_each_other(one: MeterRow, other: MeterRow, expected: set[str]) -> None:
+    assert held(twin("si_1", one), twin("si_2", other)) == expected
+    assert held(twin("si_2", other), twin("si_1", one)) == expected
+
+
+def test_the_same_usage_under_two_names_of_one_meter_is_found() -> None:
+    by_id = MeterRow(openmeter="01requests")
+    assert held(twin("si_1", ALL), twin("si_2", by_id)) == BOTH
+
+
+def test_one_subject_in_common_is_enough_and_none_is_fine() -> None:
+    assert held(twin("si_1", ALL, "a, b"), twin("si_2", ALL, "b, c")) == BOTH
+    assert held(twin("si_1", ALL, "a, b"), twin("si_2", ALL, "c, d")) == set()
+
+
+def test_an_item_that_names_its_subject_twice_is_no_duplicate_of_itself() -> None:
+    assert held(twin("si_1", ALL, "a,a")) == set()
+
+
+def test_items_whose_usage_is_of_other_times_do_not_hold_each_other() -> None:
+    before, row = twin("si_1", ALL)
+    after, other = twin("si_2", ALL)
+    middle = START + timedelta(days=5)
+    before = make_item("si_1", price=before.price, end=middle, metadata=before.metadata)
+    added = make_item("si_2", price=after.price, created=middle, metadata=after.metadata)
+    overlapping = replace(added, created=middle - SECOND)
+    assert held((before, row), (added, other)) == set()
+    assert held((before, row), (overlapping, other)) == BOTH
+
+
+def test_items_of_two_customers_on_the_same_usage_hold_each_other_too() -> None:
+    one, row = twin("si_1", ALL)
+    other, other_row = twin("si_2", ALL)
+    another = make_subscription("sub_2", customer=Customer("cus_2"))
+    assert held((one, row), (replace(other, subscription=another), other_row)) == BOTH
+
+
+def test_an_item_that_is_skipped_holds_nobody() -> None:
+    one, row = twin("si_1", ALL)
+    other, other_row = twin("si_2", replace(ALL, openmeter=None, ignore=True))
+    found = prepared(one, other, rules=replace(BY_ITEM, rows=(row, other_row)))
+    assert [type(each) for each in found] == [Line, Skip]
+
+
+def test_held_duplicates_name_each_other_and_how_many_more_there_are() -> None:
+    twins = [twin(f"si_{number}", ALL) for number in range(6)]
+    rules = replace(BY_ITEM, rows=tuple(row for _, row in twins))
+    first = prepared(*(item for item, _ in twins), rules=rules)[0]
+    assert isinstance(first, Hold)
+    assert "si_1, si_2, si_3 and 2 more" in first.message
+    assert "si_0" not in first.message
+    pair = prepared(*(item for item, _ in twins[:2]), rules=rules)[0]
+    assert isinstance(pair, Hold)
+    assert "by si_1:" in pair.message
+
+
+def test_a_narrowed_run_holds_what_an_item_outside_it_bills() -> None:
+    other = Claim("si_2", "requests", (), ("a",), START, END)
+    assert held(twin("si_1", ALL), others=(other,)) == {"si_1"}
+    for harmless in (
+        replace(other, item="si_1"),
+        replace(other, meter="tokens"),
+        replace(other, subjects=("b",)),
+        replace(other, start=AS_OF),
+        replace(other, start=START - HOUR, end=START),
+        replace(other, filter=(("model", ("gpt",)),)),
+    ):
+        assert held(twin("si_1", only(model="opus")), others=(harmless,)) == set()
+
+
+MODELS, REGIONS, SECONDS = ("gpt", "opus"), ("eu", "us", "ap"), range(9)
+
+dimension = st.sampled_from(MODELS), st.sampled_from(REGIONS)
+filters = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": st.sets(dimension[0], min_size=1),
+        "region": st.sets(dimension[1], min_size=1),
+    },
+).map(lambda chosen: tuple((name, tuple(sorted(chosen[name]))) for name in sorted(chosen)))
+
+
+@dataclass(frozen=True)
+class Billing:
+    """What an item bills, in seconds after START."""
+
+    meter: str
+    filter: Filter
+    subjects: frozenset[str]
+    first: int
+    last: int
+    shared: bool
+    outside: bool
+    """Whether only the ledger knows of it."""
+
+    def bills(self, meter: str, subject: str, model: str, region: str, second: int) -> bool:
+        admitted = dict(self.filter)
+        return (
+            meter == self.meter
+            and subject in self.subjects
+            and model in admitted.get("model", MODELS)
+            and region in admitted.get("region", REGIONS)
+            and self.first <= second < self.last
+        )
+
+
+billings = st.builds(
+    Billing,
+    meter=st.sampled_from(["requests", "tokens"]),
+    filter=filters,
+    subjects=st.frozensets(st.sampled_from("abc"), min_size=1),
+    first=st.integers(0, 5),
+    last=st.integers(6, 9),
+    shared=st.sampled_from([False, False, False, True]),
+    outside=st.booleans(),
+) | st.builds(
+    Billing,
+    meter=st.just("requests"),
+    filter=filters,
+    subjects=st.just(frozenset("a")),
+    first=st.integers(0, 4),
+    last=st.integers(5, 6),
+    shared=st.just(False),
+    outside=st.just(False),
+)
+
+
+def share_an_event(one: Billing, other: Billing) -> bool:
+    """Say whether there is any single event that both would bill, by trying every one."""
+    events = product(("requests", "tokens"), "abc", MODELS, REGIONS, SECONDS)
+    return any(one.bills(*event) and other.bills(*event) for event in events)
+
+
+@few
+@given(st.lists(billings, max_size=6))
+def test_exactly_the_items_that_would_bill_one_event_twice_are_held(
+    billing: list[Billing],
+) -> None:
+    checked = {f"si_{number}": one for number, one in enumerate(billing) if one.outside or not one.shared}
+    expected: dict[str, set[str]] = {}
+    for name, one in checked.items():
+        twice = {other for other, another in checked.items() if other != name and share_an_event(one, another)}
+        if twice and not one.outside:
+            expected[name] = twice
+    found = _prepare_all(billing)
+    holds = {one.line.item.id: one.message for one in found if isinstance(one, Hold)}
+    assert holds.keys() == expected.keys()
+    for name, others in expected.items():
+        named = {other for other in checked if other in holds[name].split(":")[0]}
+        assert named <= others
+        assert len(named) == min(3, len(others))
+
+
+def _prepare_all(billing: list[Billing]) -> list[Line | Hold | Skip]:
+    items, rows, claims = [], [], []
+    for number, one in enumerate(billing):
+        name, price = f"si_{number}", f"price_{number}"
+        start, end = START + one.first * SECOND, START + one.last * SECOND
+        subjects = tuple(sorted(one.subjects))
+        if one.outside:
+            claims.append(Claim(name, one.meter, one.filter, subjects, start, end))
+            continue
+        listed = {"om": ",".join(subjects)}
+        items.append(make_item(name, price=make_price(price), start=start, end=end, metadata=listed))
+        rows.append(MeterRow(price=price, openmeter=one.meter, filter=one.filter, shared=one.shared))
+    return prepared(*items, rules=replace(BY_ITEM, rows=tuple(rows)), others=tuple(claims))
+
+
+# --- The next report of a period ------------------------------------------------------------------
+
+
+def decided(
+    remembered: Remembered,
+    usage: int | str = 100,
+    *,
+    line: Line | None = None,
+    policy: Policy = POLICY,
+) -> Action:
+    return decide(line or make_line(), Decimal(usage), remembering(remembered), policy)
+
+
+def test_what_stripe_acknowledged_within_a_day_is_not_sent_again() -> None:
+    action = decided(make_remembered(100))
+    assert isinstance(action, Unchanged)
+    assert action.line.quantity == action.line.previous == 100
+
+
+def test_usage_that_rounds_to_what_stripe_holds_is_unchanged() -> None:
+    assert isinstance(decided(make_remembered(100), "100.999"), Unchanged)
+
+
+NEW_PRICE = make_line(make_item(price=make_price("price_2")))
+NEW_SUBJECT = make_line(subjects=("cus_1", "cus_1_test"))
+
+
+@pytest.mark.parametrize("line", [NEW_PRICE, NEW_SUBJECT])
+def test_the_same_quantity_of_another_price_or_of_other_subjects_is_sent(line: Line) -> None:
+    action = decided(make_remembered(100), line=line)
+    assert isinstance(action, Set)
+    assert (action.quantity, action.anchor) == (100, START + SECOND)
+
+
+def test_another_quantity_is_sent_to_the_same_timestamp() -> None:
+    action = decided(make_remembered(100), 130)
+    assert isinstance(action, Set)
+    assert (action.quantity, action.at_anchor, action.highest_before) == (130, 130, 100)
+    assert (action.line.previous, action.look) == (100, None)
+
+
+@pytest.mark.parametrize(
+    ("age", "sent"),
+    [
+        (timedelta(hours=23, minutes=59, seconds=59), False),
+        (timedelta(hours=24), True),
+        (timedelta(days=3), True),
+    ],
+)
+def test_a_quantity_acknowledged_a_day_ago_is_sent_again_and_heals_what_others_changed(
+    age: timedelta, sent: bool
+) -> None:
+    remembered = make_remembered(100, acknowledged_at=AS_OF - age)
+    assert isinstance(decided(remembered), Set if sent else Unchanged)
+
+
+def test_the_operator_chooses_after_how_long_a_quantity_is_sent_again() -> None:
+    policy = replace(POLICY, resend_after=timedelta(minutes=30))
+    assert isinstance(decided(make_remembered(100), policy=policy), Set)
+
+
+def test_resend_sends_what_stripe_holds_already() -> None:
+    assert isinstance(decided(make_remembered(100), policy=replace(POLICY, resend=True)), Set)
+
+
+def test_an_intent_that_was_never_acknowledged_is_sent_even_where_the_quantity_is_equal() -> None:
+    remembered = make_remembered(100, acknowledged=100, acknowledged_at=None)
+    assert isinstance(decided(remembered), Set)
+
+
+@pytest.mark.parametrize(("intended", "acknowledged"), [(150, 100), (100, 150)])
+def test_an_unanswered_write_counts_as_what_stripe_may_hold(intended: int, acknowledged: int) -> None:
+    remembered = make_remembered(intended, acknowledged=acknowledged, acknowledged_at=None)
+    action = decided(remembered, 160)
+    assert isinstance(action, Set)
+    assert (action.highest_before, action.line.previous) == (150, acknowledged)
+
+
+def test_the_first_intent_of_a_period_counts_even_where_nothing_was_acknowledged() -> None:
+    remembered = replace(make_remembered(100), acknowledged=None, acknowledged_at=None)
+    action = decided(remembered, 90)
+    assert isinstance(action, Set)
+    assert (action.highest_before, action.line.previous) == (100, None)
+
+
+def test_the_remembered_timestamp_is_kept_whatever_would_be_chosen_today() -> None:
+    anchor = START + 77 * SECOND
+    action = decided(make_remembered(100, anchor=anchor), 101)
+    assert isinstance(action, Set)
+    assert action.anchor == anchor
+    assert action.line.span == Span(START, AS_OF, anchor)
+
+
+CHANGED_METHODS = [
+    make_line(meter=make_meter("tokens")),
+    make_line(filter=(("model", ("gpt",)),)),
+    make_line(scale=Decimal("0.001")),
+    make_line(rounding=Rounding.CEILING),
+]
+
+
+@pytest.mark.parametrize("line", CHANGED_METHODS)
+@pytest.mark.parametrize("resend", [False, True])
+def test_a_method_that_changed_within_the_period_is_held(line: Line, resend: bool) -> None:
+    action = decided(make_remembered(100), line=line, policy=replace(POLICY, resend=resend))
+    assert isinstance(action, Hold)
+    assert action.reason is Reason.MAPPING_CHANGED
+    assert "--allow mapping_changed" in action.message
+
+
+@pytest.mark.parametrize("line", CHANGED_METHODS)
+def test_a_changed_method_is_written_with_allow_over_what_the_old_one_reported(line: Line) -> None:
+    policy = replace(POLICY, allowed=frozenset({Reason.MAPPING_CHANGED}))
+    for usage in (100, 5):
+        action = decided(make_remembered(100), usage, line=line, policy=policy)
+        assert isinstance(action, Set)
+        assert action.anchor == START + SECOND
+        assert action.highest_before is None
+        assert action.method != make_method()
+
+
+def test_no_other_permission_lets_a_changed_method_pass() -> None:
+    policy = replace(POLICY, allowed=frozenset({Reason.DECREASE, Reason.FOREIGN_USAGE}))
+    assert isinstance(decided(make_remembered(), line=CHANGED_METHODS[0], policy=policy), Hold)
+
+
+def test_the_change_is_said_in_words() -> None:
+    line = make_line(filter=(("model", ("gpt", "opus")),), scale=Decimal("0.0010"))
+    action = decided(make_remembered(), line=line)
+    assert isinstance(action, Hold)
+    assert "from requests x 1 floor to requests model=gpt|opus x 0.001 floor" in action.message
+
+
+def test_a_scale_written_another_way_is_no_change() -> None:
+    assert isinstance(decided(make_remembered(100), line=make_line(scale=Decimal("1.00"))), Unchanged)
+
+
+# --- Usage by other programs ----------------------------------------------------------------------
+
+
+def test_a_topped_up_item_is_reported_without_what_other_records_hold() -> None:
+    action = decided(make_remembered(100, foreign=60), 130)
+    assert isinstance(action, Set)
+    assert (action.quantity, action.foreign, action.at_anchor) == (130, 60, 70)
+
+
+def test_a_topped_up_item_whose_whole_quantity_is_the_same_is_unchanged() -> None:
+    assert isinstance(decided(make_remembered(100, foreign=60)), Unchanged)
+
+
+def test_a_topped_up_item_that_fell_below_the_foreign_part_is_never_set_below_zero() -> None:
+    gauge = make_line(meter=make_meter("requests", Aggregation.LATEST))
+    action = decided(make_remembered(100, foreign=60), 50, line=gauge)
+    assert not isinstance(action, Set) or action.at_anchor >= 0
+
+
+def test_nothing_is_subtracted_after_a_change_to_a_price_that_does_not_add_up() -> None:
+    line = make_line(make_item(price=make_price("price_2", aggregate_usage="max")))
+    action = decided(make_remembered(100, foreign=60), 130, line=line)
+    assert not isinstance(action, Set) or action.at_anchor == 130
+
+
+def test_an_item_held_for_foreign_usage_is_looked_at_again_even_if_nothing_changed() -> None:
+    action = decided(make_remembered(100, foreign=60, foreign_held=True))
+    assert isinstance(action, Set)
+    assert action.look == LookAgain(at_anchor=40, foreign=60)
+    assert (action.quantity, action.foreign) == (100, 0)
+
+
+def test_an_interrupted_look_is_finished_with_the_number_that_it_had_read() -> None:
+    action = decided(make_remembered(100, total_before=30))
+    assert isinstance(action, Set)
+    assert action.look == UnfinishedLook(total_before=30)
+
+
+def test_an_interrupted_look_is_finished_before_foreign_usage_is_judged_again() -> None:
+    remembered = make_remembered(100, foreign=60, foreign_held=True, total_before=0)
+    action = decided(remembered)
+    assert isinstance(action, Set)
+    assert action.look == UnfinishedLook(total_before=0)
+
+
+# --- The first report of a period -----------------------------------------------------------------
+
+
+def test_an_item_that_was_never_seen_is_looked_at_before_its_first_write() -> None:
+    action = decide(make_line(), Decimal(100), Memory(), POLICY)
+    assert isinstance(action, Set)
+    assert (action.look, action.line.previous, action.highest_before) == (FirstLook(), None, None)
+
+
+@pytest.mark.parametrize("aggregate", ["sum", "max", "last_during_period", "last_ever"])
+def test_a_known_item_is_reported_in_a_new_period_without_a_look(aggregate: str) -> None:
+    line = make_line(make_item(price=make_price(aggregate_usage=aggregate)))
+    action = decide(line, Decimal(7), knowing(), POLICY)
+    assert isinstance(action, Set)
+    assert (action.quantity, action.anchor) == (7, START + SECOND)
+    assert (action.look, action.line.previous, action.foreign) == (None, 0, 0)
+
+
+@pytest.mark.parametrize("aggregate", ["sum", "max", "last_during_period"])
+def test_a_known_item_without_usage_needs_no_record(aggregate: str) -> None:
+    line = make_line(make_item(price=make_price(aggregate_usage=aggregate)))
+    action = decide(line, Decimal(0), knowing(), POLICY)
+    assert isinstance(action, Unchanged)
+    assert (action.line.quantity, action.line.previous) == (0, 0)
+
+
+def test_no_usage_on_a_last_ever_price_is_sent_so_that_the_last_period_does_not_bill_again() -> None:
+    line = make_line(make_item(price=make_price(aggregate_usage="last_ever")))
+    action = decide(line, Decimal(0), knowing(), POLICY)
+    assert isinstance(action, Set)
+    assert action.quantity == 0
+
+
+def test_an_item_added_in_mid_period_is_stamped_after_its_own_creation() -> None:
+    added = START + timedelta(days=3)
+    action = decide(make_line(make_item(created=added)), Decimal(1), Memory(), POLICY)
+    assert isinstance(action, Set)
+    assert action.anchor == added + SECOND
+
+
+# --- What is no usage -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", [Memory(), knowing(), remembering(make_remembered(100))])
+def test_no_answer_is_a_failure_and_never_zero(memory: Memory) -> None:
+    policy = Policy(now=AS_OF, resend=True, allowed=frozenset(Reason))
+    action = decide(make_line(), Unanswered("HTTP status 500"), memory, policy)
+    assert isinstance(action, Fail)
+    assert (action.reason, action.message) == (Reason.OPENMETER_ERROR, "HTTP status 500")
+    assert action.line.quantity is None
+
+
+@pytest.mark.parametrize("usage", ["NaN", "Infinity", "-1", "1e16"])
+@pytest.mark.parametrize("memory", [Memory(), remembering(make_remembered(100))])
+def test_a_usage_that_is_no_usage_holds_the_item_and_lowers_no_bill(usage: str, memory: Memory) -> None:
+    policy = Policy(now=AS_OF, allowed=frozenset(Reason))
+    action = decide(make_line(), Decimal(usage), memory, policy)
+    assert isinstance(action, Hold)
+    assert action.reason is Reason.INVALID_USAGE
+
+
+def test_usage_is_scaled_and_rounded_by_the_items_own_row() -> None:
+    line = make_line(scale=Decimal("0.001"), rounding=Rounding.CEILING)
+    action = decide(line, Decimal(1001), knowing(), POLICY)
+    assert isinstance(action, Set)
+    assert action.quantity == 2
+    assert action.line.usage == Decimal(1001)
+
+
+def test_a_line_that_was_not_prepared_is_never_decided_on() -> None:
+    bare = Line(item=make_item())
+    with pytest.raises(ValueError, match="has no meter"):
+        need(bare)
+    with pytest.raises(ValueError, match="has not started"):
+        need(replace(bare, meter=make_meter()))
+
+
+# --- Every action has one outcome -----------------------------------------------------------------
+
+
+def test_each_action_ends_in_the_outcome_that_the_contract_names() -> None:
+    line = make_line()
+    planned = make_set(7, line=line)
+    assert result(planned).outcome is Outcome.PLANNED
+    assert result(planned, reported=True).outcome is Outcome.REPORTED
+    assert result(planned).line.quantity == 7
+    assert result(Unchanged(line)).outcome is Outcome.UNCHANGED
+    stopped: Collection[tuple[Action, Outcome]] = [
+        (Hold(line, Reason.DECREASE, "why"), Outcome.HELD),
+        (Skip(line, Reason.IGNORED, "why"), Outcome.SKIPPED),
+        (Fail(line, Reason.STRIPE_ERROR, "why"), Outcome.FAILED),
+    ]
+    for action, outcome in stopped:
+        became = result(action)
+        assert (became.outcome, became.message, became.line) == (outcome, "why", line)
+        assert became.reason is not None
+
+
+@many
+@given(
+    quantity=st.integers(0, 50),
+    intended=st.integers(0, 50),
+    acknowledged=st.none() | st.integers(0, 50),
+    hours=st.none() | st.integers(0, 48),
+    foreign=st.sampled_from([0, 0, 10]),
+    foreign_held=st.booleans(),
+    total_before=st.none() | st.integers(0, 50),
+    resend=st.booleans(),
+)
+def test_an_item_is_left_alone_only_where_stripe_surely_holds_its_quantity(
+    quantity: int,
+    intended: int,
+    acknowledged: int | None,
+    hours: int | None,
+    foreign: int,
+    foreign_held: bool,
+    total_before: int | None,
+    resend: bool,
+) -> None:
+    assume(foreign <= quantity)
+    remembered = Remembered(
+        method=make_method(),
+        price="price_1",
+        subjects=("cus_1",),
+        anchor=START + SECOND,
+        quantity=intended,
+        as_of=AS_OF - HOUR,
+        acknowledged=acknowledged,
+        acknowledged_at=None if hours is None else AS_OF - hours * HOUR,
+        foreign=foreign,
+        foreign_held=foreign_held,
+        total_before=total_before,
+    )
+    action = decided(remembered, quantity, policy=replace(POLICY, resend=resend))
+    surely = (
+        acknowledged == quantity
+        and hours is not None
+        and hours < 24
+        and not foreign_held
+        and total_before is None
+        and not resend
+    )
+    assert isinstance(action, Unchanged if surely else Set)
+    if isinstance(action, Set):
+        assert action.anchor == START + SECOND
+        assert action.quantity == quantity
+        assert action.highest_before == max(intended, acknowledged or 0)
+
+
+def test_resend_reports_a_known_customer_without_usage_too() -> None:
+    memory = Memory(known_items=frozenset({"si_1"}))
+    assert isinstance(decide(make_line(), Decimal(0), memory, make_policy()), Unchanged)
+    assert isinstance(decide(make_line(), Decimal(0), memory, make_policy(resend=True)), Set)
