@@ -726,5 +726,5 @@ def test_an_item_is_left_alone_only_where_stripe_surely_holds_its_quantity(
 
 def test_resend_reports_a_known_customer_without_usage_too() -> None:
     memory = Memory(known_items=frozenset({"si_1"}))
-    assert isinstance(decide(make_line(), Decimal(0), memory, make_policy()), Unchanged)
-    assert isinstance(decide(make_line(), Decimal(0), memory, make_policy(resend=True)), Set)
+    assert isinstance(decide(make_line(), Decimal(0), memory, POLICY), Unchanged)
+    assert isinstance(decide(make_line(), Decimal(0), memory, replace(POLICY, resend=True)), Set)

@@ -20,7 +20,6 @@ from meter_sync.core.quantity import (
 
 from .builders import many
 
-BILLION = 10**9
 ONE = Decimal(1)
 
 EXACT_ROUNDING: dict[Rounding, Callable[[Fraction], int]] = {
@@ -48,7 +47,9 @@ scales = st.one_of(
 @example(Decimal("1.5"), ONE, Rounding.HALF_EVEN)
 @example(Decimal("2.5"), ONE, Rounding.HALF_UP)
 def test_every_rounding_is_what_exact_fractions_say(usage: Decimal, scale: Decimal, rounding: Rounding) -> None:
-    noise_free = Fraction(round(Fraction(usage) * BILLION), BILLION)
+    digits_before_the_point = len(str(math.floor(usage)))
+    units = 10 ** min(9, max(0, 15 - digits_before_the_point))
+    noise_free = Fraction(round(Fraction(usage) * units), units)
     exact = EXACT_ROUNDING[rounding](noise_free * Fraction(scale))
     if exact > 2**53:
         with pytest.raises(InvalidUsage, match="check the scale"):
