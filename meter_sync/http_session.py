@@ -1,7 +1,9 @@
-"""The one HTTP session that both SDKs talk through."""
+"""The HTTP sessions that both SDKs talk through."""
 
 import ssl
 from types import SimpleNamespace
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import stripe
@@ -27,11 +29,11 @@ def timeouts() -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
 
 
-def open_session(connections: int) -> aiohttp.ClientSession:
-    """Return a session of at most so many connections; to be closed by the caller, within a running event loop.
+def open_session(address: str, connections: int) -> aiohttp.ClientSession:
+    """Return a session for one server, of at most so many connections, to be closed by the caller.
 
-    TLS is verified against the certificates that the Stripe SDK ships; proxies come from the environment;
-    redirects are refused, and cookies are not kept.
+    TLS is verified against the system's certificates and those that the Stripe SDK ships; the proxy is the
+    environment's; redirects are refused, and cookies are not kept.
     """
     trace = aiohttp.TraceConfig()
     trace.on_request_redirect.append(_refuse_redirect)
@@ -42,6 +44,15 @@ def open_session(connections: int) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=timeouts(),
         trace_configs=[trace],
-        trust_env=True,
-        auto_decompress=True,
+        proxy=_proxy_for(address),
     )
+
+
+def _proxy_for(address: str) -> str | None:
+    """Given a server's address, return the environment's proxy for it, or None.
+
+    Asked once and here: aiohttp's `trust_env` asks for every request, and would send what ~/.netrc has for the
+    host in place of the key.
+    """
+    parts = urlsplit(address)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)

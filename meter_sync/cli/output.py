@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol
@@ -18,10 +18,10 @@ from meter_sync.errors import MeterSyncError
 from meter_sync.sync import Execution
 
 _CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
-_STYLES = {
+_COLORS = {
     Outcome.REPORTED: "green",
     Outcome.PLANNED: "cyan",
-    Outcome.UNCHANGED: "dim",
+    Outcome.UNCHANGED: None,
     Outcome.HELD: "yellow",
     Outcome.SKIPPED: "yellow",
     Outcome.FAILED: "red",
@@ -167,28 +167,47 @@ def _flat(item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+HEADINGS = ("customer", "subscription item", "meter", "period (UTC)", "usage", "before", "quantity", "outcome")
+_AMOUNTS = ("usage", "before", "quantity")
+
+
 def _print_table(options: Globals, execution: Execution, dry_run: bool) -> None:
     """Print a row for each item, then what needs a person's eye in words, then the sum of it."""
+    results = execution.report.results
+    if results and sys.stdout.isatty():
+        _print_rows_for_a_terminal(options, results)
+    elif results:
+        _print_rows_for_a_file(results)
+    for result in results:
+        if result.message:
+            click.secho(_remark(result), fg=_COLORS[result.outcome], color=options.color and sys.stdout.isatty())
+    click.echo(summary(execution, dry_run=dry_run))
+
+
+def _print_rows_for_a_terminal(options: Globals, results: Sequence[Result]) -> None:
+    """Print a table that fits the terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    console = options.console()
-    results = execution.report.results
-    if results:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("customer", "subscription item", "meter", "period (UTC)"):
-            table.add_column(name, overflow="fold")
-        for name in ("usage", "before", "quantity"):
-            table.add_column(name, justify="right")
-        table.add_column("outcome", no_wrap=True)
-        for result in results:
-            table.add_row(*(Text(cell) for cell in _cells(result)), _outcome(result, Text))
-        console.print(table)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in HEADINGS:
+        amount = name in _AMOUNTS
+        table.add_column(name, overflow="fold", justify="right" if amount else "left", no_wrap=amount)
     for result in results:
-        if result.message:
-            console.print(_remark(result), style=_STYLES[result.outcome], markup=False, soft_wrap=True)
-    console.print(summary(execution, dry_run=dry_run), markup=False, soft_wrap=True)
+        *cells, outcome = _cells(result)
+        table.add_row(*(Text(cell) for cell in cells), Text(outcome, style=_COLORS[result.outcome] or ""))
+    options.console().print(table)
+
+
+def _print_rows_for_a_file(results: Sequence[Result]) -> None:
+    """Print aligned columns, however long: for 20,000 items the terminal's table takes 11 s and 80 MB."""
+    rows = [HEADINGS, *(_cells(result) for result in results)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        columns = zip(HEADINGS, row, widths, strict=True)
+        aligned = (cell.rjust(width) if name in _AMOUNTS else cell.ljust(width) for name, cell, width in columns)
+        click.echo("  ".join(aligned).rstrip())
 
 
 def _cells(result: Result) -> tuple[str, ...]:
@@ -203,12 +222,8 @@ def _cells(result: Result) -> tuple[str, ...]:
         _thousands(line.usage),
         _thousands(line.previous),
         _thousands(_standing(result)),
+        f"{result.outcome.value} ({result.reason.value})" if result.reason else result.outcome.value,
     )
-
-
-def _outcome(result: Result, text: type[Any]) -> Any:
-    reason = f" ({result.reason.value})" if result.reason else ""
-    return text(f"{result.outcome.value}{reason}", style=_STYLES[result.outcome])
 
 
 def _remark(result: Result) -> str:

@@ -25,9 +25,8 @@ class _Pace:
         return self._next - now
 
     def take(self, now: float, speed: float) -> None:
-        """Take the slot that is due; at most one missed slot is made up for, so that a stall causes no burst."""
-        interval = self._interval_seconds / speed
-        self._next = max(self._next, now - interval) + interval
+        """Take the slot that is due. A missed one is not made up for: that would use up the whole margin."""
+        self._next = max(self._next, now) + self._interval_seconds / speed
 
 
 class Limiter:

@@ -18,7 +18,7 @@ from meter_sync.waiting import Stop
 
 Clock = Callable[[], datetime]
 
-CONNECTIONS = 64
+CONNECTIONS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +39,24 @@ class Adapters:
 async def open_adapters(
     settings: Settings, ledger: Ledger, clock: Clock, stop: Stop, *, dry_run: bool
 ) -> AsyncIterator[Adapters]:
-    """Open both clients on one HTTP session. In a dry run the object that can write is not constructed."""
+    """Open both clients. In a dry run the object that can write is not constructed."""
     access = stripe_api.connection.Access(
         key=settings.stripe.api_key.get_secret_value,
         api_base=settings.stripe.api_base,
         retry_seconds=settings.retry_seconds,
     )
     limiter = Limiter(settings.stripe.overall_rate, settings.stripe.endpoint_rate, stop)
-    async with open_session(CONNECTIONS) as session:
+    async with (
+        open_session(settings.stripe.api_base, CONNECTIONS) as session,
+        open_session(settings.openmeter.url, settings.openmeter.concurrency) as metering,
+    ):
         writer = None if dry_run else StripeWriter(access, session, limiter, clock, stop)
         stripe = writer or StripeReader(access, session, limiter, clock, stop)
         yield Adapters(
             stripe=stripe,
             writer=writer,
             lister=Lister(stripe, with_customers=settings.mapping_rules.needs_customer_metadata),
-            openmeter=OpenMeter(_openmeter_access(settings), session, stop),
+            openmeter=OpenMeter(_openmeter_access(settings), metering, stop),
             ledger=ledger,
             clock=clock,
             stop=stop,

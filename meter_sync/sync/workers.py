@@ -6,7 +6,7 @@ from typing import TypeVar
 
 Job = TypeVar("Job")
 
-AT_ONCE = 64
+AT_ONCE = 128
 """More than Stripe's 25 requests per second need at its usual latency; the rate is the limiter's business."""
 
 

@@ -270,3 +270,22 @@ def test_what_another_meter_measures_is_not_asked_for(world: World) -> None:
     world.run()
 
     assert {request.path for request in world.seen("POST", "/query")} == {f"/api/v1/meters/{METER}/query"}
+
+
+def test_what_netrc_has_for_a_host_does_not_take_the_place_of_the_key(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+    netrc = world.folder / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password else\ndefault login a password b\n", encoding="utf-8")
+
+    assert world.run(NETRC=str(netrc)).verdict == ("reported", None)
+
+
+def test_the_proxy_of_the_environment_is_used(world: World) -> None:
+    world.subscribe()
+    closed = "http://127.0.0.1:9"
+
+    done = world.run(http_proxy=closed, no_proxy="", METER_SYNC_RETRY_SECONDS="0.1")
+    assert done.code == 75
+    assert not world.sandbox.requests
+    assert world.run(http_proxy=closed, no_proxy="127.0.0.1").code == 0

@@ -1,0 +1,148 @@
+"""The other process: builds a scenario in the sandbox, serves it, and obeys one word per line.
+
+Its own words go to standard output, one JSON value per line: first the environment variables that
+point a program at it, then the answer to each command.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from scenario import (
+    OPENMETER_QUERY_SECONDS,
+    STRIPE_ENDPOINT_RATE,
+    STRIPE_OVERALL_RATE,
+    STRIPE_READ_SECONDS,
+    STRIPE_WRITE_SECONDS,
+    Scenario,
+    Traffic,
+)
+
+from meter_sync.sandbox import Latency, RateLimits, RequestSeen, Sandbox
+
+STRIPE_KEY = "sk_live_sandbox"
+"""Of live mode, so that a program which knows Stripe's limits expects the live ones."""
+
+METER = "tokens"
+OLDEST_START = timedelta(days=20)
+STARTS_WITHIN = timedelta(days=15)
+
+
+class Served:
+    """A sandbox with the account of a scenario in it."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._sandbox = Sandbox(stripe_key=STRIPE_KEY)
+        self._rounds = 0
+        self._starts = _period_starts(scenario, datetime.now(UTC).replace(microsecond=0))
+        price = self._add_price()
+        self._items = [self._add_item(number, price, start) for number, start in enumerate(self._starts)]
+        self.use()
+        if scenario.latency:
+            self._sandbox.latency = Latency(
+                stripe_read=STRIPE_READ_SECONDS,
+                stripe_write=STRIPE_WRITE_SECONDS,
+                openmeter_query=OPENMETER_QUERY_SECONDS,
+            )
+        if scenario.limited:
+            self._sandbox.rate_limits = RateLimits(STRIPE_OVERALL_RATE, STRIPE_ENDPOINT_RATE)
+
+    @contextmanager
+    def serving(self) -> Iterator[dict[str, str]]:
+        """Serve; give the environment variables that point a program here."""
+        with self._sandbox.in_background():
+            yield self._sandbox.environment()
+
+    def use(self) -> None:
+        """Add one event to every item's period, long enough ago to be complete."""
+        self._rounds += 1
+        for number, start in enumerate(self._starts):
+            self._sandbox.openmeter.add_event(
+                METER, _customer(number), start + timedelta(hours=self._rounds), 1 + number % 7
+            )
+
+    def traffic(self) -> dict[str, Any]:
+        """Return the requests since the last call, counted."""
+        seen = list(self._sandbox.requests)
+        self._sandbox.requests.clear()
+        return asdict(_counted(seen))
+
+    def wrong_items(self) -> int:
+        """Count the items for which Stripe does not hold what OpenMeter has."""
+        now = datetime.now(UTC)
+        return sum(
+            self._sandbox.stripe.total(item) != self._sandbox.openmeter.usage(METER, _customer(number), start, now)
+            for number, (item, start) in enumerate(zip(self._items, self._starts, strict=True))
+        )
+
+    def _add_price(self) -> str:
+        self._sandbox.openmeter.add_meter(METER, "SUM", METER, "$.value")
+        return self._sandbox.stripe.add_price()
+
+    def _add_item(self, number: int, price: str, start: datetime) -> str:
+        customer = self._sandbox.stripe.add_customer(_customer(number))
+        subscription = self._sandbox.stripe.add_subscription(
+            customer, [price], period_start=start, item_metadata={"om_meter_id": METER}
+        )
+        return subscription.items[0]
+
+
+def _customer(number: int) -> str:
+    return f"cus_{number:06d}"
+
+
+def _period_starts(scenario: Scenario, now: datetime) -> list[datetime]:
+    """Return each item's period start: all in the past by days, none near its period's end."""
+    step = STARTS_WITHIN // scenario.period_starts // timedelta(seconds=1)
+    return [
+        now - OLDEST_START + timedelta(seconds=step * (number % scenario.period_starts))
+        for number in range(scenario.items)
+    ]
+
+
+def _counted(seen: Sequence[RequestSeen]) -> Traffic:
+    stripe = [request for request in seen if request.server == "stripe"]
+    posts = [request for request in stripe if request.method == "POST"]
+    reads = [request for request in stripe if request.method == "GET"]
+    summaries = [one for one in reads if one.path.endswith("/usage_record_summaries")]
+    return Traffic(
+        stripe_lists=len(reads) - len(summaries),
+        stripe_summaries=len(summaries),
+        stripe_posts=len(posts),
+        openmeter_queries=sum(one.server == "openmeter" and one.path.endswith("/query") for one in seen),
+        refused=sum(request.status == 429 for request in seen),
+        total=len(seen),
+        post_rate=_per_second([request.at for request in posts if request.status == 200]),
+    )
+
+
+def _per_second(arrivals: Sequence[float]) -> float:
+    if len(arrivals) < 2:
+        return 0.0
+    return (len(arrivals) - 1) / (max(arrivals) - min(arrivals))
+
+
+def main() -> None:
+    """Serve the scenario given as JSON until standard input ends."""
+    served = Served(Scenario(**json.loads(sys.argv[1])))
+    commands: dict[str, Callable[[], Any]] = {
+        "use": served.use,
+        "traffic": served.traffic,
+        "wrong_items": served.wrong_items,
+    }
+    with served.serving() as environment:
+        _say(environment)
+        for line in sys.stdin:
+            _say(commands[line.strip()]())
+
+
+def _say(value: object) -> None:
+    print(json.dumps(value), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""How fast `meter-sync run` is, against the naive algorithm, and what it costs.
+
+    python benchmarks/speed.py [--items 100 1000] [--naive-items N] [--quick] [--part speed ...]
+
+Everything runs against this project's sandbox over real HTTP, served by another process that takes
+120 ms for a write to Stripe, 250 ms for a read from it and 40 ms for a query to OpenMeter. The two
+programs are processes of their own; what they cost is what the kernel says. After every run of
+meter-sync Stripe's totals are compared with OpenMeter's: a fast wrong bill would count for nothing.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from measure import Cost, cost_of, installed
+from scenario import STRIPE_ENDPOINT_RATE, Account, Scenario, Traffic, served
+
+NAIVE = Path(__file__).with_name("naive.py")
+PARTS = ("speed", "memory", "help")
+SHARED_STARTS = 50
+
+FIRST, NEW_USAGE, UNCHANGED = "first run", "all new usage", "all unchanged"
+
+WITHOUT_LIMITS = {
+    "METER_SYNC_STRIPE_RATE": "1000000",
+    "METER_SYNC_STRIPE_ENDPOINT_RATE": "1000000",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measured run."""
+
+    scenario: Scenario
+    kind: str
+    cost: Cost
+    traffic: Traffic
+    naive_seconds: float | None = None
+    """What the naive algorithm takes for as many items, if it was measured."""
+
+    @property
+    def times_faster(self) -> float | None:
+        """Wall time of the naive algorithm over this run's."""
+        return self.naive_seconds / self.cost.wall_seconds if self.naive_seconds else None
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Something that was promised, and what was measured."""
+
+    promise: str
+    measured: str
+    met: bool
+
+
+def main() -> int:
+    """Measure what was asked for, print the tables and the goals; return 1 if a goal was missed."""
+    asked = _arguments()
+    load = ", ".join(f"{each:.2f}" for each in os.getloadavg())
+    print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {load}\n", flush=True)
+    goals: list[Goal] = []
+    if "speed" in asked.part:
+        for items in asked.items:
+            goals += speed(items, min(items, asked.naive_items or items))
+    if "memory" in asked.part:
+        goals += memory(asked.memory_items)
+    if "help" in asked.part:
+        goals.append(help_time(asked.pairs))
+    for goal in goals:
+        print(f"goal: {goal.promise}  measured: {goal.measured}  {'met' if goal.met else 'MISSED'}")
+    return 0 if all(goal.met for goal in goals) else 1
+
+
+# -- speed ------------------------------------------------------------------------------------------
+
+
+def speed(items: int, naive_items: int) -> list[Goal]:
+    """Measure the naive algorithm once and meter-sync in every configuration of so many items."""
+    print(f"{items:,} items, 120 ms per Stripe write, 250 ms per Stripe read, 40 ms per query")
+    _print_header()
+    naive = measure_naive(naive_items)
+    _print_row("naive", naive)
+    naive_seconds = naive.cost.wall_seconds * items / naive_items
+    if naive_items != items:
+        print(f"  naive: extrapolated from {naive_items:,} items to {naive_seconds:.1f} s")
+    runs: list[Run] = []
+    for period_starts in sorted({min(SHARED_STARTS, items), items}):
+        for limited in (False, True):
+            scenario = Scenario(items, period_starts, limited=limited)
+            for run in measure_meter_sync(scenario):
+                runs.append(replace(run, naive_seconds=naive_seconds))
+                _print_row("meter-sync", runs[-1])
+    print("  The naive algorithm is measured once: it does one thing at a time, two requests per item,")
+    print("  whatever the period starts, and never comes near a rate limit; nor does it know of what")
+    print("  is unchanged. The last column is its wall time over the row's.\n")
+    return _speed_goals(items, runs)
+
+
+def measure_naive(items: int) -> Run:
+    """Measure the naive algorithm over so many items."""
+    scenario = Scenario(items, min(SHARED_STARTS, items))
+    with served(scenario) as account:
+        cost = cost_of([sys.executable, str(NAIVE)], account.environment)
+        return Run(scenario, FIRST, cost, account.traffic())
+
+
+def measure_meter_sync(scenario: Scenario, kinds: Sequence[str] = (FIRST, NEW_USAGE, UNCHANGED)) -> Iterable[Run]:
+    """Run meter-sync over a new account with a new ledger, once for each kind, and measure each.
+
+    Raise RuntimeError if a run leaves any item with another total than its usage.
+    """
+    with tempfile.TemporaryDirectory() as folder, served(scenario) as account:
+        environment = {**account.environment, **_configuration(scenario, Path(folder))}
+        for kind in kinds:
+            if kind == NEW_USAGE:
+                account.use()
+            yield _measured(scenario, kind, account, environment)
+
+
+def _measured(scenario: Scenario, kind: str, account: Account, environment: Mapping[str, str]) -> Run:
+    cost = cost_of([installed("meter-sync"), "run"], environment)
+    traffic = account.traffic()
+    if wrong := account.wrong_items():
+        raise RuntimeError(f"{scenario}, {kind}: {wrong} items were left with a wrong total")
+    return Run(scenario, kind, cost, traffic)
+
+
+def _configuration(scenario: Scenario, folder: Path) -> dict[str, str]:
+    """Return meter-sync's settings: its defaults, but for limits that a scenario does not have."""
+    config = folder / "meter-sync.toml"
+    config.touch()
+    settings = {
+        "METER_SYNC_CONFIG": str(config),
+        "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3"),
+    }
+    return settings if scenario.limited else {**settings, **WITHOUT_LIMITS}
+
+
+def _speed_goals(items: int, runs: Sequence[Run]) -> list[Goal]:
+    changed = [run for run in runs if run.kind == NEW_USAGE]
+    free = [run for run in changed if not run.scenario.limited]
+    limited = [run for run in changed if run.scenario.limited]
+    unchanged = [run for run in runs if run.kind == UNCHANGED]
+    goals = [_faster(items, run) for run in free] if items >= 1000 else []
+    if items >= 1000:
+        goals += [_limit_used(items, run) for run in limited]
+    return [*goals, _nothing_per_item(items, unchanged)]
+
+
+def _faster(items: int, run: Run) -> Goal:
+    all_distinct = run.scenario.period_starts == items
+    wanted = 10 if all_distinct else 20
+    ratio = run.times_faster or 0
+    over = "all-distinct" if all_distinct else f"{run.scenario.period_starts}"
+    return Goal(
+        f"{items:,} items with new usage over {over} period starts: {wanted}x faster than naive",
+        f"{ratio:.1f}x",
+        ratio >= wanted,
+    )
+
+
+def _limit_used(items: int, run: Run) -> Goal:
+    used = run.traffic.post_rate / STRIPE_ENDPOINT_RATE
+    refused = run.traffic.refused / run.traffic.total
+    return Goal(
+        f"{items:,} items, {run.scenario.period_starts:,} starts, Stripe's limits: >= 90 % of 25/s"
+        " while reporting, <= 1 % answered 429",
+        f"{used:.1%} ({run.traffic.post_rate:.2f}/s), {refused:.1%}",
+        used >= 0.9 and refused <= 0.01,
+    )
+
+
+def _nothing_per_item(items: int, runs: Sequence[Run]) -> Goal:
+    posts = max(run.traffic.stripe_posts for run in runs)
+    reads = max(run.traffic.stripe_summaries for run in runs)
+    return Goal(
+        f"{items:,} unchanged items: no POST and no GET per item",
+        f"{posts} POSTs, {reads} GETs per item",
+        posts == reads == 0,
+    )
+
+
+# -- memory -----------------------------------------------------------------------------------------
+
+
+def memory(items: int) -> list[Goal]:
+    """Measure the peak memory of runs over many items, without latency and limits."""
+    print(f"{items:,} items, no latency, no limits")
+    _print_header()
+    goals: list[Goal] = []
+    for period_starts in (SHARED_STARTS, items):
+        scenario = Scenario(items, period_starts, latency=False)
+        for run in measure_meter_sync(scenario, (FIRST, UNCHANGED)):
+            _print_row("meter-sync", run)
+            goals.append(
+                Goal(
+                    f"{items:,} items, {period_starts:,} starts, {run.kind}: <= 300 MB",
+                    f"{run.cost.peak_mb:.0f} MB",
+                    run.cost.peak_mb <= 300,
+                )
+            )
+    print()
+    return goals
+
+
+# -- help -------------------------------------------------------------------------------------------
+
+
+def help_time(pairs: int) -> Goal:
+    """Measure `meter-sync --help` against importing click alone, in alternation."""
+    click, shown = [sys.executable, "-c", "import click"], [installed("meter-sync"), "--help"]
+    for command in (click, shown):
+        cost_of(command)
+    measured = [(cost_of(click).wall_seconds, cost_of(shown).wall_seconds) for _ in range(pairs)]
+    ratio = statistics.median(ours / theirs for theirs, ours in measured)
+    theirs, ours = (1000 * statistics.median(each) for each in zip(*measured, strict=True))
+    print(f"median of {pairs} pairs: import click {theirs:.0f} ms, meter-sync --help {ours:.0f} ms\n")
+    return Goal("meter-sync --help within 2.5x of python -c 'import click'", f"{ratio:.2f}x", ratio <= 2.5)
+
+
+# -- printing and arguments -------------------------------------------------------------------------
+
+COLUMNS = (
+    ("program", 10), ("starts", 7), ("limits", 6), ("run", 13), ("wall s", 8), ("lists", 6),
+    ("summ.", 6), ("POSTs", 6), ("queries", 7), ("429", 5), ("POST/s", 7), ("CPU s", 7), ("peak MB", 7),
+    ("x naive", 7),
+)  # fmt: skip
+"""Lists: all Stripe GETs but summaries. Summ.: Stripe GETs of one item's usage record summaries."""
+
+
+def _print_header() -> None:
+    print(" ".join(f"{name:>{width}}" for name, width in COLUMNS), flush=True)
+
+
+def _print_row(program: str, run: Run) -> None:
+    traffic, cost = run.traffic, run.cost
+    cells = (
+        program,
+        f"{run.scenario.period_starts:,}",
+        "on" if run.scenario.limited else "off",
+        run.kind,
+        f"{cost.wall_seconds:.2f}",
+        f"{traffic.stripe_lists:,}",
+        f"{traffic.stripe_summaries:,}",
+        f"{traffic.stripe_posts:,}",
+        f"{traffic.openmeter_queries:,}",
+        f"{traffic.refused:,}",
+        f"{traffic.post_rate:.1f}" if traffic.post_rate else "-",
+        f"{cost.cpu_seconds:.2f}",
+        f"{cost.peak_mb:.0f}",
+        f"{run.times_faster:.1f}" if run.times_faster else "-",
+    )
+    widths = (width for _, width in COLUMNS)
+    print(" ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)), flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure meter-sync against the naive algorithm.")
+    parser.add_argument("--items", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--naive-items", type=int, help="run the naive algorithm over fewer items and extrapolate")
+    parser.add_argument("--memory-items", type=int, default=20_000)
+    parser.add_argument("--pairs", type=int, default=15, help="of --help and import click")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--quick", action="store_true", help="100 items, 1,000 for memory, 5 pairs: two minutes")
+    asked = parser.parse_args()
+    if asked.quick:
+        asked.items, asked.memory_items, asked.pairs = [100], 1000, 5
+    return asked
+
+
+if __name__ == "__main__":
+    sys.exit(main())
