@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 from datetime import UTC, datetime, timedelta
 
@@ -338,3 +339,45 @@ def test_the_module_runs_like_the_command(world: World) -> None:
     done = subprocess.run([python, "-m", "meter_sync", "--version"], capture_output=True, text=True, check=True)
 
     assert done.stdout == world.meter_sync("--version").stdout
+
+
+def test_a_terminal_is_shown_a_table_that_fits_it(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 1234567)
+    world.subscribe(world.stripe.add_price())
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        world.command("run", "--as-of", world.now.isoformat()),
+        env=world.environment(TERM="xterm", COLUMNS="100"),
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _, stderr = process.communicate(timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+
+    assert stderr == ""
+    assert "1,234,567" in shown
+    assert "no_meter_mapping" in shown.replace("\r\n", "")
+    assert "\x1b[" in shown
+
+
+@pytest.mark.parametrize("how", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"METER_SYNC_NO_COLOR": "1"}])
+def test_no_color_is_honoured(world: World, how: dict[str, str]) -> None:
+    world.subscribe(world.stripe.add_price())
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        world.command("run", "--as-of", world.now.isoformat()),
+        env=world.environment(**{"TERM": "xterm", **how}),
+        stdout=theirs,
+        stderr=theirs,
+    )
+    process.wait(timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+
+    assert "exit code 4" in shown
+    assert not re.search(r"\x1b\[[0-9;]*[34]\dm", shown)

@@ -289,3 +289,34 @@ def test_the_proxy_of_the_environment_is_used(world: World) -> None:
     assert done.code == 75
     assert not world.sandbox.requests
     assert world.run(http_proxy=closed, no_proxy="127.0.0.1").code == 0
+
+
+def test_a_look_that_was_refused_fails_its_item_and_no_other(world: World) -> None:
+    refused, healthy = world.subscribe(), world.subscribe()
+    for subscription in (refused, healthy):
+        world.use(subscription, 5)
+    world.sandbox.faults.add(
+        Fault(server="stripe", path=f"{refused.items[0]}/usage_record_summaries", status=400, times=None)
+    )
+
+    done = world.run()
+
+    assert done.code == 3
+    assert (world.billed(refused), world.billed(healthy)) == (0, 5)
+
+
+def test_a_stripe_that_went_away_is_not_asked_for_every_item(world: World) -> None:
+    subscriptions = [world.subscribe() for _ in range(300)]
+    for subscription in subscriptions:
+        world.use(subscription, 5)
+    fast = {"METER_SYNC_STRIPE_RATE": "1000", "METER_SYNC_STRIPE_ENDPOINT_RATE": "1000"}
+    world.sandbox.faults.add(Fault(server="stripe", path=RECORDS, times=None, status=503))
+
+    done = world.run(METER_SYNC_RETRY_SECONDS="0.1", **fast)
+
+    assert (done.code, len(done.items)) == (1, 300)
+    assert {row["reason"] for row in done.items.values()} == {"stripe_error"}
+    assert any("not tried" in row["message"] for row in done.items.values())
+    world.sandbox.faults.clear()
+    assert world.run(**fast).code == 0
+    assert all(world.billed(subscription) == 5 for subscription in subscriptions)

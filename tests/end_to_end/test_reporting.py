@@ -1,5 +1,6 @@
 """What a run reports, and what it asks for on the way."""
 
+import sqlite3
 from datetime import datetime, timedelta
 from decimal import Decimal
 from urllib.parse import parse_qs
@@ -327,6 +328,10 @@ def test_an_archived_price_without_subscriptions_is_asked_for_once_a_day(world: 
         world.run()
         return len(world.seen("GET", "/v1/subscriptions"))
 
+    assert [asked(), asked()] == [2, 1]
+    with sqlite3.connect(world.ledger) as connection:
+        connection.execute("UPDATE prices SET found_empty_at = found_empty_at - 86401")
+    connection.close()
     assert [asked(), asked()] == [2, 1]
 
 
