@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -249,9 +249,3 @@ def _too_old(said: str) -> MeterSyncError:
         "upgrade OpenMeter to a release of March 2025 or later: rounding would bill the wrong usage",
         code="openmeter_too_old",
     )
-
-
-async def ask_all(openmeter: OpenMeter, queries: Sequence[Query]) -> dict[Query, Answer]:
-    """Send all queries, as many at once as the server stands, and return the answer of each."""
-    answers = await asyncio.gather(*(openmeter.usage(query) for query in queries))
-    return dict(zip(queries, answers, strict=True))

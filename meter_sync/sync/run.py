@@ -16,14 +16,15 @@ from meter_sync.core.memory import Memory
 from meter_sync.core.outcomes import ExitCode, exit_code
 from meter_sync.core.plan import Policy, decide, prepare
 from meter_sync.core.selection import Selection
-from meter_sync.core.usage import QueryPlan
+from meter_sync.core.usage import Answer, Query, QueryPlan
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.ledger import RunRecord
-from meter_sync.openmeter_api.client import ask_all
+from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.stripe_api.listing import Listing, nothing_selected
 from meter_sync.sync.adapters import Adapters
 from meter_sync.sync.progress import NoProgress, Progress
 from meter_sync.sync.report import Reporter, interrupted, look
+from meter_sync.sync.workers import each, first_error_only
 
 log = structlog.get_logger()
 
@@ -108,18 +109,13 @@ async def _steps(
         return ([result(action) for action in actions], None) if actions else ((), error)
     except MeterSyncError as error:
         return (), error
-    except BaseExceptionGroup as group:
-        first, _ = group.split(MeterSyncError)
-        if first is None:
-            raise
-        return (), _first_of(first)
 
 
 async def _list(order: Order, adapters: Adapters, progress: Progress) -> tuple[Listing, Mapping[str, Meter]]:
     """Ask Stripe for the items and OpenMeter for its meters, both at once."""
     progress.begin("list", None)
     skip = adapters.ledger.empty_prices(order.policy.now - EMPTY_PRICE_ASKED_AGAIN_AFTER)
-    async with asyncio.TaskGroup() as group:
+    async with first_error_only(), asyncio.TaskGroup() as group:
         listing = group.create_task(adapters.lister.find(order.selection, skip))
         meters = group.create_task(adapters.openmeter.meters())
     found, known = listing.result(), meters.result()
@@ -165,8 +161,8 @@ async def _query_and_plan(
 ) -> list[Action]:
     """Query the usage of every line, and decide on each."""
     plan = QueryPlan([need(line) for line in prepared if isinstance(line, Line)])
-    progress.begin("query", None)
-    usages = plan.usages(await ask_all(adapters.openmeter, plan.queries))
+    progress.begin("query", len(plan.queries))
+    usages = plan.usages(await _ask_all(adapters.openmeter, plan.queries, progress))
     log.info("query", queries=len(plan.queries), items=len(usages))
     actions: list[Action] = [
         decide(line, usages[line.item.id], memory, order.policy) if isinstance(line, Line) else line
@@ -174,6 +170,18 @@ async def _query_and_plan(
     ]
     _log("plan", actions)
     return actions
+
+
+async def _ask_all(openmeter: OpenMeter, queries: Sequence[Query], progress: Progress) -> dict[Query, Answer]:
+    """Send all queries, as many at once as the server stands, and return the answer of each."""
+    answers: dict[Query, Answer] = {}
+
+    async def ask(query: Query) -> None:
+        answers[query] = await openmeter.usage(query)
+        progress.advance()
+
+    await each(queries, ask)
+    return answers
 
 
 def _dry(order: Order, planned: Sequence[Action]) -> list[Result]:
@@ -210,12 +218,3 @@ def _log(step: str, actions: Sequence[Action]) -> None:
 
 def _counted(results: Sequence[Result]) -> dict[str, int]:
     return dict(Counter(one.outcome.value for one in results))
-
-
-def _first_of(group: BaseExceptionGroup[MeterSyncError]) -> MeterSyncError:
-    first: BaseException = group
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    if not isinstance(first, MeterSyncError):
-        raise first
-    return first

@@ -1,7 +1,8 @@
 """Doing many things at once, begun in their order."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 Job = TypeVar("Job")
@@ -10,14 +11,29 @@ AT_ONCE = 128
 """More than Stripe's 25 requests per second need at its usual latency; the rate is the limiter's business."""
 
 
+@asynccontextmanager
+async def first_error_only() -> AsyncIterator[None]:
+    """Raise the first error of a group of tasks by itself: the others were only its company."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
+
+
 async def each(jobs: Iterable[Job], work: Callable[[Job], Awaitable[None]]) -> None:
-    """Do the work for each job, begun in the order given, at most AT_ONCE under way."""
+    """Do the work for each job, begun in the order given, at most AT_ONCE under way.
+
+    The first error ends the rest and is raised.
+    """
     waiting = iter(jobs)
 
     async def worker() -> None:
         for job in waiting:
             await work(job)
 
-    async with asyncio.TaskGroup() as group:
+    async with first_error_only(), asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):
             group.create_task(worker())
