@@ -63,7 +63,7 @@ _SUBJECT_OWNERS = ("customer", "subscription", "item")
 def _http_url(url: str) -> str:
     """Admit https, and plain http to this machine only: a key must not travel in the clear."""
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("must be an address such as https://example.com")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ValueError("must begin with https: a key is sent there (http is for this machine only)")
@@ -256,18 +256,25 @@ class _SecretFiles(_Environment):
     def __init__(self, settings_cls: type[BaseSettings], environment: Mapping[str, str]) -> None:
         super().__init__(settings_cls, environment)
         self.problems: list[str] = []
+        self.stripe_key = ""
+        """The Stripe key that any source had, for a check of its own."""
 
     def __call__(self) -> dict[str, Any]:
-        return {section: self._key(section) for section in ("stripe", "openmeter")}
+        keys = {section: self._key(section) for section in ("stripe", "openmeter")}
+        self.stripe_key = keys["stripe"].get("api_key") or str(self._so_far("stripe").get("api_key", ""))
+        return keys
+
+    def _so_far(self, section: str) -> dict[str, Any]:
+        settings = self.current_state.get(section)
+        return settings if isinstance(settings, dict) else {}
 
     def _key(self, section: str) -> dict[str, str]:
-        so_far = self.current_state.get(section)
-        settings = so_far if isinstance(so_far, dict) else {}
+        settings = self._so_far(section)
         file = settings.get("api_key_file") or self._credential(f"{section}_api_key")
         if settings.get("api_key") or not isinstance(file, str | Path):
             return {}
         try:
-            return {"api_key": Path(file).read_text(encoding="utf-8")}
+            return {"api_key": Path(file).read_text(encoding="utf-8").strip()}
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not text"
             self.problems.append(f"the {section} key file {file} cannot be read: {why}")
@@ -309,11 +316,11 @@ def load(file: Path | None, environment: Mapping[str, str], options: Mapping[str
     problems = [problem for source in toml for problem in _keys_in_toml(source)]
     try:
         settings = Loaded()
-        problems += _key_problems(settings.stripe.api_key.get_secret_value())
     except ValidationError as error:
         problems += [_in_words(dict(fault), environment, file) for fault in error.errors()]
-    if problems or secret_files.problems:
-        raise _wrong(secret_files.problems + problems)
+    problems += secret_files.problems or _key_problems(secret_files.stripe_key.strip())
+    if problems:
+        raise _wrong(problems)
     return settings
 
 
@@ -352,7 +359,8 @@ def found_file() -> Path | None:
         platformdirs.user_config_path("meter-sync"),
         platformdirs.site_config_path("meter-sync"),
     )
-    return next((folder / CONFIG_NAME for folder in folders if (folder / CONFIG_NAME).is_file()), None)
+    # Also what cannot be read is found: a broken link must not silently mean the defaults.
+    return next((folder / CONFIG_NAME for folder in folders if os.path.lexists(folder / CONFIG_NAME)), None)
 
 
 def _key_problems(key: str) -> list[str]:
@@ -361,7 +369,8 @@ def _key_problems(key: str) -> list[str]:
         return ["no Stripe key: set STRIPE_API_KEY, STRIPE_API_KEY_FILE or stripe.api_key_file"]
     if key.startswith("pk_"):
         return ["STRIPE_API_KEY is a publishable key (pk_…): take a restricted key (rk_…) or a secret one"]
-    if not key.startswith(("sk_test_", "sk_live_", "rk_test_", "rk_live_")) or not key.isascii():
+    is_one_word = key.isascii() and key.isprintable() and " " not in key
+    if not key.startswith(("sk_test_", "sk_live_", "rk_test_", "rk_live_")) or not is_one_word:
         return ["STRIPE_API_KEY is no Stripe key: it begins with rk_live_, rk_test_, sk_live_ or sk_test_"]
     return []
 
@@ -382,4 +391,5 @@ def _wrong(problems: list[str]) -> ConfigurationError:
     return ConfigurationError(
         "the configuration is wrong, nothing was read or written: " + "; ".join(problems),
         "correct what is named; the README lists every setting",
+        details=problems,
     )

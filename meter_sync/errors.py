@@ -1,5 +1,7 @@
 """What can go wrong with a whole run, grouped by what the operator can do about it."""
 
+from collections.abc import Sequence
+
 from meter_sync.core.outcomes import ExitCode
 
 
@@ -12,10 +14,12 @@ class MeterSyncError(Exception):
     exit_code = ExitCode.FAILED
     code = "failed"
 
-    def __init__(self, message: str, hint: str = "", *, code: str | None = None) -> None:
+    def __init__(self, message: str, hint: str = "", *, code: str | None = None, details: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.details = tuple(details)
+        """The parts of a message that names several things, for whoever can show them in lines."""
         self.code = code or self.code
 
 

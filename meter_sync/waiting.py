@@ -4,11 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import structlog
 import tenacity
 
 from meter_sync.errors import Interrupted
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
+
+_LONGEST_CAUSE = 200
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 20.0
@@ -70,6 +75,7 @@ async def retried(call: Callable[[], Awaitable[T]], budget_seconds: float, stop:
         stop=tenacity.stop_before_delay(budget_seconds),
         wait=_wait_seconds,
         sleep=stop.sleep,
+        before_sleep=_log_failure,
         reraise=True,
     )
 
@@ -86,6 +92,19 @@ def _wait_seconds(state: tenacity.RetryCallState) -> float:
     failure = state.outcome.exception() if state.outcome else None
     wished = failure.retry_after_seconds if isinstance(failure, Transient) else 0.0
     return max(wished, _backoff(state))
+
+
+def _log_failure(state: tenacity.RetryCallState) -> None:
+    failure = state.outcome.exception() if state.outcome else None
+    wait_seconds = round(state.next_action.sleep, 1) if state.next_action else None
+    log.info("try_again", attempt=state.attempt_number, wait_seconds=wait_seconds, because=str(failure))
+
+
+def cause_of(error: BaseException) -> str:
+    """Given an error of an SDK, return what lay beneath it in a few words, such as a refused connection."""
+    cause = error.__cause__ or error
+    said = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    return f": {said[:_LONGEST_CAUSE]}"
 
 
 def retry_after_seconds(header: str | None) -> float:

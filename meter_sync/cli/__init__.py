@@ -1,5 +1,6 @@
 """The command line: parsing, printing and exit codes; one module per command, loaded when it is used."""
 
+import os
 import sys
 
 import click
@@ -22,7 +23,7 @@ EPILOG = (
 @click.group(cls=LazyGroup, commands_by_name=COMMANDS, epilog=EPILOG)
 @click.option(
     "--config",
-    type=click.Path(dir_okay=False),
+    type=click.Path(),
     envvar="METER_SYNC_CONFIG",
     show_envvar=True,
     help="The TOML file; default: meter-sync.toml here, then in the user's and the system's configuration folder.",
@@ -67,4 +68,7 @@ def cli(
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    for closed in {"stdout", "stderr"}.difference(name for name in ("stdout", "stderr") if getattr(sys, name)):
+        # Started with a closed stream: what would be printed there is lost, but the billing is not.
+        setattr(sys, closed, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (open until the end)
     sys.exit(cli(prog_name="meter-sync"))

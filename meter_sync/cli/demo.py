@@ -58,8 +58,9 @@ async def _show(options: Globals, folder: Path) -> bool:
         epsilon.set_up()
         events = await epsilon.use_so_far()
         click.echo(
-            f"Epsilon costs $0.20 per 1,000,000 requests. {CUSTOMERS} customers, whose billing periods began at odd "
-            f"seconds, sent their usage: {events:,} CloudEvents over HTTP."
+            "Epsilon costs $0.20 per package of 1,000,000 requests, begun ones included. "
+            f"{CUSTOMERS} customers, whose billing periods began at odd seconds, sent their usage: "
+            f"{events:,} CloudEvents over HTTP."
         )
         return await _acts(stage, epsilon)
 

@@ -13,11 +13,13 @@ import click
 from meter_sync import __version__
 from meter_sync.cli.globals import Globals
 from meter_sync.core.actions import Result
-from meter_sync.core.outcomes import Outcome
+from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code
 from meter_sync.errors import MeterSyncError
 from meter_sync.sync import Execution
 
 _CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
+_NAMED_ITEMS = 5
+_WIDER_THAN_ANY_TABLE = 10_000
 _COLORS = {
     Outcome.REPORTED: "green",
     Outcome.PLANNED: "cyan",
@@ -38,28 +40,38 @@ class Printer(Protocol):
 def printer(output: str, options: Globals, *, quiet: bool) -> Printer:
     """Return the printer for an output.
 
-    A quiet one prints no table or csv unless an item was held, skipped or failed. The json document is always
-    printed, so that a program which reads it never finds nothing. Errors go to stderr in any case.
+    A quiet one prints no table or csv unless an item was held, skipped or failed, and then only those; items that
+    are skipped without harm are none of them. The json document is always printed whole, so that a program which reads
+    it never finds nothing. Errors go to stderr in any case.
     """
-    formats: dict[str, Callable[[Execution, bool], None]] = {
-        "table": lambda execution, dry_run: _print_table(options, execution, dry_run),
-        "json": _print_json,
-        "csv": lambda execution, _dry_run: _print_csv(execution),
+    formats: dict[str, Callable[[Execution, Sequence[Result], bool], None]] = {
+        "table": lambda execution, shown, dry_run: _print_table(options, execution, shown, dry_run),
+        "json": lambda execution, _shown, dry_run: _print_json(execution, dry_run),
+        "csv": lambda _execution, shown, _dry_run: _print_csv(shown),
     }
 
     def print_execution(execution: Execution, *, dry_run: bool) -> None:
-        if execution.report.error:
-            _print_error(execution.report.error)
-        noteworthy = any(result.outcome not in _CHANGED for result in execution.report.results)
-        ended_early = execution.report.error and not execution.report.results
-        if output == "json" or noteworthy or not (quiet or ended_early):
-            formats[output](execution, dry_run)
+        report = execution.report
+        if report.error:
+            _print_error(report.error)
+        shown = [one for one in report.results if _is_noteworthy(one)] if quiet else report.results
+        nothing_to_show = not shown and (quiet or report.error)
+        if output == "json" or not nothing_to_show:
+            formats[output](execution, shown, dry_run)
 
     return print_execution
 
 
+def _is_noteworthy(result: Result) -> bool:
+    return exit_code([(result.outcome, result.reason)]) is not ExitCode.DONE
+
+
 def _print_error(error: MeterSyncError) -> None:
-    click.echo(f"meter-sync: {printable(error.message)}", err=True)
+    """Print what ended the run, with what to do; several problems each in a line of its own."""
+    headline = error.message.removesuffix("; ".join(error.details)) if error.details else error.message
+    click.echo(f"meter-sync: {printable(headline)}", err=True)
+    for detail in error.details:
+        click.echo(f"  - {printable(detail)}", err=True)
     if error.hint:
         click.echo(f"  what to do: {printable(error.hint)}", err=True)
 
@@ -129,8 +141,8 @@ def _standing(result: Result) -> int | None:
     return result.line.quantity if result.outcome in _CHANGED else result.line.previous
 
 
-def _print_csv(execution: Execution) -> None:
-    rows = [_flat(_item(result)) for result in execution.report.results]
+def _print_csv(shown: Sequence[Result]) -> None:
+    rows = [_flat(_item(result)) for result in shown]
     writer = csv.DictWriter(sys.stdout, fieldnames=CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -171,33 +183,35 @@ HEADINGS = ("customer", "subscription item", "meter", "period (UTC)", "usage", "
 _AMOUNTS = ("usage", "before", "quantity")
 
 
-def _print_table(options: Globals, execution: Execution, dry_run: bool) -> None:
+def _print_table(options: Globals, execution: Execution, shown: Sequence[Result], dry_run: bool) -> None:
     """Print a row for each item, then what needs a person's eye in words, then the sum of it."""
-    results = execution.report.results
-    if results and sys.stdout.isatty():
-        _print_rows_for_a_terminal(options, results)
-    elif results:
-        _print_rows_for_a_file(results)
-    for result in results:
-        if result.message:
-            click.secho(_remark(result), fg=_COLORS[result.outcome], color=options.color and sys.stdout.isatty())
+    on_terminal = sys.stdout.isatty()
+    if shown and on_terminal:
+        _print_rows_for_a_terminal(options, shown)
+    elif shown:
+        _print_rows_for_a_file(shown)
+    for outcome, remark in _remarks(shown):
+        click.secho(remark, fg=_COLORS[outcome], color=options.color and on_terminal)
     click.echo(summary(execution, dry_run=dry_run))
 
 
 def _print_rows_for_a_terminal(options: Globals, results: Sequence[Result]) -> None:
-    """Print a table that fits the terminal."""
+    """Print a table; where the terminal is narrower it wraps the lines: an amount is never cut."""
     from rich import box
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in HEADINGS:
-        amount = name in _AMOUNTS
-        table.add_column(name, overflow="fold", justify="right" if amount else "left", no_wrap=amount)
+        table.add_column(name, justify="right" if name in _AMOUNTS else "left", no_wrap=True)
     for result in results:
         *cells, outcome = _cells(result)
         table.add_row(*(Text(cell) for cell in cells), Text(outcome, style=_COLORS[result.outcome] or ""))
-    options.console().print(table)
+    console = options.console()
+    unbounded = console.options.update(max_width=_WIDER_THAN_ANY_TABLE)
+    console.width = max(console.width, Measurement.get(console, unbounded, table).maximum)
+    console.print(table)
 
 
 def _print_rows_for_a_file(results: Sequence[Result]) -> None:
@@ -226,23 +240,42 @@ def _cells(result: Result) -> tuple[str, ...]:
     )
 
 
-def _remark(result: Result) -> str:
-    item = result.line.item
-    return printable(
-        f"{result.outcome.value}: {item.id} of {item.subscription.customer.id}, "
-        f"{result.reason.value if result.reason else ''}: {result.message}"
-    )
+def _remarks(results: Sequence[Result]) -> list[tuple[Outcome, str]]:
+    """Return what is to be said in words, once for all the items that it is about."""
+    items: dict[tuple[Outcome, Reason | None, str], list[str]] = {}
+    for result in results:
+        if result.message:
+            key = (result.outcome, result.reason, result.message)
+            items.setdefault(key, []).append(f"{result.line.item.id} of {result.line.item.subscription.customer.id}")
+    return [
+        (outcome, printable(f"{outcome.value} ({reason.value if reason else '-'}): {_named(about)}: {message}"))
+        for (outcome, reason, message), about in items.items()
+    ]
+
+
+def _named(items: Sequence[str]) -> str:
+    more = f" and {len(items) - _NAMED_ITEMS} more" if len(items) > _NAMED_ITEMS else ""
+    return ", ".join(items[:_NAMED_ITEMS]) + more
 
 
 def summary(execution: Execution, *, dry_run: bool) -> str:
     """Return what became of a run in one line."""
     report = execution.report
-    counts = ", ".join(f"{count} {outcome}" for outcome, count in report.counts.items()) or "no metered items"
-    nothing = "Dry run, nothing was written. " if dry_run else ""
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in report.counts.items()) or "nothing to bill"
+    items = "1 item" if len(report.results) == 1 else f"{len(report.results)} items"
+    nothing = f"Dry run, nothing was written. {_not_looked_at(report.results)}" if dry_run else ""
     return (
-        f"{nothing}{len(report.results)} items: {counts}. {report.stripe_requests} requests to Stripe, "
+        f"{nothing}{items}: {counts}. {report.stripe_requests} requests to Stripe, "
         f"{report.openmeter_requests} to OpenMeter, {execution.seconds:.1f} s, exit code {int(report.exit_code)}."
     )
+
+
+def _not_looked_at(results: Sequence[Result]) -> str:
+    """Say what a dry run leaves open: it does not ask Stripe about single items."""
+    unknown = sum(1 for one in results if one.outcome is Outcome.PLANNED and one.line.previous is None)
+    if not unknown:
+        return ""
+    return f"What Stripe holds for {unknown} of these items is not in the ledger: the run itself looks first. "
 
 
 def _utc(instant: datetime) -> str:

@@ -1,6 +1,8 @@
 """`meter-sync run`: list, query, plan, check, report, record."""
 
 import asyncio
+import contextlib
+import os
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meter_sync.cli.globals import Globals
-from meter_sync.core.outcomes import LIFTABLE, Reason
+from meter_sync.core.outcomes import LIFTABLE, ExitCode, Reason
 
 if TYPE_CHECKING:
     from meter_sync.config import Settings
@@ -47,9 +49,7 @@ class Instant(click.ParamType[datetime]):
 @click.option(
     "--schedule",
     type=click.Choice(["hourly", "daily"]),
-    envvar="METER_SYNC_SCHEDULE",
-    show_envvar=True,
-    help="The promised cadence: when a run counts as missed. Default: hourly.",
+    help="The promised cadence: when a run counts as missed. Default: hourly.  [env var: METER_SYNC_SCHEDULE]",
 )
 @click.option(
     "--as-of", type=Instant(), help="Read usage until this instant, not now; with --dry-run it may be any past one."
@@ -110,13 +110,29 @@ def run(
         allowed=frozenset(Reason(reason) for reason in allow),
     )
     execution = _carried_out(options, request, schedule)
-    printer(output, options, quiet=quiet)(execution, dry_run=dry_run)
+    try:
+        printer(output, options, quiet=quiet)(execution, dry_run=dry_run)
+        sys.stdout.flush()
+    except OSError as error:
+        _print_no_more(error)
+        sys.exit(execution.report.exit_code or ExitCode.FAILED)
     sys.exit(execution.report.exit_code)
+
+
+def _print_no_more(error: OSError) -> None:
+    """Say that only the output was lost, and keep Python from trying to write it once more at its exit."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open until the end)
+    with contextlib.suppress(OSError):
+        click.echo(
+            f"meter-sync: the results could not be printed: {error.strerror}; the run itself was carried out and is in "
+            "the ledger",
+            err=True,
+        )
 
 
 def _carried_out(options: Globals, request: "Request", schedule: str | None) -> "Execution":
     """Load the configuration and execute; whatever goes wrong becomes part of what is printed."""
-    from meter_sync.errors import MeterSyncError
+    from meter_sync.errors import Interrupted, MeterSyncError
     from meter_sync.sync import failed_before_it_began
 
     try:
@@ -124,6 +140,9 @@ def _carried_out(options: Globals, request: "Request", schedule: str | None) -> 
         return asyncio.run(_execute(options, settings, request))
     except MeterSyncError as error:
         return failed_before_it_began(error, request, schedule or "hourly", _now())
+    except KeyboardInterrupt:
+        cut_off = Interrupted("the run was cut off by a second signal", "run it again; what was sent is not sent twice")
+        return failed_before_it_began(cut_off, request, schedule or "hourly", _now())
     except Exception as error:
         # A bug must not cost the caller the document that was promised on every exit path.
         traceback.print_exc()

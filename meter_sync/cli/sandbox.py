@@ -1,6 +1,7 @@
 """`meter-sync sandbox`: an embedded Stripe and OpenMeter to play with."""
 
 import asyncio
+import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +63,7 @@ def _explain(served: "Sandbox", epsilon: "Epsilon", folder: Path) -> None:
     environment = {**served.environment(), "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3")}
     for name, value in environment.items():
         click.echo(f"export {name}='{value}'")
+    event = json.dumps(epsilon.an_event())
     click.echo(
         f"""
 Paste these lines into another terminal, and there:
@@ -69,8 +71,7 @@ Paste these lines into another terminal, and there:
   meter-sync run
 One more event, to see it billed by the next run:
   curl -H "Authorization: Bearer $OPENMETER_API_KEY" -H 'Content-Type: application/cloudevents+json' \\
-    -d '{{"specversion": "1.0", "id": "1", "source": "me", "type": "epsilon_requests", \\
-         "subject": "{epsilon.customers[-1].id}", "data": {{"requests": 1000000}}}}' $OPENMETER_URL/api/v1/events
+    $OPENMETER_URL/api/v1/events -d '{event}'
 Ctrl-C ends the sandbox, and everything in it.""",
         err=True,
     )

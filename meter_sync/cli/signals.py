@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end a run cleanly."""
+"""SIGTERM, SIGINT and SIGHUP end a run cleanly."""
 
 import asyncio
 import signal
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from meter_sync.waiting import Stop
 
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextmanager
@@ -18,13 +18,14 @@ def stop_on_signals() -> Iterator[Stop]:
 
     def requested() -> None:
         stop.request()
-        for ending in _ENDING:
+        for ending in heard:
             loop.remove_signal_handler(ending)
 
-    for ending in _ENDING:
+    heard = [ending for ending in _ENDING if signal.getsignal(ending) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+    for ending in heard:
         loop.add_signal_handler(ending, requested)
     try:
         yield stop
     finally:
-        for ending in _ENDING:
+        for ending in heard:
             loop.remove_signal_handler(ending)

@@ -32,7 +32,11 @@ def decrease(planned: Set, thresholds: Thresholds) -> str | None:
     fallen_percent = Decimal(before - planned.quantity) * 100 / before
     if fallen_percent <= thresholds.decrease_percent:
         return None
-    unless_foreign = "" if planned.total_before is None else ", unless another program reports for this item too"
+    unless_foreign = (
+        ""
+        if planned.total_before is None
+        else " (or another program reports for this item too: add --allow foreign_usage to bill only the rest)"
+    )
     return (
         f"the quantity would fall from {before} to {planned.quantity} (-{fallen_percent:.1f} %), which the "
         f"{meter.aggregation} meter {meter.slug} cannot do by itself{unless_foreign}"

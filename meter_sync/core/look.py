@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from meter_sync.core.actions import Action, FirstLook, LookAgain, Set, Unchanged, UnfinishedLook
-from meter_sync.core.foreign import foreign_usage, topped_up
+from meter_sync.core.foreign import can_be_topped_up, foreign_usage
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.plan import is_zero_without_record
 
@@ -20,7 +20,7 @@ def looked(planned: Set, total: int, allowed: Collection[Reason]) -> Action:
     highest = max(total, planned.highest_before or 0) if isinstance(planned.look, UnfinishedLook) else total
     known = replace(planned, line=line, look=None, highest_before=highest)
     if isinstance(planned.look, LookAgain):
-        return _looked_again(known, total - planned.look.at_anchor, allowed)
+        return _looked_again(replace(known, total_before=total), total - planned.look.at_anchor, allowed)
     if total > 0 or isinstance(planned.look, UnfinishedLook):
         return replace(known, total_before=total)
     if isinstance(planned.look, FirstLook) and is_zero_without_record(line, planned.quantity):
@@ -36,7 +36,11 @@ def not_looked(planned: Set, allowed: Collection[Reason]) -> Action:
 
 
 def _looked_again(known: Set, foreign: int, allowed: Collection[Reason]) -> Action:
-    """Go on where nothing foreign is left: less than the anchor held means that somebody lowered our own record."""
-    if foreign <= 0:
+    """Hold while others' records seem to be there, unless that is allowed; else let the write find out.
+
+    What they hold is only an estimate here: the record at the anchor may have been moved since, by a run with another
+    ledger. The write that follows reads the total again, and only then anything is topped up.
+    """
+    if foreign <= 0 or (Reason.FOREIGN_USAGE in allowed and can_be_topped_up(known.line, known.quantity, foreign)):
         return known
-    return topped_up(known, foreign, allowed) or foreign_usage(known.line, known.quantity, foreign)
+    return foreign_usage(known.line, known.quantity, foreign)

@@ -185,19 +185,19 @@ def _next_report(line: Line, quantity: int, remembered: Remembered, policy: Poli
         quantity=quantity,
         method=method,
         anchor=remembered.anchor,
-        highest_before=_highest(remembered, method_changed=changed),
+        highest_before=None if changed or _is_about_the_past(line, remembered) else _highest(remembered),
         foreign=0 if look else remembered.foreign,
         look=look,
     )
 
 
-def _highest(remembered: Remembered, *, method_changed: bool) -> int | None:
-    """Return the largest quantity that Stripe may hold: an unanswered write may have arrived, or not.
+def _is_about_the_past(line: Line, remembered: Remembered) -> bool:
+    """Say whether the line ends before what was reported last, as only a dry run's may: it says nothing of a fall."""
+    return span_of(line).end < min(remembered.as_of, line.item.period.end)
 
-    Another method measures another thing: its numbers say nothing about a fall.
-    """
-    if method_changed:
-        return None
+
+def _highest(remembered: Remembered) -> int:
+    """Return the largest quantity that Stripe may hold: an unanswered write may have arrived, or not."""
     return max(remembered.quantity, remembered.acknowledged or 0)
 
 

@@ -125,6 +125,10 @@ class Epsilon:
             "data": {"requests": requests},
         }
 
+    def an_event(self) -> dict[str, Any]:
+        """Return one more event: a million requests of the largest customer, now."""
+        return self._event(self.customers[-1].id, self._sandbox.clock.now(), REQUESTS_PER_PACKAGE)
+
     async def _ingest(self, events: Sequence[dict[str, Any]]) -> int:
         headers = {
             "Authorization": f"Bearer {self._sandbox.openmeter_key}",

@@ -20,7 +20,7 @@ from meter_sync.core.model import SubscriptionItem, Target
 from meter_sync.core.quantity import Rounding
 from meter_sync.ledger.files import make_file, translated
 from meter_sync.ledger.migrate import REVISIONS, revision, upgrade
-from meter_sync.ledger.schema import item_periods, items, prices, runs, writes
+from meter_sync.ledger.schema import item_periods, items, metadata, prices, runs, writes
 
 _ROWS_AT_ONCE = 500
 _BUSY_SECONDS = 30
@@ -229,17 +229,6 @@ class Ledger:
             yield self._connection
 
 
-class NoLedger(Ledger):
-    """An empty ledger, for a dry run before the first run: reads find nothing."""
-
-    def __init__(self) -> None:
-        engine = sa.create_engine("sqlite://")
-        connection = engine.connect()
-        with connection.begin():
-            runs.metadata.create_all(connection)
-        super().__init__(connection, Path(":memory:"), Scope("", ""))
-
-
 @contextmanager
 def open_ledger(path: Path, scope: Scope) -> Iterator[Ledger]:
     """Open the ledger for writing, made and brought up to date if need be, and close it at the end.
@@ -260,12 +249,27 @@ def open_ledger_read_only(path: Path, scope: Scope) -> Iterator[Ledger]:
     Raise ConfigurationError, LedgerError or TryAgainError, each with what to do.
     """
     if not path.exists():
-        yield NoLedger()
+        with _empty(scope) as ledger:
+            yield ledger
         return
     with _connected(path, f"file:{_quoted(path)}?mode=ro") as connection:
         with translated(path), connection.begin():
             is_current = revision(connection) == REVISIONS[-1]
-        yield Ledger(connection, path, scope) if is_current else NoLedger()
+        with _empty(scope) as empty:
+            yield Ledger(connection, path, scope) if is_current else empty
+
+
+@contextmanager
+def _empty(scope: Scope) -> Iterator[Ledger]:
+    """Open a ledger in memory, for a dry run before the first run: reads find nothing."""
+    engine = sa.create_engine("sqlite://")
+    try:
+        with engine.connect() as connection:
+            with connection.begin():
+                metadata.create_all(connection)
+            yield Ledger(connection, Path(":memory:"), scope)
+    finally:
+        engine.dispose()
 
 
 def _quoted(path: Path) -> str:

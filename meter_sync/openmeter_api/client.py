@@ -19,7 +19,7 @@ from meter_sync.core.actions import Meter
 from meter_sync.core.usage import Aggregation, Answer, Query, Unanswered
 from meter_sync.errors import ConfigurationError, MeterSyncError, TryAgainError
 from meter_sync.http_session import CONNECT_TIMEOUT_SECONDS, REQUEST_TIMEOUT_SECONDS
-from meter_sync.waiting import Stop, Transient, retried, retry_after_seconds
+from meter_sync.waiting import Stop, Transient, cause_of, retried, retry_after_seconds
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 _LONGEST_DETAIL = 300
@@ -108,7 +108,10 @@ class OpenMeter:
             said = refusal.message
             if "rounded to MINUTE" in said:
                 raise _too_old(said) from refusal
-        return Unanswered(f"OpenMeter did not answer for meter {query.meter}: {said}; the item was left as it is")
+        remedy = "; check the filter of its [[meters]] row" if query.filter else ""
+        return Unanswered(
+            f"OpenMeter did not answer for meter {query.meter}: {said}; the item was left as it is{remedy}"
+        )
 
     async def _retried(self, method: str, path: str, body: Mapping[str, Any] | None) -> object:
         """Send a request, which only reads and so is safe to repeat, until it is answered."""
@@ -123,7 +126,7 @@ class OpenMeter:
                 response = await self._client.send_request(request)
                 text = response.text()
             except (BaseError, aiohttp.ClientError, TimeoutError, UnicodeDecodeError) as error:
-                raise Transient(f"no complete answer from {self._access.url}") from error
+                raise Transient(f"no complete answer from {self._access.url}{cause_of(error)}") from error
         return self._read(response, text)
 
     def _read(self, response: AsyncHttpResponse, text: str) -> object:

@@ -13,7 +13,7 @@ import stripe
 from meter_sync.errors import ConfigurationError, TryAgainError
 from meter_sync.http_session import RedirectRefused, timeouts
 from meter_sync.stripe_api.limits import Limiter
-from meter_sync.waiting import Stop, Transient, retried, retry_after_seconds
+from meter_sync.waiting import Stop, Transient, cause_of, retried, retry_after_seconds
 
 # The SDK would write an id into the user's configuration folder and send it along, with timings.
 stripe.enable_telemetry = False
@@ -166,9 +166,15 @@ class StripeReader:
                 code="stripe_address",
             )
         if isinstance(error, stripe.APIConnectionError | aiohttp.ClientError | TimeoutError):
-            return Transient(f"no complete answer from Stripe at {self._access.api_base}")
+            return Transient(f"no complete answer from Stripe at {self._access.api_base}{cause_of(error)}")
         if isinstance(error, stripe.StripeError) and _may_pass(error):
             return Transient(_said(error), retry_after_seconds(_header(error, "Retry-After")))
+        if isinstance(error, stripe.StripeError) and error.error is None:
+            return ConfigurationError(
+                f"{self._access.api_base} does not answer as Stripe does (HTTP status {error.http_status})",
+                "correct STRIPE_API_BASE, or leave it out",
+                code="stripe_address",
+            )
         status = error.http_status if isinstance(error, stripe.StripeError) else None
         code = error.code if isinstance(error, stripe.StripeError) else None
         return StripeRefused(_said(error), status, code)

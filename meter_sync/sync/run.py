@@ -129,9 +129,19 @@ def _remember(order: Order, adapters: Adapters, listing: Listing) -> Memory:
     if adapters.writer is not None:
         ledger.record_listing(listing.items, listing.asked_prices, listing.empty_archived_prices, order.policy.now)
     memory = ledger.memory(listing.items)
+    if order.selection.is_everything:
+        _warn_of_unused_rows(order.rules, listing)
     if order.selection.narrows_the_listing:
         memory = replace(memory, other_claims=ledger.claims(order.run.as_of))
     return memory
+
+
+def _warn_of_unused_rows(rules: MappingRules, listing: Listing) -> None:
+    """Name the rows that are for no listed item: a misspelt one leaves its items to the metadata, or unbilled."""
+    for number, row in enumerate(rules.rows, start=1):
+        if not any(row.is_for(item) for item in listing.items):
+            selector = row.price or row.lookup_key or row.product or row.stripe_meter
+            log.warning("meters_row_unused", row=number, selector=selector)
 
 
 def _select(order: Order, prepared: list[Line | Hold | Skip]) -> list[Line | Hold | Skip]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from meter_sync.sandbox import Fault
-from tests.end_to_end.world import METER, World
+from tests.end_to_end.world import METER, PERIOD_START, World
 
 DOCUMENT = {"version", "run", "summary", "items", "error"}
 RUN = {"id", "started_at", "finished_at", "as_of", "schedule", "dry_run"}
@@ -176,7 +176,9 @@ def test_all_problems_of_the_configuration_are_named_at_once(world: World) -> No
         '[[meters]]\nopenmeter = "x"\n[[meters]]\nprice = "p"\nopenmeter = "m"\nscale = 0\n'
     )
 
-    done = world.run(OPENMETER_URL="http://example.com", METER_SYNC_OPENMETER_CONCURRENCY="many")
+    done = world.run(
+        OPENMETER_URL="http://example.com", METER_SYNC_OPENMETER_CONCURRENCY="many", STRIPE_API_KEY="pk_test_1"
+    )
 
     message = done.document["error"]["message"]
     assert (done.code, done.error_code) == (78, "configuration")
@@ -187,6 +189,7 @@ def test_all_problems_of_the_configuration_are_named_at_once(world: World) -> No
         "meters.0",
         "meters.1.scale",
         "OPENMETER_URL",
+        "publishable",
         "METER_SYNC_OPENMETER_CONCURRENCY",
     ):
         assert named in message
@@ -247,7 +250,7 @@ def test_secrets_may_lie_in_files_and_in_systemds_credentials(world: World) -> N
     assert (by_credentials.code, by_files.code) == (0, 0)
 
 
-@pytest.mark.parametrize("key", ["pk_test_publishable", "whsec_123456", "sk_test_ümlaut"])
+@pytest.mark.parametrize("key", ["pk_test_publishable", "whsec_123456", "sk_test_ümlaut", "sk_test_two\nlines"])
 def test_what_is_no_secret_key_is_refused_before_it_is_sent_anywhere(world: World, key: str) -> None:
     done = world.run(STRIPE_API_KEY=key)
 
@@ -297,6 +300,114 @@ def test_a_future_instant_is_a_wrong_argument(world: World) -> None:
 
     assert (done.code, done.error_code) == (2, "arguments")
     assert not world.sandbox.requests
+
+
+def test_quiet_shows_only_what_needs_a_look(world: World) -> None:
+    healthy, held = world.subscribe(), world.subscribe()
+    world.subscribe(status="paused")
+    for subscription in (healthy, held):
+        world.use(subscription, 5)
+    world.openmeter.value_overrides[METER, world.customer_of(held)] = "-1"
+
+    shown = world.meter_sync("run", "--quiet", "--as-of", world.now.isoformat()).stdout
+
+    assert held.items[0] in shown
+    assert healthy.items[0] not in shown
+    assert "subscription_paused" not in shown
+    assert "3 items" in shown
+
+
+def test_quiet_says_nothing_of_items_that_are_skipped_without_harm(world: World) -> None:
+    world.subscribe(status="paused")
+
+    assert world.meter_sync("run", "--quiet", "--as-of", world.now.isoformat()).stdout == ""
+
+
+def test_one_remark_is_made_for_many_items_alike(world: World) -> None:
+    price = world.stripe.add_price(metadata={"om_meter_id": "missing"})
+    for _ in range(9):
+        world.subscribe(price)
+
+    shown = world.meter_sync("run", "--as-of", world.now.isoformat()).stdout
+
+    assert shown.count("OpenMeter has no meter 'missing'") == 1
+    assert "and 4 more" in shown
+
+
+def test_a_dry_run_says_what_it_does_not_know(world: World) -> None:
+    world.use(world.subscribe(), 5)
+
+    assert "the run itself looks first" in world.meter_sync("run", "-n", "--as-of", world.now.isoformat()).stdout
+    world.run()
+    assert "looks first" not in world.meter_sync("run", "-n", "--as-of", world.now.isoformat()).stdout
+
+
+def test_an_audit_of_the_past_is_no_decrease(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+    world.use(subscription, 3, at=PERIOD_START)
+    world.run()
+
+    audit = world.run("-n", "--as-of", (world.now - timedelta(hours=3)).isoformat())
+
+    assert (audit.code, audit.verdict, audit.item["quantity"]) == (0, ("planned", None), "3")
+
+
+def test_a_row_that_is_for_no_item_is_warned_about(world: World) -> None:
+    world.configure('[[meters]]\nprice = "price_misspelt"\nignore = true\n')
+    world.subscribe()
+
+    done = world.run()
+
+    assert '"meters_row_unused"' in done.stderr
+    assert "price_misspelt" in done.stderr
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-", "2>&-", ">&- 2>&-"])
+def test_output_that_cannot_be_written_costs_no_billing(world: World, redirection: str) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+    command = " ".join(world.command("run", "--as-of", world.now.isoformat()))
+
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{command} {redirection}"],
+        env=world.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (1 if "full" in redirection else 0)
+    assert world.billed(subscription) == 5
+
+
+def test_a_broken_link_to_the_configuration_does_not_mean_the_defaults(world: World) -> None:
+    world.folder.joinpath("meter-sync.toml").symlink_to("nowhere")
+
+    done = subprocess.run(
+        [world.command()[0], "run", "--output", "json"],
+        env=world.environment(),
+        cwd=world.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 78
+    assert not world.sandbox.requests
+
+
+def test_an_address_that_is_not_stripe_says_so(world: World) -> None:
+    done = world.run(STRIPE_API_BASE=world.sandbox.openmeter_url)
+
+    assert (done.code, done.error_code) == (78, "stripe_address")
+
+
+def test_an_unreachable_server_says_why(world: World) -> None:
+    done = world.run(STRIPE_API_BASE="http://127.0.0.1:9", METER_SYNC_RETRY_SECONDS="0.1")
+
+    assert "Cannot connect to host 127.0.0.1:9" in done.document["error"]["message"]
 
 
 def test_progress_is_shown_on_a_terminal_only(world: World) -> None:

@@ -1,5 +1,6 @@
 """The commands that need no account."""
 
+import json
 import re
 import signal
 import subprocess
@@ -49,6 +50,8 @@ def test_the_sandbox_prints_the_environment_that_run_works_with(world: World) ->
     assert done.code == 0, done.stderr
     assert done.document["summary"]["items"] == 36
     assert ended.code == 0
+    (event,) = re.findall(r"-d '(.*)'$", ended.stderr, flags=re.MULTILINE)
+    assert json.loads(event)["data"] == {"requests": 1_000_000}
     assert not Path(environment["METER_SYNC_LEDGER"]).exists()
 
 

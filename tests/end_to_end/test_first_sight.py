@@ -84,6 +84,24 @@ def test_allowed_foreign_usage_is_topped_up_to_the_whole_for_the_rest_of_the_per
     assert world.billed(subscription) == 55
 
 
+def test_a_run_with_another_ledger_does_not_mislead_what_is_topped_up(world: World) -> None:
+    subscription = world.subscribe()
+    (item,) = subscription.items
+    world.use(subscription, 100)
+    world.run()
+    world.stripe.create_usage_record(item, 50, ELSEWHERE, "set")
+    other_ledger = {"METER_SYNC_LEDGER": str(world.folder / "other" / "ledger.sqlite3")}
+    world.use(subscription, 100)
+    assert world.run(**other_ledger).verdict == ("held", "foreign_usage")
+    world.use(subscription, 200)
+    assert world.run().verdict == ("reported", None)
+
+    lifted = world.run("--allow", "foreign_usage", "--allow", "decrease", **other_ledger)
+
+    assert lifted.verdict == ("reported", None)
+    assert world.billed(subscription) == 400
+
+
 def test_a_hold_may_be_lifted_after_the_fact(world: World) -> None:
     subscription = world.subscribe()
     world.stripe.create_usage_record(subscription.items[0], 30, ELSEWHERE, "set")
