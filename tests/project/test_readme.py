@@ -74,7 +74,38 @@ def test_the_table_of_settings_names_every_variable_once() -> None:
     table = README.split("| environment | TOML | default |")[1].split("### Mapping")[0]
     named = re.findall(r"`((?:STRIPE|OPENMETER|METER_SYNC)_[A-Z_]+)`", table)
 
-    assert sorted(named) == sorted({*ENVIRONMENT, "METER_SYNC_CONFIG"})
+    of_options = {
+        parameter.envvar
+        for command in (cli, run)
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and isinstance(parameter.envvar, str)
+    }
+    assert sorted(named) == sorted({*ENVIRONMENT, *of_options})
+
+
+def crontab_line() -> str:
+    lines = ROOT.joinpath("crontab.example").read_text().splitlines()
+    (line,) = [line.split("* * * * ", 1)[1] for line in lines if line.startswith("7 ")]
+    return line
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (75, 0), (1, 1), (3, 3), (4, 4), (78, 78)])
+def test_the_crontab_line_mails_every_trouble_but_75_and_keeps_its_code(
+    tmp_path: Path, code: int, expected: int
+) -> None:
+    command = tmp_path / "meter-sync"
+    command.write_text(f"#!/bin/sh\necho what happened >&2\nexit {code}\n")
+    command.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "LOG": str(tmp_path / "log")}
+
+    done = subprocess.run(
+        ["/bin/sh", "-c", crontab_line()], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == expected
+    assert done.stderr == ""
+    assert done.stdout == ("what happened\n" if expected else "")
+    assert (tmp_path / "log").read_text() == "what happened\n"
 
 
 def test_the_configuration_shown_is_a_valid_one(tmp_path: Path) -> None:
