@@ -4,7 +4,6 @@ import os
 import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -29,6 +28,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from meter_sync.addresses import is_loopback
 from meter_sync.core.brakes import Thresholds
 from meter_sync.core.mapping import Filter, MappingRules, MeterRow
 from meter_sync.core.quantity import Rounding
@@ -65,16 +65,9 @@ def _http_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("must be an address such as https://example.com")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError("must begin with https: a key is sent there (http is for this machine only)")
     return url.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _subject_source(value: str) -> str:
@@ -196,7 +189,9 @@ class Settings(BaseSettings):
     mapping: MappingSettings = MappingSettings()
     brakes: BrakeSettings = BrakeSettings()
     meters: tuple[MeterSettings, ...] = ()
-    ledger: Path = Field(default_factory=lambda: _state_folder() / "ledger.sqlite3")
+    ledger: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+        default_factory=lambda: _state_folder() / "ledger.sqlite3"
+    )
     schedule: Literal["hourly", "daily"] = "hourly"
     retry_seconds: Annotated[float, Field(ge=0, le=3600)] = 60.0
     resend_after_hours: Annotated[float, Field(ge=0, le=24 * 31)] = 24.0

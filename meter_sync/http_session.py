@@ -8,6 +8,8 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import stripe
 
+from meter_sync.addresses import is_loopback
+
 CONNECT_TIMEOUT_SECONDS = 10
 REQUEST_TIMEOUT_SECONDS = 40
 
@@ -49,10 +51,12 @@ def open_session(address: str, connections: int) -> aiohttp.ClientSession:
 
 
 def _proxy_for(address: str) -> str | None:
-    """Given a server's address, return the environment's proxy for it, or None.
+    """Given a server's address, return the environment's proxy for it, or None; this machine needs none.
 
     Asked once and here: aiohttp's `trust_env` asks for every request, and would send what ~/.netrc has for the
     host in place of the key.
     """
     parts = urlsplit(address)
-    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+    if is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
+        return None
+    return getproxies().get(parts.scheme)

@@ -1,7 +1,10 @@
 """Waiting and retrying in a way that a signal can end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 import structlog
@@ -24,6 +27,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._put_off: ContextVar[bool] = ContextVar("put_off", default=False)
 
     def request(self) -> None:
         """Ask everything that waits or would begin to end."""
@@ -31,8 +35,17 @@ class Stop:
 
     @property
     def requested(self) -> bool:
-        """Whether the end was asked for."""
-        return self._event.is_set()
+        """Whether the end was asked for, and may come now."""
+        return self._event.is_set() and not self._put_off.get()
+
+    @contextmanager
+    def put_off(self) -> Iterator[None]:
+        """Do what is inside to its end, in this task: what was begun in Stripe must not be left half done."""
+        token = self._put_off.set(True)
+        try:
+            yield
+        finally:
+            self._put_off.reset(token)
 
     def check(self) -> None:
         """Raise Interrupted if the end was asked for."""
@@ -48,6 +61,9 @@ class Stop:
         self.check()
         if seconds <= 0:
             return
+        if self._put_off.get():
+            await asyncio.sleep(seconds)
+            return
         try:
             await asyncio.wait_for(self._event.wait(), timeout=seconds)
         except TimeoutError:
@@ -56,23 +72,38 @@ class Stop:
 
 
 class Transient(Exception):
-    """A request failed in a way that another attempt may not; `retry_after_seconds` is the server's wish."""
+    """A request failed in a way that another attempt may not.
 
-    def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
+    `retry_after_seconds` is the server's wish; `rate_limited` says that the server is well and only wants less.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: float = 0.0, *, rate_limited: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after_seconds = retry_after_seconds
+        self.rate_limited = rate_limited
 
 
-async def retried(call: Callable[[], Awaitable[T]], budget_seconds: float, stop: Stop) -> T:
+async def retried(
+    place: Callable[[], AbstractAsyncContextManager[None]],
+    call: Callable[[], Awaitable[T]],
+    budget_seconds: float,
+    stop: Stop,
+) -> T:
     """Call until it does not raise Transient, with jittered exponential back-off, and return what it returns.
 
-    This is the only retry layer: those of both SDKs are off. A server's Retry-After is waited for at least.
-    Raise the last Transient once `budget_seconds` would be exceeded, Interrupted if the run is to end.
+    This is the only retry layer: those of both SDKs are off. A server's Retry-After is waited for at least. Each
+    attempt is made in a `place`; waiting for one is our own doing and not counted.
+    Raise the last Transient once attempts and back-off would exceed `budget_seconds`, Interrupted if the run is to end.
     """
+    spent_seconds = 0.0
+
+    def is_over(state: tenacity.RetryCallState) -> bool:
+        return spent_seconds + state.idle_for + state.upcoming_sleep >= budget_seconds
+
     attempts = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(Transient),
-        stop=tenacity.stop_before_delay(budget_seconds),
+        stop=is_over,
         wait=_wait_seconds,
         sleep=stop.sleep,
         before_sleep=_log_failure,
@@ -80,7 +111,13 @@ async def retried(call: Callable[[], Awaitable[T]], budget_seconds: float, stop:
     )
 
     async def attempt() -> T:
-        return await call()
+        nonlocal spent_seconds
+        async with place():
+            began = time.monotonic()
+            try:
+                return await call()
+            finally:
+                spent_seconds += time.monotonic() - began
 
     return await attempts(attempt)
 

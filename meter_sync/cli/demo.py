@@ -52,6 +52,7 @@ async def _show(options: Globals, folder: Path) -> bool:
             **sandbox.environment(),
             "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3"),
             "METER_SYNC_STRIPE_RATE": "100",
+            "METER_SYNC_RETRY_SECONDS": "2",
         }
         stage = _Stage(options, sandbox, load(None, environment, {}))
         stage.title("An embedded Stripe and OpenMeter serve on loopback; it is", f"{_NOW:%Y-%m-%d %H:%M:%S} UTC.")
@@ -146,8 +147,11 @@ class _Stage:
     def verdict(self, checks: "Sequence[InvoiceCheck]", *, nothing_repeated: bool) -> bool:
         """Say in a sentence whether all is right, and return it."""
         wrong = [check for check in checks if not check.is_right]
-        if wrong or not nothing_repeated:
+        if wrong:
             click.echo(f"{len(wrong)} of {len(checks)} invoices differ from the usage.", err=True)
+        if not nothing_repeated:
+            click.echo("The second run reported again what Stripe held already.", err=True)
+        if wrong or not nothing_repeated:
             return False
         click.echo(f"All {len(checks)} invoices say exactly what was used.")
         return True

@@ -3,8 +3,9 @@
 from collections.abc import Collection
 from dataclasses import replace
 
-from meter_sync.core.actions import Action, FirstLook, LookAgain, Set, Unchanged, UnfinishedLook
+from meter_sync.core.actions import Action, FirstLook, Line, LookAgain, Set, Unchanged, UnfinishedLook
 from meter_sync.core.foreign import can_be_topped_up, foreign_usage
+from meter_sync.core.memory import Remembered
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.plan import is_zero_without_record
 
@@ -26,6 +27,25 @@ def looked(planned: Set, total: int, allowed: Collection[Reason]) -> Action:
     if isinstance(planned.look, FirstLook) and is_zero_without_record(line, planned.quantity):
         return Unchanged(line)
     return known
+
+
+def unfinished(line: Line, remembered: Remembered) -> Set | None:
+    """Given an item and what is remembered of it, return the write that finishes an interrupted look, or None.
+
+    It repeats what was intended then, by the method of then: whatever is thought of the item now, Stripe must first
+    hold what it should have held.
+    """
+    if remembered.total_before is None:
+        return None
+    return Set(
+        line=replace(
+            line, subjects=remembered.subjects, quantity=remembered.quantity, previous=remembered.total_before
+        ),
+        quantity=remembered.quantity,
+        method=remembered.method,
+        anchor=remembered.anchor,
+        total_before=remembered.total_before,
+    )
 
 
 def not_looked(planned: Set, allowed: Collection[Reason]) -> Action:

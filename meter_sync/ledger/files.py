@@ -30,7 +30,7 @@ def make_file(path: Path) -> None:
 def unwritable(path: Path, why: str) -> ConfigurationError:
     """Return the error of a path that this user cannot write."""
     return ConfigurationError(
-        f"the ledger {path} cannot be written: {why}; nothing was read or written",
+        f"the ledger {path} cannot be used: {why}; nothing was read or written",
         "make its folder writable for this user, or set METER_SYNC_LEDGER to a file in one that is",
         code="ledger_unwritable",
     )

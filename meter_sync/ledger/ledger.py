@@ -18,12 +18,14 @@ from meter_sync.core.mapping import Filter
 from meter_sync.core.memory import Claim, Memory, Method, Remembered
 from meter_sync.core.model import SubscriptionItem, Target
 from meter_sync.core.quantity import Rounding
-from meter_sync.ledger.files import make_file, translated
+from meter_sync.ledger.files import make_file, translated, unwritable
 from meter_sync.ledger.migrate import REVISIONS, revision, upgrade
 from meter_sync.ledger.schema import item_periods, items, metadata, prices, runs, writes
 
 _ROWS_AT_ONCE = 500
 _BUSY_SECONDS = 30
+_WORK_DONE = (0, 3, 4)
+"""The exit codes of runs that listed everything and did what could be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +69,14 @@ class Ledger:
         self._scope = {"account": scope.account, "mode": scope.mode}
 
     def newest_as_of(self) -> datetime | None:
-        """Return the newest instant that a run was about, or None before the first run."""
-        newest: datetime | None = self._value(self._of(runs, sa.func.max(runs.c.as_of)))
+        """Return the newest instant up to which anything was intended to be reported, or None before that."""
+        newest: datetime | None = self._value(self._of(item_periods, sa.func.max(item_periods.c.as_of)))
         return newest
 
     def last_complete_run(self) -> datetime | None:
         """Return when the last run over the whole account that did its work was begun, or None."""
         done = self._of(runs, sa.func.max(runs.c.started_at)).where(
-            runs.c.everything.is_(True), runs.c.exit_code.in_((0, 3, 4))
+            runs.c.everything.is_(True), runs.c.exit_code.in_(_WORK_DONE)
         )
         last: datetime | None = self._value(done)
         return last
@@ -99,11 +101,7 @@ class Ledger:
 
     def claims(self, since: datetime) -> tuple[Claim, ...]:
         """Return what items bill whose period is open after `since`, as far as the last whole run still saw them."""
-        last_whole = self._value(
-            self._of(runs, sa.func.max(runs.c.started_at)).where(
-                runs.c.everything.is_(True), runs.c.finished_at.is_not(None)
-            )
-        )
+        last_whole = self.last_complete_run()
         current = self._of(item_periods, *item_periods.c).where(
             item_periods.c.period_end > since, item_periods.c.shared.is_(False)
         )
@@ -180,7 +178,10 @@ class Ledger:
             _execute_many(connection, sa.insert(writes), history)
 
     def acknowledge(self, run: RunRecord, acknowledgements: Sequence[Acknowledgement]) -> None:
-        """Record what Stripe has taken."""
+        """Record what Stripe has taken.
+
+        An item beside which other records were found counts as never looked at in its next period.
+        """
         state = sa.update(item_periods).where(
             *self._in_scope(item_periods),
             item_periods.c.item == sa.bindparam("of_item"),
@@ -196,18 +197,32 @@ class Ledger:
         looked = [
             {**self._scope, "item": done.written.line.item.id, "looked_at": done.at}
             for done in acknowledgements
-            if not done.foreign_held
+            if not done.written.foreign
         ]
+        beside_others = [_key(done) for done in acknowledgements if done.written.foreign]
+        forget = sa.delete(items).where(*self._in_scope(items), items.c.item == sa.bindparam("of_item"))
         with self._transaction() as connection:
             _execute_many(connection, state, [_acknowledged_state(done) for done in acknowledgements])
             _execute_many(connection, history, [_acknowledged_write(done) for done in acknowledgements])
             _execute_many(connection, sqlite_insert(items).on_conflict_do_nothing(), looked)
+            _execute_many(connection, forget, [{"of_item": key["of_item"]} for key in beside_others])
 
-    def forget_looks(self, item_ids: Iterable[str]) -> None:
-        """Forget that items were looked at: other records were found, so their next period is looked at again."""
-        forget = sa.delete(items).where(*self._in_scope(items), items.c.item == sa.bindparam("of_item"))
+    def withdraw(self, unsent: Sequence[Set]) -> None:
+        """Take back what was intended but never sent, or was refused: Stripe holds what it had acknowledged before.
+
+        Where it had acknowledged nothing the item is unknown again, and is looked at before its next write.
+        """
+        of_item = (
+            *self._in_scope(item_periods),
+            item_periods.c.item == sa.bindparam("of_item"),
+            item_periods.c.period_start == sa.bindparam("of_start"),
+        )
+        keys = [{"of_item": one.line.item.id, "of_start": one.line.item.period.start} for one in unsent]
+        unknown = sa.delete(item_periods).where(*of_item, item_periods.c.acknowledged.is_(None))
+        known = sa.update(item_periods).where(*of_item).values(quantity=item_periods.c.acknowledged)
         with self._transaction() as connection:
-            _execute_many(connection, forget, [{"of_item": item} for item in item_ids])
+            _execute_many(connection, unknown, keys)
+            _execute_many(connection, known, keys)
 
     def _of(self, table: Table, *columns: Any) -> Select[Any]:
         return sa.select(*columns).where(*self._in_scope(table))
@@ -248,7 +263,7 @@ def open_ledger_read_only(path: Path, scope: Scope) -> Iterator[Ledger]:
 
     Raise ConfigurationError, LedgerError or TryAgainError, each with what to do.
     """
-    if not path.exists():
+    if not _exists(path):
         with _empty(scope) as ledger:
             yield ledger
         return
@@ -270,6 +285,13 @@ def _empty(scope: Scope) -> Iterator[Ledger]:
             yield Ledger(connection, Path(":memory:"), scope)
     finally:
         engine.dispose()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise unwritable(path, error.strerror or str(error)) from error
 
 
 def _quoted(path: Path) -> str:

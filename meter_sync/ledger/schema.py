@@ -1,4 +1,4 @@
-"""The tables of the ledger, in SQL that SQLite and PostgreSQL both speak.
+"""The tables of the ledger, of types that SQLite and PostgreSQL share.
 
 The migrations beside this module build them; a test holds the two against each other.
 """

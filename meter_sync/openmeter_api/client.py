@@ -115,18 +115,19 @@ class OpenMeter:
 
     async def _retried(self, method: str, path: str, body: Mapping[str, Any] | None) -> object:
         """Send a request, which only reads and so is safe to repeat, until it is answered."""
-        return await retried(lambda: self._send(method, path, body), self._access.retry_seconds, self._stop)
+        return await retried(
+            lambda: self._places, lambda: self._send(method, path, body), self._access.retry_seconds, self._stop
+        )
 
     async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> object:
-        async with self._places:
-            self._stop.check()
-            self.requests_sent += 1
-            try:
-                request = HttpRequest(method, path, json=body)
-                response = await self._client.send_request(request)
-                text = response.text()
-            except (BaseError, aiohttp.ClientError, TimeoutError, UnicodeDecodeError) as error:
-                raise Transient(f"no complete answer from {self._access.url}{cause_of(error)}") from error
+        self._stop.check()
+        self.requests_sent += 1
+        try:
+            request = HttpRequest(method, path, json=body)
+            response = await self._client.send_request(request)
+            text = response.text()
+        except (BaseError, aiohttp.ClientError, TimeoutError, UnicodeDecodeError) as error:
+            raise Transient(f"no complete answer from {self._access.url}{cause_of(error)}") from error
         return self._read(response, text)
 
     def _read(self, response: AsyncHttpResponse, text: str) -> object:

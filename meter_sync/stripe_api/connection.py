@@ -43,11 +43,15 @@ class StripeRefused(Exception):
 
 
 class StripeUnavailable(Exception):
-    """Stripe gave no usable answer within the retry budget; whether it carried out a write is unknown."""
+    """Stripe gave no usable answer within the retry budget; whether it carried out a write is unknown.
 
-    def __init__(self, message: str) -> None:
+    `rate_limited` says that it did answer, each time that it wants less.
+    """
+
+    def __init__(self, message: str, *, rate_limited: bool = False) -> None:
         super().__init__(message)
         self.message = message
+        self.rate_limited = rate_limited
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ class StripeReader:
         self._clock = clock
         self._stop = stop
         self._clock_compared = False
+        self._was_understood = False
         self.requests_sent = 0
 
     async def get(
@@ -102,16 +107,15 @@ class StripeReader:
 
         Raise StripeRefused, StripeUnavailable, or ConfigurationError where the key or the clock is wrong.
         """
-        return await self._retried(lambda: self._send("get", path, endpoint, version, params))
+        return await self._retried(f"get {endpoint}", lambda: self._send("get", path, version, params))
 
-    async def _retried(self, send: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _retried(self, endpoint: str, send: Callable[[], Awaitable[Answer]]) -> Answer:
         try:
-            return await retried(send, self._access.retry_seconds, self._stop)
+            return await retried(lambda: self._limiter.slot(endpoint), send, self._access.retry_seconds, self._stop)
         except Transient as failure:
-            raise StripeUnavailable(failure.message) from failure
+            raise StripeUnavailable(failure.message, rate_limited=failure.rate_limited) from failure
 
-    async def _send(self, method: str, path: str, endpoint: str, version: str, params: Mapping[str, Any]) -> Answer:
-        await self._limiter.slot(f"{method} {endpoint}")
+    async def _send(self, method: str, path: str, version: str, params: Mapping[str, Any]) -> Answer:
         self.requests_sent += 1
         try:
             response = await self._client.raw_request_async(method, path, stripe_version=version, **params)
@@ -121,6 +125,7 @@ class StripeReader:
         self._compare_clocks(response.headers)
         if not isinstance(response.data, dict):
             raise Transient("Stripe's answer was not a JSON object")
+        self._was_understood = True
         self._limiter.speed_up()
         return Answer(response.data, response.headers.get("Request-Id"))
 
@@ -169,7 +174,7 @@ class StripeReader:
             return Transient(f"no complete answer from Stripe at {self._access.api_base}{cause_of(error)}")
         if isinstance(error, stripe.StripeError) and _may_pass(error):
             return Transient(_said(error), retry_after_seconds(_header(error, "Retry-After")))
-        if isinstance(error, stripe.StripeError) and error.error is None:
+        if isinstance(error, stripe.StripeError) and error.error is None and not self._was_understood:
             return ConfigurationError(
                 f"{self._access.api_base} does not answer as Stripe does (HTTP status {error.http_status})",
                 "correct STRIPE_API_BASE, or leave it out",
@@ -187,7 +192,7 @@ class StripeReader:
         wished = retry_after_seconds(_header(error, "Retry-After"))
         if _header(error, "Stripe-Rate-Limited-Reason"):
             self._limiter.slow_down(wished)
-        return Transient(_said(error), wished)
+        return Transient(_said(error), wished, rate_limited=True)
 
 
 class StripeWriter(StripeReader):
@@ -204,12 +209,12 @@ class StripeWriter(StripeReader):
 
         async def send() -> Answer:
             try:
-                return await self._send("post", path, endpoint, version, {**params, "idempotency_key": keys.current})
+                return await self._send("post", path, version, {**params, "idempotency_key": keys.current})
             except Transient as failure:
                 keys.after(failure)
                 raise
 
-        return await self._retried(send)
+        return await self._retried(f"post {endpoint}", send)
 
 
 class _IdempotencyKeys:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from meter_sync.waiting import Stop
 
@@ -39,9 +41,13 @@ class Limiter:
         self._speed = 1.0
         self._paused_until = 0.0
 
-    async def slot(self, endpoint: str) -> None:
+    @asynccontextmanager
+    async def slot(self, endpoint: str) -> AsyncIterator[None]:
         """Wait until a request to the endpoint may leave. Raise Interrupted if the run is to end."""
-        pace = self._endpoints[endpoint]
+        await self._take(self._endpoints[endpoint])
+        yield
+
+    async def _take(self, pace: _Pace) -> None:
         async with pace.lock:
             await self._wait_for(pace)
             async with self._overall.lock:

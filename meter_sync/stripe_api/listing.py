@@ -82,30 +82,31 @@ class Lister:
         return [
             price
             async for row in pages
-            if (price := read(PriceData, row, f"price {row.get('id')}")).id not in skip_prices and price.is_metered
+            if (price := read(PriceData, row, f"price {row.get('id')}")).is_metered
+            and (price.active or price.id not in skip_prices)
         ]
 
     async def _of_prices(self, prices: Iterable[PriceData]) -> Listing:
-        """List the subscriptions of each price, several prices at once."""
+        """List the subscriptions of each price, several prices at once.
+
+        Only a price without any subscription is empty: an incomplete one may come to life within the day.
+        """
         prices = list(prices)
         known = {price.id: to_price(price) for price in prices}
-        found = await asyncio.gather(*(self._of_price(price.id) for price in prices))
+        found = await asyncio.gather(*(self._listed({"price": price.id}) for price in prices))
         empty = [price.id for price, rows in zip(prices, found, strict=True) if not (rows or price.active)]
-        subscriptions = {row.id: row for rows in found for row in rows}
+        subscriptions = {row.id: row for rows in found for row in _living(rows)}
         return Listing(
             items=await self._items(list(subscriptions.values()), known),
             asked_prices=frozenset(known),
             empty_archived_prices=frozenset(empty),
         )
 
-    async def _of_price(self, price: str) -> list[SubscriptionData]:
-        return await self._living_subscriptions({"price": price})
-
     async def _of_customers(self, customers: Iterable[str]) -> list[SubscriptionData]:
         found: dict[str, SubscriptionData] = {}
         for customer in customers:
             try:
-                rows = await self._living_subscriptions({"customer": customer})
+                rows = _living(await self._listed({"customer": customer}))
             except StripeRefused as refusal:
                 if not refusal.is_missing:
                     raise
@@ -113,14 +114,13 @@ class Lister:
             found.update((row.id, row) for row in rows)
         return list(found.values())
 
-    async def _living_subscriptions(self, filters: dict[str, Any]) -> list[SubscriptionData]:
-        """Return the living subscriptions of a filter. Without `status` Stripe answers all but canceled ones."""
+    async def _listed(self, filters: dict[str, Any]) -> list[SubscriptionData]:
+        """Return the subscriptions of a filter. Without `status` Stripe answers all but canceled ones."""
         if self._with_customers:
             filters = {**filters, "expand": ["data.customer"]}
         return [
             read(SubscriptionData, row, f"subscription {row.get('id')}")
             async for row in self._pages("/v1/subscriptions", "subscriptions", CURRENT_VERSION, filters)
-            if row.get("status") in _LIVING
         ]
 
     async def _subscriptions(self, ids: Iterable[str]) -> list[SubscriptionData]:
@@ -135,7 +135,7 @@ class Lister:
                     raise
                 raise nothing_selected("subscription", subscription) from refusal
             found.append(read(SubscriptionData, answer.data, f"subscription {subscription}"))
-        return [row for row in found if row.status in _LIVING]
+        return _living(found)
 
     async def _prices_by_id(self, ids: Iterable[str]) -> list[PriceData]:
         return list(await asyncio.gather(*(self._price(price) for price in ids)))
@@ -188,6 +188,10 @@ class Lister:
             if not page.has_more or not page.data:
                 return
             after = {"starting_after": str(page.data[-1].get("id"))}
+
+
+def _living(rows: Iterable[SubscriptionData]) -> list[SubscriptionData]:
+    return [row for row in rows if row.status in _LIVING]
 
 
 def nothing_selected(kind: str, value: str) -> MeterSyncError:

@@ -90,9 +90,16 @@ class SubscriptionData(_Shape):
     items: Page[ItemData]
 
 
+class SummaryPeriod(_Shape):
+    """The period of a summary; Stripe leaves the bounds of an open one out at times."""
+
+    start: UnixSeconds | None = None
+
+
 class UsageRecordSummary(_Shape):
     """What Stripe holds for one period of an item."""
 
+    period: SummaryPeriod = SummaryPeriod()
     total_usage: Annotated[int, Field(strict=True)]
 
 

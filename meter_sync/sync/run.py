@@ -10,7 +10,7 @@ import structlog
 
 from meter_sync.core.actions import Action, Hold, Line, Meter, Result, Set, Skip, need, result
 from meter_sync.core.brakes import Thresholds, check
-from meter_sync.core.look import not_looked
+from meter_sync.core.look import not_looked, unfinished
 from meter_sync.core.mapping import MappingRules
 from meter_sync.core.memory import Memory
 from meter_sync.core.outcomes import ExitCode, exit_code
@@ -22,9 +22,11 @@ from meter_sync.ledger import RunRecord
 from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.stripe_api.listing import Listing, nothing_selected
 from meter_sync.sync.adapters import Adapters
+from meter_sync.sync.look import interrupted, look
 from meter_sync.sync.progress import NoProgress, Progress
-from meter_sync.sync.report import Reporter, interrupted, look
+from meter_sync.sync.report import FINISHING_STEP, Reporter
 from meter_sync.sync.workers import each, first_error_only
+from meter_sync.sync.write import ItemWriter
 
 log = structlog.get_logger()
 
@@ -98,6 +100,7 @@ async def _steps(
         memory = _remember(order, adapters, listing)
         prepared = _select(order, prepare(listing.items, order.rules, meters, memory, order.run.as_of))
         actions = [interrupted(one) if isinstance(one, Line) else one for one in prepared]
+        memory = await _finish_looks(order, adapters, prepared, memory, progress)
         planned = await _query_and_plan(order, adapters, prepared, memory, progress)
         if adapters.writer is None:
             return _dry(order, planned), None
@@ -105,10 +108,10 @@ async def _steps(
         checked = check(planned, order.thresholds, order.policy.allowed)
         _log("check", checked)
         return await _report(order, adapters, checked, progress)
-    except Interrupted as error:
-        return ([result(action) for action in actions], None) if actions else ((), error)
     except MeterSyncError as error:
-        return (), error
+        # Whatever was listed is named, also when the run could not go on with it.
+        told_by_the_items = isinstance(error, Interrupted) and actions
+        return [result(action) for action in actions], None if told_by_the_items else error
 
 
 async def _list(order: Order, adapters: Adapters, progress: Progress) -> tuple[Listing, Mapping[str, Meter]]:
@@ -203,23 +206,52 @@ def _dry(order: Order, planned: Sequence[Action]) -> list[Result]:
     return [result(action) for action in checked]
 
 
+async def _finish_looks(
+    order: Order,
+    adapters: Adapters,
+    prepared: Sequence[Line | Hold | Skip],
+    memory: Memory,
+    progress: Progress,
+) -> Memory:
+    """Finish the looks that an earlier run had begun, before anything new is thought of, and recall what came of it."""
+    if adapters.writer is None:
+        return memory
+    lines = [one if isinstance(one, Line) else one.line for one in prepared]
+    begun = [
+        write
+        for line in lines
+        if line.item.id in memory.remembered and (write := unfinished(line, memory.remembered[line.item.id]))
+    ]
+    if not begun:
+        return memory
+    reporter = Reporter(_writer(order, adapters), progress, FINISHING_STEP)
+    await reporter.report(begun)
+    if reporter.error:
+        raise reporter.error
+    recalled = adapters.ledger.memory([line.item for line in lines])
+    return replace(memory, known_items=recalled.known_items, remembered=recalled.remembered)
+
+
 async def _report(
     order: Order, adapters: Adapters, checked: Sequence[Action], progress: Progress
 ) -> tuple[Sequence[Result], MeterSyncError | None]:
-    if adapters.writer is None:
-        raise AssertionError("a dry run reports nothing")
-    reporter = Reporter(
-        adapters.writer,
-        adapters.ledger,
-        order.run,
-        order.policy.allowed,
-        adapters.clock,
-        adapters.stop,
-        progress,
-    )
+    reporter = Reporter(_writer(order, adapters), progress)
     results = await reporter.report(checked)
     log.info("report", **_counted(results))
     return results, reporter.error
+
+
+def _writer(order: Order, adapters: Adapters) -> ItemWriter:
+    if adapters.writer is None:
+        raise AssertionError("a dry run writes nothing")
+    return ItemWriter(
+        stripe=adapters.writer,
+        ledger=adapters.ledger,
+        run=order.run,
+        allowed=order.policy.allowed,
+        clock=adapters.clock,
+        stop=adapters.stop,
+    )
 
 
 def _log(step: str, actions: Sequence[Action]) -> None:
