@@ -1,5 +1,6 @@
 """What goes wrong on the wire spoils nothing else, and the next run leaves the invoice right."""
 
+import socket
 from typing import Any
 
 import pytest
@@ -282,13 +283,53 @@ def test_what_netrc_has_for_a_host_does_not_take_the_place_of_the_key(world: Wor
 
 
 def test_the_proxy_of_the_environment_is_used(world: World) -> None:
-    world.subscribe()
-    closed = "http://127.0.0.1:9"
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(30)
+        process = world.start(
+            "run",
+            https_proxy=f"http://127.0.0.1:{proxy.getsockname()[1]}",
+            no_proxy="",
+            STRIPE_API_BASE="https://api.stripe.invalid",
+            METER_SYNC_RETRY_SECONDS="0.1",
+        )
+        connection, _ = proxy.accept()
+        asked = connection.recv(1000)
+        connection.close()
+    process.communicate(timeout=60)
 
-    done = world.run(http_proxy=closed, no_proxy="", METER_SYNC_RETRY_SECONDS="0.1")
-    assert done.code == 75
-    assert not world.sandbox.requests
-    assert world.run(http_proxy=closed, no_proxy="127.0.0.1").code == 0
+    assert asked.startswith(b"CONNECT api.stripe.invalid:443")
+    assert world.sandbox.stripe_key.encode() not in asked
+
+
+def test_this_machine_is_not_reached_through_a_proxy(world: World) -> None:
+    world.subscribe()
+
+    assert world.run(http_proxy="http://127.0.0.1:9", no_proxy="").code == 0
+
+
+def test_waiting_in_our_own_queue_is_not_counted_as_trying(world: World) -> None:
+    for number in range(60):
+        world.stripe.add_price(id=f"price_{number}", metadata={"om_meter_id": METER})
+    world.sandbox.faults.add(Fault(server="stripe", path="/v1/subscriptions$", skip=59, status=503))
+
+    assert world.run(METER_SYNC_RETRY_SECONDS="2", METER_SYNC_STRIPE_ENDPOINT_RATE="15").code == 0
+    assert [request.status for request in world.seen("GET", "/v1/subscriptions")].count(503) == 1
+
+
+def test_a_page_that_is_not_stripes_on_one_write_is_its_items_own_matter(world: World) -> None:
+    blocked, healthy = world.subscribe(), world.subscribe()
+    for subscription in (blocked, healthy):
+        world.use(subscription, 5)
+    world.sandbox.faults.add(
+        Fault(
+            server="stripe", path=f"{blocked.items[0]}/usage_records$", times=None, status=400, text="<html>no</html>"
+        )
+    )
+
+    done = world.run()
+
+    assert done.code == 3
+    assert world.billed(healthy) == 5
 
 
 def test_a_look_that_was_refused_fails_its_item_and_no_other(world: World) -> None:

@@ -1,9 +1,11 @@
 """An item that the ledger has never seen is looked at in Stripe before its first write."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from meter_sync.sandbox import Fault
-from tests.end_to_end.world import ANCHOR, METER, World
+from tests.end_to_end.world import ANCHOR, METER, World, interrupt
 
 ELSEWHERE = ANCHOR + 3600
 
@@ -143,6 +145,92 @@ def test_an_interrupted_look_is_finished_by_the_next_run(world: World) -> None:
 
     assert world.run().verdict == ("held", "foreign_usage")
     assert world.stripe.records(item) == {ELSEWHERE: 30, ANCHOR: 4}
+
+
+@pytest.mark.parametrize("now_says", ["49", "1e300", "50"])
+def test_whatever_is_thought_of_an_item_now_an_interrupted_look_is_finished_first(world: World, now_says: str) -> None:
+    subscription = world.subscribe()
+    (item,) = subscription.items
+    world.stripe.create_usage_record(item, 30, ELSEWHERE, "set")
+    world.use(subscription, 50)
+    world.sandbox.faults.add(Fault(server="stripe", path="usage_record_summaries", skip=1, times=None, drop="before"))
+    world.run(METER_SYNC_RETRY_SECONDS="0.1")
+    assert world.billed(subscription) == 80
+    world.sandbox.faults.clear()
+    world.openmeter.value_overrides[METER, world.customer_of(subscription)] = now_says
+
+    assert world.run().code == 4
+    assert world.billed(subscription) == 30
+
+
+def test_a_signal_does_not_leave_a_look_half_done(world: World) -> None:
+    subscription = world.subscribe()
+    world.stripe.create_usage_record(subscription.items[0], 30, ELSEWHERE, "set")
+    world.use(subscription, 50)
+    world.sandbox.latency.stripe_read = 0.3
+    process = world.start("run", "--output", "json", "--as-of", world.now.isoformat())
+    world.sandbox.wait_for("POST", "/usage_records")
+
+    ended = interrupt(process)
+
+    assert ended.verdict == ("held", "foreign_usage")
+    assert world.billed(subscription) == 30
+
+
+def test_the_next_period_of_a_topped_up_item_is_looked_at_again(world: World) -> None:
+    subscription = world.subscribe()
+    (item,) = subscription.items
+    world.stripe.create_usage_record(item, 30, ELSEWHERE, "set")
+    world.use(subscription, 50)
+    world.run("--allow", "foreign_usage")
+    world.run()
+    world.sandbox.clock.move_to(datetime(2025, 7, 2, 9, 30, 17, tzinfo=UTC))
+    world.stripe.create_usage_record(item, 30, int(world.now.timestamp()) - 60, "set")
+    world.use(subscription, 50)
+
+    assert world.run().verdict == ("held", "foreign_usage")
+    assert world.billed(subscription) == 30
+
+
+def test_a_summary_of_the_next_period_says_nothing_of_this_one(world: World) -> None:
+    subscription = world.subscribe()
+    (item,) = subscription.items
+    world.stripe.create_usage_record(item, 100, ANCHOR, "set")
+    world.use(subscription, 120)
+    next_period = '{"data": [{"total_usage": 0, "period": {"start": 1751362217, "end": null}}], "has_more": false}'
+    world.sandbox.faults.add(
+        Fault(
+            server="stripe",
+            path="usage_record_summaries",
+            skip=1,
+            times=None,
+            replace_text=next_period,
+            replace_content_type="application/json",
+        )
+    )
+
+    assert world.run().verdict == ("failed", "stripe_error")
+    assert world.stripe.records(item) == {ANCHOR: 120}
+
+
+def test_one_summary_that_is_not_understood_is_its_items_own_matter(world: World) -> None:
+    odd, healthy = world.subscribe(), world.subscribe()
+    for subscription in (odd, healthy):
+        world.use(subscription, 5)
+    world.sandbox.faults.add(
+        Fault(
+            server="stripe",
+            path=f"{odd.items[0]}/usage_record_summaries",
+            times=None,
+            replace_text='{"data": [{"total_usage": "many"}], "has_more": false}',
+            replace_content_type="application/json",
+        )
+    )
+
+    done = world.run()
+
+    assert done.code == 3
+    assert (world.billed(odd), world.billed(healthy)) == (0, 5)
 
 
 def test_a_customer_without_usage_is_looked_at_once(world: World) -> None:

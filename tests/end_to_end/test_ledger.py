@@ -143,12 +143,13 @@ def test_an_older_instant_than_the_newest_is_refused_but_may_be_looked_at(world:
 
 
 def test_a_clock_that_went_back_ends_the_run(world: World) -> None:
-    world.subscribe()
+    world.use(world.subscribe(), 5)
     world.run()
     with sqlite3.connect(world.ledger) as connection:
         in_an_hour = int((datetime.now(UTC) + timedelta(hours=1)).timestamp())
-        connection.execute("UPDATE runs SET as_of = ?", (in_an_hour,))
+        connection.execute("UPDATE item_periods SET as_of = ?", (in_an_hour,))
     connection.close()
+    world.sandbox.requests.clear()
 
     done = world.meter_sync("run", "--output", "json")
 
@@ -165,6 +166,18 @@ def test_a_clock_that_stripe_disagrees_with_ends_the_run(world: World, seconds: 
 
     assert (done.code, done.error_code) == (78, "clock")
     assert not world.writes
+
+
+def test_a_run_with_a_wrong_clock_does_not_stand_in_the_way_of_the_next(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+    world.sandbox.date_skew_seconds = -90
+    later = world.now + timedelta(minutes=5)
+    assert world.run("--as-of", later.isoformat()).error_code == "clock"
+    world.sandbox.date_skew_seconds = 0
+
+    assert world.run().verdict == ("reported", None)
+    assert world.billed(subscription) == 5
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGKILL"])

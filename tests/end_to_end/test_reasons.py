@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from meter_sync.sandbox import Fault
 from tests.end_to_end.world import METER, PERIOD_START, Outcome, World
 
 
@@ -183,6 +184,34 @@ def test_a_run_for_one_customer_sees_what_another_customer_bills(world: World) -
 
     assert done.verdict == ("held", "duplicate_usage")
     told(done, first.items[0])
+
+
+def test_a_whole_run_that_failed_does_not_forget_what_others_bill(world: World) -> None:
+    world.subscribe(customer=world.stripe.add_customer(metadata={"key": "acme"}))
+    world.use("acme", 5)
+    subject = {"METER_SYNC_SUBJECT": "customer.metadata.key"}
+    world.run(**subject)
+    failed = world.run(**subject, OPENMETER_URL="http://127.0.0.1:9", METER_SYNC_RETRY_SECONDS="0.1")
+    assert failed.code == 75
+    second = world.subscribe(customer=world.stripe.add_customer(metadata={"key": "acme"}))
+
+    done = world.run("--customer", world.customer_of(second), **subject)
+
+    assert done.verdict == ("held", "duplicate_usage")
+    assert world.billed(second) == 0
+
+
+def test_a_quantity_that_stripe_refused_is_nothing_to_fall_from(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 100)
+    world.run()
+    world.sandbox.faults.add(Fault(server="stripe", path="/usage_records$", status=400))
+    world.openmeter.value_overrides[METER, world.customer_of(subscription)] = "200"
+    assert world.run().verdict == ("failed", "stripe_error")
+    world.openmeter.value_overrides[METER, world.customer_of(subscription)] = "150"
+
+    assert world.run().verdict == ("reported", None)
+    assert world.billed(subscription) == 150
 
 
 def test_usage_may_be_billed_twice_where_the_configuration_says_so(world: World) -> None:

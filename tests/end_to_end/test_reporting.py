@@ -335,6 +335,18 @@ def test_an_archived_price_without_subscriptions_is_asked_for_once_a_day(world: 
     assert [asked(), asked()] == [2, 1]
 
 
+def test_a_price_that_came_back_to_life_is_listed_at_once(world: World) -> None:
+    reactivated = world.stripe.add_price(active=False, metadata={"om_meter_id": METER})
+    joining = world.stripe.add_price(active=False, metadata={"om_meter_id": METER})
+    incomplete = world.subscribe(joining, status="incomplete")
+    world.run()
+    world.stripe.state.price(reactivated).active = True
+    world.stripe.set_status(incomplete.id, "active")
+    added = world.subscribe(reactivated)
+
+    assert set(world.run().items) == {*added.items, *incomplete.items}
+
+
 def test_a_customer_is_reported_alone_without_listing_the_account(world: World) -> None:
     chosen, other = world.subscribe(), world.subscribe()
     for subscription in (chosen, other):
