@@ -191,6 +191,8 @@ def _create_item(call: Call) -> Json:
     price = call.state.price(params["price"], param="price", status=400)
     _check_quantity(price, params.get("quantity"))
     subscription = call.state.subscription(params["subscription"], param="subscription", status=400)
+    if subscription.ended:
+        raise Refusal("A canceled subscription can only update its cancellation_details and metadata.")
     taken: Iterable[str] = (call.state.items[each].price for each in subscription.items)
     if price.id in taken:
         raise Refusal(f"Cannot add multiple subscription items with the same plan: {price.id}", param="price")
