@@ -1,5 +1,6 @@
 """Both servers refuse what the real ones refuse, and so does the setting-up of a test: nothing wrong goes unnoticed."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -218,7 +219,7 @@ def test_setting_up_refuses_what_makes_no_sense(sandbox: Sandbox) -> None:
     stripe, openmeter = sandbox.stripe, sandbox.openmeter
     naive = datetime(2026, 11, 1)  # noqa: DTZ001 (that it has no zone is the point)
     openmeter.add_meter("twice")
-    wrong = [
+    wrong: list[Callable[[], object]] = [
         lambda: openmeter.add_meter("twice"),
         lambda: openmeter.add_meter("odd", aggregation="MEDIAN"),  # type: ignore[arg-type]
         lambda: openmeter.add_meter("path", value_property="value"),
