@@ -285,11 +285,11 @@ def test_each_step_is_one_log_event_with_the_runs_id(world: World) -> None:
 
 
 def test_what_a_server_says_cannot_drive_the_terminal(world: World) -> None:
-    world.subscribe(world.stripe.add_price(metadata={"om_meter_id": "\x1b[2Jevil\nmeter"}))
+    world.subscribe(world.stripe.add_price(metadata={"om_meter_id": "\x07evil\rmeter\x1b[2J"}))
 
     done = world.meter_sync("run", "--as-of", world.now.isoformat())
 
-    assert "\x1b" not in done.stdout
+    assert not {"\x1b", "\x07", "\r"} & set(done.stdout)
     assert "meter_not_found" in done.stdout
 
 

@@ -1,5 +1,6 @@
 """Every listed item ends in one outcome, with a reason that says what to do."""
 
+import sqlite3
 from datetime import timedelta
 
 import pytest
@@ -191,6 +192,10 @@ def test_a_whole_run_that_failed_does_not_forget_what_others_bill(world: World) 
     world.use("acme", 5)
     subject = {"METER_SYNC_SUBJECT": "customer.metadata.key"}
     world.run(**subject)
+    with sqlite3.connect(world.ledger) as connection:
+        connection.execute("UPDATE runs SET started_at = started_at - 10")
+        connection.execute("UPDATE item_periods SET seen_at = seen_at - 10")
+    connection.close()
     failed = world.run(**subject, OPENMETER_URL="http://127.0.0.1:9", METER_SYNC_RETRY_SECONDS="0.1")
     assert failed.code == 75
     second = world.subscribe(customer=world.stripe.add_customer(metadata={"key": "acme"}))
