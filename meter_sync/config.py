@@ -384,7 +384,7 @@ def _in_words(fault: Mapping[str, Any], environment: Mapping[str, str], file: Pa
 
 def _wrong(problems: list[str]) -> ConfigurationError:
     return ConfigurationError(
-        "the configuration is wrong, nothing was read or written: " + "; ".join(problems),
+        "the configuration is wrong, nothing was read or written",
         "correct what is named; the README lists every setting",
         details=problems,
     )

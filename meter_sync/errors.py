@@ -8,18 +8,19 @@ from meter_sync.core.outcomes import ExitCode
 class MeterSyncError(Exception):
     """A run cannot go on. Each kind has its exit code and a stable code for machines.
 
-    `message` says what happened and what was and was not written; `hint` says what to do.
+    `message` says what happened and what was and was not written; `hint` says what to do. Where several things are
+    wrong, `headline` is what they have in common and `details` has each; the message has them all.
     """
 
     exit_code = ExitCode.FAILED
     code = "failed"
 
-    def __init__(self, message: str, hint: str = "", *, code: str | None = None, details: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+    def __init__(self, headline: str, hint: str = "", *, code: str | None = None, details: Sequence[str] = ()) -> None:
+        self.headline = headline
         self.details = tuple(details)
-        """The parts of a message that names several things, for whoever can show them in lines."""
+        self.message = f"{headline}: {'; '.join(details)}" if details else headline
+        super().__init__(self.message)
+        self.hint = hint
         self.code = code or self.code
 
 

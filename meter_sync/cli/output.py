@@ -68,8 +68,7 @@ def _is_noteworthy(result: Result) -> bool:
 
 def _print_error(error: MeterSyncError) -> None:
     """Print what ended the run, with what to do; several problems each in a line of its own."""
-    headline = error.message.removesuffix("; ".join(error.details)) if error.details else error.message
-    click.echo(f"meter-sync: {printable(headline)}", err=True)
+    click.echo(f"meter-sync: {printable(error.headline)}", err=True)
     for detail in error.details:
         click.echo(f"  - {printable(detail)}", err=True)
     if error.hint:

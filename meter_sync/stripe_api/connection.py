@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import stripe
 
-from meter_sync.errors import ConfigurationError, TryAgainError
+from meter_sync.errors import ConfigurationError, Interrupted, TryAgainError
 from meter_sync.http_session import RedirectRefused, timeouts
 from meter_sync.stripe_api.limits import Limiter
 from meter_sync.waiting import Stop, Transient, cause_of, retried, retry_after_seconds
@@ -203,18 +203,27 @@ class StripeWriter(StripeReader):
 
         One idempotency key per logical write, kept over its retries: Stripe answers a repeat from memory. It
         replays a stored 500 as well, for at least 24 hours, so after a 5xx a fresh key carries the same write.
-        Raise StripeRefused, StripeUnavailable or ConfigurationError.
+        Raise ConfigurationError; StripeRefused or Interrupted where nothing was carried out for certain; and
+        StripeUnavailable where the outcome is unknown, also when a refusal or the run's end came after such an attempt.
         """
         keys = _IdempotencyKeys()
+        unanswered: list[Transient] = []
 
         async def send() -> Answer:
             try:
                 return await self._send("post", path, version, {**params, "idempotency_key": keys.current})
             except Transient as failure:
                 keys.after(failure)
+                if not failure.rate_limited:
+                    unanswered.append(failure)
                 raise
 
-        return await self._retried(f"post {endpoint}", send)
+        try:
+            return await self._retried(f"post {endpoint}", send)
+        except (Interrupted, StripeRefused) as end:
+            if not unanswered:
+                raise
+            raise StripeUnavailable(f"{unanswered[-1].message}; then {end.message}") from end
 
 
 class _IdempotencyKeys:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from meter_sync.sandbox import Fault, RateLimits
-from tests.end_to_end.world import METER, World
+from tests.end_to_end.world import METER, World, interrupt
 
 RECORDS = "/usage_records$"
 QUERY = "/query$"
@@ -52,6 +52,40 @@ def test_a_write_of_unknown_outcome_is_set_again_by_the_next_run(world: World, d
 
     assert world.run().verdict == ("reported", None)
     assert world.billed(subscription) == 7
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+def test_a_signal_between_two_attempts_leaves_an_unknown_outcome_and_says_so(world: World, drop: Any) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+    world.sandbox.faults.add(Fault(server="stripe", path=RECORDS, times=None, drop=drop))
+    process = world.start("run", "--output", "json", "--as-of", world.now.isoformat(), METER_SYNC_RETRY_SECONDS="60")
+    world.sandbox.wait_for("POST", "/usage_records")
+
+    ended = interrupt(process)
+
+    assert (ended.code, ended.verdict) == (1, ("failed", "stripe_error"))
+    assert "unknown" in ended.item["message"]
+    world.sandbox.faults.clear()
+    world.openmeter.value_overrides[METER, world.customer_of(subscription)] = "4"
+    assert world.run().verdict == ("held", "decrease")
+    assert world.run("--allow", "decrease").verdict == ("reported", None)
+    assert world.billed(subscription) == 4
+
+
+def test_a_refusal_after_an_unanswered_attempt_leaves_the_outcome_unknown(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+    world.sandbox.faults.add(Fault(server="stripe", path=RECORDS, drop="after"))
+    world.sandbox.faults.add(Fault(server="stripe", path=RECORDS, times=None, status=400))
+
+    done = world.run(METER_SYNC_RETRY_SECONDS="10")
+
+    assert done.verdict == ("failed", "stripe_error")
+    assert "unknown" in done.item["message"]
+    world.sandbox.faults.clear()
+    assert world.run().verdict == ("reported", None)
+    assert world.billed(subscription) == 5
 
 
 def test_one_refused_item_does_not_stop_the_others(world: World) -> None:
