@@ -30,8 +30,9 @@ from pydantic_settings import (
 
 from meter_sync.addresses import is_loopback
 from meter_sync.core.brakes import Thresholds
-from meter_sync.core.mapping import Filter, MappingRules, MeterRow
+from meter_sync.core.mapping import OPENMETER_CUSTOMER, Filter, MappingRules, MeterRow
 from meter_sync.core.quantity import Rounding
+from meter_sync.core.way import Records
 from meter_sync.errors import ConfigurationError
 
 ENVIRONMENT: dict[str, tuple[str, ...]] = {
@@ -47,6 +48,7 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "METER_SYNC_METER_KEY": ("mapping", "meter_key"),
     "METER_SYNC_STRIPE_RATE": ("stripe", "rate"),
     "METER_SYNC_STRIPE_ENDPOINT_RATE": ("stripe", "endpoint_rate"),
+    "METER_SYNC_STRIPE_METER_EVENT_RATE": ("stripe", "meter_event_rate"),
     "METER_SYNC_OPENMETER_CONCURRENCY": ("openmeter", "concurrency"),
     "METER_SYNC_RETRY_SECONDS": ("retry_seconds",),
 }
@@ -56,6 +58,8 @@ CONFIG_NAME = "meter-sync.toml"
 STRIPE_API_BASE = "https://api.stripe.com"
 LIVE_RATE = 100.0
 SANDBOX_RATE = 25.0
+LIVE_METER_EVENT_RATE = 1000.0
+SANDBOX_METER_EVENT_RATE = 25.0
 
 _SUBJECT_OWNERS = ("customer", "subscription", "item")
 
@@ -72,9 +76,11 @@ def _http_url(url: str) -> str:
 
 def _subject_source(value: str) -> str:
     owner, dot, key = value.partition(".metadata.")
-    if value == "customer.id" or (owner in _SUBJECT_OWNERS and dot and key):
+    if value in ("customer.id", OPENMETER_CUSTOMER) or (owner in _SUBJECT_OWNERS and dot and key):
         return value
-    raise ValueError("must be customer.id, customer.metadata.KEY, subscription.metadata.KEY or item.metadata.KEY")
+    raise ValueError(
+        "must be customer.id, customer.metadata.KEY, subscription.metadata.KEY, item.metadata.KEY or openmeter.customer"
+    )
 
 
 def _without_space(value: object) -> object:
@@ -113,6 +119,7 @@ class StripeSettings(_Section):
     api_base: HttpUrl = STRIPE_API_BASE
     rate: Rate | None = None
     endpoint_rate: Rate = 25.0
+    meter_event_rate: Rate | None = None
 
     @property
     def is_live(self) -> bool:
@@ -123,6 +130,11 @@ class StripeSettings(_Section):
     def overall_rate(self) -> float:
         """Requests per second over all: Stripe's default for the key's mode unless configured."""
         return self.rate or (LIVE_RATE if self.is_live else SANDBOX_RATE)
+
+    @property
+    def event_rate(self) -> float:
+        """Meter events per second: Stripe's default for the key's mode unless configured."""
+        return self.meter_event_rate or (LIVE_METER_EVENT_RATE if self.is_live else SANDBOX_METER_EVENT_RATE)
 
 
 class OpenMeterSettings(_Section):
@@ -158,6 +170,7 @@ class MeterSettings(_Section):
     filter: Annotated[Filter, BeforeValidator(_canonical_filter)] = ()
     scale: Annotated[Decimal, Field(gt=0, allow_inf_nan=False)] = Decimal(1)
     rounding: Rounding = Rounding.FLOOR
+    records: Records = Records.PERIOD
     shared: bool = False
     ignore: bool = False
 
@@ -195,6 +208,7 @@ class Settings(BaseSettings):
     schedule: Literal["hourly", "daily"] = "hourly"
     retry_seconds: Annotated[float, Field(ge=0, le=3600)] = 60.0
     resend_after_hours: Annotated[float, Field(ge=0, le=24 * 31)] = 24.0
+    lookback_days: Annotated[int, Field(ge=1, le=366)] = 3
 
     @model_validator(mode="after")
     def _names_each_price_once(self) -> "Settings":

@@ -128,7 +128,8 @@ def _item(result: Result) -> dict[str, Any]:
         "usage": _digits(line.usage),
         "quantity": _digits(_standing(result)),
         "previous": _digits(line.previous),
-        "timestamp": _utc(line.span.anchor) if line.span else None,
+        "timestamp": _utc(line.span.anchor) if line.span and not line.way.is_in_parts else None,
+        "windows": {"sent": result.moved.sent, "unchanged": result.moved.unchanged} if result.moved else None,
         "outcome": result.outcome.value,
         "reason": result.reason.value if result.reason else None,
         "message": result.message,
@@ -137,7 +138,8 @@ def _item(result: Result) -> dict[str, Any]:
 
 def _standing(result: Result) -> int | None:
     """Return the quantity that stands after the run: what was not written left what stood before."""
-    return result.line.quantity if result.outcome in _CHANGED else result.line.previous
+    is_written = result.outcome in _CHANGED or result.moved is not None
+    return result.line.quantity if is_written else result.line.previous
 
 
 def _print_csv(shown: Sequence[Result]) -> None:
@@ -162,6 +164,8 @@ CSV_COLUMNS = (
     "quantity",
     "previous",
     "timestamp",
+    "windows_sent",
+    "windows_unchanged",
     "outcome",
     "reason",
     "message",
@@ -169,9 +173,11 @@ CSV_COLUMNS = (
 
 
 def _flat(item: dict[str, Any]) -> dict[str, Any]:
-    period = item.pop("period")
+    period, windows = item.pop("period"), item.pop("windows") or {}
     return {
         **item,
+        "windows_sent": windows.get("sent"),
+        "windows_unchanged": windows.get("unchanged"),
         "subjects": ",".join(item["subjects"]),
         "period_start": period["start"],
         "period_end": period["end"],

@@ -8,11 +8,12 @@ from datetime import datetime
 from decimal import Decimal
 
 from meter_sync.core.mapping import MeterRow
-from meter_sync.core.memory import Method
+from meter_sync.core.memory import Addition, Method
 from meter_sync.core.model import SubscriptionItem
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.span import Span
-from meter_sync.core.usage import Aggregation, Need
+from meter_sync.core.usage import Aggregation, Grouping, Need
+from meter_sync.core.way import Way, part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,12 @@ class Line:
     item: SubscriptionItem
     meter: Meter | None = None
     row: MeterRow = field(default_factory=MeterRow)
+    way: Way = Way.RECORD
+    grouping: Grouping = Grouping.SUBJECT
     subjects: tuple[str, ...] = ()
     span: Span | None = None
+    read_from: datetime | None = None
+    """For parts: from where on usage is read, if only the trailing stretch of the span is."""
     usage: Decimal | None = None
     quantity: int | None = None
     previous: int | None = None
@@ -63,6 +68,20 @@ Look = FirstLook | UnfinishedLook | LookAgain
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One thing that Stripe is to hold: an hour's or a day's quantity, or that of the whole period."""
+
+    start: datetime
+    """Which part it is."""
+    timestamp: datetime
+    value: int
+    held: int | None = None
+    """What Stripe holds of it already, None where that is not known."""
+    total: Decimal = Decimal(0)
+    """The usage of the period up to its end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Set:
     """Stripe is to hold `quantity` for the period of the line."""
 
@@ -78,6 +97,27 @@ class Set:
     """What has to be found out in Stripe before this may be written."""
     total_before: int | None = None
     """Stripe's total before the first write, where whose it is has yet to be found out by that write."""
+    parts: tuple[Part, ...] | None = None
+    """The hours or days of which something is new, or the usage records; None is one for the whole period."""
+    kept: int = 0
+    """How many hours or days were read and are as they were."""
+    closed: int = 0
+    """What Stripe lacks, by sign, in hours that it takes no more."""
+    closed_before: int = 0
+    """How much of that was named before."""
+    is_whole: bool = False
+    """Whether all of the period was read."""
+    addition: Addition | None = None
+    """On a meter that only adds: what is to be added or cancelled."""
+
+    @property
+    def sends(self) -> tuple[Part, ...]:
+        """What is to be sent, in order."""
+        if self.addition:
+            return (Part(self.anchor, self.addition.timestamp, self.addition.value),)
+        if self.parts is None:
+            return (Part(self.anchor, self.anchor, self.at_anchor),)
+        return tuple(part for part in self.parts if part.held != part.value)
 
     @property
     def at_anchor(self) -> int:
@@ -90,6 +130,8 @@ class Unchanged:
     """Stripe holds the quantity already."""
 
     line: Line
+    kept: int = 0
+    """How many hours or days were read and are as they were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +165,14 @@ Action = Set | Unchanged | Hold | Skip | Fail
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """How many of an item's hours or days were sent, and how many were as they should be."""
+
+    sent: int
+    unchanged: int
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What became of one listed item."""
 
@@ -130,22 +180,45 @@ class Result:
     outcome: Outcome
     reason: Reason | None = None
     message: str | None = None
+    moved: Moved | None = None
+    """Where the item is reported by the hour or day."""
 
 
 def result(action: Action, *, reported: bool = False) -> Result:
     """Given an action, return what became of its item: a write is planned until it was reported."""
     match action:
-        case Set(line=line, quantity=quantity):
-            outcome = Outcome.REPORTED if reported else Outcome.PLANNED
-            return Result(replace(line, quantity=quantity), outcome)
-        case Unchanged(line=line):
-            return Result(line, Outcome.UNCHANGED)
+        case Set():
+            return _result_of_set(action, reported=reported)
+        case Unchanged(line=line, kept=kept):
+            return Result(line, Outcome.UNCHANGED, moved=_moved(line, 0, kept))
         case Hold(line=line, reason=reason, message=message):
             return Result(line, Outcome.HELD, reason, message)
         case Skip(line=line, reason=reason, message=message):
             return Result(line, Outcome.SKIPPED, reason, message)
         case Fail(line=line, reason=reason, message=message):
             return Result(line, Outcome.FAILED, reason, message)
+
+
+def _result_of_set(planned: Set, *, reported: bool) -> Result:
+    line = replace(planned.line, quantity=planned.quantity)
+    moved = _moved(line, len(planned.sends), planned.kept)
+    if planned.closed != planned.closed_before:
+        return Result(line, Outcome.HELD, Reason.PERIOD_CLOSED, _closed_message(planned), moved)
+    if not planned.sends:
+        return Result(line, Outcome.UNCHANGED, moved=moved)
+    return Result(line, Outcome.REPORTED if reported else Outcome.PLANNED, moved=moved)
+
+
+def _moved(line: Line, sent: int, unchanged: int) -> Moved | None:
+    return Moved(sent, unchanged) if line.way.is_in_parts else None
+
+
+def _closed_message(planned: Set) -> str:
+    lacking = f"{planned.closed} are not billed" if planned.closed > 0 else f"{-planned.closed} too many are billed"
+    return (
+        f"late events changed hours or days that Stripe takes no more (35 days): {lacking} in this period; the rest is "
+        "as it should be: settle this by hand, for example with an invoice item or a credit note"
+    )
 
 
 def need(line: Line) -> Need:
@@ -156,9 +229,11 @@ def need(line: Line) -> Need:
         meter=meter.slug,
         filter=line.row.filter,
         subjects=line.subjects,
-        start=span.start,
+        start=line.read_from or span.start,
         end=span.end,
         aggregation=meter.aggregation,
+        grouping=line.grouping,
+        window=part_of(line.way, line.item.price) if line.way.is_in_parts else None,
     )
 
 

@@ -13,7 +13,7 @@ def billed_twice(lines: Sequence[Line], others: Collection[Claim]) -> dict[str, 
     """
     claims = [_claim(line) for line in lines if not line.row.shared]
     listed = {line.item.id for line in lines}
-    claims += [claim for claim in others if claim.item not in listed]
+    claims += [claim for claim in others if claim.item not in listed and not claim.shared]
     by_usage: dict[tuple[str, str], list[Claim]] = {}
     for claim in claims:
         for subject in claim.subjects:
@@ -26,9 +26,38 @@ def billed_twice(lines: Sequence[Line], others: Collection[Claim]) -> dict[str, 
     return {item: tuple(others) for item, others in twice.items() if item in listed}
 
 
+def on_one_meter(lines: Sequence[Line], others: Collection[Claim]) -> dict[str, tuple[str, ...]]:
+    """Given the lines to query, return for each on a billing meter the other items of its customer on that meter.
+
+    Usage on a billing meter belongs to the customer: each of these items would bill the customer's whole total
+    (reported by users), whatever they are mapped to.
+    """
+    listed = {line.item.id for line in lines}
+    claims = [_claim(line) for line in lines] + [claim for claim in others if claim.item not in listed]
+    together: dict[tuple[str, str], list[str]] = {}
+    for claim in claims:
+        if claim.stripe_meter:
+            together.setdefault((claim.customer, claim.stripe_meter), []).append(claim.item)
+    return {
+        item: tuple(other for other in items if other != item)
+        for items in together.values()
+        for item in items
+        if len(items) > 1 and item in listed
+    }
+
+
 def _claim(line: Line) -> Claim:
-    wanted = need(line)
-    return Claim(wanted.item, wanted.meter, wanted.filter, wanted.subjects, wanted.start, wanted.end)
+    wanted, item = need(line), line.item
+    return Claim(
+        item=wanted.item,
+        meter=wanted.meter,
+        filter=wanted.filter,
+        subjects=wanted.subjects,
+        start=wanted.start,
+        end=wanted.end,
+        customer=item.subscription.customer.id,
+        stripe_meter=item.price.stripe_meter,
+    )
 
 
 def _overlapping(claims: Sequence[Claim]) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import replace
 
-from meter_sync.core.actions import Hold, Line, Set
+from meter_sync.core.actions import Hold, Line, Part, Set
 from meter_sync.core.outcomes import Reason
 
 
@@ -16,7 +16,18 @@ def topped_up(planned: Set, foreign: int, allowed: Collection[Reason]) -> Set | 
     """Given what other records hold, return the write of the rest, or None where that is not allowed or possible."""
     if Reason.FOREIGN_USAGE not in allowed or not can_be_topped_up(planned.line, planned.quantity, foreign):
         return None
-    return replace(planned, foreign=foreign, look=None, total_before=None)
+    rest = replace(planned, foreign=foreign, look=None, total_before=None)
+    return rest if planned.parts is None else replace(rest, parts=lowered(planned.parts, foreign))
+
+
+def lowered(parts: tuple[Part, ...], by: int) -> tuple[Part, ...]:
+    """Given all days of a period, return them with so much less in all, taken from the first on: none is below zero."""
+    left, found = by, []
+    for part in parts:
+        taken = min(left, part.value)
+        left -= taken
+        found.append(replace(part, value=part.value - taken))
+    return tuple(found)
 
 
 def foreign_usage(line: Line, quantity: int, foreign: int) -> Hold:

@@ -3,11 +3,14 @@
 from collections.abc import Collection
 from dataclasses import replace
 
-from meter_sync.core.actions import Action, FirstLook, Line, LookAgain, Set, Unchanged, UnfinishedLook
+from meter_sync.core.actions import Action, FirstLook, Line, LookAgain, Part, Set, Unchanged, UnfinishedLook
+from meter_sync.core.additions import added
 from meter_sync.core.foreign import can_be_topped_up, foreign_usage
-from meter_sync.core.memory import Remembered
+from meter_sync.core.memory import Remembered, RememberedAdditions
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.plan import is_zero_without_record
+from meter_sync.core.parts import all_days
+from meter_sync.core.plan import Policy, is_zero_without_record
+from meter_sync.core.way import Way
 
 
 def looked(planned: Set, total: int, allowed: Collection[Reason]) -> Action:
@@ -19,7 +22,7 @@ def looked(planned: Set, total: int, allowed: Collection[Reason]) -> Action:
     """
     line = replace(planned.line, previous=total)
     highest = max(total, planned.highest_before or 0) if isinstance(planned.look, UnfinishedLook) else total
-    known = replace(planned, line=line, look=None, highest_before=highest)
+    known = replace(planned, line=line, look=None, highest_before=highest, parts=_parts(planned, total))
     if isinstance(planned.look, LookAgain):
         return _looked_again(replace(known, total_before=total), total - planned.look.at_anchor, allowed)
     if total > 0 or isinstance(planned.look, UnfinishedLook):
@@ -27,6 +30,30 @@ def looked(planned: Set, total: int, allowed: Collection[Reason]) -> Action:
     if isinstance(planned.look, FirstLook) and is_zero_without_record(line, planned.quantity):
         return Unchanged(line)
     return known
+
+
+def _parts(planned: Set, total: int) -> tuple[Part, ...] | None:
+    """Return the days to write: all of them, unless Stripe holds nothing yet."""
+    if planned.parts is None or planned.method.way is not Way.DAY_RECORDS:
+        return planned.parts
+    if total or not isinstance(planned.look, FirstLook):
+        return all_days(planned)
+    return tuple(replace(part, held=0) for part in planned.parts)
+
+
+def looked_at_event_total(planned: Set, total: int, policy: Policy) -> Action:
+    """Given a first write by events, and what Stripe's summary of the period says, return what to do now.
+
+    Whose events they are needs no telling: a later timestamp overrules them, or they are what is added to.
+    """
+    if planned.line.way is Way.ADDITIONS:
+        return replace(
+            added(planned, total, RememberedAdditions(), policy.now, policy.as_of), look=None, highest_before=total
+        )
+    line = replace(planned.line, previous=total)
+    if total == planned.quantity == 0:
+        return Unchanged(line)
+    return replace(planned, line=line, look=None, highest_before=total)
 
 
 def unfinished(line: Line, remembered: Remembered) -> Set | None:
@@ -45,7 +72,15 @@ def unfinished(line: Line, remembered: Remembered) -> Set | None:
         method=remembered.method,
         anchor=remembered.anchor,
         total_before=remembered.total_before,
+        parts=_parts_of_then(remembered),
     )
+
+
+def _parts_of_then(remembered: Remembered) -> tuple[Part, ...] | None:
+    if not remembered.method.way.is_in_parts:
+        return None
+    then = sorted(remembered.parts.parts.items())
+    return tuple(Part(start, part.timestamp, part.value, None, part.total) for start, part in then)
 
 
 def not_looked(planned: Set, allowed: Collection[Reason]) -> Action:

@@ -6,9 +6,14 @@ from decimal import Decimal
 
 from meter_sync.core.model import SubscriptionItem
 from meter_sync.core.quantity import Rounding
+from meter_sync.core.way import Records
 
 Filter = tuple[tuple[str, tuple[str, ...]], ...]
 """A meter filter in canonical form: sorted pairs of a dimension and its sorted admitted values."""
+
+
+OPENMETER_CUSTOMER = "openmeter.customer"
+"""The source of subjects that is OpenMeter's own customers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,7 @@ class MeterRow:
     filter: Filter = ()
     scale: Decimal = Decimal(1)
     rounding: Rounding = Rounding.FLOOR
+    records: Records = Records.PERIOD
     shared: bool = False
     ignore: bool = False
 
@@ -47,6 +53,11 @@ class MappingRules:
     rows: Sequence[MeterRow] = field(default_factory=tuple)
 
     @property
+    def asks_for_customers(self) -> bool:
+        """Whether OpenMeter's own customers are the subjects."""
+        return self.subject == OPENMETER_CUSTOMER
+
+    @property
     def needs_customer_metadata(self) -> bool:
         """Whether customers must be fetched with their metadata."""
         return self.subject.startswith("customer.metadata.")
@@ -68,14 +79,18 @@ def meter_row(item: SubscriptionItem, rules: MappingRules) -> MeterRow | None:
     return None
 
 
-def subjects(item: SubscriptionItem, source: str) -> tuple[str, ...]:
+def subjects(item: SubscriptionItem, source: str, customers: Mapping[str, str]) -> tuple[str, ...]:
     """Given an item and the source of subjects, return its OpenMeter subjects, each once, in order.
 
     `source` is `customer.id`, or `customer.metadata.KEY`, `subscription.metadata.KEY` or `item.metadata.KEY`,
-    whose value may list several subjects with commas between. The result is empty where the value is missing.
+    whose value may list several subjects with commas between; or `openmeter.customer`, for which `customers` has the
+    id of OpenMeter's customer for each Stripe customer. The result is empty where the value is missing.
     """
     if source == "customer.id":
         return (item.subscription.customer.id,)
+    if source == OPENMETER_CUSTOMER:
+        found = customers.get(item.subscription.customer.id)
+        return (found,) if found else ()
     owner, _, key = source.partition(".metadata.")
     listed = _metadata_of(item, owner).get(key, "").split(",")
     named = (subject.strip() for subject in listed)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 
@@ -21,6 +21,43 @@ class Period:
     end: datetime
 
 
+class Window(StrEnum):
+    """A stretch of UTC time for which one quantity is reported."""
+
+    HOUR = "hour"
+    DAY = "day"
+
+    @property
+    def length(self) -> timedelta:
+        """How long it is: UTC has no daylight saving time."""
+        return timedelta(hours=1) if self is Window.HOUR else timedelta(days=1)
+
+    def floor(self, instant: datetime) -> datetime:
+        """Return the start of the window that contains the instant."""
+        return instant - (instant - _EPOCH) % self.length
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class BillingMeter:
+    """A billing meter of Stripe: how its events become a quantity. Only its display name can ever be edited."""
+
+    id: str
+    event_name: str
+    formula: str
+    """How the events of a period become its quantity: sum, count, last."""
+    window: Window | None = None
+    """Where set, only the most recently received event of each window counts."""
+    customer_key: str = "stripe_customer_id"
+    """The key of an event's payload that names the customer…"""
+    customer_mapping: str = "by_id"
+    """… and what stands there: `by_id` is the Stripe customer's id."""
+    value_key: str = "value"
+    is_active: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """A metered price."""
@@ -32,6 +69,8 @@ class Price:
     """How Stripe makes one number of a period's records: sum, max, last_during_period, last_ever."""
     stripe_meter: str | None = None
     """The billing meter (`mtr_…`) behind the price; None is a legacy price."""
+    billing_meter: BillingMeter | None = None
+    """That meter, once it was read."""
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -39,7 +78,7 @@ class Price:
         """Choose the way of writing: a billing meter takes meter events, all else usage records.
 
         Stripe refuses usage records for a price with a meter ("is not on the legacy metered billing
-        system"). This is the only place that tells the two apart.
+        system"). This is the only place that tells the two apart; which way of writing follows is in `way`.
         """
         return Target.METER_EVENT if self.stripe_meter else Target.USAGE_RECORD
 
@@ -63,6 +102,7 @@ class Subscription:
     created: datetime
     metadata: Mapping[str, str] = field(default_factory=dict)
     has_billing_thresholds: bool = False
+    trial_end: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ class Reason(StrEnum):
     MAPPING_CHANGED = "mapping_changed"
     INVALID_USAGE = "invalid_usage"
     DECREASE = "decrease"
+    PERIOD_CLOSED = "period_closed"
+    REJECTED = "rejected"
     INTERRUPTED = "interrupted"
     STRIPE_ERROR = "stripe_error"
     OPENMETER_ERROR = "openmeter_error"

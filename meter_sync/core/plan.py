@@ -1,6 +1,5 @@
-"""The plan: from listed items and their usage to what should happen to each."""
+"""The plan: from an item's usage to what should happen to it."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -13,24 +12,22 @@ from meter_sync.core.actions import (
     Line,
     Look,
     LookAgain,
-    Meter,
+    Part,
     Set,
-    Skip,
     Unchanged,
     UnfinishedLook,
     meter_of,
-    need,
     span_of,
 )
-from meter_sync.core.duplicates import billed_twice
+from meter_sync.core.additions import added
 from meter_sync.core.foreign import can_be_topped_up, foreign_usage
-from meter_sync.core.mapping import MappingRules, MeterRow, meter_row, subjects
-from meter_sync.core.memory import Memory, Method, Remembered
-from meter_sync.core.model import SubscriptionItem, Target
+from meter_sync.core.memory import Memory, Method, Remembered, RememberedAdditions
+from meter_sync.core.model import Target
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.quantity import InvalidUsage, billable, without_noise
-from meter_sync.core.span import usage_span
+from meter_sync.core.quantity import InvalidUsage, billable, within_digits, without_noise
+from meter_sync.core.span import event_timestamp
 from meter_sync.core.usage import Unanswered
+from meter_sync.core.way import Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,165 +36,166 @@ class Policy:
 
     now: datetime
     """When the run began, in UTC."""
+    as_of: datetime
+    """The instant that the run is about: the same, unless another one was asked for."""
     resend: bool = False
     resend_after: timedelta = timedelta(hours=24)
     """An acknowledged quantity is sent again after so long, which heals what others changed in Stripe."""
+    lookback: timedelta = timedelta(days=3)
+    """How much of a period is read again in each run where hours or days are reported; at least a day."""
     allowed: frozenset[Reason] = frozenset()
 
 
-def prepare(
-    items: Sequence[SubscriptionItem],
-    rules: MappingRules,
-    meters: Mapping[str, Meter],
-    memory: Memory,
-    as_of: datetime,
-) -> list[Line | Hold | Skip]:
-    """Given the listed items, return for each the line whose usage to query, or why there is none.
-
-    `meters` finds a meter by slug and by id; `as_of` is the instant of the run.
-    """
-    prepared = [_prepared(item, rules, meters, as_of) for item in items]
-    lines = [line for line in prepared if isinstance(line, Line)]
-    twice = billed_twice(lines, memory.other_claims)
-    return [
-        _duplicate(line, twice[line.item.id]) if isinstance(line, Line) and line.item.id in twice else line
-        for line in prepared
-    ]
-
-
 def decide(line: Line, usage: Decimal | Unanswered, memory: Memory, policy: Policy) -> Action:
-    """Given a line and its usage, return what should happen to its item."""
+    """Given a line that is reported as one total, and its usage, return what should happen to its item."""
     remembered = memory.remembered.get(line.item.id)
-    if remembered:
-        span = replace(span_of(line), anchor=remembered.anchor)
-        line = replace(line, span=span, previous=remembered.acknowledged)
+    line = recalled(line, remembered)
     if isinstance(usage, Unanswered):
         return Fail(line, Reason.OPENMETER_ERROR, usage.message)
     try:
         usage = without_noise(usage)
         quantity = billable(usage, line.row.scale, line.row.rounding)
+        if line.way.target is Target.METER_EVENT:
+            within_digits(quantity)
     except InvalidUsage as error:
-        return Hold(
-            replace(line, usage=usage),
-            Reason.INVALID_USAGE,
-            f"{error}; nothing was written, look at the meter's events",
-        )
+        return invalid(replace(line, usage=usage), error)
     line = replace(line, usage=usage, quantity=quantity)
     if remembered:
-        return _next_report(line, quantity, remembered, policy)
+        return held_back(line, remembered, policy) or _next_report(line, quantity, remembered, policy)
     return _first_report(line, quantity, policy, known=line.item.id in memory.known_items)
 
 
-def _prepared(item: SubscriptionItem, rules: MappingRules, meters: Mapping[str, Meter], as_of: datetime) -> Line | Skip:
-    row = meter_row(item, rules)
-    line = Line(item=item, row=row or MeterRow(), span=usage_span(item, as_of))
-    if row is None:
-        return _skip_unbillable(line) or _skip(
-            line,
-            Reason.NO_METER_MAPPING,
-            f"no OpenMeter meter is named for price {item.price.id}: set metadata {rules.meter_key} on the price or "
-            "the item, or add a [[meters]] row (with ignore = true if other software bills it)",
-        )
-    if row.ignore:
-        return _skip(line, Reason.IGNORED, "a [[meters]] row says ignore = true")
-    meter = meters.get(row.openmeter or "")
-    line = replace(line, meter=meter, subjects=subjects(item, rules.subject))
-    return _skip_unbillable(line) or _skip_unmeterable(line, rules) or line
+def recalled(line: Line, remembered: Remembered | None) -> Line:
+    """Given a line and what is remembered of its item, return it with what was reported before."""
+    if remembered is None:
+        return line
+    span = span_of(line) if line.way.is_in_parts else replace(span_of(line), anchor=remembered.anchor)
+    return replace(line, span=span, previous=remembered.acknowledged)
 
 
-def _skip_unbillable(line: Line) -> Skip | None:
-    """Return why Stripe takes no usage record for the line's item, or None."""
-    subscription = line.item.subscription
-    if subscription.status == "paused":
-        return _skip(line, Reason.SUBSCRIPTION_PAUSED, "the subscription is paused; Stripe bills nothing for it")
-    if subscription.customer.deleted:
-        return _skip(
-            line,
-            Reason.CUSTOMER_DELETED,
-            f"customer {subscription.customer.id} was deleted in Stripe: cancel the subscription, or bill by hand",
-        )
-    if line.item.price.target is not Target.USAGE_RECORD:
-        return _skip(
-            line,
-            Reason.UNSUPPORTED_METER,
-            f"price {line.item.price.id} is on billing meter {line.item.price.stripe_meter}, which this version does "
-            "not write; add a [[meters]] row with ignore = true if other software bills it",
-        )
-    if subscription.has_billing_thresholds:
-        return _skip(
-            line,
-            Reason.BILLING_THRESHOLDS,
-            "the subscription has billing_thresholds, with which Stripe refuses set; remove them or move the price "
-            "to a billing meter",
-        )
-    return None
+def invalid(line: Line, error: InvalidUsage) -> Hold:
+    """Return the hold of an item whose usage cannot be billed."""
+    return Hold(line, Reason.INVALID_USAGE, f"{error}; nothing was written, look at the meter's events")
 
 
-def _skip_unmeterable(line: Line, rules: MappingRules) -> Skip | None:
-    """Return why OpenMeter cannot be asked for the line's usage, or None."""
-    if line.meter is None:
-        return _skip(
+def held_back(line: Line, remembered: Remembered, policy: Policy) -> Hold | Fail | None:
+    """Return why an item that was reported before must not be written now, or None."""
+    if remembered.rejected is not None:
+        said = "was reported, and then rejected by Stripe" if not _is_in_doubt(remembered) else "may have been rejected"
+        return Hold(
             line,
-            Reason.METER_NOT_FOUND,
-            f"OpenMeter has no meter {line.row.openmeter!r}: create it, or correct the mapping of price "
-            f"{line.item.price.id}",
+            Reason.REJECTED,
+            f"its usage {said}: {remembered.rejected}; remove the cause: the next run reports it again",
         )
-    if line.span is None:
-        return _skip(line, Reason.NOT_STARTED, "its usage has not started yet")
-    if not line.subjects:
-        return _skip(
+    newest = remembered.additions.newest
+    if newest and not newest.is_delivered:
+        return Fail(
             line,
-            Reason.NO_SUBJECT,
-            f"{rules.subject} is empty for {line.item.id} of customer {line.item.subscription.customer.id}: set it in "
-            "Stripe, or change mapping.subject",
+            Reason.STRIPE_ERROR,
+            "whether an earlier addition arrived cannot be told yet: nothing was added, the next run asks again",
         )
-    if len(line.subjects) > 1 and not line.meter.aggregation.combines_subjects:
-        return _skip(
-            line,
-            Reason.AGGREGATION_MISMATCH,
-            f"the {line.meter.aggregation} of {len(line.subjects)} subjects cannot be put together: give the item one "
-            "subject, or use a meter that adds up (SUM, COUNT)",
-        )
-    return None
+    return _changed(line, remembered, policy)
 
 
-def _skip(line: Line, reason: Reason, message: str) -> Skip:
-    return Skip(line, reason, message)
+def _is_in_doubt(remembered: Remembered) -> bool:
+    newest = remembered.additions.newest
+    return newest is not None and newest.in_doubt
+
+
+def _changed(line: Line, remembered: Remembered, policy: Policy) -> Hold | None:
+    """Hold a method that changed within the period. That of Stripe's own side is changed by no permission.
+
+    What was written for the old price can neither be set to zero nor counted for the new one.
+    """
+    now, then = method(line), remembered.method
+    if now == then:
+        return None
+    if (now.target, now.stripe_meter) != (then.target, then.stripe_meter):
+        return Hold(
+            line,
+            Reason.MAPPING_CHANGED,
+            f"its price moved within the period, from {_place(then)} to {_place(now)}: it is reported again from the "
+            "next period on; look at this period's invoice, which may lack usage since the change",
+        )
+    if Reason.MAPPING_CHANGED in policy.allowed:
+        return None
+    return Hold(line, Reason.MAPPING_CHANGED, _changed_message(now, then))
 
 
 def _next_report(line: Line, quantity: int, remembered: Remembered, policy: Policy) -> Action:
     """Decide for an item that was reported in this period before."""
-    method = _method(line)
-    changed = method != remembered.method
-    if changed and Reason.MAPPING_CHANGED not in policy.allowed:
-        return Hold(line, Reason.MAPPING_CHANGED, _changed_message(method, remembered.method))
-    look: Look | None = None
-    if remembered.total_before is not None:
-        look = UnfinishedLook(remembered.total_before)
-    elif remembered.foreign_held:
-        look = LookAgain(remembered.at_anchor, remembered.foreign)
+    look = look_of(remembered)
     if look is None and remembered.foreign and not can_be_topped_up(line, quantity, remembered.foreign):
         return foreign_usage(line, quantity, remembered.foreign)
     if look is None and not policy.resend and _holds_already(line, quantity, remembered, policy):
         return Unchanged(line)
-    return Set(
+    planned = Set(
         line=line,
         quantity=quantity,
-        method=method,
+        method=method(line),
         anchor=remembered.anchor,
-        highest_before=None if changed or _is_about_the_past(line, remembered) else _highest(remembered),
+        highest_before=highest_before(line, remembered, policy),
         foreign=0 if look else remembered.foreign,
         look=look,
+        parts=_instead_of_days(line, quantity, remembered),
+    )
+    if line.way is Way.ADDITIONS:
+        return _next_addition(planned, remembered, policy)
+    return _later(planned, policy) if line.way is Way.LAST else planned
+
+
+def _next_addition(planned: Set, remembered: Remembered, policy: Policy) -> Action:
+    """Add what Stripe lacks: sending again what it acknowledged would bill it twice."""
+    addition = added(planned, remembered.acknowledged or 0, remembered.additions, policy.now, policy.as_of)
+    return addition if addition.sends else Unchanged(addition.line)
+
+
+def _later(planned: Set, policy: Policy) -> Action:
+    """Give an event that sets the period's total a later timestamp than the last one had."""
+    timestamp = event_timestamp(planned.line.item.period, policy.as_of, planned.anchor, leaves_room=True)
+    if timestamp > planned.anchor:
+        return at(planned, timestamp)
+    return Hold(
+        planned.line,
+        Reason.PERIOD_CLOSED,
+        f"Stripe holds {planned.line.previous} at the last timestamp of the period; {planned.quantity} can no "
+        "longer be set: settle the difference by hand",
     )
 
 
-def _is_about_the_past(line: Line, remembered: Remembered) -> bool:
-    """Say whether the line ends before what was reported last, as only a dry run's may: it says nothing of a fall."""
-    return span_of(line).end < min(remembered.as_of, line.item.period.end)
+def at(planned: Set, timestamp: datetime) -> Set:
+    """Return a write with its timestamp."""
+    line = replace(planned.line, span=replace(span_of(planned.line), anchor=timestamp))
+    return replace(planned, line=line, anchor=timestamp)
 
 
-def _highest(remembered: Remembered) -> int:
-    """Return the largest quantity that Stripe may hold: an unanswered write may have arrived, or not."""
+def _instead_of_days(line: Line, quantity: int, remembered: Remembered) -> tuple[Part, ...] | None:
+    """Where records for each day stood until now, return the one for the period and zero for all others.
+
+    Records at several timestamps add up.
+    """
+    if line.way is not Way.RECORD or remembered.method.way is not Way.DAY_RECORDS:
+        return None
+    zeros = [Part(start, part.timestamp, 0) for start, part in remembered.parts.parts.items()]
+    whole = Part(remembered.anchor, remembered.anchor, quantity)
+    return (whole, *(zero for zero in zeros if zero.timestamp != whole.timestamp))
+
+
+def look_of(remembered: Remembered) -> Look | None:
+    """Return what has to be found out in Stripe before an item that was reported before is written again."""
+    if remembered.total_before is not None:
+        return UnfinishedLook(remembered.total_before)
+    return LookAgain(remembered.at_anchor, remembered.foreign) if remembered.foreign_held else None
+
+
+def highest_before(line: Line, remembered: Remembered, policy: Policy) -> int | None:
+    """Return the largest quantity that Stripe may hold: an unanswered write may have arrived, or not.
+
+    None where it says nothing of a fall: the method changed, or the run is about an instant before what was reported
+    last, as only a dry run may be.
+    """
+    if method(line) != remembered.method or policy.as_of < remembered.as_of:
+        return None
     return max(remembered.quantity, remembered.acknowledged or 0)
 
 
@@ -205,7 +203,7 @@ def _holds_already(line: Line, quantity: int, remembered: Remembered, policy: Po
     if remembered.acknowledged_at is None:
         return False
     recently = policy.now - remembered.acknowledged_at < policy.resend_after
-    now = (quantity, line.item.price.id, line.subjects, _method(line))
+    now = (quantity, line.item.price.id, line.subjects, method(line))
     then = (remembered.acknowledged, remembered.price, remembered.subjects, remembered.method)
     return recently and now == then
 
@@ -218,18 +216,24 @@ def _first_report(line: Line, quantity: int, policy: Policy, *, known: bool) -> 
     """
     if known and not policy.resend and is_zero_without_record(line, quantity):
         return Unchanged(replace(line, previous=0))
-    return Set(
+    planned = Set(
         line=replace(line, previous=0 if known else None),
         quantity=quantity,
-        method=_method(line),
+        method=method(line),
         anchor=span_of(line).anchor,
         look=None if known else FirstLook(),
     )
+    if line.way is Way.RECORD:
+        return planned
+    planned = at(planned, event_timestamp(line.item.period, policy.as_of, None, leaves_room=known))
+    if line.way is Way.ADDITIONS and known:
+        return added(planned, 0, RememberedAdditions(), policy.now, policy.as_of)
+    return planned
 
 
 def is_zero_without_record(line: Line, quantity: int) -> bool:
-    """Say whether Stripe bills zero for the line, as it should, without any usage record."""
-    return quantity == 0 and line.item.price.aggregate_usage != "last_ever"
+    """Say whether Stripe bills zero for the line, as it should, without anything being written."""
+    return quantity == 0 and (line.way is not Way.RECORD or line.item.price.aggregate_usage != "last_ever")
 
 
 def _changed_message(now: Method, then: Method) -> str:
@@ -241,28 +245,21 @@ def _changed_message(now: Method, then: Method) -> str:
 
 def _in_words(method: Method) -> str:
     where = "".join(f" {dimension}={'|'.join(values)}" for dimension, values in method.filter)
-    return f"{method.meter}{where} x {method.scale.normalize():f} {method.rounding}"
+    days = " in days" if method.way is Way.DAY_RECORDS else ""
+    return f"{method.meter}{where} x {method.scale.normalize():f} {method.rounding}{days}"
 
 
-def _method(line: Line) -> Method:
+def _place(method: Method) -> str:
+    return f"billing meter {method.stripe_meter}" if method.stripe_meter else "usage records"
+
+
+def method(line: Line) -> Method:
+    """Return how the line's usage becomes what Stripe holds."""
     return Method(
-        target=line.item.price.target,
+        way=line.way,
         meter=meter_of(line).slug,
         filter=line.row.filter,
         scale=line.row.scale,
         rounding=line.row.rounding,
-    )
-
-
-_NAMED_DUPLICATES = 3
-
-
-def _duplicate(line: Line, others: tuple[str, ...]) -> Hold:
-    named = ", ".join(others[:_NAMED_DUPLICATES])
-    more = f" and {len(others) - _NAMED_DUPLICATES} more" if len(others) > _NAMED_DUPLICATES else ""
-    return Hold(
-        line,
-        Reason.DUPLICATE_USAGE,
-        f"the same usage of meter {need(line).meter} would also be billed by {named}{more}: remove one item, separate "
-        "them by filter or subject, or say shared = true in the [[meters]] row",
+        stripe_meter=line.item.price.stripe_meter,
     )

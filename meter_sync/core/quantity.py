@@ -34,12 +34,12 @@ _SIGNIFICANT_DIGITS = 15
 _ARITHMETIC = Context(prec=80)
 
 
-def without_noise(value: Decimal) -> Decimal:
+def denoised(value: Decimal) -> Decimal:
     """Given a usage as read off the wire, return it without float noise: 15 digits, 9 of them decimals at most.
 
     0.1 + 0.2 + 0.3 is 0.6000000000000001 on the server (seen); rounded up it would bill one too many. Whole
-    numbers up to 2^53 pass as they are.
-    Raise InvalidUsage if the value is not finite, negative, or too large to be exact.
+    numbers up to 2^53 pass as they are. A part of a period may be negative, as a correction of an earlier one.
+    Raise InvalidUsage if the value is not finite, or too large to be exact.
     """
     if not value.is_finite():
         raise InvalidUsage(f"OpenMeter answered {value}, which is not a number that can be billed")
@@ -47,9 +47,18 @@ def without_noise(value: Decimal) -> Decimal:
         raise InvalidUsage(f"OpenMeter answered {value:.6g}, beyond the whole numbers that it holds exactly (2^53)")
     decimals = min(_MOST_DECIMALS, max(0, _SIGNIFICANT_DIGITS - 1 - value.adjusted()))
     clean = value.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_EVEN, context=_ARITHMETIC)
+    return clean if clean else abs(clean)
+
+
+def without_noise(value: Decimal) -> Decimal:
+    """Given the usage of a whole period, return it without float noise.
+
+    Raise InvalidUsage if the value is not finite, negative, or too large to be exact.
+    """
+    clean = denoised(value)
     if clean < 0:
         raise InvalidUsage(f"OpenMeter answered a negative usage: {value}")
-    return abs(clean)
+    return clean
 
 
 def billable(usage: Decimal, scale: Decimal, rounding: Rounding) -> int:
@@ -64,3 +73,14 @@ def billable(usage: Decimal, scale: Decimal, rounding: Rounding) -> int:
     if quantity > LARGEST_EXACT:
         raise InvalidUsage(f"the scaled quantity {quantity:.6g} is beyond 2^53; check the scale of the meter")
     return int(quantity)
+
+
+LARGEST_EVENT_VALUE = 10**15 - 1
+"""Stripe takes 15 digits in an event's value (changelog of 2026-04-22.dahlia)."""
+
+
+def within_digits(value: int) -> int:
+    """Given the value of a meter event, return it. Raise InvalidUsage if it has more digits than Stripe takes."""
+    if abs(value) > LARGEST_EVENT_VALUE:
+        raise InvalidUsage(f"the quantity {value} has more than the 15 digits that a meter event takes")
+    return value

@@ -11,6 +11,7 @@ from enum import StrEnum
 from itertools import islice
 
 from meter_sync.core.mapping import Filter
+from meter_sync.core.model import Window
 
 SUBJECTS_PER_QUERY = 100
 """The most subjects that OpenMeter takes in one POST (server source)."""
@@ -36,6 +37,11 @@ class Aggregation(StrEnum):
         return self in _COMBINE
 
     @property
+    def adds_up(self) -> bool:
+        """Whether the usage of a period is the sum of that of its parts."""
+        return self in {self.SUM, self.COUNT}
+
+    @property
     def never_falls(self) -> bool:
         """Whether a running total can only grow, so that a fall means that something went wrong."""
         return self in {self.SUM, self.COUNT, self.UNIQUE_COUNT, self.MAX}
@@ -53,6 +59,13 @@ _COMBINE: dict[Aggregation, Callable[[Sequence[Decimal]], Decimal]] = {
 }
 
 
+class Grouping(StrEnum):
+    """Whose usage a query tells apart: the value is OpenMeter's name for it."""
+
+    SUBJECT = "subject"
+    CUSTOMER = "customer_id"
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """The usage that one subscription item needs: half-open, UTC, whole seconds."""
@@ -64,17 +77,22 @@ class Need:
     start: datetime
     end: datetime
     aggregation: Aggregation
+    grouping: Grouping = Grouping.SUBJECT
+    window: Window | None = None
+    """Where set, the usage of each hour or day is needed by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One POST to OpenMeter, grouped by subject; `subjects` None asks for all of them."""
+    """One POST to OpenMeter, grouped by subject or customer; `subjects` None asks for all of them."""
 
     meter: str
     filter: Filter
     start: datetime
     end: datetime
     subjects: tuple[str, ...] | None
+    grouping: Grouping = Grouping.SUBJECT
+    window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +102,8 @@ class Unanswered:
     message: str
 
 
-Answer = Mapping[str, Decimal] | Unanswered
-"""The value of each subject that has a row, or that there is no answer."""
+Answer = Mapping[str, Decimal | Unanswered] | Unanswered
+"""The value of each subject that has a row, or that there is no answer, for all or for a single one."""
 
 
 class QueryPlan:
@@ -101,9 +119,9 @@ class QueryPlan:
 
     def _plan_group(self, group: Sequence[Need]) -> None:
         wanted = list(dict.fromkeys(subject for need in group for subject in need.subjects))
-        for chunk in _chunks(wanted):
-            first = group[0]
-            query = Query(first.meter, first.filter, first.start, first.end, chunk)
+        first = group[0]
+        for chunk in chunks(wanted, first.grouping):
+            query = Query(first.meter, first.filter, first.start, first.end, chunk, first.grouping)
             self.queries.append(query)
             for subject in wanted if chunk is None else chunk:
                 self._answering[_span_key(first), subject] = query
@@ -122,8 +140,11 @@ class QueryPlan:
             answer = answers[self._answering[_span_key(need), subject]]
             if isinstance(answer, Unanswered):
                 return answer
-            if subject in answer:
-                values.append(answer[subject])
+            value = answer.get(subject)
+            if isinstance(value, Unanswered):
+                return value
+            if value is not None:
+                values.append(value)
         return combined(need.aggregation, values)
 
 
@@ -146,7 +167,7 @@ def combined(aggregation: Aggregation, values: Sequence[Decimal]) -> Decimal:
 
 
 def _span_key(need: Need) -> tuple[object, ...]:
-    return (need.meter, need.filter, need.start, need.end)
+    return (need.meter, need.filter, need.start, need.end, need.grouping)
 
 
 def _grouped(needs: Iterable[Need]) -> list[list[Need]]:
@@ -156,8 +177,12 @@ def _grouped(needs: Iterable[Need]) -> list[list[Need]]:
     return list(groups.values())
 
 
-def _chunks(subjects: Sequence[str]) -> list[tuple[str, ...] | None]:
-    if len(subjects) > SUBJECTS_PER_QUERY * _CHUNKS_BEFORE_UNFILTERED:
+def chunks(subjects: Sequence[str], grouping: Grouping) -> list[tuple[str, ...] | None]:
+    """Given the subjects of equal needs, return those of each query; None asks for all that there are.
+
+    OpenMeter tells customers apart only where it is given their ids (server source), so those are always named.
+    """
+    if grouping is Grouping.SUBJECT and len(subjects) > SUBJECTS_PER_QUERY * _CHUNKS_BEFORE_UNFILTERED:
         return [None]
     remaining = iter(subjects)
     return list(iter(lambda: tuple(islice(remaining, SUBJECTS_PER_QUERY)), ()))

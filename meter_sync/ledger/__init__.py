@@ -1,7 +1,10 @@
 """The ledger: what was intended, what Stripe acknowledged, and which run did it."""
 
-from meter_sync.ledger.ledger import Acknowledgement, Ledger, RunRecord, Scope, open_ledger, open_ledger_read_only
+from meter_sync.ledger.database import Scope
+from meter_sync.ledger.ledger import Ledger
 from meter_sync.ledger.lock import run_lock
+from meter_sync.ledger.opening import open_ledger, open_ledger_read_only
+from meter_sync.ledger.rows import Acknowledgement, RunRecord
 
 __all__ = [
     "Acknowledgement",

@@ -112,7 +112,14 @@ item_periods = Table(
     Column("foreign_held", Boolean, nullable=False),
     Column("total_before", BigInteger),
     Column("seen_at", UtcSeconds, nullable=False),
+    Column("way", String(20), nullable=False, server_default="record"),
+    Column("stripe_meter", String(255)),
+    Column("identifier", String(100)),
+    Column("read_whole_at", UtcSeconds),
+    Column("closed", BigInteger, nullable=False, server_default="0"),
+    Column("rejected", Text),
     Index("item_periods_by_end", "account", "mode", "period_end"),
+    Index("item_periods_by_identifier", "account", "mode", "identifier"),
 )
 """The state of each item in each period: what the next plan is made from."""
 
@@ -144,3 +151,54 @@ prices = Table(
     Column("found_empty_at", UtcSeconds, nullable=False),
 )
 """Archived prices that had no subscription when they were last asked for."""
+
+parts = Table(
+    "parts",
+    metadata,
+    *_scope(),
+    Column("item", String(255), primary_key=True),
+    Column("period_start", UtcSeconds, primary_key=True),
+    Column("start", UtcSeconds, primary_key=True),
+    Column("timestamp", UtcSeconds, nullable=False),
+    Column("total", DecimalText, nullable=False),
+    Column("value", BigInteger, nullable=False),
+    Column("acknowledged", BigInteger),
+    Column("acknowledged_at", UtcSeconds),
+    Column("identifier", String(100)),
+    Column("request_id", String(255)),
+    Index("parts_by_identifier", "account", "mode", "identifier"),
+)
+"""The hours or days of an item's period, where each has a quantity of its own."""
+
+additions = Table(
+    "additions",
+    metadata,
+    *_scope(),
+    Column("item", String(255), primary_key=True),
+    Column("period_start", UtcSeconds, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("identifier", String(100), nullable=False),
+    Column("run", String(36), nullable=False),
+    Column("base", BigInteger, nullable=False),
+    Column("value", BigInteger, nullable=False),
+    Column("timestamp", UtcSeconds, nullable=False),
+    Column("intended_at", UtcSeconds, nullable=False),
+    Column("as_of", UtcSeconds, nullable=False),
+    Column("delivered_at", UtcSeconds),
+    Column("request_id", String(255)),
+    Column("cancel_intended_at", UtcSeconds),
+    Column("cancelled_at", UtcSeconds),
+    Column("in_doubt", Boolean, nullable=False),
+    Column("rejected", Text),
+    Index("additions_by_identifier", "account", "mode", "identifier"),
+)
+"""Every event that was ever to add to what Stripe holds, with all that is needed to send it again exactly."""
+
+cursors = Table(
+    "cursors",
+    metadata,
+    *_scope(),
+    Column("cursor", String(50), primary_key=True),
+    Column("position", String(100), nullable=False),
+)
+"""How far a list of Stripe's was read."""

@@ -1,12 +1,9 @@
 """Asking OpenMeter, and what an answer of it means."""
 
 import asyncio
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -16,25 +13,21 @@ from corehttp.transport.aiohttp import AioHttpTransport
 from openmeter.aio import Client
 
 from meter_sync.core.actions import Meter
-from meter_sync.core.usage import Aggregation, Answer, Query, Unanswered
+from meter_sync.core.usage import Answer, Grouping, Query, Unanswered
+from meter_sync.core.window_usage import WindowAnswer
 from meter_sync.errors import ConfigurationError, MeterSyncError, TryAgainError
 from meter_sync.http_session import CONNECT_TIMEOUT_SECONDS, REQUEST_TIMEOUT_SECONDS
+from meter_sync.openmeter_api import answers
+from meter_sync.openmeter_api.answers import OpenMeterRefused
 from meter_sync.waiting import Stop, Transient, cause_of, retried, retry_after_seconds
 
+Value = TypeVar("Value")
+
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
-_LONGEST_DETAIL = 300
-_LARGEST_EXPONENT = 400
-"""Beyond what a JSON double can be (1.8e308)."""
+_NOT_FOUND = 404
+_PAGE_SIZE = 100
 _HOPELESS_AFTER = 8
 """So many queries in a row without an answer, and the rest is not tried in this run."""
-
-
-class OpenMeterRefused(Exception):
-    """OpenMeter said no, or something that is not its language; the message is fit for a person."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +68,7 @@ class OpenMeter:
         """
         try:
             answer = await self._retried("GET", "/api/v1/meters", None)
-            return _meters(answer)
+            return answers.meters(answer)
         except Transient as failure:
             raise TryAgainError(
                 f"OpenMeter could not be asked: {failure.message}; nothing was written",
@@ -94,13 +87,25 @@ class OpenMeter:
 
         Raise ConfigurationError where the server is too old for whole seconds or the key is wrong.
         """
+        return await self._asked(query, answers.values)
+
+    async def window_usage(self, query: Query) -> WindowAnswer:
+        """Send one query by hours or days and return the value of each, by subject, or why there is no answer.
+
+        Raise ConfigurationError where the server is too old for whole seconds or the key is wrong.
+        """
+        return await self._asked(query, answers.window_values)
+
+    async def _asked(
+        self, query: Query, understood: Callable[[Query, object], Mapping[str, Value]]
+    ) -> Mapping[str, Value | Unanswered] | Unanswered:
         path = f"/api/v1/meters/{quote(query.meter, safe='')}/query"
         try:
             if self._unanswered_in_a_row >= _HOPELESS_AFTER:
                 raise OpenMeterRefused("it did not answer several queries before this one")
-            values = _values(query, await self._retried("POST", path, _question(query)))
+            found = understood(query, await self._retried("POST", path, answers.question(query)))
             self._unanswered_in_a_row = 0
-            return values
+            return found
         except Transient as failure:
             self._unanswered_in_a_row += 1
             said = failure.message
@@ -108,10 +113,71 @@ class OpenMeter:
             said = refusal.message
             if "rounded to MINUTE" in said:
                 raise _too_old(said) from refusal
+            if refusal.status == _NOT_FOUND and query.grouping is Grouping.CUSTOMER and len(query.subjects or ()) > 1:
+                return await self._asked_in_halves(query, understood)
         remedy = "; check the filter of its [[meters]] row" if query.filter else ""
         return Unanswered(
             f"OpenMeter did not answer for meter {query.meter}: {said}; the item was left as it is{remedy}"
         )
+
+    async def _asked_in_halves(
+        self, query: Query, understood: Callable[[Query, object], Mapping[str, Value]]
+    ) -> Mapping[str, Value | Unanswered] | Unanswered:
+        """Ask again with half of the customers each: one that was deleted meanwhile answers 404 for all of them."""
+        customers = query.subjects or ()
+        middle = len(customers) // 2
+        found: dict[str, Value | Unanswered] = {}
+        for half in (customers[:middle], customers[middle:]):
+            answer = await self._asked(replace(query, subjects=half), understood)
+            found |= dict.fromkeys(half, answer) if isinstance(answer, Unanswered) else answer
+        return found
+
+    async def customers(self, stripe_customers: Collection[str]) -> dict[str, str]:
+        """Return the id of OpenMeter's customer for each of the Stripe customers that it knows.
+
+        That is the customer whose key is the Stripe customer's id, or else the one whose Stripe app data names it,
+        which costs one request for each customer that was not found by its key.
+        Raise ConfigurationError where the address or the key is wrong, TryAgainError where there is no answer.
+        """
+        wanted = frozenset(stripe_customers)
+        try:
+            listed = await self._all_customers()
+            found = {one.key: one.id for one in listed if one.key in wanted and one.key}
+            if wanted - found.keys():
+                others = [one for one in listed if one.key not in wanted]
+                named = await asyncio.gather(*(self._stripe_customer(one.id) for one in others))
+                by_app = {name: one.id for one, name in zip(others, named, strict=True) if name in wanted and name}
+                found = by_app | found
+            return found
+        except (Transient, OpenMeterRefused) as failure:
+            raise TryAgainError(
+                f"OpenMeter's customers could not be listed: {failure.message}; nothing was written",
+                "run again later; if it stays so, check OPENMETER_URL and the server",
+                code="openmeter_unreachable",
+            ) from failure
+
+    async def _all_customers(self) -> list[answers.OpenMeterCustomer]:
+        """Return all customers. They are ordered by id: by name, the default, a page could skip some."""
+        found: dict[str, answers.OpenMeterCustomer] = {}
+        page = 1
+        while True:
+            path = f"/api/v1/customers?page={page}&pageSize={_PAGE_SIZE}&orderBy=id"
+            answer = await self._retried("GET", path, None)
+            some = answers.customers(answer)
+            found |= {one.id: one for one in some}
+            if answers.page_length(answer) < _PAGE_SIZE:
+                return list(found.values())
+            page += 1
+
+    async def _stripe_customer(self, customer: str) -> str | None:
+        try:
+            return answers.stripe_customer(
+                await self._retried("GET", f"/api/v1/customers/{quote(customer, safe='')}/apps", None)
+            )
+        except OpenMeterRefused as refusal:
+            if refusal.status == _NOT_FOUND:
+                return None
+            raise
 
     async def _retried(self, method: str, path: str, body: Mapping[str, Any] | None) -> object:
         """Send a request, which only reads and so is safe to repeat, until it is answered."""
@@ -134,117 +200,17 @@ class OpenMeter:
         """Given a response, return its JSON: the one place that says what is transient."""
         status = response.status_code
         if status == 200:
-            return _parsed(text, response.headers.get("Content-Type", ""))
+            return answers.parsed(text, response.headers.get("Content-Type", ""))
         if status in (401, 403):
             raise ConfigurationError(
                 f"OpenMeter does not accept the API key (HTTP status {status}); nothing was written",
                 "check OPENMETER_API_KEY (or its file)",
                 code="openmeter_key",
             )
-        said = f"HTTP status {status}{_detail(text)}"
+        said = f"HTTP status {status}{answers.detail(text)}"
         if status >= 500 or status in _TRANSIENT_STATUS:
             raise Transient(said, retry_after_seconds(response.headers.get("Retry-After")))
-        raise OpenMeterRefused(said)
-
-
-def _question(query: Query) -> dict[str, Any]:
-    question: dict[str, Any] = {
-        "from": _rfc3339(query.start),
-        "to": _rfc3339(query.end),
-        "groupBy": ["subject"],
-    }
-    if query.subjects is not None:
-        question["subject"] = list(query.subjects)
-    if query.filter:
-        question["filterGroupBy"] = {name: list(values) for name, values in query.filter}
-    return question
-
-
-def _rfc3339(instant: datetime) -> str:
-    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _parsed(text: str, content_type: str) -> object:
-    """Given the body of a 200, return its JSON with exact numbers.
-
-    A body that breaks off is another try; a page that is no JSON at all comes from something else.
-    """
-    if "json" not in content_type.lower():
-        raise OpenMeterRefused(f"an answer of type {content_type or 'unknown'} instead of JSON")
-    try:
-        parsed: object = json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=Decimal)
-    except (ValueError, ArithmeticError, RecursionError) as error:
-        raise Transient("its answer was not complete JSON") from error
-    return parsed
-
-
-def _values(query: Query, answer: object) -> dict[str, Decimal]:
-    """Given the answer to a query, return the value of each subject.
-
-    Whatever does not fit the question, down to a subject that was not asked for, makes the whole answer
-    unusable: only a complete and understood answer may say that somebody used nothing.
-    Raise OpenMeterRefused.
-    """
-    rows = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(answer, dict) or not isinstance(rows, list) or not _is_echoed(query, answer):
-        raise OpenMeterRefused("an answer that does not fit the question")
-    asked = None if query.subjects is None else frozenset(query.subjects)
-    values: dict[str, Decimal] = {}
-    for row in rows:
-        subject, value = _subject_and_value(row)
-        if subject in values or (asked is not None and subject not in asked):
-            raise OpenMeterRefused(f"a row for subject {subject!r} that was not asked for")
-        values[subject] = value
-    return values
-
-
-def _subject_and_value(row: object) -> tuple[str, Decimal]:
-    subject, value = (row.get("subject"), row.get("value")) if isinstance(row, dict) else (None, None)
-    if not isinstance(subject, str) or not isinstance(value, Decimal):
-        raise OpenMeterRefused("a row without a subject or a number")
-    if value.is_finite() and abs(value.adjusted()) > _LARGEST_EXPONENT:
-        raise OpenMeterRefused("a number that no meter can have counted")
-    return subject, value
-
-
-def _is_echoed(query: Query, answer: Mapping[str, object]) -> bool:
-    """Say whether the span that the answer is about, where it names one, is the one that was asked for."""
-    return all(_same_instant(answer.get(name), instant) for name, instant in (("from", query.start), ("to", query.end)))
-
-
-def _same_instant(echoed: object, asked: datetime) -> bool:
-    if echoed is None:
-        return True
-    try:
-        return datetime.fromisoformat(str(echoed)) == asked
-    except (ValueError, TypeError):
-        return False
-
-
-def _meters(answer: object) -> dict[str, Meter]:
-    """Given the list of meters, return them by slug and id. Raise OpenMeterRefused if it is none.
-
-    A meter with an aggregation that this program does not know is left out, so that it is never misread.
-    """
-    if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
-        raise OpenMeterRefused("a list of meters was expected")
-    known = {aggregation.value for aggregation in Aggregation}
-    meters = [
-        Meter(id=str(row.get("id")), slug=str(row.get("slug")), aggregation=Aggregation(row["aggregation"]))
-        for row in answer
-        if row.get("aggregation") in known
-    ]
-    return {meter.id: meter for meter in meters} | {meter.slug: meter for meter in meters}
-
-
-def _detail(text: str) -> str:
-    """Given the body of an error (RFC 7807), return what it says, shortened; a 5xx says nothing."""
-    try:
-        problem = json.loads(text)
-    except ValueError:
-        return ""
-    detail = problem.get("detail") if isinstance(problem, dict) else None
-    return f": {str(detail)[:_LONGEST_DETAIL]}" if detail else ""
+        raise OpenMeterRefused(said, status)
 
 
 def _too_old(said: str) -> MeterSyncError:

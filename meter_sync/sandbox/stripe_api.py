@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
-from meter_sync.sandbox import stripe_billing, stripe_catalog, stripe_subscriptions
+from meter_sync.sandbox import stripe_billing, stripe_catalog, stripe_meter_endpoints, stripe_subscriptions
 from meter_sync.sandbox.stripe_endpoints import Call, Endpoint
 from meter_sync.sandbox.stripe_errors import Refusal, failure_answer, rate_limited, unrecognized_url
 from meter_sync.sandbox.stripe_limits import RateLimiter, RateLimits
@@ -24,6 +24,7 @@ ENDPOINTS = (
     *stripe_catalog.ENDPOINTS,
     *stripe_subscriptions.ENDPOINTS,
     *stripe_billing.ENDPOINTS,
+    *stripe_meter_endpoints.ENDPOINTS,
 )
 
 

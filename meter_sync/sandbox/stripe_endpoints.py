@@ -23,6 +23,9 @@ PAGING: Mapping[str, Reader] = {
 DEFAULT_LIMIT = 10
 
 _PERMISSION_NAMES = {
+    "billing_meters": "billing_meter",
+    "events": "event",
+    "meter_events": "billing_meter_event",
     "customers": "customer",
     "invoices": "invoice",
     "prices": "plan",

@@ -10,6 +10,7 @@ import heapq
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 
 from meter_sync.sandbox.billing_periods import Period, period_at
+from meter_sync.sandbox.stripe_meters import period_usage
 from meter_sync.sandbox.stripe_objects import (
     ClosedPeriod,
     Invoice,
@@ -34,9 +35,20 @@ def amount_cents(price: Price, quantity: int) -> Decimal:
     return (units * price.unit_amount_decimal).quantize(Decimal(1), ROUND_HALF_UP)
 
 
-def line_for(price: Price, item: Item, period: Period, *, free: bool) -> InvoiceLine:
+def quantity_of(state: StripeState, price: Price, item: Item, period: Period) -> int:
+    """Return what an item used in a period: by its usage records, or by its customer's meter events.
+
+    Meter events may have decimal values; what is billed of their total here are whole units.
+    """
+    if price.meter is None:
+        return total_usage(item, price.aggregate_usage, period)
+    customer = state.subscriptions[item.subscription].customer
+    return int(period_usage(state, state.meters[price.meter], customer, period))
+
+
+def line_for(state: StripeState, price: Price, item: Item, period: Period, *, free: bool) -> InvoiceLine:
     """Return the line for what an item used in a period; a trial's usage costs nothing."""
-    quantity = total_usage(item, price.aggregate_usage, period)
+    quantity = quantity_of(state, price, item, period)
     cost = Decimal(0) if free else amount_cents(price, quantity)
     return InvoiceLine(item.id, price.id, quantity, cost, period)
 
@@ -48,8 +60,8 @@ def preview(state: StripeState, subscription: Subscription) -> list[InvoiceLine]
     for identifier in subscription.items:
         item = state.items[identifier]
         price = state.price_of(item)
-        if price.takes_usage_records:
-            lines.append(line_for(price, item, item.period, free=free))
+        if price.usage_type == "metered":
+            lines.append(line_for(state, price, item, item.period, free=free))
     return lines
 
 
@@ -118,7 +130,11 @@ def draft_invoice(
         customer=subscription.customer,
         currency=prices[0][0].currency,
         period=period,
-        lines=[line_for(price, item, item.period, free=free) for price, item in prices if price.takes_usage_records],
+        lines=[
+            line_for(state, price, item, item.period, free=free)
+            for price, item in prices
+            if price.usage_type == "metered"
+        ],
     )
     state.invoices.add(invoice, f"customer:{subscription.customer}", f"subscription:{subscription.id}")
     state.drafts.append(invoice.id)
@@ -132,7 +148,20 @@ def redraft(state: StripeState, item: Item, closed: ClosedPeriod) -> None:
     for place, line in enumerate(invoice.lines):
         if line.item == item.id:
             price = state.prices[closed.price]
-            invoice.lines[place] = line_for(price, item, closed.period, free=closed.free)
+            invoice.lines[place] = line_for(state, price, item, closed.period, free=closed.free)
+
+
+def redraft_customer(state: StripeState, customer: str) -> None:
+    """Bring a customer's drafts up to date with a meter event that came late."""
+    for identifier in state.invoices.shelf(f"customer:{customer}").older_than(None):
+        invoice = state.invoices[identifier]
+        if invoice.status != "draft":
+            return
+        for line in invoice.lines:
+            item = state.items[line.item]
+            for closed in item.closed:
+                if closed.invoice == invoice.id:
+                    redraft(state, item, closed)
 
 
 def is_draft(state: StripeState, closed: ClosedPeriod) -> bool:

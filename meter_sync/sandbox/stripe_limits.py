@@ -13,12 +13,18 @@ class RateLimits:
 
     overall_per_second: int = 25
     endpoint_per_second: int = 25
+    meter_events_per_second: int = 25
+    """Meter events count for themselves: 1,000 live."""
+
+
+METER_EVENTS = "POST /v1/billing/meter_events"
 
 
 class RateLimiter:
     """Counts requests in a sliding window of one second of real time."""
 
     def __init__(self) -> None:
+        self._meter_events: deque[float] = deque()
         self._overall: deque[float] = deque()
         self._endpoints: defaultdict[str, deque[float]] = defaultdict(deque)
 
@@ -28,6 +34,8 @@ class RateLimiter:
         The reasons are the values of the header `Stripe-Rate-Limited-Reason`.
         """
         now = time.monotonic()
+        if endpoint == METER_EVENTS:
+            return self._of_meter_events(limits, now)
         recent = self._endpoints[endpoint]
         for window in (self._overall, recent):
             while window and window[0] <= now - _WINDOW_SECONDS:
@@ -38,4 +46,12 @@ class RateLimiter:
             return "global-rate"
         self._overall.append(now)
         recent.append(now)
+        return None
+
+    def _of_meter_events(self, limits: RateLimits, now: float) -> str | None:
+        while self._meter_events and self._meter_events[0] <= now - _WINDOW_SECONDS:
+            self._meter_events.popleft()
+        if len(self._meter_events) >= limits.meter_events_per_second:
+            return "endpoint-rate"
+        self._meter_events.append(now)
         return None

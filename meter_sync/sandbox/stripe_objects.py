@@ -1,6 +1,6 @@
 """What the embedded Stripe holds: plain data, and lookups that refuse unknown ids."""
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
@@ -12,6 +12,8 @@ from meter_sync.sandbox.stripe_store import Store
 UsageType = Literal["metered", "licensed"]
 Aggregation = Literal["sum", "last_during_period", "last_ever", "max"]
 Rounding = Literal["up", "down"]
+Formula = Literal["sum", "count", "last"]
+WindowSize = Literal["hour", "day"]
 InvoiceStatus = Literal["draft", "open", "paid"]
 
 
@@ -74,6 +76,47 @@ class Price:
     def takes_usage_records(self) -> bool:
         """Whether this is a price of the legacy metered billing system."""
         return self.usage_type == "metered" and self.meter is None
+
+
+@dataclass(slots=True)
+class Meter:
+    """A billing meter."""
+
+    id: str
+    created: int
+    display_name: str
+    event_name: str
+    formula: Formula
+    window: WindowSize | None
+    customer_key: str
+    value_key: str
+    deactivated_at: int | None = None
+
+
+@dataclass(slots=True)
+class MeterEvent:
+    """A meter event that was taken; what came of it is decided later."""
+
+    identifier: str
+    event_name: str
+    payload: dict[str, str]
+    timestamp: int
+    received: int
+    value: Decimal = Decimal(0)
+    is_cancelled: bool = False
+    rejected: str | None = None
+    """The code of the error, if it does not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReport:
+    """A thin event about meter events that were rejected."""
+
+    id: str
+    created: int
+    type: str
+    meter: str | None
+    rejected: tuple[MeterEvent, ...]
 
 
 @dataclass(slots=True)
@@ -182,6 +225,15 @@ class StripeState:
         self.invoices: Store[Invoice] = Store()
         self.due: list[tuple[int, str]] = []
         """A heap of (period end, subscription); entries may be out of date."""
+        self.meters: Store[Meter] = Store()
+        self.meter_events: defaultdict[tuple[str, str], list[MeterEvent]] = defaultdict(list)
+        """What counts of each meter and customer, in the order received."""
+        self.identifiers: dict[str, MeterEvent] = {}
+        """The newest event with each identifier."""
+        self.rejected: list[tuple[str | None, MeterEvent]] = []
+        """Meter events that no error report has named yet, with their meter if there is one."""
+        self.reports: list[ErrorReport] = []
+        """Oldest first."""
         self.drafts: deque[str] = deque()
         """Invoices that are not finalized yet, oldest first."""
         self._counters: Counter[str] = Counter()
@@ -214,6 +266,13 @@ class StripeState:
         found = self.prices.get(identifier)
         if found is None:
             raise no_such("price", identifier, param=param, status=status)
+        return found
+
+    def meter(self, identifier: str, *, param: str = "id", status: int = 404) -> Meter:
+        """Return a billing meter, active or not."""
+        found = self.meters.get(identifier)
+        if found is None:
+            raise no_such("billing meter", identifier, param=param, status=status)
         return found
 
     def subscription(self, identifier: str, *, param: str = "id", status: int = 404) -> Subscription:

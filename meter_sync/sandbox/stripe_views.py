@@ -32,7 +32,7 @@ class Views:
     def __init__(self, state: StripeState, version: Version, *, livemode: bool) -> None:
         self._state = state
         self._legacy = version.has_legacy_billing
-        self._livemode = livemode
+        self.livemode = livemode
 
     def customer(self, customer: Customer) -> Json:
         """Show a customer; of a deleted one only a stub is left."""
@@ -48,7 +48,7 @@ class Views:
             "delinquent": False,
             "description": customer.description,
             "email": customer.email,
-            "livemode": self._livemode,
+            "livemode": self.livemode,
             "metadata": customer.metadata,
             "name": customer.name,
             "phone": None,
@@ -65,7 +65,7 @@ class Views:
             "created": product.created,
             "description": None,
             "images": [],
-            "livemode": self._livemode,
+            "livemode": self.livemode,
             "metadata": product.metadata,
             "name": product.name,
             "updated": product.created,
@@ -94,7 +94,7 @@ class Views:
             "created": price.created,
             "currency": price.currency,
             "custom_unit_amount": None,
-            "livemode": self._livemode,
+            "livemode": self.livemode,
             "lookup_key": price.lookup_key,
             "metadata": price.metadata,
             "nickname": price.nickname,
@@ -161,7 +161,7 @@ class Views:
                 "url": f"/v1/subscription_items?subscription={subscription.id}",
             },
             "latest_invoice": subscription.latest_invoice,
-            "livemode": self._livemode,
+            "livemode": self.livemode,
             "metadata": subscription.metadata,
             "start_date": subscription.start_date,
             "status": subscription.status,
@@ -191,7 +191,7 @@ class Views:
         return {
             "id": f"mbur_1Sandbox{number:08d}",
             "object": "usage_record",
-            "livemode": self._livemode,
+            "livemode": self.livemode,
             "quantity": quantity,
             "subscription_item": item.id,
             "timestamp": timestamp,
@@ -207,7 +207,7 @@ class Views:
                 "id": f"sis_1{item.id.removeprefix('si_1')}x{number:04d}",
                 "object": "usage_record_summary",
                 "invoice": invoice,
-                "livemode": self._livemode,
+                "livemode": self.livemode,
                 "period": {"end": period.end, "start": period.start},
                 "subscription_item": item.id,
                 "total_usage": stripe_usage.total_usage(item, aggregation, period),
@@ -246,7 +246,7 @@ class Views:
                 "total_count": len(invoice.lines),
                 "url": f"/v1/invoices/{invoice.id}/lines",
             },
-            "livemode": self._livemode,
+            "livemode": self.livemode,
             "metadata": {},
             "payment_settings": {
                 "default_mandate": None,
@@ -284,7 +284,7 @@ class Views:
             "currency": invoice.currency,
             "description": None,
             "discountable": True,
-            "livemode": self._livemode,
+            "livemode": self.livemode,
             "metadata": {},
             "period": {"end": line.period.end, "start": line.period.start},
             "quantity": line.quantity,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from meter_sync.sandbox import stripe_invoices, stripe_usage
+from meter_sync.sandbox import stripe_invoices, stripe_meters, stripe_usage
 from meter_sync.sandbox.billing_periods import Interval, Period
 from meter_sync.sandbox.clock import SandboxClock
 from meter_sync.sandbox.stripe_errors import Refusal
@@ -19,14 +19,18 @@ from meter_sync.sandbox.stripe_idempotency import SavedAnswers
 from meter_sync.sandbox.stripe_objects import (
     Aggregation,
     Customer,
+    Formula,
     Invoice,
     InvoiceLine,
+    Meter,
+    MeterEvent,
     Price,
     Product,
     StripeState,
     Subscription,
     TransformQuantity,
     UsageType,
+    WindowSize,
 )
 from meter_sync.sandbox.stripe_setup import (
     known_status,
@@ -42,6 +46,8 @@ Permissions = frozenset[str] | None
 """Names like `usage_records:write`; None for a secret key, which may do everything."""
 
 Metadata = Mapping[str, str]
+
+_LONGEST_IDENTIFIER = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,14 @@ class StripeWorld:
         self.account = "acct_1SandboxAccount00"
         self.grace_seconds: float = 300
         """How long after a period's end a `sum` price still takes records for it."""
+        self.summary_lag_seconds = 0
+        """How long summaries do not show an event yet: they are eventually consistent."""
+        self.meter_processing_seconds = 0
+        """How long after their receipt rejected meter events are reported."""
+        self.reject_meter_events_as: str | None = None
+        """The code with which meter events are rejected after they were taken, for whatever reason of Stripe's."""
+        self.samples_per_error = 3
+        """How many of the events rejected for one cause an error report names."""
         self.item_created_delay_seconds = 1
         """The items of a new subscription are often created a second after it (reported by users).
         """
@@ -73,7 +87,9 @@ class StripeWorld:
     def settled(self) -> Iterator[StripeState]:
         """Hold the lock over a state in which all periods that have ended are closed."""
         with self.lock:
-            stripe_invoices.settle(self.state, self.clock.timestamp())
+            now = self.clock.timestamp()
+            stripe_invoices.settle(self.state, now)
+            stripe_meters.report_rejections(self.state, now, self.meter_processing_seconds)
             yield self.state
 
     # -- setting up -----------------------------------------------------------------------------
@@ -153,8 +169,39 @@ class StripeWorld:
                 nickname=nickname,
             )
             state.product(price.product, param="product", status=400)
+            if meter is not None and state.meter(meter, param="recurring[meter]", status=400).deactivated_at:
+                raise Refusal(f"The meter {meter} is inactive.", param="recurring[meter]")
             state.prices.add(price)
             return price.id
+
+    def add_meter(
+        self,
+        event_name: str = "api_requests",
+        *,
+        formula: Formula = "sum",
+        window: WindowSize | None = None,
+        customer_key: str = "stripe_customer_id",
+        value_key: str = "value",
+        display_name: str | None = None,
+        id: str | None = None,
+    ) -> str:
+        """Add a billing meter and return its id; of active ones, each has an event name of its own."""
+        with self.settled() as state:
+            if any(each.event_name == event_name and each.deactivated_at is None for each in state.meters):
+                message = f"An active meter already exists with event name {event_name}."
+                raise Refusal(message, param="event_name")
+            meter = Meter(
+                id=id or state.new_id("mtr"),
+                created=self.clock.timestamp(),
+                display_name=display_name or event_name,
+                event_name=event_name,
+                formula=formula,
+                window=window,
+                customer_key=customer_key,
+                value_key=value_key,
+            )
+            state.meters.add(meter)
+            return meter.id
 
     def add_subscription(
         self,
@@ -334,6 +381,56 @@ class StripeWorld:
                 stripe_invoices.redraft(state, item, closed)
             return at
 
+    def deactivate_meter(self, id: str) -> None:
+        """Deactivate a meter: it takes no more events, but prices stay on it."""
+        with self.settled() as state:
+            state.meter(id).deactivated_at = self.clock.timestamp()
+
+    def reactivate_meter(self, id: str) -> None:
+        """Let a meter take events again."""
+        with self.settled() as state:
+            state.meter(id).deactivated_at = None
+
+    def create_meter_event(
+        self,
+        event_name: str,
+        payload: Mapping[str, str],
+        timestamp: int | None = None,
+        identifier: str | None = None,
+    ) -> MeterEvent:
+        """Take a meter event by Stripe's rules (given None: now, and an identifier of Stripe's)."""
+        with self.settled() as state:
+            now = self.clock.timestamp()
+            meter = _meter_named(state, event_name)
+            event = MeterEvent(
+                identifier=identifier or state.new_id("evt_id"),
+                event_name=event_name,
+                payload=dict(payload),
+                timestamp=now if timestamp is None else timestamp,
+                received=now,
+            )
+            if len(event.identifier) > _LONGEST_IDENTIFIER:
+                raise Refusal("Invalid string: identifier has at most 100 characters.", param="identifier")
+            stripe_meters.check_timestamp(event.timestamp, now)
+            stripe_meters.check_digits(meter, event.payload)
+            stripe_meters.check_identifier(state, event.identifier, now)
+            stripe_meters.receive(state, meter, event, self.reject_meter_events_as)
+            self._redraft_metered(state, meter, event)
+            return event
+
+    def cancel_meter_event(self, event_name: str, identifier: str) -> MeterEvent:
+        """Cancel a meter event of the last 24 hours."""
+        with self.settled() as state:
+            event = stripe_meters.cancel(state, event_name, identifier, self.clock.timestamp())
+            self._redraft_metered(state, _meter_named(state, event_name), event)
+            return event
+
+    def _redraft_metered(self, state: StripeState, meter: Meter | None, event: MeterEvent) -> None:
+        """Bring the customer's drafts up to date: late events count until an invoice is finalized."""
+        customer = event.payload.get(meter.customer_key) if meter else None
+        if customer is not None and state.drafts:
+            stripe_invoices.redraft_customer(state, customer)
+
     # -- looking --------------------------------------------------------------------------------
 
     def records(self, item_id: str) -> dict[int, int]:
@@ -345,14 +442,19 @@ class StripeWorld:
         """Return the aggregated usage of the period that contains `at` (default: the open one)."""
         with self.settled() as state:
             item = state.items[item_id]
-            aggregation = state.price_of(item).aggregate_usage
+            price = state.price_of(item)
             if at is None:
-                return stripe_usage.total_usage(item, aggregation, item.period)
+                return stripe_invoices.quantity_of(state, price, item, item.period)
             instant = unix_seconds(at)
             for period in [item.period, *(closed.period for closed in item.closed)]:
                 if period.start <= instant < period.end:
-                    return stripe_usage.total_usage(item, aggregation, period)
+                    return stripe_invoices.quantity_of(state, price, item, period)
             raise ValueError(f"{item_id} has no period that contains {at}")
+
+    def meter_events(self, meter_id: str, customer: str) -> list[MeterEvent]:
+        """Return what was received for a customer on a meter and counts, in order; cancelled ones too."""
+        with self.settled() as state:
+            return list(state.meter_events[meter_id, customer])
 
     def period(self, item_id: str) -> Period:
         """Return the open period of an item."""
@@ -369,3 +471,9 @@ class StripeWorld:
         """All invoices, oldest first."""
         with self.settled() as state:
             return list(state.invoices)
+
+
+def _meter_named(state: StripeState, event_name: str) -> Meter | None:
+    """Return the meter for an event name, an active one first."""
+    named = [meter for meter in state.meters if meter.event_name == event_name]
+    return min(named, key=lambda meter: meter.deactivated_at is not None, default=None)

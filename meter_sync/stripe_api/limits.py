@@ -2,13 +2,16 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from meter_sync.waiting import Stop
 
 _MARGIN = 0.96
 """Stripe counts in windows of a second that begin anywhere: at the full rate jitter alone would cross the limit."""
+
+_TIMER_LATENESS_SECONDS = 0.01
+"""How much later than asked for a sleeping task may wake: at 1,000 requests per second that is ten slots."""
 
 _SLOWEST = 1 / 8
 _RECOVERY = 0.02
@@ -27,16 +30,23 @@ class _Pace:
         return self._next - now
 
     def take(self, now: float, speed: float) -> None:
-        """Take the slot that is due. A missed one is not made up for: that would use up the whole margin."""
-        self._next = max(self._next, now) + self._interval_seconds / speed
+        """Take the slot that is due. Those missed by more than a timer's lateness are not made up for.
+
+        That would use up the whole margin.
+        """
+        self._next = max(self._next, now - _TIMER_LATENESS_SECONDS) + self._interval_seconds / speed
 
 
 class Limiter:
     """Lets requests leave within the rate over all and the rate per endpoint (requests per second)."""
 
-    def __init__(self, overall_rate: float, endpoint_rate: float, stop: Stop) -> None:
+    def __init__(
+        self, overall_rate: float, endpoint_rate: float, stop: Stop, apart: Mapping[str, float] | None = None
+    ) -> None:
+        """Limit each endpoint and all together; those set `apart`, with a rate of their own, count for themselves."""
         self._overall = _Pace(overall_rate)
         self._endpoints: dict[str, _Pace] = defaultdict(lambda: _Pace(endpoint_rate))
+        self._apart = {endpoint: _Pace(rate) for endpoint, rate in (apart or {}).items()}
         self._stop = stop
         self._speed = 1.0
         self._paused_until = 0.0
@@ -44,8 +54,16 @@ class Limiter:
     @asynccontextmanager
     async def slot(self, endpoint: str) -> AsyncIterator[None]:
         """Wait until a request to the endpoint may leave. Raise Interrupted if the run is to end."""
-        await self._take(self._endpoints[endpoint])
+        if endpoint in self._apart:
+            await self._take_apart(self._apart[endpoint])
+        else:
+            await self._take(self._endpoints[endpoint])
         yield
+
+    async def _take_apart(self, pace: _Pace) -> None:
+        async with pace.lock:
+            await self._wait_for(pace)
+            pace.take(_now(), self._speed)
 
     async def _take(self, pace: _Pace) -> None:
         async with pace.lock:

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from meter_sync.core.model import Price, SubscriptionItem
+from meter_sync.core.model import BillingMeter, Price, SubscriptionItem
 from meter_sync.core.selection import Selection
 from meter_sync.errors import MeterSyncError
 from meter_sync.stripe_api.connection import (
@@ -19,11 +19,13 @@ from meter_sync.stripe_api.connection import (
 )
 from meter_sync.stripe_api.wire import (
     ItemData,
+    MeterData,
     Page,
     PriceData,
     SubscriptionData,
     read,
     to_item,
+    to_meter,
     to_price,
     to_subscription,
 )
@@ -150,6 +152,12 @@ class Lister:
             raise nothing_selected("price", price) from refusal
         return read(PriceData, answer.data, f"price {price}")
 
+    async def _meters(self) -> dict[str, BillingMeter]:
+        """Return all billing meters, also the inactive ones: prices stay on them."""
+        pages = self._pages("/v1/billing/meters", "billing_meters", CURRENT_VERSION, {})
+        rows = [read(MeterData, row, f"billing meter {row.get('id')}") async for row in pages]
+        return {row.id: to_meter(row) for row in rows}
+
     async def _items(
         self, subscriptions: list[SubscriptionData], known: dict[str, Price] | None = None
     ) -> list[SubscriptionItem]:
@@ -163,6 +171,11 @@ class Lister:
         prices = dict(known or {})
         missing = {item.price.id for _, item in rows} - prices.keys()
         prices.update((price.id, to_price(price)) for price in await self._prices_by_id(sorted(missing)))
+        if any(prices[item.price.id].stripe_meter for _, item in rows):
+            meters = await self._meters()
+            prices = {
+                id: replace(price, billing_meter=meters.get(price.stripe_meter or "")) for id, price in prices.items()
+            }
         cores = {subscription.id: to_subscription(subscription) for subscription in subscriptions}
         return [to_item(item, cores[subscription.id], prices[item.price.id]) for subscription, item in rows]
 

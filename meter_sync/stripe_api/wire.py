@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from meter_sync.core.model import Customer, Period, Price, Subscription, SubscriptionItem
+from meter_sync.core.model import BillingMeter, Customer, Period, Price, Subscription, SubscriptionItem, Window
 from meter_sync.errors import MeterSyncError
 
 _LATEST_SECOND = 253_402_300_799  # the end of the year 9999, beyond which there is no datetime
@@ -85,6 +85,7 @@ class SubscriptionData(_Shape):
     customer: Identifier | CustomerData
     status: str
     created: UnixSeconds
+    trial_end: UnixSeconds | None = None
     metadata: dict[str, str]
     billing_thresholds: dict[str, Any] | None = None
     items: Page[ItemData]
@@ -101,6 +102,102 @@ class UsageRecordSummary(_Shape):
 
     period: SummaryPeriod = SummaryPeriod()
     total_usage: Annotated[int, Field(strict=True)]
+
+
+class MeterAggregation(_Shape):
+    """How a billing meter makes one quantity of its events."""
+
+    formula: str
+
+
+class MeterCustomer(_Shape):
+    """How a billing meter finds the customer of an event."""
+
+    event_payload_key: Identifier
+    type: str
+
+
+class MeterValue(_Shape):
+    """Where a billing meter finds the value of an event."""
+
+    event_payload_key: Identifier
+
+
+class MeterData(_Shape):
+    """A billing meter."""
+
+    id: PathIdentifier
+    event_name: Identifier
+    default_aggregation: MeterAggregation
+    event_time_window: Window | None = None
+    customer_mapping: MeterCustomer
+    value_settings: MeterValue
+    status: str
+
+
+class EventSummary(_Shape):
+    """What the events of a customer add up to within some time."""
+
+    id: Identifier
+    start_time: UnixSeconds
+    aggregated_value: Annotated[float, Field(allow_inf_nan=False)]
+
+
+class SampleRequest(_Shape):
+    """The request of a rejected event."""
+
+    identifier: Identifier
+
+
+class SampleError(_Shape):
+    """An event that Stripe rejected."""
+
+    error_message: str
+    request: SampleRequest
+
+
+class ErrorType(_Shape):
+    """Rejections for one cause, of which only samples are named."""
+
+    code: str
+    error_count: Annotated[int, Field(ge=0)]
+    sample_errors: list[SampleError]
+
+
+class ErrorReason(_Shape):
+    """What was rejected, by cause."""
+
+    error_types: list[ErrorType]
+
+
+class ErrorData(_Shape):
+    """What an error event reports."""
+
+    reason: ErrorReason
+    validation_start: AwareDatetime
+    validation_end: AwareDatetime
+
+
+class RelatedObject(_Shape):
+    """What an event is about."""
+
+    id: Identifier
+
+
+class ErrorReport(_Shape):
+    """An event of Stripe's that reports rejected meter events."""
+
+    id: PathIdentifier
+    created: Identifier
+    related_object: RelatedObject | None = None
+    data: ErrorData | None = None
+
+
+class EventPage(_Shape):
+    """A page of events, in the shape of Stripe's second API."""
+
+    data: list[ErrorReport]
+    next_page_url: Annotated[str, StringConstraints(pattern=r"^/v2/core/events[?]")] | None = None
 
 
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -128,6 +225,20 @@ def instant(unix_seconds: int) -> datetime:
     return datetime.fromtimestamp(unix_seconds, UTC)
 
 
+def to_meter(data: MeterData) -> BillingMeter:
+    """Return a billing meter as the core knows it."""
+    return BillingMeter(
+        id=data.id,
+        event_name=data.event_name,
+        formula=data.default_aggregation.formula,
+        window=data.event_time_window,
+        customer_key=data.customer_mapping.event_payload_key,
+        customer_mapping=data.customer_mapping.type,
+        value_key=data.value_settings.event_payload_key,
+        is_active=data.status == "active",
+    )
+
+
 def to_price(data: PriceData) -> Price:
     """Return a price as the core knows it; `aggregate_usage` needs an answer of the older version."""
     recurring = data.recurring or Recurring(usage_type="licensed")
@@ -153,6 +264,7 @@ def to_subscription(data: SubscriptionData) -> Subscription:
         created=instant(data.created),
         metadata=data.metadata,
         has_billing_thresholds=bool(data.billing_thresholds),
+        trial_end=None if data.trial_end is None else instant(data.trial_end),
     )
 
 

@@ -14,6 +14,7 @@ from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.stripe_api.connection import StripeReader, StripeWriter
 from meter_sync.stripe_api.limits import Limiter
 from meter_sync.stripe_api.listing import Lister
+from meter_sync.stripe_api.meter_events import METER_EVENTS
 from meter_sync.waiting import Stop
 
 Clock = Callable[[], datetime]
@@ -33,6 +34,8 @@ class Adapters:
     ledger: Ledger
     clock: Clock
     stop: Stop
+    retry_seconds: float
+    """How long a request, or a question whose answer lags, is tried."""
 
 
 @asynccontextmanager
@@ -45,7 +48,12 @@ async def open_adapters(
         api_base=settings.stripe.api_base,
         retry_seconds=settings.retry_seconds,
     )
-    limiter = Limiter(settings.stripe.overall_rate, settings.stripe.endpoint_rate, stop)
+    limiter = Limiter(
+        settings.stripe.overall_rate,
+        settings.stripe.endpoint_rate,
+        stop,
+        apart={f"post {METER_EVENTS}": settings.stripe.event_rate},
+    )
     async with (
         open_session(settings.stripe.api_base, CONNECTIONS) as session,
         open_session(settings.openmeter.url, settings.openmeter.concurrency) as metering,
@@ -60,6 +68,7 @@ async def open_adapters(
             ledger=ledger,
             clock=clock,
             stop=stop,
+            retry_seconds=settings.retry_seconds,
         )
         await asyncio.sleep(0)  # lets the connections of the last answers close before the session does
 

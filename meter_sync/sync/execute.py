@@ -23,8 +23,9 @@ from meter_sync.ledger import (
     run_lock,
 )
 from meter_sync.sync.adapters import Clock, open_adapters
+from meter_sync.sync.order import Order, RunReport
 from meter_sync.sync.progress import Progress
-from meter_sync.sync.run import Order, RunReport, synchronize
+from meter_sync.sync.run import synchronize
 from meter_sync.waiting import Stop
 
 log = structlog.get_logger()
@@ -130,8 +131,10 @@ def _order(settings: Settings, request: Request, run: RunRecord) -> Order:
         rules=settings.mapping_rules,
         policy=Policy(
             now=run.started_at,
+            as_of=run.as_of,
             resend=request.resend,
             resend_after=timedelta(hours=settings.resend_after_hours),
+            lookback=timedelta(days=settings.lookback_days),
             allowed=request.allowed,
         ),
         thresholds=settings.thresholds,

@@ -1,12 +1,19 @@
 """The first look: reading from Stripe what the ledger does not know, before anything is checked or written."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
 
-from meter_sync.core.actions import Action, Fail, Line, Set, Skip, UnfinishedLook
-from meter_sync.core.look import looked
+from meter_sync.core.actions import Action, Fail, Line, Set, Skip, UnfinishedLook, span_of
+from meter_sync.core.look import looked, looked_at_event_total
+from meter_sync.core.model import Period
 from meter_sync.core.outcomes import Reason
+from meter_sync.core.parts import looked_at_windows
+from meter_sync.core.plan import Policy
+from meter_sync.core.span import summary_span
+from meter_sync.core.way import Way, meter_on, part_of
 from meter_sync.errors import Interrupted
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.meter_events import event_total, window_totals
 from meter_sync.stripe_api.usage_records import open_period_total
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.workers import each
@@ -16,7 +23,7 @@ from meter_sync.waiting import Stop
 async def look(
     actions: Sequence[Action],
     stripe: StripeReader,
-    allowed: Collection[Reason],
+    policy: Policy,
     stop: Stop,
     progress: Progress,
 ) -> list[Action]:
@@ -32,9 +39,7 @@ async def look(
         item = planned.line.item
         try:
             stop.check()
-            resumed = planned.look.total_before if isinstance(planned.look, UnfinishedLook) else None
-            total = await open_period_total(stripe, item) if resumed is None else resumed
-            after[item.id] = looked(planned, total, allowed)
+            after[item.id] = await _LOOKS[planned.method.way](planned, stripe, policy)
         except Interrupted:
             after[item.id] = interrupted(planned.line)
         except (StripeRefused, StripeUnavailable) as error:
@@ -44,6 +49,40 @@ async def look(
 
     await each(unknown, look_at)
     return [after.get(action.line.item.id, action) for action in actions]
+
+
+async def _look_at_records(planned: Set, stripe: StripeReader, policy: Policy) -> Action:
+    resumed = planned.look.total_before if isinstance(planned.look, UnfinishedLook) else None
+    total = await open_period_total(stripe, planned.line.item) if resumed is None else resumed
+    return looked(planned, total, policy.allowed)
+
+
+async def _look_at_event_total(planned: Set, stripe: StripeReader, policy: Policy) -> Action:
+    item = planned.line.item
+    total = await event_total(stripe, meter_on(item).id, item.subscription.customer.id, summary_span(item.period))
+    return looked_at_event_total(planned, total, policy)
+
+
+async def _look_at_windows(planned: Set, stripe: StripeReader, policy: Policy) -> Action:
+    """Read what Stripe holds in each window, but first whether it holds anything: that is one request, not eight."""
+    item, customer = planned.line.item, planned.line.item.subscription.customer.id
+    meter = meter_on(item)
+    window = part_of(planned.line.way, item.price)
+    span = span_of(planned.line)
+    whole = Period(window.floor(span.start), window.floor(span.end - timedelta(seconds=1)) + window.length)
+    found: dict[datetime, int] = {}
+    if await event_total(stripe, meter.id, customer, whole):
+        found = await window_totals(stripe, meter, customer, window, whole)
+    return looked_at_windows(planned, found, policy)
+
+
+_LOOKS: dict[Way, Callable[[Set, StripeReader, Policy], Awaitable[Action]]] = {
+    Way.RECORD: _look_at_records,
+    Way.DAY_RECORDS: _look_at_records,
+    Way.LAST: _look_at_event_total,
+    Way.ADDITIONS: _look_at_event_total,
+    Way.WINDOWS: _look_at_windows,
+}
 
 
 def soonest_first(planned: Sequence[Set]) -> list[Set]:

@@ -1,8 +1,9 @@
 """The report step: writing what the plan says, item by item, each failure its own."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from meter_sync.core.actions import Action, Fail, Result, Set, Unchanged, result
+from meter_sync.core.actions import Action, Fail, Part, Result, Set, Unchanged, result
 from meter_sync.core.outcomes import Reason
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.ledger import Acknowledgement
@@ -10,14 +11,14 @@ from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.look import interrupted, soonest_first
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.workers import each
-from meter_sync.sync.write import ItemWriter
+from meter_sync.sync.write import ItemWriter, UnknownAddition
 
 PLANNED_STEP = 0
 """The step under which the ledger keeps a run's planned writes; a correction of one follows it."""
 FINISHING_STEP = 10
 """That of finishing what an earlier run had begun."""
 
-_RECORDED_AT_ONCE = 100
+_RECORDED_AT_ONCE = 500
 _RECORDED_EVERY_SECONDS = 1.0
 _HOPELESS_AFTER = 16
 """So many items in a row without any answer of Stripe, and the rest is not tried in this run."""
@@ -35,6 +36,8 @@ class Reporter:
         self._results: dict[str, Result] = {}
         self._acknowledged: list[Acknowledgement] = []
         self._unsent: list[Set] = []
+        self._unknown: list[Set] = []
+        self._partly: list[Partly] = []
         self._flushed_at = writer.clock()
         self._unanswered_in_a_row = 0
         self.error: MeterSyncError | None = None
@@ -65,12 +68,16 @@ class Reporter:
         try:
             outcome, acknowledgement = await self._writer.write(planned, self._step)
         except Interrupted:
-            self._unsent.append(planned)
+            self._leave(planned, in_doubt=False)
             return result(interrupted(planned.line))
+        except UnknownAddition as surprise:
+            self._unknown.append(planned)
+            return _failed(planned, surprise.message)
         except StripeRefused as refusal:
-            return self._not_sent(planned, f"Stripe refused the quantity: {refusal.message}")
+            return self._not_sent(planned, f"Stripe refused {_what(planned)}: {refusal.message}")
         except StripeUnavailable as failure:
             self._unanswered_in_a_row += not failure.rate_limited
+            self._leave(planned, in_doubt=True)
             return _failed(planned, _unknown(failure))
         except MeterSyncError as error:
             self.error = self.error or error
@@ -88,8 +95,16 @@ class Reporter:
         return None
 
     def _not_sent(self, planned: Set, message: str) -> Result:
-        self._unsent.append(planned)
+        self._leave(planned, in_doubt=False)
         return _failed(planned, message)
+
+    def _leave(self, planned: Set, *, in_doubt: bool) -> None:
+        """Keep what became of a write that was not carried out in full; `in_doubt` is the one that was on its way."""
+        if not in_doubt:
+            self._unsent.append(planned)
+        if planned.parts and planned.total_before is None:
+            taken = self._writer.sent.get(planned.line.item.id, 0)
+            self._partly.append(Partly(planned, planned.sends[taken:], any_taken=taken > 0, in_doubt=in_doubt))
 
     def _acknowledge(self, done: Acknowledgement) -> None:
         """Keep an acknowledgement, to be recorded with its neighbours.
@@ -98,7 +113,7 @@ class Reporter:
         """
         self._acknowledged.append(done)
         due = (self._clock() - self._flushed_at).total_seconds() >= _RECORDED_EVERY_SECONDS
-        if due or len(self._acknowledged) >= _RECORDED_AT_ONCE:
+        if due or len(self._acknowledged) + len(self._writer.taken) >= _RECORDED_AT_ONCE:
             self._flush()
 
     def _flush(self) -> None:
@@ -108,12 +123,44 @@ class Reporter:
         """
         acknowledged, self._acknowledged = self._acknowledged, []
         unsent, self._unsent = self._unsent, []
+        unknown, self._unknown = self._unknown, []
+        partly, self._partly = self._partly, []
+        taken = list(self._writer.taken)
         self._flushed_at = self._clock()
         try:
+            self._ledger.acknowledge_parts(taken)
+            del self._writer.taken[: len(taken)]
             self._ledger.acknowledge(self._writer.run, acknowledged)
+            for one in partly:
+                self._ledger.record_partly(one.planned, one.standing, one.unsent)
             self._ledger.withdraw([planned for planned in unsent if planned.total_before is None])
+            self._ledger.forget(unknown)
         except MeterSyncError as error:
             self.error = self.error or error
+
+
+@dataclass(frozen=True, slots=True)
+class Partly:
+    """A write by hours or days that was not carried out in full."""
+
+    planned: Set
+    missing: tuple[Part, ...]
+    """What Stripe has not acknowledged, in order."""
+    any_taken: bool
+    in_doubt: bool
+    """Whether the first of the missing ones may have arrived."""
+
+    @property
+    def unsent(self) -> tuple[Part, ...]:
+        """What certainly never arrived."""
+        return self.missing[1:] if self.in_doubt else self.missing
+
+    @property
+    def standing(self) -> int | None:
+        """What Stripe holds of the period as far as it is known, or None where nothing new was taken."""
+        if not self.any_taken:
+            return None
+        return self.planned.quantity - sum(part.value - (part.held or 0) for part in self.missing)
 
 
 def _found_empty(actions: Sequence[Action]) -> list[str]:
@@ -123,6 +170,11 @@ def _found_empty(actions: Sequence[Action]) -> list[str]:
         for action in actions
         if isinstance(action, Unchanged) and action.line.quantity == action.line.previous == 0
     ]
+
+
+def _what(planned: Set) -> str:
+    """Return what was to be written, in words."""
+    return "one of its hours or days" if planned.parts is not None else "the quantity"
 
 
 def _unknown(failure: StripeUnavailable) -> str:

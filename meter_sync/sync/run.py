@@ -1,82 +1,39 @@
 """One run, from the listing to the ledger."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 
-from meter_sync.core.actions import Action, Hold, Line, Meter, Result, Set, Skip, need, result
-from meter_sync.core.brakes import Thresholds, check
-from meter_sync.core.look import not_looked, unfinished
-from meter_sync.core.mapping import MappingRules
+from meter_sync.core.actions import Action, Hold, Line, Meter, Result, Set, Skip, result
+from meter_sync.core.brakes import check
+from meter_sync.core.look import not_looked
 from meter_sync.core.memory import Memory
-from meter_sync.core.outcomes import ExitCode, exit_code
-from meter_sync.core.plan import Policy, decide, prepare
-from meter_sync.core.selection import Selection
-from meter_sync.core.usage import Answer, Query, QueryPlan
+from meter_sync.core.model import SubscriptionItem, Window
+from meter_sync.core.outcomes import Reason
+from meter_sync.core.parts import decide_parts
+from meter_sync.core.plan import Policy, decide
+from meter_sync.core.preflight import prepare
+from meter_sync.core.way import Way
 from meter_sync.errors import Interrupted, MeterSyncError
-from meter_sync.ledger import RunRecord
-from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.stripe_api.listing import Listing, nothing_selected
 from meter_sync.sync.adapters import Adapters
+from meter_sync.sync.finish import finish
 from meter_sync.sync.look import interrupted, look
+from meter_sync.sync.order import Order, RunReport, counted
 from meter_sync.sync.progress import NoProgress, Progress
-from meter_sync.sync.report import FINISHING_STEP, Reporter
-from meter_sync.sync.workers import each, first_error_only
-from meter_sync.sync.write import ItemWriter
+from meter_sync.sync.query import Usages, query
+from meter_sync.sync.rejections import note_rejections
+from meter_sync.sync.remember import recall_parts, remember
+from meter_sync.sync.report import Reporter
+from meter_sync.sync.workers import first_error_only
+from meter_sync.sync.write import writer_of
 
 log = structlog.get_logger()
 
 EMPTY_PRICE_ASKED_AGAIN_AFTER = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a run is to do."""
-
-    run: RunRecord
-    selection: Selection
-    rules: MappingRules
-    policy: Policy
-    thresholds: Thresholds
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """What became of a run."""
-
-    results: Sequence[Result] = ()
-    error: MeterSyncError | None = None
-    """What ended it before its time, if anything did."""
-    stripe_requests: int = 0
-    openmeter_requests: int = 0
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many items ended in each outcome."""
-        return _counted(self.results)
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """The code to exit with: the gravest of the error's and the items'."""
-        items = exit_code((one.outcome, one.reason) for one in self.results)
-        if self.error is None:
-            return items
-        return min((self.error.exit_code, items), key=_GRAVEST_FIRST.index)
-
-
-_GRAVEST_FIRST = [
-    ExitCode.CONFIGURATION,
-    ExitCode.TRY_AGAIN,
-    ExitCode.ARGUMENTS,
-    ExitCode.FAILED,
-    ExitCode.PARTIAL,
-    ExitCode.LOOK,
-    ExitCode.DONE,
-]
 
 
 async def synchronize(order: Order, adapters: Adapters, progress: Progress | None = None) -> RunReport:
@@ -96,15 +53,17 @@ async def _steps(
 ) -> tuple[Sequence[Result], MeterSyncError | None]:
     actions: list[Action] = []
     try:
-        listing, meters = await _list(order, adapters, progress)
-        memory = _remember(order, adapters, listing)
-        prepared = _select(order, prepare(listing.items, order.rules, meters, memory, order.run.as_of))
+        listed = await _list(order, adapters, progress)
+        await note_rejections(listed.items, adapters)
+        memory = remember(order, adapters, listed.listing)
+        prepared = _select(order, _prepare(order, listed, memory))
         actions = [interrupted(one) if isinstance(one, Line) else one for one in prepared]
-        memory = await _finish_looks(order, adapters, prepared, memory, progress)
+        memory = await finish(order, adapters, prepared, memory, progress)
+        prepared, memory = recall_parts(order, adapters, prepared, memory)
         planned = await _query_and_plan(order, adapters, prepared, memory, progress)
         if adapters.writer is None:
             return _dry(order, planned), None
-        planned = await look(planned, adapters.stripe, order.policy.allowed, adapters.stop, progress)
+        planned = await look(planned, adapters.stripe, order.policy, adapters.stop, progress)
         checked = check(planned, order.thresholds, order.policy.allowed)
         _log("check", checked)
         return await _report(order, adapters, checked, progress)
@@ -114,37 +73,58 @@ async def _steps(
         return [result(action) for action in actions], None if told_by_the_items else error
 
 
-async def _list(order: Order, adapters: Adapters, progress: Progress) -> tuple[Listing, Mapping[str, Meter]]:
-    """Ask Stripe for the items and OpenMeter for its meters, both at once."""
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What both servers have."""
+
+    listing: Listing
+    meters: Mapping[str, Meter]
+    customers: Mapping[str, str]
+    """The id of OpenMeter's customer for each Stripe customer, where the mapping goes by them."""
+
+    @property
+    def items(self) -> Sequence[SubscriptionItem]:
+        """The metered items."""
+        return self.listing.items
+
+
+async def _list(order: Order, adapters: Adapters, progress: Progress) -> _Listed:
+    """Ask Stripe for the items and OpenMeter for its meters, both at once, and for its customers if need be."""
     progress.begin("list", None)
     skip = adapters.ledger.empty_prices(order.policy.now - EMPTY_PRICE_ASKED_AGAIN_AFTER)
     async with first_error_only(), asyncio.TaskGroup() as group:
         listing = group.create_task(adapters.lister.find(order.selection, skip))
         meters = group.create_task(adapters.openmeter.meters())
     found, known = listing.result(), meters.result()
+    customers: Mapping[str, str] = {}
+    if order.rules.asks_for_customers:
+        customers = await adapters.openmeter.customers({item.subscription.customer.id for item in found.items})
     log.info("list", items=len(found.items), meters=len(set(known.values())))
-    return found, known
+    return _Listed(found, known, customers)
 
 
-def _remember(order: Order, adapters: Adapters, listing: Listing) -> Memory:
-    """Recall what the ledger knows of the listed items, and note what the listing saw."""
-    ledger = adapters.ledger
-    if adapters.writer is not None:
-        ledger.record_listing(listing.items, listing.asked_prices, listing.empty_archived_prices, order.policy.now)
-    memory = ledger.memory(listing.items)
-    if order.selection.is_everything:
-        _warn_of_unused_rows(order.rules, listing)
-    if order.selection.narrows_the_listing:
-        memory = replace(memory, other_claims=ledger.claims(order.run.as_of))
-    return memory
+def _prepare(order: Order, listed: _Listed, memory: Memory) -> list[Line | Hold | Skip]:
+    prepared = prepare(listed.items, order.rules, listed.meters, memory, order.run.as_of, listed.customers)
+    _warn_of_fine_windows(order, prepared)
+    return prepared
 
 
-def _warn_of_unused_rows(rules: MappingRules, listing: Listing) -> None:
-    """Name the rows that are for no listed item: a misspelt one leaves its items to the metadata, or unbilled."""
-    for number, row in enumerate(rules.rows, start=1):
-        if not any(row.is_for(item) for item in listing.items):
-            selector = row.price or row.lookup_key or row.product or row.stripe_meter
-            log.warning("meters_row_unused", row=number, selector=selector)
+def _warn_of_fine_windows(order: Order, prepared: Sequence[Line | Hold | Skip]) -> None:
+    """Name the billing meters whose windows are finer than the schedule: their last hours wait for a day's run."""
+    meters = {
+        meter.id: meter
+        for one in prepared
+        if isinstance(one, Line) and one.way is Way.WINDOWS and (meter := one.item.price.billing_meter)
+    }
+    for meter in meters.values():
+        if meter.window is Window.HOUR and order.run.schedule == "daily":
+            log.warning(
+                "window_finer_than_schedule",
+                stripe_meter=meter.id,
+                event_name=meter.event_name,
+                message="its windows are of one hour and the runs a day apart: the last hours of a period are only "
+                "reported if a run comes between them and its end; run hourly, or use a meter with windows of one day",
+            )
 
 
 def _select(order: Order, prepared: list[Line | Hold | Skip]) -> list[Line | Hold | Skip]:
@@ -173,28 +153,16 @@ async def _query_and_plan(
     progress: Progress,
 ) -> list[Action]:
     """Query the usage of every line, and decide on each."""
-    plan = QueryPlan([need(line) for line in prepared if isinstance(line, Line)])
-    progress.begin("query", len(plan.queries))
-    usages = plan.usages(await _ask_all(adapters.openmeter, plan.queries, progress))
-    log.info("query", queries=len(plan.queries), items=len(usages))
-    actions: list[Action] = [
-        decide(line, usages[line.item.id], memory, order.policy) if isinstance(line, Line) else line
-        for line in prepared
-    ]
+    usages = await query([line for line in prepared if isinstance(line, Line)], adapters.openmeter, progress)
+    actions = [_decide(one, usages, memory, order.policy) if isinstance(one, Line) else one for one in prepared]
     _log("plan", actions)
     return actions
 
 
-async def _ask_all(openmeter: OpenMeter, queries: Sequence[Query], progress: Progress) -> dict[Query, Answer]:
-    """Send all queries, as many at once as the server stands, and return the answer of each."""
-    answers: dict[Query, Answer] = {}
-
-    async def ask(query: Query) -> None:
-        answers[query] = await openmeter.usage(query)
-        progress.advance()
-
-    await each(queries, ask)
-    return answers
+def _decide(line: Line, usages: Usages, memory: Memory, policy: Policy) -> Action:
+    if line.way.is_in_parts:
+        return decide_parts(line, usages.parts[line.item.id], memory, policy)
+    return decide(line, usages.totals[line.item.id], memory, policy)
 
 
 def _dry(order: Order, planned: Sequence[Action]) -> list[Result]:
@@ -206,57 +174,16 @@ def _dry(order: Order, planned: Sequence[Action]) -> list[Result]:
     return [result(action) for action in checked]
 
 
-async def _finish_looks(
-    order: Order,
-    adapters: Adapters,
-    prepared: Sequence[Line | Hold | Skip],
-    memory: Memory,
-    progress: Progress,
-) -> Memory:
-    """Finish the looks that an earlier run had begun, before anything new is thought of, and recall what came of it."""
-    if adapters.writer is None:
-        return memory
-    lines = [one if isinstance(one, Line) else one.line for one in prepared]
-    begun = [
-        write
-        for line in lines
-        if line.item.id in memory.remembered and (write := unfinished(line, memory.remembered[line.item.id]))
-    ]
-    if not begun:
-        return memory
-    reporter = Reporter(_writer(order, adapters), progress, FINISHING_STEP)
-    await reporter.report(begun)
-    if reporter.error:
-        raise reporter.error
-    recalled = adapters.ledger.memory([line.item for line in lines])
-    return replace(memory, known_items=recalled.known_items, remembered=recalled.remembered)
-
-
 async def _report(
     order: Order, adapters: Adapters, checked: Sequence[Action], progress: Progress
 ) -> tuple[Sequence[Result], MeterSyncError | None]:
-    reporter = Reporter(_writer(order, adapters), progress)
+    reporter = Reporter(writer_of(order, adapters), progress)
     results = await reporter.report(checked)
-    log.info("report", **_counted(results))
+    shown = [one.line.item for one in results if one.reason is Reason.REJECTED]
+    adapters.ledger.record_shown([(item.id, item.period.start) for item in shown])
+    log.info("report", **counted(results))
     return results, reporter.error
 
 
-def _writer(order: Order, adapters: Adapters) -> ItemWriter:
-    if adapters.writer is None:
-        raise AssertionError("a dry run writes nothing")
-    return ItemWriter(
-        stripe=adapters.writer,
-        ledger=adapters.ledger,
-        run=order.run,
-        allowed=order.policy.allowed,
-        clock=adapters.clock,
-        stop=adapters.stop,
-    )
-
-
 def _log(step: str, actions: Sequence[Action]) -> None:
-    log.info(step, **_counted([result(action) for action in actions]))
-
-
-def _counted(results: Sequence[Result]) -> dict[str, int]:
-    return dict(Counter(one.outcome.value for one in results))
+    log.info(step, **counted([result(action) for action in actions]))

@@ -1,15 +1,23 @@
 """Writing one item: setting its quantity, and where that is not known, finding out whose usage Stripe holds."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
-from meter_sync.core.actions import Result, Set, result
+from meter_sync.core import identifier
+from meter_sync.core.actions import Part, Result, Set, result
 from meter_sync.core.foreign import foreign_usage, topped_up
+from meter_sync.core.memory import Addition
+from meter_sync.core.model import Target
 from meter_sync.core.outcomes import Reason
+from meter_sync.core.way import meter_on
 from meter_sync.ledger import Acknowledgement, Ledger, RunRecord
+from meter_sync.ledger.rows import PartTaken
 from meter_sync.stripe_api.connection import StripeRefused, StripeWriter
+from meter_sync.stripe_api.meter_events import Event, cancel_event, send_event
 from meter_sync.stripe_api.usage_records import open_period_total, set_quantity
-from meter_sync.sync.adapters import Clock
+from meter_sync.sync.adapters import Adapters, Clock
+from meter_sync.sync.order import Order
 from meter_sync.waiting import Stop
 
 
@@ -23,6 +31,10 @@ class ItemWriter:
     allowed: Collection[Reason]
     clock: Clock
     stop: Stop
+    taken: list[PartTaken] = field(default_factory=list)
+    """The hours and days that Stripe has taken, to be recorded; the writer only adds to it."""
+    sent: dict[str, int] = field(default_factory=dict)
+    """How many of each item's sends were taken so far."""
 
     async def write(self, planned: Set, step: int) -> tuple[Result, Acknowledgement]:
         """Set the planned quantity and return what became of it and what Stripe has taken.
@@ -60,7 +72,67 @@ class ItemWriter:
         return Acknowledgement(write, self.clock(), await self._set(write), step)
 
     async def _set(self, planned: Set) -> str | None:
-        return await set_quantity(self.stripe, planned.line.item.id, planned.anchor, planned.at_anchor)
+        """Send all that is to be sent, one after the other, and return Stripe's name for the last request.
+
+        One call at a time: Stripe takes one per customer and billing meter (rate limit documentation).
+        """
+        request_id, item = None, planned.line.item.id
+        for done, part in enumerate(planned.sends):
+            self.sent[item] = done
+            self.stop.check()
+            request_id = await self._send(planned, part)
+            if planned.parts is not None:
+                self.taken.append(PartTaken(planned, part, self.clock(), request_id))
+        return request_id
+
+    async def _send(self, planned: Set, part: Part) -> str | None:
+        if planned.addition:
+            return await self._add(planned, planned.addition)
+        if planned.method.target is Target.USAGE_RECORD:
+            return await set_quantity(self.stripe, planned.line.item.id, part.timestamp, part.value)
+        name = identifier.of_set(self.run.id, planned.line.item.id, part.start)
+        return (await send_event(self.stripe, _event(planned, part.value, part.timestamp, name))).request_id
+
+    async def _add(self, planned: Set, addition: Addition) -> str | None:
+        """Add to what Stripe holds, or cancel what was added.
+
+        The identifier says from what on is added. If Stripe has it already, without this run having sent it, then
+        what it holds is not what was read: an earlier run's ledger was lost and the summary lags.
+        """
+        if addition.is_cancel:
+            return await cancel_event(self.stripe, meter_on(planned.line.item), addition.identifier)
+        event = _event(planned, addition.value, addition.timestamp, addition.identifier)
+        delivery = await send_event(self.stripe, event)
+        if delivery.was_there:
+            raise UnknownAddition(
+                f"Stripe has an addition to {addition.base} already that this ledger does not know and its summary "
+                "does not show yet; the next run reads it again",
+                None,
+            )
+        return delivery.request_id
+
+
+class UnknownAddition(StripeRefused):
+    """Stripe holds more than was known: nothing was added, and it must be looked at anew."""
+
+
+def _event(planned: Set, value: int, timestamp: datetime, name: str) -> Event:
+    item = planned.line.item
+    return Event(meter_on(item), item.subscription.customer.id, value, timestamp, name)
+
+
+def writer_of(order: Order, adapters: Adapters) -> ItemWriter:
+    """Return what writes the items of a run. Raise AssertionError in a dry run, which has nothing that can write."""
+    if adapters.writer is None:
+        raise AssertionError("a dry run writes nothing")
+    return ItemWriter(
+        stripe=adapters.writer,
+        ledger=adapters.ledger,
+        run=order.run,
+        allowed=order.policy.allowed,
+        clock=adapters.clock,
+        stop=adapters.stop,
+    )
 
 
 def _as_it_was(planned: Set, total_before: int, foreign: int) -> Set:
@@ -72,4 +144,10 @@ def _as_it_was(planned: Set, total_before: int, foreign: int) -> Set:
     if planned.line.item.price.aggregate_usage != "sum":
         return replace(planned, quantity=planned.quantity + foreign, foreign=foreign)
     held_at_anchor = max(0, total_before - foreign)
-    return replace(planned, quantity=held_at_anchor + foreign, foreign=foreign)
+    before = replace(planned, quantity=held_at_anchor + foreign, foreign=foreign)
+    return before if planned.parts is None else replace(before, parts=_all_in_first(planned.parts, held_at_anchor))
+
+
+def _all_in_first(days: tuple[Part, ...], quantity: int) -> tuple[Part, ...]:
+    """Return days that hold a quantity in all. How it was spread over them is not known, and makes no difference."""
+    return tuple(replace(day, value=0 if place else quantity) for place, day in enumerate(days))

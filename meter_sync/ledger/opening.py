@@ -1,0 +1,98 @@
+"""Opening the ledger's file, for writing or only to read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, event
+
+from meter_sync.ledger.database import Database, Scope
+from meter_sync.ledger.files import make_file, translated, unwritable
+from meter_sync.ledger.ledger import Ledger
+from meter_sync.ledger.migrate import REVISIONS, revision, upgrade
+from meter_sync.ledger.schema import metadata
+
+_BUSY_SECONDS = 30
+
+
+@contextmanager
+def open_ledger(path: Path, scope: Scope) -> Iterator[Ledger]:
+    """Open the ledger for writing, made and brought up to date if need be, and close it at the end.
+
+    Raise ConfigurationError, LedgerError or TryAgainError, each with what to do.
+    """
+    make_file(path)
+    with _connected(path, f"file:{_quoted(path)}?mode=rw") as connection:
+        with translated(path), connection.begin():
+            upgrade(connection)
+        yield Ledger(Database(connection, path, scope))
+
+
+@contextmanager
+def open_ledger_read_only(path: Path, scope: Scope) -> Iterator[Ledger]:
+    """Open the ledger without any way to change it; a missing, empty or older one reads as empty.
+
+    Raise ConfigurationError, LedgerError or TryAgainError, each with what to do.
+    """
+    if not _exists(path):
+        with _empty(scope) as ledger:
+            yield ledger
+        return
+    with _connected(path, f"file:{_quoted(path)}?mode=ro") as connection:
+        with translated(path), connection.begin():
+            is_current = revision(connection) == REVISIONS[-1]
+        with _empty(scope) as empty:
+            yield Ledger(Database(connection, path, scope)) if is_current else empty
+
+
+@contextmanager
+def _empty(scope: Scope) -> Iterator[Ledger]:
+    """Open a ledger in memory, for a dry run before the first run: reads find nothing."""
+    engine = sa.create_engine("sqlite://")
+    try:
+        with engine.connect() as connection:
+            with connection.begin():
+                metadata.create_all(connection)
+            yield Ledger(Database(connection, Path(":memory:"), scope))
+    finally:
+        engine.dispose()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise unwritable(path, error.strerror or str(error)) from error
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+@contextmanager
+def _connected(path: Path, uri: str) -> Iterator[Connection]:
+    """Open one connection whose transactions are really SQLite's, with a journal that survives power loss.
+
+    The rollback journal with synchronous=FULL rather than WAL: the SQLite of today's Debian has a WAL bug that can
+    corrupt.
+    """
+    engine = sa.create_engine(f"sqlite:///{uri}&uri=true", connect_args={"timeout": _BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _settings(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if "mode=ro" in uri else "BEGIN IMMEDIATE")
+
+    try:
+        with translated(path):
+            connection = engine.connect()
+        with connection:
+            yield connection
+    finally:
+        engine.dispose()

@@ -1,0 +1,182 @@
+"""What stands in the ledger's rows, as the core and the steps know it."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from meter_sync.core import identifier
+from meter_sync.core.actions import Part, Set
+from meter_sync.core.mapping import Filter
+from meter_sync.core.memory import Claim, Method, Remembered
+from meter_sync.core.quantity import Rounding
+from meter_sync.core.way import Way
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run, as the ledger keeps it."""
+
+    id: str
+    started_at: datetime
+    as_of: datetime
+    schedule: str
+    everything: bool
+    """Whether it was about the whole account, not about what a selector named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """Stripe has taken a write."""
+
+    written: Set
+    at: datetime
+    request_id: str | None
+    step: int = 0
+    foreign_held: bool = False
+    """Whether the item was left with what it held, because other records were found beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartTaken:
+    """Stripe has taken an hour or a day of a write."""
+
+    written: Set
+    part: Part
+    at: datetime
+    request_id: str | None
+
+
+def state(write: Set, run: RunRecord, at: datetime) -> dict[str, Any]:
+    """Return the row of an item and period that is about to be written."""
+    line = write.line
+    item, method = line.item, write.method
+    return {
+        "item": item.id,
+        "period_start": item.period.start,
+        "period_end": item.period.end,
+        "subscription": item.subscription.id,
+        "customer": item.subscription.customer.id,
+        "price": item.price.id,
+        "target": method.target.value,
+        "meter": method.meter,
+        "filter": json.dumps(method.filter),
+        "scale": method.scale,
+        "rounding": method.rounding.value,
+        "subjects": json.dumps(line.subjects),
+        "shared": line.row.shared,
+        "usage_start": line.span.start if line.span else item.period.start,
+        "anchor": write.anchor,
+        "quantity": write.quantity,
+        "as_of": run.as_of,
+        "acknowledged": line.previous if method.way is Way.ADDITIONS else None,
+        "acknowledged_at": None,
+        "foreign_quantity": write.foreign,
+        "foreign_held": False,
+        "total_before": write.total_before,
+        "seen_at": at,
+        "way": method.way.value,
+        "stripe_meter": method.stripe_meter,
+        "identifier": _identifier(write, run),
+        "read_whole_at": run.as_of if write.is_whole else None,
+        "closed": write.closed_before,
+        "rejected": None,
+    }
+
+
+def _identifier(write: Set, run: RunRecord) -> str | None:
+    """Return the identifier of an event that sets a whole period's total; other events have their own rows."""
+    is_one_event = write.method.way is Way.LAST and write.sends
+    return identifier.of_set(run.id, write.line.item.id, write.anchor) if is_one_event else None
+
+
+def history(write: Set, run: RunRecord, at: datetime, step: int) -> dict[str, Any]:
+    """Return the row of a write that is about to be sent."""
+    return {
+        "run": run.id,
+        "item": write.line.item.id,
+        "period_start": write.line.item.period.start,
+        "step": step,
+        "anchor": write.anchor,
+        "usage": write.line.usage,
+        "quantity": write.quantity,
+        "at_anchor": write.at_anchor,
+        "previous": write.line.previous,
+        "intended_at": at,
+    }
+
+
+def key(done: Acknowledgement) -> dict[str, Any]:
+    """Return which item and period an acknowledgement is about."""
+    item = done.written.line.item
+    return {"of_item": item.id, "of_start": item.period.start}
+
+
+def acknowledged_state(done: Acknowledgement) -> dict[str, Any]:
+    """Return what becomes of the row of an item and period once Stripe has taken a write."""
+    return {
+        **key(done),
+        "acknowledged": done.written.quantity,
+        "acknowledged_at": done.at,
+        "foreign_held": done.foreign_held,
+        "total_before": None,
+        "closed": done.written.closed,
+    }
+
+
+def acknowledged_write(done: Acknowledgement) -> dict[str, Any]:
+    """Return what becomes of the row of a write once Stripe has taken it."""
+    return {
+        **key(done),
+        "of_step": done.step,
+        "acknowledged_at": done.at,
+        "request_id": done.request_id,
+    }
+
+
+def remembered(row: Row[Any]) -> Remembered:
+    """Return what a row remembers of an item."""
+    return Remembered(
+        method=Method(
+            way=Way(row.way),
+            meter=row.meter,
+            filter=_filter(row.filter),
+            scale=row.scale,
+            rounding=Rounding(row.rounding),
+            stripe_meter=row.stripe_meter,
+        ),
+        price=row.price,
+        subjects=tuple(json.loads(row.subjects)),
+        anchor=row.anchor,
+        quantity=row.quantity,
+        as_of=row.as_of,
+        acknowledged=row.acknowledged,
+        acknowledged_at=row.acknowledged_at,
+        foreign=row.foreign_quantity,
+        foreign_held=row.foreign_held,
+        total_before=row.total_before,
+        read_whole_at=row.read_whole_at,
+        closed=row.closed,
+        rejected=row.rejected,
+    )
+
+
+def claim(row: Row[Any]) -> Claim:
+    """Return the usage that the item of a row bills."""
+    return Claim(
+        item=row.item,
+        meter=row.meter,
+        filter=_filter(row.filter),
+        subjects=tuple(json.loads(row.subjects)),
+        start=row.usage_start,
+        end=row.period_end,
+        customer=row.customer,
+        stripe_meter=row.stripe_meter,
+        shared=row.shared,
+    )
+
+
+def _filter(stored: str) -> Filter:
+    return tuple((name, tuple(values)) for name, values in json.loads(stored))

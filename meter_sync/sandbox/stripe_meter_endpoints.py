@@ -1,0 +1,233 @@
+"""Endpoints of the embedded Stripe: billing meters, their events, summaries and error reports."""
+
+from datetime import datetime
+from typing import Any
+
+from meter_sync.sandbox import stripe_meter_views as show
+from meter_sync.sandbox import stripe_meters
+from meter_sync.sandbox.billing_periods import Period
+from meter_sync.sandbox.stripe_endpoints import PAGING, Call, Endpoint, list_json, page
+from meter_sync.sandbox.stripe_errors import Refusal, no_such
+from meter_sync.sandbox.stripe_objects import Meter
+from meter_sync.sandbox.stripe_parameters import Reader, choice, group, list_of, text, text_map, whole
+from meter_sync.sandbox.stripe_views import Json
+
+_MINUTE = 60
+
+
+def _livemode(call: Call) -> bool:
+    return call.views.livemode
+
+
+def _create_meter(call: Call) -> Json:
+    params = call.params
+    identifier = call.world.add_meter(
+        event_name=params["event_name"],
+        formula=params["default_aggregation"]["formula"],
+        window=params.get("event_time_window"),
+        customer_key=params.get("customer_mapping", {}).get("event_payload_key", "stripe_customer_id"),
+        value_key=params.get("value_settings", {}).get("event_payload_key", "value"),
+        display_name=params["display_name"],
+    )
+    return show.meter(call.state.meters[identifier], livemode=_livemode(call))
+
+
+def _get_meter(call: Call) -> Json:
+    return show.meter(call.state.meter(call.ids[0]), livemode=_livemode(call))
+
+
+def _list_meters(call: Call) -> Json:
+    status = call.params.get("status")
+
+    def matches(meter: Meter) -> bool:
+        return status in (None, "active" if meter.deactivated_at is None else "inactive")
+
+    meters = call.state.meters
+
+    def shown(meter: Meter) -> Json:
+        return show.meter(meter, livemode=_livemode(call))
+
+    return page(call, "billing meter", meters, meters.everything, shown, matches)
+
+
+def _deactivate_meter(call: Call) -> Json:
+    call.world.deactivate_meter(call.ids[0])
+    return _get_meter(call)
+
+
+def _reactivate_meter(call: Call) -> Json:
+    call.world.reactivate_meter(call.ids[0])
+    return _get_meter(call)
+
+
+def _create_event(call: Call) -> Json:
+    event = call.world.create_meter_event(**call.params)
+    return show.event(event, livemode=_livemode(call))
+
+
+def _create_adjustment(call: Call) -> Json:
+    cancelled = call.world.cancel_meter_event(call.params["event_name"], call.params["cancel"]["identifier"])
+    return show.adjustment(cancelled, livemode=_livemode(call))
+
+
+def _list_summaries(call: Call) -> Json:
+    """List what a customer's events add up to: newest first; by hour or day only those with events."""
+    meter, params = call.state.meter(call.ids[0]), call.params
+    call.state.customer(params["customer"], param="customer", status=400)
+    window = params.get("value_grouping_window")
+    step = stripe_meters.WINDOW_SECONDS[window] if window else _MINUTE
+    for name in ("start_time", "end_time"):
+        if params[name] % step:
+            raise Refusal(f"{name} must be aligned with {window or 'minute'} boundaries.", param=name)
+    span = Period(params["start_time"], params["end_time"])
+    until = call.world.clock.timestamp() - call.world.summary_lag_seconds
+    events = stripe_meters.summarized(call.state, meter, params["customer"], span, until)
+    starts = {event.timestamp - event.timestamp % step for event in events} if window else {span.start}
+    rows = []
+    for start in sorted(starts, reverse=True):
+        end = start + step if window else span.end
+        value = stripe_meters.aggregated(meter, [event for event in events if start <= event.timestamp < end])
+        rows.append(show.summary(meter, start, end, value, livemode=_livemode(call)))
+    return _paged(call, rows)
+
+
+def _paged(call: Call, rows: list[Json]) -> Json:
+    limit, after = call.params.get("limit", 10), call.params.get("starting_after")
+    ids = [row["id"] for row in rows]
+    if after is not None and after not in ids:
+        raise no_such("meter event summary", after, param="starting_after", status=400)
+    first = 0 if after is None else ids.index(after) + 1
+    return list_json(call.path, rows[first : first + limit], has_more=first + limit < len(rows))
+
+
+def _list_error_events(call: Call) -> Json:
+    """List the events of the second API that are modelled: newest first, going back 30 days."""
+    params = call.params
+    types, bounds = params.get("types"), params.get("created", {})
+    found = [
+        show.report(report, call.world.samples_per_error, livemode=_livemode(call))
+        for report in reversed(call.state.reports)
+        if types is None or report.type in types
+    ]
+    found = [event for event in found if _is_within(event["created"], bounds)]
+    first, limit = int(params.get("page", "0")), params.get("limit", 20)
+    more = None
+    if first + limit < len(found):
+        kept = "".join(f"&types[{place}]={kind}" for place, kind in enumerate(types or ()))
+        more = f"{call.path}?limit={limit}&page={first + limit}{kept}"
+    return {"data": found[first : first + limit], "next_page_url": more, "previous_page_url": None}
+
+
+def _is_within(created: str, bounds: dict[str, Any]) -> bool:
+    instant = datetime.fromisoformat(created)
+    compared = {
+        "gt": instant.__gt__,
+        "gte": instant.__ge__,
+        "lt": instant.__lt__,
+        "lte": instant.__le__,
+    }
+    return all(compared[name](bound) for name, bound in bounds.items())
+
+
+def _get_error_event(call: Call) -> Json:
+    for report in call.state.reports:
+        if report.id == call.ids[0]:
+            return show.report(report, call.world.samples_per_error, livemode=_livemode(call))
+    raise no_such("event", call.ids[0])
+
+
+def _instant(value: Any, name: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text(value, name))
+    except ValueError:
+        raise Refusal(f"Invalid timestamp: {value}", param=name) from None
+
+
+_CREATED: Reader = group(dict.fromkeys(("gt", "gte", "lt", "lte"), _instant))
+_METER = "/v1/billing/meters/{}"
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        template="/v1/billing/meters",
+        permission="billing_meters:write",
+        fields={
+            "display_name": text,
+            "event_name": text,
+            "default_aggregation": group({"formula": choice("sum", "count", "last")}, required=("formula",)),
+            "event_time_window": choice("hour", "day"),
+            "customer_mapping": group({"event_payload_key": text, "type": choice("by_id")}),
+            "value_settings": group({"event_payload_key": text}),
+        },
+        required=("display_name", "event_name", "default_aggregation"),
+        carry_out=_create_meter,
+    ),
+    Endpoint(
+        method="GET",
+        template="/v1/billing/meters",
+        permission="billing_meters:read",
+        fields={**PAGING, "status": choice("active", "inactive")},
+        carry_out=_list_meters,
+    ),
+    Endpoint(method="GET", template=_METER, permission="billing_meters:read", carry_out=_get_meter),
+    Endpoint(
+        method="POST",
+        template=f"{_METER}/deactivate",
+        permission="billing_meters:write",
+        carry_out=_deactivate_meter,
+    ),
+    Endpoint(
+        method="POST",
+        template=f"{_METER}/reactivate",
+        permission="billing_meters:write",
+        carry_out=_reactivate_meter,
+    ),
+    Endpoint(
+        method="POST",
+        template="/v1/billing/meter_events",
+        permission="meter_events:write",
+        fields={"event_name": text, "payload": text_map, "timestamp": whole(0), "identifier": text},
+        required=("event_name", "payload"),
+        carry_out=_create_event,
+    ),
+    Endpoint(
+        method="POST",
+        template="/v1/billing/meter_event_adjustments",
+        permission="meter_events:write",
+        fields={
+            "event_name": text,
+            "type": choice("cancel"),
+            "cancel": group({"identifier": text}, required=("identifier",)),
+        },
+        required=("event_name", "type", "cancel"),
+        carry_out=_create_adjustment,
+    ),
+    Endpoint(
+        method="GET",
+        template=f"{_METER}/event_summaries",
+        permission="meter_events:read",
+        fields={
+            **PAGING,
+            "customer": text,
+            "start_time": whole(0),
+            "end_time": whole(0),
+            "value_grouping_window": choice("hour", "day"),
+        },
+        required=("customer", "start_time", "end_time"),
+        carry_out=_list_summaries,
+    ),
+    Endpoint(
+        method="GET",
+        template="/v2/core/events",
+        permission="events:read",
+        fields={
+            "types": list_of(text),
+            "created": _CREATED,
+            "object_id": text,
+            "limit": whole(1, 100),
+            "page": text,
+        },
+        carry_out=_list_error_events,
+    ),
+    Endpoint(method="GET", template="/v2/core/events/{}", permission="events:read", carry_out=_get_error_event),
+)

@@ -1,0 +1,99 @@
+"""What Stripe says it has rejected after it had taken it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from meter_sync.errors import ConfigurationError, MeterSyncError
+from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.wire import ErrorReport, EventPage, Shape, read
+
+log = structlog.get_logger()
+
+ERROR_REPORT = "v1.billing.meter.error_report_triggered"
+NO_METER_FOUND = "v1.billing.meter.no_meter_found"
+
+_PAGE_SIZE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Uncounted:
+    """Rejections of which only the number is known: those of a billing meter since `start`."""
+
+    stripe_meter: str
+    start: datetime
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejections:
+    """What was rejected since the events were last read."""
+
+    read_until: str | None = None
+    """When the newest event was made, as Stripe wrote it; None where there was none."""
+    by_identifier: dict[str, str] = field(default_factory=dict)
+    """Why, for each event that is named."""
+    uncounted: list[Uncounted] = field(default_factory=list)
+
+
+async def rejections(stripe: StripeReader, since: str | None) -> Rejections | None:
+    """Return what Stripe has rejected after `since`, the time of an earlier event, or None where that cannot be read.
+
+    A key may lack the permission for events: everything else goes on without. Stripe keeps events for 30 days.
+    Raise Interrupted, or ConfigurationError for what is wrong with more than that permission.
+    """
+    try:
+        return _understood(await _reports(stripe, since))
+    except ConfigurationError as error:
+        if error.code != "stripe_permission":
+            raise
+        why = error.message
+    except (StripeRefused, StripeUnavailable) as error:
+        why = error.message
+    log.warning("error_events_unread", message=f"what Stripe rejected after the fact is not known: {why}")
+    return None
+
+
+async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]:
+    params: dict[str, Any] = {"types": [ERROR_REPORT, NO_METER_FOUND], "limit": _PAGE_SIZE}
+    if since:
+        params["created"] = {"gt": since}
+    path: str | None = "/v2/core/events"
+    found: list[ErrorReport] = []
+    while path:
+        answer = await stripe.get(path, "events", params)
+        page = _read(EventPage, answer.data)
+        found += [report if report.data else await _with_data(stripe, report) for report in page.data]
+        path, params = page.next_page_url, {}
+    return found
+
+
+async def _with_data(stripe: StripeReader, report: ErrorReport) -> ErrorReport:
+    """Fetch an event by itself: a list may hold the events without their data."""
+    return _read(ErrorReport, (await stripe.get(f"/v2/core/events/{report.id}", "event", {})).data)
+
+
+def _read(shape: type[Shape], data: Mapping[str, Any]) -> Shape:
+    try:
+        return read(shape, data, "error events")
+    except MeterSyncError as error:
+        raise StripeRefused(error.message, None) from error
+
+
+def _understood(reports: Sequence[ErrorReport]) -> Rejections:
+    by_identifier: dict[str, str] = {}
+    uncounted: list[Uncounted] = []
+    for report in reports:
+        causes = report.data.reason.error_types if report.data else []
+        for cause in causes:
+            for sample in cause.sample_errors:
+                by_identifier.setdefault(sample.request.identifier, f"{cause.code}: {sample.error_message}")
+        unnamed = sum(cause.error_count - len(cause.sample_errors) for cause in causes)
+        if report.data and report.related_object and unnamed > 0:
+            codes = ", ".join(dict.fromkeys(cause.code for cause in causes))
+            uncounted.append(Uncounted(report.related_object.id, report.data.validation_start, codes))
+    newest = max((report.created for report in reports), default=None)
+    return Rejections(newest, by_identifier, uncounted)

@@ -1,0 +1,151 @@
+"""Meter events of billing meters: sending and cancelling them, and reading back what they add up to."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from meter_sync.core.model import BillingMeter, Period, Window
+from meter_sync.core.quantity import InvalidUsage, denoised
+from meter_sync.errors import MeterSyncError
+from meter_sync.stripe_api.connection import (
+    CURRENT_VERSION,
+    StripeReader,
+    StripeRefused,
+    StripeUnavailable,
+    StripeWriter,
+)
+from meter_sync.stripe_api.wire import EventSummary, Page, instant, read
+
+METER_EVENTS = "meter_events"
+"""The route that has a rate limit of its own."""
+
+_PAGE_SIZE = 100
+_EXISTS = re.compile(r"already exists with identifier", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Stripe has an event."""
+
+    request_id: str | None
+    was_there: bool = False
+    """Whether Stripe had it before the first attempt of this run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A meter event, exactly as it is sent however often."""
+
+    meter: BillingMeter
+    customer: str
+    value: int
+    timestamp: datetime
+    identifier: str
+
+
+async def send_event(stripe: StripeWriter, event: Event) -> Delivery:
+    """Send an event and return that Stripe has it.
+
+    An identifier that Stripe knows already means that the event was delivered.
+    Raise StripeRefused, StripeUnavailable, Interrupted or ConfigurationError.
+    """
+    payload = {event.meter.customer_key: event.customer, event.meter.value_key: str(event.value)}
+    params = {
+        "event_name": event.meter.event_name,
+        "payload": payload,
+        "timestamp": int(event.timestamp.timestamp()),
+        "identifier": event.identifier,
+    }
+    try:
+        answer = await stripe.post("/v1/billing/meter_events", METER_EVENTS, params, CURRENT_VERSION)
+    except StripeRefused as refusal:
+        if not _is_known(refusal):
+            raise
+        return Delivery(None, was_there=True)
+    except StripeUnavailable as failure:
+        if not _is_known(failure.__cause__):
+            raise
+        return Delivery(None)
+    return Delivery(answer.request_id)
+
+
+def _is_known(refusal: BaseException | None) -> bool:
+    """Say whether Stripe refused an event because it has it: "An event already exists with identifier X.".
+
+    That is what users report; the documentation does not name it.
+    """
+    return isinstance(refusal, StripeRefused) and bool(_EXISTS.search(refusal.message))
+
+
+async def cancel_event(stripe: StripeWriter, meter: BillingMeter, identifier: str) -> str | None:
+    """Cancel an event that Stripe received less than 24 hours ago, and return Stripe's request id.
+
+    Raise StripeRefused, also where it was cancelled before, StripeUnavailable, Interrupted or ConfigurationError.
+    """
+    answer = await stripe.post(
+        "/v1/billing/meter_event_adjustments",
+        "meter_event_adjustments",
+        {"event_name": meter.event_name, "type": "cancel", "cancel": {"identifier": identifier}},
+        CURRENT_VERSION,
+    )
+    return answer.request_id
+
+
+async def event_total(stripe: StripeReader, meter: str, customer: str, span: Period) -> int:
+    """Given a billing meter and a customer, return what Stripe's summary says for whole minutes.
+
+    Summaries are eventually consistent: what was sent lately may be missing.
+    Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
+    """
+    if span.start >= span.end:
+        return 0
+    rows = await _summaries(stripe, meter, customer, span, {})
+    return sum(_whole(row) for row in rows)
+
+
+async def window_totals(
+    stripe: StripeReader, meter: BillingMeter, customer: str, window: Window, span: Period
+) -> dict[datetime, int]:
+    """Given a billing meter and a customer, return what Stripe's summaries say for each UTC hour or day with usage.
+
+    Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
+    """
+    rows = await _summaries(stripe, meter.id, customer, span, {"value_grouping_window": window.value})
+    return {instant(row.start_time): _whole(row) for row in rows if row.aggregated_value}
+
+
+async def _summaries(
+    stripe: StripeReader, meter: str, customer: str, span: Period, grouping: Mapping[str, str]
+) -> list[EventSummary]:
+    params: dict[str, Any] = {
+        "customer": customer,
+        "start_time": int(span.start.timestamp()),
+        "end_time": int(span.end.timestamp()),
+        "limit": _PAGE_SIZE,
+        **grouping,
+    }
+    found: list[EventSummary] = []
+    while True:
+        answer = await stripe.get(f"/v1/billing/meters/{meter}/event_summaries", "event_summaries", params)
+        try:
+            page = read(Page[EventSummary], answer.data, f"the event summaries of {customer}")
+        except MeterSyncError as error:
+            raise StripeRefused(error.message, None) from error
+        found += page.data
+        if not page.has_more or not page.data:
+            return found
+        params = {**params, "starting_after": page.data[-1].id}
+
+
+def _whole(row: EventSummary) -> int:
+    """Return a summary's value, which Stripe shows as a float: all that is sent from here is whole."""
+    try:
+        value = denoised(Decimal(str(row.aggregated_value)))
+    except InvalidUsage as error:
+        raise StripeRefused(f"its summary holds {row.aggregated_value}", None) from error
+    if value != value.to_integral_value():
+        raise StripeRefused(f"its summary holds {value}, which is not from this program: it sends whole numbers", None)
+    return int(value)
