@@ -129,11 +129,16 @@ def _item(result: Result) -> dict[str, Any]:
         "quantity": _digits(_standing(result)),
         "previous": _digits(line.previous),
         "timestamp": _utc(line.span.anchor) if line.span and not line.way.is_in_parts else None,
-        "windows": {"sent": result.moved.sent, "unchanged": result.moved.unchanged} if result.moved else None,
+        **_windows(result),
         "outcome": result.outcome.value,
         "reason": result.reason.value if result.reason else None,
         "message": result.message,
     }
+
+
+def _windows(result: Result) -> dict[str, Any]:
+    moved = result.moved
+    return {"windows": {"sent": moved.sent, "unchanged": moved.unchanged}} if moved else {}
 
 
 def _standing(result: Result) -> int | None:
@@ -173,7 +178,7 @@ CSV_COLUMNS = (
 
 
 def _flat(item: dict[str, Any]) -> dict[str, Any]:
-    period, windows = item.pop("period"), item.pop("windows") or {}
+    period, windows = item.pop("period"), item.pop("windows", {})
     return {
         **item,
         "windows_sent": windows.get("sent"),

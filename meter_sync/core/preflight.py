@@ -86,7 +86,7 @@ def _skip_unbillable(line: Line) -> Skip | None:
             Reason.CUSTOMER_DELETED,
             f"customer {subscription.customer.id} was deleted in Stripe: cancel the subscription, or bill by hand",
         )
-    if subscription.has_billing_thresholds and line.way.target is Target.USAGE_RECORD:
+    if subscription.has_billing_thresholds and line.item.price.target is Target.USAGE_RECORD:
         return _skip(
             line,
             Reason.BILLING_THRESHOLDS,

@@ -19,6 +19,13 @@ def test_a_sandbox_key_is_slower_than_a_live_one(key: str, rate: float) -> None:
     assert settings.stripe.endpoint_rate == 25.0
 
 
+@pytest.mark.parametrize(("key", "rate"), [("sk_live_1", 1000.0), ("rk_test_1", 25.0)])
+def test_meter_events_have_a_rate_of_their_own(key: str, rate: float) -> None:
+    assert load(None, {"STRIPE_API_KEY": key}, {}).stripe.event_rate == rate
+    environment = {"STRIPE_API_KEY": key, "METER_SYNC_STRIPE_METER_EVENT_RATE": "40"}
+    assert load(None, environment, {}).stripe.event_rate == 40.0
+
+
 def test_both_rates_are_configurable() -> None:
     environment = {
         "STRIPE_API_KEY": "sk_live_1",
@@ -49,7 +56,7 @@ def test_other_addresses_are_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["", "customer", "customer.name", "customer.metadata.", "price.metadata.x", "openmeter.customer"]
+    "source", ["", "customer", "customer.name", "customer.metadata.", "price.metadata.x", "openmeter.customers"]
 )
 def test_a_subject_comes_from_a_known_place(source: str) -> None:
     with pytest.raises(ConfigurationError, match=r"mapping\.subject"):

@@ -120,6 +120,7 @@ def test_periods_are_on_the_items_and_only_there(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"meter": "mtr_1"}, {"usage_type": "licensed"}])
 def test_prices_are_answered_in_the_current_shape(sandbox: Sandbox, options: dict[str, Any]) -> None:
+    sandbox.stripe.add_meter(id="mtr_1")
     price = sandbox.stripe.add_price(**options)
     assert unexpected(get(sandbox, f"/v1/prices/{price}"), stripe.Price, "price") == []
     assert unexpected_in_page(get(sandbox, "/v1/prices"), stripe.Price, "price") == []

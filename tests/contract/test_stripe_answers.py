@@ -114,7 +114,7 @@ def test_prices_of_a_billing_meter_and_licensed_ones_are_answered_in_stripes_sha
     sandbox: Sandbox, stripe: Stripe
 ) -> None:
     """Billing meters are younger than the document: of `meter` only the name and type are checked."""
-    sandbox.stripe.add_price(meter="mtr_1")
+    sandbox.stripe.add_price(meter=sandbox.stripe.add_meter(id="mtr_1"))
     sandbox.stripe.add_price(usage_type="licensed", unit_amount_decimal="1500", active=False)
     shown = stripe("GET", "/v1/prices", limit=2)["data"]
     assert [each["recurring"]["meter"] for each in shown] == [None, "mtr_1"]

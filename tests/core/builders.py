@@ -9,11 +9,12 @@ from hypothesis import settings
 from meter_sync.core.actions import FirstLook, Line, Look, Meter, Set
 from meter_sync.core.mapping import Filter, MeterRow
 from meter_sync.core.memory import Memory, Method, Remembered
-from meter_sync.core.model import Customer, Period, Price, Subscription, SubscriptionItem, Target
+from meter_sync.core.model import BillingMeter, Customer, Period, Price, Subscription, SubscriptionItem
 from meter_sync.core.plan import Policy
 from meter_sync.core.quantity import Rounding
 from meter_sync.core.span import usage_span
 from meter_sync.core.usage import Aggregation
+from meter_sync.core.way import Way
 
 START = datetime(2026, 11, 1, 9, 30, 17, tzinfo=UTC)
 END = datetime(2026, 12, 1, 9, 30, 17, tzinfo=UTC)
@@ -35,6 +36,7 @@ def make_price(
     lookup_key: str | None = None,
     aggregate_usage: str = "sum",
     stripe_meter: str | None = None,
+    billing_meter: BillingMeter | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Price:
     return Price(
@@ -42,7 +44,8 @@ def make_price(
         product=product,
         lookup_key=lookup_key,
         aggregate_usage=aggregate_usage,
-        stripe_meter=stripe_meter,
+        stripe_meter=billing_meter.id if billing_meter else stripe_meter,
+        billing_meter=billing_meter,
         metadata=metadata or {},
     )
 
@@ -108,12 +111,13 @@ def make_line(
 def make_method(
     meter: str = "requests",
     *,
-    target: Target = Target.USAGE_RECORD,
+    way: Way = Way.RECORD,
     filter: Filter = (),
     scale: Decimal = Decimal(1),
     rounding: Rounding = Rounding.FLOOR,
+    stripe_meter: str | None = None,
 ) -> Method:
-    return Method(target, meter, filter, scale, rounding)
+    return Method(way, meter, filter, scale, rounding, stripe_meter)
 
 
 def make_remembered(
@@ -173,4 +177,4 @@ def make_set(
 
 
 FIRST_LOOK = FirstLook()
-POLICY = Policy(now=AS_OF)
+POLICY = Policy(now=AS_OF, as_of=AS_OF)

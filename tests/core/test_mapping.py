@@ -86,7 +86,7 @@ def test_a_meter_named_in_metadata_is_billed_unscaled_and_rounded_down() -> None
 
 def test_the_customers_id_is_the_subject_as_it_stands() -> None:
     item = make_item(subscription=make_subscription(customer=Customer("cus_9")))
-    assert subjects(item, "customer.id") == ("cus_9",)
+    assert subjects(item, "customer.id", {}) == ("cus_9",)
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -101,7 +101,7 @@ def test_the_subjects_come_from_the_metadata_that_was_named_and_from_no_other(so
         ),
         metadata=named if owner == "item" else other,
     )
-    assert subjects(item, source) == ("wanted",)
+    assert subjects(item, source, {}) == ("wanted",)
 
 
 names = st.sampled_from(["a", "b", "tenant 1", "tenant-2", "Ünicode"])
@@ -119,17 +119,17 @@ def test_the_same_subject_named_twice_counts_once_whatever_the_spaces(
     for _, name, _ in listed:
         if name and name not in once:
             once.append(name)
-    assert subjects(make_item(metadata={"om": value}), "item.metadata.om") == tuple(once)
+    assert subjects(make_item(metadata={"om": value}), "item.metadata.om", {}) == tuple(once)
 
 
 @pytest.mark.parametrize("metadata", [{}, {"om": ""}, {"om": " , ,"}, {"OM": "a"}])
 def test_a_missing_or_empty_value_names_no_subject(metadata: dict[str, str]) -> None:
-    assert subjects(make_item(metadata=metadata), "item.metadata.om") == ()
+    assert subjects(make_item(metadata=metadata), "item.metadata.om", {}) == ()
 
 
 def test_a_metadata_key_may_have_dots_in_it() -> None:
     item = make_item(metadata={"my.metadata.key": "a"})
-    assert subjects(item, "item.metadata.my.metadata.key") == ("a",)
+    assert subjects(item, "item.metadata.my.metadata.key", {}) == ("a",)
 
 
 def test_customers_are_fetched_only_where_their_metadata_is_needed() -> None:

@@ -29,7 +29,8 @@ from meter_sync.core.mapping import Filter, MappingRules, MeterRow
 from meter_sync.core.memory import Claim, Memory, Remembered
 from meter_sync.core.model import Customer, SubscriptionItem
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.plan import Policy, decide, prepare
+from meter_sync.core.plan import Policy, decide
+from meter_sync.core.preflight import prepare
 from meter_sync.core.quantity import Rounding
 from meter_sync.core.span import Span
 from meter_sync.core.usage import Aggregation, Need, Unanswered
@@ -124,7 +125,6 @@ THRESHOLDS = make_subscription(has_billing_thresholds=True)
         (make_item(subscription=PAUSED), Reason.SUBSCRIPTION_PAUSED),
         (make_item(subscription=DELETED), Reason.CUSTOMER_DELETED),
         (make_item(subscription=THRESHOLDS), Reason.BILLING_THRESHOLDS),
-        (make_item(price=make_price(stripe_meter="mtr_1")), Reason.UNSUPPORTED_METER),
     ],
 )
 def test_an_item_that_takes_no_usage_record_says_why_whether_it_is_mapped_or_not(
@@ -132,6 +132,11 @@ def test_an_item_that_takes_no_usage_record_says_why_whether_it_is_mapped_or_not
 ) -> None:
     assert skipped(item) is reason
     assert skipped(replace(item, metadata=MAPPED)) is reason
+
+
+def test_a_billing_meter_that_the_key_cannot_read_is_not_written() -> None:
+    item = make_item(price=make_price(stripe_meter="mtr_1"), metadata=MAPPED)
+    assert skipped(item) is Reason.UNSUPPORTED_METER
 
 
 @pytest.mark.parametrize("status", ["active", "past_due", "trialing", "unpaid"])
@@ -620,7 +625,7 @@ def test_an_item_added_in_mid_period_is_stamped_after_its_own_creation() -> None
 
 @pytest.mark.parametrize("memory", [Memory(), knowing(), remembering(make_remembered(100))])
 def test_no_answer_is_a_failure_and_never_zero(memory: Memory) -> None:
-    policy = Policy(now=AS_OF, resend=True, allowed=frozenset(Reason))
+    policy = Policy(now=AS_OF, as_of=AS_OF, resend=True, allowed=frozenset(Reason))
     action = decide(make_line(), Unanswered("HTTP status 500"), memory, policy)
     assert isinstance(action, Fail)
     assert (action.reason, action.message) == (Reason.OPENMETER_ERROR, "HTTP status 500")
@@ -630,7 +635,7 @@ def test_no_answer_is_a_failure_and_never_zero(memory: Memory) -> None:
 @pytest.mark.parametrize("usage", ["NaN", "Infinity", "-1", "1e16"])
 @pytest.mark.parametrize("memory", [Memory(), remembering(make_remembered(100))])
 def test_a_usage_that_is_no_usage_holds_the_item_and_lowers_no_bill(usage: str, memory: Memory) -> None:
-    policy = Policy(now=AS_OF, allowed=frozenset(Reason))
+    policy = Policy(now=AS_OF, as_of=AS_OF, allowed=frozenset(Reason))
     action = decide(make_line(), Decimal(usage), memory, policy)
     assert isinstance(action, Hold)
     assert action.reason is Reason.INVALID_USAGE

@@ -204,7 +204,7 @@ def test_all_problems_of_the_configuration_are_named_at_once(world: World) -> No
         ('[[meters]]\nprice = "p"\nopenmeter = "m"\n[[meters]]\nprice = "p"\nignore = true\n', "two [[meters]] rows"),
         ('[[meters]]\nprice = "p"\nproduct = "q"\nopenmeter = "m"\n', "exactly one of"),
         ('[[meters]]\nprice = "p"\nopenmeter = "m"\nfilter = { model = 3 }\n', "meters.0.filter"),
-        ('[[meters]]\nprice = "p"\nopenmeter = "m"\nrecords = "day"\n', "records"),
+        ('[[meters]]\nprice = "p"\nopenmeter = "m"\nrecords = "week"\n', "records"),
     ],
 )
 def test_a_wrong_file_is_named_with_the_place(world: World, toml: str, words: str) -> None:

@@ -97,6 +97,7 @@ def test_the_meter_on_the_item_wins_over_the_price_and_a_row_over_both(world: Wo
 @pytest.mark.parametrize("selector", ["product", "stripe_meter"])
 def test_a_row_finds_its_items_by_product_or_billing_meter(world: World, selector: str) -> None:
     product = world.stripe.add_product()
+    world.stripe.add_meter(id="mtr_1")
     price = world.stripe.add_price(product=product, meter="mtr_1" if selector == "stripe_meter" else None)
     value = {"product": product, "stripe_meter": "mtr_1"}[selector]
     world.configure(f'[[meters]]\n{selector} = "{value}"\nignore = true\n')
@@ -122,16 +123,6 @@ def test_an_average_of_several_subjects_is_refused(world: World) -> None:
     done = world.run(METER_SYNC_SUBJECT="customer.metadata.key")
 
     assert (done.code, done.verdict) == (4, ("skipped", "aggregation_mismatch"))
-
-
-def test_an_item_on_a_billing_meter_is_not_written(world: World) -> None:
-    world.subscribe(world.stripe.add_price(meter="mtr_1", metadata={"om_meter_id": METER}))
-
-    done = world.run()
-
-    assert (done.code, done.verdict) == (4, ("skipped", "unsupported_meter"))
-    assert done.item["target"] == "meter_event"
-    assert not world.writes
 
 
 def test_a_subscription_with_billing_thresholds_is_named(world: World) -> None:

@@ -99,7 +99,7 @@ def test_aggregate_usage_is_readable_before_basil_only_and_the_meter_always(
     sandbox: Sandbox, stripe: StripeWire
 ) -> None:
     legacy = sandbox.stripe.add_price(aggregate_usage="max")
-    metered = sandbox.stripe.add_price(meter="mtr_1")
+    metered = sandbox.stripe.add_price(meter=sandbox.stripe.add_meter(id="mtr_1"))
     old = {price["id"]: price["recurring"] for price in stripe("GET", "/v1/prices").json["data"]}
     newest = stripe("GET", "/v1/prices", version=None).json["data"]
     new = {price["id"]: price["recurring"] for price in newest}
@@ -379,8 +379,11 @@ def test_billing_thresholds_allow_only_increment(stripe: StripeWire, subscribe: 
     assert stripe.record(item, 1, timestamp=ANCHOR).status == 200
 
 
-def test_items_on_billing_meters_take_no_usage_records(stripe: StripeWire, subscribe: Subscribe) -> None:
-    reply = stripe.record(subscribe(meter="mtr_1").items[0], 1, timestamp=ANCHOR)
+def test_items_on_billing_meters_take_no_usage_records(
+    sandbox: Sandbox, stripe: StripeWire, subscribe: Subscribe
+) -> None:
+    metered = subscribe(meter=sandbox.stripe.add_meter())
+    reply = stripe.record(metered.items[0], 1, timestamp=ANCHOR)
     assert reply.status == 400
     assert (
         "is not on the legacy metered billing system. Call /v1/billing/meter_events instead."

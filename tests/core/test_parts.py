@@ -1,0 +1,233 @@
+"""Hours and days: only what changed is sent, and Stripe ends with exactly the rounded usage."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meter_sync.core.actions import Action, Hold, Line, Set, Unchanged, result, span_of
+from meter_sync.core.memory import Memory, Remembered, RememberedPart, RememberedParts
+from meter_sync.core.model import BillingMeter, Window
+from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.parts import all_days, decide_parts, looked_at_windows, read_from
+from meter_sync.core.plan import method
+from meter_sync.core.span import usage_span, window_span
+from meter_sync.core.way import Way
+
+from .builders import (
+    AS_OF,
+    HOUR,
+    POLICY,
+    START,
+    few,
+    knowing,
+    make_item,
+    make_line,
+    make_price,
+    make_remembered,
+    remembering,
+)
+
+METER = BillingMeter("mtr_1", "used", "sum", Window.HOUR)
+DAY = timedelta(days=1)
+FIRST = Window.HOUR.floor(START)
+
+
+def hourly(as_of: datetime = AS_OF, **details: object) -> Line:
+    item = make_item(price=make_price(billing_meter=METER), **details)  # type: ignore[arg-type]
+    return replace(make_line(item), way=Way.WINDOWS, span=window_span(item, Window.HOUR, as_of))
+
+
+def daily(as_of: datetime = AS_OF) -> Line:
+    return replace(make_line(), way=Way.DAY_RECORDS, span=usage_span(make_item(), as_of))
+
+
+def after(action: Action, before: Memory, as_of: datetime = AS_OF) -> Memory:
+    """Return what the ledger knows once all that was planned is acknowledged."""
+    if not isinstance(action, Set):
+        return before
+    then = before.remembered["si_1"].parts.parts if before.remembered else {}
+    parts = {
+        part.start: RememberedPart(part.timestamp, part.total, part.value, part.value) for part in action.parts or ()
+    }
+    remembered = replace(
+        make_remembered(action.quantity, method=action.method),
+        as_of=as_of,
+        read_whole_at=as_of,
+        closed=action.closed,
+        parts=RememberedParts(Decimal(0), {**then, **parts}),
+    )
+    return remembering(remembered)
+
+
+def sent(action: Action) -> dict[datetime, int]:
+    return {part.start: part.value for part in action.sends} if isinstance(action, Set) else {}
+
+
+def test_only_what_changed_is_sent() -> None:
+    usage = {FIRST + HOUR: Decimal(5), FIRST + 2 * HOUR: Decimal(7)}
+    first = decide_parts(hourly(), usage, knowing(), POLICY)
+    assert sent(first) == {FIRST + HOUR: 5, FIRST + 2 * HOUR: 7}
+    second = decide_parts(hourly(), {**usage, FIRST + HOUR: Decimal(6)}, after(first, knowing()), POLICY)
+    assert sent(second) == {FIRST + HOUR: 6}
+    assert isinstance(second, Set)
+    assert (second.quantity, second.kept, second.highest_before) == (13, 1, 12)
+
+
+def test_a_part_whose_write_was_not_acknowledged_is_sent_again_also_before_the_trailing_stretch() -> None:
+    usage = {FIRST + HOUR: Decimal(5), AS_OF - HOUR: Decimal(7)}
+    memory = after(decide_parts(hourly(), usage, knowing(), POLICY), knowing())
+    known = memory.remembered["si_1"]
+    unsettled = {**known.parts.parts, FIRST + HOUR: replace(known.parts.parts[FIRST + HOUR], held=None)}
+    memory = remembering(replace(known, parts=RememberedParts(Decimal(5), unsettled)))
+    line = replace(hourly(), read_from=Window.HOUR.floor(AS_OF - 3 * DAY))
+    again = decide_parts(line, {AS_OF - HOUR: Decimal(7)}, memory, POLICY)
+    assert sent(again) == {FIRST + HOUR: 5}
+
+
+def test_what_is_as_it_was_is_unchanged() -> None:
+    usage = {AS_OF - HOUR: Decimal(7)}
+    memory = after(decide_parts(hourly(), usage, knowing(), POLICY), knowing())
+    line = replace(hourly(), read_from=Window.HOUR.floor(AS_OF - 3 * DAY))
+    assert isinstance(decide_parts(line, usage, memory, POLICY), Unchanged)
+    whole = result(decide_parts(hourly(), usage, memory, POLICY), reported=True)
+    assert whole.outcome is Outcome.UNCHANGED
+
+
+def yearly() -> Line:
+    item = make_item(price=make_price(billing_meter=METER), start=AS_OF - 100 * DAY, end=AS_OF + 200 * DAY)
+    return replace(make_line(item), way=Way.WINDOWS, span=window_span(item, Window.HOUR, AS_OF))
+
+
+def test_parts_that_stripe_takes_no_more_are_named_once_with_their_signed_quantity() -> None:
+    old, new = AS_OF - 35 * DAY, AS_OF - 35 * DAY + HOUR
+    first = decide_parts(yearly(), {old: Decimal(3), new: Decimal(4)}, knowing(), POLICY)
+    assert sent(first) == {new: 4}
+    named = result(first, reported=True)
+    assert (named.outcome, named.reason, named.line.quantity) == (Outcome.HELD, Reason.PERIOD_CLOSED, 4)
+    assert "3 are not billed" in str(named.message)
+    again = decide_parts(yearly(), {old: Decimal(3), new: Decimal(4)}, after(first, knowing()), POLICY)
+    assert result(again, reported=True).outcome is Outcome.UNCHANGED
+
+
+def test_too_much_that_stripe_takes_back_no_more_is_named_as_well() -> None:
+    old = AS_OF - 35 * DAY
+    part = RememberedPart(old, Decimal(5), 5, 5)
+    memory = remembering(
+        replace(make_remembered(5, method=method(yearly())), parts=RememberedParts(Decimal(0), {old: part}))
+    )
+    less = decide_parts(yearly(), {old: Decimal(2)}, memory, POLICY)
+    assert isinstance(less, Set)
+    assert (sent(less), less.closed, less.quantity) == ({}, -3, 5)
+    assert "3 too many are billed" in str(result(less).message)
+
+
+@few
+@given(st.dictionaries(st.integers(0, 300), st.decimals(min_value=0, max_value=9, places=2)), st.data())
+def test_a_trailing_read_comes_to_the_same_as_a_whole_one(hours: dict[int, Decimal], data: st.DataObject) -> None:
+    usage = {FIRST + n * HOUR: value for n, value in hours.items()}
+    first = decide_parts(hourly(), usage, knowing(), POLICY)
+    memory = after(first, knowing())
+    since = Window.HOUR.floor(AS_OF - 3 * DAY)
+    changed = dict(usage)
+    for n in data.draw(st.lists(st.integers(0, 71), max_size=5)):
+        changed[since + n * HOUR] = Decimal(n) / 10
+    known = memory.remembered["si_1"]
+    rows = known.parts.parts
+    before = [part for start, part in sorted(rows.items()) if start < since]
+    trailing = RememberedParts(
+        before[-1].total if before else Decimal(0), {start: part for start, part in rows.items() if start >= since}
+    )
+    memory_of_trailing = remembering(replace(known, parts=trailing))
+    some = {start: value for start, value in changed.items() if start >= since}
+    short = decide_parts(replace(hourly(), read_from=since), some, memory_of_trailing, POLICY)
+    whole = decide_parts(hourly(), changed, memory, POLICY)
+    assert sent(short) == sent(whole)
+    assert short.line.quantity == whole.line.quantity
+
+
+@pytest.mark.parametrize(
+    ("change", "is_whole"),
+    [
+        ({}, False),
+        ({"read_whole_at": AS_OF - DAY}, True),
+        ({"read_whole_at": None}, True),
+        ({"subjects": ("other",)}, True),
+        ({"foreign": 3}, True),
+        ({"total_before": 3}, True),
+    ],
+)
+def test_the_whole_period_is_read_once_a_day_and_whenever_something_else_changed(
+    change: Mapping[str, object], is_whole: bool
+) -> None:
+    known = replace(make_remembered(method=method(hourly())), read_whole_at=AS_OF - HOUR)
+    since = read_from(hourly(), replace(known, **change), POLICY)  # type: ignore[arg-type]
+    assert since == (None if is_whole else Window.HOUR.floor(AS_OF - 3 * DAY))
+
+
+def test_a_changed_method_or_a_resend_reads_the_whole_period() -> None:
+    known = replace(make_remembered(method=method(hourly())), read_whole_at=AS_OF - HOUR)
+    other = replace(known, method=replace(known.method, scale=Decimal(2)))
+    assert read_from(hourly(), other, POLICY) is None
+    assert read_from(hourly(), known, replace(POLICY, resend=True)) is None
+    assert read_from(hourly(), None, POLICY) is None
+
+
+def unknown(usage: Mapping[datetime, Decimal], line: Line) -> Set:
+    planned = decide_parts(line, usage, Memory(), POLICY)
+    assert isinstance(planned, Set)
+    return planned
+
+
+def test_after_a_look_only_what_differs_is_sent_and_what_is_too_young_to_be_believed() -> None:
+    young, old, gone = AS_OF - HOUR, FIRST + HOUR, FIRST + 3 * HOUR
+    planned = unknown({old: Decimal(5), FIRST + 2 * HOUR: Decimal(6), young: Decimal(7)}, hourly())
+    looked = looked_at_windows(planned, {old: 5, young: 7, gone: 9}, POLICY)
+    assert sent(looked) == {FIRST + 2 * HOUR: 6, gone: 0, young: 7}
+    assert (looked.line.previous, looked.highest_before, looked.quantity) == (21, 21, 18)
+
+
+def test_after_a_look_for_days_every_day_is_written() -> None:
+    planned = unknown({START: Decimal(5)}, daily())
+    days = all_days(planned)
+    assert [day.value for day in days] == [5] + [0] * (len(days) - 1)
+    assert days[0].start == START
+    assert days[-1].start == Window.DAY.floor(AS_OF)
+    assert all(START < day.timestamp < planned.line.item.period.end for day in days)
+
+
+def test_a_record_cannot_hold_a_negative_day_but_an_event_can_hold_a_negative_hour() -> None:
+    usage = {START: Decimal(5), Window.DAY.floor(START) + DAY: Decimal(-2)}
+    held = decide_parts(daily(), usage, knowing(), POLICY)
+    assert isinstance(held, Hold)
+    assert held.reason is Reason.INVALID_USAGE
+    hours = {FIRST: Decimal(5), FIRST + HOUR: Decimal(-2)}
+    assert sent(decide_parts(hourly(), hours, knowing(), POLICY)) == {FIRST: 5, FIRST + HOUR: -2}
+
+
+def test_a_value_with_more_digits_than_stripe_takes_is_held() -> None:
+    held = decide_parts(hourly(), {FIRST: Decimal(10**15)}, knowing(), POLICY)
+    assert isinstance(held, Hold)
+    assert held.reason is Reason.INVALID_USAGE
+    assert sent(decide_parts(hourly(), {FIRST: Decimal(10**15 - 1)}, knowing(), POLICY)) == {FIRST: 10**15 - 1}
+
+
+def test_every_event_is_stamped_inside_its_window_and_its_period() -> None:
+    planned = decide_parts(hourly(), {FIRST: Decimal(1), FIRST + HOUR: Decimal(1)}, knowing(), POLICY)
+    assert isinstance(planned, Set)
+    assert [part.timestamp for part in planned.sends] == [START, FIRST + HOUR]
+    assert span_of(planned.line).start == FIRST
+
+
+def remembered_rejection() -> Remembered:
+    return replace(make_remembered(method=method(hourly())), rejected="archived_meter: gone")
+
+
+def test_a_rejection_is_shown_before_anything_is_written_again() -> None:
+    held = decide_parts(hourly(), {FIRST: Decimal(1)}, remembering(remembered_rejection()), POLICY)
+    assert isinstance(held, Hold)
+    assert (held.reason, "archived_meter" in held.message) == (Reason.REJECTED, True)

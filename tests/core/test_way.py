@@ -1,0 +1,66 @@
+"""Each kind of price has one way in which its usage is written, or none."""
+
+import pytest
+
+from meter_sync.core.model import BillingMeter, Price, Target, Window
+from meter_sync.core.way import Records, Unsupported, Way, part_of, way_of
+
+from .builders import make_price
+
+
+def on_meter(formula: str, window: Window | None = None, **details: object) -> Price:
+    return make_price(billing_meter=BillingMeter("mtr_1", "used", formula, window, **details))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("price", "way", "target"),
+    [
+        (make_price(), Way.RECORD, Target.USAGE_RECORD),
+        (make_price(aggregate_usage="max"), Way.RECORD, Target.USAGE_RECORD),
+        (on_meter("sum", Window.HOUR), Way.WINDOWS, Target.METER_EVENT),
+        (on_meter("sum", Window.DAY), Way.WINDOWS, Target.METER_EVENT),
+        (on_meter("last"), Way.LAST, Target.METER_EVENT),
+        (on_meter("sum"), Way.ADDITIONS, Target.METER_EVENT),
+    ],
+)
+def test_each_price_is_written_in_its_one_way(price: Price, way: Way, target: Target) -> None:
+    assert way_of(price, Records.PERIOD) is way
+    assert way.target is target
+
+
+@pytest.mark.parametrize(
+    "price",
+    [
+        on_meter("count"),
+        on_meter("count", Window.HOUR),
+        on_meter("last", Window.HOUR),
+        on_meter("last", Window.DAY),
+        on_meter("median"),
+        on_meter("sum", customer_mapping="by_email"),
+    ],
+)
+def test_what_cannot_hold_a_total_is_refused_with_what_to_create_instead(price: Price) -> None:
+    refused = way_of(price, Records.PERIOD)
+    assert isinstance(refused, Unsupported)
+    assert "create a meter with formula sum" in refused.message
+
+
+def test_an_inactive_meter_is_refused_by_name() -> None:
+    refused = way_of(on_meter("sum", is_active=False), Records.PERIOD)
+    assert isinstance(refused, Unsupported)
+    assert "mtr_1 (used) is inactive" in refused.message
+
+
+def test_a_meter_that_could_not_be_read_is_refused() -> None:
+    assert isinstance(way_of(make_price(stripe_meter="mtr_1"), Records.PERIOD), Unsupported)
+
+
+@pytest.mark.parametrize("price", [make_price(aggregate_usage="max"), on_meter("sum", Window.DAY), on_meter("sum")])
+def test_records_for_each_day_are_only_for_prices_that_add_them_up(price: Price) -> None:
+    assert way_of(make_price(), Records.DAY) is Way.DAY_RECORDS
+    assert isinstance(way_of(price, Records.DAY), Unsupported)
+
+
+def test_parts_are_as_long_as_the_meters_windows_and_days_for_records() -> None:
+    assert part_of(Way.WINDOWS, on_meter("sum", Window.HOUR)) is Window.HOUR
+    assert part_of(Way.DAY_RECORDS, make_price()) is Window.DAY
