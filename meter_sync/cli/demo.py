@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _NOW = datetime(2026, 3, 27, 14, 23, 45, tzinfo=UTC)
 _AN_HOUR = timedelta(hours=1)
+_LOST = 40
+"""So many answers are lost after Stripe has carried a request out, and as many requests before."""
 
 
 @click.command()
@@ -52,7 +54,8 @@ async def _show(options: Globals, folder: Path) -> bool:
             **sandbox.environment(),
             "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3"),
             "METER_SYNC_STRIPE_RATE": "100",
-            "METER_SYNC_RETRY_SECONDS": "2",
+            "METER_SYNC_STRIPE_METER_EVENT_RATE": "1000",
+            "METER_SYNC_RETRY_SECONDS": "1",
         }
         stage = _Stage(options, sandbox, load(None, environment, {}))
         stage.title("An embedded Stripe and OpenMeter serve on loopback; it is", f"{_NOW:%Y-%m-%d %H:%M:%S} UTC.")
@@ -61,7 +64,7 @@ async def _show(options: Globals, folder: Path) -> bool:
         click.echo(
             "Epsilon costs $0.20 per package of 1,000,000 requests, begun ones included. "
             f"{CUSTOMERS} customers, whose billing periods began at odd seconds, sent their usage: "
-            f"{events:,} CloudEvents over HTTP."
+            f"{events:,} CloudEvents over HTTP. Some have a legacy metered price, the others one on a billing meter."
         )
         return await _acts(stage, epsilon)
 
@@ -77,8 +80,12 @@ async def _acts(stage: "_Stage", epsilon: "Epsilon") -> bool:
     before = stage.an_hour_passes()
     events = await epsilon.use_more(since=before)
     stage.title("4. An hour later, half of the customers have used more:", f"{events:,} events, meter-sync run")
+    stage.the_network_breaks()
     stage.sum(await stage.run())
-    stage.title("5. What the invoices would say now,", "next to what the customers used")
+    stage.title("5. Most answers of Stripe were lost. The next run makes up for it:", "meter-sync run")
+    stage.the_network_works()
+    stage.sum(await stage.run())
+    stage.title("6. What the invoices would say now,", "next to what the customers used")
     checks = epsilon.invoices()
     stage.show_invoices(checks)
     return stage.verdict(checks, nothing_repeated=not repeated.report.counts.get("reported"))
@@ -115,6 +122,18 @@ class _Stage:
         self.sandbox.clock.advance(_AN_HOUR)
         return before
 
+    def the_network_breaks(self) -> None:
+        """Lose the answers to most of what is sent to Stripe: some of it arrives, and some does not."""
+        from meter_sync.sandbox import Fault
+
+        for drop in ("after", "before"):
+            self.sandbox.faults.add(
+                Fault(server="stripe", method="POST", path="event|usage_record", skip=4, times=_LOST, drop=drop)
+            )
+
+    def the_network_works(self) -> None:
+        self.sandbox.faults.clear()
+
     def show(self, execution: "Execution", *, dry_run: bool = False) -> None:
         from meter_sync.cli.output import printer
 
@@ -131,12 +150,14 @@ class _Stage:
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("customer", no_wrap=True)
+        table.add_column("Stripe takes", no_wrap=True)
         for name in ("used", "billed", "invoice"):
             table.add_column(name, justify="right")
         table.add_column("")
         for check in sorted(checks, key=lambda check: check.used):
             table.add_row(
                 check.customer.name,
+                check.customer.kind,
                 f"{check.used:,f}",
                 f"{check.billed:,}",
                 f"${check.amount_cents / 100:,.2f}",

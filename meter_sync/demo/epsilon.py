@@ -1,7 +1,7 @@
 """Epsilon, a serverless product: $0.20 per 1,000,000 requests, and customers of very different sizes."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -21,12 +21,24 @@ _NAMES = ("acorn", "birch", "cedar", "dune", "ember", "fjord", "grove", "heath",
 _KINDS = ("labs", "games", "cloud", "media")
 
 
+KINDS: Mapping[str, Mapping[str, str] | None] = {
+    "usage record": None,
+    "hour windows": {"formula": "sum", "window": "hour"},
+    "day windows": {"formula": "sum", "window": "day"},
+    "period's total": {"formula": "last"},
+    "additions": {"formula": "sum"},
+}
+"""The kinds of prices: a legacy one, and one on each kind of billing meter that can hold a total."""
+
+
 @dataclass(frozen=True, slots=True)
 class EpsilonCustomer:
     """A customer of Epsilon with its one subscription."""
 
     id: str
     name: str
+    kind: str
+    """How its price takes usage."""
     subscription: str
     period_start: datetime
 
@@ -59,23 +71,29 @@ class Epsilon:
     def set_up(self) -> None:
         """Make the meter, the package price and the customers, whose periods began at odd seconds."""
         self._sandbox.openmeter.add_meter(METER, aggregation="SUM", value_property="$.requests")
+        product = self._sandbox.stripe.add_product(name="Epsilon")
+        prices = [(kind, self._price(product, kind, meter)) for kind, meter in KINDS.items()]
+        self.customers = [self._customer(number, *prices[number % len(prices)]) for number in range(CUSTOMERS)]
+
+    def _price(self, product: str, kind: str, meter: Mapping[str, Any] | None) -> str:
         stripe = self._sandbox.stripe
-        price = stripe.add_price(
-            product=stripe.add_product(name="Epsilon"),
+        event_name = f"{METER}_{kind.replace(' ', '_')}"
+        return stripe.add_price(
+            product=product,
             unit_amount_decimal=str(CENTS_PER_PACKAGE),
             transform_quantity={"divide_by": REQUESTS_PER_PACKAGE, "round": "up"},
             metadata={"om_meter_id": METER},
+            meter=stripe.add_meter(event_name, **meter) if meter else None,
         )
-        self.customers = [self._customer(number, price) for number in range(CUSTOMERS)]
 
-    def _customer(self, number: int, price: str) -> EpsilonCustomer:
+    def _customer(self, number: int, kind: str, price: str) -> EpsilonCustomer:
         stripe = self._sandbox.stripe
         name = f"{_NAMES[number % len(_NAMES)]}-{_KINDS[number // len(_NAMES) % len(_KINDS)]}"
         ago = timedelta(seconds=self._random.randrange(2 * 86_400, 26 * 86_400))
         start = (self._sandbox.clock.now() - ago).replace(microsecond=0)
         customer = stripe.add_customer(id=f"cus_{name.replace('-', '_')}", name=name)
         subscription = stripe.add_subscription(customer, [price], period_start=start)
-        return EpsilonCustomer(customer, name, subscription.id, start)
+        return EpsilonCustomer(customer, name, kind, subscription.id, start)
 
     async def use_so_far(self) -> int:
         """Ingest what each customer used since its period began, and some from before it; return the events' number.

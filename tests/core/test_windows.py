@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ def test_a_span_is_covered_once(span: tuple[datetime, datetime], window: Window)
     found = stretches(*span, window)
     assert found[0].start == span[0]
     assert found[-1].end == span[1]
-    assert all(one.end == other.start for one, other in zip(found, found[1:], strict=False))
+    assert all(one.end == other.start for one, other in pairwise(found))
 
 
 @many
