@@ -3,14 +3,15 @@
 import itertools
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote
 from zoneinfo import ZoneInfo
 
-from meter_sync.sandbox import openmeter_query
+from meter_sync.sandbox import openmeter_customers, openmeter_query
+from meter_sync.sandbox.openmeter_customers import InvalidPage
 from meter_sync.sandbox.openmeter_ingest import BadEvent, ingest
 from meter_sync.sandbox.openmeter_query import WINDOW_SIZES, InvalidQuery, Query, Row, WindowSize
 from meter_sync.sandbox.openmeter_series import AGGREGATIONS, Aggregation
@@ -72,7 +73,7 @@ class OpenMeterApi:
                 return self._answer(request)
         except Problem as error:
             return problem(error.status, error.detail)
-        except (InvalidQuery, BadEvent) as error:
+        except (InvalidQuery, InvalidPage, BadEvent) as error:
             return problem(400, str(error))
 
     def _authenticate(self, request: Incoming) -> None:
@@ -86,6 +87,8 @@ class OpenMeterApi:
             return Answer(status=204)
         if request.path == "/api/v1/meters":
             return self._meters(request)
+        if request.path.startswith(openmeter_customers.LIST):
+            return self._customers(request)
         match = _METER.fullmatch(request.path)
         if match is None:
             raise Problem(404, f"no matching operation was found: {request.path}")
@@ -107,10 +110,21 @@ class OpenMeterApi:
         created = cast(Meter, self._world.meter(identifier))
         return Answer(status=201, body=json.dumps(_show_meter(created)))
 
+    def _customers(self, request: Incoming) -> Answer:
+        """List customers, or show the app data of one."""
+        _require_method(request, "GET")
+        if request.path == openmeter_customers.LIST:
+            return Answer(status=200, body=json.dumps(openmeter_customers.page(self._world.customers, request.query)))
+        match = openmeter_customers.APPS.fullmatch(request.path)
+        customer = self._world.customers.get(unquote(match[1])) if match else None
+        if customer is None or customer.deleted:
+            raise Problem(404, f"customer not found: {request.path}")
+        return Answer(status=200, body=json.dumps(openmeter_customers.app_data(customer)))
+
     def _query(self, request: Incoming, meter: Meter) -> Answer:
         _require_method(request, "GET", "POST")
         asked = _json_object(request) if request.method == "POST" else _from_url(request.query)
-        query = _read_query(asked)
+        query = replace(_read_query(asked), customers=_counted(self._world, _strings(asked, "filterCustomerId")))
         requires_minutes = self._world.requires_minutes
         openmeter_query.check(query, meter, requires_minutes=requires_minutes)
         rows = openmeter_query.run(self._world, meter, query)
@@ -144,6 +158,7 @@ def _show_row(row: Row, value: str) -> str:
             "windowEnd": show_time(utc(row.window_end)),
             "subject": row.subject,
             "groupBy": row.group_by,
+            **({"customerId": row.customer} if row.customer else {}),
         }
     )
     return f'{{"value": {value}, {rest[1:]}'
@@ -201,14 +216,11 @@ def _read_query(asked: Mapping[str, Any]) -> Query:
     """Read a query.
 
     Names that the server does not know are refused, which is stricter than the server: it would
-    ignore a misspelt filter and answer too much. Customers are not modelled, so no customer id is
-    known.
+    ignore a misspelt filter and answer too much.
     """
     for name in asked:
         if name not in _QUERY_FIELDS:
             raise Problem(400, f"property {name!r} is unsupported")
-    for customer in _strings(asked, "filterCustomerId"):
-        raise Problem(404, f"customer not found: {customer}")
     if asked.get("advancedMeterGroupByFilters"):
         raise Problem(400, "advancedMeterGroupByFilters is not supported by this server")
     window_size = asked.get("windowSize")
@@ -226,6 +238,17 @@ def _read_query(asked: Mapping[str, Any]) -> Query:
         filter_group_by={name: _strings(filters, name) for name in filters},
         group_by=_strings(asked, "groupBy"),
     )
+
+
+def _counted(world: OpenMeterWorld, ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the subjects of each customer; one that is unknown or deleted refuses the whole query."""
+    found = {}
+    for identifier in ids:
+        customer = world.customers.get(identifier)
+        if customer is None or customer.deleted or customer.is_only_listed:
+            raise Problem(404, f"customer not found: {identifier}")
+        found[identifier] = customer.counted
+    return found
 
 
 def _zone(name: object) -> ZoneInfo:

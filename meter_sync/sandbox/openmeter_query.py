@@ -18,6 +18,9 @@ WindowSize = Literal["MINUTE", "HOUR", "DAY", "MONTH"]
 WINDOW_SIZES: tuple[WindowSize, ...] = ("MINUTE", "HOUR", "DAY", "MONTH")
 
 MOST_SUBJECTS = 100
+MOST_CUSTOMERS = 100
+_IDENTITIES = frozenset({"subject", "customer_id"})
+"""What can be grouped by beside a meter's own dimensions."""
 
 
 class InvalidQuery(ValueError):
@@ -33,6 +36,8 @@ class Query:
     window_size: WindowSize | None = None
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     subjects: tuple[str, ...] = ()
+    customers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The customers asked for, each with its subjects."""
     filter_group_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     group_by: tuple[str, ...] = ()
 
@@ -45,11 +50,12 @@ class Row:
     window_start: int
     window_end: int
     subject: str | None
+    customer: str | None
     group_by: Mapping[str, str | None]
 
 
-_Group = tuple[str | None, tuple[str | None, ...]]
-"""A subject, and the values of the dimensions grouped by."""
+_Group = tuple[str | None, str | None, tuple[str | None, ...]]
+"""A subject, a customer, and the values of the dimensions grouped by."""
 
 
 def check(query: Query, meter: Meter, *, requires_minutes: bool) -> None:
@@ -58,11 +64,15 @@ def check(query: Query, meter: Meter, *, requires_minutes: bool) -> None:
         raise InvalidQuery("from must be before to")
     if len(query.subjects) > MOST_SUBJECTS:
         raise InvalidQuery(f"maximum number of items is {MOST_SUBJECTS}: subject")
+    if len(query.customers) > MOST_CUSTOMERS:
+        raise InvalidQuery(f"maximum number of items is {MOST_CUSTOMERS}: filterCustomerId")
+    if "customer_id" in query.group_by and not query.customers:
+        raise InvalidQuery("customer_id can only be grouped by together with filterCustomerId")
     for name in query.filter_group_by:
         if name not in meter.dimensions:
             raise InvalidQuery(f"invalid group by filter: {name}")
     for name in query.group_by:
-        if name != "subject" and name not in meter.dimensions:
+        if name not in _IDENTITIES and name not in meter.dimensions:
             raise InvalidQuery(f"invalid group by: {name}")
     if requires_minutes:
         for name, instant in (("from", query.start), ("to", query.end)):
@@ -92,12 +102,15 @@ def _is_plain_total(meter: Meter, query: Query) -> bool:
         and _by_subject(query)
         and query.window_size is None
         and not query.filter_group_by
+        and not query.customers
         and set(query.group_by) <= {"subject"}
     )
 
 
 def _series(world: OpenMeterWorld, meter: Meter, query: Query) -> Iterator[tuple[str, Series]]:
-    for subject in dict.fromkeys(query.subjects) if query.subjects else world.subjects(meter):
+    of_customers = [subject for subjects in query.customers.values() for subject in subjects]
+    wanted = query.subjects or of_customers
+    for subject in dict.fromkeys(wanted) if wanted or query.customers else world.subjects(meter):
         series = world.series(meter, subject)
         if series is not None:
             yield subject, series
@@ -108,7 +121,7 @@ def _totals_by_subject(world: OpenMeterWorld, meter: Meter, query: Query) -> Ite
         first, last = series.between(query.start, query.end)
         if first < last:
             start, end = _whole_range(query, series.times[first], series.times[last - 1])
-            yield Row(series.total(first, last), start, end, subject, {})
+            yield Row(series.total(first, last), start, end, subject, None, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,17 +137,19 @@ def _samples(world: OpenMeterWorld, meter: Meter, query: Query) -> Iterator[_Sam
     """Return the values that a query counts, in no order."""
     wanted = {name: set(values) for name, values in query.filter_group_by.items() if values}
     places = [meter.dimensions.index(name) for name in _dimensions(query)]
+    owners = {subject: customer for customer, subjects in query.customers.items() for subject in subjects}
     for subject, series in _series(world, meter, query):
         shown = subject if _by_subject(query) else None
+        customer = owners.get(subject) if "customer_id" in query.group_by else None
         for index in range(*series.between(query.start, query.end)):
             dimensions = series.dimensions[index]
             if matches(meter, dimensions, wanted):
-                group = (shown, tuple(dimensions[place] for place in places))
+                group = (shown, customer, tuple(dimensions[place] for place in places))
                 yield _Sample(series.times[index], group, series.values[index])
 
 
 def _dimensions(query: Query) -> list[str]:
-    return [name for name in dict.fromkeys(query.group_by) if name != "subject"]
+    return [name for name in dict.fromkeys(query.group_by) if name not in _IDENTITIES]
 
 
 def _rows(meter: Meter, query: Query, samples: Iterable[_Sample]) -> Iterator[Row]:
@@ -142,11 +157,11 @@ def _rows(meter: Meter, query: Query, samples: Iterable[_Sample]) -> Iterator[Ro
     for sample in samples:
         groups.setdefault(sample.group, []).append(sample)
     names = _dimensions(query)
-    for (subject, dimensions), members in groups.items():
+    for (subject, customer, dimensions), members in groups.items():
         members.sort(key=lambda sample: sample.at)
         for (start, end), inside in groupby(members, _window_of(query, members)):
             value = aggregate(meter.aggregation, [sample.value for sample in inside])
-            yield Row(value, start, end, subject, dict(zip(names, dimensions, strict=True)))
+            yield Row(value, start, end, subject, customer, dict(zip(names, dimensions, strict=True)))
 
 
 def _window_of(query: Query, members: list[_Sample]) -> Callable[[_Sample], tuple[int, int]]:

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from meter_sync.sandbox.clock import SandboxClock
+from meter_sync.sandbox.openmeter_customers import Customer
 from meter_sync.sandbox.openmeter_series import (
     AGGREGATIONS,
     Aggregation,
@@ -80,6 +81,8 @@ class OpenMeterWorld:
         """Raw JSON served as the value of the rows of (slug, subject), however nonsensical."""
         self.meters: dict[str, Meter] = {}
         """By slug."""
+        self.customers: dict[str, Customer] = {}
+        """By id."""
         self._events: defaultdict[str, dict[str, _SubjectEvents]] = defaultdict(dict)
         self._numbers = itertools.count(1)
 
@@ -121,6 +124,37 @@ class OpenMeterWorld:
             )
             self.meters[slug] = meter
             return meter.id
+
+    def add_customer(
+        self,
+        key: str | None = None,
+        *,
+        name: str | None = None,
+        subjects: Iterable[str] = (),
+        stripe_customer_id: str | None = None,
+    ) -> str:
+        """Add a customer and return its ULID."""
+        with self.lock:
+            customer = Customer(
+                id=_ulid(next(self._numbers)),
+                key=key,
+                name=name or key or "Customer",
+                subjects=tuple(subjects),
+                stripe_customer_id=stripe_customer_id,
+                created=self.clock.now(),
+            )
+            self.customers[customer.id] = customer
+            return customer.id
+
+    def delete_customer(self, id: str) -> None:
+        """Delete a customer: its events stay, but it can be asked for no more."""
+        with self.lock:
+            self.customers[id].deleted = self.clock.now()
+
+    def delete_after_listing(self, id: str) -> None:
+        """Let a customer still be listed, and then be unknown: it was deleted in between."""
+        with self.lock:
+            self.customers[id].is_only_listed = True
 
     def meter(self, id_or_slug: str) -> Meter | None:
         """Return a meter by its slug or ULID."""

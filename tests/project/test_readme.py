@@ -119,7 +119,7 @@ def test_the_configuration_shown_is_a_valid_one(tmp_path: Path) -> None:
 
     assert settings.stripe.is_live
     assert [row.rounding.value for row in settings.meters] == ["ceiling", "floor"]
-    assert len(tomllib.loads(shown)) == 9
+    assert len(tomllib.loads(shown)) == 10
 
 
 def test_the_crontab_example_and_the_unit_run_commands_that_exist() -> None:

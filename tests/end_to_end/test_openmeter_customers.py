@@ -1,0 +1,70 @@
+"""OpenMeter's own customers as subjects: all of a customer's subjects count as one, for every aggregation."""
+
+from datetime import timedelta
+
+import pytest
+
+from tests.end_to_end.world import METER, PERIOD_START, World
+
+BY_CUSTOMER = {"METER_SYNC_SUBJECT": "openmeter.customer"}
+
+
+def test_a_customer_is_found_by_its_key_or_by_its_stripe_app_data(world: World) -> None:
+    by_key, by_app, unknown = (world.subscribe() for _ in range(3))
+    world.openmeter.add_customer(world.customer_of(by_key))
+    world.openmeter.add_customer("acme", subjects=["a", "b"], stripe_customer_id=world.customer_of(by_app))
+    world.openmeter.add_customer("someone_else")
+    world.use(by_key, 3)
+    world.use("a", 4)
+    world.use("b", 5)
+    world.use(unknown, 6)
+
+    done = world.run(**BY_CUSTOMER)
+
+    assert done.code == 4
+    assert [world.billed(each) for each in (by_key, by_app, unknown)] == [3, 9, 0]
+    row = done.items[unknown.items[0]]
+    assert (row["outcome"], row["reason"]) == ("skipped", "no_subject")
+
+
+@pytest.mark.parametrize(("aggregation", "billed"), [("AVG", 4), ("UNIQUE_COUNT", 3), ("LATEST", 6), ("MAX", 6)])
+def test_several_subjects_are_one_customer_for_every_aggregation(world: World, aggregation: str, billed: int) -> None:
+    world.openmeter.add_meter("gauge", aggregation=aggregation)  # type: ignore[arg-type]
+    subscription = world.subscribe(world.stripe.add_price(metadata={"om_meter_id": "gauge"}))
+    world.openmeter.add_customer(world.customer_of(subscription), subjects=["a", "b"])
+    for place, (subject, value) in enumerate((("a", 2), ("b", 4), ("a", 4), ("b", 6))):
+        world.use(subject, value, at=PERIOD_START + timedelta(hours=place), meter="gauge")
+
+    assert world.run(**BY_CUSTOMER).code == 0
+    assert world.billed(subscription) == billed
+
+
+@pytest.mark.parametrize("metered", [False, True])
+def test_one_customer_that_was_deleted_meanwhile_does_not_spoil_its_chunk(world: World, metered: bool) -> None:
+    meter = world.stripe.add_meter(formula="sum", window="hour") if metered else None
+    price = world.stripe.add_price(meter=meter, metadata={"om_meter_id": METER})
+    subscriptions = [world.subscribe(price) for _ in range(5)]
+    customers = [world.openmeter.add_customer(world.customer_of(each)) for each in subscriptions]
+    for subscription in subscriptions:
+        world.use(subscription, 7)
+    world.openmeter.delete_after_listing(customers[2])
+
+    done = world.run(**BY_CUSTOMER)
+
+    assert done.code == 3
+    assert [world.billed(each) for each in subscriptions] == [7, 7, 0, 7, 7]
+    gone = done.items[subscriptions[2].items[0]]
+    assert (gone["outcome"], gone["reason"]) == ("failed", "openmeter_error")
+
+
+def test_hours_of_a_customer_are_those_of_all_its_subjects(world: World) -> None:
+    meter = world.stripe.add_meter(formula="sum", window="hour")
+    subscription = world.subscribe(world.stripe.add_price(meter=meter, metadata={"om_meter_id": METER}))
+    world.openmeter.add_customer(world.customer_of(subscription), subjects=["a", "b"])
+    world.use("a", 2)
+    world.use("b", 3)
+
+    done = world.run(**BY_CUSTOMER)
+
+    assert done.item["windows"] == {"sent": 1, "unchanged": 0}
+    assert world.billed(subscription) == 5
