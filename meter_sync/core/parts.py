@@ -129,6 +129,9 @@ def _next_report(line: Line, found: Sequence[Portion], remembered: Remembered, p
         closed_before=remembered.closed,
     )
     planned = _planned(planned, news)
+    if remembered.method.way is not line.way:
+        # The one record of the period until now is the first day's: it is set again even if that day used nothing.
+        planned = replace(planned, parts=all_days(planned))
     return planned if planned.parts or planned.is_whole else Unchanged(planned.line, planned.kept)
 
 

@@ -68,16 +68,20 @@ def check(query: Query, meter: Meter, *, requires_minutes: bool) -> None:
         raise InvalidQuery(f"maximum number of items is {MOST_CUSTOMERS}: filterCustomerId")
     if "customer_id" in query.group_by and not query.customers:
         raise InvalidQuery("customer_id can only be grouped by together with filterCustomerId")
+    _check_dimensions(query, meter)
+    if requires_minutes:
+        for name, instant in (("from", query.start), ("to", query.end)):
+            if instant is not None and instant % 60:
+                raise InvalidQuery(f"{name} must be rounded to MINUTE like YYYY-MM-DDTHH:mm:00")
+
+
+def _check_dimensions(query: Query, meter: Meter) -> None:
     for name in query.filter_group_by:
         if name not in meter.dimensions:
             raise InvalidQuery(f"invalid group by filter: {name}")
     for name in query.group_by:
         if name not in _IDENTITIES and name not in meter.dimensions:
             raise InvalidQuery(f"invalid group by: {name}")
-    if requires_minutes:
-        for name, instant in (("from", query.start), ("to", query.end)):
-            if instant is not None and instant % 60:
-                raise InvalidQuery(f"{name} must be rounded to MINUTE like YYYY-MM-DDTHH:mm:00")
 
 
 def run(world: OpenMeterWorld, meter: Meter, query: Query) -> list[Row]:
