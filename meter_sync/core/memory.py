@@ -143,5 +143,7 @@ class Memory:
     """Items that were looked at in Stripe before their first write."""
     remembered: Mapping[str, Remembered] = field(default_factory=dict)
     """Per item, its current period."""
+    billed_until: Mapping[str, datetime] = field(default_factory=dict)
+    """Per item, where the usage of its last period ended, if that one was reported."""
     other_claims: tuple[Claim, ...] = ()
     """What items outside a narrowed listing bill, as the last whole listing saw them."""

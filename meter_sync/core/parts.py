@@ -198,7 +198,8 @@ def _part(line: Line, portion: Portion, before: RememberedPart | None, held: int
 def _timestamp(line: Line, start: datetime) -> datetime:
     """Return the timestamp of a part: inside the part, and inside the billing period that it belongs to."""
     period = line.item.period
-    return max(start, period.start) if line.way is Way.WINDOWS else anchor(start, period.end)
+    inside = max(start, period.start)
+    return inside if line.way is Way.WINDOWS else anchor(inside, period.end)
 
 
 def _unsettled(line: Line, then: Mapping[datetime, RememberedPart], policy: Policy) -> list[Part]:

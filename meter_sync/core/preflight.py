@@ -31,7 +31,7 @@ def prepare(
     `meters` finds a meter by slug and by id; `as_of` is the instant of the run; `customers` has the id of OpenMeter's
     customer for each Stripe customer, where the mapping goes by them.
     """
-    prepared = [_prepared(item, rules, meters, as_of, customers) for item in items]
+    prepared = [_prepared(item, rules, meters, as_of, customers, memory.billed_until.get(item.id)) for item in items]
     lines = [line for line in prepared if isinstance(line, Line)]
     twice = billed_twice(lines, memory.other_claims)
     together = on_one_meter(lines, memory.other_claims)
@@ -44,10 +44,11 @@ def _prepared(
     meters: Mapping[str, Meter],
     as_of: datetime,
     customers: Mapping[str, str],
+    billed_until: datetime | None,
 ) -> Line | Skip:
     row = meter_row(item, rules)
     grouping = Grouping.CUSTOMER if rules.asks_for_customers else Grouping.SUBJECT
-    line = Line(item=item, row=row or MeterRow(), grouping=grouping, span=usage_span(item, as_of))
+    line = Line(item=item, row=row or MeterRow(), grouping=grouping, span=usage_span(item, as_of, billed_until))
     if row is None:
         return _skip_unbillable(line) or _skip(
             line,
@@ -62,17 +63,17 @@ def _prepared(
     way = way_of(item.price, row.records)
     if isinstance(way, Unsupported):
         return _skip_unbillable(line) or _skip(line, Reason.UNSUPPORTED_METER, f"{way.message}; {_OR_IGNORE}")
-    line = replace(line, way=way, span=_span(item, way, as_of))
+    line = replace(line, way=way, span=_span(item, way, as_of, billed_until))
     return _skip_unbillable(line) or _skip_unmeterable(line, rules) or line
 
 
 _OR_IGNORE = "or add a [[meters]] row with ignore = true if other software bills it"
 
 
-def _span(item: SubscriptionItem, way: Way, as_of: datetime) -> Span | None:
+def _span(item: SubscriptionItem, way: Way, as_of: datetime, billed_until: datetime | None) -> Span | None:
     if way is Way.WINDOWS:
-        return window_span(item, part_of(way, item.price), as_of)
-    return usage_span(item, as_of)
+        return window_span(item, part_of(way, item.price), as_of, billed_until)
+    return usage_span(item, as_of, billed_until)
 
 
 def _skip_unbillable(line: Line) -> Skip | None:

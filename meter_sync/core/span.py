@@ -19,8 +19,10 @@ class Span:
     """The timestamp of the item's usage record in this period."""
 
 
-def usage_span(item: SubscriptionItem, as_of: datetime) -> Span | None:
+def usage_span(item: SubscriptionItem, as_of: datetime, billed_until: datetime | None = None) -> Span | None:
     """Given an item and the instant of the run, return what of its period's usage counts.
+
+    `billed_until` is where the usage of the item's last period ended, None where that is not known.
 
     Return None if nothing can have been used yet.
 
@@ -28,17 +30,29 @@ def usage_span(item: SubscriptionItem, as_of: datetime) -> Span | None:
       the second, so two adjacent periods neither lose nor double an event (server source).
     - The end is the instant of the run, or the period's end if that is earlier.
     """
-    start = usage_start(item)
+    start = usage_start(item, billed_until)
     end = min(as_of, item.period.end)
     if end <= start:
         return None
-    return Span(start=start, end=end, anchor=anchor(start, item.period.end))
+    return Span(start=start, end=end, anchor=anchor(max(start, item.period.start), item.period.end))
 
 
-def usage_start(item: SubscriptionItem) -> datetime:
+def usage_end(period: Period, window: Window | None) -> datetime:
+    """Given a billing period, return where its usage ends; `window` is that of its billing meter, if it has any.
+
+    Stripe moves a window that straddles the boundary of two periods to the later one's invoice, as a whole
+    (reported by one user from test clocks for days, inferred for hours): so a period has the windows that end in it,
+    and this function is the one place that says so.
+    """
+    return window.floor(period.end) if window else period.end
+
+
+def usage_start(item: SubscriptionItem, billed_until: datetime | None = None) -> datetime:
     """Given an item, return the instant from which its usage is billed.
 
-    That is its period's start. An item that was added to a running subscription is billed from its own
+    That is its period's start; or, for an item that lived through it, where the usage of its last period ended: on a
+    meter with windows that is a little earlier, and is billed in this period also where the price has moved to
+    another way of billing since. An item that was added to a running subscription is billed from its own
     creation, so that nobody pays for what they used before; it counts as added when it was created more than
     a minute after both the period's start and the subscription. The minute is there because Stripe stamps
     the items of a new or backdated subscription a second or so after it (reported by users).
@@ -46,23 +60,28 @@ def usage_start(item: SubscriptionItem) -> datetime:
     born = max(item.period.start, item.subscription.created)
     if item.created - born > _CREATED_WITH_SUBSCRIPTION:
         return item.created
-    return item.period.start
+    if billed_until is None or not _lived_before(item):
+        return item.period.start
+    return min(billed_until, item.period.start)
 
 
-def window_span(item: SubscriptionItem, window: Window, as_of: datetime) -> Span | None:
+def window_span(
+    item: SubscriptionItem, window: Window, as_of: datetime, billed_until: datetime | None = None
+) -> Span | None:
     """Given an item on a meter with windows, return what counts of its period, in whole windows where it can be.
 
-    Stripe moves a window that straddles the boundary of two periods to the later one's invoice, as a whole
-    (reported by one user from test clocks for days, inferred for hours): so a period has the windows that end in it,
-    and this function is the one place that says so. Its first window is whole where the item lived through the
-    boundary. Otherwise, after subscribing, after a trial's end or after being added, it starts at that very instant.
+    The first window is whole where the item lived through the boundary of two periods, unless it is known that some
+    of it was billed in the last one: the price has moved to this meter since. Otherwise, after subscribing, after a
+    trial's end or after being added, it starts at that very instant. What an event cannot hold, usage before its
+    first window, is left to the period before.
 
     Return None if nothing can have been used yet.
     """
-    start = usage_start(item)
-    if start == item.period.start and _lived_before(item):
+    start = usage_start(item, billed_until)
+    if start == item.period.start and billed_until is None and _lived_before(item):
         start = window.floor(start)
-    end = min(as_of, window.floor(item.period.end))
+    start = max(start, window.floor(item.period.start))
+    end = min(as_of, usage_end(item.period, window))
     if end <= start:
         return None
     return Span(start=start, end=end, anchor=max(start, item.period.start))
@@ -96,6 +115,11 @@ def summary_span(period: Period) -> Period:
     neighbour's: none is ever stamped there.
     """
     return Period(_minute_from(period.start), _minute_to(period.end))
+
+
+def summary_windows(period: Period, usage_start: datetime, window: Window) -> Period:
+    """Given a billing period on a meter with windows, return those of its windows, the first one as a whole."""
+    return Period(window.floor(usage_start), usage_end(period, window))
 
 
 def event_timestamp(period: Period, as_of: datetime, last: datetime | None, *, leaves_room: bool) -> datetime:

@@ -53,6 +53,7 @@ class Ledger:
         periods = {item.id: item.period.start for item in listed}
         known: set[str] = set()
         remembered: dict[str, Remembered] = {}
+        billed_until: dict[str, datetime] = {}
         for ids in batches(list(periods)):
             known.update(
                 row.item for row in self._books.rows(self._books.of(items, items.c.item).where(items.c.item.in_(ids)))
@@ -61,7 +62,9 @@ class Ledger:
             for row in self._books.rows(current):
                 if row.period_start == periods[row.item]:
                     remembered[row.item] = rows.remembered(row)
-        return Memory(known_items=frozenset(known), remembered=self._with_additions(remembered, periods))
+                elif row.period_end == periods[row.item]:
+                    billed_until[row.item] = rows.usage_ended(row)
+        return Memory(frozenset(known), self._with_additions(remembered, periods), billed_until)
 
     def _with_additions(
         self, remembered: Mapping[str, Remembered], periods: Mapping[str, datetime]

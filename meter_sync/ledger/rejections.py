@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from meter_sync.core.model import Period
+from meter_sync.ledger import rows
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.schema import additions, cursors, item_periods, parts
 
@@ -20,6 +21,8 @@ class Written:
     item: str
     customer: str
     period: Period
+    summarized: Period
+    """What Stripe's summary has to be asked for."""
     acknowledged: int
 
 
@@ -90,7 +93,7 @@ def written(database: Database, stripe_meter: str, since: datetime) -> list[Writ
         item_periods.c.as_of >= since,
     )
     return [
-        Written(row.item, row.customer, Period(row.period_start, row.period_end), row.acknowledged)
+        Written(row.item, row.customer, rows.period(row), rows.summarized(row), row.acknowledged)
         for row in database.rows(query)
     ]
 

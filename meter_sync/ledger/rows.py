@@ -11,8 +11,10 @@ from meter_sync.core import identifier
 from meter_sync.core.actions import Part, Set
 from meter_sync.core.mapping import Filter
 from meter_sync.core.memory import Claim, Method, Remembered
+from meter_sync.core.model import Period, Window
 from meter_sync.core.quantity import Rounding
-from meter_sync.core.way import Way
+from meter_sync.core.span import summary_span, summary_windows, usage_end
+from meter_sync.core.way import Way, part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ def state(write: Set, run: RunRecord, at: datetime) -> dict[str, Any]:
         "seen_at": at,
         "way": method.way.value,
         "stripe_meter": method.stripe_meter,
+        "window": part_of(method.way, item.price).value if method.way is Way.WINDOWS else None,
         "identifier": _identifier(write, run),
         "read_whole_at": run.as_of if write.is_whole else None,
         "closed": write.closed_before,
@@ -161,6 +164,26 @@ def remembered(row: Row[Any]) -> Remembered:
         closed=row.closed,
         rejected=row.rejected,
     )
+
+
+def usage_ended(row: Row[Any]) -> datetime:
+    """Return where the usage of a row's item ended with its period."""
+    return usage_end(period(row), _window(row))
+
+
+def summarized(row: Row[Any]) -> Period:
+    """Return the time for which Stripe's summary has what the events of a row's item add up to."""
+    window = _window(row)
+    return summary_windows(period(row), row.usage_start, window) if window else summary_span(period(row))
+
+
+def period(row: Row[Any]) -> Period:
+    """Return the billing period of a row."""
+    return Period(row.period_start, row.period_end)
+
+
+def _window(row: Row[Any]) -> Window | None:
+    return Window(row.window) if row.window else None
 
 
 def claim(row: Row[Any]) -> Claim:

@@ -114,6 +114,7 @@ item_periods = Table(
     Column("seen_at", UtcSeconds, nullable=False),
     Column("way", String(20), nullable=False, server_default="record"),
     Column("stripe_meter", String(255)),
+    Column("window", String(10)),
     Column("identifier", String(100)),
     Column("read_whole_at", UtcSeconds),
     Column("closed", BigInteger, nullable=False, server_default="0"),

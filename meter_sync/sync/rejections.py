@@ -6,7 +6,6 @@ from datetime import timedelta
 import structlog
 
 from meter_sync.core.model import SubscriptionItem
-from meter_sync.core.span import summary_span
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.error_events import Uncounted, rejections
 from meter_sync.stripe_api.meter_events import event_total
@@ -38,7 +37,7 @@ async def note_rejections(items: Sequence[SubscriptionItem], adapters: Adapters)
 async def _compare(uncounted: Uncounted, adapters: Adapters) -> None:
     for one in adapters.ledger.written(uncounted.stripe_meter, uncounted.start - LONGEST_RUN):
         try:
-            total = await event_total(adapters.stripe, uncounted.stripe_meter, one.customer, summary_span(one.period))
+            total = await event_total(adapters.stripe, uncounted.stripe_meter, one.customer, one.summarized)
         except (StripeRefused, StripeUnavailable) as error:
             log.warning("rejection_not_compared", item=one.item, message=error.message)
             continue

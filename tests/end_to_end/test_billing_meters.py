@@ -27,9 +27,19 @@ WAYS: dict[str, MeterOf] = {
 
 def metered(world: World, way: str, **details: object) -> SubscriptionView:
     """Subscribe a customer to a price on a billing meter of this kind, on the usual OpenMeter meter."""
+    return world.subscribe(metered_price(world, way), **details)
+
+
+def metered_by_other(world: World, way: str) -> SubscriptionView:
+    """Subscribe another customer to the price of the first."""
+    (price,) = (price.id for price in world.stripe.state.prices if price.meter)
+    return world.subscribe(price)
+
+
+def metered_price(world: World, way: str) -> str:
+    """Add a price on a billing meter of this kind, on the usual OpenMeter meter."""
     meter = world.stripe.add_meter(f"{way}_{METER}", **WAYS[way])  # type: ignore[arg-type]
-    price = world.stripe.add_price(meter=meter, metadata={"om_meter_id": METER})
-    return world.subscribe(price, **details)
+    return world.stripe.add_price(meter=meter, metadata={"om_meter_id": METER})
 
 
 def events(world: World, subscription: SubscriptionView) -> list[MeterEvent]:
@@ -170,6 +180,25 @@ def test_a_window_that_straddles_two_periods_is_sent_whole_and_once_in_the_later
     assert world.billed(subscription) == 9
     (invoice,) = world.stripe.invoices
     assert [line.quantity for line in invoice.lines] == [5]
+
+
+@pytest.mark.parametrize(("old", "new"), [("record", "days"), ("days", "record"), ("hours", "days"), ("days", "last")])
+def test_a_price_that_moves_at_a_periods_end_bills_everything_once(world: World, old: str, new: str) -> None:
+    start, end = datetime(2025, 5, 10, 11, 30, 17, tzinfo=UTC), datetime(2025, 6, 10, 11, 30, 17, tzinfo=UTC)
+    prices = {way: world.price if way == "record" else metered_price(world, way) for way in (old, new)}
+    subscription = world.subscribe(prices[old], period_start=start)
+    for value, before in ((1, timedelta(seconds=32)), (2, HOUR), (4, DAY)):
+        world.use(subscription, value, at=end - before)
+    world.sandbox.clock.move_to(end - timedelta(seconds=31))
+    assert world.run().code == 0
+
+    world.sandbox.clock.move_to(end + timedelta(seconds=5))
+    world.stripe.change_price(subscription.items[0], prices[new])
+    world.use(subscription, 8, at=end)
+    world.sandbox.clock.move_to(end + DAY)
+    assert world.run().code == 0
+    (invoice,) = world.stripe.invoices
+    assert invoice.lines[0].quantity + world.billed(subscription) == 15
 
 
 def test_windows_that_stripe_takes_no_more_are_named_with_their_quantity_once(world: World) -> None:
@@ -419,6 +448,23 @@ def test_what_was_only_counted_as_rejected_is_found_by_comparing_totals(world: W
     world.sandbox.clock.advance(DAY)
     assert world.run(METER_SYNC_RETRY_SECONDS="0").code == 0
     assert world.billed(subscription) == 7
+
+
+@pytest.mark.parametrize("way", ["hours", "days"])
+def test_windows_that_are_there_are_not_doubted_when_rejections_are_only_counted(world: World, way: str) -> None:
+    world.stripe.samples_per_error = 0
+    subscription, other = metered(world, way), metered_by_other(world, way)
+    for each in (subscription, other):
+        world.use(each, 5, at=PERIOD_START)
+    world.sandbox.faults.add(Fault(path="/v1/billing/meter_events$", body=world.customer_of(other), status=400))
+    world.run()
+    world.sandbox.faults.clear()
+    world.stripe.reject_meter_events_as = "meter_event_customer_not_found"
+    world.run()
+    world.stripe.reject_meter_events_as = None
+    world.sandbox.clock.advance(timedelta(minutes=5))
+    shown = world.run().items
+    assert (shown[subscription.items[0]]["outcome"], shown[other.items[0]]["reason"]) == ("unchanged", "rejected")
 
 
 def test_without_permission_to_read_events_everything_else_goes_on(world: World) -> None:

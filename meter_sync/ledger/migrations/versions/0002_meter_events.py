@@ -19,6 +19,7 @@ def upgrade() -> None:
     for column in (
         sa.Column("way", sa.String(20), nullable=False, server_default="record"),
         sa.Column("stripe_meter", sa.String(255)),
+        sa.Column("window", sa.String(10)),
         sa.Column("identifier", sa.String(100)),
         sa.Column("read_whole_at", sa.BigInteger),
         sa.Column("closed", sa.BigInteger, nullable=False, server_default="0"),
