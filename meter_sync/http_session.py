@@ -1,6 +1,7 @@
 """The HTTP sessions that both SDKs talk through."""
 
 import ssl
+from functools import cache
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -39,15 +40,22 @@ def open_session(address: str, connections: int) -> aiohttp.ClientSession:
     """
     trace = aiohttp.TraceConfig()
     trace.on_request_redirect.append(_refuse_redirect)
-    context = ssl.create_default_context()
-    context.load_verify_locations(cafile=stripe.ca_bundle_path)
+    verified = _certificates() if urlsplit(address).scheme == "https" else True
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=context, limit=connections),
+        connector=aiohttp.TCPConnector(ssl=verified, limit=connections),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=timeouts(),
         trace_configs=[trace],
         proxy=_proxy_for(address),
     )
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Return what servers are verified against, read once: that takes longer than anything else in a short run."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(cafile=stripe.ca_bundle_path)
+    return context
 
 
 def _proxy_for(address: str) -> str | None:

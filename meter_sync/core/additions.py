@@ -2,20 +2,20 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from meter_sync.core import identifier
 from meter_sync.core.actions import Set
-from meter_sync.core.memory import Addition, RememberedAdditions
+from meter_sync.core.memory import Addition, Remembered, RememberedAdditions
 from meter_sync.core.span import event_timestamp
 
 IDENTIFIER_HOLDS = timedelta(hours=23)
 """Stripe knows an identifier again, and cancels an event, for 24 hours (API reference); an hour is margin."""
 
 
-def added(planned: Set, base: int, known: RememberedAdditions, now: datetime, as_of: datetime) -> Set:
+def added(planned: Set, base: int, known: RememberedAdditions | None, now: datetime, as_of: datetime) -> Set:
     """Given a write, and what Stripe holds already, return it with the addition that makes up the difference.
 
+    `known` is None where the base was read from Stripe's summary, not known from the ledger.
     Where too much is there, the newest event is cancelled if it is exactly what is too much; else a negative value is
     added, which is exact as well: Stripe sums the values of all events.
     """
@@ -23,17 +23,19 @@ def added(planned: Set, base: int, known: RememberedAdditions, now: datetime, as
     difference = planned.quantity - base
     if difference == 0:
         return replace(planned, line=line, parts=(), addition=None)
-    newest = known.newest
+    newest = known.newest if known else None
     if newest and _undoes(newest, base, planned.quantity) and _age(newest, now, as_of) < IDENTIFIER_HOLDS:
         addition = replace(newest, is_cancel=True, is_delivered=False)
     else:
         addition = Addition(
-            identifier=identifier.of_addition(line.item, base, known.to_same_base),
+            identifier=identifier.of_addition(line.item, base, known.to_same_base if known else 0),
             base=base,
             value=difference,
             timestamp=event_timestamp(line.item.period, as_of, None, leaves_room=False),
             intended_at=now,
             as_of=as_of,
+            attempted_at=now,
+            base_is_read=known is None,
         )
     return replace(planned, line=line, anchor=addition.timestamp, addition=addition)
 
@@ -54,24 +56,16 @@ def can_be_repeated(addition: Addition, now: datetime, as_of: datetime) -> bool:
     return not addition.in_doubt and _age(addition, now, as_of) < IDENTIFIER_HOLDS
 
 
-class Arrived(StrEnum):
-    """What Stripe's summary tells of an addition whose outcome is unknown."""
-
-    YES = "yes"
-    NO = "no"
-    UNTOLD = "untold"
+def shows_in_summary(addition: Addition, now: datetime) -> bool:
+    """Say whether Stripe's summary has it by now, if Stripe has it: summaries lag, but not for most of a day."""
+    return now - addition.attempted_at >= IDENTIFIER_HOLDS
 
 
-def arrived(addition: Addition, total: int, now: datetime, as_of: datetime) -> Arrived:
-    """Given an addition and the summary's total of its period, return whether it was carried out.
-
-    Summaries lag. That something is there is proof at once; that it is missing is believed only when the addition is
-    old enough for any lag. Any other total is another program's doing, or a lag: nothing can be told from it.
-    """
-    without, with_it = addition.base, addition.base + addition.value
-    if addition.is_cancel:
-        without, with_it = with_it, without
-    if total == with_it:
-        return Arrived.YES
-    is_old = _age(addition, now, as_of) >= IDENTIFIER_HOLDS
-    return Arrived.NO if total == without and is_old else Arrived.UNTOLD
+def as_settled(remembered: Remembered, now: datetime, as_of: datetime) -> Remembered:
+    """Given what is remembered of an item, return it as it stands once an addition was repeated that can be."""
+    newest = remembered.additions.newest
+    if newest is None or newest.is_delivered or not can_be_repeated(newest, now, as_of):
+        return remembered
+    holds = newest.base if newest.is_cancel else newest.base + newest.value
+    settled = replace(remembered.additions, newest=replace(newest, is_delivered=True))
+    return replace(remembered, acknowledged=holds, quantity=holds, additions=settled)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from meter_sync.core.actions import Line, need
 from meter_sync.core.memory import Claim
+from meter_sync.core.model import SubscriptionItem
 
 
 def billed_twice(lines: Sequence[Line], others: Collection[Claim]) -> dict[str, tuple[str, ...]]:
@@ -26,23 +27,24 @@ def billed_twice(lines: Sequence[Line], others: Collection[Claim]) -> dict[str, 
     return {item: tuple(others) for item, others in twice.items() if item in listed}
 
 
-def on_one_meter(lines: Sequence[Line], others: Collection[Claim]) -> dict[str, tuple[str, ...]]:
-    """Given the lines to query, return for each on a billing meter the other items of its customer on that meter.
+def on_one_meter(items: Sequence[SubscriptionItem], others: Collection[Claim]) -> dict[str, tuple[str, ...]]:
+    """Given the listed items, return for each on a billing meter the other items of its customer on that meter.
 
-    Usage on a billing meter belongs to the customer: each of these items would bill the customer's whole total
-    (reported by users), whatever they are mapped to.
+    Usage on a billing meter belongs to the customer: each of these items bills the customer's whole total (reported by
+    users), whatever it is mapped to, and also where this program has nothing to do with it.
     """
-    listed = {line.item.id for line in lines}
-    claims = [_claim(line) for line in lines] + [claim for claim in others if claim.item not in listed]
+    listed = {item.id for item in items}
+    owners = [(item.id, item.subscription.customer.id, item.price.stripe_meter) for item in items]
+    owners += [(claim.item, claim.customer, claim.stripe_meter) for claim in others if claim.item not in listed]
     together: dict[tuple[str, str], list[str]] = {}
-    for claim in claims:
-        if claim.stripe_meter:
-            together.setdefault((claim.customer, claim.stripe_meter), []).append(claim.item)
+    for item_id, customer, stripe_meter in owners:
+        if stripe_meter:
+            together.setdefault((customer, stripe_meter), []).append(item_id)
     return {
-        item: tuple(other for other in items if other != item)
-        for items in together.values()
-        for item in items
-        if len(items) > 1 and item in listed
+        item_id: tuple(other for other in ids if other != item_id)
+        for ids in together.values()
+        for item_id in ids
+        if len(ids) > 1 and item_id in listed
     }
 
 

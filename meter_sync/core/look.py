@@ -6,7 +6,7 @@ from dataclasses import replace
 from meter_sync.core.actions import Action, FirstLook, Line, LookAgain, Part, Set, Unchanged, UnfinishedLook
 from meter_sync.core.additions import added
 from meter_sync.core.foreign import can_be_topped_up, foreign_usage
-from meter_sync.core.memory import Remembered, RememberedAdditions
+from meter_sync.core.memory import Remembered
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.parts import all_days
 from meter_sync.core.plan import Policy, is_zero_without_record
@@ -47,9 +47,7 @@ def looked_at_event_total(planned: Set, total: int, policy: Policy) -> Action:
     Whose events they are needs no telling: a later timestamp overrules them, or they are what is added to.
     """
     if planned.line.way is Way.ADDITIONS:
-        return replace(
-            added(planned, total, RememberedAdditions(), policy.now, policy.as_of), look=None, highest_before=total
-        )
+        return replace(added(planned, total, None, policy.now, policy.as_of), look=None, highest_before=total)
     line = replace(planned.line, previous=total)
     if total == planned.quantity == 0:
         return Unchanged(line)

@@ -65,6 +65,10 @@ class Addition:
     """When it was, by the clock…"""
     as_of: datetime
     """… and the instant that its run was about."""
+    attempted_at: datetime
+    """When it was sent last, by the clock."""
+    base_is_read: bool = False
+    """Whether the base is what Stripe's summary said, which lags, rather than what this ledger knows."""
     is_delivered: bool = False
     is_cancel: bool = False
     """Whether it was cancelled, or is to be: cancelling it is then what was last intended."""

@@ -50,6 +50,8 @@ class BillingMeter:
     """How the events of a period become its quantity: sum, count, last."""
     window: Window | None = None
     """Where set, only the most recently received event of each window counts."""
+    unknown_window: str | None = None
+    """A window of another size, which this program cannot fill."""
     customer_key: str = "stripe_customer_id"
     """The key of an event's payload that names the customer…"""
     customer_mapping: str = "by_id"

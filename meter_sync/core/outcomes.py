@@ -35,6 +35,7 @@ class Reason(StrEnum):
     DECREASE = "decrease"
     PERIOD_CLOSED = "period_closed"
     REJECTED = "rejected"
+    UNSETTLED = "unsettled"
     INTERRUPTED = "interrupted"
     STRIPE_ERROR = "stripe_error"
     OPENMETER_ERROR = "openmeter_error"

@@ -15,9 +15,10 @@ from meter_sync.core.quantity import InvalidUsage, billable, within_digits
 from meter_sync.core.span import anchor
 from meter_sync.core.usage import Unanswered
 from meter_sync.core.way import Way, part_of
-from meter_sync.core.windows import Portion, portions, stretches
+from meter_sync.core.windows import Portion, carried_back, joined, portions, stretches
 
 READ_WHOLE_EVERY = timedelta(days=1)
+_LAST_RUNS = 2
 EVENTS_ARE_TAKEN_FOR = timedelta(days=35) - timedelta(hours=1)
 """An event may be 35 days old (API reference, meter events); the hour is for the run itself."""
 
@@ -25,10 +26,12 @@ EVENTS_ARE_TAKEN_FOR = timedelta(days=35) - timedelta(hours=1)
 def read_from(line: Line, remembered: Remembered | None, policy: Policy) -> datetime | None:
     """Given a line by the hour or day, return from where on its usage must be read, or None for the whole period.
 
-    Late events mostly come within the trailing stretch; the whole period is read once a day, and whenever something
-    other than usage changed.
+    Late events mostly come within the trailing stretch; the whole period is read once a day, whenever something other
+    than usage changed, and in the last runs before its end, after which it may be too late.
     """
     if remembered is None or remembered.read_whole_at is None or policy.resend:
+        return None
+    if line.item.period.end - policy.as_of <= _LAST_RUNS * policy.cadence:
         return None
     recently = policy.as_of - remembered.read_whole_at < READ_WHOLE_EVERY
     is_same = (method(line), line.subjects) == (remembered.method, remembered.subjects)
@@ -69,14 +72,14 @@ def _known(line: Line, remembered: Remembered | None) -> RememberedParts:
 
 def _portions(line: Line, usage: Mapping[datetime, Decimal], known: RememberedParts) -> list[Portion]:
     span, row = span_of(line), line.row
-    split = stretches(line.read_from or span.start, span.end, part_of(line.way, line.item.price))
+    window = part_of(line.way, line.item.price)
+    whole = stretches(line.read_from or span.start, span.end, window)
+    split, usage = joined(whole, usage, window.floor(line.item.period.start))
     found = portions(split, usage, known.total_before, row.scale, row.rounding)
+    if line.way is not Way.WINDOWS:
+        return carried_back(found)
     for portion in found:
-        if line.way is Way.WINDOWS:
-            within_digits(portion.value)
-        elif portion.value < 0:
-            day = portion.stretch.start
-            raise InvalidUsage(f"the usage of {day:%Y-%m-%d} is negative, which a usage record cannot hold")
+        within_digits(portion.value)
     return found
 
 
@@ -113,7 +116,7 @@ def _next_report(line: Line, found: Sequence[Portion], remembered: Remembered, p
         return foreign_usage(line, line.quantity or 0, foreign)
     anew = look is not None or foreign > 0 or policy.resend or remembered.method.way is not line.way
     then = remembered.parts.parts
-    news = _sorted(line, found, then, policy, held=None if anew else 0)
+    news = _sorted(line, found, then, policy, held=None if anew and line.way is not Way.WINDOWS else 0, anew=anew)
     if foreign:
         news = replace(news, parts=_beside_foreign(news.parts, foreign, {} if policy.resend else then))
     if line.read_from:
@@ -162,18 +165,21 @@ def _sorted(
     policy: Policy,
     *,
     held: int | None,
+    anew: bool = False,
 ) -> _Sorted:
     """Sort out which parts are new, which are as they were, and which Stripe takes no more.
 
-    `held` is what Stripe holds of a part that is not remembered; None, where that is not known, has all of them
-    written.
+    `held` is what Stripe holds of a part that is not remembered, None where that is not known; `anew` has those that
+    are remembered written again.
     """
     parts, kept, closed = _unsettled(line, then, policy), 0, 0
     for portion in found:
         before = then.get(portion.stretch.start)
-        if not (before or portion.usage):
+        is_trials = _was_on_trial(line, portion)
+        if not (before or portion.usage or is_trials):
             continue
-        part = _part(line, portion, before if held is not None else None, held)
+        part = _part(line, portion, before, None if before is None and is_trials else held)
+        part = replace(part, held=None) if before and anew else part
         if (before or held is not None) and not _is_taken(part.timestamp, line.way, policy):
             part, lacking = _as_it_stands(part, before.held if before else 0)
             closed += lacking
@@ -182,6 +188,13 @@ def _sorted(
         if is_sent or before is None or (before.total, before.value) != (part.total, part.value):
             parts.append(part)
     return _Sorted(tuple(parts), kept, closed)
+
+
+def _was_on_trial(line: Line, portion: Portion) -> bool:
+    """Say whether a window has what was used on a trial: it is set anew when the trial ends, if only to zero."""
+    item = line.item
+    starts_here = line.way is Way.WINDOWS and portion.stretch.start == item.period.start
+    return starts_here and item.subscription.trial_end == item.period.start
 
 
 def _part(line: Line, portion: Portion, before: RememberedPart | None, held: int | None) -> Part:
@@ -235,8 +248,9 @@ def looked_at_windows(planned: Set, found: Mapping[datetime, int], policy: Polic
     """
     line, span = planned.line, span_of(planned.line)
     window = part_of(line.way, line.item.price)
-    wanted = {window.floor(part.start): part for part in planned.parts or ()}
-    inside = {start: held for start, held in found.items() if window.floor(span.start) <= start < span.end}
+    wanted = {window.floor(part.timestamp): part for part in planned.parts or ()}
+    since = window.floor(max(span.start, line.item.period.start))
+    inside = {start: held for start, held in found.items() if since <= start < span.end}
     parts, total, closed = [], Decimal(0), 0
     for start in sorted(wanted.keys() | inside.keys()):
         first = max(start, span.start)

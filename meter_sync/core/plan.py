@@ -43,6 +43,8 @@ class Policy:
     """An acknowledged quantity is sent again after so long, which heals what others changed in Stripe."""
     lookback: timedelta = timedelta(days=3)
     """How much of a period is read again in each run where hours or days are reported; at least a day."""
+    cadence: timedelta = timedelta(hours=1)
+    """How often runs are promised to come."""
     allowed: frozenset[Reason] = frozenset()
 
 
@@ -78,7 +80,7 @@ def invalid(line: Line, error: InvalidUsage) -> Hold:
     return Hold(line, Reason.INVALID_USAGE, f"{error}; nothing was written, look at the meter's events")
 
 
-def held_back(line: Line, remembered: Remembered, policy: Policy) -> Hold | Fail | None:
+def held_back(line: Line, remembered: Remembered, policy: Policy) -> Hold | None:
     """Return why an item that was reported before must not be written now, or None."""
     if remembered.rejected is not None:
         said = "was reported, and then rejected by Stripe" if not _is_in_doubt(remembered) else "may have been rejected"
@@ -89,10 +91,11 @@ def held_back(line: Line, remembered: Remembered, policy: Policy) -> Hold | Fail
         )
     newest = remembered.additions.newest
     if newest and not newest.is_delivered:
-        return Fail(
+        return Hold(
             line,
-            Reason.STRIPE_ERROR,
-            "whether an earlier addition arrived cannot be told yet: nothing was added, the next run asks again",
+            Reason.UNSETTLED,
+            "whether an earlier addition arrived cannot be told yet: nothing was added; the next runs ask again, and "
+            "know within a day",
         )
     return _changed(line, remembered, policy)
 

@@ -34,7 +34,8 @@ def prepare(
     prepared = [_prepared(item, rules, meters, as_of, customers, memory.billed_until.get(item.id)) for item in items]
     lines = [line for line in prepared if isinstance(line, Line)]
     twice = billed_twice(lines, memory.other_claims)
-    together = on_one_meter(lines, memory.other_claims)
+    billing = [item for item in items if item.subscription.status != "paused"]
+    together = on_one_meter(billing, memory.other_claims)
     return [_not_duplicate(one, twice, together) if isinstance(one, Line) else one for one in prepared]
 
 

@@ -72,15 +72,13 @@ def window_span(
 
     The first window is whole where the item lived through the boundary of two periods, unless it is known that some
     of it was billed in the last one: the price has moved to this meter since. Otherwise, after subscribing, after a
-    trial's end or after being added, it starts at that very instant. What an event cannot hold, usage before its
-    first window, is left to the period before.
+    trial's end or after being added, it starts at that very instant.
 
     Return None if nothing can have been used yet.
     """
     start = usage_start(item, billed_until)
     if start == item.period.start and billed_until is None and _lived_before(item):
         start = window.floor(start)
-    start = max(start, window.floor(item.period.start))
     end = min(as_of, usage_end(item.period, window))
     if end <= start:
         return None

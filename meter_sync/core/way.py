@@ -61,6 +61,7 @@ def way_of(price: Price, records: Records) -> Way | Unsupported:
     | meter without one, formula sum | additions |
     | any other meter | none |
 
+    The size of usage records is for prices without a meter only: one that moves to a meter needs no other row.
     `count` counts each event as one, so that a total cannot be expressed (API reference, billing meters).
     """
     if price.target is Target.USAGE_RECORD:
@@ -68,8 +69,6 @@ def way_of(price: Price, records: Records) -> Way | Unsupported:
     meter = price.billing_meter
     if meter is None:
         return Unsupported(f"billing meter {price.stripe_meter} of price {price.id} cannot be read with this key")
-    if records is not Records.PERIOD:
-        return Unsupported(f'records = "{records}" is for prices without a billing meter: take it out of the row')
     return _why_unsupported(meter) or _by_meter(meter)
 
 
@@ -106,6 +105,10 @@ def _why_unsupported(meter: BillingMeter) -> Unsupported | None:
         return Unsupported(
             f"billing meter {meter.id} ({meter.event_name}) maps customers {meter.customer_mapping} by its key "
             f"{meter.customer_key!r}, not by the Stripe customer's id: {_INSTEAD}"
+        )
+    if meter.unknown_window:
+        return Unsupported(
+            f"billing meter {meter.id} ({meter.event_name}) has windows of one {meter.unknown_window}: {_INSTEAD}"
         )
     if meter.formula == "sum" or (meter.formula == "last" and meter.window is None):
         return None

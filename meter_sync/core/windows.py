@@ -1,12 +1,12 @@
 """Splitting usage at UTC hours or days, and rounding the parts so that they add up to the rounded whole."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
 from meter_sync.core.model import Window
-from meter_sync.core.quantity import Rounding, billable, denoised
+from meter_sync.core.quantity import InvalidUsage, Rounding, billable, denoised
 
 _NOTHING = Decimal(0)
 
@@ -41,6 +41,23 @@ def stretches(start: datetime, end: datetime, window: Window) -> list[Stretch]:
     return found
 
 
+def joined(
+    split: Sequence[Stretch], usage: Mapping[datetime, Decimal], first_window: datetime
+) -> tuple[Sequence[Stretch], Mapping[datetime, Decimal]]:
+    """Given consecutive stretches and the usage of each, return them with all before the first window joined to it.
+
+    There are such where a price moved from windows of a day to windows of an hour: the period's first event has what
+    was left over.
+    """
+    early = sum(stretch.end <= first_window for stretch in split)
+    if early == 0:
+        return split, usage
+    last = split[min(early, len(split) - 1)]
+    first = Stretch(split[0].start, last.end)
+    left_over = sum((value for start, value in usage.items() if start < first.end), _NOTHING)
+    return [first, *split[early + 1 :]], {**usage, first.start: left_over}
+
+
 def portions(
     split: Iterable[Stretch],
     usage: Mapping[datetime, Decimal],
@@ -63,3 +80,18 @@ def portions(
         found.append(Portion(stretch, used, total, rounded - rounded_before))
         rounded_before = rounded
     return found
+
+
+def carried_back(found: Sequence[Portion]) -> list[Portion]:
+    """Given consecutive portions, return them with what is below zero taken off those before: records hold no less.
+
+    Raise InvalidUsage where those before are not among them.
+    """
+    lacking, carried = 0, []
+    for portion in reversed(found):
+        value = portion.value + lacking
+        lacking = min(value, 0)
+        carried.append(replace(portion, value=max(value, 0)))
+    if lacking:
+        raise InvalidUsage(f"the usage since {found[0].stretch.start:%Y-%m-%d} is negative, and no record holds that")
+    return carried[::-1]

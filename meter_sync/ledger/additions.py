@@ -23,6 +23,10 @@ class Unsettled:
     period: Period
     customer: str
     stripe_meter: str | None
+    acknowledged: int
+    """What Stripe holds of the period as far as it is known."""
+    is_answered: bool
+    """Whether Stripe has said that it was carried out: then it is only in doubt whether it was rejected later."""
     addition: Addition
 
 
@@ -44,12 +48,15 @@ def unsettled(database: Database, items: Sequence[str]) -> list[Unsettled]:
     for ids in batches(items):
         newest = _newest(database, ids).subquery()
         period = (
-            sa.select(newest, item_periods.c.period_end, item_periods.c.customer, item_periods.c.stripe_meter)
+            sa.select(newest, *(item_periods.c[name] for name in _OF_PERIOD))
             .join(item_periods, _same_period(newest))
             .where(*database.in_scope(item_periods))
         )
         found += [_unsettled(row) for row in database.rows(period) if not _addition(row).is_delivered]
     return found
+
+
+_OF_PERIOD = ("period_end", "customer", "stripe_meter", "acknowledged")
 
 
 def _unsettled(row: Row[Any]) -> Unsettled:
@@ -58,6 +65,8 @@ def _unsettled(row: Row[Any]) -> Unsettled:
         period=Period(row.period_start, row.period_end),
         customer=row.customer,
         stripe_meter=row.stripe_meter,
+        acknowledged=row.acknowledged or 0,
+        is_answered=_settled_at(row) is not None,
         addition=_addition(row),
     )
 
@@ -93,8 +102,6 @@ def _same_period(rows: Any) -> Any:
 
 
 def _addition(row: Row[Any]) -> Addition:
-    is_cancel = row.cancel_intended_at is not None
-    settled_at = row.cancelled_at if is_cancel else row.delivered_at
     return Addition(
         identifier=row.identifier,
         base=row.base,
@@ -102,9 +109,27 @@ def _addition(row: Row[Any]) -> Addition:
         timestamp=row.timestamp,
         intended_at=row.intended_at,
         as_of=row.as_of,
-        is_delivered=settled_at is not None and not row.in_doubt,
-        is_cancel=is_cancel,
+        attempted_at=row.attempted_at,
+        base_is_read=row.base_is_read,
+        is_delivered=_settled_at(row) is not None and not row.in_doubt,
+        is_cancel=row.cancel_intended_at is not None,
         in_doubt=row.in_doubt,
+    )
+
+
+def _settled_at(row: Row[Any]) -> datetime | None:
+    settled_at: datetime | None = row.delivered_at if row.cancel_intended_at is None else row.cancelled_at
+    return settled_at
+
+
+def without_answer(database: Database) -> sa.Exists:
+    """Return the condition that an item's period, in a query, has an addition of which the outcome is not known."""
+    lacks_cancel = sa.and_(additions.c.cancel_intended_at.is_not(None), additions.c.cancelled_at.is_(None))
+    return (
+        sa.select(additions.c.item)
+        .where(*database.in_scope(additions), _same_period(additions))
+        .where(sa.or_(additions.c.delivered_at.is_(None), lacks_cancel))
+        .exists()
     )
 
 
@@ -144,6 +169,8 @@ def _row(write: Set, run: str) -> dict[str, Any]:
         "timestamp": addition.timestamp,
         "intended_at": addition.intended_at,
         "as_of": addition.as_of,
+        "attempted_at": addition.attempted_at,
+        "base_is_read": addition.base_is_read,
         "in_doubt": False,
     }
 
@@ -168,26 +195,52 @@ def withdraw(database: Database, connection: Connection, unsent: Sequence[Set]) 
     execute_many(connection, kept, cancelling)
 
 
-def settle(database: Database, connection: Connection, one: Unsettled, at: datetime, *, carried_out: bool) -> None:
-    """Record what became of an addition whose outcome was unknown, and what Stripe holds of the period with it."""
-    addition = one.addition
-    key = {"of_item": one.item, "of_period": one.period.start, "of_identifier": addition.identifier}
-    is_there = carried_out is not addition.is_cancel
-    this = sa.update(additions).where(*_is_key(database))
-    if addition.is_cancel:
-        change: Any = this.values(cancelled_at=at) if carried_out else this.values(cancel_intended_at=None)
-    elif carried_out:
-        change = this.values(delivered_at=at, in_doubt=False)
-    else:
-        change = this.values(rejected="it never arrived", delivered_at=at, in_doubt=False)
-    period = sa.update(item_periods).where(
-        *database.in_scope(item_periods),
-        item_periods.c.item == one.item,
-        item_periods.c.period_start == one.period.start,
+def attempt(database: Database, connection: Connection, one: Unsettled, at: datetime) -> None:
+    """Record that an addition is about to be sent again."""
+    connection.execute(sa.update(additions).where(*_is_key(database)).values(attempted_at=at), _key_of(one))
+
+
+def settle(database: Database, connection: Connection, one: Unsettled, at: datetime) -> None:
+    """Record that an addition whose outcome was unknown, or its cancellation, was carried out."""
+    column = "cancelled_at" if one.addition.is_cancel else "delivered_at"
+    connection.execute(sa.update(additions).where(*_is_key(database)).values(**{column: at}), _key_of(one))
+    recount(database, connection, one.item, one.period.start)
+
+
+def clear_doubt(database: Database, connection: Connection, one: Unsettled) -> None:
+    """Record that Stripe was found to hold what it took of an item's period."""
+    of_period = (additions.c.item == one.item, additions.c.period_start == one.period.start)
+    connection.execute(sa.update(additions).where(*database.in_scope(additions), *of_period).values(in_doubt=False))
+
+
+def recount(database: Database, connection: Connection, item: str, period_start: datetime) -> None:
+    """Count anew what Stripe holds of an item's period: what it held at first, and every addition that stands.
+
+    Counting on from the last number instead would go wrong where an addition was rejected that was never
+    acknowledged, or was cancelled already.
+    """
+    stands = (
+        additions.c.delivered_at.is_not(None),
+        additions.c.cancelled_at.is_(None),
+        additions.c.rejected.is_(None),
     )
-    holds = addition.base + addition.value if is_there else addition.base
-    connection.execute(change, key)
-    connection.execute(period.values(acknowledged=holds, quantity=holds, acknowledged_at=None))
+    added = (
+        sa.select(sa.func.coalesce(sa.func.sum(additions.c.value), 0))
+        .where(*database.in_scope(additions), additions.c.item == item, additions.c.period_start == period_start)
+        .where(*stands)
+        .scalar_subquery()
+    )
+    of_item = (item_periods.c.item == item, item_periods.c.period_start == period_start)
+    holds = item_periods.c.opening + added
+    connection.execute(
+        sa.update(item_periods)
+        .where(*database.in_scope(item_periods), *of_item)
+        .values(acknowledged=holds, quantity=holds, acknowledged_at=None)
+    )
+
+
+def _key_of(one: Unsettled) -> dict[str, Any]:
+    return {"of_item": one.item, "of_period": one.period.start, "of_identifier": one.addition.identifier}
 
 
 def _key(write: Set) -> dict[str, Any]:

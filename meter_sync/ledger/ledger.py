@@ -13,7 +13,7 @@ from meter_sync.core.actions import Part, Set
 from meter_sync.core.memory import Claim, Memory, Remembered
 from meter_sync.core.model import SubscriptionItem
 from meter_sync.core.way import Way
-from meter_sync.ledger import additions, parts, rejections, rows
+from meter_sync.ledger import additions, parts, rejections, rows, schema
 from meter_sync.ledger.database import Database, batches, execute_many
 from meter_sync.ledger.rows import Acknowledgement, RunRecord
 from meter_sync.ledger.schema import item_periods, items, prices, runs, writes
@@ -21,6 +21,8 @@ from meter_sync.ledger.schema import item_periods, items, prices, runs, writes
 _WORK_DONE = (0, 3, 4)
 """The exit codes of runs that listed everything and did what could be done."""
 _ERROR_EVENTS = "error_events"
+_KEPT = ("acknowledged", "seen_at", "read_whole_at", "opening")
+"""What an intent leaves as it is in the row of an item and period."""
 
 
 class Ledger:
@@ -54,6 +56,7 @@ class Ledger:
         known: set[str] = set()
         remembered: dict[str, Remembered] = {}
         billed_until: dict[str, datetime] = {}
+        meters = {item.id: item.price.stripe_meter for item in listed}
         for ids in batches(list(periods)):
             known.update(
                 row.item for row in self._books.rows(self._books.of(items, items.c.item).where(items.c.item.in_(ids)))
@@ -64,6 +67,8 @@ class Ledger:
                     remembered[row.item] = rows.remembered(row)
                 elif row.period_end == periods[row.item]:
                     billed_until[row.item] = rows.usage_ended(row)
+                    if row.stripe_meter != meters[row.item]:
+                        known.discard(row.item)
         return Memory(frozenset(known), self._with_additions(remembered, periods), billed_until)
 
     def _with_additions(
@@ -89,10 +94,20 @@ class Ledger:
         """Return the additions of these items, in any period, of which it is not known whether Stripe has them."""
         return additions.unsettled(self._books, items)
 
-    def settle_addition(self, one: additions.Unsettled, at: datetime, *, carried_out: bool) -> None:
-        """Record what became of such an addition."""
+    def attempt_addition(self, one: additions.Unsettled, at: datetime) -> None:
+        """Record that such an addition is about to be sent again."""
         with self._books.transaction() as connection:
-            additions.settle(self._books, connection, one, at, carried_out=carried_out)
+            additions.attempt(self._books, connection, one, at)
+
+    def settle_addition(self, one: additions.Unsettled, at: datetime) -> None:
+        """Record that such an addition, or its cancellation, was carried out."""
+        with self._books.transaction() as connection:
+            additions.settle(self._books, connection, one, at)
+
+    def clear_doubt(self, one: additions.Unsettled) -> None:
+        """Record that Stripe holds what it took of an item's period."""
+        with self._books.transaction() as connection:
+            additions.clear_doubt(self._books, connection, one)
 
     def error_events_position(self) -> str | None:
         """Return when the last error event was made that was read, or None before the first."""
@@ -105,14 +120,14 @@ class Ledger:
             rejections.move(self._books, connection, _ERROR_EVENTS, read_until)
         return found
 
-    def written(self, stripe_meter: str, since: datetime) -> list[rejections.Written]:
+    def written(self, stripe_meter: str | None, since: datetime) -> list[rejections.Written]:
         """Return the items on a billing meter of which Stripe took something in runs about `since` or later."""
         return rejections.written(self._books, stripe_meter, since)
 
-    def doubt(self, one: rejections.Written, why: str) -> None:
+    def doubt(self, one: rejections.Written, why: str, taken_since: datetime) -> None:
         """Record that Stripe holds less of an item's period than it took."""
         with self._books.transaction() as connection:
-            rejections.doubt(self._books, connection, one, why)
+            rejections.doubt(self._books, connection, one, why, taken_since)
 
     def record_shown(self, shown: Sequence[tuple[str, datetime]]) -> None:
         """Record that a person was told of the rejections of these items and periods."""
@@ -188,7 +203,7 @@ class Ledger:
             set_={
                 column.name: upsert.excluded[column.name]
                 for column in item_periods.c
-                if not column.primary_key and column.name not in ("acknowledged", "seen_at", "read_whole_at")
+                if not column.primary_key and column.name not in _KEPT
             }
             | {"read_whole_at": sa.func.coalesce(upsert.excluded.read_whole_at, item_periods.c.read_whole_at)},
         )
@@ -248,14 +263,17 @@ class Ledger:
             if standing is not None:
                 connection.execute(sa.update(item_periods).where(*of_item).values(acknowledged=standing))
 
-    def forget(self, unknown: Sequence[Set]) -> None:
-        """Forget items of which Stripe holds more than was known: they are looked at before their next write."""
+    def forget(self, unknown: Iterable[tuple[str, datetime]]) -> None:
+        """Forget what Stripe holds of items, each with the start of its period: they are looked at before a write.
+
+        Additions are forgotten with them: what is read then has them in it.
+        """
         with self._books.transaction() as connection:
-            additions.withdraw(self._books, connection, unknown)
-            for write in unknown:
-                connection.execute(sa.delete(item_periods).where(*self._is_item(write)))
-                is_known = items.c.item == write.line.item.id
-                connection.execute(sa.delete(items).where(*self._books.in_scope(items), is_known))
+            for item, period_start in unknown:
+                for table in (schema.additions, schema.parts, item_periods):
+                    is_it = (table.c.item == item, table.c.period_start == period_start)
+                    connection.execute(sa.delete(table).where(*self._books.in_scope(table), *is_it))
+                connection.execute(sa.delete(items).where(*self._books.in_scope(items), items.c.item == item))
 
     def _is_item(self, write: Set) -> tuple[Any, ...]:
         item = write.line.item
@@ -276,9 +294,15 @@ class Ledger:
             item_periods.c.period_start == sa.bindparam("of_start"),
         )
         keys = [{"of_item": one.line.item.id, "of_start": one.line.item.period.start} for one in unsent]
-        unknown = sa.delete(item_periods).where(*of_item, item_periods.c.acknowledged.is_(None))
+        guessed = [key for key, one in zip(keys, unsent, strict=True) if one.addition and one.addition.base_is_read]
         known = sa.update(item_periods).where(*of_item).values(quantity=item_periods.c.acknowledged)
         with self._books.transaction() as connection:
-            execute_many(connection, unknown, keys)
-            execute_many(connection, known, keys)
             additions.withdraw(self._books, connection, unsent)
+            execute_many(connection, sa.delete(item_periods).where(*of_item), guessed)
+            execute_many(connection, sa.delete(item_periods).where(*of_item, _is_unknown()), keys)
+            execute_many(connection, known, keys)
+            parts.drop_orphans(self._books, connection, keys)
+
+
+def _is_unknown() -> sa.ColumnElement[bool]:
+    return item_periods.c.acknowledged.is_(None)

@@ -16,7 +16,7 @@ from meter_sync.core.actions import Part, Set
 from meter_sync.core.memory import RememberedPart, RememberedParts
 from meter_sync.core.model import Target
 from meter_sync.ledger.database import Database, batches, execute_many
-from meter_sync.ledger.schema import parts
+from meter_sync.ledger.schema import item_periods, parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +136,24 @@ def withdraw(database: Database, connection: Connection, unsent: Iterable[tuple[
     """Take back that parts were about to be sent: Stripe holds what it held before."""
     rows = [{**_key(write, part), "held": part.held} for write, part in unsent]
     execute_many(connection, sa.update(parts).where(*_is_key(database)).values(acknowledged=sa.bindparam("held")), rows)
+
+
+def drop_orphans(database: Database, connection: Connection, keys: Sequence[Mapping[str, Any]]) -> None:
+    """Drop the parts of items and periods, each by `of_item` and `of_start`, that have no row of their own any more.
+
+    What was never sent must not be taken for something that has to be sent again.
+    """
+    has_row = (
+        sa.select(item_periods.c.item)
+        .where(
+            *database.in_scope(item_periods),
+            item_periods.c.item == parts.c.item,
+            item_periods.c.period_start == parts.c.period_start,
+        )
+        .exists()
+    )
+    of_item = (parts.c.item == sa.bindparam("of_item"), parts.c.period_start == sa.bindparam("of_start"))
+    execute_many(connection, sa.delete(parts).where(*database.in_scope(parts), *of_item, ~has_row), keys)
 
 
 def _key(write: Set, part: Part) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from meter_sync.core.model import Period
-from meter_sync.ledger import rows
+from meter_sync.ledger import additions, rows, schema
 from meter_sync.ledger.database import Database
-from meter_sync.ledger.schema import additions, cursors, item_periods, parts
+from meter_sync.ledger.schema import cursors, item_periods, parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,13 @@ class Written:
 
     item: str
     customer: str
+    stripe_meter: str
     period: Period
     summarized: Period
     """What Stripe's summary has to be asked for."""
     acknowledged: int
+    lacks_answer: bool
+    """Whether an addition is on its way of which the outcome is not known."""
 
 
 def position(database: Database, cursor: str) -> str | None:
@@ -62,16 +65,17 @@ def _reject(database: Database, connection: Connection, identifier: str, why: st
     ).all():
         _mark(database, connection, row.item, row.period_start, {"rejected": why, "identifier": None})
         found += 1
-    is_this = (*database.in_scope(additions), additions.c.identifier == identifier, additions.c.rejected.is_(None))
-    query = sa.select(additions.c.item, additions.c.period_start, additions.c.value).where(*is_this)
+    added = schema.additions
+    is_this = (*database.in_scope(added), added.c.identifier == identifier, added.c.rejected.is_(None))
+    query = sa.select(added.c.item, added.c.period_start).where(*is_this)
     for row in connection.execute(query).all():
         connection.execute(
-            sa.update(additions)
+            sa.update(added)
             .where(*is_this)
-            .values(rejected=why, in_doubt=False, delivered_at=sa.func.coalesce(additions.c.delivered_at, 0))
+            .values(rejected=why, in_doubt=False, delivered_at=sa.func.coalesce(added.c.delivered_at, 0))
         )
-        holds = item_periods.c.acknowledged - row.value
-        _mark(database, connection, row.item, row.period_start, {"rejected": why, "acknowledged": holds})
+        additions.recount(database, connection, row.item, row.period_start)
+        _mark(database, connection, row.item, row.period_start, {"rejected": why})
         found += 1
     return found
 
@@ -84,43 +88,50 @@ def _mark(database: Database, connection: Connection, item: str, period: datetim
     )
 
 
-def written(database: Database, stripe_meter: str, since: datetime) -> list[Written]:
-    """Return the items on a billing meter of which Stripe took something in runs about `since` or a later instant."""
-    query = database.of(item_periods, *item_periods.c).where(
-        item_periods.c.stripe_meter == stripe_meter,
+def written(database: Database, stripe_meter: str | None, since: datetime) -> list[Written]:
+    """Return the items on a billing meter of which Stripe took something in runs about `since` or a later instant.
+
+    None is for those on any billing meter.
+    """
+    of_meter = item_periods.c.stripe_meter
+    lacks_answer = additions.without_answer(database).label("lacks_answer")
+    query = database.of(item_periods, *item_periods.c, lacks_answer).where(
+        of_meter.is_not(None) if stripe_meter is None else of_meter == stripe_meter,
         item_periods.c.rejected.is_(None),
         item_periods.c.acknowledged.is_not(None),
         item_periods.c.as_of >= since,
     )
     return [
-        Written(row.item, row.customer, rows.period(row), rows.summarized(row), row.acknowledged)
+        Written(
+            item=row.item,
+            customer=row.customer,
+            stripe_meter=row.stripe_meter,
+            period=rows.period(row),
+            summarized=rows.summarized(row),
+            acknowledged=row.acknowledged,
+            lacks_answer=row.lacks_answer,
+        )
         for row in database.rows(query)
     ]
 
 
-def doubt(database: Database, connection: Connection, one: Written, why: str) -> None:
+def doubt(database: Database, connection: Connection, one: Written, why: str, taken_since: datetime) -> None:
     """Record that Stripe holds less of an item's period than it took, without its saying which event it rejected.
 
-    Hours and days, and a total, are set again. What was added is not: whether it is there is found out first.
+    Hours and days that it still takes, with a timestamp of `taken_since` or later, are set again, and so is a total.
+    What was added is not: whether it is there is found out first.
     """
-    of_parts = (*database.in_scope(parts), parts.c.item == one.item, parts.c.period_start == one.period.start)
-    connection.execute(sa.update(parts).where(*of_parts).values(acknowledged=None))
-    newest = sa.select(sa.func.max(additions.c.number)).where(
-        *database.in_scope(additions),
-        additions.c.item == one.item,
-        additions.c.period_start == one.period.start,
-    )
-    connection.execute(
-        sa.update(additions)
-        .where(
-            *database.in_scope(additions),
-            additions.c.item == one.item,
-            additions.c.period_start == one.period.start,
-            additions.c.number == newest.scalar_subquery(),
-        )
-        .values(in_doubt=True)
-    )
+    parts_of, added = (_of_period(database, table, one) for table in (parts, schema.additions))
+    still_taken = parts.c.timestamp >= taken_since
+    connection.execute(sa.update(parts).where(*parts_of, still_taken).values(acknowledged=None))
+    newest = sa.select(sa.func.max(schema.additions.c.number)).where(*added).scalar_subquery()
+    is_newest = schema.additions.c.number == newest
+    connection.execute(sa.update(schema.additions).where(*added, is_newest).values(in_doubt=True))
     _mark(database, connection, one.item, one.period.start, {"rejected": why})
+
+
+def _of_period(database: Database, table: sa.Table, one: Written) -> tuple[Any, ...]:
+    return (*database.in_scope(table), table.c.item == one.item, table.c.period_start == one.period.start)
 
 
 def shown(database: Database, connection: Connection, items: Sequence[tuple[str, datetime]]) -> None:

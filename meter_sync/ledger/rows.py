@@ -86,6 +86,7 @@ def state(write: Set, run: RunRecord, at: datetime) -> dict[str, Any]:
         "read_whole_at": run.as_of if write.is_whole else None,
         "closed": write.closed_before,
         "rejected": None,
+        "opening": line.previous or 0 if method.way is Way.ADDITIONS else 0,
     }
 
 

@@ -119,6 +119,7 @@ item_periods = Table(
     Column("read_whole_at", UtcSeconds),
     Column("closed", BigInteger, nullable=False, server_default="0"),
     Column("rejected", Text),
+    Column("opening", BigInteger, nullable=False, server_default="0"),
     Index("item_periods_by_end", "account", "mode", "period_end"),
     Index("item_periods_by_identifier", "account", "mode", "identifier"),
 )
@@ -185,6 +186,8 @@ additions = Table(
     Column("timestamp", UtcSeconds, nullable=False),
     Column("intended_at", UtcSeconds, nullable=False),
     Column("as_of", UtcSeconds, nullable=False),
+    Column("attempted_at", UtcSeconds, nullable=False),
+    Column("base_is_read", Boolean, nullable=False),
     Column("delivered_at", UtcSeconds),
     Column("request_id", String(255)),
     Column("cancel_intended_at", UtcSeconds),
@@ -200,6 +203,6 @@ cursors = Table(
     metadata,
     *_scope(),
     Column("cursor", String(50), primary_key=True),
-    Column("position", String(100), nullable=False),
+    Column("position", Text, nullable=False),
 )
 """How far a list of Stripe's was read."""

@@ -1,7 +1,7 @@
 """What Stripe says it has rejected after it had taken it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,9 +21,9 @@ _PAGE_SIZE = 100
 
 @dataclass(frozen=True, slots=True)
 class Uncounted:
-    """Rejections of which only the number is known: those of a billing meter since `start`."""
+    """Rejections of which only the number is known: those of a billing meter, or of any, since `start`."""
 
-    stripe_meter: str
+    stripe_meter: str | None
     start: datetime
     message: str
 
@@ -32,21 +32,27 @@ class Uncounted:
 class Rejections:
     """What was rejected since the events were last read."""
 
-    read_until: str | None = None
-    """When the newest event was made, as Stripe wrote it; None where there was none."""
+    position: str | None = None
+    """From where to read on: when the newest event was made, as Stripe wrote it, and the ids of those made then.
+
+    None where there was nothing new. Two events may be of the same instant.
+    """
     by_identifier: dict[str, str] = field(default_factory=dict)
     """Why, for each event that is named."""
     uncounted: list[Uncounted] = field(default_factory=list)
 
 
-async def rejections(stripe: StripeReader, since: str | None) -> Rejections | None:
-    """Return what Stripe has rejected after `since`, the time of an earlier event, or None where that cannot be read.
+async def rejections(stripe: StripeReader, position: str | None) -> Rejections | None:
+    """Return what Stripe has rejected after `position`, that of an earlier reading, or None where it cannot be read.
 
     A key may lack the permission for events: everything else goes on without. Stripe keeps events for 30 days.
     Raise Interrupted, or ConfigurationError for what is wrong with more than that permission.
     """
     try:
-        return _understood(await _reports(stripe, since))
+        since, *read = position.split() if position else [None]
+        reports = await _reports(stripe, since)
+        found = _understood([report for report in reports if report.id not in read])
+        return replace(found, position=_position(reports)) if found.position else found
     except ConfigurationError as error:
         if error.code != "stripe_permission":
             raise
@@ -60,7 +66,7 @@ async def rejections(stripe: StripeReader, since: str | None) -> Rejections | No
 async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]:
     params: dict[str, Any] = {"types": [ERROR_REPORT, NO_METER_FOUND], "limit": _PAGE_SIZE}
     if since:
-        params["created"] = {"gt": since}
+        params["created"] = {"gte": since}
     path: str | None = "/v2/core/events"
     found: list[ErrorReport] = []
     while path:
@@ -92,8 +98,13 @@ def _understood(reports: Sequence[ErrorReport]) -> Rejections:
             for sample in cause.sample_errors:
                 by_identifier.setdefault(sample.request.identifier, f"{cause.code}: {sample.error_message}")
         unnamed = sum(cause.error_count - len(cause.sample_errors) for cause in causes)
-        if report.data and report.related_object and unnamed > 0:
+        if report.data and unnamed > 0:
             codes = ", ".join(dict.fromkeys(cause.code for cause in causes))
-            uncounted.append(Uncounted(report.related_object.id, report.data.validation_start, codes))
+            meter = report.related_object.id if report.related_object else None
+            uncounted.append(Uncounted(meter, report.data.validation_start, codes))
+    return Rejections(_position(reports), by_identifier, uncounted)
+
+
+def _position(reports: Sequence[ErrorReport]) -> str | None:
     newest = max((report.created for report in reports), default=None)
-    return Rejections(newest, by_identifier, uncounted)
+    return " ".join([newest, *(report.id for report in reports if report.created == newest)]) if newest else None

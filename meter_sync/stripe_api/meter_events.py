@@ -32,7 +32,9 @@ class Delivery:
 
     request_id: str | None
     was_there: bool = False
-    """Whether Stripe had it before the first attempt of this run."""
+    """Whether Stripe said that it had it already…"""
+    after_an_attempt: bool = False
+    """… in answer to a repeat: the first attempt had no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ async def send_event(stripe: StripeWriter, event: Event) -> Delivery:
     except StripeUnavailable as failure:
         if not _is_known(failure.__cause__):
             raise
-        return Delivery(None)
+        return Delivery(None, was_there=True, after_an_attempt=True)
     return Delivery(answer.request_id)
 
 

@@ -129,7 +129,7 @@ class MeterData(_Shape):
     id: PathIdentifier
     event_name: Identifier
     default_aggregation: MeterAggregation
-    event_time_window: Window | None = None
+    event_time_window: str | None = None
     customer_mapping: MeterCustomer
     value_settings: MeterValue
     status: str
@@ -231,7 +231,8 @@ def to_meter(data: MeterData) -> BillingMeter:
         id=data.id,
         event_name=data.event_name,
         formula=data.default_aggregation.formula,
-        window=data.event_time_window,
+        window=Window(known) if (known := data.event_time_window) in set(Window) else None,
+        unknown_window=None if known in set(Window) else known,
         customer_key=data.customer_mapping.event_payload_key,
         customer_mapping=data.customer_mapping.type,
         value_key=data.value_settings.event_payload_key,

@@ -135,6 +135,7 @@ def _order(settings: Settings, request: Request, run: RunRecord) -> Order:
             resend=request.resend,
             resend_after=timedelta(hours=settings.resend_after_hours),
             lookback=timedelta(days=settings.lookback_days),
+            cadence=_PROMISED[run.schedule],
             allowed=request.allowed,
         ),
         thresholds=settings.thresholds,

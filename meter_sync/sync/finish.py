@@ -6,7 +6,7 @@ from dataclasses import replace
 import structlog
 
 from meter_sync.core.actions import Hold, Line, Skip
-from meter_sync.core.additions import Arrived, arrived, can_be_repeated
+from meter_sync.core.additions import as_settled, can_be_repeated, shows_in_summary
 from meter_sync.core.look import unfinished
 from meter_sync.core.memory import Memory
 from meter_sync.core.model import BillingMeter
@@ -24,16 +24,18 @@ from meter_sync.sync.write import writer_of
 
 log = structlog.get_logger()
 
-READ_AGAIN_AFTER_SECONDS = 10.0
-"""Summaries lag by seconds or minutes; what they do not tell then, they tell the next run."""
-
 Prepared = Sequence[Line | Hold | Skip]
 
 
 async def finish(order: Order, adapters: Adapters, prepared: Prepared, memory: Memory, progress: Progress) -> Memory:
-    """Finish the looks and the additions that an earlier run had begun, and recall what came of it."""
+    """Finish the looks and the additions that an earlier run had begun, and recall what came of it.
+
+    A dry run takes it that an addition which a real one would send again arrives.
+    """
     if adapters.writer is None:
-        return memory
+        known = memory.remembered.items()
+        expected = {item: as_settled(one, order.policy.now, order.policy.as_of) for item, one in known}
+        return replace(memory, remembered=expected)
     lines = [one if isinstance(one, Line) else one.line for one in prepared]
     looks = await _finish_looks(order, adapters, lines, memory, progress)
     additions = await _settle_additions(order, adapters, adapters.writer, lines)
@@ -66,51 +68,62 @@ async def _finish_looks(
 async def _settle_additions(order: Order, adapters: Adapters, writer: StripeWriter, lines: Sequence[Line]) -> bool:
     """Find out of each addition without an outcome whether Stripe has it, and return whether there were any.
 
-    What cannot be found out stays as it is: the plan then adds nothing to that item.
+    What cannot be found out yet stays as it is: the plan then adds nothing to that item.
     """
-    meters = {meter.id: (line.item.id, meter) for line in lines if (meter := line.item.price.billing_meter) is not None}
-    waiting = adapters.ledger.unsettled_additions([line.item.id for line in lines])
+    meters = {meter.id: meter for line in lines if (meter := line.item.price.billing_meter) is not None}
+    periods = {line.item.id: line.item.period for line in lines}
+    waiting = adapters.ledger.unsettled_additions(list(periods))
 
     async def settle(one: Unsettled) -> None:
-        _, meter = meters.get(one.stripe_meter or "", ("", None))
-        if meter is None:
-            return
+        meter = meters.get(one.stripe_meter or "")
         try:
-            outcome = await _outcome(order, adapters, writer, meter, one)
+            if meter and can_be_repeated(one.addition, order.policy.now, order.policy.as_of):
+                await _repeat(adapters, writer, meter, one)
+            elif meter and one.period == periods[one.item]:
+                await _read_back(order, adapters, meter, one)
         except (StripeRefused, StripeUnavailable) as error:
             log.warning("addition_unsettled", item=one.item, message=error.message)
-            return
-        if outcome is not Arrived.UNTOLD:
-            carried_out = outcome is Arrived.YES
-            adapters.ledger.settle_addition(one, adapters.clock(), carried_out=carried_out)
 
     await each(waiting, settle)
     return bool(waiting)
 
 
-async def _outcome(
-    order: Order, adapters: Adapters, writer: StripeWriter, meter: BillingMeter, one: Unsettled
-) -> Arrived:
-    """Send it again, exactly, as long as Stripe knows its identifier; after that only its summary can tell."""
-    addition, policy = one.addition, order.policy
-    if can_be_repeated(addition, policy.now, policy.as_of):
-        if addition.is_cancel:
-            return await _cancel_again(writer, meter, one)
-        await send_event(writer, Event(meter, one.customer, addition.value, addition.timestamp, addition.identifier))
-        return Arrived.YES
-    total = await event_total(writer, meter.id, one.customer, summary_span(one.period))
-    outcome = arrived(addition, total, policy.now, policy.as_of)
-    if outcome is not Arrived.YES:
-        await adapters.stop.sleep(min(READ_AGAIN_AFTER_SECONDS, adapters.retry_seconds))
-        total = await event_total(writer, meter.id, one.customer, summary_span(one.period))
-        outcome = arrived(addition, total, policy.now, policy.as_of)
-    return outcome
+async def _repeat(adapters: Adapters, writer: StripeWriter, meter: BillingMeter, one: Unsettled) -> None:
+    """Send it again, exactly: Stripe knows its identifier.
+
+    Where its base was read from a summary, the event that Stripe has already may be an older one, of a ledger that
+    was lost: what Stripe holds must be read anew.
+    """
+    addition, ledger = one.addition, adapters.ledger
+    ledger.attempt_addition(one, adapters.clock())
+    if addition.is_cancel:
+        await _cancel_again(writer, meter, one)
+        ledger.settle_addition(one, adapters.clock())
+        return
+    event = Event(meter, one.customer, addition.value, addition.timestamp, addition.identifier)
+    delivery = await send_event(writer, event)
+    if delivery.was_there and addition.base_is_read:
+        ledger.forget([(one.item, one.period.start)])
+    else:
+        ledger.settle_addition(one, adapters.clock())
 
 
-async def _cancel_again(writer: StripeWriter, meter: BillingMeter, one: Unsettled) -> Arrived:
+async def _read_back(order: Order, adapters: Adapters, meter: BillingMeter, one: Unsettled) -> None:
+    """Let Stripe's summary tell, once it shows all that was sent: the item is then forgotten, and looked at anew."""
+    is_doubted = one.addition.in_doubt and one.is_answered
+    if is_doubted and await _total(adapters, meter, one) == one.acknowledged:
+        adapters.ledger.clear_doubt(one)
+    elif shows_in_summary(one.addition, order.policy.now):
+        adapters.ledger.forget([(one.item, one.period.start)])
+
+
+async def _total(adapters: Adapters, meter: BillingMeter, one: Unsettled) -> int:
+    return await event_total(adapters.stripe, meter.id, one.customer, summary_span(one.period))
+
+
+async def _cancel_again(writer: StripeWriter, meter: BillingMeter, one: Unsettled) -> None:
     """Cancel an event again. That Stripe refuses to means that it was cancelled before: it is there, and is young."""
     try:
         await cancel_event(writer, meter, one.addition.identifier)
     except StripeRefused as refusal:
         log.info("cancelled_before", item=one.item, message=refusal.message)
-    return Arrived.YES

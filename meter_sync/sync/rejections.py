@@ -6,13 +6,18 @@ from datetime import timedelta
 import structlog
 
 from meter_sync.core.model import SubscriptionItem
+from meter_sync.core.parts import EVENTS_ARE_TAKEN_FOR
+from meter_sync.ledger.rejections import Written
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.error_events import Uncounted, rejections
 from meter_sync.stripe_api.meter_events import event_total
 from meter_sync.sync.adapters import Adapters
+from meter_sync.sync.workers import each
 
 log = structlog.get_logger()
 
+READ_AGAIN_AFTER_SECONDS = 10.0
+"""Summaries lag by seconds or minutes."""
 LONGEST_RUN = timedelta(hours=1)
 """An event may be received so long after the instant that its run is about."""
 
@@ -26,20 +31,31 @@ async def note_rejections(items: Sequence[SubscriptionItem], adapters: Adapters)
     if adapters.writer is None or not any(item.price.stripe_meter for item in items):
         return
     found = await rejections(adapters.writer, adapters.ledger.error_events_position())
-    if found is None or found.read_until is None:
+    if found is None or found.position is None:
         return
     for uncounted in found.uncounted:
         await _compare(uncounted, adapters)
-    how_many = adapters.ledger.reject(found.by_identifier, found.read_until)
+    how_many = adapters.ledger.reject(found.by_identifier, found.position)
     log.info("rejections", named=how_many, uncounted=len(found.uncounted))
 
 
 async def _compare(uncounted: Uncounted, adapters: Adapters) -> None:
-    for one in adapters.ledger.written(uncounted.stripe_meter, uncounted.start - LONGEST_RUN):
+    """Doubt the items whose summary has something else than what was taken, also when it is read a second time.
+
+    So is one with an addition that had no answer: Stripe would say that it has that one, rejected or not.
+    """
+
+    async def compare(one: Written) -> None:
         try:
-            total = await event_total(adapters.stripe, uncounted.stripe_meter, one.customer, one.summarized)
+            for pause_seconds in (0.0, min(READ_AGAIN_AFTER_SECONDS, adapters.retry_seconds)):
+                await adapters.stop.sleep(pause_seconds)
+                total = await event_total(adapters.stripe, one.stripe_meter, one.customer, one.summarized)
+                if total == one.acknowledged and not one.lacks_answer:
+                    return
         except (StripeRefused, StripeUnavailable) as error:
             log.warning("rejection_not_compared", item=one.item, message=error.message)
-            continue
-        if total != one.acknowledged:
-            adapters.ledger.doubt(one, f"{uncounted.message}: it holds {total} of the {one.acknowledged} that it took")
+            return
+        why = f"{uncounted.message}: it holds {total} of the {one.acknowledged} that it took"
+        adapters.ledger.doubt(one, why, adapters.clock() - EVENTS_ARE_TAKEN_FOR)
+
+    await each(adapters.ledger.written(uncounted.stripe_meter, uncounted.start - LONGEST_RUN), compare)

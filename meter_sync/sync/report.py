@@ -134,7 +134,7 @@ class Reporter:
             for one in partly:
                 self._ledger.record_partly(one.planned, one.standing, one.unsent)
             self._ledger.withdraw([planned for planned in unsent if planned.total_before is None])
-            self._ledger.forget(unknown)
+            self._ledger.forget((one.line.item.id, one.line.item.period.start) for one in unknown)
         except MeterSyncError as error:
             self.error = self.error or error
 

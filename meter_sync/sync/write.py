@@ -96,14 +96,14 @@ class ItemWriter:
     async def _add(self, planned: Set, addition: Addition) -> str | None:
         """Add to what Stripe holds, or cancel what was added.
 
-        The identifier says from what on is added. If Stripe has it already, without this run having sent it, then
-        what it holds is not what was read: an earlier run's ledger was lost and the summary lags.
+        The identifier says from what on is added. If Stripe has it already, without this run having sent it for
+        certain, then what it holds is not what was read: an earlier run's ledger was lost and the summary lags.
         """
         if addition.is_cancel:
             return await cancel_event(self.stripe, meter_on(planned.line.item), addition.identifier)
         event = _event(planned, addition.value, addition.timestamp, addition.identifier)
         delivery = await send_event(self.stripe, event)
-        if delivery.was_there:
+        if delivery.was_there and (addition.base_is_read or not delivery.after_an_attempt):
             raise UnknownAddition(
                 f"Stripe has an addition to {addition.base} already that this ledger does not know and its summary "
                 "does not show yet; the next run reads it again",

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from meter_sync.core.actions import Set
-from meter_sync.core.additions import Arrived, added, arrived, can_be_repeated
+from meter_sync.core.additions import added, can_be_repeated, shows_in_summary
 from meter_sync.core.memory import Addition, RememberedAdditions
 from meter_sync.core.model import BillingMeter
 from meter_sync.core.way import Way
@@ -24,7 +24,7 @@ def planned(quantity: int) -> Set:
 
 def earlier(base: int, value: int, *, hours_ago: int = 1, is_delivered: bool = True) -> Addition:
     then = AS_OF - hours_ago * HOUR
-    return Addition("id", base, value, then, then, then, is_delivered=is_delivered)
+    return Addition("id", base, value, then, then, then, then, is_delivered=is_delivered)
 
 
 def addition(quantity: int, base: int, known: RememberedAdditions = NOTHING) -> Addition:
@@ -79,23 +79,16 @@ def test_an_addition_is_repeated_only_while_stripe_knows_its_identifier() -> Non
     assert not can_be_repeated(replace(pending, in_doubt=True), AS_OF, AS_OF)
 
 
-@pytest.mark.parametrize(
-    ("total", "hours_ago", "verdict"),
-    [
-        (12, 1, Arrived.YES),
-        (12, 30, Arrived.YES),
-        (7, 30, Arrived.NO),
-        (7, 1, Arrived.UNTOLD),
-        (9, 30, Arrived.UNTOLD),
-    ],
-)
-def test_a_summary_proves_that_an_addition_is_there_and_only_an_old_one_that_it_is_not(
-    total: int, hours_ago: int, verdict: Arrived
-) -> None:
-    assert arrived(earlier(7, 5, hours_ago=hours_ago), total, AS_OF, AS_OF) is verdict
+def test_an_identifier_is_told_from_a_summary_only_by_a_run_that_read_one() -> None:
+    found = added(planned(12), 7, None, AS_OF, AS_OF).addition
+    assert found
+    assert found.base_is_read
+    assert not addition(12, 7).base_is_read
+    assert found.identifier == addition(12, 7).identifier
 
 
-def test_a_cancelled_event_is_missing_from_the_summary() -> None:
-    pending = replace(earlier(7, 5, hours_ago=30), is_cancel=True)
-    assert arrived(pending, 7, AS_OF, AS_OF) is Arrived.YES
-    assert arrived(pending, 12, AS_OF, AS_OF) is Arrived.NO
+def test_a_summary_is_believed_only_long_after_the_last_attempt() -> None:
+    repeated = replace(earlier(7, 5, hours_ago=30), attempted_at=AS_OF - HOUR)
+    assert not shows_in_summary(repeated, AS_OF)
+    assert not shows_in_summary(repeated, AS_OF + 21 * HOUR)
+    assert shows_in_summary(repeated, AS_OF + 22 * HOUR)

@@ -200,11 +200,10 @@ def test_after_a_look_for_days_every_day_is_written() -> None:
     assert all(START < day.timestamp < planned.line.item.period.end for day in days)
 
 
-def test_a_record_cannot_hold_a_negative_day_but_an_event_can_hold_a_negative_hour() -> None:
-    usage = {START: Decimal(5), Window.DAY.floor(START) + DAY: Decimal(-2)}
-    held = decide_parts(daily(), usage, knowing(), POLICY)
-    assert isinstance(held, Hold)
-    assert held.reason is Reason.INVALID_USAGE
+def test_a_negative_day_is_taken_off_the_days_before_it_but_an_event_holds_a_negative_hour() -> None:
+    second, third = (Window.DAY.floor(START) + days * DAY for days in (1, 2))
+    usage = {START: Decimal(5), second: Decimal(1), third: Decimal(-2)}
+    assert sent(decide_parts(daily(), usage, knowing(), POLICY)) == {START: 4}
     hours = {FIRST: Decimal(5), FIRST + HOUR: Decimal(-2)}
     assert sent(decide_parts(hourly(), hours, knowing(), POLICY)) == {FIRST: 5, FIRST + HOUR: -2}
 

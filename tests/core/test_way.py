@@ -55,10 +55,20 @@ def test_a_meter_that_could_not_be_read_is_refused() -> None:
     assert isinstance(way_of(make_price(stripe_meter="mtr_1"), Records.PERIOD), Unsupported)
 
 
-@pytest.mark.parametrize("price", [make_price(aggregate_usage="max"), on_meter("sum", Window.DAY), on_meter("sum")])
-def test_records_for_each_day_are_only_for_prices_that_add_them_up(price: Price) -> None:
+def test_records_for_each_day_are_only_for_prices_that_add_them_up() -> None:
     assert way_of(make_price(), Records.DAY) is Way.DAY_RECORDS
-    assert isinstance(way_of(price, Records.DAY), Unsupported)
+    assert isinstance(way_of(make_price(aggregate_usage="max"), Records.DAY), Unsupported)
+
+
+def test_a_row_with_records_for_each_day_may_stay_when_its_price_moves_to_a_meter() -> None:
+    assert way_of(on_meter("sum", Window.HOUR), Records.DAY) is Way.WINDOWS
+
+
+def test_a_meter_with_windows_of_another_size_is_refused_by_name() -> None:
+    meter = BillingMeter("mtr_1", "used", "sum", unknown_window="minute")
+    refused = way_of(make_price(billing_meter=meter), Records.PERIOD)
+    assert isinstance(refused, Unsupported)
+    assert "windows of one minute" in refused.message
 
 
 def test_parts_are_as_long_as_the_meters_windows_and_days_for_records() -> None:

@@ -1,5 +1,6 @@
 """What the end-to-end tests play in: a sandbox, a ledger, and the command."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -11,8 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from meter_sync.config import load
+from meter_sync.core.actions import Result
+from meter_sync.core.outcomes import Reason
 from meter_sync.sandbox import RequestSeen, Sandbox
 from meter_sync.sandbox.stripe_world import SubscriptionView
+from meter_sync.sync import Request, execute
+from meter_sync.waiting import Stop
 
 NOW = datetime(2025, 6, 10, 12, 0, 0, tzinfo=UTC)
 PERIOD_START = datetime(2025, 6, 1, 9, 30, 17, tzinfo=UTC)
@@ -131,6 +137,28 @@ class World:
         """`meter-sync run --output json`, as of the sandbox's clock."""
         as_of = [] if "--as-of" in arguments else ["--as-of", self.now.isoformat()]
         return self.meter_sync("run", "--output", "json", *as_of, *arguments, **overrides)
+
+    def execute(
+        self, *allowed: Reason, retry_seconds: int = 0, schedule: str = "hourly", **request: Any
+    ) -> dict[str, Result]:
+        """Do what the command does, in this process and by the sandbox's clock; return what became of each item."""
+        environment = self.environment(
+            METER_SYNC_RETRY_SECONDS=str(retry_seconds),
+            METER_SYNC_SCHEDULE=schedule,
+            METER_SYNC_STRIPE_RATE="10000",
+            METER_SYNC_STRIPE_ENDPOINT_RATE="10000",
+            METER_SYNC_STRIPE_METER_EVENT_RATE="10000",
+        )
+        self.sandbox.date_skew_seconds = (self.now - datetime.now(UTC)).total_seconds()
+        settings = load(self.config if self.config.exists() else None, environment, {})
+        wanted = Request(allowed=frozenset(allowed), **request)
+        done = asyncio.run(execute(settings, wanted, self.sandbox.clock.now, Stop()))
+        return {result.line.item.id: result for result in done.report.results}
+
+    def verdict(self, subscription: SubscriptionView, *allowed: Reason, **request: Any) -> str:
+        """Do what the command does; return what became of a subscription's first item: its outcome, or the reason."""
+        result = self.execute(*allowed, **request)[subscription.items[0]]
+        return str(result.reason or result.outcome)
 
     def start(self, *arguments: str, **overrides: str) -> "subprocess.Popen[str]":
         """Start the command, to be signalled or waited for."""

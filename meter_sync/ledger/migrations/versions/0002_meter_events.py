@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("read_whole_at", sa.BigInteger),
         sa.Column("closed", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("rejected", sa.Text),
+        sa.Column("opening", sa.BigInteger, nullable=False, server_default="0"),
     ):
         op.add_column("item_periods", column)
     op.create_index("item_periods_by_identifier", "item_periods", ["account", "mode", "identifier"])
@@ -33,7 +34,7 @@ def upgrade() -> None:
         "cursors",
         *_scope(),
         sa.Column("cursor", sa.String(50), primary_key=True),
-        sa.Column("position", sa.String(100), nullable=False),
+        sa.Column("position", sa.Text, nullable=False),
     )
 
 
@@ -69,6 +70,8 @@ def _create_additions() -> None:
         sa.Column("timestamp", sa.BigInteger, nullable=False),
         sa.Column("intended_at", sa.BigInteger, nullable=False),
         sa.Column("as_of", sa.BigInteger, nullable=False),
+        sa.Column("attempted_at", sa.BigInteger, nullable=False),
+        sa.Column("base_is_read", sa.Boolean, nullable=False),
         sa.Column("delivered_at", sa.BigInteger),
         sa.Column("request_id", sa.String(255)),
         sa.Column("cancel_intended_at", sa.BigInteger),
