@@ -6,6 +6,7 @@ The migrations beside this module build them; a test holds the two against each 
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import sqlalchemy as sa
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -120,6 +121,7 @@ item_periods = Table(
     Column("closed", BigInteger, nullable=False, server_default="0"),
     Column("rejected", Text),
     Column("opening", BigInteger, nullable=False, server_default="0"),
+    Column("run", String(36)),
     Index("item_periods_by_end", "account", "mode", "period_end"),
     Index("item_periods_by_identifier", "account", "mode", "identifier"),
 )
@@ -206,3 +208,53 @@ cursors = Table(
     Column("position", Text, nullable=False),
 )
 """How far a list of Stripe's was read."""
+
+seen_periods = Table(
+    "seen_periods",
+    metadata,
+    *_scope(),
+    Column("item", String(255), primary_key=True),
+    Column("period_start", UtcSeconds, primary_key=True),
+    Column("period_end", UtcSeconds, nullable=False),
+    Column("subscription", String(255), nullable=False),
+    Column("customer", String(255), nullable=False),
+    Column("stripe_meter", String(255)),
+    Column("snapshot", Text, nullable=False),
+    Column("seen_at", UtcSeconds, nullable=False),
+    Column("complete_until", UtcSeconds),
+    Column("is_refused", Boolean, nullable=False, server_default=sa.false()),
+    Column("is_invoiced", Boolean),
+    Column("read_back_at", UtcSeconds),
+    Column("read_back", BigInteger),
+    Column("remainder", BigInteger, nullable=False, server_default="0"),
+    Column("why", Text),
+    Column("named_at", UtcSeconds),
+    Column("closed_at", UtcSeconds),
+    Column("settled", BigInteger),
+    Column("settled_at", UtcSeconds),
+    Column("note", Text),
+    Index("seen_periods_by_end", "account", "mode", "closed_at", "period_end"),
+)
+"""Every item and period that was ever listed, as it was seen last, and how its end was brought about."""
+
+claims = Table(
+    "claims",
+    metadata,
+    *_scope(),
+    Column("item", String(255), primary_key=True),
+    Column("run", String(36), nullable=False),
+    Column("expires_at", UtcSeconds, nullable=False),
+)
+"""Items that a run is writing at this moment, so that no other one writes them meanwhile."""
+
+webhook_events = Table(
+    "webhook_events",
+    metadata,
+    *_scope(),
+    Column("event", String(255), primary_key=True),
+    Column("type", String(255), nullable=False),
+    Column("subscription", String(255)),
+    Column("received_at", UtcSeconds, nullable=False),
+    Column("done_at", UtcSeconds),
+)
+"""Events of Stripe's that came by webhook, each once, until the subscription concerned was reported."""
