@@ -10,12 +10,21 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
-from meter_sync.sandbox import stripe_billing, stripe_catalog, stripe_meter_endpoints, stripe_subscriptions
+from meter_sync.sandbox import (
+    stripe_billing,
+    stripe_catalog,
+    stripe_event_endpoints,
+    stripe_invoice_endpoints,
+    stripe_item_endpoints,
+    stripe_meter_endpoints,
+    stripe_subscription_changes,
+    stripe_subscriptions,
+)
 from meter_sync.sandbox.stripe_endpoints import Call, Endpoint
 from meter_sync.sandbox.stripe_errors import Refusal, failure_answer, rate_limited, unrecognized_url
 from meter_sync.sandbox.stripe_limits import RateLimiter, RateLimits
 from meter_sync.sandbox.stripe_parameters import Tree, parse_form, read_parameters
-from meter_sync.sandbox.stripe_versions import ACCOUNT_DEFAULT, Version, parse_version
+from meter_sync.sandbox.stripe_versions import Version, parse_version
 from meter_sync.sandbox.stripe_views import Views
 from meter_sync.sandbox.stripe_world import StripeWorld
 from meter_sync.sandbox.traffic import Answer, Incoming
@@ -23,8 +32,12 @@ from meter_sync.sandbox.traffic import Answer, Incoming
 ENDPOINTS = (
     *stripe_catalog.ENDPOINTS,
     *stripe_subscriptions.ENDPOINTS,
+    *stripe_subscription_changes.ENDPOINTS,
+    *stripe_item_endpoints.ENDPOINTS,
     *stripe_billing.ENDPOINTS,
+    *stripe_invoice_endpoints.ENDPOINTS,
     *stripe_meter_endpoints.ENDPOINTS,
+    *stripe_event_endpoints.ENDPOINTS,
 )
 
 
@@ -53,7 +66,7 @@ class StripeApi:
         """Return an answer with the headers that every answer of Stripe has."""
         headers = {
             "Request-Id": f"req_1Sandbox{next(self._numbers):08d}",
-            "Stripe-Version": request.headers.get("stripe-version", ACCOUNT_DEFAULT),
+            "Stripe-Version": request.headers.get("stripe-version", self._world.api_version),
             **answer.headers,
         }
         if request.method == "POST" and "idempotency-key" in request.headers:
@@ -62,7 +75,7 @@ class StripeApi:
 
     def _answer(self, request: Incoming) -> Answer:
         key = self._authenticate(request)
-        version = parse_version(request.headers.get("stripe-version"))
+        version = parse_version(request.headers.get("stripe-version"), self._world.api_version)
         self._check_account(request)
         endpoint, ids = self._route(request, version)
         with self._world.settled() as state:

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import Any
 
 from meter_sync.sandbox.stripe_errors import Refusal, no_such
-from meter_sync.sandbox.stripe_objects import StripeState
 from meter_sync.sandbox.stripe_parameters import Reader, list_of, text, whole
+from meter_sync.sandbox.stripe_state import StripeState
 from meter_sync.sandbox.stripe_store import Key, Shelf, Store, StoredT
 from meter_sync.sandbox.stripe_versions import Version
 from meter_sync.sandbox.stripe_views import Json, Views
@@ -130,6 +130,21 @@ def page(
         found = _first(store, shelf.older_than(after), matches, limit + 1)
         data = found[:limit]
     return list_json(call.path, [show(each) for each in data], has_more=len(found) > limit)
+
+
+def page_of_rows(call: Call, kind: str, rows: list[Json]) -> Json:
+    """Return one page of rows that are shown already, in their own order, paged by their ids."""
+    ids = [row["id"] for row in rows]
+    limit = call.params.get("limit", DEFAULT_LIMIT)
+    for name in ("starting_after", "ending_before"):
+        if name in call.params and call.params[name] not in ids:
+            raise no_such(kind, call.params[name], param=name, status=400)
+    if "ending_before" in call.params:
+        end = ids.index(call.params["ending_before"])
+        start = max(0, end - limit)
+        return list_json(call.path, rows[start:end], has_more=start > 0)
+    start = ids.index(call.params["starting_after"]) + 1 if "starting_after" in call.params else 0
+    return list_json(call.path, rows[start : start + limit], has_more=start + limit < len(rows))
 
 
 def _cursor(call: Call, kind: str, store: Store[StoredT], param: str) -> Key:

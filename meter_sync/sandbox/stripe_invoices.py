@@ -1,4 +1,4 @@
-"""The turn of billing periods, and the invoices that it drafts.
+"""Invoices: what they bill, their drafts, and their end.
 
 Sources: Stripe's documentation of metered billing (billed in arrears, with the invoice of the
 period's end), of invoices (a draft is finalized about an hour after it was created) and of
@@ -6,23 +6,24 @@ transformed quantities. Only metered lines are modelled: an invoice here shows u
 else.
 """
 
-import heapq
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 
-from meter_sync.sandbox.billing_periods import Period, period_at
+from meter_sync.sandbox import stripe_events
+from meter_sync.sandbox.billing_periods import Period
 from meter_sync.sandbox.stripe_meters import period_usage
 from meter_sync.sandbox.stripe_objects import (
+    BillingReason,
     ClosedPeriod,
     Invoice,
     InvoiceLine,
+    InvoiceStatus,
     Item,
     Price,
-    StripeState,
     Subscription,
 )
+from meter_sync.sandbox.stripe_state import StripeState
 from meter_sync.sandbox.stripe_usage import total_usage
-
-SECONDS_FROM_DRAFT_TO_FINAL = 3600
 
 
 def amount_cents(price: Price, quantity: int) -> Decimal:
@@ -57,94 +58,92 @@ def preview(state: StripeState, subscription: Subscription) -> list[InvoiceLine]
     """Return the lines that the next invoice would have if the open periods ended now."""
     free = subscription.status == "trialing"
     lines = []
-    for identifier in subscription.items:
-        item = state.items[identifier]
+    for item in state.items_of(subscription):
         price = state.price_of(item)
         if price.usage_type == "metered":
             lines.append(line_for(state, price, item, item.period, free=free))
     return lines
 
 
-def schedule(state: StripeState, subscription: Subscription) -> None:
-    """Note when the subscription's next period ends."""
-    if subscription.items and not subscription.ended:
-        end = min(state.items[identifier].period.end for identifier in subscription.items)
-        heapq.heappush(state.due, (end, subscription.id))
+def upcoming(state: StripeState, subscription: Subscription) -> Invoice:
+    """Return the next invoice as it would be now; it has no id of its own, since it does not exist yet."""
+    periods = [item.period for item in state.items_of(subscription)]
+    end = min(period.end for period in periods)
+    return Invoice(
+        id="in_upcoming",
+        created=end,
+        subscription=subscription.id,
+        customer=subscription.customer,
+        currency=state.price_of(state.items_of(subscription)[0]).currency,
+        period=Period(min(period.start for period in periods), end),
+        lines=preview(state, subscription),
+        billing_reason="upcoming",
+    )
 
 
-def settle(state: StripeState, now: int) -> None:
-    """Close every period that has ended by now, oldest first, and finalize what is due."""
-    while state.due and state.due[0][0] <= now:
-        end, identifier = heapq.heappop(state.due)
-        subscription = state.subscriptions[identifier]
-        ended = [
-            state.items[each]
-            for each in subscription.items
-            if state.items[each].period.end == end and not subscription.ended
-        ]
-        if ended:
-            _close(state, subscription, ended, end)
-    while state.drafts and _is_due(state.invoices[state.drafts[0]], now):
-        _finalize(state.invoices[state.drafts.popleft()])
-
-
-def _is_due(invoice: Invoice, now: int) -> bool:
-    return now >= invoice.created + SECONDS_FROM_DRAFT_TO_FINAL
-
-
-def _finalize(invoice: Invoice) -> None:
-    """Freeze an invoice. Nothing collects money here, so only what costs nothing is paid."""
-    invoice.finalized_at = invoice.created + SECONDS_FROM_DRAFT_TO_FINAL
-    invoice.status = "open" if invoice.total_cents else "paid"
-
-
-def _close(state: StripeState, subscription: Subscription, ended: list[Item], end: int) -> None:
-    """Bill the items whose period ends at this instant, and roll them into the next one."""
-    was_trial = subscription.status == "trialing" and subscription.trial_end == end
-    start = min(item.period.start for item in ended)
-    invoice = draft_invoice(state, subscription, ended, Period(start, end), at=end, free=was_trial)
-    for item in ended:
-        price = state.price_of(item)
-        item.closed.append(ClosedPeriod(item.period, invoice.id, price.id, was_trial))
-        item.period = period_at(subscription.anchor, price.interval, price.interval_count, end)
-    if was_trial:
-        subscription.status = "active"
-    schedule(state, subscription)
-
-
-def draft_invoice(
+def draft(
     state: StripeState,
     subscription: Subscription,
-    items: list[Item],
-    period: Period,
+    billed: Sequence[tuple[Item, Period]],
     *,
     at: int,
     free: bool,
+    billing_reason: BillingReason,
 ) -> Invoice:
-    """Draft the invoice for the open periods of these items."""
-    prices = [(state.price_of(item), item) for item in items]
+    """Draft the invoice for these periods of a subscription's items, of which there is at least one.
+
+    Stripe documentation, Pause payment collection: what is drafted while collection is paused stays a
+    draft, or is voided or marked uncollectible.
+    """
+    prices = [(state.price_of(item), item, period) for item, period in billed]
+    collection = subscription.pause_collection.behavior if subscription.pause_collection else None
     invoice = Invoice(
         id=state.new_id("in"),
         created=at,
         subscription=subscription.id,
         customer=subscription.customer,
         currency=prices[0][0].currency,
-        period=period,
+        period=Period(min(period.start for _, period in billed), at),
         lines=[
-            line_for(state, price, item, item.period, free=free)
-            for price, item in prices
+            line_for(state, price, item, period, free=free)
+            for price, item, period in prices
             if price.usage_type == "metered"
         ],
+        billing_reason=billing_reason,
+        finalizes_at=None if collection == "keep_as_draft" else at + state.seconds_from_draft_to_final,
+        collection=collection,
     )
     state.invoices.add(invoice, f"customer:{subscription.customer}", f"subscription:{subscription.id}")
-    state.drafts.append(invoice.id)
+    state.drafts[invoice.customer].append(invoice.id)
     subscription.latest_invoice = invoice.id
+    if invoice.finalizes_at is not None:
+        state.schedule(invoice.finalizes_at, "final", invoice.id)
+    stripe_events.of_invoice(state, stripe_events.INVOICE_CREATED, invoice, at)
     return invoice
+
+
+def finalize(state: StripeState, invoice: Invoice, at: int) -> None:
+    """Freeze an invoice. Nothing collects money here, so only what costs nothing is paid."""
+    state.drafts[invoice.customer].remove(invoice.id)
+    invoice.finalized_at = at
+    invoice.status = "open"
+    stripe_events.of_invoice(state, stripe_events.INVOICE_FINALIZED, invoice, at)
+    if invoice.collection == "void":
+        _become(state, invoice, "void", "invoice.voided", at)
+    elif invoice.collection == "mark_uncollectible":
+        _become(state, invoice, "uncollectible", "invoice.marked_uncollectible", at)
+    elif not invoice.total_cents:
+        _become(state, invoice, "paid", "invoice.paid", at)
+
+
+def _become(state: StripeState, invoice: Invoice, status: InvoiceStatus, event: str, at: int) -> None:
+    invoice.status = status
+    stripe_events.of_invoice(state, event, invoice, at)
 
 
 def redraft(state: StripeState, item: Item, closed: ClosedPeriod) -> None:
     """Bring the draft of a closed period up to date with a record that came late."""
-    invoice = state.invoices[closed.invoice]
+    invoice = state.invoices[closed.invoice or ""]
     for place, line in enumerate(invoice.lines):
         if line.item == item.id:
             price = state.prices[closed.price]
@@ -152,18 +151,18 @@ def redraft(state: StripeState, item: Item, closed: ClosedPeriod) -> None:
 
 
 def redraft_customer(state: StripeState, customer: str) -> None:
-    """Bring a customer's drafts up to date with a meter event that came late."""
-    for identifier in state.invoices.shelf(f"customer:{customer}").older_than(None):
-        invoice = state.invoices[identifier]
-        if invoice.status != "draft":
-            return
-        for line in invoice.lines:
+    """Bring a customer's drafts up to date with a meter event that came late.
+
+    Also those of canceled subscriptions: events count until an invoice is finalized.
+    """
+    for identifier in state.drafts[customer]:
+        for line in state.invoices[identifier].lines:
             item = state.items[line.item]
             for closed in item.closed:
-                if closed.invoice == invoice.id:
+                if closed.invoice == identifier:
                     redraft(state, item, closed)
 
 
 def is_draft(state: StripeState, closed: ClosedPeriod) -> bool:
     """Whether late records can still change what a closed period is billed."""
-    return state.invoices[closed.invoice].status == "draft"
+    return closed.invoice is not None and state.invoices[closed.invoice].status == "draft"

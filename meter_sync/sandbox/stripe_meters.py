@@ -10,7 +10,8 @@ from decimal import Decimal
 
 from meter_sync.sandbox.billing_periods import Period
 from meter_sync.sandbox.stripe_errors import Refusal
-from meter_sync.sandbox.stripe_objects import ErrorReport, Meter, MeterEvent, StripeState
+from meter_sync.sandbox.stripe_objects import ErrorReport, Meter, MeterEvent
+from meter_sync.sandbox.stripe_state import StripeState
 
 OLDEST_SECONDS = 35 * 24 * 3600
 NEWEST_SECONDS = 5 * 60
@@ -91,7 +92,10 @@ def report_rejections(state: StripeState, now: int, processing_seconds: int) -> 
     for meter in dict.fromkeys(meter for meter, _ in due):
         rejected = tuple(event for of, event in due if of == meter)
         kind = NO_METER_FOUND if meter is None else ERROR_REPORT
-        state.reports.append(ErrorReport(state.new_id("evt"), now, kind, meter, rejected))
+        found_out = max(event.received for event in rejected) + processing_seconds
+        report = ErrorReport(state.new_id("evt"), found_out, kind, meter, rejected)
+        state.reports.append(report)
+        state.news.append(report)
 
 
 def cancel(state: StripeState, event_name: str, identifier: str, now: int) -> MeterEvent:

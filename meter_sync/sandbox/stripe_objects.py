@@ -1,20 +1,20 @@
-"""What the embedded Stripe holds: plain data, and lookups that refuse unknown ids."""
+"""What the embedded Stripe holds: plain data."""
 
-from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from meter_sync.sandbox.billing_periods import Interval, Period
-from meter_sync.sandbox.stripe_errors import no_such
-from meter_sync.sandbox.stripe_store import Store
 
 UsageType = Literal["metered", "licensed"]
 Aggregation = Literal["sum", "last_during_period", "last_ever", "max"]
 Rounding = Literal["up", "down"]
 Formula = Literal["sum", "count", "last"]
 WindowSize = Literal["hour", "day"]
-InvoiceStatus = Literal["draft", "open", "paid"]
+InvoiceStatus = Literal["draft", "open", "paid", "uncollectible", "void"]
+CollectionPause = Literal["keep_as_draft", "mark_uncollectible", "void"]
+BillingReason = Literal["subscription_cycle", "subscription_update", "upcoming"]
+"""Why an invoice was drafted: of Stripe's reasons (invoice object, billing_reason) those that bill usage."""
 
 
 @dataclass(slots=True)
@@ -142,8 +142,13 @@ class Invoice:
     currency: str
     period: Period
     lines: list[InvoiceLine]
+    billing_reason: BillingReason
+    finalizes_at: int | None = None
+    """When the draft is finalized by itself; None for one that is not."""
     status: InvoiceStatus = "draft"
     finalized_at: int | None = None
+    collection: CollectionPause | None = None
+    """How it was to be treated when it was drafted; None where payment was to be collected."""
 
     @property
     def total_cents(self) -> Decimal:
@@ -156,7 +161,8 @@ class ClosedPeriod:
     """A period that has ended."""
 
     period: Period
-    invoice: str
+    invoice: str | None
+    """None for a period that is billed nowhere: canceled without an invoice, or paused."""
     price: str
     """The price at its end: that is what it is billed by."""
     free: bool
@@ -182,6 +188,14 @@ class Item:
     deleted: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class PauseCollection:
+    """Payment is not collected for the invoices of a subscription, whose periods go on turning."""
+
+    behavior: CollectionPause
+    resumes_at: int | None
+
+
 @dataclass(slots=True)
 class Subscription:
     """A subscription."""
@@ -199,7 +213,13 @@ class Subscription:
     billing_thresholds: dict[str, object] | None = None
     trial_start: int | None = None
     trial_end: int | None = None
+    pauses_after_trial: bool = False
+    cancel_at: int | None = None
+    cancel_at_period_end: bool = False
     canceled_at: int | None = None
+    """When it was asked to be canceled."""
+    ended_at: int | None = None
+    pause_collection: PauseCollection | None = None
     latest_invoice: str | None = None
     test_clock: str | None = None
 
@@ -213,82 +233,38 @@ ENDED_STATUSES = frozenset({"canceled", "incomplete_expired"})
 STATUSES = ENDED_STATUSES | {"active", "incomplete", "past_due", "paused", "trialing", "unpaid"}
 
 
-class StripeState:
-    """Everything that the embedded Stripe holds, without a lock and without a clock."""
+@dataclass(frozen=True, slots=True)
+class SubscriptionSnapshot:
+    """A subscription and its items as they were at one instant."""
 
-    def __init__(self) -> None:
-        self.customers: Store[Customer] = Store()
-        self.products: Store[Product] = Store()
-        self.prices: Store[Price] = Store()
-        self.subscriptions: Store[Subscription] = Store()
-        self.items: Store[Item] = Store()
-        self.invoices: Store[Invoice] = Store()
-        self.due: list[tuple[int, str]] = []
-        """A heap of (period end, subscription); entries may be out of date."""
-        self.meters: Store[Meter] = Store()
-        self.meter_events: defaultdict[tuple[str, str], list[MeterEvent]] = defaultdict(list)
-        """What counts of each meter and customer, in the order received."""
-        self.identifiers: dict[str, MeterEvent] = {}
-        """The newest event with each identifier."""
-        self.rejected: list[tuple[str | None, MeterEvent]] = []
-        """Meter events that no error report has named yet, with their meter if there is one."""
-        self.reports: list[ErrorReport] = []
-        """Oldest first."""
-        self.drafts: deque[str] = deque()
-        """Invoices that are not finalized yet, oldest first."""
-        self._counters: Counter[str] = Counter()
+    subscription: Subscription
+    items: dict[str, Item]
 
-    def new_id(self, prefix: str) -> str:
-        """Return the next id of a kind: deterministic, in Stripe's shape."""
-        return f"{prefix}_1Sandbox{self.new_number(prefix):08d}"
 
-    def new_number(self, kind: str) -> int:
-        """Return the next number of a kind, from 1."""
-        self._counters[kind] += 1
-        return self._counters[kind]
+@dataclass(frozen=True, slots=True)
+class StripeEvent:
+    """Something that happened, as Stripe tells of it: with the object as it was right after it."""
 
-    def customer(self, identifier: str, *, param: str = "id", status: int = 404) -> Customer:
-        """Return a customer, deleted or not."""
-        found = self.customers.get(identifier)
-        if found is None:
-            raise no_such("customer", identifier, param=param, status=status)
-        return found
+    id: str
+    created: int
+    type: str
+    api_version: str
+    """The account's version at that time, in which the event is shown for ever."""
+    subject: SubscriptionSnapshot | Invoice
+    before: SubscriptionSnapshot | None = None
+    """What an updated subscription was before."""
 
-    def product(self, identifier: str, *, param: str = "id", status: int = 404) -> Product:
-        """Return a product."""
-        found = self.products.get(identifier)
-        if found is None:
-            raise no_such("product", identifier, param=param, status=status)
-        return found
 
-    def price(self, identifier: str, *, param: str = "price", status: int = 404) -> Price:
-        """Return a price, active or not."""
-        found = self.prices.get(identifier)
-        if found is None:
-            raise no_such("price", identifier, param=param, status=status)
-        return found
+Happening = Literal["period", "final", "upcoming", "collection"]
+"""What falls due: a period's end or a cancellation, a finalization, the notice of an invoice, collection again."""
 
-    def meter(self, identifier: str, *, param: str = "id", status: int = 404) -> Meter:
-        """Return a billing meter, active or not."""
-        found = self.meters.get(identifier)
-        if found is None:
-            raise no_such("billing meter", identifier, param=param, status=status)
-        return found
 
-    def subscription(self, identifier: str, *, param: str = "id", status: int = 404) -> Subscription:
-        """Return a subscription of any status."""
-        found = self.subscriptions.get(identifier)
-        if found is None:
-            raise no_such("subscription", identifier, param=param, status=status)
-        return found
+class Due(NamedTuple):
+    """What happens by itself at an instant; may be out of date by then."""
 
-    def item(self, identifier: str, *, param: str = "id", status: int = 404) -> Item:
-        """Return a subscription item that is not deleted."""
-        found = self.items.get(identifier)
-        if found is None or found.deleted:
-            raise no_such("subscription_item", identifier, param=param, status=status)
-        return found
-
-    def price_of(self, item: Item) -> Price:
-        """Return the price of an item."""
-        return self.prices[item.price]
+    at: int
+    number: int
+    """In the order in which things were scheduled, which decides among those of one second."""
+    what: Happening
+    id: str
+    """Of the subscription or of the invoice."""

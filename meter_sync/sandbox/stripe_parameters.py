@@ -120,6 +120,15 @@ def amount(value: Any, name: str) -> Decimal:
     return number
 
 
+def or_empty(reader: Reader) -> Reader:
+    """Return a reader that reads an empty value, which unsets what was set, as None."""
+
+    def read(value: Any, name: str) -> Any:
+        return None if value == "" else reader(value, name)
+
+    return read
+
+
 def choice(*options: str) -> Reader:
     """Return a reader of one of these words."""
 

@@ -4,14 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from meter_sync.sandbox.billing_periods import Period, period_at
-from meter_sync.sandbox.stripe_objects import (
-    STATUSES,
-    Item,
-    Price,
-    StripeState,
-    Subscription,
-    TransformQuantity,
-)
+from meter_sync.sandbox.stripe_objects import STATUSES, Item, Price, Subscription, TransformQuantity
+from meter_sync.sandbox.stripe_state import StripeState
 
 
 def period_beside(state: StripeState, subscription: Subscription, price: Price, now: int) -> Period:

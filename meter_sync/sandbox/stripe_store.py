@@ -14,8 +14,13 @@ Key = tuple[int, int, str]
 class Stored(Protocol):
     """What every Stripe object has."""
 
-    id: str
-    created: int
+    @property
+    def id(self) -> str:
+        """What it is called."""
+
+    @property
+    def created(self) -> int:
+        """When it was created, in Unix seconds."""
 
 
 StoredT = TypeVar("StoredT", bound=Stored)

@@ -1,13 +1,13 @@
 """Endpoints of the embedded Stripe: subscriptions and their items."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from meter_sync.sandbox.billing_periods import period_at
-from meter_sync.sandbox.stripe_catalog import merged
 from meter_sync.sandbox.stripe_endpoints import PAGING, Call, Endpoint, page
 from meter_sync.sandbox.stripe_errors import Refusal
+from meter_sync.sandbox.stripe_item_endpoints import check_quantity
 from meter_sync.sandbox.stripe_objects import ENDED_STATUSES, STATUSES, Price, Subscription
 from meter_sync.sandbox.stripe_parameters import (
     choice,
@@ -23,14 +23,17 @@ from meter_sync.sandbox.stripe_parameters import (
 from meter_sync.sandbox.stripe_views import Json
 
 _THRESHOLDS = group({"amount_gte": whole(1), "reset_billing_cycle_anchor": flag})
+_END_BEHAVIOR = group({"missing_payment_method": choice("create_invoice", "pause")}, ("missing_payment_method",))
+TRIAL_SETTINGS = group({"end_behavior": _END_BEHAVIOR}, ("end_behavior",))
 _NEW_ITEM = group({"price": text, "metadata": text_map, "quantity": whole(0)}, required=("price",))
 
 
-def _instant(seconds: int) -> datetime:
+def instant(seconds: int) -> datetime:
+    """Return Unix seconds as an aware datetime."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _show(call: Call, expansion: str) -> Callable[[Subscription], Json]:
+def show(call: Call, expansion: str) -> Callable[[Subscription], Json]:
     """Return how subscriptions are shown; expanding the customer needs the right to read it."""
     expand = call.expands(expansion)
     if expand:
@@ -38,27 +41,18 @@ def _show(call: Call, expansion: str) -> Callable[[Subscription], Json]:
     return lambda subscription: call.views.subscription(subscription, expand_customer=expand)
 
 
-def _check_quantity(price: Price, quantity: int | None) -> None:
-    """Refuse a quantity for a metered price: it comes from usage (API reference, quantity)."""
-    if price.usage_type == "metered" and quantity is not None:
-        raise Refusal(
-            f"Quantity should not be specified where usage_type is `metered` ({price.id}).",
-            param="quantity",
-        )
-
-
 def _create_subscription(call: Call) -> Json:
     """Create a subscription whose first period contains now.
 
     Simplified: usage before a backdated subscription's current period is not billed here.
     """
-    show = _show(call, "customer")
+    shown = show(call, "customer")
     params = call.params
     prices = [call.state.price(each["price"], param="items", status=400) for each in params["items"]]
     if not prices:
         raise Refusal("Missing required param: items.", code="parameter_missing", param="items")
     for price, each in zip(prices, params["items"], strict=True):
-        _check_quantity(price, each.get("quantity"))
+        check_quantity(price, each.get("quantity"))
     customer = call.state.customer(params["customer"], param="customer", status=400)
     if customer.deleted:
         raise Refusal(f"No such customer: '{customer.id}'", code="resource_missing", param="customer")
@@ -69,9 +63,16 @@ def _create_subscription(call: Call) -> Json:
         item_metadata=[each.get("metadata", {}) for each in params["items"]],
         quantities=[each.get("quantity") for each in params["items"]],
         billing_thresholds=_thresholds(params.get("billing_thresholds")),
+        pauses_after_trial=pauses(params),
         **_first_period(call, prices[0]),
     )
-    return show(call.state.subscriptions[view.id])
+    return shown(call.state.subscriptions[view.id])
+
+
+def pauses(params: Mapping[str, Any]) -> bool:
+    """Whether a subscription is to be paused at its trial's end: nobody has a payment method here."""
+    settings = params.get("trial_settings", {"end_behavior": {}})
+    return bool(settings["end_behavior"].get("missing_payment_method") == "pause")
 
 
 def _thresholds(given: dict[str, Any] | None) -> dict[str, object] | None:
@@ -90,23 +91,24 @@ def _first_period(call: Call, price: Price) -> dict[str, Any]:
     start = call.params.get("backdate_start_date", now)
     if start > now:
         raise Refusal("The backdated start date must be in the past.", param="backdate_start_date")
-    end = _future(call, "trial_end") or _future(call, "billing_cycle_anchor")
+    end = future(call, "trial_end") or future(call, "billing_cycle_anchor")
     if end is not None:
         name = "trial_end" if "trial_end" in call.params else "period_end"
         return {
-            "period_start": _instant(start),
-            name: _instant(end),
-            "created": _instant(now),
+            "period_start": instant(start),
+            name: instant(end),
+            "created": instant(now),
         }
     period = period_at(start, price.interval, price.interval_count, now)
     return {
-        "period_start": _instant(period.start),
-        "anchor": _instant(start),
-        "created": _instant(now),
+        "period_start": instant(period.start),
+        "anchor": instant(start),
+        "created": instant(now),
     }
 
 
-def _future(call: Call, name: str) -> int | None:
+def future(call: Call, name: str) -> int | None:
+    """Return the Unix seconds given under a name, None for none; refuse what is not in the future."""
     instant: int | None = call.params.get(name)
     if instant is not None and instant <= call.world.clock.timestamp():
         raise Refusal(
@@ -117,11 +119,11 @@ def _future(call: Call, name: str) -> int | None:
 
 
 def _get_subscription(call: Call) -> Json:
-    return _show(call, "customer")(call.state.subscription(call.ids[0]))
+    return show(call, "customer")(call.state.subscription(call.ids[0]))
 
 
 def _cancel_subscription(call: Call) -> Json:
-    show = _show(call, "customer")
+    shown = show(call, "customer")
     subscription = call.state.subscription(call.ids[0])
     if subscription.ended:
         raise Refusal(
@@ -131,7 +133,7 @@ def _cancel_subscription(call: Call) -> Json:
             param="id",
         )
     call.world.cancel(subscription.id, invoice_now=call.params.get("invoice_now", False))
-    return show(subscription)
+    return shown(subscription)
 
 
 def _has_status(subscription: Subscription, wanted: str | None) -> bool:
@@ -146,7 +148,7 @@ def _has_status(subscription: Subscription, wanted: str | None) -> bool:
 def _list_subscriptions(call: Call) -> Json:
     """List subscriptions; those of test clocks only with `customer` or `test_clock`."""
     params, state = call.params, call.state
-    show = _show(call, "data.customer")
+    shown = show(call, "data.customer")
     shelf = state.subscriptions.everything
     if "price" in params:
         state.price(params["price"], param="price", status=400)
@@ -166,7 +168,7 @@ def _list_subscriptions(call: Call) -> Json:
             and _period_within(call, subscription)
         )
 
-    return page(call, "subscription", state.subscriptions, shelf, show, matches)
+    return page(call, "subscription", state.subscriptions, shelf, shown, matches)
 
 
 def _contains(call: Call, subscription: Subscription, price: str) -> bool:
@@ -186,51 +188,6 @@ def _period_within(call: Call, subscription: Subscription) -> bool:
     )
 
 
-def _create_item(call: Call) -> Json:
-    params = call.params
-    price = call.state.price(params["price"], param="price", status=400)
-    _check_quantity(price, params.get("quantity"))
-    subscription = call.state.subscription(params["subscription"], param="subscription", status=400)
-    if subscription.ended:
-        raise Refusal("A canceled subscription can only update its cancellation_details and metadata.")
-    taken: Iterable[str] = (call.state.items[each].price for each in subscription.items)
-    if price.id in taken:
-        raise Refusal(f"Cannot add multiple subscription items with the same plan: {price.id}", param="price")
-    identifier = call.world.add_item(
-        subscription.id,
-        price.id,
-        metadata=params.get("metadata"),
-        quantity=params.get("quantity"),
-    )
-    return call.views.item(call.state.items[identifier])
-
-
-def _get_item(call: Call) -> Json:
-    return call.views.item(call.state.item(call.ids[0]))
-
-
-def _update_item(call: Call) -> Json:
-    item = call.state.item(call.ids[0])
-    if "price" in call.params:
-        call.world.change_price(item.id, call.params["price"])
-    item.metadata = merged(item.metadata, call.params.get("metadata", {}))
-    return call.views.item(item)
-
-
-def _delete_item(call: Call) -> Json:
-    clear_usage = call.params.get("clear_usage", False)
-    call.world.delete_item(call.ids[0], clear_usage=clear_usage)
-    return {"id": call.ids[0], "object": "subscription_item", "deleted": True}
-
-
-def _list_items(call: Call) -> Json:
-    subscription = call.params["subscription"]
-    call.state.subscription(subscription, param="subscription", status=400)
-    items = call.state.items
-    shelf = items.shelf(f"subscription:{subscription}")
-    return page(call, "subscription_item", items, shelf, call.views.item)
-
-
 ENDPOINTS = (
     Endpoint(
         method="POST",
@@ -244,6 +201,7 @@ ENDPOINTS = (
             "items": list_of(_NEW_ITEM),
             "metadata": text_map,
             "trial_end": whole(0),
+            "trial_settings": TRIAL_SETTINGS,
         },
         required=("customer", "items"),
         expandable=frozenset({"customer"}),
@@ -280,41 +238,5 @@ ENDPOINTS = (
         fields={"invoice_now": flag, "prorate": flag},
         expandable=frozenset({"customer"}),
         carry_out=_cancel_subscription,
-    ),
-    Endpoint(
-        method="POST",
-        template="/v1/subscription_items",
-        permission="subscriptions:write",
-        fields={"metadata": text_map, "price": text, "quantity": whole(0), "subscription": text},
-        required=("price", "subscription"),
-        carry_out=_create_item,
-    ),
-    Endpoint(
-        method="GET",
-        template="/v1/subscription_items",
-        permission="subscriptions:read",
-        fields={**PAGING, "subscription": text},
-        required=("subscription",),
-        carry_out=_list_items,
-    ),
-    Endpoint(
-        method="GET",
-        template="/v1/subscription_items/{}",
-        permission="subscriptions:read",
-        carry_out=_get_item,
-    ),
-    Endpoint(
-        method="POST",
-        template="/v1/subscription_items/{}",
-        permission="subscriptions:write",
-        fields={"metadata": text_map, "price": text},
-        carry_out=_update_item,
-    ),
-    Endpoint(
-        method="DELETE",
-        template="/v1/subscription_items/{}",
-        permission="subscriptions:write",
-        fields={"clear_usage": flag},
-        carry_out=_delete_item,
     ),
 )

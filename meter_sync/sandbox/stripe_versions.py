@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from meter_sync.sandbox.stripe_errors import Refusal
 
 ACCOUNT_DEFAULT = "2026-10-28.endive"
-"""The version of requests that name none; also the newest one known."""
+"""The version of accounts that chose no other; also the newest one known."""
 
 LEGACY_BILLING_REMOVED = "2025-03-31"
 """The date of `2025-03-31.basil` of Stripe's changelog.
@@ -38,10 +38,10 @@ class Version:
         return self.name[:10] < LEGACY_BILLING_REMOVED
 
 
-def parse_version(header: str | None) -> Version:
+def parse_version(header: str | None, account: str = ACCOUNT_DEFAULT) -> Version:
     """Return the version that a request names, or the account's default; refuse unknown ones."""
     if header is None:
-        return Version(ACCOUNT_DEFAULT)
+        return Version(account)
     match = re.fullmatch(r"(\d{4}-[01]\d-[0-3]\d)(?:\.([a-z]+))?", header)
     first, end = (_FIRST, _FIRST_NAMED)
     if match is not None and match[2] is not None:

@@ -4,20 +4,20 @@ Shapes: API reference of 2025-01-27.acacia, and the object types of stripe-pytho
 versions.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from meter_sync.sandbox import stripe_usage
 from meter_sync.sandbox.billing_periods import Period
 from meter_sync.sandbox.stripe_objects import (
     Customer,
-    Invoice,
-    InvoiceLine,
     Item,
     Price,
     Product,
-    StripeState,
     Subscription,
+    SubscriptionSnapshot,
 )
+from meter_sync.sandbox.stripe_state import StripeState
 from meter_sync.sandbox.stripe_versions import Version
 
 Json = dict[str, Any]
@@ -30,8 +30,8 @@ class Views:
     """Stripe's objects as one request sees them: by its API version and its mode."""
 
     def __init__(self, state: StripeState, version: Version, *, livemode: bool) -> None:
-        self._state = state
-        self._legacy = version.has_legacy_billing
+        self.state = state
+        self.legacy = version.has_legacy_billing
         self.livemode = livemode
 
     def customer(self, customer: Customer) -> Json:
@@ -71,7 +71,7 @@ class Views:
             "updated": product.created,
         }
         # Renamed to marketing_features in 2024-04-10; the 2023 shape requires it.
-        return {**shown, "features": []} if self._legacy else shown
+        return {**shown, "features": []} if self.legacy else shown
 
     def price(self, price: Price) -> Json:
         """Show a price; `aggregate_usage` is readable only before 2025-03-31.basil."""
@@ -82,7 +82,7 @@ class Views:
             "trial_period_days": None,
             "usage_type": price.usage_type,
         }
-        if self._legacy:
+        if self.legacy:
             recurring["aggregate_usage"] = price.aggregate_usage
         transform = price.transform_quantity
         unit = price.unit_amount_decimal
@@ -119,23 +119,37 @@ class Views:
             "created": item.created,
             "discounts": [],
             "metadata": item.metadata,
-            "price": self.price(self._state.price_of(item)),
+            "price": self.price(self.state.price_of(item)),
             "subscription": item.subscription,
             "tax_rates": [],
         }
         if item.quantity is not None:
             shown["quantity"] = item.quantity
-        if not self._legacy:
+        if not self.legacy:
             shown["current_period_start"] = item.period.start
             shown["current_period_end"] = item.period.end
         return shown
 
-    def subscription(self, subscription: Subscription, *, expand_customer: bool = False) -> Json:
-        """Show a subscription, with its period before 2025-03-31.basil, and its newest items."""
-        newest_first = list(reversed(subscription.items))
+    def snapshot(self, snapshot: SubscriptionSnapshot) -> Json:
+        """Show a subscription as it was."""
+        items = [snapshot.items[identifier] for identifier in snapshot.subscription.items]
+        return self.subscription(snapshot.subscription, items)
+
+    def subscription(
+        self, subscription: Subscription, items: Sequence[Item] | None = None, *, expand_customer: bool = False
+    ) -> Json:
+        """Show a subscription with its newest items (default: as they are now).
+
+        Before 2025-03-31.basil, when its items had but one period, that is the subscription's.
+        """
+        if items is None:
+            items = self.state.items_of(subscription)
+        newest_first = list(reversed(items))
+        paused = subscription.pause_collection
+        ending = "pause" if subscription.pauses_after_trial else "create_invoice"
         customer: str | Json = subscription.customer
         if expand_customer:
-            customer = self.customer(self._state.customers[subscription.customer])
+            customer = self.customer(self.state.customers[subscription.customer])
         shown: Json = {
             "id": subscription.id,
             "object": "subscription",
@@ -143,19 +157,19 @@ class Views:
             "automatic_tax": {"enabled": False, "liability": None},
             "billing_cycle_anchor": subscription.anchor,
             "billing_thresholds": subscription.billing_thresholds,
-            "cancel_at": None,
-            "cancel_at_period_end": False,
+            "cancel_at": subscription.cancel_at,
+            "cancel_at_period_end": subscription.cancel_at_period_end,
             "canceled_at": subscription.canceled_at,
             "collection_method": "charge_automatically",
             "created": subscription.created,
-            "currency": self._currency(subscription),
+            "currency": self.state.price_of(items[0]).currency if items else "usd",
             "customer": customer,
             "description": None,
             "discounts": [],
-            "ended_at": subscription.canceled_at,
+            "ended_at": subscription.ended_at,
             "items": {
                 "object": "list",
-                "data": [self.item(self._state.items[each]) for each in newest_first[:ITEMS_EMBEDDED]],
+                "data": [self.item(each) for each in newest_first[:ITEMS_EMBEDDED]],
                 "has_more": len(newest_first) > ITEMS_EMBEDDED,
                 "total_count": len(newest_first),
                 "url": f"/v1/subscription_items?subscription={subscription.id}",
@@ -163,28 +177,19 @@ class Views:
             "latest_invoice": subscription.latest_invoice,
             "livemode": self.livemode,
             "metadata": subscription.metadata,
+            "pause_collection": paused and {"behavior": paused.behavior, "resumes_at": paused.resumes_at},
             "start_date": subscription.start_date,
             "status": subscription.status,
             "test_clock": subscription.test_clock,
             "trial_end": subscription.trial_end,
+            "trial_settings": {"end_behavior": {"missing_payment_method": ending}},
             "trial_start": subscription.trial_start,
         }
-        if self._legacy:
-            period = self._period(subscription)
+        if self.legacy:
+            period = items[0].period if items else Period(subscription.start_date, subscription.start_date)
             shown["current_period_start"] = period.start
             shown["current_period_end"] = period.end
         return shown
-
-    def _currency(self, subscription: Subscription) -> str:
-        for identifier in subscription.items:
-            return self._state.price_of(self._state.items[identifier]).currency
-        return "usd"
-
-    def _period(self, subscription: Subscription) -> Period:
-        """Return the subscription's period: its items had but one before 2025-03-31.basil."""
-        for identifier in subscription.items:
-            return self._state.items[identifier].period
-        return Period(subscription.start_date, subscription.start_date)
 
     def usage_record(self, item: Item, timestamp: int, quantity: int, number: int) -> Json:
         """Show a usage record as it was sent."""
@@ -198,10 +203,13 @@ class Views:
         }
 
     def summaries(self, item: Item) -> list[Json]:
-        """Show the usage of each period of an item: newest first, the first being the open one."""
-        aggregation = self._state.price_of(item).aggregate_usage
-        periods: list[tuple[Period, str | None]] = [(closed.period, closed.invoice) for closed in item.closed]
-        periods.append((item.period, None))
+        """Show the usage of each period of an item: newest first, the first being the open one.
+
+        After a cancellation no period is open any more.
+        """
+        rows = [(closed.period, closed.invoice, closed.price) for closed in item.closed]
+        if not rows or rows[-1][0].start < item.period.start:
+            rows.append((item.period, None, item.price))
         return [
             {
                 "id": f"sis_1{item.id.removeprefix('si_1')}x{number:04d}",
@@ -210,107 +218,7 @@ class Views:
                 "livemode": self.livemode,
                 "period": {"end": period.end, "start": period.start},
                 "subscription_item": item.id,
-                "total_usage": stripe_usage.total_usage(item, aggregation, period),
+                "total_usage": stripe_usage.total_usage(item, self.state.prices[price].aggregate_usage, period),
             }
-            for number, (period, invoice) in reversed(list(enumerate(periods)))
+            for number, (period, invoice, price) in reversed(list(enumerate(rows)))
         ]
-
-    def invoice(self, invoice: Invoice) -> Json:
-        """Show an invoice; its link to the subscription moved in 2025-03-31.basil."""
-        total = int(invoice.total_cents)
-        paid = invoice.status == "paid"
-        shown: Json = {
-            "id": invoice.id,
-            "object": "invoice",
-            "amount_due": total,
-            "amount_paid": 0,
-            "amount_remaining": total,
-            "amount_shipping": 0,
-            "attempt_count": 0,
-            "attempted": False,
-            "auto_advance": not paid,
-            "automatic_tax": {"enabled": False, "status": None},
-            "billing_reason": "subscription_cycle",
-            "collection_method": "charge_automatically",
-            "created": invoice.created,
-            "currency": invoice.currency,
-            "customer": invoice.customer,
-            "default_tax_rates": [],
-            "lines": {
-                "object": "list",
-                "data": [
-                    self._line(line, invoice, f"il_{invoice.id.removeprefix('in_')}{place:03d}")
-                    for place, line in enumerate(invoice.lines)
-                ],
-                "has_more": False,
-                "total_count": len(invoice.lines),
-                "url": f"/v1/invoices/{invoice.id}/lines",
-            },
-            "livemode": self.livemode,
-            "metadata": {},
-            "payment_settings": {
-                "default_mandate": None,
-                "payment_method_options": None,
-                "payment_method_types": None,
-            },
-            "period_end": invoice.period.end,
-            "period_start": invoice.period.start,
-            "post_payment_credit_notes_amount": 0,
-            "pre_payment_credit_notes_amount": 0,
-            "starting_balance": 0,
-            "status": invoice.status,
-            "status_transitions": {"finalized_at": invoice.finalized_at},
-            "subtotal": total,
-            "total": total,
-        }
-        if self._legacy:
-            return {
-                **shown,
-                "paid": paid,
-                "paid_out_of_band": False,
-                "subscription": invoice.subscription,
-                "total_tax_amounts": [],
-            }
-        details = {"metadata": {}, "subscription": invoice.subscription}
-        parent = {"type": "subscription_details", "subscription_details": details}
-        return {**shown, "parent": parent}
-
-    def _line(self, line: InvoiceLine, invoice: Invoice, identifier: str) -> Json:
-        price = self._state.prices[line.price]
-        shown: Json = {
-            "id": identifier,
-            "object": "line_item",
-            "amount": int(line.amount_cents),
-            "currency": invoice.currency,
-            "description": None,
-            "discountable": True,
-            "livemode": self.livemode,
-            "metadata": {},
-            "period": {"end": line.period.end, "start": line.period.start},
-            "quantity": line.quantity,
-        }
-        if self._legacy:
-            return {
-                **shown,
-                "price": self.price(price),
-                "proration": False,
-                "subscription": invoice.subscription,
-                "subscription_item": line.item,
-                "type": "subscription",
-            }
-        return {
-            **shown,
-            "parent": {
-                "type": "subscription_item_details",
-                "subscription_item_details": {
-                    "proration": False,
-                    "subscription": invoice.subscription,
-                    "subscription_item": line.item,
-                },
-            },
-            "pricing": {
-                "type": "price_details",
-                "price_details": {"price": price.id, "product": price.product},
-                "unit_amount_decimal": format(price.unit_amount_decimal, "f"),
-            },
-        }

@@ -4,10 +4,7 @@ The HTTP endpoints use the same methods, so a rule holds on both ways in. Every 
 world's lock and first lets the billing periods turn that have ended by the sandbox's clock.
 """
 
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
@@ -15,7 +12,6 @@ from meter_sync.sandbox import stripe_invoices, stripe_meters, stripe_usage
 from meter_sync.sandbox.billing_periods import Interval, Period
 from meter_sync.sandbox.clock import SandboxClock
 from meter_sync.sandbox.stripe_errors import Refusal
-from meter_sync.sandbox.stripe_idempotency import SavedAnswers
 from meter_sync.sandbox.stripe_objects import (
     Aggregation,
     Customer,
@@ -26,71 +22,31 @@ from meter_sync.sandbox.stripe_objects import (
     MeterEvent,
     Price,
     Product,
-    StripeState,
-    Subscription,
     TransformQuantity,
     UsageType,
     WindowSize,
 )
 from meter_sync.sandbox.stripe_setup import (
-    known_status,
-    metadata_at,
-    new_item,
-    period_beside,
     transform_of,
     unix_seconds,
 )
+from meter_sync.sandbox.stripe_state import StripeState
 from meter_sync.sandbox.stripe_usage import Action
+from meter_sync.sandbox.stripe_webhooks import Webhooks
+from meter_sync.sandbox.stripe_world_base import Metadata, Permissions
+from meter_sync.sandbox.stripe_world_subscriptions import SubscriptionView, SubscriptionWorld
 
-Permissions = frozenset[str] | None
-"""Names like `usage_records:write`; None for a secret key, which may do everything."""
-
-Metadata = Mapping[str, str]
+__all__ = ["Permissions", "StripeWorld", "SubscriptionView"]
 
 _LONGEST_IDENTIFIER = 100
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionView:
-    """The ids of a new subscription and its items, in the order of the prices given."""
-
-    id: str
-    items: list[str]
-
-
-class StripeWorld:
+class StripeWorld(SubscriptionWorld):
     """The state of the embedded Stripe and the rules by which it changes."""
 
     def __init__(self, clock: SandboxClock, keys: Mapping[str, Permissions]) -> None:
-        self.lock = threading.RLock()
-        self.clock = clock
-        self.keys = dict(keys)
-        """API keys, and what each may do."""
-        self.account = "acct_1SandboxAccount00"
-        self.grace_seconds: float = 300
-        """How long after a period's end a `sum` price still takes records for it."""
-        self.summary_lag_seconds = 0
-        """How long summaries do not show an event yet: they are eventually consistent."""
-        self.meter_processing_seconds = 0
-        """How long after their receipt rejected meter events are reported."""
-        self.reject_meter_events_as: str | None = None
-        """The code with which meter events are rejected after they were taken, for whatever reason of Stripe's."""
-        self.samples_per_error = 3
-        """How many of the events rejected for one cause an error report names."""
-        self.item_created_delay_seconds = 1
-        """The items of a new subscription are often created a second after it (reported by users).
-        """
-        self.saved_answers = SavedAnswers()
-        self.state = StripeState()
-
-    @contextmanager
-    def settled(self) -> Iterator[StripeState]:
-        """Hold the lock over a state in which all periods that have ended are closed."""
-        with self.lock:
-            now = self.clock.timestamp()
-            stripe_invoices.settle(self.state, now)
-            stripe_meters.report_rejections(self.state, now, self.meter_processing_seconds)
-            yield self.state
+        super().__init__(clock, keys)
+        self.webhooks = Webhooks(self)
 
     # -- setting up -----------------------------------------------------------------------------
 
@@ -203,153 +159,7 @@ class StripeWorld:
             state.meters.add(meter)
             return meter.id
 
-    def add_subscription(
-        self,
-        customer: str,
-        prices: Sequence[str],
-        *,
-        id: str | None = None,
-        period_start: datetime | None = None,
-        period_end: datetime | None = None,
-        anchor: datetime | None = None,
-        created: datetime | None = None,
-        status: str = "active",
-        metadata: Metadata | None = None,
-        item_metadata: Metadata | Sequence[Metadata] | None = None,
-        billing_thresholds: Mapping[str, object] | None = None,
-        trial_end: datetime | None = None,
-        quantities: Sequence[int | None] | None = None,
-    ) -> SubscriptionView:
-        """Add a subscription with one item per price.
-
-        Its first periods begin at `period_start` (default now) and end at `period_end`, at the end
-        of the trial, or by the price's interval counted from `anchor` (default: the period's
-        start). `created`, default `period_start`, is later for a backdated subscription.
-        """
-        with self.settled() as state:
-            owner = state.customer(customer, param="customer", status=400)
-            now = self.clock.timestamp()
-            start = now if period_start is None else unix_seconds(period_start)
-            stub_end = period_end or trial_end
-            subscription = Subscription(
-                id=id or state.new_id("sub"),
-                created=start if created is None else unix_seconds(created),
-                customer=customer,
-                status=known_status("trialing" if trial_end is not None else status),
-                metadata=dict(metadata or {}),
-                anchor=unix_seconds(anchor) if anchor else unix_seconds(stub_end) if stub_end else start,
-                start_date=start,
-                billing_thresholds=dict(billing_thresholds) if billing_thresholds else None,
-                trial_start=start if trial_end else None,
-                trial_end=unix_seconds(trial_end) if trial_end else None,
-                canceled_at=now if status == "canceled" else None,
-                test_clock=owner.test_clock,
-            )
-            state.subscriptions.add(subscription, f"customer:{customer}")
-            for place, price in enumerate(prices):
-                new_item(
-                    state,
-                    subscription,
-                    state.price(price, param="price", status=400),
-                    start=start,
-                    end=unix_seconds(stub_end) if stub_end else None,
-                    created=subscription.created + self.item_created_delay_seconds,
-                    metadata=metadata_at(item_metadata, place),
-                    quantity=quantities[place] if quantities else None,
-                )
-            stripe_invoices.schedule(state, subscription)
-            return SubscriptionView(subscription.id, list(subscription.items))
-
-    def add_item(
-        self,
-        subscription_id: str,
-        price: str,
-        created: datetime | None = None,
-        metadata: Metadata | None = None,
-        *,
-        quantity: int | None = None,
-    ) -> str:
-        """Add an item to a subscription in mid-period, and return its id.
-
-        Its period is that of the other items with the same interval, or the one that contains now.
-        """
-        with self.settled() as state:
-            subscription = state.subscription(subscription_id, param="subscription", status=400)
-            chosen = state.price(price, param="price", status=400)
-            period = period_beside(state, subscription, chosen, self.clock.timestamp())
-            item = new_item(
-                state,
-                subscription,
-                chosen,
-                start=period.start,
-                end=period.end,
-                created=self.clock.timestamp() if created is None else unix_seconds(created),
-                metadata=dict(metadata or {}),
-                quantity=quantity,
-            )
-            stripe_invoices.schedule(state, subscription)
-            return item.id
-
     # -- changing -------------------------------------------------------------------------------
-
-    def set_status(self, subscription_id: str, status: str) -> None:
-        """Give a subscription another status; `canceled` cancels it."""
-        with self.settled() as state:
-            if status == "canceled":
-                self.cancel(subscription_id)
-            else:
-                subscription = state.subscription(subscription_id)
-                subscription.status = known_status(status)
-                stripe_invoices.schedule(state, subscription)
-
-    def change_price(self, item_id: str, price: str) -> None:
-        """Put an item on another price in mid-period; its id and its creation time stay."""
-        with self.settled() as state:
-            item = state.item(item_id)
-            old, new = item.price, state.price(price, param="price", status=400)
-            item.price = new.id
-            subscription = state.subscriptions[item.subscription]
-            state.subscriptions.put_on(f"price:{new.id}", subscription.id)
-            if all(state.items[each].price != old for each in subscription.items):
-                state.subscriptions.take_off(f"price:{old}", subscription.id)
-
-    def cancel(self, subscription_id: str, *, invoice_now: bool = False) -> None:
-        """Cancel a subscription now; its open usage stays unbilled unless it is invoiced now.
-
-        API reference, Cancel a subscription: `invoice_now` is false by default.
-        """
-        with self.settled() as state:
-            subscription = state.subscription(subscription_id)
-            if subscription.ended:
-                return
-            now = self.clock.timestamp()
-            items = [state.items[identifier] for identifier in subscription.items]
-            if invoice_now and items:
-                period = Period(min(item.period.start for item in items), now)
-                free = subscription.status == "trialing"
-                stripe_invoices.draft_invoice(state, subscription, items, period, at=now, free=free)
-            subscription.status = "canceled"
-            subscription.canceled_at = now
-
-    def delete_item(self, item_id: str, *, clear_usage: bool = False) -> None:
-        """Delete an item; with usage in its open period only if the usage is cleared explicitly."""
-        with self.settled() as state:
-            item = state.item(item_id)
-            price = state.price_of(item)
-            used = any(timestamp >= item.period.start for timestamp in item.records)
-            if price.takes_usage_records and used and not clear_usage:
-                raise Refusal(
-                    "This subscription item has usage in its current period: pass clear_usage=true"
-                    " to delete it together with its usage.",
-                    param="clear_usage",
-                )
-            item.deleted = True
-            subscription = state.subscriptions[item.subscription]
-            subscription.items.remove(item.id)
-            state.items.take_off(f"subscription:{subscription.id}", item.id)
-            if all(state.items[each].price != price.id for each in subscription.items):
-                state.subscriptions.take_off(f"price:{price.id}", subscription.id)
-            stripe_invoices.schedule(state, subscription)
 
     def delete_customer(self, id: str, keep_subscriptions: bool = False) -> None:
         """Delete a customer, and cancel its subscriptions unless they are to be kept."""
@@ -428,7 +238,7 @@ class StripeWorld:
     def _redraft_metered(self, state: StripeState, meter: Meter | None, event: MeterEvent) -> None:
         """Bring the customer's drafts up to date: late events count until an invoice is finalized."""
         customer = event.payload.get(meter.customer_key) if meter else None
-        if customer is not None and state.drafts:
+        if customer is not None:
             stripe_invoices.redraft_customer(state, customer)
 
     # -- looking --------------------------------------------------------------------------------
@@ -446,7 +256,7 @@ class StripeWorld:
             if at is None:
                 return stripe_invoices.quantity_of(state, price, item, item.period)
             instant = unix_seconds(at)
-            for period in [item.period, *(closed.period for closed in item.closed)]:
+            for period in [*(closed.period for closed in item.closed), item.period]:
                 if period.start <= instant < period.end:
                     return stripe_invoices.quantity_of(state, price, item, period)
             raise ValueError(f"{item_id} has no period that contains {at}")

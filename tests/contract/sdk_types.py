@@ -83,7 +83,9 @@ def _faults_of_object(value: Any, shape: type[StripeObject], arguments: tuple[An
         return
     annotations: dict[str, Any] = {
         name: kind
-        for name, kind in get_annotations(shape).items()
+        for each in reversed(shape.__mro__)
+        if issubclass(each, StripeObject)
+        for name, kind in get_annotations(each).items()
         if not _is_of_the_class(kind) and not name.startswith("_")
     }
     if shape is stripe.ListObject:

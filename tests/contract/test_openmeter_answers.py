@@ -123,6 +123,36 @@ def test_queries_in_the_address_are_answered_in_openmeters_shape(
     assert sorted(row["value"] for row in answer["data"]) == values
 
 
+@pytest.mark.parametrize("group_by", [["customer_id"], ["customer_id", "subject"], ["customer_id", "model"]])
+def test_queries_by_customer_are_answered_in_openmeters_shape(
+    sandbox: Sandbox, openmeter: OpenMeter, group_by: list[str]
+) -> None:
+    customer = sandbox.openmeter.add_customer("acme")
+    answer = openmeter(post(QUERY, {**SPAN, "filterCustomerId": [customer], "groupBy": group_by}))
+    assert {row["customerId"] for row in answer["data"]} == {customer}
+    address = urlencode([*SPAN.items(), ("filterCustomerId", customer), *(("groupBy", each) for each in group_by)])
+    assert openmeter(Request("GET", QUERY, query=address)) == answer
+
+
+def test_customers_are_answered_in_openmeters_shape(sandbox: Sandbox, openmeter: OpenMeter) -> None:
+    """With and without a key, and deleted."""
+    sandbox.openmeter.add_customer("acme", name="Acme", subjects=["a", "b"])
+    sandbox.openmeter.add_customer(name="Bare")
+    sandbox.openmeter.delete_customer(sandbox.openmeter.add_customer("deleted"))
+    asked = {"page": 1, "pageSize": 2, "orderBy": "id", "order": "ASC", "includeDeleted": "true"}
+    first, second = (
+        openmeter(Request("GET", "/api/v1/customers", query=urlencode({**asked, "page": page}))) for page in (1, 2)
+    )
+    names = [each["name"] for page in (first, second) for each in page["items"]]
+    assert names == ["Acme", "Bare", "deleted"]
+
+
+def test_a_customer_without_apps_is_answered_in_openmeters_shape(sandbox: Sandbox, openmeter: OpenMeter) -> None:
+    customer = sandbox.openmeter.add_customer("acme")
+    assert openmeter(Request("GET", f"/api/v1/customers/{customer}/apps"))["items"] == []
+    openmeter.answered(Request("GET", "/api/v1/customers/01SANDB0X09999999999999999/apps"), 404)
+
+
 @pytest.mark.parametrize(
     ("content_type", "content"),
     [
