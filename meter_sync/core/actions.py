@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from meter_sync.core.mapping import MeterRow
 from meter_sync.core.memory import Addition, Method
-from meter_sync.core.model import SubscriptionItem
+from meter_sync.core.model import Ending, SubscriptionItem
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.span import Span
 from meter_sync.core.usage import Aggregation, Grouping, Need
@@ -36,6 +36,9 @@ class Line:
     grouping: Grouping = Grouping.SUBJECT
     subjects: tuple[str, ...] = ()
     span: Span | None = None
+    ending: Ending = Ending.OPEN
+    is_read_back: bool = False
+    """Whether what Stripe holds was read back after it took no more."""
     read_from: datetime | None = None
     """For parts: from where on usage is read, if only the trailing stretch of the span is."""
     usage: Decimal | None = None
@@ -182,6 +185,8 @@ class Result:
     message: str | None = None
     moved: Moved | None = None
     """Where the item is reported by the hour or day."""
+    lacking: int | None = None
+    """What Stripe does not bill of the period and can take no more, by sign; None where that is not known."""
 
 
 def result(action: Action, *, reported: bool = False) -> Result:
@@ -202,11 +207,12 @@ def result(action: Action, *, reported: bool = False) -> Result:
 def _result_of_set(planned: Set, *, reported: bool) -> Result:
     line = replace(planned.line, quantity=planned.quantity)
     moved = _moved(line, len(planned.sends), planned.kept)
-    if planned.closed != planned.closed_before:
-        return Result(line, Outcome.HELD, Reason.PERIOD_CLOSED, _closed_message(planned), moved)
+    closed = planned.closed
+    if closed != planned.closed_before:
+        return Result(line, Outcome.HELD, Reason.PERIOD_CLOSED, _closed_message(planned), moved, closed)
     if not planned.sends:
-        return Result(line, Outcome.UNCHANGED, moved=moved)
-    return Result(line, Outcome.REPORTED if reported else Outcome.PLANNED, moved=moved)
+        return Result(line, Outcome.UNCHANGED, moved=moved, lacking=closed)
+    return Result(line, Outcome.REPORTED if reported else Outcome.PLANNED, moved=moved, lacking=closed)
 
 
 def _moved(line: Line, sent: int, unchanged: int) -> Moved | None:
@@ -214,11 +220,23 @@ def _moved(line: Line, sent: int, unchanged: int) -> Moved | None:
 
 
 def _closed_message(planned: Set) -> str:
-    lacking = f"{planned.closed} are not billed" if planned.closed > 0 else f"{-planned.closed} too many are billed"
-    return (
-        f"late events changed hours or days that Stripe takes no more (35 days): {lacking} in this period; the rest is "
-        "as it should be: settle this by hand, for example with an invoice item or a credit note"
-    )
+    return f"{_WHY_CLOSED[planned.line.ending]}: {in_words(planned.closed)} in this period; {_SETTLE}"
+
+
+def in_words(lacking: int) -> str:
+    """Return what is not billed, or too much, in words."""
+    return f"{-lacking} too many are billed" if lacking < 0 else f"{lacking} are not billed"
+
+
+_WHY_CLOSED = {
+    Ending.OPEN: "there is usage in hours or days that Stripe takes no more, late events or the end of a subscription",
+    Ending.CLOSED: "Stripe takes no more usage of it",
+    Ending.UNBILLED: "it ended without an invoice",
+}
+_SETTLE = (
+    "settle this by hand, for example with an invoice item or a credit note, and then say so with "
+    "meter-sync history --settle"
+)
 
 
 def need(line: Line) -> Need:

@@ -107,9 +107,20 @@ class Subscription:
     trial_end: datetime | None = None
 
 
+class Ending(StrEnum):
+    """What Stripe still does with usage of a billing period."""
+
+    OPEN = "open"
+    """It takes it: the period goes on, or its invoice is a draft."""
+    CLOSED = "closed"
+    """It takes no more of it: what it holds is what it bills."""
+    UNBILLED = "unbilled"
+    """Nothing bills the period, whatever was reported: its subscription or item is gone without an invoice."""
+
+
 @dataclass(frozen=True, slots=True)
 class SubscriptionItem:
-    """A metered item of a subscription in its current billing period."""
+    """A metered item of a subscription in one billing period: mostly the current one."""
 
     id: str
     subscription: Subscription
@@ -117,3 +128,5 @@ class SubscriptionItem:
     period: Period
     created: datetime
     metadata: Mapping[str, str] = field(default_factory=dict)
+    is_followed: bool = True
+    """Whether another period follows this one, unlike where the subscription or the item has ended with it."""

@@ -8,11 +8,11 @@ from decimal import Decimal
 from meter_sync.core.actions import Action, Fail, FirstLook, Line, Part, Set, Unchanged, span_of
 from meter_sync.core.foreign import can_be_topped_up, foreign_usage, lowered
 from meter_sync.core.memory import Memory, Remembered, RememberedPart, RememberedParts
-from meter_sync.core.model import Window
+from meter_sync.core.model import Ending, Window
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.plan import Policy, held_back, highest_before, invalid, look_of, method, recalled
+from meter_sync.core.plan import Policy, closing, held_back, highest_before, invalid, look_of, method, recalled
 from meter_sync.core.quantity import InvalidUsage, billable, within_digits
-from meter_sync.core.span import anchor
+from meter_sync.core.span import anchor, usage_end
 from meter_sync.core.usage import Unanswered
 from meter_sync.core.way import Way, part_of
 from meter_sync.core.windows import Portion, carried_back, joined, portions, stretches
@@ -58,6 +58,8 @@ def decide_parts(line: Line, usage: Mapping[datetime, Decimal] | Unanswered, mem
     except InvalidUsage as error:
         return invalid(line, error)
     line = replace(line, usage=_total(found, known), quantity=quantity)
+    if line.ending is not Ending.OPEN:
+        return closing(line, quantity, remembered, is_known=line.item.id in memory.known_items)
     if remembered:
         return held_back(line, remembered, policy) or _next_report(line, found, remembered, policy)
     return _first_report(line, found, policy, known=line.item.id in memory.known_items)
@@ -180,7 +182,7 @@ def _sorted(
             continue
         part = _part(line, portion, before, None if before is None and is_trials else held)
         part = replace(part, held=None) if before and anew else part
-        if (before or held is not None) and not _is_taken(part.timestamp, line.way, policy):
+        if (before or held is not None) and not _is_taken(line, part.timestamp, policy):
             part, lacking = _as_it_stands(part, before.held if before else 0)
             closed += lacking
         is_sent = part.held != part.value
@@ -221,13 +223,17 @@ def _unsettled(line: Line, then: Mapping[datetime, RememberedPart], policy: Poli
     return [
         Part(start, before.timestamp, before.value, before.held, before.total)
         for start, before in sorted(then.items())
-        if start < read_since and before.held != before.value and _is_taken(before.timestamp, line.way, policy)
+        if start < read_since and before.held != before.value and _is_taken(line, before.timestamp, policy)
     ]
 
 
-def _is_taken(timestamp: datetime, way: Way, policy: Policy) -> bool:
-    """Say whether Stripe still takes what has this timestamp, inside the open period."""
-    return way is not Way.WINDOWS or timestamp >= policy.as_of - EVENTS_ARE_TAKEN_FOR
+def _is_taken(line: Line, timestamp: datetime, policy: Policy) -> bool:
+    """Say whether Stripe still takes, and bills, what has this timestamp."""
+    if line.way is not Way.WINDOWS:
+        return True
+    end = usage_end(line.item.period, part_of(line.way, line.item.price))
+    is_billed = line.item.is_followed or timestamp < end
+    return is_billed and timestamp >= policy.as_of - EVENTS_ARE_TAKEN_FOR
 
 
 def _as_it_stands(part: Part, held: int | None) -> tuple[Part, int]:
@@ -257,7 +263,7 @@ def looked_at_windows(planned: Set, found: Mapping[datetime, int], policy: Polic
         part = wanted.get(start) or Part(first, _timestamp(line, first), 0, None, total)
         total, held = part.total, inside.get(start, 0)
         part = replace(part, held=held)
-        if not _is_taken(part.timestamp, line.way, policy):
+        if not _is_taken(line, part.timestamp, policy):
             part, lacking = _as_it_stands(part, held)
             closed += lacking
         elif (part.value or held) and start > policy.as_of - SUMMARIES_LAG_AT_MOST:

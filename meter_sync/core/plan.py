@@ -22,7 +22,7 @@ from meter_sync.core.actions import (
 from meter_sync.core.additions import added
 from meter_sync.core.foreign import can_be_topped_up, foreign_usage
 from meter_sync.core.memory import Memory, Method, Remembered, RememberedAdditions
-from meter_sync.core.model import Target
+from meter_sync.core.model import Ending, Target
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.quantity import InvalidUsage, billable, within_digits, without_noise
 from meter_sync.core.span import event_timestamp
@@ -62,6 +62,8 @@ def decide(line: Line, usage: Decimal | Unanswered, memory: Memory, policy: Poli
     except InvalidUsage as error:
         return invalid(replace(line, usage=usage), error)
     line = replace(line, usage=usage, quantity=quantity)
+    if line.ending is not Ending.OPEN:
+        return closing(line, quantity, remembered, is_known=line.item.id in memory.known_items)
     if remembered:
         return held_back(line, remembered, policy) or _next_report(line, quantity, remembered, policy)
     return _first_report(line, quantity, policy, known=line.item.id in memory.known_items)
@@ -73,6 +75,43 @@ def recalled(line: Line, remembered: Remembered | None) -> Line:
         return line
     span = span_of(line) if line.way.is_in_parts else replace(span_of(line), anchor=remembered.anchor)
     return replace(line, span=span, previous=remembered.acknowledged)
+
+
+def closing(line: Line, quantity: int, remembered: Remembered | None, *, is_known: bool) -> Action:
+    """Given a line of which Stripe takes no more usage, return what it lacks; nothing is sent.
+
+    What Stripe holds is read back from it once, and else is what it acknowledged. Where nothing bills the period, all
+    of its usage is lacking.
+    """
+    if remembered and remembered.additions.newest and not remembered.additions.newest.is_delivered:
+        return _unsettled(line)
+    unbilled = line.ending is Ending.UNBILLED
+    held = 0 if unbilled or remembered is None else remembered.acknowledged or 0
+    looks = not (unbilled or line.is_read_back or (remembered is None and is_known))
+    planned = Set(
+        line=line,
+        quantity=quantity,
+        method=method(line),
+        anchor=span_of(line).anchor,
+        look=FirstLook() if looks else None,
+        closed_before=remembered.closed if remembered else 0,
+    )
+    return closed_at(planned, held)
+
+
+def closed_at(planned: Set, held: int) -> Set:
+    """Given a write that nothing is sent for, and what Stripe bills, return it with what that lacks."""
+    quantity = planned.quantity + planned.closed
+    return replace(planned, line=replace(planned.line, previous=held), quantity=held, parts=(), closed=quantity - held)
+
+
+def _unsettled(line: Line) -> Hold:
+    return Hold(
+        line,
+        Reason.UNSETTLED,
+        "whether an earlier addition arrived cannot be told yet: nothing was added; the next runs ask again, and "
+        "know within a day",
+    )
 
 
 def invalid(line: Line, error: InvalidUsage) -> Hold:
@@ -91,12 +130,7 @@ def held_back(line: Line, remembered: Remembered, policy: Policy) -> Hold | None
         )
     newest = remembered.additions.newest
     if newest and not newest.is_delivered:
-        return Hold(
-            line,
-            Reason.UNSETTLED,
-            "whether an earlier addition arrived cannot be told yet: nothing was added; the next runs ask again, and "
-            "know within a day",
-        )
+        return _unsettled(line)
     return _changed(line, remembered, policy)
 
 

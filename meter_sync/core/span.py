@@ -72,14 +72,15 @@ def window_span(
 
     The first window is whole where the item lived through the boundary of two periods, unless it is known that some
     of it was billed in the last one: the price has moved to this meter since. Otherwise, after subscribing, after a
-    trial's end or after being added, it starts at that very instant.
+    trial's end or after being added, it starts at that very instant. Where nothing follows the period, it ends with
+    what is left of a window, which no invoice has: it is there to be named.
 
     Return None if nothing can have been used yet.
     """
     start = usage_start(item, billed_until)
     if start == item.period.start and billed_until is None and _lived_before(item):
         start = window.floor(start)
-    end = min(as_of, usage_end(item.period, window))
+    end = min(as_of, usage_end(item.period, window) if item.is_followed else item.period.end)
     if end <= start:
         return None
     return Span(start=start, end=end, anchor=max(start, item.period.start))

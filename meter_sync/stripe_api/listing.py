@@ -1,8 +1,9 @@
 """Finding the metered items of living subscriptions in as few requests as possible."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ from meter_sync.stripe_api.wire import (
     Page,
     PriceData,
     SubscriptionData,
+    instant,
     read,
     to_item,
     to_meter,
@@ -45,6 +47,16 @@ class Listing:
     """The prices whose subscriptions were asked for."""
     empty_archived_prices: frozenset[str] = frozenset()
     """Those of them that are archived and have no subscription: not worth asking every time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What has become of a subscription."""
+
+    ended_at: datetime | None
+    """When it ended; None where it goes on."""
+    items: Sequence[SubscriptionItem]
+    """The metered items that it has, or had at its end."""
 
 
 class Lister:
@@ -76,6 +88,21 @@ class Lister:
                 "correct what Stripe names; if it is nothing of yours, report it with this message",
                 code="stripe_refused",
             ) from refusal
+
+    async def fate(self, subscription: str) -> "Fate":
+        """Return what has become of a subscription that a listing did not have, or not with all its items.
+
+        Raise StripeRefused, StripeUnavailable or ConfigurationError.
+        """
+        expand: dict[str, Any] = {"expand": ["customer"]} if self._with_customers else {}
+        path = f"/v1/subscriptions/{quote(subscription, safe='')}"
+        answer = await self._stripe.get(path, "subscription", expand)
+        try:
+            data = read(SubscriptionData, answer.data, f"subscription {subscription}")
+            items = await self._items([data])
+        except MeterSyncError as error:
+            raise StripeRefused(error.message, None) from error
+        return Fate(None if data.ended_at is None else instant(data.ended_at), items)
 
     async def _prices(self, selection: Selection, skip_prices: Collection[str]) -> list[PriceData]:
         if selection.prices:

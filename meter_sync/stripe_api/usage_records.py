@@ -7,31 +7,34 @@ from meter_sync.errors import MeterSyncError
 from meter_sync.stripe_api.connection import USAGE_RECORD_VERSION, StripeReader, StripeRefused, StripeWriter
 from meter_sync.stripe_api.wire import Page, UsageRecordSummary, instant, read
 
+_SUMMARIES = 6
+"""How far back a period is looked for: that of a month, half a year."""
 
-async def open_period_total(stripe: StripeReader, item: SubscriptionItem) -> int:
-    """Given a subscription item, return what Stripe holds for its open period, over all records.
 
-    Summaries come newest first and the first is the open period's; none means nothing yet (API reference
-    2025-01-27.acacia). One that begins where the item's period ends is the next period's: nothing can be told of
-    this one any more.
+async def period_total(stripe: StripeReader, item: SubscriptionItem) -> int:
+    """Given a subscription item, return what Stripe holds for its period, over all records.
+
+    Summaries come newest first, the first being the open period's; none means nothing yet (API reference
+    2025-01-27.acacia). The newest that begins before the item's period ends is that of the period.
     Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
     """
     answer = await stripe.get(
         f"/v1/subscription_items/{item.id}/usage_record_summaries",
         "usage_record_summaries",
-        {"limit": 1},
+        {"limit": _SUMMARIES},
         USAGE_RECORD_VERSION,
     )
     try:
         summaries = read(Page[UsageRecordSummary], answer.data, f"the usage record summaries of {item.id}").data
     except MeterSyncError as error:
         raise StripeRefused(error.message, None) from error
-    if not summaries:
-        return 0
-    start = summaries[0].period.start
-    if start is not None and instant(start) >= item.period.end:
-        raise StripeRefused("the billing period turned over meanwhile", None)
-    return summaries[0].total_usage
+    for summary in summaries:
+        start = summary.period.start
+        if start is None or instant(start) < item.period.end:
+            return summary.total_usage
+    if summaries:
+        raise StripeRefused("its period is too long ago", None)
+    return 0
 
 
 async def set_quantity(stripe: StripeWriter, item: str, anchor: datetime, quantity: int) -> str | None:

@@ -86,6 +86,7 @@ class SubscriptionData(_Shape):
     status: str
     created: UnixSeconds
     trial_end: UnixSeconds | None = None
+    ended_at: UnixSeconds | None = None
     metadata: dict[str, str]
     billing_thresholds: dict[str, Any] | None = None
     items: Page[ItemData]
@@ -95,6 +96,7 @@ class SummaryPeriod(_Shape):
     """The period of a summary; Stripe leaves the bounds of an open one out at times."""
 
     start: UnixSeconds | None = None
+    end: UnixSeconds | None = None
 
 
 class UsageRecordSummary(_Shape):
@@ -102,6 +104,91 @@ class UsageRecordSummary(_Shape):
 
     period: SummaryPeriod = SummaryPeriod()
     total_usage: Annotated[int, Field(strict=True)]
+
+
+class LinePeriod(_Shape):
+    """The time that a line of an invoice bills."""
+
+    start: UnixSeconds
+    end: UnixSeconds
+
+
+class LineItem(_Shape):
+    """Which subscription item a line bills."""
+
+    subscription_item: PathIdentifier | None = None
+
+
+class LineParent(_Shape):
+    """What a line comes from (API version basil and later)."""
+
+    subscription_item_details: LineItem | None = None
+
+
+class InvoiceLineData(_Shape):
+    """A line of an invoice."""
+
+    id: Identifier
+    period: LinePeriod
+    parent: LineParent | None = None
+
+    @property
+    def item(self) -> str | None:
+        """The subscription item that it bills, if it bills one."""
+        details = self.parent.subscription_item_details if self.parent else None
+        return details.subscription_item if details else None
+
+
+class InvoiceData(_Shape):
+    """An invoice with the first of its lines."""
+
+    id: PathIdentifier
+    status: str
+    lines: Page[InvoiceLineData]
+
+
+class SomethingNamed(_Shape):
+    """Anything with an id."""
+
+    id: PathIdentifier
+
+
+class ItemNames(_Shape):
+    """The items of a subscription, as far as all API versions agree."""
+
+    data: list[SomethingNamed]
+
+
+class EventObject(_Shape):
+    """A subscription in an event, or what was different before."""
+
+    id: PathIdentifier = ""
+    items: ItemNames | None = None
+
+
+class EventData(_Shape):
+    """What an event is about, and what was different before."""
+
+    object: EventObject
+    previous_attributes: EventObject | None = None
+
+
+class SubscriptionEvent(_Shape):
+    """An event about a subscription."""
+
+    id: Identifier
+    type: str
+    created: UnixSeconds
+    data: EventData
+
+    @property
+    def removed_items(self) -> list[str]:
+        """The items that the subscription had before and has no more."""
+        before, after = self.data.previous_attributes, self.data.object
+        if before is None or before.items is None or after.items is None:
+            return []
+        left = {item.id for item in after.items.data}
+        return [item.id for item in before.items.data if item.id not in left]
 
 
 class MeterAggregation(_Shape):

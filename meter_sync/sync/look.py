@@ -1,23 +1,28 @@
 """The first look: reading from Stripe what the ledger does not know, before anything is checked or written."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+
+import structlog
 
 from meter_sync.core.actions import Action, Fail, Line, Set, Skip, UnfinishedLook, span_of
 from meter_sync.core.look import looked, looked_at_event_total
-from meter_sync.core.model import Period
+from meter_sync.core.model import Ending, Period
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.parts import looked_at_windows
-from meter_sync.core.plan import Policy
-from meter_sync.core.span import summary_span
+from meter_sync.core.plan import Policy, closed_at
+from meter_sync.core.span import summary_span, summary_windows
 from meter_sync.core.way import Way, meter_on, part_of
 from meter_sync.errors import Interrupted
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.meter_events import event_total, window_totals
-from meter_sync.stripe_api.usage_records import open_period_total
+from meter_sync.stripe_api.usage_records import period_total
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.workers import each
 from meter_sync.waiting import Stop
+
+log = structlog.get_logger()
 
 
 async def look(
@@ -39,7 +44,7 @@ async def look(
         item = planned.line.item
         try:
             stop.check()
-            after[item.id] = await _LOOKS[planned.method.way](planned, stripe, policy)
+            after[item.id] = await _look_for(planned)(planned, stripe, policy)
         except Interrupted:
             after[item.id] = interrupted(planned.line)
         except (StripeRefused, StripeUnavailable) as error:
@@ -53,7 +58,7 @@ async def look(
 
 async def _look_at_records(planned: Set, stripe: StripeReader, policy: Policy) -> Action:
     resumed = planned.look.total_before if isinstance(planned.look, UnfinishedLook) else None
-    total = await open_period_total(stripe, planned.line.item) if resumed is None else resumed
+    total = await period_total(stripe, planned.line.item) if resumed is None else resumed
     return looked(planned, total, policy.allowed)
 
 
@@ -74,6 +79,45 @@ async def _look_at_windows(planned: Set, stripe: StripeReader, policy: Policy) -
     if await event_total(stripe, meter.id, customer, whole):
         found = await window_totals(stripe, meter, customer, window, whole)
     return looked_at_windows(planned, found, policy)
+
+
+async def _read_back(planned: Set, stripe: StripeReader, _policy: Policy) -> Action:
+    """Read what Stripe holds of a period of which it takes no more; where it does not say, what it took stands."""
+    item, way = planned.line.item, planned.method.way
+    try:
+        held = await _TOTALS[way](planned, stripe)
+    except StripeRefused as refusal:
+        log.warning("not_read_back", item=item.id, message=refusal.message)
+        held = planned.quantity
+    return replace(closed_at(planned, held), look=None)
+
+
+async def _total_of_records(planned: Set, stripe: StripeReader) -> int:
+    return await period_total(stripe, planned.line.item)
+
+
+async def _total_of_events(planned: Set, stripe: StripeReader) -> int:
+    item = planned.line.item
+    return await event_total(stripe, meter_on(item).id, item.subscription.customer.id, summary_span(item.period))
+
+
+async def _total_of_windows(planned: Set, stripe: StripeReader) -> int:
+    item, window = planned.line.item, part_of(planned.line.way, planned.line.item.price)
+    span = summary_windows(item.period, span_of(planned.line).start, window)
+    return await event_total(stripe, meter_on(item).id, item.subscription.customer.id, span)
+
+
+_TOTALS: dict[Way, Callable[[Set, StripeReader], Awaitable[int]]] = {
+    Way.RECORD: _total_of_records,
+    Way.DAY_RECORDS: _total_of_records,
+    Way.LAST: _total_of_events,
+    Way.ADDITIONS: _total_of_events,
+    Way.WINDOWS: _total_of_windows,
+}
+
+
+def _look_for(planned: Set) -> Callable[[Set, StripeReader, Policy], Awaitable[Action]]:
+    return _LOOKS[planned.method.way] if planned.line.ending is Ending.OPEN else _read_back
 
 
 _LOOKS: dict[Way, Callable[[Set, StripeReader, Policy], Awaitable[Action]]] = {

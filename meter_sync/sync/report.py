@@ -40,6 +40,8 @@ class Reporter:
         self._partly: list[Partly] = []
         self._flushed_at = writer.clock()
         self._unanswered_in_a_row = 0
+        self.refused: set[str] = set()
+        """The items whose write Stripe refused."""
         self.error: MeterSyncError | None = None
         """What ended the reporting before its time: a key that was revoked, a full disk."""
 
@@ -74,6 +76,7 @@ class Reporter:
             self._unknown.append(planned)
             return _failed(planned, surprise.message)
         except StripeRefused as refusal:
+            self.refused.add(planned.line.item.id)
             return self._not_sent(planned, f"Stripe refused {_what(planned)}: {refusal.message}")
         except StripeUnavailable as failure:
             self._unanswered_in_a_row += not failure.rate_limited

@@ -15,7 +15,7 @@ from meter_sync.ledger import Acknowledgement, Ledger, RunRecord
 from meter_sync.ledger.rows import PartTaken
 from meter_sync.stripe_api.connection import StripeRefused, StripeWriter
 from meter_sync.stripe_api.meter_events import Event, cancel_event, send_event
-from meter_sync.stripe_api.usage_records import open_period_total, set_quantity
+from meter_sync.stripe_api.usage_records import period_total, set_quantity
 from meter_sync.sync.adapters import Adapters, Clock
 from meter_sync.sync.order import Order
 from meter_sync.waiting import Stop
@@ -52,7 +52,7 @@ class ItemWriter:
         """Finish a first look: after the anchor was set, what the total has beyond it is other records'."""
         request_id = await self._set(planned)
         item = planned.line.item
-        foreign = await open_period_total(self.stripe, item) - planned.quantity
+        foreign = await period_total(self.stripe, item) - planned.quantity
         if foreign < 0:
             raise StripeRefused(f"its total is less than the {planned.quantity} that was just set for {item.id}", None)
         if foreign == 0:

@@ -7,6 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import Any
 from meter_sync.config import load
 from meter_sync.core.actions import Result
 from meter_sync.core.outcomes import Reason
+from meter_sync.ledger import Ledger, Scope, open_ledger_read_only
 from meter_sync.sandbox import RequestSeen, Sandbox
 from meter_sync.sandbox.stripe_world import SubscriptionView
 from meter_sync.sync import Request, execute
@@ -77,6 +81,7 @@ class World:
         self.openmeter = self.sandbox.openmeter
         self.openmeter.add_meter(METER, aggregation="SUM")
         self.price = self.stripe.add_price(metadata={"om_meter_id": METER})
+        self.last_results: list[Result] = []
 
     @property
     def now(self) -> datetime:
@@ -141,7 +146,10 @@ class World:
     def execute(
         self, *allowed: Reason, retry_seconds: int = 0, schedule: str = "hourly", **request: Any
     ) -> dict[str, Result]:
-        """Do what the command does, in this process and by the sandbox's clock; return what became of each item."""
+        """Do what the command does, in this process and by the sandbox's clock; return what became of each item.
+
+        Of an item with a period that has ended, that is what became of its open one; `last_results` has both.
+        """
         environment = self.environment(
             METER_SYNC_RETRY_SECONDS=str(retry_seconds),
             METER_SYNC_SCHEDULE=schedule,
@@ -153,7 +161,22 @@ class World:
         settings = load(self.config if self.config.exists() else None, environment, {})
         wanted = Request(allowed=frozenset(allowed), **request)
         done = asyncio.run(execute(settings, wanted, self.sandbox.clock.now, Stop()))
-        return {result.line.item.id: result for result in done.report.results}
+        self.last_results = list(done.report.results)
+        return {result.line.item.id: result for result in self.last_results}
+
+    @contextmanager
+    def books(self) -> Iterator[Ledger]:
+        """Open the ledger to look at it."""
+        with open_ledger_read_only(self.ledger, Scope("", "sandbox")) as ledger:
+            yield ledger
+
+    def unbilled(self) -> dict[str, int]:
+        """What the ledger says that Stripe does not bill, by item."""
+        found: Counter[str] = Counter()
+        with self.books() as ledger:
+            for one in ledger.unbilled():
+                found[one.item] += one.open_quantity
+        return dict(found)
 
     def verdict(self, subscription: SubscriptionView, *allowed: Reason, **request: Any) -> str:
         """Do what the command does; return what became of a subscription's first item: its outcome, or the reason."""

@@ -1,0 +1,40 @@
+"""How a billing period that has ended comes to its end: whether Stripe still takes usage of it, and what is left."""
+
+from datetime import datetime, timedelta
+
+from meter_sync.core.model import Ending, SubscriptionItem, Target
+
+INVOICE_COMES_WITHIN = timedelta(hours=1)
+"""Stripe drafts the invoice of a period soon after its end, and finalizes it an hour later at the earliest."""
+
+
+def was_free(item: SubscriptionItem) -> bool:
+    """Say whether the period was a trial, whose usage costs nothing."""
+    trial_end = item.subscription.trial_end
+    return item.subscription.status == "trialing" and trial_end is not None and trial_end >= item.period.end
+
+
+def ending(
+    item: SubscriptionItem, is_draft: bool | None, as_of: datetime, watched_for: timedelta, *, is_refused: bool
+) -> Ending | None:
+    """Given an item in a period that has ended, return what Stripe does with more usage of it; None: not known yet.
+
+    `is_draft` says whether the period's invoice is a draft, None where there is none; `is_refused`, whether Stripe has
+    said before that it takes no more.
+
+    - Usage records are taken for a few minutes after the end, on `sum` prices, without a guarantee (legacy guide):
+      what Stripe answers decides, so they are tried as long as the period is watched for late usage.
+    - Meter events count until the invoice is finalized (billing meter guide).
+    - Where the subscription or the item is gone and no invoice comes, nothing bills the period: usage of a
+      subscription that is canceled at once is not invoiced unless that was asked for (API reference, cancel).
+    """
+    age = as_of - item.period.end
+    if not item.is_followed and is_draft is None:
+        return Ending.UNBILLED if age >= INVOICE_COMES_WITHIN else None
+    if is_refused or age > watched_for:
+        return Ending.CLOSED
+    if item.price.target is Target.USAGE_RECORD:
+        return Ending.OPEN if item.is_followed or is_draft else Ending.CLOSED
+    if is_draft is None:
+        return Ending.OPEN if age < INVOICE_COMES_WITHIN else Ending.CLOSED
+    return Ending.OPEN if is_draft else Ending.CLOSED

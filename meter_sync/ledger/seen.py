@@ -1,0 +1,230 @@
+"""The ledger's rows of items and periods that were listed, and of how their ends were brought about."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, Row
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from meter_sync.core.model import Period, SubscriptionItem
+from meter_sync.ledger.database import Database, batches, execute_many
+from meter_sync.ledger.schema import seen_periods
+
+_SNAPSHOT = TypeAdapter(SubscriptionItem)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An item in a period, as it was listed last, and how far its end has come."""
+
+    item: SubscriptionItem
+    seen_at: datetime
+    complete_until: datetime | None
+    """Until when its usage was reported in full."""
+    is_refused: bool
+    """Whether Stripe has said that it takes no more usage of the period."""
+    is_invoiced: bool | None
+    """Whether an invoice bills the period; None where none was looked for, or it may still come."""
+    read_back_at: datetime | None
+    remainder: int
+    """What Stripe does not bill of it, by sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What a run has found out about the end of a period."""
+
+    item: str
+    period_start: datetime
+    complete_until: datetime | None = None
+    is_refused: bool = False
+    is_invoiced: bool | None = None
+    is_read_back: bool = False
+    remainder: int | None = None
+    why: str | None = None
+    is_closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unbilled:
+    """What Stripe does not bill of an item's period, or bills too much."""
+
+    item: str
+    subscription: str
+    customer: str
+    period: Period
+    remainder: int
+    why: str | None
+    named_at: datetime | None
+    settled: int | None
+    settled_at: datetime | None
+    note: str | None
+
+    @property
+    def open_quantity(self) -> int:
+        """What no person has marked as settled yet."""
+        return self.remainder - (self.settled or 0)
+
+
+def record(database: Database, connection: Connection, listed: Iterable[SubscriptionItem], at: datetime) -> None:
+    """Record the listed items in their periods. A period that another one of its item overtook ended at its start.
+
+    Where periods were missed altogether, one that fills the gap stands for them.
+    """
+    listed = list(listed)
+    before = _newest(database, connection, [item.id for item in listed])
+    gaps = []
+    for item in listed:
+        last = before.get(item.id)
+        if last is None or last.period_start >= item.period.start:
+            continue
+        if last.period_end < item.period.start:
+            gaps.append(replace(item, period=Period(last.period_end, item.period.start)))
+        elif last.period_end > item.period.start:
+            end(database, connection, _of(last), item.period.start, is_followed=True)
+    upsert = sqlite_insert(seen_periods)
+    upsert = upsert.on_conflict_do_update(
+        index_elements=["account", "mode", "item", "period_start"],
+        set_={name: upsert.excluded[name] for name in ("period_end", "snapshot", "seen_at", "stripe_meter")},
+    )
+    rows = [{**database.scope, **_row(item, at)} for item in [*gaps, *listed]]
+    execute_many(connection, upsert, rows)
+
+
+def end(database: Database, connection: Connection, seen: SubscriptionItem, at: datetime, *, is_followed: bool) -> None:
+    """Record that a period ended at an instant, before its time, and whether another one follows."""
+    ended = replace(seen, period=Period(seen.period.start, max(at, seen.period.start)), is_followed=is_followed)
+    connection.execute(
+        sa.update(seen_periods)
+        .where(*database.in_scope(seen_periods), *_is(seen.id, seen.period.start))
+        .values(period_end=ended.period.end, snapshot=_SNAPSHOT.dump_json(ended).decode())
+    )
+
+
+def ended(database: Database, as_of: datetime) -> list[Seen]:
+    """Return the periods that have ended by an instant and are not closed, the oldest first."""
+    return [_seen(row) for row in database.rows(_not_closed(database).where(seen_periods.c.period_end <= as_of))]
+
+
+def due(database: Database, as_of: datetime, within: timedelta) -> list[Seen]:
+    """Return the periods that end within some time after an instant, or ended since their last complete report."""
+    until = seen_periods.c.complete_until
+    is_incomplete = sa.or_(until.is_(None), until < seen_periods.c.period_end)
+    has_ended = sa.and_(seen_periods.c.period_end <= as_of, is_incomplete, seen_periods.c.is_refused.is_(False))
+    is_near = sa.and_(seen_periods.c.period_end > as_of, seen_periods.c.period_end <= as_of + within)
+    return [_seen(row) for row in database.rows(_not_closed(database).where(sa.or_(has_ended, is_near)))]
+
+
+def missing(database: Database, listed: Collection[str]) -> list[Seen]:
+    """Return the newest period of each item that a listing had not any more, unless it is known to be the last one."""
+    rows = {row.item: row for row in database.rows(_not_closed(database)) if row.item not in listed}
+    return [seen for row in rows.values() if (seen := _seen(row)).item.is_followed]
+
+
+def conclude(database: Database, connection: Connection, conclusions: Sequence[Conclusion], at: datetime) -> None:
+    """Record what was found out about the ends of periods."""
+    for one in conclusions:
+        values: dict[str, Any] = {}
+        if one.complete_until:
+            values["complete_until"] = one.complete_until
+        if one.is_refused:
+            values["is_refused"] = True
+        if one.is_invoiced is not None:
+            values["is_invoiced"] = one.is_invoiced
+        if one.is_read_back:
+            values["read_back_at"] = at
+        if one.remainder is not None:
+            values |= {"remainder": one.remainder, "why": one.why, "named_at": at}
+        if one.is_closed:
+            values["closed_at"] = at
+        if values:
+            is_it = _is(one.item, one.period_start)
+            connection.execute(sa.update(seen_periods).where(*database.in_scope(seen_periods), *is_it).values(**values))
+
+
+def unbilled(database: Database) -> list[Unbilled]:
+    """Return every remainder that no person has marked as settled, the oldest first."""
+    open_quantity = seen_periods.c.remainder - sa.func.coalesce(seen_periods.c.settled, 0)
+    query = database.of(seen_periods, *seen_periods.c).where(open_quantity != 0)
+    return [_unbilled(row) for row in database.rows(query.order_by(seen_periods.c.period_end, seen_periods.c.item))]
+
+
+def remainder_of(database: Database, item: str, period_start: datetime) -> Unbilled | None:
+    """Return what Stripe does not bill of an item's period, or None where the ledger does not know it."""
+    rows = database.rows(database.of(seen_periods, *seen_periods.c).where(*_is(item, period_start)))
+    return _unbilled(rows[0]) if rows else None
+
+
+def settle(database: Database, connection: Connection, one: Unbilled, note: str, at: datetime) -> None:
+    """Record that a person has settled what stands open of an item's period."""
+    connection.execute(
+        sa.update(seen_periods)
+        .where(*database.in_scope(seen_periods), *_is(one.item, one.period.start))
+        .values(settled=one.remainder, settled_at=at, note=note)
+    )
+
+
+def _not_closed(database: Database) -> sa.Select[Any]:
+    query = database.of(seen_periods, *seen_periods.c).where(seen_periods.c.closed_at.is_(None))
+    return query.order_by(seen_periods.c.period_end, seen_periods.c.item)
+
+
+def _newest(database: Database, connection: Connection, ids: Sequence[str]) -> Mapping[str, Row[Any]]:
+    found: dict[str, Row[Any]] = {}
+    for some in batches(ids):
+        query = database.of(seen_periods, *seen_periods.c).where(seen_periods.c.item.in_(some))
+        for row in connection.execute(query.order_by(seen_periods.c.period_start)).all():
+            found[row.item] = row
+    return found
+
+
+def _row(item: SubscriptionItem, at: datetime) -> dict[str, Any]:
+    return {
+        "item": item.id,
+        "period_start": item.period.start,
+        "period_end": item.period.end,
+        "subscription": item.subscription.id,
+        "customer": item.subscription.customer.id,
+        "stripe_meter": item.price.stripe_meter,
+        "snapshot": _SNAPSHOT.dump_json(item).decode(),
+        "seen_at": at,
+    }
+
+
+def _of(row: Row[Any]) -> SubscriptionItem:
+    return _SNAPSHOT.validate_json(row.snapshot)
+
+
+def _seen(row: Row[Any]) -> Seen:
+    return Seen(
+        item=_of(row),
+        seen_at=row.seen_at,
+        complete_until=row.complete_until,
+        is_refused=row.is_refused,
+        is_invoiced=row.is_invoiced,
+        read_back_at=row.read_back_at,
+        remainder=row.remainder,
+    )
+
+
+def _unbilled(row: Row[Any]) -> Unbilled:
+    return Unbilled(
+        item=row.item,
+        subscription=row.subscription,
+        customer=row.customer,
+        period=Period(row.period_start, row.period_end),
+        remainder=row.remainder,
+        why=row.why,
+        named_at=row.named_at,
+        settled=row.settled,
+        settled_at=row.settled_at,
+        note=row.note,
+    )
+
+
+def _is(item: str, period_start: datetime) -> tuple[Any, ...]:
+    return seen_periods.c.item == item, seen_periods.c.period_start == period_start

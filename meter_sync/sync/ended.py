@@ -1,0 +1,180 @@
+"""Finishing periods that have ended: the last usage is reported while Stripe takes it, and what is left is named."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import structlog
+
+from meter_sync.core.actions import Hold, Line, Result, Skip
+from meter_sync.core.ends import ending, was_free
+from meter_sync.core.model import Ending, SubscriptionItem, Target
+from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.preflight import prepare
+from meter_sync.errors import ConfigurationError
+from meter_sync.ledger.seen import Conclusion, Seen
+from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.invoices import Invoices, invoices_since
+from meter_sync.sync.adapters import Adapters
+from meter_sync.sync.order import Order
+from meter_sync.sync.progress import Progress
+from meter_sync.sync.steps import Carried, Metering, carry_out
+
+log = structlog.get_logger()
+
+_BEFORE_THE_END = timedelta(hours=1)
+"""An invoice is not made before the end of its period; the hour is for clocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A period that has ended, and what Stripe does with usage of it."""
+
+    seen: Seen
+    ending: Ending
+    is_invoiced: bool | None = None
+
+    @property
+    def item(self) -> SubscriptionItem:
+        return self.seen.item
+
+
+async def finish_ended(
+    order: Order, adapters: Adapters, metering: Metering, seen: Sequence[Seen], progress: Progress
+) -> Carried:
+    """Report the rest of periods that have ended, record how far each has come, and return what became of them."""
+    free = [one for one in seen if was_free(one.item)]
+    _conclude(adapters, [_conclusion_of(one.item, is_closed=True) for one in free], order)
+    ended = await _endings(order, adapters, [one for one in seen if not was_free(one.item)])
+    results: list[Result] = []
+    for together in _once_each(ended):
+        carried = await _finish(order, adapters, metering, together, progress)
+        results += carried.results
+        if carried.error:
+            return Carried(results, carried.error)
+    return Carried(results)
+
+
+async def _finish(
+    order: Order, adapters: Adapters, metering: Metering, ended: Sequence[_Ended], progress: Progress
+) -> Carried:
+    """Finish one period of each item. Where Stripe refuses the report, say right away what is left."""
+    carried = await _carry_out(order, adapters, metering, ended, progress)
+    by_item = {one.line.item.id: one for one in carried.results}
+    closed = [
+        replace(one, ending=Ending.CLOSED)
+        for one in ended
+        if one.item.id in carried.refused and one.item.price.target is Target.USAGE_RECORD
+    ]
+    if closed and not carried.error:
+        again = await _carry_out(order, adapters, metering, closed, progress)
+        by_item |= {one.line.item.id: one for one in again.results}
+        carried = replace(again, results=())
+    last = {one.item.id: one for one in [*ended, *closed]}
+    found = [(last[one.item.id], by_item[one.item.id]) for one in ended if one.item.id in by_item]
+    _conclude(adapters, [_concluded(one, result, order) for one, result in found], order)
+    return Carried([result for _, result in found], carried.error)
+
+
+async def _carry_out(
+    order: Order, adapters: Adapters, metering: Metering, ended: Sequence[_Ended], progress: Progress
+) -> Carried:
+    items = [one.item for one in ended]
+    memory = adapters.ledger.memory(items)
+    found = prepare(items, order.rules, metering.meters, memory, order.run.as_of, metering.customers)
+    ways = {one.item.id: one for one in ended}
+    prepared = [_with_ending(one, ways) for one in found]
+    selected = [one for one in prepared if order.selection.admits(one if isinstance(one, Line) else one.line)]
+    return await carry_out(order, adapters, selected, memory, progress)
+
+
+def _with_ending(one: Line | Hold | Skip, ways: Mapping[str, _Ended]) -> Line | Hold | Skip:
+    if not isinstance(one, Line):
+        return one
+    ended = ways[one.item.id]
+    return replace(one, ending=ended.ending, is_read_back=ended.seen.read_back_at is not None)
+
+
+def _once_each(ended: Iterable[_Ended]) -> list[list[_Ended]]:
+    """Return the periods in turns in which each item appears once, its oldest period first."""
+    turns: list[list[_Ended]] = []
+    for one in ended:
+        turn = next((turn for turn in turns if all(one.item.id != other.item.id for other in turn)), None)
+        if turn is None:
+            turns.append(turn := [])
+        turn.append(one)
+    return turns
+
+
+async def _endings(order: Order, adapters: Adapters, seen: Sequence[Seen]) -> list[_Ended]:
+    """Say of each period what Stripe does with usage of it; one of which that is not known yet is left for later."""
+    as_of, watched_for = order.run.as_of, order.policy.lookback
+    asking = [one for one in seen if _depends_on_invoice(one)]
+    invoices = await _invoices(adapters, asking)
+    found = []
+    for one in seen:
+        is_draft = invoices.of(one.item) if invoices else None
+        if is_draft is None and one.is_invoiced:
+            is_draft = False
+        what = ending(one.item, is_draft, as_of, watched_for, is_refused=one.is_refused)
+        if what is Ending.UNBILLED and invoices is None:
+            what = Ending.CLOSED
+        if what:
+            found.append(_Ended(one, what, None if is_draft is None else True))
+    return found
+
+
+def _depends_on_invoice(seen: Seen) -> bool:
+    item = seen.item
+    of_meter_or_gone = item.price.target is Target.METER_EVENT or not item.is_followed
+    return of_meter_or_gone and not seen.is_refused
+
+
+async def _invoices(adapters: Adapters, seen: Sequence[Seen]) -> Invoices | None:
+    """Return the invoices that may bill these periods, or None where they cannot be read."""
+    if not seen:
+        return Invoices({})
+    since = min(one.item.period.end for one in seen) - _BEFORE_THE_END
+    subscriptions = {one.item.subscription.id for one in seen}
+    try:
+        return await invoices_since(adapters.stripe, since, subscriptions.pop() if len(subscriptions) == 1 else None)
+    except ConfigurationError as error:
+        if error.code != "stripe_permission":
+            raise
+        why = error.message
+    except (StripeRefused, StripeUnavailable) as error:
+        why = error.message
+    log.warning("invoices_unread", message=f"whether ended periods are invoiced is not known: {why}")
+    return None
+
+
+def _concluded(one: _Ended, result: Result, order: Order) -> Conclusion:
+    """Return what a result says about the end of a period."""
+    item = one.item
+    is_final = one.ending is not Ending.OPEN and result.lacking is not None
+    is_complete = result.outcome in (Outcome.REPORTED, Outcome.UNCHANGED) or result.reason is Reason.PERIOD_CLOSED
+    is_news = result.lacking is not None and result.lacking != one.seen.remainder
+    return Conclusion(
+        item=item.id,
+        period_start=item.period.start,
+        complete_until=order.run.as_of if is_complete else None,
+        is_refused=one.ending is not Ending.OPEN,
+        is_invoiced=one.is_invoiced,
+        is_read_back=is_final,
+        remainder=result.lacking if is_news else None,
+        why=result.message,
+        is_closed=is_final and _is_watched_no_more(item, order),
+    )
+
+
+def _is_watched_no_more(item: SubscriptionItem, order: Order) -> bool:
+    return order.run.as_of - item.period.end > order.policy.lookback
+
+
+def _conclusion_of(item: SubscriptionItem, *, is_closed: bool) -> Conclusion:
+    return Conclusion(item.id, item.period.start, is_closed=is_closed)
+
+
+def _conclude(adapters: Adapters, conclusions: Sequence[Conclusion], order: Order) -> None:
+    if adapters.writer is not None:
+        adapters.ledger.conclude(conclusions, order.policy.now)

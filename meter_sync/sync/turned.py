@@ -1,0 +1,105 @@
+"""Finding periods that have ended: in the ledger, in Stripe's answer about what is gone, and in its events."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from meter_sync.core.model import Period, SubscriptionItem
+from meter_sync.errors import ConfigurationError
+from meter_sync.ledger.seen import Seen
+from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.listing import Listing
+from meter_sync.stripe_api.subscription_events import Removals, removals
+from meter_sync.sync.adapters import Adapters
+from meter_sync.sync.order import Order
+
+log = structlog.get_logger()
+
+_OVERLAP = timedelta(minutes=5)
+"""Events are read again from a little before the last whole run on: they may become visible late."""
+
+
+async def find_ended(order: Order, adapters: Adapters, listing: Listing) -> list[Seen]:
+    """Return the periods that have ended and are not closed, of all that is selected, the oldest first.
+
+    What the listing saw is recorded, and so is what is gone since. A dry run records nothing: it knows of the ends that
+    the ledger knows.
+    """
+    ledger, as_of = adapters.ledger, order.run.as_of
+    if adapters.writer is not None:
+        ledger.record_seen(listing.items, order.policy.now)
+        await _find_gone(order, adapters, listing)
+    ended = ledger.ended(as_of)
+    if not order.selection.narrows_the_listing:
+        return ended
+    subscriptions = {item.subscription.id for item in listing.items} | set(order.selection.subscriptions)
+    return [
+        one
+        for one in ended
+        if one.item.subscription.id in subscriptions or one.item.subscription.customer.id in order.selection.customers
+    ]
+
+
+async def _find_gone(order: Order, adapters: Adapters, listing: Listing) -> None:
+    """Record the end of what is not listed any more."""
+    listed = {item.id for item in listing.items}
+    selected = set(order.selection.subscriptions) - {item.subscription.id for item in listing.items}
+    gone = Removals()
+    missing: list[Seen] = []
+    if order.selection.is_everything:
+        gone = await _removals(adapters)
+        missing = adapters.ledger.missing(listed)
+    elif order.selection.subscriptions:
+        wanted = order.selection.subscriptions
+        missing = [one for one in adapters.ledger.missing(listed) if one.item.subscription.id in wanted]
+    ask = {one.item.subscription.id for one in missing} | selected | gone.subscriptions
+    for subscription in sorted(ask):
+        of_subscription = [one for one in missing if one.item.subscription.id == subscription]
+        await _record_fate(order, adapters, subscription, of_subscription, gone.items)
+
+
+async def _record_fate(
+    order: Order, adapters: Adapters, subscription: str, missing: Sequence[Seen], removed: Mapping[str, datetime]
+) -> None:
+    try:
+        fate = await adapters.lister.fate(subscription)
+    except (StripeRefused, StripeUnavailable) as error:
+        log.warning("subscription_unread", subscription=subscription, message=error.message)
+        return
+    if fate.ended_at is not None:
+        last = [_ended(item, fate.ended_at) for item in fate.items]
+        adapters.ledger.record_seen(last, order.policy.now)
+    following = {item.id: item.period.start for item in fate.items}
+    for one in missing:
+        item = one.item
+        if fate.ended_at is None and item.id in following:
+            continue
+        if fate.ended_at is not None and following.get(item.id, item.period.start) > item.period.start:
+            continue
+        at = fate.ended_at or removed.get(item.id, order.run.as_of)
+        adapters.ledger.end_seen(item, min(at, item.period.end))
+
+
+def _ended(item: SubscriptionItem, at: datetime) -> SubscriptionItem:
+    """Return an item with the period that its subscription's end cut short."""
+    end = max(item.period.start, min(item.period.end, at))
+    return replace(item, period=Period(item.period.start, end), is_followed=False)
+
+
+async def _removals(adapters: Adapters) -> Removals:
+    """Return what went away since the last whole run, where the key may read events."""
+    since = adapters.ledger.last_complete_run()
+    if since is None:
+        return Removals()
+    try:
+        return await removals(adapters.stripe, since - _OVERLAP)
+    except ConfigurationError as error:
+        if error.code != "stripe_permission":
+            raise
+        why = error.message
+    except (StripeRefused, StripeUnavailable) as error:
+        why = error.message
+    log.warning("events_unread", message=f"what began and ended between two runs is not known: {why}")
+    return Removals()
