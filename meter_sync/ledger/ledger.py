@@ -1,9 +1,9 @@
 """Reading and writing the ledger; every public write is one short transaction."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from meter_sync.core.actions import Part, Set
 from meter_sync.core.memory import Claim, Memory, Remembered
 from meter_sync.core.model import SubscriptionItem
 from meter_sync.core.way import Way
-from meter_sync.ledger import additions, parts, rejections, rows, schema
+from meter_sync.ledger import additions, parts, rejections, rows, schema, seen, webhook_events
 from meter_sync.ledger.database import Database, batches, execute_many
 from meter_sync.ledger.rows import Acknowledgement, RunRecord
 from meter_sync.ledger.schema import item_periods, items, prices, runs, writes
@@ -133,6 +133,46 @@ class Ledger:
         """Record that a person was told of the rejections of these items and periods."""
         with self._books.transaction() as connection:
             rejections.shown(self._books, connection, shown)
+
+    def record_seen(self, listed: Iterable[SubscriptionItem], at: datetime) -> None:
+        """Record items in their periods, as they are now."""
+        with self._books.transaction() as connection:
+            seen.record(self._books, connection, listed, at)
+
+    def end_seen(self, item: SubscriptionItem, at: datetime) -> None:
+        """Record that an item's period ended at an instant and that none follows."""
+        with self._books.transaction() as connection:
+            seen.end(self._books, connection, item, at, is_followed=False)
+
+    def ended(self, as_of: datetime) -> list[seen.Seen]:
+        """Return the periods that have ended by an instant and are not closed."""
+        return seen.ended(self._books, as_of)
+
+    def due(self, as_of: datetime, within: timedelta) -> list[seen.Seen]:
+        """Return the periods that end within some time, or ended since their last complete report."""
+        return seen.due(self._books, as_of, within)
+
+    def missing(self, listed: Collection[str]) -> list[seen.Seen]:
+        """Return the newest periods of items that are not listed although they should go on."""
+        return seen.missing(self._books, listed)
+
+    def conclude(self, conclusions: Sequence[seen.Conclusion], at: datetime) -> None:
+        """Record what was found out about the ends of periods."""
+        with self._books.transaction() as connection:
+            seen.conclude(self._books, connection, conclusions, at)
+
+    def unbilled(self) -> list[seen.Unbilled]:
+        """Return every remainder that no person has marked as settled."""
+        return seen.unbilled(self._books)
+
+    def remainder_of(self, item: str, period_start: datetime) -> seen.Unbilled | None:
+        """Return what Stripe does not bill of an item's period, or None where it is not known."""
+        return seen.remainder_of(self._books, item, period_start)
+
+    def settle_remainder(self, one: seen.Unbilled, note: str, at: datetime) -> None:
+        """Record that a person has settled it."""
+        with self._books.transaction() as connection:
+            seen.settle(self._books, connection, one, note, at)
 
     def claims(self, since: datetime) -> tuple[Claim, ...]:
         """Return what items bill whose period is open after `since`, as far as the last whole run still saw them."""
@@ -302,6 +342,20 @@ class Ledger:
             execute_many(connection, sa.delete(item_periods).where(*of_item, _is_unknown()), keys)
             execute_many(connection, known, keys)
             parts.drop_orphans(self._books, connection, keys)
+
+    def enqueue_webhook_event(self, event: webhook_events.WebhookEvent) -> bool:
+        """Record an event that came by webhook, and return whether it is new."""
+        with self._books.transaction() as connection:
+            return webhook_events.enqueue(self._books, connection, event)
+
+    def waiting_webhook_events(self) -> list[webhook_events.WebhookEvent]:
+        """Return the events that wait for their report, oldest first."""
+        return webhook_events.waiting(self._books)
+
+    def webhook_events_done(self, ids: Sequence[str], at: datetime) -> None:
+        """Record that what these events asked for was done."""
+        with self._books.transaction() as connection:
+            webhook_events.done(self._books, connection, ids, at)
 
 
 def _is_unknown() -> sa.ColumnElement[bool]:
