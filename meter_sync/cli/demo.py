@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from meter_sync.config import Settings
     from meter_sync.demo.epsilon import Epsilon, InvoiceCheck
     from meter_sync.sandbox import Sandbox
-    from meter_sync.sync import Execution
+    from meter_sync.sync.order import Execution
 
 _NOW = datetime(2026, 3, 27, 14, 23, 45, tzinfo=UTC)
 _AN_HOUR = timedelta(hours=1)
@@ -108,7 +108,8 @@ class _Stage:
 
     async def run(self, *, dry_run: bool = False) -> "Execution":
         """Do what the command `run` does, by the sandbox's clock."""
-        from meter_sync.sync import Request, execute
+        from meter_sync.sync.execute import execute
+        from meter_sync.sync.order import Request
         from meter_sync.waiting import Stop
 
         now = self.sandbox.clock.now()

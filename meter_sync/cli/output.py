@@ -15,7 +15,7 @@ from meter_sync.cli.globals import Globals
 from meter_sync.core.actions import Result
 from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code
 from meter_sync.errors import MeterSyncError
-from meter_sync.sync import Execution
+from meter_sync.sync.order import Execution
 
 _CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
 _NAMED_ITEMS = 5

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import os
+import re
 import sys
 import traceback
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +17,7 @@ from meter_sync.core.outcomes import LIFTABLE, ExitCode, Reason
 if TYPE_CHECKING:
     from meter_sync.config import Settings
     from meter_sync.errors import MeterSyncError
-    from meter_sync.sync import Execution, Request
+    from meter_sync.sync.order import Execution, Request
 
 
 class Instant(click.ParamType[datetime]):
@@ -38,6 +39,24 @@ class Instant(click.ParamType[datetime]):
         self.fail(f"{value!r} is not an instant with its offset, such as 2026-11-01T00:00:00Z.", param, ctx)
 
 
+class Duration(click.ParamType[timedelta]):
+    """A length of time with its unit, such as 90s, 3m or 1h."""
+
+    name = "DURATION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Parse the length, or say how it should look."""
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(r"([1-9][0-9]{0,4})([smh])", str(value))
+        if not found:
+            self.fail(f"{value!r} is not a length of time with its unit, such as 90s, 3m or 1h.", param, ctx)
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
+
+
 @click.command()
 @click.option("--customer", "customers", multiple=True, metavar="cus_x", help="Only this customer; repeatable.")
 @click.option(
@@ -53,6 +72,12 @@ class Instant(click.ParamType[datetime]):
 )
 @click.option(
     "--as-of", type=Instant(), help="Read usage until this instant, not now; with --dry-run it may be any past one."
+)
+@click.option(
+    "--closing",
+    type=Duration(),
+    metavar="WITHIN",
+    help="Only items whose period ends or has ended within this time, such as 3m; for a line that runs every minute.",
 )
 @click.option("--resend", is_flag=True, help="Report also what the ledger says that Stripe already holds.")
 @click.option(
@@ -87,6 +112,7 @@ def run(
     dry_run: bool,
     schedule: str | None,
     as_of: datetime | None,
+    closing: timedelta | None,
     resend: bool,
     allow: tuple[str, ...],
     output: str,
@@ -99,7 +125,7 @@ def run(
     """
     from meter_sync.cli.output import printer
     from meter_sync.core.selection import Selection
-    from meter_sync.sync import Request
+    from meter_sync.sync.order import Request
 
     options.start_logging()
     request = Request(
@@ -108,7 +134,11 @@ def run(
         dry_run=dry_run,
         resend=resend,
         allowed=frozenset(Reason(reason) for reason in allow),
+        closing=closing,
+        is_beside=closing is not None,
     )
+    if closing is not None and not request.selection.is_everything:
+        raise click.UsageError("--closing goes by the ends of periods: leave the other selectors out.")
     execution = _carried_out(options, request, schedule)
     try:
         printer(output, options, quiet=quiet)(execution, dry_run=dry_run)
@@ -133,10 +163,13 @@ def _print_no_more(error: OSError) -> None:
 def _carried_out(options: Globals, request: "Request", schedule: str | None) -> "Execution":
     """Load the configuration and execute; whatever goes wrong becomes part of what is printed."""
     from meter_sync.errors import Interrupted, MeterSyncError
-    from meter_sync.sync import failed_before_it_began
+    from meter_sync.sync.order import Execution, RunReport, failed_before_it_began, run_record
 
     try:
         settings = options.load_settings({"schedule": schedule})
+        if request.closing is not None and _nothing_ends(settings, request.as_of or _now(), request.closing):
+            now = _now()
+            return Execution(run_record(request, settings.schedule, now), RunReport(), now)
         return asyncio.run(_execute(options, settings, request))
     except MeterSyncError as error:
         return failed_before_it_began(error, request, schedule or "hourly", _now())
@@ -147,6 +180,15 @@ def _carried_out(options: Globals, request: "Request", schedule: str | None) -> 
         # A bug must not cost the caller the document that was promised on every exit path.
         traceback.print_exc()
         return failed_before_it_began(_bug(error), request, schedule or "hourly", _now())
+
+
+def _nothing_ends(settings: "Settings", as_of: datetime, within: timedelta) -> bool:
+    """Say whether a closing run has nothing to do: it comes every minute, and no SDK is imported for that."""
+    from meter_sync.ledger import Scope, open_ledger_read_only
+
+    scope = Scope(account="", mode="live" if settings.stripe.is_live else "sandbox")
+    with open_ledger_read_only(settings.ledger, scope) as ledger:
+        return not ledger.due(as_of.astimezone(UTC), within)
 
 
 def _bug(error: Exception) -> "MeterSyncError":
@@ -162,7 +204,7 @@ def _bug(error: Exception) -> "MeterSyncError":
 async def _execute(options: Globals, settings: "Settings", request: "Request") -> "Execution":
     from meter_sync.cli.progress import progress
     from meter_sync.cli.signals import stop_on_signals
-    from meter_sync.sync import execute
+    from meter_sync.sync.execute import execute
 
     with stop_on_signals() as stop, progress(options) as shown:
         return await execute(settings, request, _now, stop, shown)

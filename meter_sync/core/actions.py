@@ -44,6 +44,8 @@ class Line:
     usage: Decimal | None = None
     quantity: int | None = None
     previous: int | None = None
+    follows: str | None = None
+    """The run that intended the last write of the item's period; None where there was none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,11 @@ def unfinished(line: Line, remembered: Remembered) -> Set | None:
         return None
     return Set(
         line=replace(
-            line, subjects=remembered.subjects, quantity=remembered.quantity, previous=remembered.total_before
+            line,
+            subjects=remembered.subjects,
+            quantity=remembered.quantity,
+            previous=remembered.total_before,
+            follows=remembered.run,
         ),
         quantity=remembered.quantity,
         method=remembered.method,

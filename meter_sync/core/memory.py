@@ -97,6 +97,8 @@ class Remembered:
     """The whole quantity of the period that was last intended."""
     as_of: datetime
     """The instant up to which that quantity counts."""
+    run: str | None = None
+    """The run that intended it."""
     acknowledged: int | None = None
     """The whole quantity that Stripe acknowledged last, or None."""
     acknowledged_at: datetime | None = None

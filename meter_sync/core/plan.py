@@ -74,7 +74,7 @@ def recalled(line: Line, remembered: Remembered | None) -> Line:
     if remembered is None:
         return line
     span = span_of(line) if line.way.is_in_parts else replace(span_of(line), anchor=remembered.anchor)
-    return replace(line, span=span, previous=remembered.acknowledged)
+    return replace(line, span=span, previous=remembered.acknowledged, follows=remembered.run)
 
 
 def closing(line: Line, quantity: int, remembered: Remembered | None, *, is_known: bool) -> Action:

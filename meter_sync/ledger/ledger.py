@@ -13,7 +13,7 @@ from meter_sync.core.actions import Part, Set
 from meter_sync.core.memory import Claim, Memory, Remembered
 from meter_sync.core.model import SubscriptionItem
 from meter_sync.core.way import Way
-from meter_sync.ledger import additions, parts, rejections, rows, schema, seen, webhook_events
+from meter_sync.ledger import additions, parts, rejections, rows, schema, seen, webhook_events, writers
 from meter_sync.ledger.database import Database, batches, execute_many
 from meter_sync.ledger.rows import Acknowledgement, RunRecord
 from meter_sync.ledger.schema import item_periods, items, prices, runs, writes
@@ -233,8 +233,29 @@ class Ledger:
         with self._books.transaction() as connection:
             execute_many(connection, sqlite_insert(items).on_conflict_do_nothing(), rows)
 
+    def claim(self, run: RunRecord, planned: Sequence[Set], at: datetime, step: int = 0) -> frozenset[str]:
+        """Claim the items of writes, record what is about to be written, and return the items that were granted.
+
+        One that another run is writing, or has written since the write was planned, is not.
+        """
+        with self._books.transaction() as connection:
+            granted = writers.claim(self._books, connection, run, planned, at)
+            self._intend(connection, run, [one for one in planned if one.line.item.id in granted], at, step)
+        return granted
+
+    def release(self, run: RunRecord, written: Sequence[Set]) -> None:
+        """Give claims back: these writes are over."""
+        with self._books.transaction() as connection:
+            writers.release(self._books, connection, run, [one.line.item.id for one in written])
+
     def intend(self, run: RunRecord, planned: Sequence[Set], at: datetime, step: int = 0) -> None:
         """Record what is about to be written, with all that is needed to repeat it exactly."""
+        with self._books.transaction() as connection:
+            self._intend(connection, run, planned, at, step)
+
+    def _intend(
+        self, connection: sa.Connection, run: RunRecord, planned: Sequence[Set], at: datetime, step: int
+    ) -> None:
         states = [{**self._scope, **rows.state(write, run, at)} for write in planned]
         history = [{**self._scope, **rows.history(write, run, at, step)} for write in planned if write.sends]
         upsert = sqlite_insert(item_periods)
@@ -247,11 +268,10 @@ class Ledger:
             }
             | {"read_whole_at": sa.func.coalesce(upsert.excluded.read_whole_at, item_periods.c.read_whole_at)},
         )
-        with self._books.transaction() as connection:
-            execute_many(connection, upsert, states)
-            execute_many(connection, sa.insert(writes), history)
-            parts.intend(self._books, connection, run.id, planned)
-            additions.intend(self._books, connection, run.id, planned, at)
+        execute_many(connection, upsert, states)
+        execute_many(connection, sa.insert(writes), history)
+        parts.intend(self._books, connection, run.id, planned)
+        additions.intend(self._books, connection, run.id, planned, at)
 
     def acknowledge(self, run: RunRecord, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Record what Stripe has taken.

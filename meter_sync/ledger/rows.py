@@ -27,6 +27,8 @@ class RunRecord:
     schedule: str
     everything: bool
     """Whether it was about the whole account, not about what a selector named."""
+    is_alone: bool = True
+    """Whether it holds the run lock, unlike one that works beside such a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def state(write: Set, run: RunRecord, at: datetime) -> dict[str, Any]:
         "subscription": item.subscription.id,
         "customer": item.subscription.customer.id,
         "price": item.price.id,
+        "run": run.id,
         "target": method.target.value,
         "meter": method.meter,
         "filter": json.dumps(method.filter),
@@ -156,6 +159,7 @@ def remembered(row: Row[Any]) -> Remembered:
         anchor=row.anchor,
         quantity=row.quantity,
         as_of=row.as_of,
+        run=row.run,
         acknowledged=row.acknowledged,
         acknowledged_at=row.acknowledged_at,
         foreign=row.foreign_quantity,

@@ -243,6 +243,7 @@ claims = Table(
     *_scope(),
     Column("item", String(255), primary_key=True),
     Column("run", String(36), nullable=False),
+    Column("is_alone", Boolean, nullable=False),
     Column("expires_at", UtcSeconds, nullable=False),
 )
 """Items that a run is writing at this moment, so that no other one writes them meanwhile."""

@@ -111,12 +111,12 @@ def ended(database: Database, as_of: datetime) -> list[Seen]:
 
 
 def due(database: Database, as_of: datetime, within: timedelta) -> list[Seen]:
-    """Return the periods that end within some time after an instant, or ended since their last complete report."""
-    until = seen_periods.c.complete_until
-    is_incomplete = sa.or_(until.is_(None), until < seen_periods.c.period_end)
-    has_ended = sa.and_(seen_periods.c.period_end <= as_of, is_incomplete, seen_periods.c.is_refused.is_(False))
-    is_near = sa.and_(seen_periods.c.period_end > as_of, seen_periods.c.period_end <= as_of + within)
-    return [_seen(row) for row in database.rows(_not_closed(database).where(sa.or_(has_ended, is_near)))]
+    """Return the periods that end within some time of an instant, but for those that were reported in full since."""
+    end, until = seen_periods.c.period_end, seen_periods.c.complete_until
+    is_near = end.between(as_of - within, as_of + within)
+    is_incomplete = sa.or_(end > as_of, until.is_(None), until < end)
+    query = _not_closed(database).where(is_near, is_incomplete, seen_periods.c.is_refused.is_(False))
+    return [_seen(row) for row in database.rows(query)]
 
 
 def missing(database: Database, listed: Collection[str]) -> list[Seen]:

@@ -1,18 +1,15 @@
 """A run with its books: the lock, the instant it is about, and what the ledger says of it."""
 
 import time
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import structlog
 
 from meter_sync.config import Settings
-from meter_sync.core.outcomes import Reason
 from meter_sync.core.plan import Policy
-from meter_sync.core.selection import Selection
 from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError
 from meter_sync.ledger import (
     Ledger,
@@ -23,7 +20,7 @@ from meter_sync.ledger import (
     run_lock,
 )
 from meter_sync.sync.adapters import Clock, open_adapters
-from meter_sync.sync.order import Order, RunReport
+from meter_sync.sync.order import Execution, Order, Request, RunReport, run_record
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.run import synchronize
 from meter_sync.waiting import Stop
@@ -34,56 +31,17 @@ _CLOCK_TOLERANCE = timedelta(seconds=60)
 _PROMISED = {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a person or a schedule asked for."""
-
-    selection: Selection = field(default_factory=Selection)
-    as_of: datetime | None = None
-    """The instant that the run is about; None is now."""
-    dry_run: bool = False
-    resend: bool = False
-    allowed: frozenset[Reason] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """A run that was carried out, however far it came."""
-
-    run: RunRecord
-    report: RunReport
-    finished_at: datetime
-    seconds: float = 0.0
-    """How long it took."""
-
-
-def failed_before_it_began(error: MeterSyncError, request: Request, schedule: str, now: datetime) -> Execution:
-    """Return the execution of a run that its configuration kept from beginning."""
-    run = _run_record(request, schedule, now)
-    return Execution(run, RunReport(error=error), now)
-
-
 async def execute(
     settings: Settings, request: Request, clock: Clock, stop: Stop, progress: Progress | None = None
 ) -> Execution:
     """Carry out a run and record it. Errors that end it are in the report; nothing is raised for them."""
     began = time.monotonic()
-    run = _run_record(request, settings.schedule, clock())
+    run = run_record(request, settings.schedule, clock())
     try:
         run, report = await _with_books(settings, request, run, clock, stop, progress)
     except MeterSyncError as error:
         report = RunReport(error=error)
     return Execution(run, report, clock(), time.monotonic() - began)
-
-
-def _run_record(request: Request, schedule: str, now: datetime) -> RunRecord:
-    return RunRecord(
-        id=str(uuid.uuid4()),
-        started_at=now,
-        as_of=(request.as_of or now).astimezone(UTC).replace(microsecond=0),
-        schedule=schedule,
-        everything=request.selection.is_everything,
-    )
 
 
 async def _with_books(
@@ -100,6 +58,8 @@ async def _with_books(
             "name an instant that has passed, or leave it out for now",
         )
     with _books(settings, request) as ledger:
+        if request.closing is not None and not ledger.due(run.as_of, request.closing):
+            return run, RunReport()
         _warn_of_missed_run(ledger, run)
         if not request.dry_run:
             run = _no_step_back(ledger, run, given=request.as_of is not None)
@@ -114,13 +74,14 @@ async def _with_books(
 
 @contextmanager
 def _books(settings: Settings, request: Request) -> Iterator[Ledger]:
-    """Open the ledger: under the run lock, or for a dry run read-only and without one."""
+    """Open the ledger: under the run lock, or without it beside others, or for a dry run read-only."""
     scope = Scope(account="", mode="live" if settings.stripe.is_live else "sandbox")
     if request.dry_run:
         with open_ledger_read_only(settings.ledger, scope) as ledger:
             yield ledger
         return
-    with run_lock(settings.ledger), open_ledger(settings.ledger, scope) as ledger:
+    lock = nullcontext() if request.is_beside else run_lock(settings.ledger)
+    with lock, open_ledger(settings.ledger, scope) as ledger:
         yield ledger
 
 
@@ -139,6 +100,7 @@ def _order(settings: Settings, request: Request, run: RunRecord) -> Order:
             allowed=request.allowed,
         ),
         thresholds=settings.thresholds,
+        closing=request.closing,
     )
 
 

@@ -84,7 +84,7 @@ async def _settle_additions(order: Order, adapters: Adapters, writer: StripeWrit
         except (StripeRefused, StripeUnavailable) as error:
             log.warning("addition_unsettled", item=one.item, message=error.message)
 
-    await each(waiting, settle)
+    await each(waiting, settle, len(waiting))
     return bool(waiting)
 
 

@@ -52,7 +52,7 @@ async def look(
             after[item.id] = Fail(planned.line, Reason.STRIPE_ERROR, said)
         progress.advance()
 
-    await each(unknown, look_at)
+    await each(unknown, look_at, len(unknown))
     return [after.get(action.line.item.id, action) for action in actions]
 
 

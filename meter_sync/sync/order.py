@@ -1,17 +1,35 @@
 """What a run is to do, and what became of it."""
 
+import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from meter_sync.core.actions import Result
 from meter_sync.core.brakes import Thresholds
 from meter_sync.core.mapping import MappingRules
-from meter_sync.core.outcomes import ExitCode, exit_code
+from meter_sync.core.outcomes import ExitCode, Reason, exit_code
 from meter_sync.core.plan import Policy
 from meter_sync.core.selection import Selection
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person or a schedule asked for."""
+
+    selection: Selection = field(default_factory=Selection)
+    as_of: datetime | None = None
+    """The instant that the run is about; None is now."""
+    dry_run: bool = False
+    resend: bool = False
+    allowed: frozenset[Reason] = frozenset()
+    closing: timedelta | None = None
+    """Only the items whose period ends or has ended within so long."""
+    is_beside: bool = False
+    """Whether it may work beside a full run: then single items exclude each other, not whole runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +41,8 @@ class Order:
     rules: MappingRules
     policy: Policy
     thresholds: Thresholds
+    closing: timedelta | None = None
+    """Only the items whose period ends or has ended within so long, as the ledger knows them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +67,35 @@ class RunReport:
         if self.error is None:
             return items
         return min((self.error.exit_code, items), key=_GRAVEST_FIRST.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A run that was carried out, however far it came."""
+
+    run: RunRecord
+    report: RunReport
+    finished_at: datetime
+    seconds: float = 0.0
+    """How long it took."""
+
+
+def failed_before_it_began(error: MeterSyncError, request: Request, schedule: str, now: datetime) -> Execution:
+    """Return the execution of a run that its configuration kept from beginning."""
+    run = run_record(request, schedule, now)
+    return Execution(run, RunReport(error=error), now)
+
+
+def run_record(request: Request, schedule: str, now: datetime) -> RunRecord:
+    """Return the record of a run that begins now."""
+    return RunRecord(
+        id=str(uuid.uuid4()),
+        started_at=now,
+        as_of=(request.as_of or now).astimezone(UTC).replace(microsecond=0),
+        schedule=schedule,
+        everything=request.selection.is_everything and request.closing is None,
+        is_alone=not request.is_beside,
+    )
 
 
 _GRAVEST_FIRST = [

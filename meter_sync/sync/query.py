@@ -49,5 +49,5 @@ async def _ask_all(
         answers[query] = await ask(query)
         progress.advance()
 
-    await each(queries, ask_one)
+    await each(queries, ask_one, len(queries))
     return answers

@@ -1,7 +1,8 @@
 """The report step: writing what the plan says, item by item, each failure its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from meter_sync.core.actions import Action, Fail, Part, Result, Set, Unchanged, result
 from meter_sync.core.outcomes import Reason
@@ -18,6 +19,7 @@ PLANNED_STEP = 0
 FINISHING_STEP = 10
 """That of finishing what an earlier run had begun."""
 
+_CLAIMED_AT_ONCE = 100
 _RECORDED_AT_ONCE = 500
 _RECORDED_EVERY_SECONDS = 1.0
 _HOPELESS_AFTER = 16
@@ -38,6 +40,7 @@ class Reporter:
         self._unsent: list[Set] = []
         self._unknown: list[Set] = []
         self._partly: list[Partly] = []
+        self._over: list[Set] = []
         self._flushed_at = writer.clock()
         self._unanswered_in_a_row = 0
         self.refused: set[str] = set()
@@ -46,21 +49,39 @@ class Reporter:
         """What ended the reporting before its time: a key that was revoked, a full disk."""
 
     async def report(self, actions: Sequence[Action]) -> list[Result]:
-        """Write all that is planned, the period that ends soonest first, and return what became of each item.
-
-        Everything that is intended is committed before the first request, so that an interrupted run leaves no
-        write that the ledger does not know of.
-        """
+        """Write all that is planned, the period that ends soonest first, and return what became of each item."""
         planned = soonest_first([action for action in actions if isinstance(action, Set)])
         self._progress.begin("report", len(planned))
-        self._ledger.intend(self._writer.run, planned, self._clock(), self._step)
         self._ledger.record_looks(_found_empty(actions), self._clock())
-        await each(planned, self._report_one)
+        await each(self._claimed(planned), self._report_one, len(planned))
         self._flush()
         return [self._results.get(action.line.item.id) or result(action) for action in actions]
 
+    def _claimed(self, planned: Sequence[Set]) -> Iterator[Set]:
+        """Yield the writes that are this run's to make, a few at a time, so that no claim outlives its writing by much.
+
+        What is intended is committed before it is yielded, so that an interrupted run leaves no write that the ledger
+        does not know of. An item that another writer has, or has written since it was planned for, is left to it:
+        what that one reports is newer.
+        """
+        waiting = iter(planned)
+        while some := list(islice(waiting, _CLAIMED_AT_ONCE)):
+            try:
+                granted = self._ledger.claim(self._writer.run, some, self._clock(), self._step)
+            except MeterSyncError as error:
+                self.error = self.error or error
+                self._results |= {one.line.item.id: _failed(one, error.message) for one in [*some, *waiting]}
+                return
+            for one in some:
+                if one.line.item.id in granted:
+                    yield one
+                else:
+                    self._results[one.line.item.id] = result(Unchanged(one.line))
+                    self._progress.advance()
+
     async def _report_one(self, planned: Set) -> None:
         self._results[planned.line.item.id] = await self._outcome(planned)
+        self._over.append(planned)
         self._progress.advance()
 
     async def _outcome(self, planned: Set) -> Result:
@@ -128,6 +149,7 @@ class Reporter:
         unsent, self._unsent = self._unsent, []
         unknown, self._unknown = self._unknown, []
         partly, self._partly = self._partly, []
+        over, self._over = self._over, []
         taken = list(self._writer.taken)
         self._flushed_at = self._clock()
         try:
@@ -137,6 +159,7 @@ class Reporter:
             for one in partly:
                 self._ledger.record_partly(one.planned, one.standing, one.unsent)
             self._ledger.withdraw([planned for planned in unsent if planned.total_before is None])
+            self._ledger.release(self._writer.run, over)
             self._ledger.forget((one.line.item.id, one.line.item.period.start) for one in unknown)
         except MeterSyncError as error:
             self.error = self.error or error

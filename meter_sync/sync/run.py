@@ -14,6 +14,7 @@ from meter_sync.core.way import Way
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.stripe_api.listing import Listing, nothing_selected
 from meter_sync.sync.adapters import Adapters
+from meter_sync.sync.closing import close
 from meter_sync.sync.ended import finish_ended
 from meter_sync.sync.look import interrupted
 from meter_sync.sync.order import Order, RunReport
@@ -32,7 +33,11 @@ EMPTY_PRICE_ASKED_AGAIN_AFTER = timedelta(days=1)
 async def synchronize(order: Order, adapters: Adapters, progress: Progress | None = None) -> RunReport:
     """List, query, plan, check, report and record, and return what became of it. Raises nothing of its own."""
     with structlog.contextvars.bound_contextvars(run_id=order.run.id):
-        results, error = await _steps(order, adapters, progress or NoProgress())
+        told = progress or NoProgress()
+        if order.closing is None:
+            results, error = await _steps(order, adapters, told)
+        else:
+            results, error = await close(order, adapters, order.closing, told)
         return RunReport(
             results=results,
             error=error,

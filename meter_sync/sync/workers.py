@@ -1,7 +1,7 @@
 """Doing many things at once, begun in their order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -23,8 +23,8 @@ async def first_error_only() -> AsyncIterator[None]:
         raise first from None
 
 
-async def each(jobs: Sequence[Job], work: Callable[[Job], Awaitable[None]]) -> None:
-    """Do the work for each job, begun in the order given, at most AT_ONCE under way.
+async def each(jobs: Iterable[Job], work: Callable[[Job], Awaitable[None]], at_most: int = AT_ONCE) -> None:
+    """Do the work for each job, begun in the order given, so many under way at once; there may be `at_most` jobs.
 
     The first error ends the rest and is raised.
     """
@@ -35,5 +35,5 @@ async def each(jobs: Sequence[Job], work: Callable[[Job], Awaitable[None]]) -> N
             await work(job)
 
     async with first_error_only(), asyncio.TaskGroup() as group:
-        for _ in range(min(AT_ONCE, len(jobs))):
+        for _ in range(min(AT_ONCE, at_most)):
             group.create_task(worker())

@@ -21,7 +21,8 @@ from meter_sync.core.outcomes import Reason
 from meter_sync.ledger import Ledger, Scope, open_ledger_read_only
 from meter_sync.sandbox import RequestSeen, Sandbox
 from meter_sync.sandbox.stripe_world import SubscriptionView
-from meter_sync.sync import Request, execute
+from meter_sync.sync.execute import execute
+from meter_sync.sync.order import Request
 from meter_sync.waiting import Stop
 
 NOW = datetime(2025, 6, 10, 12, 0, 0, tzinfo=UTC)
@@ -46,16 +47,15 @@ class Outcome:
 
     @property
     def items(self) -> dict[str, dict[str, Any]]:
-        """The listed items by their id, each of which must appear once."""
+        """The listed items by their id, in their open period; each must appear once in a period."""
         rows = self.document["items"]
-        found = {row["subscription_item"]: row for row in rows}
-        assert len(found) == len(rows)
-        return found
+        assert len({(row["subscription_item"], row["period"]["start"]) for row in rows}) == len(rows)
+        return {row["subscription_item"]: row for row in rows}
 
     @property
     def item(self) -> dict[str, Any]:
-        """The only item."""
-        (row,) = self.document["items"]
+        """The only item, in its open period."""
+        (row,) = self.items.values()
         return dict(row)
 
     @property

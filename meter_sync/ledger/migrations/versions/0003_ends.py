@@ -23,6 +23,7 @@ def upgrade() -> None:
         *_scope(),
         sa.Column("item", sa.String(255), primary_key=True),
         sa.Column("run", sa.String(36), nullable=False),
+        sa.Column("is_alone", sa.Boolean, nullable=False),
         sa.Column("expires_at", sa.BigInteger, nullable=False),
     )
     op.create_table(

@@ -1,0 +1,123 @@
+"""The closing run: what ends about now, without a listing, beside whatever else runs."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from meter_sync.config import load
+from meter_sync.ledger import run_lock
+from meter_sync.sync.execute import execute
+from meter_sync.sync.order import Request
+from meter_sync.waiting import Stop
+from tests.end_to_end.test_meter_mishaps import end_of
+from tests.end_to_end.test_period_ends import LEGACY_AND_METERS, invoiced, subscribed
+from tests.end_to_end.world import NOW, PERIOD_START, World
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+WITHIN = 3 * MINUTE
+
+
+def close(world: World) -> list[str]:
+    """Do what `run --closing 3m` does, and return the items that it was about."""
+    world.execute(closing=WITHIN, is_beside=True)
+    return [one.line.item.id for one in world.last_results]
+
+
+def test_where_nothing_ends_no_request_is_made_to_either_server(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+    assert world.run().code == 0
+    before = len(world.sandbox.requests)
+    done = world.meter_sync("run", "--closing", "3m", "--as-of", world.now.isoformat(), "--quiet")
+    assert (done.code, done.stdout) == (0, "")
+    assert len(world.sandbox.requests) == before
+
+
+@pytest.mark.parametrize("within", ["3", "m", "0m", "3 m", "1d"])
+def test_a_length_of_time_has_its_unit(world: World, within: str) -> None:
+    assert world.meter_sync("run", "--closing", within).code == 2
+
+
+def test_closing_runs_take_no_other_selector(world: World) -> None:
+    assert world.meter_sync("run", "--closing", "3m", "--customer", "cus_1").code == 2
+
+
+def test_only_what_ends_is_reported_and_nothing_is_listed(world: World) -> None:
+    ending, going_on = world.subscribe(), world.subscribe(period_start=NOW - DAY)
+    for each in (ending, going_on):
+        world.use(each, 5, at=NOW - HOUR)
+    world.execute()
+    end = end_of(world, ending)
+    for each in (ending, going_on):
+        world.use(each, 2, at=end - 2 * MINUTE)
+    world.sandbox.clock.move_to(end - MINUTE)
+    world.sandbox.requests.clear()
+
+    assert close(world) == ending.items
+    assert (world.billed(ending), world.billed(going_on)) == (7, 5)
+    assert not [one for one in world.sandbox.requests if one.path in ("/v1/prices", "/v1/subscriptions")]
+
+
+@pytest.mark.parametrize("way", LEGACY_AND_METERS)
+def test_the_very_last_second_is_billed_right_after_the_end(world: World, way: str) -> None:
+    subscription = subscribed(world, way)
+    end = end_of(world, subscription)
+    world.use(subscription, 1, at=NOW - HOUR)
+    world.execute()
+    world.use(subscription, 2, at=end - 2 * DAY)
+    world.sandbox.clock.move_to(end - MINUTE)
+    close(world)
+    world.use(subscription, 4, at=end - timedelta(seconds=1))
+    world.sandbox.clock.move_to(end + 30 * timedelta(seconds=1))
+    close(world)
+    in_straddling_window = 4 if way in ("hours", "days") else 0
+    assert invoiced(world) == 7 - in_straddling_window
+    assert close(world) == []
+    world.execute()
+    assert invoiced(world) + world.billed(subscription) == 7
+
+
+def test_a_full_run_that_takes_long_does_not_keep_it_from_its_work(world: World) -> None:
+    subscription = world.subscribe()
+    end = end_of(world, subscription)
+    world.execute()
+    world.use(subscription, 2, at=end - DAY)
+    world.sandbox.clock.move_to(end - MINUTE)
+    with run_lock(world.ledger):
+        assert close(world) == subscription.items
+    assert world.billed(subscription) == 2
+
+
+@pytest.mark.parametrize("way", LEGACY_AND_METERS)
+def test_runs_beside_each_other_bill_once(world: World, way: str) -> None:
+    subscription = subscribed(world, way, period_start=PERIOD_START)
+    world.use(subscription, 1, at=NOW - DAY)
+    world.execute()
+    end = end_of(world, subscription)
+    world.use(subscription, 2, at=end - 2 * DAY)
+    world.sandbox.clock.move_to(end - MINUTE)
+
+    async def together() -> None:
+        settings = load(None, world.environment(METER_SYNC_RETRY_SECONDS="0"), {})
+        beside = Request(closing=WITHIN, is_beside=True)
+        clock = world.sandbox.clock.now
+        done = await asyncio.gather(*(execute(settings, beside, clock, Stop()) for _ in range(4)))
+        assert [one.report.error for one in done] == [None] * 4
+
+    world.sandbox.date_skew_seconds = (world.now - datetime.now(UTC)).total_seconds()
+    asyncio.run(together())
+    world.execute()
+    assert world.billed(subscription) == 3
+
+
+def test_a_hold_at_the_end_is_not_repeated_every_minute_for_ever(world: World) -> None:
+    subscription = world.subscribe()
+    end = end_of(world, subscription)
+    world.use(subscription, 5, at=NOW - DAY)
+    world.execute()
+    world.use(subscription, -2, at=NOW - DAY)
+    world.sandbox.clock.move_to(end + MINUTE)
+    assert close(world) == subscription.items
+    world.sandbox.clock.move_to(end + 4 * MINUTE)
+    assert close(world) == []
