@@ -161,6 +161,7 @@ class World:
         settings = load(self.config if self.config.exists() else None, environment, {})
         wanted = Request(allowed=frozenset(allowed), **request)
         done = asyncio.run(execute(settings, wanted, self.sandbox.clock.now, Stop()))
+        self.sandbox.date_skew_seconds = 0.0
         self.last_results = list(done.report.results)
         return {result.line.item.id: result for result in self.last_results}
 
