@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from meter_sync.config import Settings
-    from meter_sync.demo.epsilon import Epsilon, InvoiceCheck
+    from meter_sync.demo.epsilon import Epsilon, InvoiceCheck, MonthCheck
     from meter_sync.sandbox import Sandbox
-    from meter_sync.sync.order import Execution
+    from meter_sync.sync.order import Execution, Request
 
 _NOW = datetime(2026, 3, 27, 14, 23, 45, tzinfo=UTC)
 _AN_HOUR = timedelta(hours=1)
+_A_DAY = timedelta(days=1)
 _LOST = 40
 """So many answers are lost after Stripe has carried a request out, and as many requests before."""
 
@@ -56,6 +57,7 @@ async def _show(options: Globals, folder: Path) -> bool:
             "METER_SYNC_STRIPE_RATE": "100",
             "METER_SYNC_STRIPE_METER_EVENT_RATE": "1000",
             "METER_SYNC_RETRY_SECONDS": "1",
+            "METER_SYNC_SCHEDULE": "daily",
         }
         stage = _Stage(options, sandbox, load(None, environment, {}))
         stage.title("An embedded Stripe and OpenMeter serve on loopback; it is", f"{_NOW:%Y-%m-%d %H:%M:%S} UTC.")
@@ -88,7 +90,31 @@ async def _acts(stage: "_Stage", epsilon: "Epsilon") -> bool:
     stage.title("6. What the invoices would say now,", "next to what the customers used")
     checks = epsilon.invoices()
     stage.show_invoices(checks)
-    return stage.verdict(checks, nothing_repeated=not repeated.report.counts.get("reported"))
+    is_right = stage.verdict(checks, nothing_repeated=not repeated.report.counts.get("reported"))
+    return await _a_month_turns(stage, epsilon) and is_right
+
+
+async def _a_month_turns(stage: "_Stage", epsilon: "Epsilon") -> bool:
+    """Play the end of every customer's period, with usage in its last seconds and some that comes too late."""
+    ends = epsilon.ends()
+    stage.title("7. Every period comes to its end:", "meter-sync run every day, and run --closing 3m every minute")
+    for end, customer in ends:
+        await stage.run_daily_until(end)
+        stage.sandbox.clock.move_to(end - timedelta(minutes=1))
+        await epsilon.use_at(customer, end - timedelta(minutes=1, seconds=5))
+        await stage.close()
+        await epsilon.use_at(customer, end - timedelta(seconds=1))
+        stage.sandbox.clock.move_to(end + timedelta(minutes=1))
+        await stage.close()
+    stage.sandbox.clock.advance(2 * _AN_HOUR)
+    for end, customer in ends[-2:]:
+        await epsilon.use_at(customer, end - timedelta(hours=30))
+    click.echo("Two customers' usage of the day before comes two hours after the last end: their invoices are final.")
+    stage.show(await stage.run(), only_noteworthy=True)
+    stage.title("8. Where every unit is now:", "on an invoice, in the next period, or named by meter-sync history")
+    checks = epsilon.month(stage.named())
+    stage.show_month(checks)
+    return stage.month_verdict(checks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +134,36 @@ class _Stage:
 
     async def run(self, *, dry_run: bool = False) -> "Execution":
         """Do what the command `run` does, by the sandbox's clock."""
-        from meter_sync.sync.execute import execute
         from meter_sync.sync.order import Request
+
+        return await self._execute(Request(dry_run=dry_run))
+
+    async def run_daily_until(self, end: datetime) -> None:
+        """Let the days before an instant pass, with a run on each."""
+        while end - self.sandbox.clock.now() > _A_DAY:
+            self.sandbox.clock.advance(_A_DAY)
+            await self.run()
+
+    async def close(self) -> "Execution":
+        """Do what `run --closing 3m` does."""
+        from meter_sync.sync.order import Request
+
+        return await self._execute(Request(closing=timedelta(minutes=3), is_beside=True))
+
+    async def _execute(self, request: "Request") -> "Execution":
+        from meter_sync.sync.execute import execute
         from meter_sync.waiting import Stop
 
         now = self.sandbox.clock.now()
         self.sandbox.date_skew_seconds = (now - datetime.now(UTC)).total_seconds()
-        request = Request(dry_run=dry_run)
         return await execute(self.settings, request, self.sandbox.clock.now, Stop())
+
+    def named(self) -> dict[str, int]:
+        """Return what the ledger names as not billed, by subscription."""
+        from meter_sync.ledger import Scope, open_ledger_read_only
+
+        with open_ledger_read_only(self.settings.ledger, Scope(account="", mode="sandbox")) as ledger:
+            return {one.subscription: one.open_quantity for one in ledger.unbilled()}
 
     def an_hour_passes(self) -> datetime:
         """Move the clock and return when it stood before."""
@@ -135,10 +183,10 @@ class _Stage:
     def the_network_works(self) -> None:
         self.sandbox.faults.clear()
 
-    def show(self, execution: "Execution", *, dry_run: bool = False) -> None:
+    def show(self, execution: "Execution", *, dry_run: bool = False, only_noteworthy: bool = False) -> None:
         from meter_sync.cli.output import printer
 
-        printer("table", self.options, quiet=False)(execution, dry_run=dry_run)
+        printer("table", self.options, quiet=only_noteworthy)(execution, dry_run=dry_run)
 
     def sum(self, execution: "Execution") -> None:
         from meter_sync.cli.output import summary
@@ -165,6 +213,31 @@ class _Stage:
                 "equal" if check.is_right else "DIFFERENT",
             )
         self.options.console().print(table)
+
+    def show_month(self, checks: "Sequence[MonthCheck]") -> None:
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("customer", no_wrap=True)
+        table.add_column("Stripe takes", no_wrap=True)
+        for name in ("used", "invoiced", "next period", "named"):
+            table.add_column(name, justify="right")
+        table.add_column("")
+        for check in sorted(checks, key=lambda check: check.used):
+            amounts = (check.used, check.invoiced, check.going_on, check.named)
+            said = "equal" if check.is_right else "DIFFERENT"
+            table.add_row(check.customer.name, check.customer.kind, *(f"{amount:,}" for amount in amounts), said)
+        self.options.console().print(table)
+
+    def month_verdict(self, checks: "Sequence[MonthCheck]") -> bool:
+        """Say in a sentence whether every unit is somewhere, once, and return it."""
+        wrong = [check for check in checks if not check.is_right]
+        if wrong:
+            click.echo(f"The units of {len(wrong)} of {len(checks)} customers are not where they should be.", err=True)
+            return False
+        click.echo(f"For all {len(checks)} customers, invoice + next period + what is named is exactly what was used.")
+        return True
 
     def verdict(self, checks: "Sequence[InvoiceCheck]", *, nothing_repeated: bool) -> bool:
         """Say in a sentence whether all is right, and return it."""

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -57,6 +57,25 @@ class InvoiceCheck:
         """Whether the invoice has exactly what was used, and its price."""
         packages = -(-int(self.used) // REQUESTS_PER_PACKAGE)
         return self.used == self.billed and self.amount_cents == packages * CENTS_PER_PACKAGE
+
+
+@dataclass(frozen=True, slots=True)
+class MonthCheck:
+    """What a customer used since its first period began, next to where Stripe and the ledger have it."""
+
+    customer: EpsilonCustomer
+    used: Decimal
+    invoiced: int
+    """On the invoice of the period that has ended."""
+    going_on: int
+    """So far in the next one."""
+    named: int
+    """What the ledger names as not billed."""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether every unit is somewhere, once."""
+        return self.used == self.invoiced + self.going_on + self.named
 
 
 class Epsilon:
@@ -142,6 +161,34 @@ class Epsilon:
             "time": at.isoformat(),
             "data": {"requests": requests},
         }
+
+    def ends(self) -> list[tuple[datetime, EpsilonCustomer]]:
+        """Return when each customer's period ends, the soonest first."""
+        stripe = self._sandbox.stripe
+        found = []
+        for customer in self.customers:
+            (item,) = stripe.state.subscription(customer.subscription).items
+            found.append((datetime.fromtimestamp(stripe.period(item).end, UTC), customer))
+        return sorted(found, key=lambda each: each[0])
+
+    async def use_at(self, customer: EpsilonCustomer, at: datetime) -> None:
+        """Let a customer make 1,000 requests more."""
+        await self._ingest([self._event(customer.id, at, 1000)])
+
+    def month(self, named: Mapping[str, int]) -> list[MonthCheck]:
+        """Return where the usage of each customer is; `named` has what is not billed, by subscription."""
+        stripe, now = self._sandbox.stripe, self._sandbox.clock.now()
+        invoiced = {invoice.subscription: sum(line.quantity for line in invoice.lines) for invoice in stripe.invoices}
+        return [
+            MonthCheck(
+                customer=customer,
+                used=self._sandbox.openmeter.usage(METER, customer.id, customer.period_start, now),
+                invoiced=invoiced[customer.subscription],
+                going_on=stripe.invoice_preview(customer.subscription)[0].quantity,
+                named=named.get(customer.subscription, 0),
+            )
+            for customer in self.customers
+        ]
 
     def an_event(self) -> dict[str, Any]:
         """Return one more event: a million requests of the largest customer, now."""

@@ -60,7 +60,8 @@ async def _with_books(
     with _books(settings, request) as ledger:
         if request.closing is not None and not ledger.due(run.as_of, request.closing):
             return run, RunReport()
-        _warn_of_missed_run(ledger, run)
+        if run.is_alone:
+            _warn_of_missed_run(ledger, run)
         if not request.dry_run:
             run = _no_step_back(ledger, run, given=request.as_of is not None)
             ledger.begin_run(run)
