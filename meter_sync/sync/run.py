@@ -108,7 +108,7 @@ def _warn_of_fine_windows(order: Order, prepared: Sequence[Line | Hold | Skip]) 
                 stripe_meter=meter.id,
                 event_name=meter.event_name,
                 message="its windows are of one hour and the runs a day apart: the last hours of a period are only "
-                "reported if a run comes between them and its end; run hourly, or use a meter with windows of one day",
+                "billed if a run comes before its invoice is final; run hourly, or add the line with --closing",
             )
 
 
