@@ -128,12 +128,20 @@ def test_the_crontab_example_and_the_unit_run_commands_that_exist() -> None:
         for line in [*ROOT.joinpath("crontab.example").read_text().splitlines(), *"\n".join(blocks("ini")).splitlines()]
         if "meter-sync --" in line
     ]
-    assert len(lines) == 3
+    assert len(lines) >= 4
     for line in lines:
         words = line.split("meter-sync --", 1)[1].split("2>>")[0].split()
-        options = options_in("--" + " ".join(words))
-        assert options <= options_in(help_of(cli)) | options_in(help_of(run))
-        assert "run" in words
+        (name,) = COMMANDS.keys() & set(words)
+        command = cli.get_command(click.Context(cli), name)
+        assert command
+        assert options_in("--" + " ".join(words)) <= options_in(help_of(cli)) | options_in(help_of(command))
+
+
+def test_the_two_lines_of_a_crontab_stand_together_in_the_example_and_in_the_readme() -> None:
+    example = ROOT.joinpath("crontab.example").read_text()
+    for line in ("7 * * * * meter-sync", "* * * * * meter-sync"):
+        assert f"\n{line}" in example
+        assert line in README
 
 
 @pytest.mark.parametrize("line", ["meter-sync demo", "pytest"])
