@@ -175,12 +175,17 @@ class Ledger:
             seen.settle(self._books, connection, one, note, at)
 
     def claims(self, since: datetime) -> tuple[Claim, ...]:
-        """Return what items bill whose period is open after `since`, as far as the last whole run still saw them."""
+        """Return what items bill whose period is open after `since`, as far as the last whole run still saw them.
+
+        Of one on a billing meter that was never written, for whatever reason, that is only which meter it is.
+        """
         last_whole = self.last_complete_run()
         current = self._books.of(item_periods, *item_periods.c).where(item_periods.c.period_end > since)
         if last_whole is not None:
             current = current.where(item_periods.c.seen_at >= last_whole)
-        return tuple(rows.claim(row) for row in self._books.rows(current))
+        written = {row.item: rows.claim(row) for row in self._books.rows(current)}
+        beside = [one for one in seen.on_meters(self._books, since) if one.item not in written]
+        return (*written.values(), *beside)
 
     def begin_run(self, run: RunRecord) -> None:
         """Record that a run has begun, before its first effect."""

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from meter_sync.core.memory import Claim
 from meter_sync.core.model import Period, SubscriptionItem
 from meter_sync.ledger.database import Database, batches, execute_many
 from meter_sync.ledger.schema import seen_periods
@@ -123,6 +124,27 @@ def missing(database: Database, listed: Collection[str]) -> list[Seen]:
     """Return the newest period of each item that a listing had not any more, unless it is known to be the last one."""
     rows = {row.item: row for row in database.rows(_not_closed(database)) if row.item not in listed}
     return [seen for row in rows.values() if (seen := _seen(row)).item.is_followed]
+
+
+def on_meters(database: Database, since: datetime) -> list[Claim]:
+    """Return the items on billing meters whose period is open after an instant."""
+    columns = ("item", "customer", "stripe_meter", "period_start", "period_end")
+    query = database.of(seen_periods, *(seen_periods.c[name] for name in columns)).where(
+        seen_periods.c.stripe_meter.is_not(None), seen_periods.c.period_end > since, seen_periods.c.closed_at.is_(None)
+    )
+    return [
+        Claim(
+            item=row.item,
+            meter="",
+            filter=(),
+            subjects=(),
+            start=row.period_start,
+            end=row.period_end,
+            customer=row.customer,
+            stripe_meter=row.stripe_meter,
+        )
+        for row in database.rows(query)
+    ]
 
 
 def conclude(database: Database, connection: Connection, conclusions: Sequence[Conclusion], at: datetime) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from meter_sync.core.outcomes import Reason
+from meter_sync.core.selection import Selection
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe_world import SubscriptionView
 from tests.end_to_end.test_billing_meters import WAYS, metered, metered_price
@@ -254,6 +255,18 @@ def test_an_item_beside_another_one_on_its_meter_is_held_whatever_becomes_of_the
         subscription = world.subscribe(mapped, other)
         world.use(subscription, 5)
         assert world.verdict(subscription) == "duplicate_usage"
+
+
+def test_a_narrowed_run_does_not_forget_the_other_item_on_the_meter(world: World) -> None:
+    meter = world.stripe.add_meter("shared", formula="sum", window="hour")
+    prices = [world.stripe.add_price(meter=meter, metadata={"om_meter_id": METER}) for _ in range(2)]
+    customer = world.stripe.add_customer()
+    one, other = (world.subscribe(price, customer=customer) for price in prices)
+    world.use(one, 5)
+    world.execute()
+    for narrowed in (Selection(prices=(prices[0],)), Selection(subscriptions=(other.id,))):
+        results = world.execute(selection=narrowed).values()
+        assert [result.reason for result in results] == [Reason.DUPLICATE_USAGE]
 
 
 def test_what_was_used_on_a_trial_is_not_billed_when_the_trial_ends_early(world: World) -> None:
