@@ -134,7 +134,7 @@ class Ledger:
         with self._books.transaction() as connection:
             rejections.shown(self._books, connection, shown)
 
-    def record_seen(self, listed: Iterable[SubscriptionItem], at: datetime) -> None:
+    def record_seen(self, listed: Sequence[SubscriptionItem], at: datetime) -> None:
         """Record items in their periods, as they are now."""
         with self._books.transaction() as connection:
             seen.record(self._books, connection, listed, at)

@@ -71,29 +71,39 @@ class Unbilled:
         return self.remainder - (self.settled or 0)
 
 
-def record(database: Database, connection: Connection, listed: Iterable[SubscriptionItem], at: datetime) -> None:
+def record(database: Database, connection: Connection, listed: Sequence[SubscriptionItem], at: datetime) -> None:
     """Record the listed items in their periods. A period that another one of its item overtook ended at its start.
 
-    Where periods were missed altogether, one that fills the gap stands for them.
+    Where periods were missed altogether, one that fills the gap stands for them. What is as it was is not written.
     """
-    listed = list(listed)
-    before = _newest(database, connection, [item.id for item in listed])
-    gaps = []
-    for item in listed:
-        last = before.get(item.id)
-        if last is None or last.period_start >= item.period.start:
-            continue
-        if last.period_end < item.period.start:
-            gaps.append(replace(item, period=Period(last.period_end, item.period.start)))
-        elif last.period_end > item.period.start:
-            end(database, connection, _of(last), item.period.start, is_followed=True)
+    items = {item.id: item for item in listed}
+    for ids in batches(list(items)):
+        before = _newest(database, connection, ids)
+        _record(database, connection, [(items[id], before.get(id)) for id in ids], at)
+
+
+def _record(
+    database: Database, connection: Connection, listed: Iterable[tuple[SubscriptionItem, Row[Any] | None]], at: datetime
+) -> None:
+    rows = []
+    for item, last in listed:
+        row = _row(item, at)
+        if last is None or last.period_start > item.period.start:
+            rows.append(row)
+        elif last.period_start == item.period.start:
+            rows += [row] if (last.snapshot, last.period_end) != (row["snapshot"], item.period.end) else []
+        else:
+            rows.append(row)
+            if last.period_end < item.period.start:
+                rows.append(_row(replace(item, period=Period(last.period_end, item.period.start)), at))
+            elif last.period_end > item.period.start:
+                end(database, connection, _of(last), item.period.start, is_followed=True)
     upsert = sqlite_insert(seen_periods)
     upsert = upsert.on_conflict_do_update(
         index_elements=["account", "mode", "item", "period_start"],
         set_={name: upsert.excluded[name] for name in ("period_end", "snapshot", "seen_at", "stripe_meter")},
     )
-    rows = [{**database.scope, **_row(item, at)} for item in [*gaps, *listed]]
-    execute_many(connection, upsert, rows)
+    execute_many(connection, upsert, [{**database.scope, **row} for row in rows])
 
 
 def end(database: Database, connection: Connection, seen: SubscriptionItem, at: datetime, *, is_followed: bool) -> None:
@@ -122,7 +132,11 @@ def due(database: Database, as_of: datetime, within: timedelta) -> list[Seen]:
 
 def missing(database: Database, listed: Collection[str]) -> list[Seen]:
     """Return the newest period of each item that a listing had not any more, unless it is known to be the last one."""
-    rows = {row.item: row for row in database.rows(_not_closed(database)) if row.item not in listed}
+    known = database.of(seen_periods, seen_periods.c.item).where(seen_periods.c.closed_at.is_(None))
+    gone = sorted({row.item for row in database.rows(known)} - set(listed))
+    rows: dict[str, Row[Any]] = {}
+    for ids in batches(gone):
+        rows |= {row.item: row for row in database.rows(_not_closed(database).where(seen_periods.c.item.in_(ids)))}
     return [seen for row in rows.values() if (seen := _seen(row)).item.is_followed]
 
 
@@ -196,12 +210,17 @@ def _not_closed(database: Database) -> sa.Select[Any]:
 
 
 def _newest(database: Database, connection: Connection, ids: Sequence[str]) -> Mapping[str, Row[Any]]:
-    found: dict[str, Row[Any]] = {}
-    for some in batches(ids):
-        query = database.of(seen_periods, *seen_periods.c).where(seen_periods.c.item.in_(some))
-        for row in connection.execute(query.order_by(seen_periods.c.period_start)).all():
-            found[row.item] = row
-    return found
+    """Return the newest period of each item."""
+    last = (
+        database.of(seen_periods, seen_periods.c.item, sa.func.max(seen_periods.c.period_start).label("start"))
+        .where(seen_periods.c.item.in_(ids))
+        .group_by(seen_periods.c.item)
+        .subquery()
+    )
+    is_last = sa.and_(seen_periods.c.item == last.c.item, seen_periods.c.period_start == last.c.start)
+    columns = (seen_periods.c[name] for name in ("item", "period_start", "period_end", "snapshot"))
+    rows = connection.execute(database.of(seen_periods, *columns).join(last, is_last)).all()
+    return {row.item: row for row in rows}
 
 
 def _row(item: SubscriptionItem, at: datetime) -> dict[str, Any]:
