@@ -1,11 +1,11 @@
 """Which billing periods Stripe's invoices bill, and which of these are drafts still."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from meter_sync.core.model import SubscriptionItem
+from meter_sync.core.model import Period
 from meter_sync.errors import MeterSyncError
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused
 from meter_sync.stripe_api.wire import InvoiceData, Page, instant, read
@@ -14,14 +14,23 @@ _PAGE_SIZE = 100
 
 
 @dataclass(frozen=True, slots=True)
+class Invoiced:
+    """A period of an item that is on an invoice."""
+
+    item: str
+    period: Period
+    is_draft: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Invoices:
-    """The periods of items that are on invoices: whether the invoice of each is a draft."""
+    """The periods of items that are on invoices."""
 
-    is_draft: Mapping[tuple[str, datetime], bool]
+    periods: Sequence[Invoiced] = ()
 
-    def of(self, item: SubscriptionItem) -> bool | None:
-        """Say whether the invoice of an item's period is a draft; None where there is no invoice."""
-        return self.is_draft.get((item.id, item.period.start))
+    def by_start(self) -> dict[tuple[str, datetime], bool]:
+        """Return whether the invoice is a draft, for each item and period's start."""
+        return {(one.item, one.period.start): one.is_draft for one in self.periods}
 
 
 async def invoices_since(stripe: StripeReader, since: datetime, subscription: str | None) -> Invoices:
@@ -33,7 +42,7 @@ async def invoices_since(stripe: StripeReader, since: datetime, subscription: st
     filters: dict[str, Any] = {"created": {"gte": int(since.timestamp())}, "limit": _PAGE_SIZE}
     if subscription:
         filters["subscription"] = subscription
-    found: dict[tuple[str, datetime], bool] = {}
+    found: list[Invoiced] = []
     after: dict[str, str] = {}
     while True:
         answer = await stripe.get("/v1/invoices", "invoices", {**filters, **after})
@@ -42,7 +51,8 @@ async def invoices_since(stripe: StripeReader, since: datetime, subscription: st
             lines = await _lines(stripe, invoice) if invoice.lines.has_more else invoice.lines.data
             for line in lines:
                 if line.item:
-                    found[line.item, instant(line.period.start)] = invoice.status == "draft"
+                    period = Period(instant(line.period.start), instant(line.period.end))
+                    found.append(Invoiced(line.item, period, invoice.status == "draft"))
         if not page.has_more or not page.data:
             return Invoices(found)
         after = {"starting_after": page.data[-1].id}

@@ -11,12 +11,11 @@ from meter_sync.core.ends import ending, was_free
 from meter_sync.core.model import Ending, SubscriptionItem, Target
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.preflight import prepare
-from meter_sync.errors import ConfigurationError
 from meter_sync.ledger.seen import Conclusion, Seen
-from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
-from meter_sync.stripe_api.invoices import Invoices, invoices_since
+from meter_sync.stripe_api.invoices import Invoices
 from meter_sync.sync.adapters import Adapters
 from meter_sync.sync.order import Order
+from meter_sync.sync.permitted import readable_invoices
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.steps import Carried, Metering, carry_out
 
@@ -111,9 +110,10 @@ async def _endings(order: Order, adapters: Adapters, seen: Sequence[Seen]) -> li
     as_of, watched_for = order.run.as_of, order.policy.lookback
     asking = [one for one in seen if _depends_on_invoice(one)]
     invoices = await _invoices(adapters, asking)
+    drafts = invoices.by_start() if invoices else {}
     found = []
     for one in seen:
-        is_draft = invoices.of(one.item) if invoices else None
+        is_draft = drafts.get((one.item.id, one.item.period.start))
         if is_draft is None and one.is_invoiced:
             is_draft = False
         what = ending(one.item, is_draft, as_of, watched_for, is_refused=one.is_refused)
@@ -133,19 +133,10 @@ def _depends_on_invoice(seen: Seen) -> bool:
 async def _invoices(adapters: Adapters, seen: Sequence[Seen]) -> Invoices | None:
     """Return the invoices that may bill these periods, or None where they cannot be read."""
     if not seen:
-        return Invoices({})
+        return Invoices()
     since = min(one.item.period.end for one in seen) - _BEFORE_THE_END
     subscriptions = {one.item.subscription.id for one in seen}
-    try:
-        return await invoices_since(adapters.stripe, since, subscriptions.pop() if len(subscriptions) == 1 else None)
-    except ConfigurationError as error:
-        if error.code != "stripe_permission":
-            raise
-        why = error.message
-    except (StripeRefused, StripeUnavailable) as error:
-        why = error.message
-    log.warning("invoices_unread", message=f"whether ended periods are invoiced is not known: {why}")
-    return None
+    return await readable_invoices(adapters, since, subscriptions.pop() if len(subscriptions) == 1 else None)
 
 
 def _concluded(one: _Ended, result: Result, order: Order) -> Conclusion:

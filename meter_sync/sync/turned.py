@@ -7,16 +7,18 @@ from datetime import datetime, timedelta
 import structlog
 
 from meter_sync.core.model import Period, SubscriptionItem
-from meter_sync.errors import ConfigurationError
 from meter_sync.ledger.seen import Seen
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.listing import Listing
-from meter_sync.stripe_api.subscription_events import Removals, removals
+from meter_sync.stripe_api.subscription_events import Removals
 from meter_sync.sync.adapters import Adapters
 from meter_sync.sync.order import Order
+from meter_sync.sync.permitted import readable_invoices, readable_removals
 
 log = structlog.get_logger()
 
+_DRAFTS_LAST = timedelta(hours=73)
+"""An invoice is a draft for 72 hours at the most (invoice documentation)."""
 _OVERLAP = timedelta(minutes=5)
 """Events are read again from a little before the last whole run on: they may become visible late."""
 
@@ -31,6 +33,7 @@ async def find_ended(order: Order, adapters: Adapters, listing: Listing) -> list
     if adapters.writer is not None:
         ledger.record_seen(listing.items, order.policy.now)
         await _find_gone(order, adapters, listing)
+        await _find_invoiced(order, adapters, listing)
     ended = ledger.ended(as_of)
     if not order.selection.narrows_the_listing:
         return ended
@@ -91,15 +94,24 @@ def _ended(item: SubscriptionItem, at: datetime) -> SubscriptionItem:
 async def _removals(adapters: Adapters) -> Removals:
     """Return what went away since the last whole run, where the key may read events."""
     since = adapters.ledger.last_complete_run()
-    if since is None:
-        return Removals()
-    try:
-        return await removals(adapters.stripe, since - _OVERLAP)
-    except ConfigurationError as error:
-        if error.code != "stripe_permission":
-            raise
-        why = error.message
-    except (StripeRefused, StripeUnavailable) as error:
-        why = error.message
-    log.warning("events_unread", message=f"what began and ended between two runs is not known: {why}")
-    return Removals()
+    return (await readable_removals(adapters, since - _OVERLAP) if since else None) or Removals()
+
+
+async def _find_invoiced(order: Order, adapters: Adapters, listing: Listing) -> None:
+    """Record the periods of drafts that the ledger does not know: it is new, or was lost, just after they ended.
+
+    The same goes for a single subscription, which a webhook may name before any full run has seen it.
+    """
+    selected = order.selection.subscriptions
+    is_new = order.selection.is_everything and adapters.ledger.last_complete_run() is None
+    if not (is_new or selected) or not listing.items:
+        return
+    since = order.run.as_of - _DRAFTS_LAST
+    invoices = await readable_invoices(adapters, since, selected[0] if len(selected) == 1 else None)
+    items = {item.id: item for item in listing.items}
+    found = [
+        replace(items[one.item], period=one.period)
+        for one in (invoices.periods if invoices else ())
+        if one.is_draft and one.item in items and one.period.end <= items[one.item].period.start
+    ]
+    adapters.ledger.record_seen(found, order.policy.now)

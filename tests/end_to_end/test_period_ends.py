@@ -127,6 +127,19 @@ def test_a_last_report_whose_answer_was_lost_is_made_again(world: World, way: st
     assert world.unbilled() == {}
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_period_that_ended_just_before_the_ledger_was_lost_is_found_by_its_draft(world: World, way: str) -> None:
+    subscription = metered(world, way)
+    end = end_of(world, subscription)
+    world.use(subscription, 1, at=NOW - HOUR)
+    world.execute()
+    world.use(subscription, 10, at=end - 2 * DAY)
+    world.ledger.unlink()
+    world.sandbox.clock.move_to(end + 10 * MINUTE)
+    world.execute()
+    assert invoiced(world) == 11
+
+
 # -- subscriptions and items that go -----------------------------------------------------------------
 
 

@@ -1,0 +1,41 @@
+"""Reading from Stripe what a key may lack the permission for: a run makes do without, and says so in the log."""
+
+from collections.abc import Awaitable
+from datetime import datetime
+from typing import TypeVar
+
+import structlog
+
+from meter_sync.errors import ConfigurationError
+from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.invoices import Invoices, invoices_since
+from meter_sync.stripe_api.subscription_events import Removals, removals
+from meter_sync.sync.adapters import Adapters
+
+log = structlog.get_logger()
+
+Found = TypeVar("Found")
+
+
+async def readable_invoices(adapters: Adapters, since: datetime, subscription: str | None) -> Invoices | None:
+    """Return what the invoices bill that were made since an instant, or None where they cannot be read."""
+    return await _if_permitted(invoices_since(adapters.stripe, since, subscription), "invoices_unread")
+
+
+async def readable_removals(adapters: Adapters, since: datetime) -> Removals | None:
+    """Return what went away since an instant, or None where that cannot be read."""
+    return await _if_permitted(removals(adapters.stripe, since), "events_unread")
+
+
+async def _if_permitted(reading: Awaitable[Found], event: str) -> Found | None:
+    """Raise ConfigurationError for what is wrong with more than a permission, and Interrupted."""
+    try:
+        return await reading
+    except ConfigurationError as error:
+        if error.code != "stripe_permission":
+            raise
+        why = error.message
+    except (StripeRefused, StripeUnavailable) as error:
+        why = error.message
+    log.warning(event, message=f"how some periods ended is not known: {why}")
+    return None
