@@ -1,8 +1,9 @@
 """The configuration: environment, TOML file and secret files, every problem named at once."""
 
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,6 +40,8 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "STRIPE_API_KEY": ("stripe", "api_key"),
     "STRIPE_API_KEY_FILE": ("stripe", "api_key_file"),
     "STRIPE_API_BASE": ("stripe", "api_base"),
+    "STRIPE_WEBHOOK_SECRET": ("stripe", "webhook_secret"),
+    "STRIPE_WEBHOOK_SECRET_FILE": ("stripe", "webhook_secret_file"),
     "OPENMETER_URL": ("openmeter", "url"),
     "OPENMETER_API_KEY": ("openmeter", "api_key"),
     "OPENMETER_API_KEY_FILE": ("openmeter", "api_key_file"),
@@ -60,6 +63,9 @@ LIVE_RATE = 100.0
 SANDBOX_RATE = 25.0
 LIVE_METER_EVENT_RATE = 1000.0
 SANDBOX_METER_EVENT_RATE = 25.0
+
+_SECRET = re.compile(r"[^\s,]+")
+"""One of several secrets, between commas or white space."""
 
 _SUBJECT_OWNERS = ("customer", "subscription", "item")
 
@@ -87,6 +93,11 @@ def _without_space(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
 
+def _separated(value: object) -> object:
+    """Split `secret, other` into its parts, each once."""
+    return tuple(dict.fromkeys(re.findall(_SECRET, value))) if isinstance(value, str) else value
+
+
 def _canonical_filter(value: object) -> object:
     """Turn `{model = "gpt", region = ["eu", "us"]}` into sorted pairs, so that equal filters are equal."""
     if not isinstance(value, dict):
@@ -103,6 +114,7 @@ def _canonical_filter(value: object) -> object:
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Secret = Annotated[SecretStr, BeforeValidator(_without_space)]
+Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_separated)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -117,6 +129,9 @@ class StripeSettings(_Section):
     api_key: Secret = Field(default=SecretStr(""), validate_default=False)
     api_key_file: Path | None = None
     api_base: HttpUrl = STRIPE_API_BASE
+    webhook_secret: Secrets = ()
+    """What webhooks are signed with: several while one is rolled, or where there are several endpoints."""
+    webhook_secret_file: Path | None = None
     rate: Rate | None = None
     endpoint_rate: Rate = 25.0
     meter_event_rate: Rate | None = None
@@ -262,31 +277,43 @@ class _SecretFiles(_Environment):
     Being the last source, it only fills in a key that no other source has.
     """
 
-    def __init__(self, settings_cls: type[BaseSettings], environment: Mapping[str, str]) -> None:
+    def __init__(self, settings_cls: type[BaseSettings], environment: Mapping[str, str], *, with_webhook: bool) -> None:
         super().__init__(settings_cls, environment)
+        self._with_webhook = with_webhook
         self.problems: list[str] = []
-        self.stripe_key = ""
-        """The Stripe key that any source had, for a check of its own."""
 
     def __call__(self) -> dict[str, Any]:
-        keys = {section: self._key(section) for section in ("stripe", "openmeter")}
-        self.stripe_key = keys["stripe"].get("api_key") or str(self._so_far("stripe").get("api_key", ""))
-        return keys
+        """Return the secrets, and note what is wrong with those that any source has."""
+        stripe = self._checked("stripe", "api_key", _key_problems)
+        if self._with_webhook:
+            # Only then: whoever runs the rest needs no permission to read it.
+            stripe |= self._checked("stripe", "webhook_secret", _webhook_secret_problems)
+        return {"stripe": stripe, "openmeter": self._secret("openmeter", "api_key")}
+
+    def _checked(self, section: str, name: str, problems_of: Callable[[str], list[str]]) -> dict[str, str]:
+        """Return what `_secret` does, and note what is wrong with the secret that any source has."""
+        problems_before = len(self.problems)
+        filled_in = self._secret(section, name)
+        if len(self.problems) == problems_before:
+            secret = filled_in.get(name) or self._so_far(section).get(name, "")
+            self.problems += problems_of(str(secret).strip())
+        return filled_in
 
     def _so_far(self, section: str) -> dict[str, Any]:
         settings = self.current_state.get(section)
         return settings if isinstance(settings, dict) else {}
 
-    def _key(self, section: str) -> dict[str, str]:
+    def _secret(self, section: str, name: str) -> dict[str, str]:
         settings = self._so_far(section)
-        file = settings.get("api_key_file") or self._credential(f"{section}_api_key")
-        if settings.get("api_key") or not isinstance(file, str | Path):
+        file = settings.get(f"{name}_file") or self._credential(f"{section}_{name}")
+        if settings.get(name) or not isinstance(file, str | Path):
             return {}
         try:
-            return {"api_key": Path(file).read_text(encoding="utf-8").strip()}
+            return {name: Path(file).read_text(encoding="utf-8").strip()}
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not text"
-            self.problems.append(f"the {section} key file {file} cannot be read: {why}")
+            what = name.removeprefix("api_").replace("_", " ")
+            self.problems.append(f"the {section} {what} file {file} cannot be read: {why}")
             return {}
 
     def _credential(self, name: str) -> Path | None:
@@ -295,13 +322,20 @@ class _SecretFiles(_Environment):
         return path if path and path.exists() else None
 
 
-def load(file: Path | None, environment: Mapping[str, str], options: Mapping[str, Any]) -> Settings:
+def load(
+    file: Path | None,
+    environment: Mapping[str, str],
+    options: Mapping[str, Any],
+    *,
+    for_webhook: bool = False,
+) -> Settings:
     """Return the settings from the options, the environment, the TOML file and the defaults, in this order.
 
-    `file` is the TOML file, if there is one; `options` has settings by field name.
+    `file` is the TOML file, if there is one; `options` has settings by field name; `for_webhook` requires the secret
+    that webhooks are signed with.
     Raise ConfigurationError that names every problem at once.
     """
-    secret_files = _SecretFiles(Settings, environment)
+    secret_files = _SecretFiles(Settings, environment, with_webhook=for_webhook)
     toml = _toml_source(file)
     sources = (
         InitSettingsSource(Settings, dict(options)),
@@ -327,7 +361,7 @@ def load(file: Path | None, environment: Mapping[str, str], options: Mapping[str
         settings = Loaded()
     except ValidationError as error:
         problems += [_in_words(dict(fault), environment, file) for fault in error.errors()]
-    problems += secret_files.problems or _key_problems(secret_files.stripe_key.strip())
+    problems += secret_files.problems
     if problems:
         raise _wrong(problems)
     return settings
@@ -336,10 +370,14 @@ def load(file: Path | None, environment: Mapping[str, str], options: Mapping[str
 def _keys_in_toml(source: TomlConfigSettingsSource) -> list[str]:
     """Refuse keys in the configuration file, which is read, copied and committed more freely than a key may be."""
     return [
-        f"{section}.api_key: a key does not belong into {source.toml_file_path}; put it into a file of its own and "
-        f"name that with {section}.api_key_file"
-        for section in ("stripe", "openmeter")
-        if isinstance(source.toml_data.get(section), dict) and "api_key" in source.toml_data[section]
+        f"{section}.{name}: a {what} does not belong into {source.toml_file_path}; put it into a file of its own and "
+        f"name that with {section}.{name}_file"
+        for section, name, what in (
+            ("stripe", "api_key", "key"),
+            ("openmeter", "api_key", "key"),
+            ("stripe", "webhook_secret", "secret"),
+        )
+        if isinstance(source.toml_data.get(section), dict) and name in source.toml_data[section]
     ]
 
 
@@ -381,6 +419,19 @@ def _key_problems(key: str) -> list[str]:
     is_one_word = key.isascii() and key.isprintable() and " " not in key
     if not key.startswith(("sk_test_", "sk_live_", "rk_test_", "rk_live_")) or not is_one_word:
         return ["STRIPE_API_KEY is no Stripe key: it begins with rk_live_, rk_test_, sk_live_ or sk_test_"]
+    return []
+
+
+def _webhook_secret_problems(secrets: str) -> list[str]:
+    """Say what is wrong with the webhook secrets, without a character of them."""
+    separate = re.findall(_SECRET, secrets)
+    if not separate:
+        return [
+            "no webhook secret: set STRIPE_WEBHOOK_SECRET, STRIPE_WEBHOOK_SECRET_FILE or stripe.webhook_secret_file to "
+            "the signing secret of the endpoint in Stripe"
+        ]
+    if not all(secret.startswith("whsec_") for secret in separate):
+        return ["STRIPE_WEBHOOK_SECRET is no signing secret of a webhook: it begins with whsec_"]
     return []
 
 

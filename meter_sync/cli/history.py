@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from meter_sync.cli.errors import print_error, printable
 from meter_sync.cli.globals import Globals
 from meter_sync.cli.instant import Instant
 from meter_sync.core.outcomes import ExitCode
@@ -56,11 +57,7 @@ def history(
     try:
         code = _list(options, output) if settle is None else _settle(options, *settle, str(note))
     except MeterSyncError as error:
-        click.echo(f"meter-sync: {error.headline}", err=True)
-        for detail in error.details:
-            click.echo(f"  - {detail}", err=True)
-        if error.hint:
-            click.echo(f"  what to do: {error.hint}", err=True)
+        print_error(error)
         code = error.exit_code
     sys.exit(code)
 
@@ -96,8 +93,6 @@ def _settle(options: Globals, item: str, period_start: datetime, note: str) -> E
 
 
 def _print_table(found: Sequence["Unbilled"]) -> None:
-    from meter_sync.cli.output import printable
-
     for one in found:
         kind = "not billed" if one.open_quantity > 0 else "billed too much"
         period = f"{_utc(one.period.start)} to {_utc(one.period.end)}"

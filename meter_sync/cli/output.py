@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import click
 
 from meter_sync import __version__
+from meter_sync.cli.errors import print_error, printable
 from meter_sync.cli.globals import Globals
 from meter_sync.core.actions import Result
 from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code
-from meter_sync.errors import MeterSyncError
 from meter_sync.sync.order import Execution
 
 _CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
@@ -53,7 +53,7 @@ def printer(output: str, options: Globals, *, quiet: bool) -> Printer:
     def print_execution(execution: Execution, *, dry_run: bool) -> None:
         report = execution.report
         if report.error:
-            _print_error(report.error)
+            print_error(report.error)
         shown = [one for one in report.results if _is_noteworthy(one)] if quiet else report.results
         nothing_to_show = not shown and (quiet or report.error)
         if output == "json" or not nothing_to_show:
@@ -64,15 +64,6 @@ def printer(output: str, options: Globals, *, quiet: bool) -> Printer:
 
 def _is_noteworthy(result: Result) -> bool:
     return exit_code([(result.outcome, result.reason)]) is not ExitCode.DONE
-
-
-def _print_error(error: MeterSyncError) -> None:
-    """Print what ended the run, with what to do; several problems each in a line of its own."""
-    click.echo(f"meter-sync: {printable(error.headline)}", err=True)
-    for detail in error.details:
-        click.echo(f"  - {printable(detail)}", err=True)
-    if error.hint:
-        click.echo(f"  what to do: {printable(error.hint)}", err=True)
 
 
 def _print_json(execution: Execution, dry_run: bool) -> None:
@@ -311,8 +302,3 @@ def _thousands(number: Decimal | int | None) -> str:
 
 def _without_trailing_zeros(digits: str) -> str:
     return digits.rstrip("0").rstrip(".") if "." in digits else digits
-
-
-def printable(text: str) -> str:
-    """Return a text of any server without what could move a terminal's cursor or forge a line."""
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -15,12 +15,10 @@ from meter_sync.sync.ended import finish_ended
 from meter_sync.sync.look import interrupted
 from meter_sync.sync.order import Order
 from meter_sync.sync.progress import Progress
-from meter_sync.sync.steps import Metering, carry_out
+from meter_sync.sync.steps import Carried, Metering, carry_out
 
 
-async def close(
-    order: Order, adapters: Adapters, within: timedelta, progress: Progress
-) -> tuple[Sequence[Result], MeterSyncError | None]:
+async def close(order: Order, adapters: Adapters, within: timedelta, progress: Progress) -> Carried:
     """Report what ends within so long, and what has ended and was not reported in full since."""
     as_of, ledger = order.run.as_of, adapters.ledger
     due = ledger.due(as_of, within)
@@ -39,10 +37,11 @@ async def close(
         if ended.error:
             raise ended.error
         carried = await carry_out(order, adapters, prepared, memory, progress)
-        return [*done, *carried.results], carried.error
+        gave_way = ended.gave_way or carried.gave_way
+        return Carried([*done, *carried.results], carried.error, gave_way=gave_way)
     except MeterSyncError as error:
         told_by_the_items = isinstance(error, Interrupted) and waiting
-        return [*done, *(result(action) for action in waiting)], None if told_by_the_items else error
+        return Carried([*done, *(result(action) for action in waiting)], None if told_by_the_items else error)
 
 
 async def _metering(order: Order, adapters: Adapters, stripe_customers: set[str]) -> Metering:

@@ -46,12 +46,14 @@ async def finish_ended(
     _conclude(adapters, [_conclusion_of(one.item, is_closed=True) for one in free], order)
     ended = await _endings(order, adapters, [one for one in seen if not was_free(one.item)])
     results: list[Result] = []
+    gave_way = False
     for together in _once_each(ended):
         carried = await _finish(order, adapters, metering, together, progress)
         results += carried.results
+        gave_way |= carried.gave_way
         if carried.error:
-            return Carried(results, carried.error)
-    return Carried(results)
+            return Carried(results, carried.error, gave_way=gave_way)
+    return Carried(results, gave_way=gave_way)
 
 
 async def _finish(
@@ -72,7 +74,7 @@ async def _finish(
     last = {one.item.id: one for one in [*ended, *closed]}
     found = [(last[one.item.id], by_item[one.item.id]) for one in ended if one.item.id in by_item]
     _conclude(adapters, [_concluded(one, result, order) for one, result in found], order)
-    return Carried([result for _, result in found], carried.error)
+    return Carried([result for _, result in found], carried.error, gave_way=carried.gave_way)
 
 
 async def _carry_out(

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from meter_sync.config import Settings
+from meter_sync.core.outcomes import ExitCode
 from meter_sync.core.plan import Policy
 from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError
 from meter_sync.ledger import (
@@ -28,6 +29,8 @@ from meter_sync.waiting import Stop
 log = structlog.get_logger()
 
 _CLOCK_TOLERANCE = timedelta(seconds=60)
+_WORK_DONE = (ExitCode.DONE, ExitCode.LOOK)
+"""After these, what was queued by webhook before the run is reported too."""
 _PROMISED = {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}
 
 
@@ -65,11 +68,14 @@ async def _with_books(
         if not request.dry_run:
             run = _no_step_back(ledger, run, given=request.as_of is not None)
             ledger.begin_run(run)
+        queued = ledger.waiting_webhook_events() if run.everything else []
         order = _order(settings, request, run)
         async with open_adapters(settings, ledger, clock, stop, dry_run=request.dry_run) as adapters:
             report = await synchronize(order, adapters, progress)
         if not request.dry_run:
             report = _finished(ledger, run, report, clock())
+            if report.exit_code in _WORK_DONE and not report.gave_way:
+                ledger.webhook_events_done([event.id for event in queued], clock())
         return run, report
 
 

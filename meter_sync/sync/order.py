@@ -54,6 +54,8 @@ class RunReport:
     """What ended it before its time, if anything did."""
     stripe_requests: int = 0
     openmeter_requests: int = 0
+    gave_way: bool = False
+    """Whether an item was left to another writer, which may be about an earlier instant."""
 
     @property
     def counts(self) -> dict[str, int]:

@@ -45,6 +45,8 @@ class Reporter:
         self._unanswered_in_a_row = 0
         self.refused: set[str] = set()
         """The items whose write Stripe refused."""
+        self.gave_way = False
+        """Whether an item was left to another writer."""
         self.error: MeterSyncError | None = None
         """What ended the reporting before its time: a key that was revoked, a full disk."""
 
@@ -76,6 +78,7 @@ class Reporter:
                 if one.line.item.id in granted:
                     yield one
                 else:
+                    self.gave_way = True
                     self._results[one.line.item.id] = result(Unchanged(one.line))
                     self._progress.advance()
 

@@ -21,7 +21,7 @@ from meter_sync.sync.order import Order, RunReport
 from meter_sync.sync.progress import NoProgress, Progress
 from meter_sync.sync.rejections import note_rejections
 from meter_sync.sync.remember import remember
-from meter_sync.sync.steps import Metering, carry_out
+from meter_sync.sync.steps import Carried, Metering, carry_out
 from meter_sync.sync.turned import find_ended
 from meter_sync.sync.workers import first_error_only
 
@@ -35,20 +35,19 @@ async def synchronize(order: Order, adapters: Adapters, progress: Progress | Non
     with structlog.contextvars.bound_contextvars(run_id=order.run.id):
         told = progress or NoProgress()
         if order.closing is None:
-            results, error = await _steps(order, adapters, told)
+            carried = await _steps(order, adapters, told)
         else:
-            results, error = await close(order, adapters, order.closing, told)
+            carried = await close(order, adapters, order.closing, told)
         return RunReport(
-            results=results,
-            error=error,
+            results=carried.results,
+            error=carried.error,
+            gave_way=carried.gave_way,
             stripe_requests=adapters.stripe.requests_sent,
             openmeter_requests=adapters.openmeter.requests_sent,
         )
 
 
-async def _steps(
-    order: Order, adapters: Adapters, progress: Progress
-) -> tuple[Sequence[Result], MeterSyncError | None]:
+async def _steps(order: Order, adapters: Adapters, progress: Progress) -> Carried:
     """Finish the periods that have ended, then report the open ones."""
     done: Sequence[Result] = ()
     waiting: list[Action] = []
@@ -65,11 +64,12 @@ async def _steps(
         if ended.error:
             raise ended.error
         carried = await carry_out(order, adapters, prepared, memory, progress)
-        return [*done, *carried.results], carried.error
+        gave_way = ended.gave_way or carried.gave_way
+        return Carried([*done, *carried.results], carried.error, gave_way=gave_way)
     except MeterSyncError as error:
         # Whatever was listed is named, also when the run could not go on with it.
         told_by_the_items = isinstance(error, Interrupted) and waiting
-        return [*done, *(result(action) for action in waiting)], None if told_by_the_items else error
+        return Carried([*done, *(result(action) for action in waiting)], None if told_by_the_items else error)
 
 
 async def _list(order: Order, adapters: Adapters, progress: Progress) -> tuple[Listing, Metering]:

@@ -46,6 +46,8 @@ class Carried:
     """What ended the reporting before its time, if anything did."""
     refused: Collection[str] = ()
     """The items whose write Stripe refused."""
+    gave_way: bool = False
+    """Whether an item was left to another writer, which may be about an earlier instant."""
 
 
 async def carry_out(
@@ -94,7 +96,7 @@ async def _report(order: Order, adapters: Adapters, checked: Sequence[Action], p
     shown = [one.line.item for one in results if one.reason is Reason.REJECTED]
     adapters.ledger.record_shown([(item.id, item.period.start) for item in shown])
     log.info("report", **counted(results))
-    return Carried(results, reporter.error, reporter.refused)
+    return Carried(results, reporter.error, reporter.refused, reporter.gave_way)
 
 
 def _log(step: str, actions: Sequence[Action]) -> None:

@@ -81,7 +81,14 @@ def test_a_filter_that_admits_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_key_shows_in_a_representation() -> None:
-    settings = load(None, {"STRIPE_API_KEY": "sk_test_secret", "OPENMETER_API_KEY": "om_secret"}, {})
+    environment = {
+        "STRIPE_API_KEY": "sk_test_hidden",
+        "OPENMETER_API_KEY": "om_hidden",
+        "STRIPE_WEBHOOK_SECRET": "whsec_hidden",
+    }
 
-    assert "secret" not in repr(settings).replace("SecretStr", "").replace("api_key", "")
-    assert "secret" not in str(settings.model_dump())
+    settings = load(None, environment, {})
+
+    assert "hidden" not in repr(settings)
+    assert "hidden" not in str(settings.model_dump())
+    assert "hidden" not in settings.model_dump_json()

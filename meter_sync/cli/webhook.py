@@ -1,0 +1,85 @@
+"""`meter-sync webhook`: report at once what Stripe's events are about."""
+
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from meter_sync.cli.errors import print_error
+from meter_sync.cli.globals import Globals
+from meter_sync.core.outcomes import ExitCode
+
+if TYPE_CHECKING:
+    from meter_sync.config import Settings
+
+
+@click.command()
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    envvar="METER_SYNC_WEBHOOK_HOST",
+    show_envvar=True,
+    help="The address to listen on. A TLS proxy stands before it.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8431,
+    show_default=True,
+    envvar="METER_SYNC_WEBHOOK_PORT",
+    show_envvar=True,
+    help="The port to listen on; 0 for any free one.",
+)
+@click.pass_obj
+def webhook(options: Globals, host: str, port: int) -> None:
+    """Receive Stripe's webhooks and report at once.
+
+    Listens on /webhook until it is interrupted. An event that a period turned, that a subscription ended or that an
+    invoice is due is queued in the ledger, and the subscription concerned is reported as `meter-sync run` would.
+    """
+    from meter_sync.errors import MeterSyncError
+
+    options.start_logging()
+    try:
+        asyncio.run(_serve(_settings(options), host, port))
+    except MeterSyncError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("meter-sync: cut off by a second signal; what is queued is in the ledger", err=True)
+        sys.exit(ExitCode.FAILED)
+
+
+def _settings(options: Globals) -> "Settings":
+    from meter_sync.config import found_file, load
+
+    return load(Path(options.config) if options.config else found_file(), os.environ, {}, for_webhook=True)
+
+
+async def _serve(settings: "Settings", host: str, port: int) -> None:
+    from meter_sync.cli.signals import stop_on_signals
+    from meter_sync.ledger import Scope
+    from meter_sync.webhook.queue import Queue
+    from meter_sync.webhook.reporting import reporter
+    from meter_sync.webhook.server import Receiver, serve
+    from meter_sync.webhook.worker import Worker
+
+    is_live = settings.stripe.is_live
+    queue = Queue(settings.ledger, Scope(account="", mode="live" if is_live else "sandbox"), _now)
+    try:
+        with stop_on_signals() as stop:
+            await queue.waiting()  # a ledger that cannot be used ends it here, and not at the first event
+            worker = Worker(queue, reporter(settings, _now, stop), stop)
+            receiver = Receiver(settings.stripe.webhook_secret, is_live, queue, worker.wake)
+            await serve(receiver, worker, stop, host, port)
+    finally:
+        queue.close()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

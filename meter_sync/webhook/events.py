@@ -1,0 +1,153 @@
+"""What an event of Stripe's is about: from its JSON, and nothing else.
+
+Sources: API reference, Events and Types of events; Stripe documentation, Using webhooks with subscriptions and Event
+destinations (thin events). Where a shape moved in API version 2025-03-31.basil both are read: an endpoint has a version
+of its own.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Json = Mapping[str, Any]
+
+METER_ERRORS = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
+"""Thin events: they name no subscription, and what was rejected is read elsewhere."""
+
+_LONGEST_NAME = 255
+
+
+class NotAnEvent(ValueError):
+    """What was received has not even an event's id and type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event, and what it asks for."""
+
+    id: str
+    type: str
+    is_live: bool
+    """Whether it is of the live mode."""
+    why: str | None
+    """Why it asks for a report; None where it does not."""
+    subscription: str | None
+    """What is to be reported; None in an event that asks for reading the meters' error events."""
+
+
+def understand(received: object) -> Event:
+    """Given the JSON of an event, return what it is about. Raise NotAnEvent.
+
+    An event whose object has not the shape of its type asks for nothing.
+    """
+    if not isinstance(received, dict):
+        raise NotAnEvent("it is not a JSON object")
+    identifier, kind = _name(received.get("id")), _name(received.get("type"))
+    if identifier is None or kind is None:
+        raise NotAnEvent("it has no id or no type")
+    why: str | None = None
+    subscription: str | None = None
+    if kind in METER_ERRORS:
+        why = "meter_error"
+    elif kind in _READERS:
+        data = _object(received.get("data"))
+        why, subscription = _READERS[kind](_object(data.get("object")), _object(data.get("previous_attributes")))
+        why = why if subscription else None
+    return Event(identifier, kind, received.get("livemode") is True, why, subscription if why else None)
+
+
+def _updated(now: Json, before: Json) -> tuple[str | None, str | None]:
+    """An update asks for a report if it ended what usage is counted for: a period, an item, a trial, a state."""
+    reasons = {
+        "cycle_turned": cycle_turned(now, before),
+        "items_changed": items_changed(now, before),
+        "status_changed": "status" in before,
+        "trial_changed": "trial_start" in before or "trial_end" in before,
+    }
+    return next((why for why, is_so in reasons.items() if is_so), None), _name(now.get("id"))
+
+
+def cycle_turned(now: Json, before: Json) -> bool:
+    """Given a subscription and what an update changed, as it was, say whether a new period began.
+
+    From basil on: `latest_invoice` changed, and for every listed item the old `current_period_end` is the new
+    `current_period_start`. Before: the subscription's own `current_period_start` changed.
+    """
+    if "current_period_start" in before:
+        return True
+    if "latest_invoice" not in before or before["latest_invoice"] == now.get("latest_invoice"):
+        return False
+    items = {str(item.get("id")): item for item in _items(now)}
+    listed = _items(before)
+    return bool(listed) and all(
+        old.get("current_period_end") is not None
+        and old["current_period_end"] == items.get(str(old.get("id")), {}).get("current_period_start")
+        for old in listed
+    )
+
+
+def items_changed(now: Json, before: Json) -> bool:
+    """Say whether an item was removed, replaced, moved to another price, or given another period.
+
+    The items of one subscription may have periods of different length, so that only some of them turn. Items that were
+    added have no usage yet.
+    """
+    items = [_what_bills(item) for item in _items(now)]
+    return any(_what_bills(old) not in items for old in _items(before))
+
+
+def _what_bills(item: Json) -> tuple[Any, ...]:
+    price = _object(item.get("price"))
+    return item.get("id"), price.get("id"), item.get("current_period_start"), item.get("current_period_end")
+
+
+def _deleted(now: Json, _before: Json) -> tuple[str | None, str | None]:
+    return "subscription_deleted", _name(now.get("id"))
+
+
+def _invoice_created(now: Json, _before: Json) -> tuple[str | None, str | None]:
+    """A draft takes late usage of meters until it is finalized, about an hour later; any other invoice takes none."""
+    is_draft = now.get("status") == "draft" or now.get("billing_reason") == "subscription_cycle"
+    return "invoice_drafted" if is_draft else None, _subscription_of(now)
+
+
+def _invoice_upcoming(now: Json, _before: Json) -> tuple[str | None, str | None]:
+    return "invoice_upcoming", _subscription_of(now)
+
+
+def _subscription_of(invoice: Json) -> str | None:
+    """Return an invoice's subscription: `parent` has it since basil, the invoice itself had it before."""
+    details = _object(_object(invoice.get("parent")).get("subscription_details"))
+    return _id_of(details.get("subscription")) or _id_of(invoice.get("subscription"))
+
+
+_READERS: Mapping[str, Callable[[Json, Json], tuple[str | None, str | None]]] = {
+    "customer.subscription.updated": _updated,
+    "customer.subscription.deleted": _deleted,
+    "invoice.created": _invoice_created,
+    "invoice.upcoming": _invoice_upcoming,
+}
+
+RELEVANT = (*_READERS, *METER_ERRORS)
+"""The types to select in Stripe."""
+
+
+def _items(subscription: Json) -> list[Json]:
+    listed = _object(subscription.get("items")).get("data")
+    return [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+
+
+def _object(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _id_of(value: object) -> str | None:
+    """Return an id that is given as such, or as the whole object."""
+    return _name(value.get("id") if isinstance(value, dict) else value)
+
+
+def _name(value: object) -> str | None:
+    """Return an id or a type, or None if it can be none: it goes into the ledger, logs and addresses."""
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME:
+        return None
+    return value if value.isascii() and value.isprintable() and " " not in value else None

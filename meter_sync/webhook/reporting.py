@@ -1,0 +1,66 @@
+"""What the worker does for a subscription: the six steps, and what became of them in the log."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from meter_sync.config import Settings
+from meter_sync.core.outcomes import ExitCode, exit_code
+from meter_sync.core.selection import Selection
+from meter_sync.sync.execute import execute
+from meter_sync.sync.order import Execution, Request
+from meter_sync.waiting import Stop
+from meter_sync.webhook.worker import Report
+
+log = structlog.get_logger()
+
+_NOTHING_TO_REPORT = "nothing_selected"
+"""Stripe does not know the subscription, or it has no metered item."""
+
+
+def reporter(settings: Settings, clock: Callable[[], datetime], stop: Stop) -> Report:
+    """Return what reports a subscription and returns the exit code that `run` would end with."""
+
+    async def report(subscription: str | None) -> ExitCode:
+        execution = await _execute(settings, subscription, clock, stop)
+        _log(execution, subscription)
+        error = execution.report.error
+        if error and error.code == _NOTHING_TO_REPORT:
+            return ExitCode.DONE
+        # What another writer has under way may be about an instant before the event.
+        return ExitCode.TRY_AGAIN if execution.report.gave_way else execution.report.exit_code
+
+    return report
+
+
+async def _execute(
+    settings: Settings, subscription: str | None, clock: Callable[[], datetime], stop: Stop
+) -> Execution:
+    """Carry out a run for one subscription, beside whatever else runs.
+
+    Without one it is a run for all, which reads the meters' error events first.
+    """
+    request = Request(selection=Selection(subscriptions=(subscription,)), is_beside=True) if subscription else Request()
+    return await execute(settings, request, clock, stop)
+
+
+def _log(execution: Execution, subscription: str | None) -> None:
+    """Say what the table of a run would say: nobody sees one here."""
+    error = execution.report.error
+    if error and error.code == _NOTHING_TO_REPORT:
+        log.info("webhook_nothing_to_report", subscription=subscription)
+    elif error:
+        log.warning(
+            "webhook_report_ended", subscription=subscription, code=error.code, message=error.message, hint=error.hint
+        )
+    for one in execution.report.results:
+        if exit_code([(one.outcome, one.reason)]) is not ExitCode.DONE:
+            log.warning(
+                "webhook_item",
+                subscription=subscription,
+                item=one.line.item.id,
+                outcome=one.outcome.value,
+                reason=one.reason and one.reason.value,
+                message=one.message,
+            )

@@ -1,0 +1,617 @@
+"""`meter-sync webhook`: signed events over real HTTP, until their subscription's usage is in Stripe."""
+
+import hashlib
+import hmac
+import http.client
+import json
+import random
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meter_sync.ledger import Scope, open_ledger, run_lock
+from meter_sync.ledger.ledger import Ledger
+from meter_sync.sandbox import Fault
+from meter_sync.sandbox.stripe_webhooks import THIN_EVENTS
+from meter_sync.sandbox.stripe_world import SubscriptionView
+from tests.end_to_end.world import Outcome, World
+
+ACACIA = "2025-02-24.acacia"
+SECRET = "whsec_of_the_endpoint"
+RECORDS = "/usage_records"
+WEEK = timedelta(days=7)
+UPDATED = "customer.subscription.updated"
+
+
+class Served:
+    """The command while it serves, and what it logs."""
+
+    def __init__(self, world: World, *arguments: str, **environment: str) -> None:
+        options = ("--log-format", "json", "--log-level", "debug", "webhook", "--port", "0", *arguments)
+        self.process = world.start(*options, **{"STRIPE_WEBHOOK_SECRET": SECRET, **environment})
+        self.lines: list[str] = []
+        self._arrival = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.port = int(self.logged("webhook_listening")["port"])
+        self.url = f"http://127.0.0.1:{self.port}/webhook"
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            with self._arrival:
+                self.lines.append(line)
+                self._arrival.notify_all()
+        with self._arrival:
+            self.lines.append('{"event": "end of output"}')
+            self._arrival.notify_all()
+
+    def all_logged(self, event: str, **fields: object) -> list[dict[str, Any]]:
+        entries = [json.loads(line) for line in self.lines if line.startswith("{")]
+        return [entry for entry in entries if {"event": event, **fields}.items() <= entry.items()]
+
+    def logged(self, event: str, times: int = 1, **fields: object) -> dict[str, Any]:
+        """Wait until this was logged so often, and return the last."""
+
+        self.until(lambda: len(self.all_logged(event, **fields)) >= times)
+        return self.all_logged(event, **fields)[-1]
+
+    def done(self, events: int) -> None:
+        """Wait until so many events are done."""
+        self.until(lambda: sum(entry["events"] for entry in self.all_logged("webhook_done")) >= events)
+
+    def until(self, is_so: Callable[[], bool]) -> None:
+        with self._arrival:
+            assert self._arrival.wait_for(lambda: is_so() or bool(self.all_logged("end of output")), 60), self.output
+            assert is_so(), self.output
+
+    @property
+    def output(self) -> str:
+        return "".join(self.lines)
+
+    def end(self, how: signal.Signals | None = signal.SIGTERM) -> int:
+        """Signal it, unless that was done already, and return its exit code."""
+        if how and self.process.poll() is None:
+            self.process.send_signal(how)
+        code = self.process.wait(60)
+        self._reader.join(60)
+        assert self.process.stdout
+        assert self.process.stderr
+        with self.process.stdout as stdout, self.process.stderr:
+            assert stdout.read() == ""
+        assert "Traceback" not in self.output, self.output
+        assert SECRET not in self.output
+        return code
+
+    def request(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def deliver(self, event: Any, *secrets: str, seconds_ago: float = 0) -> int:
+        """Deliver a signed event and return the status."""
+        body = event if isinstance(event, bytes) else json.dumps(event).encode()
+        return self.request("POST", "/webhook", body, signed(body, *(secrets or (SECRET,)), seconds_ago=seconds_ago))[0]
+
+    @property
+    def queued(self) -> int:
+        status, body = self.request("GET", "/healthz")
+        assert status == 200
+        return int(json.loads(body)["queued"])
+
+
+def signed(body: bytes, *secrets: str, seconds_ago: float = 0) -> dict[str, str]:
+    at = int(time.time() - seconds_ago)
+    digests = [hmac.new(one.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest() for one in secrets]
+    return {"Stripe-Signature": ",".join([f"t={at}", *(f"v1={digest}" for digest in digests)])}
+
+
+@contextmanager
+def serving(world: World, *arguments: str, **environment: str) -> Iterator[Served]:
+    served = Served(world, *arguments, **environment)
+    try:
+        yield served
+    finally:
+        code = served.end()
+    assert code == 0
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A sandbox whose clock stands still at the real present: without --as-of a report is about now."""
+    world = World(tmp_path, datetime.now(UTC).replace(microsecond=0))
+    with world.sandbox.in_background():
+        yield world
+
+
+def subscribe(world: World, usage: int = 5) -> SubscriptionView:
+    subscription = world.subscribe(period_start=world.now - timedelta(days=3))
+    world.use(subscription, usage)
+    return subscription
+
+
+def about(subscription: str, identifier: str = "evt_1", **changes: Any) -> dict[str, Any]:
+    """An event that asks for a report of a subscription."""
+    return {
+        "id": identifier,
+        "object": "event",
+        "type": "customer.subscription.deleted",
+        "livemode": False,
+        "data": {"object": {"id": subscription, "object": "subscription"}},
+        **changes,
+    }
+
+
+def in_ledger(world: World, use: Callable[[Ledger], Any]) -> Any:
+    with open_ledger(world.ledger, Scope(account="", mode="sandbox")) as ledger:
+        return use(ledger)
+
+
+def waiting(world: World) -> list[str]:
+    return [event.id for event in in_ledger(world, Ledger.waiting_webhook_events)]
+
+
+# -- what an event brings about --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [None, ACACIA], ids=["since basil", "before basil"])
+def test_a_period_that_turned_is_reported_at_once(world: World, version: str | None) -> None:
+    present = world.now
+    world.sandbox.clock.move_to(present - timedelta(hours=2))
+    price = world.stripe.add_price(interval="week", metadata={"om_meter_id": "api_requests"})
+    subscription = world.subscribe(price, period_start=present - WEEK - timedelta(hours=1))
+    with serving(world) as served:
+        endpoint = world.stripe.webhooks.add_endpoint(
+            served.url, secrets=[SECRET], events=[UPDATED], api_version=version
+        )
+        world.sandbox.clock.move_to(present)
+        world.use(subscription, 7, at=present - timedelta(minutes=30))
+
+        assert world.stripe.webhooks.deliver() == [200]
+
+        assert served.logged("webhook_queued", why="cycle_turned")["subscription"] == subscription.id
+        served.logged("webhook_done", subscription=subscription.id)
+        assert world.billed(subscription) == 7
+        world.stripe.webhooks.remove_endpoint(endpoint)
+
+
+def test_only_the_subscription_concerned_is_reported(world: World) -> None:
+    concerned, other = subscribe(world), subscribe(world)
+    with serving(world) as served:
+        assert served.deliver(about(concerned.id)) == 200
+        served.logged("webhook_done")
+
+    assert (world.billed(concerned), world.billed(other)) == (5, 0)
+    assert world.seen("GET", "/v1/subscriptions") == []
+
+
+def test_repeated_and_reordered_deliveries_change_nothing(world: World) -> None:
+    subscriptions = [subscribe(world, usage) for usage in (1, 2, 3)]
+    events = [about(one.id, f"evt_{place}_{n}") for n in range(3) for place, one in enumerate(subscriptions)]
+    deliveries = events * 3
+    random.Random(1).shuffle(deliveries)  # noqa: S311
+    with serving(world) as served:
+        assert {served.deliver(event) for event in deliveries} == {200}
+
+        served.done(9)
+        assert len(served.all_logged("webhook_queued")) == 9
+        assert len(served.all_logged("webhook_repeated")) == 18
+        assert [world.billed(one) for one in subscriptions] == [1, 2, 3]
+        written = len(world.writes)
+    with serving(world) as again:
+        assert {again.deliver(event) for event in reversed(deliveries)} == {200}
+
+        assert again.queued == 0
+        assert again.all_logged("webhook_queued") == []
+    assert len(world.writes) == written
+    assert [world.billed(one) for one in subscriptions] == [1, 2, 3]
+
+
+def test_what_the_embedded_stripe_delivers_at_a_turn_three_times_and_in_any_order_bills_once(world: World) -> None:
+    present = world.now
+    world.sandbox.clock.move_to(present - timedelta(days=2))
+    price = world.stripe.add_price(interval="week", metadata={"om_meter_id": "api_requests"})
+    subscriptions = [
+        world.subscribe(price, period_start=present - WEEK - timedelta(hours=hours)) for hours in (1, 2, 3)
+    ]
+    with serving(world) as served:
+        world.stripe.webhooks.add_endpoint(served.url, secrets=[SECRET])
+        world.sandbox.clock.move_to(present)
+        for subscription in subscriptions:
+            world.use(subscription, 4, at=present - timedelta(minutes=5))
+
+        statuses = world.stripe.webhooks.deliver(repeats=3, shuffled_by=random.Random(2))  # noqa: S311
+
+        assert len(statuses) >= 18
+        assert set(statuses) == {200}
+        served.done(len(served.all_logged("webhook_queued")))
+    assert [world.billed(one) for one in subscriptions] == [4, 4, 4]
+
+
+def test_the_meters_error_events_are_read_and_what_was_rejected_is_named(world: World) -> None:
+    meter = world.stripe.add_meter("requests", formula="last")
+    price = world.stripe.add_price(meter=meter, metadata={"om_meter_id": "api_requests"})
+    subscription = world.subscribe(price, period_start=world.now - timedelta(days=3))
+    world.use(subscription, 5)
+    world.stripe.reject_meter_events_as = "meter_event_customer_not_found"
+    with serving(world) as served:
+        world.stripe.webhooks.add_endpoint(served.url, secrets=[SECRET], events=THIN_EVENTS)
+        served.deliver(about(subscription.id))
+        served.done(1)
+        assert world.billed(subscription) == 0
+        world.stripe.reject_meter_events_as = None
+
+        assert world.stripe.webhooks.deliver() == [200]
+
+        assert served.logged("webhook_queued", why="meter_error")["subscription"] is None
+        served.logged("webhook_done", subscription=None)
+        assert served.logged("rejections")["named"] == 1
+        assert served.logged("webhook_item")["reason"] == "rejected"
+
+
+@pytest.mark.parametrize("subscription", ["sub_unknown", "sub/../x?y"])
+def test_a_subscription_that_stripe_does_not_know_is_done(world: World, subscription: str) -> None:
+    with serving(world) as served:
+        assert served.deliver(about(subscription)) == 200
+
+        served.logged("webhook_nothing_to_report", subscription=subscription)
+        served.logged("webhook_done", subscription=subscription)
+        assert served.queued == 0
+
+
+def test_one_without_metered_items_is_done(world: World) -> None:
+    subscription = world.subscribe(world.stripe.add_price(usage_type="licensed"))
+    with serving(world) as served:
+        served.deliver(about(subscription.id))
+
+        served.logged("webhook_done", subscription=subscription.id)
+    assert waiting(world) == []
+
+
+def test_what_is_held_is_said_and_done(world: World) -> None:
+    subscription = subscribe(world)
+    with serving(world) as served:
+        served.deliver(about(subscription.id))
+        served.done(1)
+        world.openmeter.value_overrides["api_requests", world.customer_of(subscription)] = "4"
+
+        served.deliver(about(subscription.id, "evt_2"))
+
+        item = served.logged("webhook_item")
+        assert (item["outcome"], item["reason"], item["level"]) == ("held", "decrease", "warning")
+        served.done(2)
+    assert world.billed(subscription) == 5
+
+
+# -- answers ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The command with two secrets, for deliveries that bring about nothing."""
+    world = World(tmp_path_factory.mktemp("idle"), datetime.now(UTC).replace(microsecond=0))
+    with (
+        world.sandbox.in_background(),
+        serving(world, STRIPE_WEBHOOK_SECRET=f"whsec_other,{SECRET}") as served,
+    ):
+        yield served
+
+
+IGNORED = {"id": "evt_ignored", "object": "event", "type": "charge.succeeded", "data": {"object": {}}}
+
+
+def test_what_needs_no_report_is_answered_and_ignored(idle: Served) -> None:
+    assert idle.deliver(IGNORED) == 200
+    assert idle.queued == 0
+    assert idle.logged("webhook_ignored", event_id="evt_ignored")["why"] == "nothing to report"
+
+
+@pytest.mark.parametrize(
+    "data", [None, [], {"object": None}, {"object": []}, {"object": {"id": 3}}, {"object": {"items": {"data": "x"}}}]
+)
+@pytest.mark.parametrize("kind", [UPDATED, "customer.subscription.deleted", "invoice.created", "invoice.upcoming"])
+def test_an_object_of_the_wrong_shape_is_ignored(idle: Served, kind: str, data: Any) -> None:
+    assert idle.deliver({"id": "evt_shape", "type": kind, "data": data}) == 200
+    assert idle.queued == 0
+
+
+def test_an_event_of_the_other_mode_is_ignored_with_a_warning(idle: Served) -> None:
+    assert idle.deliver(about("sub_1", "evt_live", livemode=True)) == 200
+    assert idle.queued == 0
+    assert "mode" in idle.logged("webhook_ignored", event_id="evt_live", level="warning")["why"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"null",
+        b"[]",
+        b'"evt_1"',
+        b"{}",
+        b'{"id": "evt_1"}',
+        b'{"id": [], "type": {}}',
+        b"[" * 99999,
+    ],
+    ids=range(10),
+)
+def test_what_is_no_event_is_refused(idle: Served, body: bytes) -> None:
+    assert idle.deliver(body) == 400
+
+
+def test_without_a_right_signature_nothing_is_taken(idle: Served) -> None:
+    body = json.dumps(IGNORED).encode()
+    refused: list[dict[str, str]] = [
+        {},
+        {"Stripe-Signature": ""},
+        {"Stripe-Signature": "nonsense"},
+        {"Stripe-Signature": "t=1,v1=\xe9"},
+        signed(body, "whsec_wrong"),
+        signed(body + b" ", SECRET),
+        signed(body, SECRET, seconds_ago=400),
+    ]
+
+    assert [idle.request("POST", "/webhook", body, headers)[0] for headers in refused] == [400] * len(refused)
+    idle.logged("webhook_refused", why="it has no Stripe-Signature")
+    idle.until(lambda: any("tolerance" in refusal["why"] for refusal in idle.all_logged("webhook_refused")))
+
+
+def test_a_signature_counts_for_300_seconds(idle: Served) -> None:
+    assert idle.deliver(IGNORED, seconds_ago=270) == 200
+    assert idle.deliver(IGNORED, seconds_ago=330) == 400
+
+
+def test_while_a_secret_is_rolled_both_are_right(idle: Served) -> None:
+    assert idle.deliver(IGNORED, "whsec_other") == 200
+    assert idle.deliver(IGNORED, SECRET) == 200
+    assert idle.deliver(IGNORED, "whsec_third", SECRET) == 200
+    assert idle.deliver(IGNORED, "whsec_third") == 400
+
+
+def test_a_body_over_1_mb_is_refused_however_it_is_sent(idle: Served) -> None:
+    largest = json.dumps({**IGNORED, "x": ""}).encode()
+    largest = largest.replace(b'"x": ""', b'"x": "' + b"x" * (1_000_000 - len(largest)) + b'"')
+    assert len(largest) == 1_000_000
+    assert idle.deliver(largest) == 200
+
+    too_large = largest + b" "
+    assert idle.deliver(too_large) == 413
+    assert idle.request("POST", "/webhook", iter([too_large]))[0] == 413  # in chunks, without saying how much
+    assert idle.deliver(IGNORED) == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/", 404),
+        ("POST", "/webhook/", 404),
+        ("POST", "/webhooks", 404),
+        ("GET", "/favicon.ico", 404),
+        ("GET", "/webhook", 405),
+        ("PUT", "/webhook", 405),
+        ("DELETE", "/webhook", 405),
+        ("POST", "/healthz", 405),
+        ("GET", "/healthz", 200),
+        ("HEAD", "/healthz", 200),
+    ],
+)
+def test_there_is_one_path_for_events_and_one_for_health(idle: Served, method: str, path: str, status: int) -> None:
+    assert idle.request(method, path, b"" if method == "POST" else None)[0] == status
+
+
+def test_health_says_how_much_waits(world: World) -> None:
+    subscription = subscribe(world)
+    world.sandbox.faults.add(Fault(server="stripe", times=None, drop="before"))
+    with serving(world, METER_SYNC_RETRY_SECONDS="0") as served:
+        assert served.queued == 0
+        served.deliver(about(subscription.id))
+        served.logged("webhook_try_again")
+
+        assert json.loads(served.request("GET", "/healthz")[1]) == {"status": "ok", "queued": 1}
+
+
+def test_what_is_no_http_leaves_the_server_well(idle: Served) -> None:
+    for rubbish in (
+        b"\x16\x03\x01\x02\x00\r\n\r\n",
+        b"GET / HTTP/9.9\r\nX: \x00\r\n\r\n",
+        b"POST /webhook HTTP/1.1\r\n",
+        b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{",
+        b"POST /webhook HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nno gz",
+    ):
+        with socket.create_connection(("127.0.0.1", idle.port), 60) as connection:
+            connection.sendall(rubbish)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):
+                pass
+
+    assert idle.deliver(IGNORED) == 200
+    assert idle.all_logged("webhook_failed") == []
+
+
+def test_an_event_that_cannot_be_queued_is_to_be_delivered_again(world: World) -> None:
+    subscription = subscribe(world)
+    aside = world.ledger.with_name("aside")
+    with serving(world) as served:
+        world.ledger.rename(aside)
+        world.ledger.write_text("something else" * 1000)
+        assert served.deliver(about(subscription.id)) == 503
+        assert served.request("GET", "/healthz")[0] == 503
+        assert "damaged" in served.logged("webhook_not_queued")["because"]
+
+        aside.rename(world.ledger)
+        assert served.deliver(about(subscription.id)) == 200
+        served.done(1)
+    assert world.billed(subscription) == 5
+
+
+# -- what happens in between -----------------------------------------------------------------------------
+
+
+def test_what_was_queued_survives_a_kill_and_is_reported_by_the_next(world: World) -> None:
+    subscription = subscribe(world)
+    fault = Fault(server="stripe", times=None, drop="before")
+    world.sandbox.faults.add(fault)
+    killed = Served(world)
+    assert killed.deliver(about(subscription.id)) == 200
+    world.sandbox.wait_for("GET", f"/subscriptions/{subscription.id}")
+
+    assert killed.end(signal.SIGKILL) == -signal.SIGKILL
+
+    assert waiting(world) == ["evt_1"]
+    world.sandbox.faults.clear()
+    with serving(world) as served:
+        served.logged("webhook_done", subscription=subscription.id)
+    assert waiting(world) == []
+    assert world.billed(subscription) == 5
+
+
+def test_a_report_that_fails_is_tried_again_until_it_goes_well(world: World) -> None:
+    subscription = subscribe(world)
+    world.sandbox.faults.add(Fault(server="stripe", method="POST", path=RECORDS, times=None, status=500))
+    with serving(world, METER_SYNC_RETRY_SECONDS="0") as served:
+        served.deliver(about(subscription.id))
+        served.logged("webhook_try_again", subscription=subscription.id)
+        assert served.queued == 1
+        world.sandbox.faults.clear()
+
+        served.logged("webhook_done", subscription=subscription.id)
+    assert world.billed(subscription) == 5
+
+
+def test_a_full_run_that_is_under_way_keeps_no_subscription_waiting(world: World) -> None:
+    subscription = subscribe(world)
+    with run_lock(world.ledger), serving(world) as served:
+        assert served.deliver(about(subscription.id)) == 200
+        served.done(1)
+    assert world.billed(subscription) == 5
+
+
+def test_error_events_are_read_when_the_full_run_that_is_under_way_has_ended(world: World) -> None:
+    with serving(world) as served:
+        with run_lock(world.ledger):
+            assert served.deliver({"id": "evt_thin", "object": "v2.core.event", "type": THIN_EVENTS[0]}) == 200
+            served.logged("webhook_report_ended", code="locked")
+            assert served.queued == 1
+        served.done(1)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_a_report_ends_it_cleanly_and_loses_nothing(world: World, how: signal.Signals) -> None:
+    subscription = subscribe(world)
+    world.sandbox.latency.stripe_read = 0.2
+    served = Served(world)
+    served.deliver(about(subscription.id))
+    served.logged("list")
+
+    assert served.end(how) == 0
+
+    served.logged("webhook_stopped")
+    left = waiting(world)
+    assert (left == []) is bool(served.all_logged("webhook_done"))
+    with serving(world) as again:
+        again.deliver(about(subscription.id, "evt_2"))
+        again.done(len(left) + 1)
+    assert waiting(world) == []
+    assert world.billed(subscription) == 5
+
+
+def test_a_request_in_flight_is_answered_before_the_end(world: World) -> None:
+    body = json.dumps(about("sub_1")).encode()
+    served = Served(world)
+    lines = ["POST /webhook HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
+    head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in signed(body, SECRET).items()), "", ""])
+    with socket.create_connection(("127.0.0.1", served.port), 60) as connection:
+        connection.sendall(head.encode() + body[:5])
+        assert served.queued == 0  # answered after the head above has arrived
+        served.process.send_signal(signal.SIGTERM)
+        served.logged("webhook_stopping")
+
+        connection.sendall(body[5:])
+
+        answer = connection.makefile("rb").readline()
+    assert b" 200 " in answer
+    assert served.end(None) == 0
+    assert waiting(world) == ["evt_1"]
+
+
+def test_no_secret_is_ever_in_the_output(world: World) -> None:
+    subscription = subscribe(world)
+    other = "whsec_" + "of_a_second_endpoint"
+    served = Served(world, STRIPE_WEBHOOK_SECRET=f"{SECRET} {other}")
+    served.deliver(about(subscription.id))
+    served.deliver(IGNORED, other)
+    served.deliver(IGNORED, "whsec_wrong")
+    served.deliver(b"{")
+    served.done(1)
+    assert served.end() == 0
+
+    for secret in (SECRET, other, world.sandbox.stripe_key, world.sandbox.openmeter_key):
+        assert secret not in served.output
+        assert secret.encode() not in world.ledger.read_bytes()
+
+
+# -- how it begins ---------------------------------------------------------------------------------------
+
+
+def ended_at_once(world: World, *arguments: str, **environment: str) -> Outcome:
+    return world.meter_sync("webhook", "--port", "0", *arguments, **environment)
+
+
+def test_without_a_secret_it_does_not_begin_and_says_what_to_set(world: World) -> None:
+    done = ended_at_once(world)
+
+    assert (done.code, done.stdout) == (78, "")
+    assert "STRIPE_WEBHOOK_SECRET_FILE" in done.stderr
+    assert "what to do: " in done.stderr
+
+
+def test_a_secret_may_lie_in_a_file_or_in_systemds_credentials(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    (folder / "stripe_webhook_secret").write_text(f"whsec_new\n{SECRET}\n")
+    for environment in (
+        {"STRIPE_WEBHOOK_SECRET_FILE": str(folder / "stripe_webhook_secret")},
+        {"CREDENTIALS_DIRECTORY": str(folder)},
+    ):
+        with serving(world, STRIPE_WEBHOOK_SECRET="", **environment) as served:
+            assert [served.deliver(IGNORED, secret) for secret in (SECRET, "whsec_new", "whsec_x")] == [200, 200, 400]
+
+
+def test_a_ledger_that_cannot_be_used_is_said_at_the_start(world: World) -> None:
+    done = ended_at_once(world, STRIPE_WEBHOOK_SECRET=SECRET, METER_SYNC_LEDGER="/dev/null/ledger")
+
+    assert done.code == 78
+    assert "METER_SYNC_LEDGER" in done.stderr
+
+
+def test_an_address_that_is_taken_is_said(world: World) -> None:
+    with serving(world) as served:
+        done = ended_at_once(world, "--port", str(served.port), STRIPE_WEBHOOK_SECRET=SECRET)
+
+    assert done.code == 1
+    assert re.search(r"cannot listen on 127\.0\.0\.1.*--port", done.stderr, flags=re.DOTALL)
+
+
+def test_where_it_listens_is_an_option_or_a_variable(world: World) -> None:
+    with serving(world, "--host", "127.0.0.2") as served:
+        assert served.logged("webhook_listening")["host"] == "127.0.0.2"
+    environment = {"METER_SYNC_WEBHOOK_HOST": "127.0.0.3", "METER_SYNC_WEBHOOK_PORT": "70000"}
+    assert world.meter_sync("webhook", STRIPE_WEBHOOK_SECRET=SECRET, **environment).code == 2
