@@ -64,8 +64,9 @@ def _settings(options: Globals) -> "Settings":
 async def _serve(settings: "Settings", host: str, port: int) -> None:
     from meter_sync.cli.signals import stop_on_signals
     from meter_sync.ledger import Scope
+    from meter_sync.sync.workers import first_error_only
     from meter_sync.webhook.queue import Queue
-    from meter_sync.webhook.reporting import reporter
+    from meter_sync.webhook.reporting import follow_up, reporter
     from meter_sync.webhook.server import Receiver, serve
     from meter_sync.webhook.worker import Worker
 
@@ -76,7 +77,10 @@ async def _serve(settings: "Settings", host: str, port: int) -> None:
             await queue.waiting()  # a ledger that cannot be used ends it here, and not at the first event
             worker = Worker(queue, reporter(settings, _now, stop), stop)
             receiver = Receiver(settings.stripe.webhook_secret, is_live, queue, worker.wake)
-            await serve(receiver, worker, stop, host, port)
+            async with first_error_only(), asyncio.TaskGroup() as group:
+                following = group.create_task(follow_up(settings, _now, stop))
+                await serve(receiver, worker, stop, host, port)
+                following.cancel()
     finally:
         queue.close()
 

@@ -39,6 +39,8 @@ class Line:
     ending: Ending = Ending.OPEN
     is_read_back: bool = False
     """Whether what Stripe holds was read back after it took no more."""
+    billed: int | None = None
+    """What the final invoice of its period bills, where that is not what was reported: its price moved unseen."""
     read_from: datetime | None = None
     """For parts: from where on usage is read, if only the trailing stretch of the span is."""
     usage: Decimal | None = None

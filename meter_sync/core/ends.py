@@ -10,8 +10,10 @@ INVOICE_COMES_WITHIN = timedelta(hours=1)
 
 def was_free(item: SubscriptionItem) -> bool:
     """Say whether the period was a trial, whose usage costs nothing."""
-    trial_end = item.subscription.trial_end
-    return item.subscription.status == "trialing" and trial_end is not None and trial_end >= item.period.end
+    subscription, end = item.subscription, item.period.end
+    if subscription.trial_end is None:
+        return False
+    return subscription.trial_end == end or (subscription.status == "trialing" and subscription.trial_end > end)
 
 
 def ending(
@@ -25,11 +27,13 @@ def ending(
     - Usage records are taken for a few minutes after the end, on `sum` prices, without a guarantee (legacy guide):
       what Stripe answers decides, so they are tried as long as the period is watched for late usage.
     - Meter events count until the invoice is finalized (billing meter guide).
-    - Where the subscription or the item is gone and no invoice comes, nothing bills the period: usage of a
-      subscription that is canceled at once is not invoiced unless that was asked for (API reference, cancel).
+    - Where the subscription or the item is gone, or the subscription is paused, and no invoice comes, nothing bills the
+      period: usage of a subscription that is canceled at once is not invoiced unless that was asked for (API reference,
+      cancel).
     """
     age = as_of - item.period.end
-    if not item.is_followed and is_draft is None:
+    is_gone = not item.is_followed or item.subscription.status == "paused"
+    if is_gone and is_draft is None:
         return Ending.UNBILLED if age >= INVOICE_COMES_WITHIN else None
     if is_refused or age > watched_for:
         return Ending.CLOSED

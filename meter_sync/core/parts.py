@@ -183,7 +183,7 @@ def _sorted(
         part = _part(line, portion, before, None if before is None and is_trials else held)
         part = replace(part, held=None) if before and anew else part
         if (before or held is not None) and not _is_taken(line, part.timestamp, policy):
-            part, lacking = _as_it_stands(part, before.held if before else 0)
+            part, lacking = _as_it_stands(part, before.held if before and _is_billed(line, part.timestamp) else 0)
             closed += lacking
         is_sent = part.held != part.value
         kept += not is_sent
@@ -231,9 +231,12 @@ def _is_taken(line: Line, timestamp: datetime, policy: Policy) -> bool:
     """Say whether Stripe still takes, and bills, what has this timestamp."""
     if line.way is not Way.WINDOWS:
         return True
-    end = usage_end(line.item.period, part_of(line.way, line.item.price))
-    is_billed = line.item.is_followed or timestamp < end
-    return is_billed and timestamp >= policy.as_of - EVENTS_ARE_TAKEN_FOR
+    return _is_billed(line, timestamp) and timestamp >= policy.as_of - EVENTS_ARE_TAKEN_FOR
+
+
+def _is_billed(line: Line, timestamp: datetime) -> bool:
+    """Say whether an invoice has the window of this timestamp: the last one has only those that end before it does."""
+    return line.item.is_followed or timestamp < usage_end(line.item.period, part_of(line.way, line.item.price))
 
 
 def _as_it_stands(part: Part, held: int | None) -> tuple[Part, int]:

@@ -87,7 +87,8 @@ def closing(line: Line, quantity: int, remembered: Remembered | None, *, is_know
         return _unsettled(line)
     unbilled = line.ending is Ending.UNBILLED
     held = 0 if unbilled or remembered is None else remembered.acknowledged or 0
-    looks = not (unbilled or line.is_read_back or (remembered is None and is_known))
+    held = held if line.billed is None else line.billed
+    looks = not (unbilled or line.billed is not None or line.is_read_back or (remembered is None and is_known))
     planned = Set(
         line=line,
         quantity=quantity,

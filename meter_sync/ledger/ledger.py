@@ -139,6 +139,14 @@ class Ledger:
         with self._books.transaction() as connection:
             seen.record(self._books, connection, listed, at)
 
+    def unseen(self, items: Sequence[str]) -> frozenset[str]:
+        """Return those of the items that were never listed before."""
+        return seen.unseen(self._books, items)
+
+    def first_seen(self) -> datetime | None:
+        """Return when the oldest of the open periods was recorded, or None where there is none."""
+        return seen.first_seen(self._books)
+
     def end_seen(self, item: SubscriptionItem, at: datetime) -> None:
         """Record that an item's period ended at an instant and that none follows."""
         with self._books.transaction() as connection:
@@ -183,7 +191,8 @@ class Ledger:
         current = self._books.of(item_periods, *item_periods.c).where(item_periods.c.period_end > since)
         if last_whole is not None:
             current = current.where(item_periods.c.seen_at >= last_whole)
-        written = {row.item: rows.claim(row) for row in self._books.rows(current)}
+        over = seen.over(self._books, since)
+        written = {row.item: rows.claim(row) for row in self._books.rows(current) if row.item not in over}
         beside = [one for one in seen.on_meters(self._books, since) if one.item not in written]
         return (*written.values(), *beside)
 

@@ -140,6 +140,29 @@ def missing(database: Database, listed: Collection[str]) -> list[Seen]:
     return [seen for row in rows.values() if (seen := _seen(row)).item.is_followed]
 
 
+def unseen(database: Database, items: Sequence[str]) -> frozenset[str]:
+    """Return those of the items that have no row."""
+    known: set[str] = set()
+    for ids in batches(items):
+        rows = database.rows(database.of(seen_periods, seen_periods.c.item).where(seen_periods.c.item.in_(ids)))
+        known.update(row.item for row in rows)
+    return frozenset(items) - known
+
+
+def first_seen(database: Database) -> datetime | None:
+    """Return when the oldest row that is not closed was written."""
+    oldest = database.of(seen_periods, sa.func.min(seen_periods.c.seen_at)).where(seen_periods.c.closed_at.is_(None))
+    found: datetime | None = database.value(oldest)
+    return found
+
+
+def over(database: Database, since: datetime) -> frozenset[str]:
+    """Return the items whose newest period has ended by an instant: they are gone."""
+    last = sa.func.max(seen_periods.c.period_end)
+    query = database.of(seen_periods, seen_periods.c.item).group_by(seen_periods.c.item).having(last <= since)
+    return frozenset(row.item for row in database.rows(query))
+
+
 def on_meters(database: Database, since: datetime) -> list[Claim]:
     """Return the items on billing meters whose period is open after an instant."""
     columns = ("item", "customer", "stripe_meter", "period_start", "period_end")

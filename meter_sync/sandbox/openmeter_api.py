@@ -116,8 +116,8 @@ class OpenMeterApi:
         if request.path == openmeter_customers.LIST:
             return Answer(status=200, body=json.dumps(openmeter_customers.page(self._world.customers, request.query)))
         match = openmeter_customers.APPS.fullmatch(request.path)
-        customer = self._world.customers.get(unquote(match[1])) if match else None
-        if customer is None or customer.deleted:
+        customer = openmeter_customers.found(self._world.customers, unquote(match[1])) if match else None
+        if customer is None:
             raise Problem(404, f"customer not found: {request.path}")
         return Answer(status=200, body=json.dumps(openmeter_customers.app_data(customer)))
 
@@ -245,7 +245,7 @@ def _counted(world: OpenMeterWorld, ids: Iterable[str]) -> dict[str, tuple[str, 
     found = {}
     for identifier in ids:
         customer = world.customers.get(identifier)
-        if customer is None or customer.deleted or customer.is_only_listed:
+        if customer is None or customer.is_gone:
             raise Problem(404, f"customer not found: {identifier}")
         found[identifier] = customer.counted
     return found

@@ -14,9 +14,9 @@ from meter_sync.sandbox.openmeter_times import show_time
 
 LIST = "/api/v1/customers"
 APPS = re.compile(r"/api/v1/customers/([^/]+)/apps")
+"""With a customer's id or its key."""
 
 _ORDERS = {"id": "id", "name": "name", "createdAt": "created"}
-_STRIPE_APP = {"type": "stripe", "name": "Stripe", "status": "ready"}
 
 
 class InvalidPage(ValueError):
@@ -38,6 +38,11 @@ class Customer:
     """Whether it was deleted right after it was listed."""
 
     @property
+    def is_gone(self) -> bool:
+        """Whether it can be asked for no more."""
+        return self.deleted is not None or self.is_only_listed
+
+    @property
     def counted(self) -> tuple[str, ...]:
         """The subjects whose events count for it: its key, and those of its usage attribution."""
         own = (self.key,) if self.key else ()
@@ -55,17 +60,24 @@ def page(customers: Mapping[str, Customer], query: str) -> dict[str, Any]:
     if number < 1 or not 1 <= size <= 1000:
         raise InvalidPage(f"invalid page: {query}")
     deleted = asked.get("includeDeleted") == "true"
-    found = [each for each in customers.values() if (deleted or not each.deleted) and _has_key(each, asked.get("key"))]
-    found.sort(key=lambda each: getattr(each, order), reverse=asked.get("order") == "DESC")
+    rows = [each for each in customers.values() if (deleted or not each.deleted) and _has_key(each, asked.get("key"))]
+    rows.sort(key=lambda each: getattr(each, order), reverse=asked.get("order") == "DESC")
     first = (number - 1) * size
-    return _paginated([_show(each) for each in found[first : first + size]], len(found), number, size)
+    return _paginated([_show(each) for each in rows[first : first + size]], len(rows), number, size)
+
+
+def found(customers: Mapping[str, Customer], id_or_key: str) -> Customer | None:
+    """Return the customer with this id, or else with this key, unless it was deleted."""
+    by_id = customers.get(id_or_key)
+    candidates = [by_id] if by_id else [each for each in customers.values() if each.key == id_or_key]
+    return next((each for each in candidates if not each.is_gone), None)
 
 
 def app_data(customer: Customer) -> dict[str, Any]:
-    """Return the app data of a customer: that of Stripe, if it has any."""
+    """Return the app data of a customer: that of Stripe, if it has any, without the optional `app`."""
     items = []
     if customer.stripe_customer_id:
-        items.append({"type": "stripe", "stripeCustomerId": customer.stripe_customer_id, "app": _STRIPE_APP})
+        items.append({"type": "stripe", "stripeCustomerId": customer.stripe_customer_id})
     return _paginated(items, len(items), 1, 100)
 
 

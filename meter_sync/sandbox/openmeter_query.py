@@ -112,12 +112,19 @@ def _is_plain_total(meter: Meter, query: Query) -> bool:
 
 
 def _series(world: OpenMeterWorld, meter: Meter, query: Query) -> Iterator[tuple[str, Series]]:
-    of_customers = [subject for subjects in query.customers.values() for subject in subjects]
-    wanted = query.subjects or of_customers
-    for subject in dict.fromkeys(wanted) if wanted or query.customers else world.subjects(meter):
+    for subject in _subjects(world, meter, query):
         series = world.series(meter, subject)
         if series is not None:
             yield subject, series
+
+
+def _subjects(world: OpenMeterWorld, meter: Meter, query: Query) -> Iterable[str]:
+    """Return the subjects that a query counts: those that are asked for and belong to a customer asked for."""
+    if not query.customers:
+        return dict.fromkeys(query.subjects or world.subjects(meter))
+    of_customers = {subject: None for subjects in query.customers.values() for subject in subjects}
+    asked = set(query.subjects)
+    return [subject for subject in of_customers if not asked or subject in asked]
 
 
 def _totals_by_subject(world: OpenMeterWorld, meter: Meter, query: Query) -> Iterator[Row]:

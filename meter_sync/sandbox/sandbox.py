@@ -113,6 +113,7 @@ class Sandbox:
             self,
             latency_seconds=lambda request: self.latency.of_stripe(request),
             failure=stripe_api.fail,
+            locks=stripe_api.locks,
         )
         openmeter = LocalServer(
             "openmeter",

@@ -1,19 +1,20 @@
 """The HTTP side of both embedded servers: one aiohttp application around one API function.
 
-Recording what was seen, faults and latency live here, so that the APIs stay plain functions.
+Recording what was seen, faults, latency and what is under way at once live here, so that the APIs stay plain functions.
 """
 
 import asyncio
 import email.utils
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
 from aiohttp import web
 
 from meter_sync.sandbox.faults import Fault, Faults, Server
-from meter_sync.sandbox.traffic import Answer, Api, Incoming, RequestSeen
+from meter_sync.sandbox.traffic import Answer, Api, Incoming, Locks, RequestSeen
 
 LOOPBACK = "127.0.0.1"
 _LARGEST_BODY = 256 * 1024 * 1024
@@ -42,12 +43,15 @@ class LocalServer:
         *,
         latency_seconds: Callable[[Incoming], float],
         failure: Callable[[Incoming, int], Answer],
+        locks: Locks = lambda _: None,
     ) -> None:
         self._name = name
         self._api = api
         self._surroundings = surroundings
         self._latency_seconds = latency_seconds
         self._failure = failure
+        self._locks = locks
+        self._locked: set[Hashable] = set()
         self._runner: web.AppRunner | None = None
 
     async def start(self, port: int) -> int:
@@ -91,8 +95,9 @@ class LocalServer:
             if self._name != "stripe" or not fault.saved_by_stripe:
                 return failure
             return self._api(replace(incoming, failure=failure))
-        await asyncio.sleep(self._latency_seconds(incoming))
-        answer = self._api(incoming)
+        with self._under_way(incoming) as admitted:
+            await asyncio.sleep(self._latency_seconds(incoming))
+            answer = self._api(admitted)
         if fault.delay_seconds:
             await asyncio.sleep(fault.delay_seconds)
         if fault.drop == "after":
@@ -100,6 +105,21 @@ class LocalServer:
         if fault.replace_text is not None:
             return Answer(status=200, body=fault.replace_text, content_type=fault.replace_content_type)
         return answer
+
+    @contextmanager
+    def _under_way(self, incoming: Incoming) -> Iterator[Incoming]:
+        """Hold what the request is about, or give the request with the note that another one holds it."""
+        lock = self._locks(incoming)
+        if lock is None:
+            yield incoming
+        elif lock in self._locked:
+            yield replace(incoming, finds_locked=True)
+        else:
+            self._locked.add(lock)
+            try:
+                yield incoming
+            finally:
+                self._locked.remove(lock)
 
     def _injected_failure(self, incoming: Incoming, fault: Fault, status: int) -> Answer:
         answer = self._failure(incoming, status)

@@ -1,13 +1,13 @@
 """The embedded Stripe's API: from a request to an answer, in the order in which Stripe looks at it.
 
-Key, version, route, rate limit, permission, parameters, idempotency key; then it is carried out.
+Key, version, route, rate limit, permission, parameters, idempotency key, lock; then it is carried out.
 """
 
 import base64
 import binascii
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 
 from meter_sync.sandbox import (
@@ -21,8 +21,8 @@ from meter_sync.sandbox import (
     stripe_subscriptions,
 )
 from meter_sync.sandbox.stripe_endpoints import Call, Endpoint
-from meter_sync.sandbox.stripe_errors import Refusal, failure_answer, rate_limited, unrecognized_url
-from meter_sync.sandbox.stripe_limits import RateLimiter, RateLimits
+from meter_sync.sandbox.stripe_errors import Refusal, failure_answer, locked, rate_limited, unrecognized_url
+from meter_sync.sandbox.stripe_limits import METER_EVENTS, RateLimiter, RateLimits
 from meter_sync.sandbox.stripe_parameters import Tree, parse_form, read_parameters
 from meter_sync.sandbox.stripe_versions import Version, parse_version
 from meter_sync.sandbox.stripe_views import Views
@@ -61,6 +61,21 @@ class StripeApi:
     def fail(self, request: Incoming, status: int) -> Answer:
         """Return an error of this status without looking at the request, for injected faults."""
         return self._marked(request, failure_answer(status))
+
+    def locks(self, request: Incoming) -> Hashable | None:
+        """Return what only one request at a time may be at: a customer's events on a meter.
+
+        "One concurrent call per customer per meter" (Stripe documentation, Rate limits).
+        """
+        if not self._world.one_event_at_a_time or f"{request.method} {request.path}" != METER_EVENTS:
+            return None
+        try:
+            with self._world.lock:
+                self._authenticate(request)
+                sent = _parameters(request)
+                return self._world.event_lock(sent.get("event_name"), sent.get("payload"))
+        except Refusal:
+            return None
 
     def _marked(self, request: Incoming, answer: Answer) -> Answer:
         """Return an answer with the headers that every answer of Stripe has."""
@@ -143,6 +158,8 @@ class StripeApi:
         """Carry a request out, or replay what its idempotency key has saved."""
 
         def run() -> Answer:
+            if request.finds_locked:
+                raise locked()
             return _carry_out(request, endpoint, call)
 
         idempotency_key = request.headers.get("idempotency-key")

@@ -63,12 +63,18 @@ def failure_answer(status: int) -> Answer:
         message = "An unknown error occurred"
         return Refusal(message, status=status, kind="api_error").answer()
     if status == 409:
-        message = (
-            "This object cannot be accessed right now because another API request or Stripe process"
-            " is currently accessing it. If you see this error intermittently, retry the request."
-        )
-        return Refusal(message, status=status, code="lock_timeout").answer()
+        return locked(status).answer()
     return Refusal("The request was refused.", status=status).answer()
+
+
+def locked(status: int = 429) -> Refusal:
+    """Return the answer about an object that is in use, which is not the limiter's: it names no reason."""
+    return Refusal(
+        "This object cannot be accessed right now because another API request or Stripe process"
+        " is currently accessing it. If you see this error intermittently, retry the request.",
+        status=status,
+        code="lock_timeout",
+    )
 
 
 def rate_limited(reason: str | None) -> Refusal:

@@ -1,18 +1,22 @@
 """Endpoints of the embedded Stripe: billing meters, their events, summaries and error reports."""
 
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from meter_sync.sandbox import stripe_meter_views as show
 from meter_sync.sandbox import stripe_meters
 from meter_sync.sandbox.billing_periods import Period
-from meter_sync.sandbox.stripe_endpoints import PAGING, Call, Endpoint, list_json, page
+from meter_sync.sandbox.stripe_endpoints import PAGING, Call, Endpoint, page, page_of_rows
 from meter_sync.sandbox.stripe_errors import Refusal, no_such
-from meter_sync.sandbox.stripe_objects import Meter
+from meter_sync.sandbox.stripe_objects import ErrorReport, Meter
 from meter_sync.sandbox.stripe_parameters import Reader, choice, group, list_of, text, text_map, whole
 from meter_sync.sandbox.stripe_views import Json
 
 _MINUTE = 60
+_EVENTS_LISTED_SECONDS = 30 * 86_400
+"""How far back error events are listed."""
 
 
 def _livemode(call: Call) -> bool:
@@ -79,6 +83,8 @@ def _list_summaries(call: Call) -> Json:
     for name in ("start_time", "end_time"):
         if params[name] % step:
             raise Refusal(f"{name} must be aligned with {window or 'minute'} boundaries.", param=name)
+    if params["start_time"] >= params["end_time"]:
+        raise Refusal("end_time must be after start_time.", param="end_time")
     span = Period(params["start_time"], params["end_time"])
     until = call.world.clock.timestamp() - call.world.summary_lag_seconds
     events = stripe_meters.summarized(call.state, meter, params["customer"], span, until)
@@ -88,38 +94,42 @@ def _list_summaries(call: Call) -> Json:
         end = start + step if window else span.end
         value = stripe_meters.aggregated(meter, [event for event in events if start <= event.timestamp < end])
         rows.append(show.summary(meter, start, end, value, livemode=_livemode(call)))
-    return _paged(call, rows)
-
-
-def _paged(call: Call, rows: list[Json]) -> Json:
-    limit, after = call.params.get("limit", 10), call.params.get("starting_after")
-    ids = [row["id"] for row in rows]
-    if after is not None and after not in ids:
-        raise no_such("meter event summary", after, param="starting_after", status=400)
-    first = 0 if after is None else ids.index(after) + 1
-    return list_json(call.path, rows[first : first + limit], has_more=first + limit < len(rows))
+    return page_of_rows(call, "meter event summary", rows)
 
 
 def _list_error_events(call: Call) -> Json:
     """List the events of the second API that are modelled: newest first, going back 30 days."""
     params = call.params
-    types, bounds = params.get("types"), params.get("created", {})
+    since = call.world.clock.timestamp() - _EVENTS_LISTED_SECONDS
     found = [
-        show.report(report, call.world.samples_per_error, livemode=_livemode(call))
-        for report in reversed(call.state.reports)
-        if types is None or report.type in types
+        report for report in reversed(call.state.reports) if report.created >= since and _is_asked_for(report, params)
     ]
-    found = [event for event in found if _is_within(event["created"], bounds)]
-    first, limit = int(params.get("page", "0")), params.get("limit", 20)
+    first, limit = params.get("page", 0), params.get("limit", 20)
     more = None
     if first + limit < len(found):
-        kept = "".join(f"&types[{place}]={kind}" for place, kind in enumerate(types or ()))
-        more = f"{call.path}?limit={limit}&page={first + limit}{kept}"
-    return {"data": found[first : first + limit], "next_page_url": more, "previous_page_url": None}
+        more = f"{call.path}?{_query({**params, 'limit': limit, 'page': first + limit})}"
+    samples = call.world.samples_per_error
+    shown = [show.report(report, samples, livemode=_livemode(call)) for report in found[first : first + limit]]
+    return {"data": shown, "next_page_url": more, "previous_page_url": None}
 
 
-def _is_within(created: str, bounds: dict[str, Any]) -> bool:
-    instant = datetime.fromisoformat(created)
+def _query(params: Mapping[str, Any]) -> str:
+    """Return the filters and the place of a page as its address has them."""
+    pairs = [(name, params[name]) for name in ("limit", "page", "object_id") if name in params]
+    pairs += [(f"types[{place}]", kind) for place, kind in enumerate(params.get("types", ()))]
+    pairs += [(f"created[{name}]", bound.isoformat()) for name, bound in params.get("created", {}).items()]
+    return urlencode(pairs)
+
+
+def _is_asked_for(report: ErrorReport, params: Mapping[str, Any]) -> bool:
+    return (
+        report.type in params.get("types", [report.type])
+        and params.get("object_id", report.meter) == report.meter
+        and _is_within(datetime.fromtimestamp(report.created, UTC), params.get("created", {}))
+    )
+
+
+def _is_within(instant: datetime, bounds: Mapping[str, datetime]) -> bool:
     compared = {
         "gt": instant.__gt__,
         "gte": instant.__ge__,
@@ -137,10 +147,14 @@ def _get_error_event(call: Call) -> Json:
 
 
 def _instant(value: Any, name: str) -> datetime:
+    """Read an instant in RFC 3339, which has a time zone."""
     try:
-        return datetime.fromisoformat(text(value, name))
+        instant = datetime.fromisoformat(text(value, name))
     except ValueError:
-        raise Refusal(f"Invalid timestamp: {value}", param=name) from None
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise Refusal(f"Invalid timestamp: {value}", param=name)
+    return instant
 
 
 _CREATED: Reader = group(dict.fromkeys(("gt", "gte", "lt", "lte"), _instant))
@@ -225,7 +239,7 @@ ENDPOINTS = (
             "created": _CREATED,
             "object_id": text,
             "limit": whole(1, 100),
-            "page": text,
+            "page": whole(0),
         },
         carry_out=_list_error_events,
     ),

@@ -11,10 +11,16 @@ from meter_sync.sandbox.stripe_views import Json
 _IN_WORDS = {
     "archived_meter": "The meter is inactive.",
     "meter_event_customer_not_found": "No customer was found for the customer mapping key.",
+    "meter_event_dimension_count_too_high": "The event payload has too many dimensions.",
     "meter_event_invalid_value": "The value in the event payload is not a number.",
     "meter_event_no_customer_defined": "The event payload has no customer mapping key.",
+    "meter_event_value_too_many_digits": "The value in the event payload has too many digits.",
+    "missing_dimension_payload_keys": "The event payload lacks keys of dimensions.",
     "no_meter": "No meter was found with this event name.",
+    "timestamp_in_future": "The timestamp is in the future.",
+    "timestamp_too_far_in_past": "The timestamp is too far in the past.",
 }
+"""What is wrong, for each code that Stripe's SDK names; Stripe may add others."""
 
 
 def meter(shown: Meter, *, livemode: bool) -> Json:
@@ -31,7 +37,7 @@ def meter(shown: Meter, *, livemode: bool) -> Json:
         "livemode": livemode,
         "status": "active" if shown.deactivated_at is None else "inactive",
         "status_transitions": {"deactivated_at": shown.deactivated_at},
-        "updated": shown.deactivated_at or shown.created,
+        "updated": shown.updated,
         "value_settings": {"event_payload_key": shown.value_key},
     }
 
@@ -92,7 +98,7 @@ def report(shown: ErrorReport, samples: int, *, livemode: bool) -> Json:
                         "code": code,
                         "error_count": len(events),
                         "sample_errors": [
-                            {"error_message": _IN_WORDS[code], "request": {"identifier": each.identifier}}
+                            {"error_message": _in_words(code), "request": {"identifier": each.identifier}}
                             for each in events[:samples]
                         ],
                     }
@@ -110,6 +116,10 @@ def report(shown: ErrorReport, samples: int, *, livemode: bool) -> Json:
         url = f"/v1/billing/meters/{shown.meter}"
         json["related_object"] = {"id": shown.meter, "type": "billing.meter", "url": url}
     return json
+
+
+def _in_words(code: str) -> str:
+    return _IN_WORDS.get(code, f"The event was rejected: {code}.")
 
 
 def _rfc3339(seconds: int) -> str:

@@ -58,13 +58,13 @@ def receive(state: StripeState, meter: Meter | None, event: MeterEvent, reject_a
 
     `reject_as` is the code of an error that no rule here explains.
     """
-    state.identifiers[event.identifier] = event
     event.rejected = reject_as or _why_rejected(state, meter, event)
     if meter is None or event.rejected:
         state.rejected.append((meter.id if meter else None, event))
-        return
-    event.value = Decimal(event.payload[meter.value_key])
-    state.meter_events[meter.id, event.payload[meter.customer_key]].append(event)
+    else:
+        event.value = Decimal(1) if meter.formula == "count" else Decimal(event.payload[meter.value_key])
+        state.meter_events[meter.id, event.payload[meter.customer_key]].append(event)
+    state.identifiers[event.identifier] = event
 
 
 def _why_rejected(state: StripeState, meter: Meter | None, event: MeterEvent) -> str | None:
@@ -109,7 +109,7 @@ def cancel(state: StripeState, event_name: str, identifier: str, now: int) -> Me
         raise Refusal(
             "Events can only be cancelled within 24 hours of Stripe receiving them.", param="cancel[identifier]"
         )
-    event.is_cancelled = True
+    event.cancelled_at = now
     return event
 
 
@@ -124,13 +124,10 @@ def period_usage(state: StripeState, meter: Meter, customer: str, period: Period
     if meter.window:
         seconds = WINDOW_SECONDS[meter.window]
         windows = latest_by_window(events, seconds)
-        total = sum(
-            (event.value for start, event in windows.items() if period.start < start + seconds <= period.end),
-            Decimal(0),
-        )
+        counted = [event for start, event in windows.items() if period.start < start + seconds <= period.end]
     else:
-        total = aggregated(meter, [event for event in events if period.start <= event.timestamp < period.end])
-    return max(total, Decimal(0))
+        counted = [event for event in events if period.start <= event.timestamp < period.end]
+    return max(aggregated(meter, counted), Decimal(0))
 
 
 def latest_by_window(events: Iterable[MeterEvent], seconds: int) -> dict[int, MeterEvent]:
@@ -150,10 +147,12 @@ def aggregated(meter: Meter, events: Sequence[MeterEvent]) -> Decimal:
     return sum((event.value for event in events), Decimal(0))
 
 
-def summarized(state: StripeState, meter: Meter, customer: str, span: Period, received_until: int) -> list[MeterEvent]:
-    """Return the events within a span that summaries show already: those received until then."""
+def summarized(state: StripeState, meter: Meter, customer: str, span: Period, until: int) -> list[MeterEvent]:
+    """Return the events within a span that summaries show: those received, and not cancelled, until then."""
     return [
         event
         for event in state.meter_events[meter.id, customer]
-        if not event.is_cancelled and event.received <= received_until and span.start <= event.timestamp < span.end
+        if span.start <= event.timestamp < span.end
+        and event.received <= until
+        and (event.cancelled_at is None or event.cancelled_at > until)
     ]

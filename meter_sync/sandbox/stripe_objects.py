@@ -90,6 +90,7 @@ class Meter:
     window: WindowSize | None
     customer_key: str
     value_key: str
+    updated: int
     deactivated_at: int | None = None
 
 
@@ -103,9 +104,15 @@ class MeterEvent:
     timestamp: int
     received: int
     value: Decimal = Decimal(0)
-    is_cancelled: bool = False
+    """What it adds on a meter that sums, and 1 on one that counts events."""
+    cancelled_at: int | None = None
     rejected: str | None = None
     """The code of the error, if it does not count."""
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it was cancelled, and so counts nowhere any more."""
+        return self.cancelled_at is not None
 
 
 @dataclass(frozen=True, slots=True)

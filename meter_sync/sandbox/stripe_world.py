@@ -143,12 +143,12 @@ class StripeWorld(SubscriptionWorld):
     ) -> str:
         """Add a billing meter and return its id; of active ones, each has an event name of its own."""
         with self.settled() as state:
-            if any(each.event_name == event_name and each.deactivated_at is None for each in state.meters):
-                message = f"An active meter already exists with event name {event_name}."
-                raise Refusal(message, param="event_name")
+            _check_event_name(state, event_name, param="event_name")
+            now = self.clock.timestamp()
             meter = Meter(
                 id=id or state.new_id("mtr"),
-                created=self.clock.timestamp(),
+                created=now,
+                updated=now,
                 display_name=display_name or event_name,
                 event_name=event_name,
                 formula=formula,
@@ -194,12 +194,16 @@ class StripeWorld(SubscriptionWorld):
     def deactivate_meter(self, id: str) -> None:
         """Deactivate a meter: it takes no more events, but prices stay on it."""
         with self.settled() as state:
-            state.meter(id).deactivated_at = self.clock.timestamp()
+            meter = state.meter(id)
+            meter.deactivated_at = meter.updated = self.clock.timestamp()
 
     def reactivate_meter(self, id: str) -> None:
-        """Let a meter take events again."""
+        """Let a meter take events again, unless another active one has its event name."""
         with self.settled() as state:
-            state.meter(id).deactivated_at = None
+            meter = state.meter(id)
+            if meter.deactivated_at is not None:
+                _check_event_name(state, meter.event_name)
+                meter.deactivated_at, meter.updated = None, self.clock.timestamp()
 
     def create_meter_event(
         self,
@@ -227,6 +231,15 @@ class StripeWorld(SubscriptionWorld):
             stripe_meters.receive(state, meter, event, self.reject_meter_events_as)
             self._redraft_metered(state, meter, event)
             return event
+
+    def event_lock(self, event_name: object, payload: object) -> tuple[str, str] | None:
+        """Return whose events on which meter an event would be among, as far as its parameters say."""
+        with self.lock:
+            if not isinstance(event_name, str) or not isinstance(payload, dict):
+                return None
+            meter = _meter_named(self.state, event_name)
+            customer = payload.get(meter.customer_key) if meter else None
+            return (event_name, customer) if isinstance(customer, str) else None
 
     def cancel_meter_event(self, event_name: str, identifier: str) -> MeterEvent:
         """Cancel a meter event of the last 24 hours."""
@@ -281,6 +294,12 @@ class StripeWorld(SubscriptionWorld):
         """All invoices, oldest first."""
         with self.settled() as state:
             return list(state.invoices)
+
+
+def _check_event_name(state: StripeState, event_name: str, param: str | None = None) -> None:
+    """Raise Refusal if an active meter has this event name."""
+    if any(meter.event_name == event_name and meter.deactivated_at is None for meter in state.meters):
+        raise Refusal(f"An active meter already exists with event name {event_name}.", param=param)
 
 
 def _meter_named(state: StripeState, event_name: str) -> Meter | None:

@@ -36,6 +36,8 @@ class WorldBase:
         """The code with which meter events are rejected after they were taken, for whatever reason of Stripe's."""
         self.samples_per_error = 3
         """How many of the events rejected for one cause an error report names."""
+        self.one_event_at_a_time = True
+        """Whether an event of a customer on a meter is refused while another one of the same is under way."""
         self.item_created_delay_seconds = 1
         """The items of a new subscription are often created a second after it (reported by users).
         """

@@ -1,6 +1,6 @@
 """What goes over the wire, as plain values that know nothing of the HTTP server."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
 JSON = "application/json"
@@ -28,6 +28,8 @@ class Incoming:
     body: str
     failure: Answer | None = None
     """An injected failure to answer with, instead of carrying the request out."""
+    finds_locked: bool = False
+    """Whether another request was at what this one is about when it came."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +52,6 @@ class RequestSeen:
 
 Api = Callable[[Incoming], Answer]
 """One embedded server: a function from a request to an answer."""
+
+Locks = Callable[[Incoming], Hashable | None]
+"""From a request to what only one request at a time may be at; None for what any number may be at."""

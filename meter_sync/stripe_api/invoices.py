@@ -1,7 +1,7 @@
 """Which billing periods Stripe's invoices bill, and which of these are drafts still."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,9 @@ class Invoiced:
     item: str
     period: Period
     is_draft: bool
+    price: str | None
+    quantity: int
+    """What is billed, over all lines of the item: a tiered price has several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +31,13 @@ class Invoices:
 
     periods: Sequence[Invoiced] = ()
 
-    def by_start(self) -> dict[tuple[str, datetime], bool]:
-        """Return whether the invoice is a draft, for each item and period's start."""
-        return {(one.item, one.period.start): one.is_draft for one in self.periods}
+    def by_start(self) -> dict[tuple[str, datetime], Invoiced]:
+        """Return what is billed, for each item and period's start."""
+        found: dict[tuple[str, datetime], Invoiced] = {}
+        for one in self.periods:
+            key = (one.item, one.period.start)
+            found[key] = replace(one, quantity=one.quantity + (found[key].quantity if key in found else 0))
+        return found
 
 
 async def invoices_since(stripe: StripeReader, since: datetime, subscription: str | None) -> Invoices:
@@ -52,7 +59,8 @@ async def invoices_since(stripe: StripeReader, since: datetime, subscription: st
             for line in lines:
                 if line.item:
                     period = Period(instant(line.period.start), instant(line.period.end))
-                    found.append(Invoiced(line.item, period, invoice.status == "draft"))
+                    is_draft = invoice.status == "draft"
+                    found.append(Invoiced(line.item, period, is_draft, line.price, line.quantity or 0))
         if not page.has_more or not page.data:
             return Invoices(found)
         after = {"starting_after": page.data[-1].id}

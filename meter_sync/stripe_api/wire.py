@@ -125,12 +125,32 @@ class LineParent(_Shape):
     subscription_item_details: LineItem | None = None
 
 
+class LinePrice(_Shape):
+    """The price of a line."""
+
+    price: Identifier
+
+
+class LinePricing(_Shape):
+    """How a line is priced (API version basil and later)."""
+
+    price_details: LinePrice | None = None
+
+
 class InvoiceLineData(_Shape):
     """A line of an invoice."""
 
     id: Identifier
     period: LinePeriod
+    quantity: int | None = None
     parent: LineParent | None = None
+    pricing: LinePricing | None = None
+
+    @property
+    def price(self) -> str | None:
+        """The price that it bills by."""
+        details = self.pricing.price_details if self.pricing else None
+        return details.price if details else None
 
     @property
     def item(self) -> str | None:

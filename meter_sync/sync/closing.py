@@ -31,7 +31,7 @@ async def close(order: Order, adapters: Adapters, within: timedelta, progress: P
         prepared = prepare(items, order.rules, metering.meters, memory, as_of, metering.customers)
         waiting = [interrupted(one) if isinstance(one, Line) else one for one in prepared]
         ended = await finish_ended(
-            order, adapters, metering, [one for one in due if one.item.period.end <= as_of], progress
+            order, adapters, metering, [one for one in due if one.item.period.end <= as_of], (), progress
         )
         done = ended.results
         if ended.error:

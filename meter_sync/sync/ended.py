@@ -12,7 +12,7 @@ from meter_sync.core.model import Ending, SubscriptionItem, Target
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.preflight import prepare
 from meter_sync.ledger.seen import Conclusion, Seen
-from meter_sync.stripe_api.invoices import Invoices
+from meter_sync.stripe_api.invoices import Invoiced, Invoices
 from meter_sync.sync.adapters import Adapters
 from meter_sync.sync.order import Order
 from meter_sync.sync.permitted import readable_invoices
@@ -32,6 +32,9 @@ class _Ended:
     seen: Seen
     ending: Ending
     is_invoiced: bool | None = None
+    billed: int | None = None
+    """What its final invoice bills, where the price moved before the period's end and after it was listed last."""
+    is_read_back: bool = False
 
     @property
     def item(self) -> SubscriptionItem:
@@ -39,12 +42,20 @@ class _Ended:
 
 
 async def finish_ended(
-    order: Order, adapters: Adapters, metering: Metering, seen: Sequence[Seen], progress: Progress
+    order: Order,
+    adapters: Adapters,
+    metering: Metering,
+    seen: Sequence[Seen],
+    listed: Sequence[SubscriptionItem],
+    progress: Progress,
 ) -> Carried:
-    """Report the rest of periods that have ended, record how far each has come, and return what became of them."""
+    """Report the rest of periods that have ended, record how far each has come, and return what became of them.
+
+    `listed` are the items as they are now, as far as Stripe was asked.
+    """
     free = [one for one in seen if was_free(one.item)]
     _conclude(adapters, [_conclusion_of(one.item, is_closed=True) for one in free], order)
-    ended = await _endings(order, adapters, [one for one in seen if not was_free(one.item)])
+    ended = await _endings(order, adapters, [one for one in seen if not was_free(one.item)], listed)
     results: list[Result] = []
     gave_way = False
     for together in _once_each(ended):
@@ -80,7 +91,7 @@ async def _finish(
 async def _carry_out(
     order: Order, adapters: Adapters, metering: Metering, ended: Sequence[_Ended], progress: Progress
 ) -> Carried:
-    items = [one.item for one in ended]
+    items = [_as_billed(one.item) for one in ended]
     memory = adapters.ledger.memory(items)
     found = prepare(items, order.rules, metering.meters, memory, order.run.as_of, metering.customers)
     ways = {one.item.id: one for one in ended}
@@ -89,11 +100,19 @@ async def _carry_out(
     return await carry_out(order, adapters, selected, memory, progress)
 
 
+def _as_billed(item: SubscriptionItem) -> SubscriptionItem:
+    """Return an item as it was while it was used: what was used before a pause is not skipped because of it."""
+    if item.subscription.status != "paused":
+        return item
+    return replace(item, subscription=replace(item.subscription, status="active"))
+
+
 def _with_ending(one: Line | Hold | Skip, ways: Mapping[str, _Ended]) -> Line | Hold | Skip:
     if not isinstance(one, Line):
         return one
     ended = ways[one.item.id]
-    return replace(one, ending=ended.ending, is_read_back=ended.seen.read_back_at is not None)
+    is_read_back = ended.is_read_back or ended.seen.read_back_at is not None
+    return replace(one, ending=ended.ending, is_read_back=is_read_back, billed=ended.billed)
 
 
 def _once_each(ended: Iterable[_Ended]) -> list[list[_Ended]]:
@@ -107,29 +126,51 @@ def _once_each(ended: Iterable[_Ended]) -> list[list[_Ended]]:
     return turns
 
 
-async def _endings(order: Order, adapters: Adapters, seen: Sequence[Seen]) -> list[_Ended]:
+async def _endings(
+    order: Order, adapters: Adapters, seen: Sequence[Seen], listed: Sequence[SubscriptionItem]
+) -> list[_Ended]:
     """Say of each period what Stripe does with usage of it; one of which that is not known yet is left for later."""
-    as_of, watched_for = order.run.as_of, order.policy.lookback
-    asking = [one for one in seen if _depends_on_invoice(one)]
+    prices = {item.id: item.price.id for item in listed}
+    meters = {(item.subscription.customer.id, item.price.stripe_meter) for item in listed if item.price.stripe_meter}
+    asking = [one for one in seen if _depends_on_invoice(one) or _has_moved(one, prices)]
     invoices = await _invoices(adapters, asking)
-    drafts = invoices.by_start() if invoices else {}
+    lines = invoices.by_start() if invoices else {}
     found = []
     for one in seen:
-        is_draft = drafts.get((one.item.id, one.item.period.start))
-        if is_draft is None and one.is_invoiced:
-            is_draft = False
-        what = ending(one.item, is_draft, as_of, watched_for, is_refused=one.is_refused)
-        if what is Ending.UNBILLED and invoices is None:
-            what = Ending.CLOSED
-        if what:
-            found.append(_Ended(one, what, None if is_draft is None else True))
+        line = lines.get((one.item.id, one.item.period.start))
+        ended = _ending(order, one, line, is_unread=invoices is None, is_shared=_meter(one) in meters)
+        found += [ended] if ended else []
     return found
+
+
+def _ending(order: Order, one: Seen, line: Invoiced | None, *, is_unread: bool, is_shared: bool) -> _Ended | None:
+    item = one.item
+    if line and line.price not in (None, item.price.id):
+        return None if line.is_draft else _Ended(one, Ending.CLOSED, True, line.quantity)
+    is_draft = line.is_draft if line else False if one.is_invoiced else None
+    if is_draft is None and not item.is_followed and is_shared:
+        # The customer's events are billed with another item on the meter, whose period goes on.
+        is_watched = not _is_watched_no_more(item, order)
+        return _Ended(one, Ending.OPEN if is_watched else Ending.CLOSED, is_read_back=True)
+    what = ending(item, is_draft, order.run.as_of, order.policy.lookback, is_refused=one.is_refused)
+    if what is Ending.UNBILLED and is_unread:
+        what = Ending.CLOSED
+    return _Ended(one, what, None if is_draft is None else True) if what else None
+
+
+def _meter(seen: Seen) -> tuple[str, str | None]:
+    return seen.item.subscription.customer.id, seen.item.price.stripe_meter
+
+
+def _has_moved(seen: Seen, prices: Mapping[str, str]) -> bool:
+    """Say whether the item has another price now: it may have moved before the period's end."""
+    return prices.get(seen.item.id, seen.item.price.id) != seen.item.price.id and not seen.is_refused
 
 
 def _depends_on_invoice(seen: Seen) -> bool:
     item = seen.item
-    of_meter_or_gone = item.price.target is Target.METER_EVENT or not item.is_followed
-    return of_meter_or_gone and not seen.is_refused
+    is_gone = not item.is_followed or item.subscription.status == "paused"
+    return (item.price.target is Target.METER_EVENT or is_gone) and not seen.is_refused
 
 
 async def _invoices(adapters: Adapters, seen: Sequence[Seen]) -> Invoices | None:
@@ -156,7 +197,7 @@ def _concluded(one: _Ended, result: Result, order: Order) -> Conclusion:
         is_read_back=is_final,
         remainder=result.lacking if is_news else None,
         why=result.message,
-        is_closed=is_final and _is_watched_no_more(item, order),
+        is_closed=_is_watched_no_more(item, order) and result.outcome is not Outcome.FAILED,
     )
 
 

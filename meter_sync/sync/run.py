@@ -59,7 +59,7 @@ async def _steps(order: Order, adapters: Adapters, progress: Progress) -> Carrie
         prepared = _prepare(order, listing, metering, memory)
         prepared = _select(order, prepared, [one.item for one in seen])
         waiting = [interrupted(one) if isinstance(one, Line) else one for one in prepared]
-        ended = await finish_ended(order, adapters, metering, seen, progress)
+        ended = await finish_ended(order, adapters, metering, seen, listing.items, progress)
         done = ended.results
         if ended.error:
             raise ended.error

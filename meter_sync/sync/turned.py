@@ -1,6 +1,6 @@
 """Finding periods that have ended: in the ledger, in Stripe's answer about what is gone, and in its events."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -31,9 +31,10 @@ async def find_ended(order: Order, adapters: Adapters, listing: Listing) -> list
     """
     ledger, as_of = adapters.ledger, order.run.as_of
     if adapters.writer is not None:
+        unseen = ledger.unseen([item.id for item in listing.items])
         ledger.record_seen(listing.items, order.policy.now)
         await _find_gone(order, adapters, listing)
-        await _find_invoiced(order, adapters, listing)
+        await _find_invoiced(order, adapters, listing, unseen)
     ended = ledger.ended(as_of)
     if not order.selection.narrows_the_listing:
         return ended
@@ -57,6 +58,7 @@ async def _find_gone(order: Order, adapters: Adapters, listing: Listing) -> None
     elif order.selection.subscriptions:
         wanted = order.selection.subscriptions
         missing = [one for one in adapters.ledger.missing(listed) if one.item.subscription.id in wanted]
+        gone = replace(await _removals(adapters), subscriptions=frozenset()) if missing else gone
     ask = {one.item.subscription.id for one in missing} | selected | gone.subscriptions
     for subscription in sorted(ask):
         of_subscription = [one for one in missing if one.item.subscription.id == subscription]
@@ -93,25 +95,28 @@ def _ended(item: SubscriptionItem, at: datetime) -> SubscriptionItem:
 
 async def _removals(adapters: Adapters) -> Removals:
     """Return what went away since the last whole run, where the key may read events."""
-    since = adapters.ledger.last_complete_run()
+    since = adapters.ledger.last_complete_run() or adapters.ledger.first_seen()
     return (await readable_removals(adapters, since - _OVERLAP) if since else None) or Removals()
 
 
-async def _find_invoiced(order: Order, adapters: Adapters, listing: Listing) -> None:
-    """Record the periods of drafts that the ledger does not know: it is new, or was lost, just after they ended.
+async def _find_invoiced(order: Order, adapters: Adapters, listing: Listing, unseen: Collection[str]) -> None:
+    """Record the periods that invoices have of items that the ledger did not know before this listing.
 
-    The same goes for a single subscription, which a webhook may name before any full run has seen it.
+    The ledger is new, or was lost, just after they ended; or they began and ended since the last full run; or a webhook
+    names a subscription before any full run has seen it.
     """
-    selected = order.selection.subscriptions
-    is_new = order.selection.is_everything and adapters.ledger.last_complete_run() is None
-    if not (is_new or selected) or not listing.items:
+    selected, ledger = order.selection.subscriptions, adapters.ledger
+    items = {item.id: item for item in listing.items if item.created < item.period.start and item.id in unseen}
+    if not items or not (order.selection.is_everything or selected):
         return
     since = order.run.as_of - _DRAFTS_LAST
     invoices = await readable_invoices(adapters, since, selected[0] if len(selected) == 1 else None)
-    items = {item.id: item for item in listing.items}
+    last_run = ledger.last_complete_run()
     found = [
         replace(items[one.item], period=one.period)
         for one in (invoices.periods if invoices else ())
-        if one.is_draft and one.item in items and one.period.end <= items[one.item].period.start
+        if one.item in items
+        and one.period.end <= items[one.item].period.start
+        and (one.is_draft or (last_run and one.period.end > last_run))
     ]
-    adapters.ledger.record_seen(found, order.policy.now)
+    ledger.record_seen(found, order.policy.now)

@@ -1,13 +1,15 @@
 """What the worker does for a subscription: the six steps, and what became of them in the log."""
 
 from collections.abc import Callable
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timedelta
 
 import structlog
 
 from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode, exit_code
 from meter_sync.core.selection import Selection
+from meter_sync.errors import Interrupted
 from meter_sync.sync.execute import execute
 from meter_sync.sync.order import Execution, Request
 from meter_sync.waiting import Stop
@@ -15,6 +17,8 @@ from meter_sync.webhook.worker import Report
 
 log = structlog.get_logger()
 
+FOLLOW_UP_SECONDS = 600.0
+FOLLOWED_FOR = timedelta(hours=2)
 _NOTHING_TO_REPORT = "nothing_selected"
 """Stripe does not know the subscription, or it has no metered item."""
 
@@ -32,6 +36,18 @@ def reporter(settings: Settings, clock: Callable[[], datetime], stop: Stop) -> R
         return ExitCode.TRY_AGAIN if execution.report.gave_way else execution.report.exit_code
 
     return report
+
+
+async def follow_up(settings: Settings, clock: Callable[[], datetime], stop: Stop) -> None:
+    """Finish what has ended and could not be finished when its event came, every so often until the end is asked for.
+
+    Of a subscription that is canceled it takes an hour to know that no invoice comes, and no event says so.
+    """
+    while not stop.requested:
+        with suppress(Interrupted):
+            await stop.sleep(FOLLOW_UP_SECONDS)
+            request = Request(closing=FOLLOWED_FOR, is_beside=True)
+            _log(await execute(settings, request, clock, stop), None)
 
 
 async def _execute(

@@ -8,7 +8,7 @@ import pytest
 from meter_sync.sandbox import Sandbox
 
 from .documents import Document, openmeter_document, stripe_document, stripe_samples
-from .traffic import NOW, Exchange, all_ways_of_running
+from .traffic import NOW, Exchange, runs_with_billing_meters, runs_with_usage_records
 
 
 @pytest.fixture(scope="session")
@@ -50,4 +50,7 @@ def sandbox() -> Iterator[Sandbox]:
 @pytest.fixture(scope="session")
 def traffic(tmp_path_factory: pytest.TempPathFactory) -> list[Exchange]:
     """Every request that the installed command sends in its ways of running, with its answer."""
-    return all_ways_of_running(Sandbox(now=NOW), tmp_path_factory.mktemp("traffic"))
+    return [
+        *runs_with_usage_records(Sandbox(now=NOW), tmp_path_factory.mktemp("usage_records")),
+        *runs_with_billing_meters(Sandbox(now=NOW), tmp_path_factory.mktemp("billing_meters")),
+    ]

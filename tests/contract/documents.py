@@ -227,13 +227,13 @@ def openmeter_document(folder: Path) -> Document:
 
 
 def _leave_properties_to_the_named_schema(node: Any) -> None:
-    """Let a schema that only wraps another (`allOf`) leave to that one which properties there are.
+    """Let a schema that only wraps others (`allOf`, `oneOf`) leave to them which properties there are.
 
     Otherwise refusing unknown properties would make the wrapper, which names none, refuse all.
     """
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         _leave_properties_to_the_named_schema(child)
-    if isinstance(node, dict) and "allOf" in node and "properties" not in node:
+    if isinstance(node, dict) and {"allOf", "oneOf"} & node.keys() and "properties" not in node:
         node.setdefault("additionalProperties", True)
 
 

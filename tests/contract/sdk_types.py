@@ -4,15 +4,27 @@ The SDK is generated from Stripe's current OpenAPI document, so the annotations 
 of its parameters are that document in another form.
 """
 
+import functools
+import operator
 import types
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from inspect import get_annotations
-from typing import Any, ClassVar, ForwardRef, Literal, NotRequired, TypeVar, Union, get_args, get_origin
+from typing import (
+    Any,
+    ClassVar,
+    ForwardRef,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import stripe
 from pydantic import TypeAdapter
-from stripe import StripeObject
+from stripe import StripeObject, _request_options
 from stripe._request_options import RequestOptions
 from stripe._stripe_object import UntypedStripeObject
 
@@ -115,9 +127,21 @@ def _resolved(annotation: Any) -> Any:
 def check_parameters(parameters: dict[str, Any], shape: Any) -> None:
     """Raise unless the SDK has these parameters, with values of these types, and none is missing."""
     options = get_annotations(RequestOptions)
-    known = {name: kind for name, kind in shape.__annotations__.items() if name not in options}
+    hints = get_type_hints(shape, localns={**vars(_request_options), "StripeContext": Any})
+    known = {name: kind for name, kind in hints.items() if name not in options}
     if parameters.keys() - known.keys() or shape.__required_keys__ - parameters.keys():
         raise TypeError(f"{shape.__name__} is not {sorted(parameters)}")
     for name, value in parameters.items():
-        kind = get_args(known[name])[0] if get_origin(known[name]) is NotRequired else known[name]
-        TypeAdapter(kind).validate_python(value)
+        _check_parameter(value, known[name])
+
+
+def _check_parameter(value: Any, kind: Any) -> None:
+    choices = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    groups = [choice for choice in choices if hasattr(choice, "__required_keys__")]
+    if groups and isinstance(value, dict):
+        (group,) = groups
+        check_parameters(value, group)
+        return
+    # What came over the wire is no object of the SDK.
+    plain: Any = tuple(choice for choice in choices if get_origin(choice) is not UntypedStripeObject)
+    TypeAdapter(functools.reduce(operator.or_, plain)).validate_python(value)

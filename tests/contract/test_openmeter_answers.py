@@ -147,6 +147,13 @@ def test_customers_are_answered_in_openmeters_shape(sandbox: Sandbox, openmeter:
     assert names == ["Acme", "Bare", "deleted"]
 
 
+def test_the_app_data_of_a_customer_is_answered_in_openmeters_shape(sandbox: Sandbox, openmeter: OpenMeter) -> None:
+    customer = sandbox.openmeter.add_customer("acme", stripe_customer_id="cus_acme")
+    for id_or_key in (customer, "acme"):
+        (shown,) = openmeter(Request("GET", f"/api/v1/customers/{id_or_key}/apps"))["items"]
+        assert (shown["type"], shown["stripeCustomerId"]) == ("stripe", "cus_acme")
+
+
 def test_a_customer_without_apps_is_answered_in_openmeters_shape(sandbox: Sandbox, openmeter: OpenMeter) -> None:
     customer = sandbox.openmeter.add_customer("acme")
     assert openmeter(Request("GET", f"/api/v1/customers/{customer}/apps"))["items"] == []

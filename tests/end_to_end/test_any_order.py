@@ -174,6 +174,17 @@ class AnyOrder(RuleBasedStateMachine):
         self.world.ledger.unlink(missing_ok=True)
         self.is_settled = False
 
+    @precondition(lambda self: self.kind == "additions")
+    @rule(value=quarters)
+    def the_ledger_is_lost_while_summaries_lag(self, value: Decimal) -> None:
+        """Between two runs that come so close after each other that summaries do not show the first one yet."""
+        self._use(self.now - HOUR, value + 1)
+        self.world.execute(Reason.DECREASE)
+        self.world.ledger.unlink(missing_ok=True)
+        self.sandbox.clock.advance(SECOND)
+        self._use(self.now - HOUR, value)
+        self.world.execute(Reason.DECREASE)
+
     @rule(minutes=st.sampled_from([1, 3, 60, 61 * 23, 24 * 60 + 1]))
     def time_passes(self, minutes: int) -> None:
         _, end = self.period()

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from meter_sync.config import load
+from meter_sync.core.selection import Selection
 from meter_sync.ledger import run_lock
 from meter_sync.sync.execute import execute
 from meter_sync.sync.order import Request
@@ -109,6 +110,19 @@ def test_runs_beside_each_other_bill_once(world: World, way: str) -> None:
     asyncio.run(together())
     world.execute()
     assert world.billed(subscription) == 3
+
+
+def test_what_no_invoice_comes_for_is_named_by_a_later_closing_run_too(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 3, at=NOW - DAY)
+    world.execute()
+    world.stripe.cancel(subscription.id)
+    world.sandbox.clock.advance(MINUTE)
+    world.execute(selection=Selection(subscriptions=(subscription.id,)), is_beside=True)
+    assert world.unbilled() == {}
+    world.sandbox.clock.advance(HOUR)
+    world.execute(closing=2 * HOUR, is_beside=True)
+    assert world.unbilled() == {subscription.items[0]: 3}
 
 
 def test_a_hold_at_the_end_is_not_repeated_every_minute_for_ever(world: World) -> None:

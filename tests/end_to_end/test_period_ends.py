@@ -14,7 +14,7 @@ from meter_sync.ledger import Scope, open_ledger
 from meter_sync.ledger.webhook_events import WebhookEvent
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe_world import SubscriptionView
-from tests.end_to_end.test_billing_meters import WAYS, metered
+from tests.end_to_end.test_billing_meters import WAYS, metered, metered_price
 from tests.end_to_end.test_meter_mishaps import EVENTS, NOT_FOUND, end_of
 from tests.end_to_end.world import NOW, PERIOD_START, World
 
@@ -325,3 +325,99 @@ def test_an_invoice_of_last_month_is_never_changed_by_the_next_period(world: Wor
     world.execute()
     assert [line.quantity for invoice in world.stripe.invoices for line in invoice.lines] == [3, 3]
     assert datetime(2025, 1, 1, tzinfo=UTC) < world.now
+
+
+# -- reports by webhook, and changes that no run saw -------------------------------------------------
+
+
+def hook(world: World, subscription: SubscriptionView) -> None:
+    """Report one subscription, as the webhook does."""
+    world.execute(selection=Selection(subscriptions=(subscription.id,)), is_beside=True)
+
+
+def test_a_price_that_moves_at_the_end_is_billed_by_what_it_was_until_then_also_by_webhook(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 3, at=NOW - DAY)
+    hook(world, subscription)
+    world.sandbox.clock.move_to(end_of(world, subscription))
+    world.stripe.change_price(subscription.items[0], metered_price(world, "hours"))
+    for pause in (10 * timedelta(seconds=1), 2 * HOUR):
+        world.sandbox.clock.advance(pause)
+        hook(world, subscription)
+    assert (invoiced(world), world.unbilled()) == (3, {})
+
+
+def test_a_trial_that_ended_leaves_nothing_to_be_named_by_webhook_either(world: World, way: str) -> None:
+    subscription = subscribed(world, way, trial_end=NOW + DAY)
+    world.use(subscription, 3, at=NOW - HOUR)
+    hook(world, subscription)
+    world.sandbox.clock.move_to(NOW + DAY + MINUTE)
+    hook(world, subscription)
+    world.use(subscription, 7, at=NOW + 2 * HOUR)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    assert world.unbilled() == {}
+
+
+def test_an_item_removed_between_two_deliveries_ends_at_the_second_of_its_removal(world: World) -> None:
+    other = world.stripe.add_price()
+    world.configure(f'[[meters]]\nprice = "{other}"\nignore = true\n')
+    subscription = world.subscribe(world.price, other)
+    world.use(subscription, 3, at=NOW - DAY)
+    hook(world, subscription)
+    world.sandbox.clock.advance(5 * MINUTE)
+    world.stripe.delete_item(subscription.items[0], clear_usage=True)
+    world.use(subscription, 50, at=world.now + 5 * MINUTE)
+    world.sandbox.clock.advance(10 * MINUTE)
+    hook(world, subscription)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    assert world.unbilled() == {subscription.items[0]: 3}
+
+
+@pytest.mark.parametrize("new", WAYS)
+def test_a_price_that_moved_before_the_end_and_after_the_last_run_leaves_what_the_invoice_lacks(
+    world: World, way: str, new: str
+) -> None:
+    if way == new:
+        return
+    subscription = subscribed(world, way)
+    end = end_of(world, subscription)
+    world.use(subscription, 3, at=NOW - HOUR)
+    world.execute()
+    world.sandbox.clock.move_to(end - 40 * MINUTE)
+    world.stripe.change_price(subscription.items[0], metered_price(world, new))
+    world.use(subscription, 4, at=end - 3 * DAY)
+    for pause in (2 * MINUTE, HOUR, HOUR, 4 * DAY):
+        world.sandbox.clock.move_to(max(world.now, end) + pause)
+        world.execute()
+    assert invoiced(world) + sum(world.unbilled().values()) == 7
+
+
+def test_a_first_period_that_no_run_came_into_is_found_by_its_invoice(world: World, way: str) -> None:
+    world.subscribe()
+    world.execute()
+    world.sandbox.clock.advance(10 * MINUTE)
+    subscription = subscribed(world, way, period_start=world.now, period_end=world.now + 20 * MINUTE)
+    world.use(subscription, 3, at=world.now + MINUTE)
+    for pause in (50 * MINUTE, 3 * HOUR, 3 * HOUR):
+        world.sandbox.clock.advance(pause)
+        world.execute()
+    assert invoiced(world) + sum(world.unbilled().values()) + world.billed(subscription) == 3
+
+
+def test_usage_before_a_pause_that_no_invoice_bills_is_named(world: World, way: str) -> None:
+    subscription = subscribed(world, way)
+    world.use(subscription, 3, at=NOW - HOUR)
+    world.execute()
+    world.sandbox.clock.advance(2 * HOUR)
+    world.use(subscription, 4, at=world.now - MINUTE)
+    world.stripe.set_status(subscription.id, "paused")
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    world.sandbox.clock.advance(5 * DAY)
+    world.stripe.resume(subscription.id)
+    for pause in (MINUTE, 2 * HOUR, 4 * DAY):
+        world.sandbox.clock.advance(pause)
+        world.execute()
+    assert sum(world.unbilled().values()) == 7

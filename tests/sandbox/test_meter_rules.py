@@ -1,8 +1,10 @@
 """The embedded Stripe keeps the rules of billing meters: which events it takes, which count, and what they bill."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -138,6 +140,31 @@ def test_two_active_meters_cannot_have_one_event_name(stripe: StripeWire) -> Non
     assert (first.status, stripe("POST", "/v1/billing/meters", meter).status) == (200, 400)
     stripe("POST", f"/v1/billing/meters/{first.json['id']}/deactivate")
     assert stripe("POST", "/v1/billing/meters", meter).status == 200
+
+
+def test_a_meter_is_not_reactivated_beside_an_active_one_with_its_event_name(stripe: StripeWire) -> None:
+    meter = {"display_name": "Calls", "event_name": "calls", "default_aggregation[formula]": "sum"}
+    first = stripe("POST", "/v1/billing/meters", meter).json["id"]
+    stripe("POST", f"/v1/billing/meters/{first}/deactivate")
+    second = stripe("POST", "/v1/billing/meters", meter).json["id"]
+    assert stripe("POST", f"/v1/billing/meters/{first}/reactivate").status == 400
+    assert stripe("GET", f"/v1/billing/meters/{first}").json["status"] == "inactive"
+    stripe("POST", f"/v1/billing/meters/{second}/deactivate")
+    assert stripe("POST", f"/v1/billing/meters/{first}/reactivate").json["status"] == "active"
+
+
+def test_a_meter_says_when_it_was_last_changed(sandbox: Sandbox, metered: Meter) -> None:
+    usage = metered()
+    path = f"/v1/billing/meters/{usage.meter}"
+    found = [usage.stripe("GET", path).json]
+    for change in ("deactivate", "reactivate"):
+        sandbox.clock.advance(HOUR)
+        found.append(usage.stripe("POST", f"{path}/{change}").json)
+    assert [shown["updated"] for shown in found] == [unix(NOW + hours * HOUR) for hours in range(3)]
+    assert {shown["created"] for shown in found} == {unix(NOW)}
+    # It is active already: nothing changes.
+    sandbox.clock.advance(HOUR)
+    assert usage.stripe("POST", f"{path}/reactivate").json == found[-1]
 
 
 def test_no_new_price_is_put_on_an_archived_meter(sandbox: Sandbox, stripe: StripeWire, metered: Meter) -> None:
@@ -353,9 +380,30 @@ def test_formula_last_bills_the_value_with_the_latest_timestamp_not_the_one_rece
 
 def test_formula_count_bills_one_for_each_event_whatever_its_value(metered: Meter) -> None:
     usage = metered(formula="count")
-    for value in (100, 0, -7):
-        usage.send(value)
-    assert (usage.upcoming(), usage.summary()) == (3, 3)
+    for value in (100, 0, -7, "abc", ""):
+        assert usage.send(value).status == 200
+    assert (usage.upcoming(), usage.summary()) == (5, 5)
+
+
+def test_formula_count_needs_no_value_and_counts_an_identifier_once(metered: Meter) -> None:
+    usage = metered(formula="count")
+    event = {"event_name": usage.event_name, "payload[stripe_customer_id]": usage.customer, "identifier": "once"}
+    assert usage.stripe("POST", EVENTS, event).status == 200
+    again = usage.stripe("POST", EVENTS, event)
+    assert (again.status, again.error["param"]) == (400, "identifier")
+    assert (usage.upcoming(), usage.summary()) == (1, 1)
+    assert errors(usage.stripe) == []
+
+
+@pytest.mark.parametrize("window", ["hour", "day"])
+@pytest.mark.parametrize(("formula", "billed"), [("sum", 11), ("count", 2), ("last", 4)])
+def test_of_windows_that_the_formula_aggregates_the_events_received_last(
+    metered: Meter, window: str, formula: str, billed: int
+) -> None:
+    usage = metered(window=window, formula=formula)
+    for value, at in ((9, NOW - 2 * DAY), (7, NOW - 2 * DAY), (4, NOW)):
+        usage.send(value, at)
+    assert (usage.upcoming(), usage.summary()) == (billed, billed)
 
 
 @pytest.mark.parametrize("window", [None, "hour"])
@@ -597,6 +645,17 @@ def test_an_event_can_be_rejected_for_whatever_reason_of_stripes(sandbox: Sandbo
     assert usage.upcoming() == 7
 
 
+@pytest.mark.parametrize("code", ["timestamp_too_far_in_past", "missing_dimension_payload_keys", "of_the_future"])
+def test_an_error_event_can_name_every_code(sandbox: Sandbox, metered: Meter, code: str) -> None:
+    usage = metered()
+    sandbox.stripe.reject_meter_events_as = code
+    usage.send(5, identifier="wrong")
+    (event,) = errors(usage.stripe)
+    assert samples(event) == {code: ["wrong"]}
+    (cause,) = event["data"]["reason"]["error_types"]
+    assert cause["sample_errors"][0]["error_message"]
+
+
 def test_an_error_event_comes_after_processing_and_counts_everything_but_names_only_samples(
     sandbox: Sandbox, metered: Meter
 ) -> None:
@@ -648,6 +707,16 @@ def reported(sandbox: Sandbox, usage: Metered, count: int) -> list[str]:
     return list(reversed(made))
 
 
+def pages_of_errors(usage: Metered, **filters: object) -> list[list[str]]:
+    """Follow the pages of two error events each; return the ids on each page."""
+    page = usage.stripe("GET", ERRORS, {**filters, "limit": 2}).json
+    pages = [page]
+    while page["next_page_url"] is not None:
+        page = usage.stripe("GET", page["next_page_url"]).json
+        pages.append(page)
+    return [[event["id"] for event in each["data"]] for each in pages]
+
+
 def test_error_events_are_listed_newest_first_from_and_until_any_instant(sandbox: Sandbox, metered: Meter) -> None:
     usage = metered()
     newest, middle, oldest = reported(sandbox, usage, 3)
@@ -662,6 +731,43 @@ def test_error_events_are_listed_newest_first_from_and_until_any_instant(sandbox
     assert listed(lt=NOW + MINUTE) == [oldest]
     assert listed(lte=NOW + MINUTE) == [middle, oldest]
     assert listed(gt=NOW, lt=NOW + 2 * MINUTE) == [middle]
+
+
+def test_error_events_are_listed_in_any_time_zone_but_not_without_one(sandbox: Sandbox, metered: Meter) -> None:
+    usage = metered()
+    newest, _ = reported(sandbox, usage, 2)
+    assert [event["id"] for event in errors(usage.stripe, **{"created[gt]": "2026-11-10T13:00:30+01:00"})] == [newest]
+    for instant in ("2026-11-10T12:00:30", "2026-11-10", "yesterday", ""):
+        refused = usage.stripe("GET", ERRORS, {"created[gt]": instant})
+        assert (refused.status, refused.error["param"]) == (400, "created[gt]")
+
+
+def test_error_events_are_listed_for_30_days_and_read_by_their_ids_afterwards(sandbox: Sandbox, metered: Meter) -> None:
+    usage = metered()
+    newest, oldest = reported(sandbox, usage, 2)
+    sandbox.clock.move_to(NOW + 30 * DAY)
+    assert [event["id"] for event in errors(usage.stripe)] == [newest, oldest]
+    sandbox.clock.advance(SECOND)
+    assert [event["id"] for event in errors(usage.stripe)] == [newest]
+    assert [event["id"] for event in errors(usage.stripe, **{"created[gte]": NOW.isoformat()})] == [newest]
+    assert usage.stripe("GET", f"{ERRORS}/{oldest}").status == 200
+
+
+def test_error_events_are_listed_by_the_meter_that_they_are_about(metered: Meter) -> None:
+    first, second = metered("first"), metered("second")
+    for usage in (first, second):
+        usage.send(1, **UNKNOWN)
+    first.send(1, event_name="misspelt")
+    for usage in (first, second):
+        (event,) = errors(usage.stripe, object_id=usage.meter)
+        assert event["related_object"]["id"] == usage.meter
+    assert errors(first.stripe, object_id="mtr_none") == []
+
+
+@pytest.mark.parametrize("page", ["x", "-1", "1.5", ""])
+def test_a_page_of_error_events_that_makes_no_sense_is_refused(stripe: StripeWire, page: str) -> None:
+    refused = stripe("GET", ERRORS, {"page": page})
+    assert (refused.status, refused.error["param"]) == (400, "page")
 
 
 def test_error_events_are_read_on_from_when_the_newest_one_says_that_it_was_made(
@@ -690,13 +796,20 @@ def test_the_pages_of_error_events_lead_to_every_one_once(sandbox: Sandbox, mete
     usage = metered()
     made = reported(sandbox, usage, 5)
     usage.send(1, event_name="misspelt")
-    page = usage.stripe("GET", ERRORS, {"types[0]": ERROR_REPORT, "limit": 2}).json
-    pages = [page]
-    while page["next_page_url"] is not None:
-        page = usage.stripe("GET", page["next_page_url"]).json
-        pages.append(page)
-    assert [len(each["data"]) for each in pages] == [2, 2, 1]
-    assert [event["id"] for each in pages for event in each["data"]] == made
+    assert pages_of_errors(usage, **{"types[0]": ERROR_REPORT}) == [made[:2], made[2:4], made[4:]]
+
+
+def test_the_pages_of_error_events_keep_to_the_instants_and_the_meter_asked_for(
+    sandbox: Sandbox, metered: Meter
+) -> None:
+    usage, other = metered(), metered("other")
+    made = reported(sandbox, usage, 6)
+    other.send(1, **UNKNOWN)
+    plus_one = timezone(HOUR)
+    bounds = {"gt": NOW, "lt": (NOW + 5 * MINUTE).astimezone(plus_one)}
+    filters = {f"created[{name}]": instant.isoformat() for name, instant in bounds.items()}
+    assert pages_of_errors(usage, **filters) == [made[1:3], made[3:5]]
+    assert pages_of_errors(usage, object_id=usage.meter) == [made[:2], made[2:4], made[4:]]
 
 
 def test_error_events_need_a_permission_of_their_own(sandbox: Sandbox, metered: Meter) -> None:
@@ -756,6 +869,13 @@ def test_a_summary_is_aligned_to_minutes_or_to_the_utc_windows_that_it_is_groupe
         assert (refused.status, refused.error["param"]) == (400, name)
 
 
+@pytest.mark.parametrize("length", [timedelta(0), -DAY])
+@pytest.mark.parametrize("group", [{}, {"value_grouping_window": "hour"}], ids=["whole", "hours"])
+def test_a_summary_ends_after_it_starts(metered: Meter, length: timedelta, group: dict[str, Any]) -> None:
+    refused = metered().summaries(MIDNIGHT, MIDNIGHT + length, **group)
+    assert (refused.status, refused.error["param"]) == (400, "end_time")
+
+
 @pytest.mark.parametrize("window", [None, "hour"])
 def test_a_summary_by_the_hour_has_a_row_for_each_hour_with_events_newest_first(
     metered: Meter, window: str | None
@@ -797,6 +917,18 @@ def test_the_pages_of_a_summary_lead_to_every_row_once(metered: Meter) -> None:
     assert values == [0, 1, 2, 3, 4]
 
 
+def test_the_pages_of_a_summary_lead_back_as_well(metered: Meter) -> None:
+    usage = metered(window="hour")
+    for hours in range(5):
+        usage.send(hours, NOW - hours * HOUR)
+    grouped: dict[str, Any] = {"value_grouping_window": "hour"}
+    rows = usage.summaries(**grouped).json["data"]
+    page = usage.summaries(**grouped, limit=2, ending_before=rows[3]["id"]).json
+    assert (page["data"], page["has_more"]) == (rows[1:3], True)
+    page = usage.summaries(**grouped, limit=2, ending_before=rows[1]["id"]).json
+    assert (page["data"], page["has_more"]) == (rows[:1], False)
+
+
 def test_a_page_of_a_summary_has_ten_rows_unless_asked_otherwise(metered: Meter) -> None:
     usage = metered()
     for hours in range(11):
@@ -820,12 +952,30 @@ def test_a_summary_lags_behind_what_is_billed(sandbox: Sandbox, metered: Meter) 
     assert usage.summary() == 7
 
 
+@pytest.mark.parametrize(("window", "shown"), [(None, 12), ("hour", 7), ("day", 7)])
+def test_a_summary_lags_behind_a_cancellation_as_well(
+    sandbox: Sandbox, metered: Meter, window: str | None, shown: int
+) -> None:
+    usage = metered(window=window)
+    usage.send(5)
+    usage.send(7, identifier="wrong")
+    sandbox.stripe.summary_lag_seconds = 120
+    sandbox.clock.advance(HOUR)
+    assert usage.cancel("wrong").status == 200
+    sandbox.clock.advance(timedelta(seconds=119))
+    assert (usage.summary(), usage.upcoming()) == (shown, 5)
+    sandbox.clock.advance(SECOND)
+    assert (usage.summary(), usage.upcoming()) == (5, 5)
+
+
 def test_there_is_no_summary_of_what_does_not_exist(metered: Meter) -> None:
     usage = metered()
     unknown = usage.summaries(customer="cus_none")
     assert (unknown.status, unknown.error["param"]) == (400, "customer")
-    cursor = usage.summaries(starting_after="mtrusg_none")
-    assert (cursor.status, cursor.error["param"]) == (400, "starting_after")
+    for name in ("starting_after", "ending_before"):
+        unknown_row: dict[str, Any] = {name: "mtrusg_none"}
+        cursor = usage.summaries(**unknown_row)
+        assert (cursor.status, cursor.error["param"]) == (400, name)
     nowhere = replace(usage, meter="mtr_none").summaries()
     assert (nowhere.status, nowhere.error["code"]) == (404, "resource_missing")
 
@@ -896,3 +1046,67 @@ def test_no_more_meter_events_pass_in_a_second_than_their_rate() -> None:
     limiter, limits = RateLimiter(), RateLimits(meter_events_per_second=2)
     found = [limiter.reason_to_refuse(limits, METER_EVENTS) for _ in range(3)]
     assert found == [None, None, "endpoint-rate"]
+
+
+# -- one call at a time ---------------------------------------------------------------------------
+
+
+def at_once(*senders: Callable[[], Reply]) -> list[Reply]:
+    """Send at once; return the answers in the order of their status."""
+    with ThreadPoolExecutor(len(senders)) as pool:
+        replies = [each.result() for each in [pool.submit(sender) for sender in senders]]
+    return sorted(replies, key=lambda reply: reply.status)
+
+
+@pytest.fixture
+def slow(sandbox: Sandbox) -> None:
+    """Let the events that are sent at once be under way at once."""
+    sandbox.latency.stripe_write = 0.5
+
+
+@pytest.mark.usefixtures("slow")
+def test_two_events_of_one_customer_on_one_meter_are_not_taken_at_once(metered: Meter) -> None:
+    usage = metered(customer_key="account")
+
+    def send(number: int) -> Reply:
+        event = {
+            "event_name": usage.event_name,
+            "payload[account]": usage.customer,
+            "payload[value]": 5,
+            "identifier": f"event {number}",
+        }
+        return usage.stripe("POST", EVENTS, event, idempotency_key=f"key {number}")
+
+    taken, refused = at_once(lambda: send(1), lambda: send(2))
+    assert (taken.status, refused.status, refused.error["code"]) == (200, 429, "lock_timeout")
+    assert "Stripe-Rate-Limited-Reason" not in refused.headers
+    assert usage.upcoming() == 5
+    # It left nothing behind: sent again by itself it is taken, under its identifier and its idempotency key.
+    assert [send(number).status for number in (1, 2)] == [200, 200]
+    assert usage.upcoming() == 10
+
+
+@pytest.mark.usefixtures("slow")
+def test_events_of_other_customers_and_on_other_meters_are_taken_at_once(metered: Meter) -> None:
+    usage, other = metered(), metered("other")
+    strangers = replace(usage, customer=other.customer)
+    misspelt = replace(usage, event_name="misspelt")
+    senders = (usage, strangers, replace(other, customer=usage.customer), other, misspelt, misspelt)
+    assert [reply.status for reply in at_once(*(partial(each.send, 5) for each in senders))] == [200] * 6
+    assert (usage.summary(), strangers.summary(), other.summary()) == (5, 5, 5)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_refused_event_is_under_way_as_well_and_no_longer_than_that(metered: Meter) -> None:
+    usage = metered()
+    late = NOW - 36 * DAY
+    assert [reply.status for reply in at_once(lambda: usage.send(5, late), lambda: usage.send(5, late))] == [400, 429]
+    assert usage.send(5).status == 200
+
+
+@pytest.mark.usefixtures("slow")
+def test_events_may_be_taken_at_once_where_it_is_switched_off(sandbox: Sandbox, metered: Meter) -> None:
+    usage = metered()
+    sandbox.stripe.one_event_at_a_time = False
+    assert [reply.status for reply in at_once(lambda: usage.send(5), lambda: usage.send(7))] == [200, 200]
+    assert usage.upcoming() == 12

@@ -94,6 +94,18 @@ def test_a_customer_can_be_split_by_subjects_dimensions_and_windows(ask: Ask, ac
 
 
 @pytest.mark.parametrize(
+    ("subjects", "found"),
+    [(["a"], [("a", 2)]), (["other", "b", "a"], [("a", 2), ("b", 4)]), (["other"], []), ([], [("acme", 1), ("a", 2)])],
+)
+def test_subjects_and_customers_together_are_what_is_both(
+    ask: Ask, acme: str, subjects: list[str], found: list[tuple[str, float]]
+) -> None:
+    until = {} if subjects else {"to": "2026-11-01T02:00:00Z"}
+    by_subject = ask(acme, subject=subjects, groupBy=["customer_id", "subject"], **until)
+    assert rows(by_subject) == [(acme, subject, value) for subject, value in found]
+
+
+@pytest.mark.parametrize(
     ("aggregation", "value"),
     [("SUM", 14), ("COUNT", 4), ("UNIQUE_COUNT", 3), ("AVG", 3.5), ("MIN", 2), ("MAX", 6), ("LATEST", 4)],
 )
@@ -151,17 +163,36 @@ def test_the_app_data_of_a_customer_names_its_stripe_customer(sandbox: Sandbox, 
     def apps(customer: str) -> list[Any]:
         reply = openmeter("GET", f"{CUSTOMERS}/{customer}/apps")
         assert reply.json["totalCount"] == len(reply.json["items"])
-        return [(each["type"], each["stripeCustomerId"]) for each in reply.json["items"]]
+        items: list[Any] = reply.json["items"]
+        return items
 
-    assert apps(billed) == [("stripe", "cus_acme")]
-    assert apps(plain) == []
+    for customer in (billed, "acme"):
+        assert apps(customer) == [{"type": "stripe", "stripeCustomerId": "cus_acme"}]
+    for customer in (plain, "other"):
+        assert apps(customer) == []
 
 
-def test_a_customer_that_is_unknown_or_deleted_has_no_app_data(sandbox: Sandbox, openmeter: OpenMeterWire) -> None:
-    deleted = sandbox.openmeter.add_customer("acme", stripe_customer_id="cus_acme")
-    sandbox.openmeter.delete_customer(deleted)
-    for customer in (deleted, "01SANDB0X09999999999999999"):
+@pytest.mark.parametrize("how", ["deleted", "deleted_after_it_was_listed"])
+def test_a_customer_that_is_unknown_or_deleted_has_no_app_data(
+    sandbox: Sandbox, openmeter: OpenMeterWire, how: str
+) -> None:
+    gone = sandbox.openmeter.add_customer("acme", stripe_customer_id="cus_acme")
+    if how == "deleted":
+        sandbox.openmeter.delete_customer(gone)
+    else:
+        sandbox.openmeter.delete_after_listing(gone)
+        assert names(listed(openmeter)) == ["acme"]
+    for customer in (gone, "acme", "01SANDB0X09999999999999999", "nobody"):
         assert openmeter("GET", f"{CUSTOMERS}/{customer}/apps").status == 404
+
+
+def test_the_key_of_a_deleted_customer_names_the_one_that_has_it_now(
+    sandbox: Sandbox, openmeter: OpenMeterWire
+) -> None:
+    sandbox.openmeter.delete_customer(sandbox.openmeter.add_customer("acme", stripe_customer_id="cus_before"))
+    sandbox.openmeter.add_customer("acme", stripe_customer_id="cus_now")
+    (shown,) = openmeter("GET", f"{CUSTOMERS}/acme/apps").json["items"]
+    assert shown["stripeCustomerId"] == "cus_now"
 
 
 def test_a_listed_customer_shows_its_key_and_its_subjects(sandbox: Sandbox, openmeter: OpenMeterWire) -> None:
