@@ -72,6 +72,9 @@ async def _record_fate(
         fate = await adapters.lister.fate(subscription)
     except (StripeRefused, StripeUnavailable) as error:
         log.warning("subscription_unread", subscription=subscription, message=error.message)
+        if isinstance(error, StripeRefused) and error.is_missing:
+            for one in missing:
+                adapters.ledger.end_seen(one.item, min(order.run.as_of, one.item.period.end))
         return
     if fate.ended_at is not None:
         last = [_ended(item, fate.ended_at) for item in fate.items]
