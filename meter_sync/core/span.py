@@ -62,7 +62,7 @@ def usage_start(item: SubscriptionItem, billed_until: datetime | None = None) ->
         return item.created
     if billed_until is None or not _lived_before(item):
         return item.period.start
-    return min(billed_until, item.period.start)
+    return max(_born(item), min(billed_until, item.period.start))
 
 
 def window_span(
@@ -79,11 +79,17 @@ def window_span(
     """
     start = usage_start(item, billed_until)
     if start == item.period.start and billed_until is None and _lived_before(item):
-        start = window.floor(start)
+        start = max(_born(item), window.floor(start))
     end = min(as_of, usage_end(item.period, window) if item.is_followed else item.period.end)
     if end <= start:
         return None
     return Span(start=start, end=end, anchor=max(start, item.period.start))
+
+
+def _born(item: SubscriptionItem) -> datetime:
+    """Return the instant before which nothing that was used is the item's: its own creation, or its subscription's."""
+    subscribed = item.subscription.created
+    return subscribed if item.created - subscribed <= _CREATED_WITH_SUBSCRIPTION else item.created
 
 
 def _lived_before(item: SubscriptionItem) -> bool:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.model import SubscriptionItem
-from meter_sync.core.span import Span, usage_span, usage_start
+from meter_sync.core.model import SubscriptionItem, Window
+from meter_sync.core.span import Span, usage_span, usage_start, window_span
 
 from .builders import AS_OF, END, LONG_AGO, SECOND, START, make_item, make_subscription, many
 
@@ -203,3 +203,12 @@ def _span(item: SubscriptionItem, as_of: datetime) -> Span:
     span = usage_span(item, as_of)
     assert span is not None
     return span
+
+
+def test_a_window_that_straddles_two_periods_has_nothing_from_before_the_item_was_there() -> None:
+    subscribed = START - timedelta(minutes=20)
+    item = make_item(created=subscribed + SECOND, subscription=make_subscription(created=subscribed))
+    for billed_until in (None, Window.DAY.floor(START)):
+        span = window_span(item, Window.DAY, AS_OF, billed_until)
+        assert span
+        assert span.start == subscribed
