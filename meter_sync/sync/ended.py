@@ -130,9 +130,8 @@ async def _endings(
     order: Order, adapters: Adapters, seen: Sequence[Seen], listed: Sequence[SubscriptionItem]
 ) -> list[_Ended]:
     """Say of each period what Stripe does with usage of it; one of which that is not known yet is left for later."""
-    prices = {item.id: item.price.id for item in listed}
     meters = {(item.subscription.customer.id, item.price.stripe_meter) for item in listed if item.price.stripe_meter}
-    asking = [one for one in seen if _depends_on_invoice(one) or _has_moved(one, prices)]
+    asking = [one for one in seen if _depends_on_invoice(one)]
     invoices = await _invoices(adapters, asking)
     lines = invoices.by_start() if invoices else {}
     found = []
@@ -162,15 +161,15 @@ def _meter(seen: Seen) -> tuple[str, str | None]:
     return seen.item.subscription.customer.id, seen.item.price.stripe_meter
 
 
-def _has_moved(seen: Seen, prices: Mapping[str, str]) -> bool:
-    """Say whether the item has another price now: it may have moved before the period's end."""
-    return prices.get(seen.item.id, seen.item.price.id) != seen.item.price.id and not seen.is_refused
-
-
 def _depends_on_invoice(seen: Seen) -> bool:
+    """Say whether the invoice of a period has to be looked for: to know if it is final, or which price it is by.
+
+    The price may have moved after the item was listed last and before the period ended.
+    """
     item = seen.item
     is_gone = not item.is_followed or item.subscription.status == "paused"
-    return (item.price.target is Target.METER_EVENT or is_gone) and not seen.is_refused
+    may_become_final = item.price.target is Target.METER_EVENT or is_gone
+    return (may_become_final or seen.is_invoiced is None) and not seen.is_refused
 
 
 async def _invoices(adapters: Adapters, seen: Sequence[Seen]) -> Invoices | None:
