@@ -21,6 +21,9 @@ STRIPE_OVERALL_RATE = 100
 STRIPE_ENDPOINT_RATE = 25
 """Stripe's defaults in live mode, in requests per second (Stripe documentation, Rate limits)."""
 
+NO_LIMIT = 1_000_000
+"""Requests per second that are never reached."""
+
 SERVER = Path(__file__).with_name("serve.py")
 
 
@@ -35,6 +38,8 @@ class Scenario:
     """Whether Stripe's default rate limits are enforced."""
     latency: bool = True
     """Whether the servers take their time."""
+    meter_event_rate: int | None = None
+    """Where set, the price is on an hourly billing meter, and Stripe takes so many meter events per second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class Traffic:
 
     stripe_lists: int
     stripe_summaries: int
+    """Reads of what Stripe holds for one item or customer."""
     stripe_posts: int
     openmeter_queries: int
     refused: int
@@ -63,6 +69,10 @@ class Account:
     def use(self) -> None:
         """Let every item have new usage."""
         self._ask("use")
+
+    def use_some(self) -> int:
+        """Let one item in a hundred have new usage, and return in how many windows of theirs."""
+        return int(self._ask("use_some"))
 
     def traffic(self) -> Traffic:
         """Return what has been requested since the last time this was asked."""

@@ -4,15 +4,17 @@ Its own words go to standard output, one JSON value per line: first the environm
 point a program at it, then the answer to each command.
 """
 
+import gc
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from scenario import (
+    NO_LIMIT,
     OPENMETER_QUERY_SECONDS,
     STRIPE_ENDPOINT_RATE,
     STRIPE_OVERALL_RATE,
@@ -31,6 +33,15 @@ METER = "tokens"
 OLDEST_START = timedelta(days=20)
 STARTS_WITHIN = timedelta(days=15)
 
+SUBSCRIBED_BEFORE = timedelta(days=60)
+"""Customers of a billing meter have lived through a period's boundary, as most customers of an account have."""
+
+LATE, RECENT = timedelta(days=2), timedelta(hours=1)
+"""Two hours of the stretch that every run reads again: one that was sent long ago, and the last whole one."""
+
+ONE_IN = 100
+"""Of so many customers one has new usage in the steady state."""
+
 
 class Served:
     """A sandbox with the account of a scenario in it."""
@@ -38,9 +49,15 @@ class Served:
     def __init__(self, scenario: Scenario) -> None:
         self._sandbox = Sandbox(stripe_key=STRIPE_KEY)
         self._rounds = 0
-        self._starts = _period_starts(scenario, datetime.now(UTC).replace(microsecond=0))
-        price = self._add_price()
-        self._items = [self._add_item(number, price, start) for number, start in enumerate(self._starts)]
+        self._now = datetime.now(UTC).replace(microsecond=0)
+        self._starts = _period_starts(scenario, self._now)
+        self._sandbox.openmeter.add_meter(METER, "SUM", METER, "$.value")
+        if scenario.meter_event_rate is None:
+            self._items = self._add_items(self._sandbox.stripe.add_price())
+        else:
+            meter = self._sandbox.stripe.add_meter(METER, window="hour")
+            self._items = self._add_items(self._sandbox.stripe.add_price(meter=meter), SUBSCRIBED_BEFORE)
+            self._use_at(LATE, range(scenario.items))
         self.use()
         if scenario.latency:
             self._sandbox.latency = Latency(
@@ -48,12 +65,12 @@ class Served:
                 stripe_write=STRIPE_WRITE_SECONDS,
                 openmeter_query=OPENMETER_QUERY_SECONDS,
             )
-        if scenario.limited:
-            self._sandbox.rate_limits = RateLimits(STRIPE_OVERALL_RATE, STRIPE_ENDPOINT_RATE)
+        self._sandbox.rate_limits = _rate_limits(scenario)
 
     @contextmanager
     def serving(self) -> Iterator[dict[str, str]]:
         """Serve; give the environment variables that point a program here."""
+        gc.disable()  # Serving leaves no garbage in cycles; looking for it would hold up every answer at once.
         with self._sandbox.in_background():
             yield self._sandbox.environment()
 
@@ -61,9 +78,14 @@ class Served:
         """Add one event to every item's period, long enough ago to be complete."""
         self._rounds += 1
         for number, start in enumerate(self._starts):
-            self._sandbox.openmeter.add_event(
-                METER, _customer(number), start + timedelta(hours=self._rounds), 1 + number % 7
-            )
+            self._add_usage(number, start + timedelta(hours=self._rounds))
+
+    def use_some(self) -> int:
+        """Add two events to one item in a hundred, one of them late; return how many of their windows change."""
+        some = range(0, len(self._items), ONE_IN)
+        self._use_at(LATE, some)
+        self._use_at(RECENT, some)
+        return 2 * len(some)
 
     def traffic(self) -> dict[str, Any]:
         """Return the requests since the last call, counted."""
@@ -79,14 +101,23 @@ class Served:
             for number, (item, start) in enumerate(zip(self._items, self._starts, strict=True))
         )
 
-    def _add_price(self) -> str:
-        self._sandbox.openmeter.add_meter(METER, "SUM", METER, "$.value")
-        return self._sandbox.stripe.add_price()
+    def _use_at(self, age: timedelta, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._add_usage(number, self._now - age)
 
-    def _add_item(self, number: int, price: str, start: datetime) -> str:
+    def _add_usage(self, number: int, at: datetime) -> None:
+        self._sandbox.openmeter.add_event(METER, _customer(number), at, 1 + number % 7)
+
+    def _add_items(self, price: str, subscribed_before: timedelta = timedelta(0)) -> list[str]:
+        """Add a customer with one item for each period start; they subscribed so long before it."""
+        return [
+            self._add_item(number, price, start, start - subscribed_before) for number, start in enumerate(self._starts)
+        ]
+
+    def _add_item(self, number: int, price: str, start: datetime, created: datetime) -> str:
         customer = self._sandbox.stripe.add_customer(_customer(number))
         subscription = self._sandbox.stripe.add_subscription(
-            customer, [price], period_start=start, item_metadata={"om_meter_id": METER}
+            customer, [price], period_start=start, created=created, item_metadata={"om_meter_id": METER}
         )
         return subscription.items[0]
 
@@ -104,11 +135,19 @@ def _period_starts(scenario: Scenario, now: datetime) -> list[datetime]:
     ]
 
 
+def _rate_limits(scenario: Scenario) -> RateLimits | None:
+    """Return the limits that are enforced, or None for none at all."""
+    if scenario.meter_event_rate is None and not scenario.limited:
+        return None
+    limits = (STRIPE_OVERALL_RATE, STRIPE_ENDPOINT_RATE) if scenario.limited else (NO_LIMIT, NO_LIMIT)
+    return RateLimits(*limits, scenario.meter_event_rate or NO_LIMIT)
+
+
 def _counted(seen: Sequence[RequestSeen]) -> Traffic:
     stripe = [request for request in seen if request.server == "stripe"]
     posts = [request for request in stripe if request.method == "POST"]
     reads = [request for request in stripe if request.method == "GET"]
-    summaries = [one for one in reads if one.path.endswith("/usage_record_summaries")]
+    summaries = [one for one in reads if one.path.endswith(("/usage_record_summaries", "/event_summaries"))]
     return Traffic(
         stripe_lists=len(reads) - len(summaries),
         stripe_summaries=len(summaries),
@@ -131,6 +170,7 @@ def main() -> None:
     served = Served(Scenario(**json.loads(sys.argv[1])))
     commands: dict[str, Callable[[], Any]] = {
         "use": served.use,
+        "use_some": served.use_some,
         "traffic": served.traffic,
         "wrong_items": served.wrong_items,
     }

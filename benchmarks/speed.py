@@ -1,6 +1,11 @@
-"""How fast `meter-sync run` is, against the naive algorithm, and what it costs.
+"""How fast `meter-sync run` is, against the naive algorithm and on billing meters, and what it costs.
 
-    python benchmarks/speed.py [--items 100 1000] [--naive-items N] [--quick] [--part speed ...]
+    python benchmarks/speed.py [--items 100 1000] [--naive-items N] [--customers 10000] [--event-rate 300]
+                               [--quick] [--part speed meters memory help]
+
+The parts: `speed` compares runs over usage records with the naive algorithm; `meters` measures a first run, one
+with new usage of 1 % of the customers, and one without any, where the price is on an hourly billing meter;
+`memory` looks at the peak memory of many items; `help` at how soon `meter-sync --help` is there.
 
 Everything runs against this project's sandbox over real HTTP, served by another process that takes
 120 ms for a write to Stripe, 250 ms for a read from it and 40 ms for a query to OpenMeter. The two
@@ -15,48 +20,25 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from measure import Cost, cost_of, installed
-from scenario import STRIPE_ENDPOINT_RATE, Account, Scenario, Traffic, served
+from measure import cost_of, installed
+from results import METERS, RECORDS, Goal, Run, print_header, print_row
+from scenario import NO_LIMIT, STRIPE_ENDPOINT_RATE, Account, Scenario, served
 
 NAIVE = Path(__file__).with_name("naive.py")
-PARTS = ("speed", "memory", "help")
+PARTS = ("speed", "meters", "memory", "help")
 SHARED_STARTS = 50
 
-FIRST, NEW_USAGE, UNCHANGED = "first run", "all new usage", "all unchanged"
+FIRST, NEW_USAGE, SOME_NEW_USAGE, UNCHANGED = "first run", "all new usage", "1 % new usage", "all unchanged"
+
+LATENCIES = "120 ms per Stripe write, 250 ms per Stripe read, 40 ms per query"
 
 WITHOUT_LIMITS = {
-    "METER_SYNC_STRIPE_RATE": "1000000",
-    "METER_SYNC_STRIPE_ENDPOINT_RATE": "1000000",
+    "METER_SYNC_STRIPE_RATE": str(NO_LIMIT),
+    "METER_SYNC_STRIPE_ENDPOINT_RATE": str(NO_LIMIT),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One measured run."""
-
-    scenario: Scenario
-    kind: str
-    cost: Cost
-    traffic: Traffic
-    naive_seconds: float | None = None
-    """What the naive algorithm takes for as many items, if it was measured."""
-
-    @property
-    def times_faster(self) -> float | None:
-        """Wall time of the naive algorithm over this run's."""
-        return self.naive_seconds / self.cost.wall_seconds if self.naive_seconds else None
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """Something that was promised, and what was measured."""
-
-    promise: str
-    measured: str
-    met: bool
 
 
 def main() -> int:
@@ -68,12 +50,14 @@ def main() -> int:
     if "speed" in asked.part:
         for items in asked.items:
             goals += speed(items, min(items, asked.naive_items or items))
+    if "meters" in asked.part:
+        goals += meters(asked.customers, asked.event_rate)
     if "memory" in asked.part:
         goals += memory(asked.memory_items)
     if "help" in asked.part:
         goals.append(help_time(asked.pairs))
     for goal in goals:
-        print(f"goal: {goal.promise}  measured: {goal.measured}  {'met' if goal.met else 'MISSED'}")
+        print(goal)
     return 0 if all(goal.met for goal in goals) else 1
 
 
@@ -82,10 +66,10 @@ def main() -> int:
 
 def speed(items: int, naive_items: int) -> list[Goal]:
     """Measure the naive algorithm once and meter-sync in every configuration of so many items."""
-    print(f"{items:,} items, 120 ms per Stripe write, 250 ms per Stripe read, 40 ms per query")
-    _print_header()
+    print(f"{items:,} items, {LATENCIES}")
+    print_header(RECORDS)
     naive = measure_naive(naive_items)
-    _print_row("naive", naive)
+    print_row(naive, RECORDS)
     naive_seconds = naive.cost.wall_seconds * items / naive_items
     if naive_items != items:
         print(f"  naive: extrapolated from {naive_items:,} items to {naive_seconds:.1f} s")
@@ -95,7 +79,7 @@ def speed(items: int, naive_items: int) -> list[Goal]:
             scenario = Scenario(items, period_starts, limited=limited)
             for run in measure_meter_sync(scenario):
                 runs.append(replace(run, naive_seconds=naive_seconds))
-                _print_row("meter-sync", runs[-1])
+                print_row(runs[-1], RECORDS)
     print("  The naive algorithm is measured once: it does one thing at a time, two requests per item,")
     print("  whatever the period starts, and never comes near a rate limit; nor does it know of what")
     print("  is unchanged. The last column is its wall time over the row's.\n")
@@ -107,7 +91,7 @@ def measure_naive(items: int) -> Run:
     scenario = Scenario(items, min(SHARED_STARTS, items))
     with served(scenario) as account:
         cost = cost_of([sys.executable, str(NAIVE)], account.environment)
-        return Run(scenario, FIRST, cost, account.traffic())
+        return Run(scenario, FIRST, cost, account.traffic(), program="naive")
 
 
 def measure_meter_sync(scenario: Scenario, kinds: Sequence[str] = (FIRST, NEW_USAGE, UNCHANGED)) -> Iterable[Run]:
@@ -120,7 +104,8 @@ def measure_meter_sync(scenario: Scenario, kinds: Sequence[str] = (FIRST, NEW_US
         for kind in kinds:
             if kind == NEW_USAGE:
                 account.use()
-            yield _measured(scenario, kind, account, environment)
+            changed = account.use_some() if kind == SOME_NEW_USAGE else 0
+            yield replace(_measured(scenario, kind, account, environment), changed_windows=changed)
 
 
 def _measured(scenario: Scenario, kind: str, account: Account, environment: Mapping[str, str]) -> Run:
@@ -139,6 +124,8 @@ def _configuration(scenario: Scenario, folder: Path) -> dict[str, str]:
         "METER_SYNC_CONFIG": str(config),
         "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3"),
     }
+    if scenario.meter_event_rate is not None:
+        settings["METER_SYNC_STRIPE_METER_EVENT_RATE"] = str(scenario.meter_event_rate)
     return settings if scenario.limited else {**settings, **WITHOUT_LIMITS}
 
 
@@ -150,7 +137,7 @@ def _speed_goals(items: int, runs: Sequence[Run]) -> list[Goal]:
     goals = [_faster(items, run) for run in free] if items >= 1000 else []
     if items >= 1000:
         goals += [_limit_used(items, run) for run in limited]
-    return [*goals, _nothing_per_item(items, unchanged)]
+    return [*goals, _nothing_per_item(f"{items:,} unchanged items", unchanged)]
 
 
 def _faster(items: int, run: Run) -> Goal:
@@ -176,14 +163,64 @@ def _limit_used(items: int, run: Run) -> Goal:
     )
 
 
-def _nothing_per_item(items: int, runs: Sequence[Run]) -> Goal:
+def _nothing_per_item(which: str, runs: Sequence[Run]) -> Goal:
     posts = max(run.traffic.stripe_posts for run in runs)
     reads = max(run.traffic.stripe_summaries for run in runs)
     return Goal(
-        f"{items:,} unchanged items: no POST and no GET per item",
-        f"{posts} POSTs, {reads} GETs per item",
+        f"{which}: no POST and no GET for any of them",
+        f"{posts} POSTs, {reads} GETs",
         posts == reads == 0,
     )
+
+
+# -- meters -----------------------------------------------------------------------------------------
+
+
+def meters(customers: int, event_rate: int) -> list[Goal]:
+    """Measure runs over so many customers on an hourly billing meter that takes so many events per second."""
+    print(f"{customers:,} customers on an hourly billing meter, {event_rate} meter events/s, {LATENCIES}")
+    print_header(METERS)
+    # Each has a period start of its own, as in real accounts: whole hours are all that their queries can share.
+    scenario = Scenario(customers, customers, meter_event_rate=event_rate)
+    runs: dict[str, Run] = {}
+    for run in measure_meter_sync(scenario, (FIRST, SOME_NEW_USAGE, UNCHANGED)):
+        runs[run.kind] = run
+        print_row(run, METERS)
+    print("  Only meter events are limited. A first run reads what Stripe holds for each customer, which at")
+    print(f"  Stripe's {STRIPE_ENDPOINT_RATE} reads/s alone takes {customers / STRIPE_ENDPOINT_RATE:.0f} s.\n")
+    return [
+        _event_rate_used(runs[FIRST], event_rate),
+        _only_what_changed(runs[SOME_NEW_USAGE]),
+        _one_query(runs[SOME_NEW_USAGE]),
+        _nothing_per_item(f"{customers:,} unchanged customers on a meter", [runs[UNCHANGED]]),
+    ]
+
+
+def _event_rate_used(run: Run, event_rate: int) -> Goal:
+    used = run.traffic.post_rate / event_rate
+    refused = run.traffic.refused / run.traffic.total
+    return Goal(
+        f"{run.scenario.items:,} customers on a meter, {run.kind}: >= 90 % of {event_rate} events/s while sending,"
+        " <= 1 % answered 429",
+        f"{used:.1%} ({run.traffic.post_rate:.1f}/s), {refused:.1%}",
+        used >= 0.9 and refused <= 0.01,
+    )
+
+
+def _only_what_changed(run: Run) -> Goal:
+    sent, reads = run.traffic.stripe_posts, run.traffic.stripe_summaries
+    return Goal(
+        f"{run.scenario.items:,} customers on a meter, {run.kind}: only the {run.changed_windows:,} changed windows are"
+        " sent, no GET for any customer",
+        f"{sent:,} events, {reads:,} GETs",
+        sent == run.changed_windows and reads == 0,
+    )
+
+
+def _one_query(run: Run) -> Goal:
+    queries = run.traffic.openmeter_queries
+    promise = f"{run.scenario.items:,} customers on a meter, {run.kind}: one OpenMeter query"
+    return Goal(promise, f"{queries:,}", queries == 1)
 
 
 # -- memory -----------------------------------------------------------------------------------------
@@ -192,12 +229,12 @@ def _nothing_per_item(items: int, runs: Sequence[Run]) -> Goal:
 def memory(items: int) -> list[Goal]:
     """Measure the peak memory of runs over many items, without latency and limits."""
     print(f"{items:,} items, no latency, no limits")
-    _print_header()
+    print_header(RECORDS)
     goals: list[Goal] = []
     for period_starts in (SHARED_STARTS, items):
         scenario = Scenario(items, period_starts, latency=False)
         for run in measure_meter_sync(scenario, (FIRST, UNCHANGED)):
-            _print_row("meter-sync", run)
+            print_row(run, RECORDS)
             goals.append(
                 Goal(
                     f"{items:,} items, {period_starts:,} starts, {run.kind}: <= 300 MB",
@@ -224,53 +261,22 @@ def help_time(pairs: int) -> Goal:
     return Goal("meter-sync --help within 2.5x of python -c 'import click'", f"{ratio:.2f}x", ratio <= 2.5)
 
 
-# -- printing and arguments -------------------------------------------------------------------------
-
-COLUMNS = (
-    ("program", 10), ("starts", 7), ("limits", 6), ("run", 13), ("wall s", 8), ("lists", 6),
-    ("summ.", 6), ("POSTs", 6), ("queries", 7), ("429", 5), ("POST/s", 7), ("CPU s", 7), ("peak MB", 7),
-    ("x naive", 7),
-)  # fmt: skip
-"""Lists: all Stripe GETs but summaries. Summ.: Stripe GETs of one item's usage record summaries."""
-
-
-def _print_header() -> None:
-    print(" ".join(f"{name:>{width}}" for name, width in COLUMNS), flush=True)
-
-
-def _print_row(program: str, run: Run) -> None:
-    traffic, cost = run.traffic, run.cost
-    cells = (
-        program,
-        f"{run.scenario.period_starts:,}",
-        "on" if run.scenario.limited else "off",
-        run.kind,
-        f"{cost.wall_seconds:.2f}",
-        f"{traffic.stripe_lists:,}",
-        f"{traffic.stripe_summaries:,}",
-        f"{traffic.stripe_posts:,}",
-        f"{traffic.openmeter_queries:,}",
-        f"{traffic.refused:,}",
-        f"{traffic.post_rate:.1f}" if traffic.post_rate else "-",
-        f"{cost.cpu_seconds:.2f}",
-        f"{cost.peak_mb:.0f}",
-        f"{run.times_faster:.1f}" if run.times_faster else "-",
-    )
-    widths = (width for _, width in COLUMNS)
-    print(" ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)), flush=True)
+# -- arguments --------------------------------------------------------------------------------------
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure meter-sync against the naive algorithm.")
+    parser = argparse.ArgumentParser(description="Measure how fast meter-sync is, and what it costs.")
     parser.add_argument("--items", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--naive-items", type=int, help="run the naive algorithm over fewer items and extrapolate")
+    parser.add_argument("--customers", type=int, default=10_000, help="on an hourly billing meter, over 1,000")
+    parser.add_argument("--event-rate", type=int, default=300, help="meter events per second that Stripe takes")
     parser.add_argument("--memory-items", type=int, default=20_000)
     parser.add_argument("--pairs", type=int, default=15, help="of --help and import click")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--quick", action="store_true", help="100 items, 1,000 for memory, 5 pairs: two minutes")
+    parser.add_argument("--quick", action="store_true", help="little of everything: three minutes")
     asked = parser.parse_args()
     if asked.quick:
-        asked.items, asked.memory_items, asked.pairs = [100], 1000, 5
+        asked.items, asked.customers, asked.memory_items, asked.pairs = [100], 2000, 1000, 5
     return asked
 
 
