@@ -240,8 +240,8 @@ def test_the_invoice_says_what_was_used_whatever_happens(kind: str) -> None:
     run_state_machine_as_test(
         of_kind,
         settings=settings(
-            max_examples=8,
-            stateful_step_count=20,
+            max_examples=6,
+            stateful_step_count=18,
             deadline=None,
             database=None,
             derandomize=True,

@@ -61,8 +61,8 @@ class Setting:
 
 SETTINGS = [
     *(Setting(schedule, cron=True) for schedule in ("hourly", "daily")),
-    *(Setting(schedule, cron=True, closing=True) for schedule in ("hourly", "daily")),
-    *(Setting(schedule, cron=True, webhook=True) for schedule in ("hourly", "daily")),
+    Setting("daily", cron=True, closing=True),
+    Setting("daily", cron=True, webhook=True),
     Setting("hourly", cron=False, webhook=True),
 ]
 
