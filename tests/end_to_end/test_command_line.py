@@ -75,6 +75,7 @@ def test_the_json_document_has_the_promised_keys(world: World) -> None:
         "usage": "1234567.5",
         "quantity": "1234567",
         "previous": "0",
+        "unbilled": None,
         "timestamp": "2025-06-01T09:30:18Z",
         "outcome": "reported",
         "reason": None,
