@@ -10,8 +10,11 @@ from meter_sync.waiting import Stop
 _MARGIN = 0.96
 """Stripe counts in windows of a second that begin anywhere: at the full rate jitter alone would cross the limit."""
 
-_TIMER_LATENESS_SECONDS = 0.01
-"""How much later than asked for a sleeping task may wake: at 1,000 requests per second that is ten slots."""
+_TIMER_LATENESS_SECONDS = 0.03
+"""How much later than asked for a sleeping task may wake, most of all while the ledger is written.
+
+It is less than the margin leaves of each second, so that what is made up for stays within the limit.
+"""
 
 _SLOWEST = 1 / 8
 _RECOVERY = 0.02
