@@ -151,5 +151,7 @@ class Memory:
     """Per item, its current period."""
     billed_until: Mapping[str, datetime] = field(default_factory=dict)
     """Per item, where the usage of its last period ended, if that one was reported."""
+    born: Mapping[str, datetime] = field(default_factory=dict)
+    """Per item that took another's place on its billing meter in this period, when that one was created."""
     other_claims: tuple[Claim, ...] = ()
     """What items outside a narrowed listing bill, as the last whole listing saw them."""

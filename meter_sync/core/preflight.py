@@ -31,12 +31,21 @@ def prepare(
     `meters` finds a meter by slug and by id; `as_of` is the instant of the run; `customers` has the id of OpenMeter's
     customer for each Stripe customer, where the mapping goes by them.
     """
-    prepared = [_prepared(item, rules, meters, as_of, customers, memory.billed_until.get(item.id)) for item in items]
+    prepared = [
+        _prepared(_as_born(item, memory), rules, meters, as_of, customers, memory.billed_until.get(item.id))
+        for item in items
+    ]
     lines = [line for line in prepared if isinstance(line, Line)]
     twice = billed_twice(lines, memory.other_claims)
     billing = [item for item in items if item.subscription.status != "paused"]
     together = on_one_meter(billing, memory.other_claims)
     return [_not_duplicate(one, twice, together) if isinstance(one, Line) else one for one in prepared]
+
+
+def _as_born(item: SubscriptionItem, memory: Memory) -> SubscriptionItem:
+    """Return an item as old as the one whose place it took: it bills that one's usage too."""
+    born = memory.born.get(item.id)
+    return item if born is None else replace(item, created=born)
 
 
 def _prepared(

@@ -13,7 +13,7 @@ from meter_sync.core.actions import Part, Set
 from meter_sync.core.memory import Claim, Memory, Remembered
 from meter_sync.core.model import SubscriptionItem
 from meter_sync.core.way import Way
-from meter_sync.ledger import additions, parts, rejections, rows, schema, seen, webhook_events, writers
+from meter_sync.ledger import additions, parts, rejections, rows, schema, seen, successions, webhook_events, writers
 from meter_sync.ledger.database import Database, batches, execute_many
 from meter_sync.ledger.rows import Acknowledgement, RunRecord
 from meter_sync.ledger.schema import item_periods, items, prices, runs, writes
@@ -69,7 +69,25 @@ class Ledger:
                     billed_until[row.item] = rows.usage_ended(row)
                     if row.stripe_meter != meters[row.item]:
                         known.discard(row.item)
-        return Memory(frozenset(known), self._with_additions(remembered, periods), billed_until)
+        continued = successions.continued(self._books, periods)
+        return Memory(
+            known_items=frozenset(known),
+            remembered=self._with_additions(remembered, periods),
+            billed_until=billed_until | self._billed_until_by_first(continued, periods),
+            born={item: one.born_at for item, one in continued.items()},
+        )
+
+    def _billed_until_by_first(
+        self, continued: Mapping[str, successions.Continued], periods: Mapping[str, datetime]
+    ) -> dict[str, datetime]:
+        """Return where the last period's usage ended of the items whose place the listed ones took."""
+        found = {}
+        for item, one in continued.items():
+            last = self._books.of(item_periods, *item_periods.c).where(
+                item_periods.c.item == one.first, item_periods.c.period_end == periods[item]
+            )
+            found |= {item: rows.usage_ended(row) for row in self._books.rows(last)}
+        return found
 
     def _with_additions(
         self, remembered: Mapping[str, Remembered], periods: Mapping[str, datetime]
@@ -151,6 +169,15 @@ class Ledger:
         """Record that an item's period ended at an instant and that none follows."""
         with self._books.transaction() as connection:
             seen.end(self._books, connection, item, at, is_followed=False)
+
+    def hand_over(self, old: SubscriptionItem, new: SubscriptionItem, at: datetime) -> bool:
+        """Hand what was reported for a removed item over to its successor; return whether that could be done."""
+        with self._books.transaction() as connection:
+            return successions.hand_over(self._books, connection, old, new, at)
+
+    def seen_of(self, subscriptions: Collection[str]) -> list[seen.Seen]:
+        """Return the periods of these subscriptions' items that are not closed."""
+        return seen.of_subscriptions(self._books, subscriptions)
 
     def ended(self, as_of: datetime) -> list[seen.Seen]:
         """Return the periods that have ended by an instant and are not closed."""

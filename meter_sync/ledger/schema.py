@@ -233,6 +233,8 @@ seen_periods = Table(
     Column("settled", BigInteger),
     Column("settled_at", UtcSeconds),
     Column("note", Text),
+    Column("continues", String(255)),
+    Column("born_at", UtcSeconds),
     Index("seen_periods_by_end", "account", "mode", "closed_at", "period_end"),
 )
 """Every item and period that was ever listed, as it was seen last, and how its end was brought about."""

@@ -121,6 +121,14 @@ def ended(database: Database, as_of: datetime) -> list[Seen]:
     return [_seen(row) for row in database.rows(_not_closed(database).where(seen_periods.c.period_end <= as_of))]
 
 
+def of_subscriptions(database: Database, subscriptions: Collection[str]) -> list[Seen]:
+    """Return the periods of these subscriptions' items that are not closed, the one that ends first first."""
+    found: list[Seen] = []
+    for ids in batches(sorted(subscriptions)):
+        found += [_seen(row) for row in database.rows(_not_closed(database).where(seen_periods.c.subscription.in_(ids)))]
+    return found
+
+
 def due(database: Database, as_of: datetime, within: timedelta) -> list[Seen]:
     """Return the periods that end within some time of an instant, but for those that were reported in full since."""
     end, until = seen_periods.c.period_end, seen_periods.c.complete_until

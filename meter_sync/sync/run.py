@@ -54,8 +54,8 @@ async def _steps(order: Order, adapters: Adapters, progress: Progress) -> Carrie
     try:
         listing, metering = await _list(order, adapters, progress)
         await note_rejections(listing.items, adapters)
-        memory = remember(order, adapters, listing)
         seen = await find_ended(order, adapters, listing)
+        memory = remember(order, adapters, listing)
         prepared = _prepare(order, listing, metering, memory)
         prepared = _select(order, prepared, [one.item for one in seen])
         waiting = [interrupted(one) if isinstance(one, Line) else one for one in prepared]

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from meter_sync.core.model import Period, SubscriptionItem
+from meter_sync.core.successors import successions
 from meter_sync.ledger.seen import Seen
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.listing import Listing
@@ -35,6 +36,7 @@ async def find_ended(order: Order, adapters: Adapters, listing: Listing) -> list
         ledger.record_seen(listing.items, order.policy.now)
         await _find_gone(order, adapters, listing)
         await _find_invoiced(order, adapters, listing, unseen)
+        _hand_over(order, adapters)
     ended = ledger.ended(as_of)
     if not order.selection.narrows_the_listing:
         return ended
@@ -44,6 +46,19 @@ async def find_ended(order: Order, adapters: Adapters, listing: Listing) -> list
         for one in ended
         if one.item.subscription.id in subscriptions or one.item.subscription.customer.id in order.selection.customers
     ]
+
+
+def _hand_over(order: Order, adapters: Adapters) -> None:
+    """Let items go on with what was reported for those whose place they took."""
+    gone = [
+        one.item
+        for one in adapters.ledger.ended(order.run.as_of)
+        if one.item.price.stripe_meter and not one.item.is_followed
+    ]
+    there = [one.item for one in adapters.ledger.seen_of({item.subscription.id for item in gone})]
+    for old, new in successions(gone, there):
+        if adapters.ledger.hand_over(old, new, order.policy.now):
+            log.info("handed_over", item=old.id, to=new.id)
 
 
 async def _find_gone(order: Order, adapters: Adapters, listing: Listing) -> None:

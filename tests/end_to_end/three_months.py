@@ -122,6 +122,8 @@ class Simulation:
         self.accounts: list[Account] = []
         self.removed_at: dict[str, datetime] = {}
         self.added_at: dict[str, datetime] = {}
+        self.replaced: set[str] = set()
+        """Items whose usage another one on the same billing meter bills."""
         self._agenda: list[tuple[datetime, int, int, Callable[[], None]]] = []
         self._number = 0
         self._noted: set[tuple[str, datetime]] = set()
@@ -214,10 +216,22 @@ class Simulation:
 
     def replace(self, account: Account, kind: str) -> None:
         """Put an item of another kind beside the one there is, and remove that one."""
+        old = account.items[-1]
         new = self.stripe.add_item(account.subscription.id, self.prices[kind])
         self.remove(account)
-        self.added_at[new] = self.now
+        if self.stripe.state.items[old].price == self.prices[kind] and kind in METERED:
+            self._go_on(old, new)
+        else:
+            self.added_at[new] = self.now
         account.items.append(new)
+
+    def _go_on(self, old: str, new: str) -> None:
+        """Let an item bill what another one used: on one billing meter it is all the customer's."""
+        closed = self.stripe.state.items[old].closed
+        began = self._floor(_instants(closed[-1])[1], closed[-1].price) if closed else self.added_at.get(old)
+        if began:
+            self.added_at[new] = began
+        self.replaced.add(old)
 
     # -- who reports --------------------------------------------------------------------------------
 
@@ -327,7 +341,7 @@ class Simulation:
             if not closed.free:
                 yield Spell(item.id, start, end, self._usage(account, began or start, until), is_open=False)
             began = until
-        if not account.is_gone:
+        if not account.is_gone and item.id not in self.replaced:
             start = datetime.fromtimestamp(item.period.start, UTC)
             end = self.removed_at.get(item.id, self.now)
             yield Spell(item.id, start, end, self._usage(account, began or start, end), is_open=not item.deleted)
