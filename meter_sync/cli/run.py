@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from meter_sync.config import Settings
     from meter_sync.errors import MeterSyncError
     from meter_sync.sync.order import Execution, Request
+    from meter_sync.waiting import Stop
 
 
 @click.command()
@@ -151,7 +153,7 @@ def _nothing_ends(settings: "Settings", as_of: datetime, within: timedelta) -> b
 
     scope = Scope(account="", mode="live" if settings.stripe.is_live else "sandbox")
     with open_ledger_read_only(settings.ledger, scope) as ledger:
-        return not ledger.due(as_of.astimezone(UTC), within)
+        return not ledger.due(as_of.astimezone(UTC), within, timedelta(days=settings.lookback_days))
 
 
 def _bug(error: Exception) -> "MeterSyncError":
@@ -168,9 +170,16 @@ async def _execute(options: Globals, settings: "Settings", request: "Request") -
     from meter_sync.cli.progress import progress
     from meter_sync.cli.signals import stop_on_signals
     from meter_sync.sync.execute import execute
+    from meter_sync.sync.in_time import execute_in_time
 
     with stop_on_signals() as stop, progress(options) as shown:
-        return await execute(settings, request, _now, stop, shown)
+        if request.closing is None:
+            return await execute(settings, request, _now, stop, shown)
+        return await execute_in_time(settings, request, _now, stop, partial(_wait_until, stop), shown)
+
+
+async def _wait_until(stop: "Stop", instant: datetime) -> None:
+    await stop.sleep((instant - _now()).total_seconds())
 
 
 def _now() -> datetime:

@@ -3,6 +3,8 @@
 from datetime import datetime, timedelta
 
 from meter_sync.core.model import Ending, SubscriptionItem, Target
+from meter_sync.core.span import usage_end
+from meter_sync.core.way import Records, Way, part_of, way_of
 
 INVOICE_COMES_WITHIN = timedelta(hours=1)
 """Stripe drafts the invoice of a period soon after its end, and finalizes it an hour later at the earliest."""
@@ -14,6 +16,12 @@ def was_free(item: SubscriptionItem) -> bool:
     if subscription.trial_end is None:
         return False
     return subscription.trial_end == end or (subscription.status == "trialing" and subscription.trial_end > end)
+
+
+def usage_ended(item: SubscriptionItem) -> datetime:
+    """Given an item in a period, return where its usage ends with that period, and that of the next one begins."""
+    way = way_of(item.price, Records.PERIOD)
+    return usage_end(item.period, part_of(way, item.price) if way is Way.WINDOWS else None)
 
 
 def ending(

@@ -150,7 +150,7 @@ class Memory:
     remembered: Mapping[str, Remembered] = field(default_factory=dict)
     """Per item, its current period."""
     billed_until: Mapping[str, datetime] = field(default_factory=dict)
-    """Per item, where the usage of its last period ended, if that one was reported."""
+    """Per item, where the usage of its last period ended, if that one was listed."""
     born: Mapping[str, datetime] = field(default_factory=dict)
     """Per item that took another's place on its billing meter in this period, when that one was created."""
     other_claims: tuple[Claim, ...] = ()

@@ -53,41 +53,30 @@ class Ledger:
     def memory(self, listed: Sequence[SubscriptionItem]) -> Memory:
         """Return what is known of the listed items in their current periods."""
         periods = {item.id: item.period.start for item in listed}
+        meters = {item.id: item.price.stripe_meter for item in listed}
         known: set[str] = set()
         remembered: dict[str, Remembered] = {}
-        billed_until: dict[str, datetime] = {}
-        meters = {item.id: item.price.stripe_meter for item in listed}
         for ids in batches(list(periods)):
             known.update(
                 row.item for row in self._books.rows(self._books.of(items, items.c.item).where(items.c.item.in_(ids)))
             )
-            current = self._books.of(item_periods, *item_periods.c).where(item_periods.c.item.in_(ids))
-            for row in self._books.rows(current):
+            recent = self._books.of(item_periods, *item_periods.c).where(
+                item_periods.c.item.in_(ids), item_periods.c.period_end >= min(periods[item] for item in ids)
+            )
+            for row in self._books.rows(recent):
                 if row.period_start == periods[row.item]:
                     remembered[row.item] = rows.remembered(row)
-                elif row.period_end == periods[row.item]:
-                    billed_until[row.item] = rows.usage_ended(row)
-                    if row.stripe_meter != meters[row.item]:
-                        known.discard(row.item)
+                elif row.period_end == periods[row.item] and row.stripe_meter != meters[row.item]:
+                    known.discard(row.item)
         continued = successions.continued(self._books, periods)
+        firsts = {one.first: periods[item] for item, one in continued.items()}
+        until = seen.billed_until(self._books, periods | firsts)
         return Memory(
             known_items=frozenset(known),
             remembered=self._with_additions(remembered, periods),
-            billed_until=billed_until | self._billed_until_by_first(continued, periods),
+            billed_until=until | {item: until[one.first] for item, one in continued.items() if one.first in until},
             born={item: one.born_at for item, one in continued.items()},
         )
-
-    def _billed_until_by_first(
-        self, continued: Mapping[str, successions.Continued], periods: Mapping[str, datetime]
-    ) -> dict[str, datetime]:
-        """Return where the last period's usage ended of the items whose place the listed ones took."""
-        found = {}
-        for item, one in continued.items():
-            last = self._books.of(item_periods, *item_periods.c).where(
-                item_periods.c.item == one.first, item_periods.c.period_end == periods[item]
-            )
-            found |= {item: rows.usage_ended(row) for row in self._books.rows(last)}
-        return found
 
     def _with_additions(
         self, remembered: Mapping[str, Remembered], periods: Mapping[str, datetime]
@@ -183,9 +172,9 @@ class Ledger:
         """Return the periods that have ended by an instant and are not closed."""
         return seen.ended(self._books, as_of)
 
-    def due(self, as_of: datetime, within: timedelta) -> list[seen.Seen]:
-        """Return the periods that end within some time, or ended since their last complete report."""
-        return seen.due(self._books, as_of, within)
+    def due(self, as_of: datetime, within: timedelta, watched_for: timedelta) -> list[seen.Seen]:
+        """Return the periods that end within some time, ended since their last complete report, or are to be closed."""
+        return seen.due(self._books, as_of, within, watched_for)
 
     def missing(self, listed: Collection[str]) -> list[seen.Seen]:
         """Return the newest periods of items that are not listed although they should go on."""

@@ -13,7 +13,7 @@ from meter_sync.core.mapping import Filter
 from meter_sync.core.memory import Claim, Method, Remembered
 from meter_sync.core.model import Period, Window
 from meter_sync.core.quantity import Rounding
-from meter_sync.core.span import summary_span, summary_windows, usage_end
+from meter_sync.core.span import summary_span, summary_windows
 from meter_sync.core.way import Way, part_of
 
 
@@ -169,11 +169,6 @@ def remembered(row: Row[Any]) -> Remembered:
         closed=row.closed,
         rejected=row.rejected,
     )
-
-
-def usage_ended(row: Row[Any]) -> datetime:
-    """Return where the usage of a row's item ended with its period."""
-    return usage_end(period(row), _window(row))
 
 
 def summarized(row: Row[Any]) -> Period:

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from meter_sync.core.ends import usage_ended
 from meter_sync.core.memory import Claim
 from meter_sync.core.model import Period, SubscriptionItem
 from meter_sync.ledger.database import Database, batches, execute_many
@@ -74,7 +75,8 @@ class Unbilled:
 def record(database: Database, connection: Connection, listed: Sequence[SubscriptionItem], at: datetime) -> None:
     """Record the listed items in their periods. A period that another one of its item overtook ended at its start.
 
-    Where periods were missed altogether, one that fills the gap stands for them. What is as it was is not written.
+    Where periods were missed altogether, or there were none while the subscription was paused, one that fills the gap
+    stands for them. What is as it was is not written.
     """
     items = {item.id: item for item in listed}
     for ids in batches(list(items)):
@@ -95,7 +97,7 @@ def _record(
         else:
             rows.append(row)
             if last.period_end < item.period.start:
-                rows.append(_row(replace(item, period=Period(last.period_end, item.period.start)), at))
+                rows.append(_row(_between(item, last.period_end), at))
             elif last.period_end > item.period.start:
                 end(database, connection, _of(last), item.period.start, is_followed=True)
     upsert = sqlite_insert(seen_periods)
@@ -104,6 +106,12 @@ def _record(
         set_={name: upsert.excluded[name] for name in ("period_end", "snapshot", "seen_at", "stripe_meter")},
     )
     execute_many(connection, upsert, [{**database.scope, **row} for row in rows])
+
+
+def _between(item: SubscriptionItem, since: datetime) -> SubscriptionItem:
+    """Return an item in the time before its period: it counts as paused then, unless an invoice tells otherwise."""
+    paused = replace(item.subscription, status="paused")
+    return replace(item, subscription=paused, period=Period(since, item.period.start))
 
 
 def end(database: Database, connection: Connection, seen: SubscriptionItem, at: datetime, *, is_followed: bool) -> None:
@@ -125,16 +133,43 @@ def of_subscriptions(database: Database, subscriptions: Collection[str]) -> list
     """Return the periods of these subscriptions' items that are not closed, the one that ends first first."""
     found: list[Seen] = []
     for ids in batches(sorted(subscriptions)):
-        found += [_seen(row) for row in database.rows(_not_closed(database).where(seen_periods.c.subscription.in_(ids)))]
+        of_these = _not_closed(database).where(seen_periods.c.subscription.in_(ids))
+        found += [_seen(row) for row in database.rows(of_these)]
     return found
 
 
-def due(database: Database, as_of: datetime, within: timedelta) -> list[Seen]:
-    """Return the periods that end within some time of an instant, but for those that were reported in full since."""
+def billed_until(database: Database, periods: Mapping[str, datetime]) -> dict[str, datetime]:
+    """Given items and the starts of their periods, return where the usage of the periods before these ended.
+
+    That goes by the price that an item was last seen with in that period.
+    """
+    found: dict[str, datetime] = {}
+    for ids in batches(list(periods)):
+        earliest = min(periods[item] for item in ids)
+        query = database.of(seen_periods, *seen_periods.c).where(
+            seen_periods.c.item.in_(ids), seen_periods.c.period_end >= earliest
+        )
+        for row in database.rows(query):
+            if row.period_end == periods[row.item]:
+                found[row.item] = usage_ended(_of(row)) if row.stripe_meter else row.period_end
+    return found
+
+
+CLOSED_WITHIN = timedelta(days=1)
+"""For so long a period that is watched no more waits for a last look, if it fails time and again."""
+
+
+def due(database: Database, as_of: datetime, within: timedelta, watched_for: timedelta) -> list[Seen]:
+    """Return the periods that end within some time of an instant, but for those that were reported in full since.
+
+    With them come the ones that were watched for late usage long enough, for a last look.
+    """
     end, until = seen_periods.c.period_end, seen_periods.c.complete_until
     is_near = end.between(as_of - within, as_of + within)
     is_incomplete = sa.or_(end > as_of, until.is_(None), until < end)
-    query = _not_closed(database).where(is_near, is_incomplete, seen_periods.c.is_refused.is_(False))
+    is_to_be_reported = sa.and_(is_near, is_incomplete, seen_periods.c.is_refused.is_(False))
+    is_over = end.between(as_of - watched_for - CLOSED_WITHIN, as_of - watched_for - timedelta(seconds=1))
+    query = _not_closed(database).where(sa.or_(is_to_be_reported, is_over))
     return [_seen(row) for row in database.rows(query)]
 
 

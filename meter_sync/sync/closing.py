@@ -11,7 +11,7 @@ from meter_sync.core.actions import Action, Line, Result, result
 from meter_sync.core.preflight import prepare
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.sync.adapters import Adapters
-from meter_sync.sync.ended import finish_ended
+from meter_sync.sync.ended import finish_ended, meters_of
 from meter_sync.sync.look import interrupted
 from meter_sync.sync.order import Order
 from meter_sync.sync.progress import Progress
@@ -21,7 +21,7 @@ from meter_sync.sync.steps import Carried, Metering, carry_out
 async def close(order: Order, adapters: Adapters, within: timedelta, progress: Progress) -> Carried:
     """Report what ends within so long, and what has ended and was not reported in full since."""
     as_of, ledger = order.run.as_of, adapters.ledger
-    due = ledger.due(as_of, within)
+    due = ledger.due(as_of, within, order.policy.lookback)
     items = [one.item for one in due if one.item.period.end > as_of]
     done: Sequence[Result] = ()
     waiting: list[Action] = []
@@ -30,9 +30,8 @@ async def close(order: Order, adapters: Adapters, within: timedelta, progress: P
         memory = replace(ledger.memory(items), other_claims=ledger.claims(as_of))
         prepared = prepare(items, order.rules, metering.meters, memory, as_of, metering.customers)
         waiting = [interrupted(one) if isinstance(one, Line) else one for one in prepared]
-        ended = await finish_ended(
-            order, adapters, metering, [one for one in due if one.item.period.end <= as_of], (), progress
-        )
+        over = [one for one in due if one.item.period.end <= as_of]
+        ended = await finish_ended(order, adapters, metering, over, meters_of(items, memory.other_claims), progress)
         done = ended.results
         if ended.error:
             raise ended.error

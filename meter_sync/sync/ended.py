@@ -1,6 +1,6 @@
 """Finishing periods that have ended: the last usage is reported while Stripe takes it, and what is left is named."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -8,6 +8,7 @@ import structlog
 
 from meter_sync.core.actions import Hold, Line, Result, Skip
 from meter_sync.core.ends import ending, was_free
+from meter_sync.core.memory import Claim
 from meter_sync.core.model import Ending, SubscriptionItem, Target
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.preflight import prepare
@@ -20,6 +21,9 @@ from meter_sync.sync.progress import Progress
 from meter_sync.sync.steps import Carried, Metering, carry_out
 
 log = structlog.get_logger()
+
+CustomersMeter = tuple[str, str | None]
+"""A customer and a billing meter: usage on it is the customer's."""
 
 _BEFORE_THE_END = timedelta(hours=1)
 """An invoice is not made before the end of its period; the hour is for clocks."""
@@ -46,16 +50,16 @@ async def finish_ended(
     adapters: Adapters,
     metering: Metering,
     seen: Sequence[Seen],
-    listed: Sequence[SubscriptionItem],
+    going_on: Collection[CustomersMeter],
     progress: Progress,
 ) -> Carried:
     """Report the rest of periods that have ended, record how far each has come, and return what became of them.
 
-    `listed` are the items as they are now, as far as Stripe was asked.
+    `going_on` are the billing meters on which a customer has an item whose period is open.
     """
     free = [one for one in seen if was_free(one.item)]
     _conclude(adapters, [_conclusion_of(one.item, is_closed=True) for one in free], order)
-    ended = await _endings(order, adapters, [one for one in seen if not was_free(one.item)], listed)
+    ended = await _endings(order, adapters, [one for one in seen if not was_free(one.item)], going_on)
     results: list[Result] = []
     gave_way = False
     for together in _once_each(ended):
@@ -91,7 +95,7 @@ async def _finish(
 async def _carry_out(
     order: Order, adapters: Adapters, metering: Metering, ended: Sequence[_Ended], progress: Progress
 ) -> Carried:
-    items = [_as_billed(one.item) for one in ended]
+    items = [_as_billed(one) for one in ended]
     memory = adapters.ledger.memory(items)
     found = prepare(items, order.rules, metering.meters, memory, order.run.as_of, metering.customers)
     ways = {one.item.id: one for one in ended}
@@ -100,19 +104,29 @@ async def _carry_out(
     return await carry_out(order, adapters, selected, memory, progress)
 
 
-def _as_billed(item: SubscriptionItem) -> SubscriptionItem:
-    """Return an item as it was while it was used: what was used before a pause is not skipped because of it."""
-    if item.subscription.status != "paused":
-        return item
-    return replace(item, subscription=replace(item.subscription, status="active"))
+def _as_billed(one: _Ended) -> SubscriptionItem:
+    """Return an item as it was while it was used: what was used before a pause is not skipped because of it.
+
+    Once Stripe takes no more, what kept it from being billed does not keep it from being named.
+    """
+    subscription = one.item.subscription
+    if subscription.status == "paused":
+        subscription = replace(subscription, status="active")
+    if one.ending is not Ending.OPEN:
+        customer = replace(subscription.customer, deleted=False)
+        subscription = replace(subscription, customer=customer, has_billing_thresholds=False)
+    return replace(one.item, subscription=subscription)
 
 
 def _with_ending(one: Line | Hold | Skip, ways: Mapping[str, _Ended]) -> Line | Hold | Skip:
-    if not isinstance(one, Line):
+    """Return a line with its period's ending; one that was held only lest it be billed twice is named at its end."""
+    line = one if isinstance(one, Line) else one.line
+    ended = ways[line.item.id]
+    is_held = isinstance(one, Hold) and ended.ending is Ending.OPEN
+    if isinstance(one, Skip) or is_held:
         return one
-    ended = ways[one.item.id]
     is_read_back = ended.is_read_back or ended.seen.read_back_at is not None
-    return replace(one, ending=ended.ending, is_read_back=is_read_back, billed=ended.billed)
+    return replace(line, ending=ended.ending, is_read_back=is_read_back, billed=ended.billed)
 
 
 def _once_each(ended: Iterable[_Ended]) -> list[list[_Ended]]:
@@ -127,17 +141,16 @@ def _once_each(ended: Iterable[_Ended]) -> list[list[_Ended]]:
 
 
 async def _endings(
-    order: Order, adapters: Adapters, seen: Sequence[Seen], listed: Sequence[SubscriptionItem]
+    order: Order, adapters: Adapters, seen: Sequence[Seen], going_on: Collection[CustomersMeter]
 ) -> list[_Ended]:
     """Say of each period what Stripe does with usage of it; one of which that is not known yet is left for later."""
-    meters = {(item.subscription.customer.id, item.price.stripe_meter) for item in listed if item.price.stripe_meter}
     asking = [one for one in seen if _depends_on_invoice(one)]
     invoices = await _invoices(adapters, asking)
     lines = invoices.by_start() if invoices else {}
     found = []
     for one in seen:
         line = lines.get((one.item.id, one.item.period.start))
-        ended = _ending(order, one, line, is_unread=invoices is None, is_shared=_meter(one) in meters)
+        ended = _ending(order, one, line, is_unread=invoices is None, is_shared=_meter(one) in going_on)
         found += [ended] if ended else []
     return found
 
@@ -159,6 +172,12 @@ def _ending(order: Order, one: Seen, line: Invoiced | None, *, is_unread: bool, 
 
 def _meter(seen: Seen) -> tuple[str, str | None]:
     return seen.item.subscription.customer.id, seen.item.price.stripe_meter
+
+
+def meters_of(items: Iterable[SubscriptionItem], others: Iterable[Claim]) -> frozenset[CustomersMeter]:
+    """Return the billing meters on which customers have listed items, or others that the ledger knows."""
+    listed = {(item.subscription.customer.id, item.price.stripe_meter) for item in items if item.price.stripe_meter}
+    return frozenset(listed | {(one.customer, one.stripe_meter) for one in others if one.stripe_meter})
 
 
 def _depends_on_invoice(seen: Seen) -> bool:

@@ -61,7 +61,8 @@ async def _with_books(
             "name an instant that has passed, or leave it out for now",
         )
     with _books(settings, request) as ledger:
-        if request.closing is not None and not ledger.due(run.as_of, request.closing):
+        watched_for = timedelta(days=settings.lookback_days)
+        if request.closing is not None and not ledger.due(run.as_of, request.closing, watched_for):
             return run, RunReport()
         if run.is_alone:
             _warn_of_missed_run(ledger, run)

@@ -68,7 +68,8 @@ async def _finish_looks(
 async def _settle_additions(order: Order, adapters: Adapters, writer: StripeWriter, lines: Sequence[Line]) -> bool:
     """Find out of each addition without an outcome whether Stripe has it, and return whether there were any.
 
-    What cannot be found out yet stays as it is: the plan then adds nothing to that item.
+    What cannot be found out yet stays as it is: the plan then adds nothing to that item. Stripe takes one call at a
+    time for each customer and billing meter (rate limit documentation).
     """
     meters = {meter.id: meter for line in lines if (meter := line.item.price.billing_meter) is not None}
     periods = {line.item.id: line.item.period for line in lines}
@@ -84,7 +85,14 @@ async def _settle_additions(order: Order, adapters: Adapters, writer: StripeWrit
         except (StripeRefused, StripeUnavailable) as error:
             log.warning("addition_unsettled", item=one.item, message=error.message)
 
-    await each(waiting, settle, len(waiting))
+    async def settle_in_turn(of_customer: Sequence[Unsettled]) -> None:
+        for one in of_customer:
+            await settle(one)
+
+    in_turn: dict[tuple[str, str | None], list[Unsettled]] = {}
+    for one in waiting:
+        in_turn.setdefault((one.customer, one.stripe_meter), []).append(one)
+    await each(list(in_turn.values()), settle_in_turn, len(in_turn))
     return bool(waiting)
 
 

@@ -15,7 +15,7 @@ from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.stripe_api.listing import Listing, nothing_selected
 from meter_sync.sync.adapters import Adapters
 from meter_sync.sync.closing import close
-from meter_sync.sync.ended import finish_ended
+from meter_sync.sync.ended import finish_ended, meters_of
 from meter_sync.sync.look import interrupted
 from meter_sync.sync.order import Order, RunReport
 from meter_sync.sync.progress import NoProgress, Progress
@@ -59,7 +59,8 @@ async def _steps(order: Order, adapters: Adapters, progress: Progress) -> Carrie
         prepared = _prepare(order, listing, metering, memory)
         prepared = _select(order, prepared, [one.item for one in seen])
         waiting = [interrupted(one) if isinstance(one, Line) else one for one in prepared]
-        ended = await finish_ended(order, adapters, metering, seen, listing.items, progress)
+        going_on = meters_of(listing.items, memory.other_claims)
+        ended = await finish_ended(order, adapters, metering, seen, going_on, progress)
         done = ended.results
         if ended.error:
             raise ended.error

@@ -11,11 +11,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from meter_sync.core.model import Period
 from meter_sync.core.selection import Selection
 from meter_sync.sandbox.stripe_objects import ClosedPeriod, Item
 from meter_sync.sandbox.stripe_webhooks import Attempt, Delivery
 from meter_sync.sandbox.stripe_world import SubscriptionView
 from meter_sync.webhook.events import understand
+from meter_sync.webhook.reporting import FOLLOWED_FOR
 from tests.end_to_end.world import METER, World
 
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
@@ -122,6 +124,8 @@ class Simulation:
         self.accounts: list[Account] = []
         self.removed_at: dict[str, datetime] = {}
         self.added_at: dict[str, datetime] = {}
+        self.moved_unseen: dict[tuple[str, datetime], str] = {}
+        """The price before a move that no run saw before the end of the period."""
         self.replaced: set[str] = set()
         """Items whose usage another one on the same billing meter bills."""
         self._agenda: list[tuple[datetime, int, int, Callable[[], None]]] = []
@@ -210,6 +214,12 @@ class Simulation:
         """Put the item on a price of another kind."""
         self.stripe.change_price(account.items[-1], self.prices[kind])
 
+    def move_unseen(self, account: Account, kind: str) -> None:
+        """Do so when no run comes before the period's end."""
+        item = self.stripe.state.items[account.items[-1]]
+        self.moved_unseen[item.id, datetime.fromtimestamp(item.period.end, UTC)] = item.price
+        self.move(account, kind)
+
     def remove(self, account: Account) -> None:
         self.stripe.delete_item(account.items[-1], clear_usage=True)
         self.removed_at[account.items[-1]] = self.now
@@ -238,6 +248,8 @@ class Simulation:
     def play(self) -> None:
         """Let everything happen until the end, and then let everybody report once more."""
         self._watch()
+        if self.setting.cron:
+            self.at(BEGIN, self._run)
         while self._agenda and self._agenda[0][0] <= END:
             instant, _, _, happens = heapq.heappop(self._agenda)
             self.world.sandbox.clock.move_to(max(instant, self.now))
@@ -269,6 +281,8 @@ class Simulation:
                 minute += MINUTE
         if self.setting.webhook:
             self.once("upcoming", end - 7 * DAY, lambda: None, 0)
+            for later in (70 * MINUTE, 3 * DAY + 10 * MINUTE):
+                self.once("follow-up", end + later, self._follow_up, 2)
         self.once("end", end, lambda: self._run_after(end, end + HOUR), 0)
         if (account.customer, end) not in self._noted:
             self._noted.add((account.customer, end))
@@ -285,9 +299,14 @@ class Simulation:
 
     def _run(self) -> None:
         self._execute("full")
+        self._see(None)
 
     def _close(self) -> None:
-        self._execute("closing", closing=WITHIN, is_beside=True)
+        self.world.close_in_time(WITHIN, self.setting.schedule)
+        self.runs["closing"] += 1
+
+    def _follow_up(self) -> None:
+        self._execute("follow-up", closing=FOLLOWED_FOR, is_beside=True)
 
     def _execute(self, name: str, **request: Any) -> None:
         self.world.execute(schedule=self.setting.schedule, **request)
@@ -319,6 +338,14 @@ class Simulation:
 
     def _report(self, subscription: str) -> None:
         self._execute("webhook", selection=Selection(subscriptions=(subscription,)), is_beside=True)
+        self._see(subscription)
+
+    def _see(self, subscription: str | None) -> None:
+        """Note that a move was seen after all, in one subscription or in all."""
+        for item, end in list(self.moved_unseen):
+            is_of_it = subscription in (None, self.stripe.state.items[item].subscription)
+            if is_of_it and self.now < end:
+                del self.moved_unseen[item, end]
 
     def _last_words(self) -> None:
         for account in self.accounts:
@@ -334,17 +361,30 @@ class Simulation:
 
     def _spells_of(self, account: Account, item: Item) -> Iterator[Spell]:
         began: datetime | None = self.added_at.get(item.id)
+        last_end: datetime | None = None
         for closed in item.closed:
             start, end = _instants(closed)
+            if last_end and last_end < start:
+                yield self._standstill(account, item, began or last_end, Period(last_end, start))
+                began = self._floor(start, closed.price)
             is_last = closed is item.closed[-1] and account.is_gone
-            until = end if is_last or closed.free else self._floor(end, closed.price)
+            price = self.moved_unseen.get((item.id, end), closed.price)
+            until = end if is_last or closed.free else self._floor(end, price)
             if not closed.free:
                 yield Spell(item.id, start, end, self._usage(account, began or start, until), is_open=False)
-            began = until
+            began, last_end = until, end
         if not account.is_gone and item.id not in self.replaced:
             start = datetime.fromtimestamp(item.period.start, UTC)
+            if last_end and last_end < start:
+                yield self._standstill(account, item, began or last_end, Period(last_end, start))
+                began = self._floor(start, item.price)
             end = self.removed_at.get(item.id, self.now)
             yield Spell(item.id, start, end, self._usage(account, began or start, end), is_open=not item.deleted)
+
+    def _standstill(self, account: Account, item: Item, began: datetime, pause: Period) -> Spell:
+        """Return the time between two periods of a subscription that was paused."""
+        until = self._floor(pause.end, item.price)
+        return Spell(item.id, pause.start, pause.end, self._usage(account, began, until), is_open=False)
 
     def _floor(self, instant: datetime, price: str) -> datetime:
         """Return where the windows of a price end at an instant: Stripe moves one that straddles it to what follows."""

@@ -8,21 +8,22 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from meter_sync.config import load
+from meter_sync.config import Settings, load
 from meter_sync.core.actions import Result
 from meter_sync.core.outcomes import Reason
 from meter_sync.ledger import Ledger, Scope, open_ledger_read_only
 from meter_sync.sandbox import RequestSeen, Sandbox
 from meter_sync.sandbox.stripe_world import SubscriptionView
 from meter_sync.sync.execute import execute
-from meter_sync.sync.order import Request
+from meter_sync.sync.in_time import execute_in_time
+from meter_sync.sync.order import Execution, Request
 from meter_sync.waiting import Stop
 
 NOW = datetime(2025, 6, 10, 12, 0, 0, tzinfo=UTC)
@@ -150,6 +151,22 @@ class World:
 
         Of an item with a period that has ended, that is what became of its open one; `last_results` has both.
         """
+        settings = self._settings(retry_seconds, schedule)
+        wanted = Request(allowed=frozenset(allowed), **request)
+        return self._carried_out(execute(settings, wanted, self.sandbox.clock.now, Stop()))
+
+    def close_in_time(self, within: timedelta, schedule: str = "hourly") -> dict[str, Result]:
+        """Do what `run --closing` does; where it waits, the sandbox's clock is moved."""
+
+        async def wait_until(instant: datetime) -> None:
+            self.sandbox.clock.move_to(instant)
+            self._agree_on_time()
+
+        wanted = Request(closing=within, is_beside=True)
+        settings, clock = self._settings(0, schedule), self.sandbox.clock.now
+        return self._carried_out(execute_in_time(settings, wanted, clock, Stop(), wait_until))
+
+    def _settings(self, retry_seconds: int, schedule: str) -> Settings:
         environment = self.environment(
             METER_SYNC_RETRY_SECONDS=str(retry_seconds),
             METER_SYNC_SCHEDULE=schedule,
@@ -157,10 +174,15 @@ class World:
             METER_SYNC_STRIPE_ENDPOINT_RATE="10000",
             METER_SYNC_STRIPE_METER_EVENT_RATE="10000",
         )
+        return load(self.config if self.config.exists() else None, environment, {})
+
+    def _agree_on_time(self) -> None:
+        """Let Stripe's answers have the date that the program's clock has."""
         self.sandbox.date_skew_seconds = (self.now - datetime.now(UTC)).total_seconds()
-        settings = load(self.config if self.config.exists() else None, environment, {})
-        wanted = Request(allowed=frozenset(allowed), **request)
-        done = asyncio.run(execute(settings, wanted, self.sandbox.clock.now, Stop()))
+
+    def _carried_out(self, carrying_out: Coroutine[None, None, Execution]) -> dict[str, Result]:
+        self._agree_on_time()
+        done = asyncio.run(carrying_out)
         self.sandbox.date_skew_seconds = 0.0
         self.last_results = list(done.report.results)
         return {result.line.item.id: result for result in self.last_results}

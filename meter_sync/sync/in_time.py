@@ -1,0 +1,79 @@
+"""A closing run that waits for the last seconds of the periods that end before the next one comes."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from meter_sync.config import Settings
+from meter_sync.core.actions import Result
+from meter_sync.errors import Interrupted
+from meter_sync.sync.adapters import Clock
+from meter_sync.sync.execute import execute
+from meter_sync.sync.order import Execution, Request, RunReport
+from meter_sync.sync.progress import Progress
+from meter_sync.waiting import Stop
+
+log = structlog.get_logger()
+
+NEXT_RUN_COMES_WITHIN = timedelta(minutes=1)
+"""The closing run stands in the crontab every minute."""
+LAST_REPORT_BEFORE_THE_END = timedelta(seconds=5)
+"""Enough for a query and a report; what is used later, and is no `sum`, Stripe takes no more."""
+
+WaitUntil = Callable[[datetime], Awaitable[None]]
+
+
+async def execute_in_time(
+    settings: Settings,
+    request: Request,
+    clock: Clock,
+    stop: Stop,
+    wait_until: WaitUntil,
+    progress: Progress | None = None,
+) -> Execution:
+    """Carry out a closing run at once, and again seconds before each end that the next one would come too late for.
+
+    Return it as one: of each period what became of it last, and everything that was asked. `wait_until` returns at an
+    instant, or raises Interrupted.
+    """
+    done = await execute(settings, request, clock, stop, progress)
+    waits = request.as_of is None and not request.dry_run
+    for moment in last_moments(done.report.results, done.run.as_of) if waits else ():
+        try:
+            log.info("wait", until=moment.isoformat())
+            await wait_until(moment)
+        except Interrupted:
+            break
+        last = replace(request, closing=2 * LAST_REPORT_BEFORE_THE_END)
+        done = _together(done, await execute(settings, last, clock, stop, progress))
+    return done
+
+
+def last_moments(results: Sequence[Result], as_of: datetime) -> list[datetime]:
+    """Given what became of a closing run, return when to report once more before its next one, the first first.
+
+    Periods that end within seconds of each other share a report.
+    """
+    ends = sorted({one.line.item.period.end for one in results})
+    moments: list[datetime] = []
+    for end in ends:
+        moment = end - LAST_REPORT_BEFORE_THE_END
+        is_shared = bool(moments) and moment <= moments[-1] + LAST_REPORT_BEFORE_THE_END
+        if as_of < moment and end <= as_of + NEXT_RUN_COMES_WITHIN and not is_shared:
+            moments.append(moment)
+    return moments
+
+
+def _together(done: Execution, later: Execution) -> Execution:
+    results = {(one.line.item.id, one.line.item.period.start): one for one in done.report.results}
+    results |= {(one.line.item.id, one.line.item.period.start): one for one in later.report.results}
+    report = RunReport(
+        results=tuple(results.values()),
+        error=later.report.error,
+        stripe_requests=done.report.stripe_requests + later.report.stripe_requests,
+        openmeter_requests=done.report.openmeter_requests + later.report.openmeter_requests,
+        gave_way=done.report.gave_way or later.report.gave_way,
+    )
+    return Execution(later.run, report, later.finished_at, done.seconds + later.seconds)
