@@ -369,7 +369,7 @@ class Simulation:
                 began = self._floor(start, closed.price)
             is_last = closed is item.closed[-1] and account.is_gone
             price = self.moved_unseen.get((item.id, end), closed.price)
-            until = end if is_last or closed.free else self._floor(end, price)
+            until = end if is_last or closed.free else max(began or start, self._floor(end, price))
             if not closed.free:
                 yield Spell(item.id, start, end, self._usage(account, began or start, until), is_open=False)
             began, last_end = until, end
