@@ -11,9 +11,14 @@ from meter_sync.errors import ConfigurationError, LedgerError, MeterSyncError, T
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder, for this user only, if it is missing. Raise ConfigurationError if that fails."""
+    """Make the folder, and those above it, for this user only, if missing. Raise ConfigurationError if that fails.
+
+    Those above it count as much: whoever may write one of them can put another ledger in this one's place.
+    """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        missing = [one for one in folder.parents if not one.exists()]
+        for one in (*reversed(missing), folder):
+            one.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error.strerror or str(error)) from error
 

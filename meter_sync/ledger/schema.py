@@ -261,3 +261,34 @@ webhook_events = Table(
     Column("done_at", UtcSeconds),
 )
 """Events of Stripe's that came by webhook, each once, until the subscription concerned was reported."""
+
+holds = Table(
+    "holds",
+    metadata,
+    *_scope(),
+    Column("item", String(255), primary_key=True),
+    Column("period_start", UtcSeconds, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("outcome", String(20), nullable=False),
+    Column("reason", String(40), nullable=False),
+    Column("message", Text),
+    Column("usage", DecimalText),
+    Column("quantity", BigInteger),
+    Column("previous", BigInteger),
+    Column("first_run", String(36), nullable=False),
+    Column("first_at", UtcSeconds, nullable=False),
+    Column("last_run", String(36), nullable=False),
+    Column("last_at", UtcSeconds, nullable=False),
+    Column("times", Integer, nullable=False),
+)
+"""What kept an item from being reported, and for how long: runs in a row that said the same share a row."""
+
+bindings = Table(
+    "bindings",
+    metadata,
+    Column("name", String(20), primary_key=True),
+    Column("stripe_account", String(255), nullable=False),
+    Column("mode", String(10), nullable=False),
+    Column("bound_at", UtcSeconds, nullable=False),
+)
+"""The Stripe account and mode that the ledger is about: one row, written at its first use."""

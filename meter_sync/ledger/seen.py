@@ -97,7 +97,8 @@ def _record(
         else:
             rows.append(row)
             if last.period_end < item.period.start:
-                rows.append(_row(_between(item, last.period_end), at))
+                _pause(database, connection, _of(last))
+                rows.append(_row(_paused(replace(item, period=Period(last.period_end, item.period.start))), at))
             elif last.period_end > item.period.start:
                 end(database, connection, _of(last), item.period.start, is_followed=True)
     upsert = sqlite_insert(seen_periods)
@@ -108,10 +109,18 @@ def _record(
     execute_many(connection, upsert, [{**database.scope, **row} for row in rows])
 
 
-def _between(item: SubscriptionItem, since: datetime) -> SubscriptionItem:
-    """Return an item in the time before its period: it counts as paused then, unless an invoice tells otherwise."""
-    paused = replace(item.subscription, status="paused")
-    return replace(item, subscription=paused, period=Period(since, item.period.start))
+def _pause(database: Database, connection: Connection, seen: SubscriptionItem) -> None:
+    """Record that after a period none came for a while."""
+    connection.execute(
+        sa.update(seen_periods)
+        .where(*database.in_scope(seen_periods), *_is(seen.id, seen.period.start))
+        .values(snapshot=_SNAPSHOT.dump_json(_paused(seen)).decode())
+    )
+
+
+def _paused(item: SubscriptionItem) -> SubscriptionItem:
+    """Return an item as of a paused subscription: unless an invoice tells otherwise, nothing bills the period."""
+    return replace(item, subscription=replace(item.subscription, status="paused"))
 
 
 def end(database: Database, connection: Connection, seen: SubscriptionItem, at: datetime, *, is_followed: bool) -> None:

@@ -9,13 +9,14 @@ from meter_sync.config import load
 from meter_sync.core.selection import Selection
 from meter_sync.ledger import run_lock
 from meter_sync.sync.execute import execute
+from meter_sync.sync.in_time import last_moments
 from meter_sync.sync.order import Request
 from meter_sync.waiting import Stop
 from tests.end_to_end.test_meter_mishaps import end_of
 from tests.end_to_end.test_period_ends import LEGACY_AND_METERS, invoiced, subscribed
-from tests.end_to_end.world import NOW, PERIOD_START, World
+from tests.end_to_end.world import METER, NOW, PERIOD_START, World
 
-MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
 WITHIN = 3 * MINUTE
 
 
@@ -135,3 +136,70 @@ def test_a_hold_at_the_end_is_not_repeated_every_minute_for_ever(world: World) -
     assert close(world) == subscription.items
     world.sandbox.clock.move_to(end + 4 * MINUTE)
     assert close(world) == []
+
+
+@pytest.mark.parametrize("way", ["record", "max", "last", "additions"])
+def test_it_reports_once_more_in_the_last_seconds_before_the_end(world: World, way: str) -> None:
+    """On prices that are not `sum`, Stripe takes nothing after it."""
+    if way == "max":
+        price = world.stripe.add_price(metadata={"om_meter_id": METER}, aggregate_usage="max")
+        subscription = world.subscribe(price)
+    else:
+        subscription = subscribed(world, way)
+    end = end_of(world, subscription)
+    world.use(subscription, 1, at=NOW - HOUR)
+    world.execute()
+    world.sandbox.clock.move_to(end - 50 * SECOND)
+    world.use(subscription, 2, at=end - 10 * SECOND)
+    world.close_in_time(WITHIN)
+    assert world.now == end - 5 * SECOND
+    assert world.billed(subscription) == 3
+    assert len(world.last_results) == 1
+
+
+def test_it_waits_for_nothing_where_the_next_one_comes_before_the_end(world: World) -> None:
+    subscription = world.subscribe()
+    world.execute()
+    world.sandbox.clock.move_to(end_of(world, subscription) - 2 * MINUTE)
+    before = world.now
+    assert list(world.close_in_time(WITHIN)) == subscription.items
+    assert world.now == before
+
+
+def test_periods_that_end_within_seconds_of_each_other_share_the_last_report(world: World) -> None:
+    ends = [NOW + 10 * SECOND, NOW + 14 * SECOND, NOW + 40 * SECOND]
+    for end in ends:
+        world.subscribe(period_start=NOW - HOUR, period_end=end)
+    world.execute()
+    results = list(world.close_in_time(WITHIN).values())
+    assert last_moments(results, NOW) == [NOW + 5 * SECOND, NOW + 35 * SECOND]
+
+
+def test_what_arrives_after_an_invoice_is_final_is_named_by_closing_runs_alone(world: World) -> None:
+    subscription = subscribed(world, "hours")
+    end = end_of(world, subscription)
+    world.use(subscription, 1, at=NOW - HOUR)
+    world.execute()
+    world.sandbox.clock.move_to(end + MINUTE)
+    close(world)
+    world.sandbox.clock.move_to(end + DAY)
+    world.use(subscription, 2, at=end - 2 * DAY)
+    assert close(world) == []
+    world.sandbox.clock.move_to(end + 3 * DAY + MINUTE)
+    assert close(world) == subscription.items
+    assert (world.unbilled(), close(world)) == ({subscription.items[0]: 2}, [])
+
+
+@pytest.mark.parametrize("way", ["hours", "additions"])
+def test_a_closing_run_knows_that_an_ended_items_events_are_billed_with_another_one(world: World, way: str) -> None:
+    """Usage on a billing meter is the customer's: an item of another subscription bills it on."""
+    subscription = subscribed(world, way)
+    customer = world.customer_of(subscription)
+    world.use(subscription, 3, at=NOW - DAY)
+    price = world.stripe.state.items[subscription.items[0]].price
+    world.subscribe(price, customer=customer)
+    world.stripe.cancel(subscription.id)
+    world.execute()
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute(closing=3 * HOUR, is_beside=True)
+    assert world.unbilled() == {}

@@ -421,3 +421,79 @@ def test_usage_before_a_pause_that_no_invoice_bills_is_named(world: World, way: 
         world.sandbox.clock.advance(pause)
         world.execute()
     assert sum(world.unbilled().values()) == 7
+
+
+def test_usage_while_a_subscription_is_paused_is_named_and_not_sent_by_webhook_either(world: World, way: str) -> None:
+    """No invoice bills the time between two periods, however soon after it somebody comes."""
+    subscription = subscribed(world, way)
+    world.use(subscription, 3, at=NOW - HOUR)
+    world.execute()
+    world.sandbox.clock.advance(2 * HOUR)
+    world.stripe.set_status(subscription.id, "paused")
+    end = end_of(world, subscription)
+    world.use(subscription, 4, at=end + DAY)
+    world.sandbox.clock.move_to(end + 3 * DAY)
+    world.stripe.resume(subscription.id)
+    for pause in (MINUTE, 2 * HOUR):
+        world.sandbox.clock.advance(pause)
+        hook(world, subscription)
+    assert (invoiced(world), sum(world.unbilled().values())) == (0, 7)
+    assert world.stripe.total(subscription.items[0]) == 0
+
+
+@pytest.mark.parametrize("way", LEGACY_AND_METERS)
+def test_what_was_held_as_duplicate_is_named_with_its_quantity_at_the_end(world: World, way: str) -> None:
+    subscription = subscribed(world, way)
+    customer = world.customer_of(subscription)
+    price = world.stripe.state.items[subscription.items[0]].price
+    other = world.subscribe(price, customer=customer, period_start=NOW - 10 * DAY)
+    world.use(subscription, 6, at=NOW - 2 * DAY)
+    assert world.verdict(subscription) == "duplicate_usage"
+    end = end_of(world, subscription)
+    for pause in (10 * MINUTE, 2 * HOUR, 4 * DAY):
+        world.sandbox.clock.move_to(max(world.now, end) + pause)
+        world.execute()
+    assert world.unbilled() == {subscription.items[0]: 6, other.items[0]: 6}
+
+
+def test_usage_of_a_customer_that_was_deleted_is_named(world: World, way: str) -> None:
+    """Stripe cancels the subscriptions of such a customer, without an invoice."""
+    subscription = subscribed(world, way)
+    world.use(subscription, 3, at=NOW - DAY)
+    world.execute()
+    world.stripe.delete_customer(world.customer_of(subscription))
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    assert world.unbilled() == {subscription.items[0]: 3}
+
+
+def test_usage_beside_billing_thresholds_is_named_at_the_end(world: World) -> None:
+    subscription = world.subscribe(billing_thresholds={"amount_gte": 1000, "reset_billing_cycle_anchor": False})
+    world.use(subscription, 3, at=NOW - DAY)
+    assert world.verdict(subscription) == "billing_thresholds"
+    end = end_of(world, subscription)
+    for pause in (10 * MINUTE, 4 * DAY):
+        world.sandbox.clock.move_to(max(world.now, end) + pause)
+        world.execute()
+    assert world.unbilled() == {subscription.items[0]: 3}
+
+
+@pytest.mark.parametrize(("old", "new"), [("hours", "record"), ("record", "days")])
+def test_a_move_that_was_seen_before_the_end_says_where_the_last_usage_of_the_period_is_billed(
+    world: World, old: str, new: str
+) -> None:
+    """On a price without windows a period's usage ends with it, whatever was reported before."""
+    subscription = subscribed(world, old)
+    world.use(subscription, 1, at=NOW - DAY)
+    world.execute()
+    end = end_of(world, subscription)
+    price = metered_price(world, new) if new != "record" else world.price
+    world.stripe.change_price(subscription.items[0], price)
+    world.use(subscription, 2, at=end - MINUTE)
+    world.execute()
+    for pause in (10 * MINUTE, 2 * HOUR, 4 * DAY):
+        world.sandbox.clock.move_to(max(world.now, end) + pause)
+        world.execute()
+    in_straddling_window = 2 if new == "days" else 0
+    assert invoiced(world) + sum(world.unbilled().values()) == 3 - in_straddling_window
+    assert world.billed(subscription) == in_straddling_window

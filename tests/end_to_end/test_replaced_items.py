@@ -1,0 +1,108 @@
+"""An item that takes another's place on the same billing meter: the customer's usage is billed once, and all of it."""
+
+from datetime import timedelta
+
+import pytest
+
+from meter_sync.sandbox import Fault
+from meter_sync.sandbox.stripe_world import SubscriptionView
+from tests.end_to_end.test_billing_meters import WAYS, metered
+from tests.end_to_end.test_meter_mishaps import EVENTS, end_of
+from tests.end_to_end.test_period_ends import invoiced
+from tests.end_to_end.world import METER, NOW, World
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def replaced(world: World, subscription: SubscriptionView, **metadata: str) -> str:
+    """Put an item with a price of its own on the same meter beside the one there is, and remove that one."""
+    old = world.stripe.state.items[subscription.items[-1]]
+    meter = world.stripe.state.prices[old.price].meter
+    price = world.stripe.add_price(meter=meter, metadata={"om_meter_id": METER, **metadata})
+    new = world.stripe.add_item(subscription.id, price)
+    world.stripe.delete_item(old.id)
+    return new
+
+
+def bills(world: World, way: str) -> SubscriptionView:
+    """Return a subscription of which 3 have been reported, and 4 were used since."""
+    subscription = metered(world, way)
+    world.use(subscription, 3, at=NOW - DAY)
+    world.execute()
+    world.sandbox.clock.advance(10 * MINUTE)
+    world.use(subscription, 4, at=world.now - MINUTE)
+    return subscription
+
+
+def test_all_usage_of_the_period_is_billed_once_with_the_new_item(world: World, way: str) -> None:
+    subscription = bills(world, way)
+    new = replaced(world, subscription)
+    world.use(subscription, 8, at=world.now + MINUTE)
+    world.sandbox.clock.advance(5 * MINUTE)
+    result = world.execute()[new]
+    assert (str(result.outcome), result.line.quantity, world.stripe.total(new)) == ("reported", 15, 15)
+    assert [one.line.item.id for one in world.last_results] == [new]
+    world.sandbox.clock.move_to(end_of(world, subscription) + 2 * HOUR)
+    world.execute()
+    assert (invoiced(world), world.unbilled()) == (15, {})
+
+
+def test_so_it_is_where_that_one_is_replaced_too(world: World, way: str) -> None:
+    subscription = bills(world, way)
+    first = replaced(world, subscription)
+    subscription.items.append(first)
+    world.sandbox.clock.advance(HOUR)
+    second = replaced(world, subscription)
+    world.use(subscription, 8, at=world.now - MINUTE)
+    world.sandbox.clock.advance(DAY)
+    world.execute()
+    assert world.stripe.total(second) == 15
+
+
+def test_so_it_is_where_no_run_came_before_the_period_ended(world: World, way: str) -> None:
+    subscription = bills(world, way)
+    new = replaced(world, subscription)
+    end = end_of(world, subscription)
+    world.use(subscription, 8, at=end - 2 * DAY)
+    for pause in (10 * MINUTE, 2 * HOUR, 4 * DAY):
+        world.sandbox.clock.move_to(max(world.now, end) + pause)
+        world.execute()
+    assert invoiced(world) + sum(world.unbilled().values()) == 15
+    assert {line.item for invoice in world.stripe.invoices for line in invoice.lines} == {new}
+
+
+def test_an_item_that_meters_something_else_is_held_until_the_next_period(world: World, way: str) -> None:
+    world.openmeter.add_meter("other", aggregation="SUM")
+    subscription = bills(world, way)
+    new = replaced(world, subscription, om_meter_id="other")
+    world.sandbox.clock.advance(HOUR)
+    result = world.execute()[new]
+    assert (result.reason, world.stripe.total(new)) == ("mapping_changed", 3)
+
+
+def test_an_addition_without_an_answer_is_not_made_twice_by_the_new_item(world: World) -> None:
+    subscription = bills(world, "additions")
+    world.sandbox.faults.add(Fault(path=EVENTS, drop="after"))
+    world.execute()
+    new = replaced(world, subscription)
+    world.sandbox.clock.advance(HOUR)
+    world.execute()
+    assert world.stripe.total(new) == 7
+
+
+def test_in_another_subscription_the_removed_items_usage_stays_its_own(world: World, way: str) -> None:
+    """Its own last invoice may bill it."""
+    subscription = bills(world, way)
+    customer = world.customer_of(subscription)
+    price = world.stripe.state.items[subscription.items[0]].price
+    world.stripe.cancel(subscription.id, invoice_now=True)
+    other = world.subscribe(price, customer=customer, period_start=world.now)
+    world.use(subscription, 8, at=world.now)
+    world.sandbox.clock.advance(30 * MINUTE)
+    world.execute()
+    assert world.stripe.total(other.items[0]) == 8
