@@ -2,7 +2,6 @@
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 from pydantic.fields import FieldInfo
@@ -71,13 +71,40 @@ _SUBJECT_OWNERS = ("customer", "subscription", "item")
 
 
 def _http_url(url: str) -> str:
-    """Admit https, and plain http to this machine only: a key must not travel in the clear."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+    """Admit the address of a server and nothing secret in it: addresses are named in messages and logs."""
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # its message has a part of the address, which may be of a password
+        is_address = False
+    if not is_address or "?" in url or "#" in url:
         raise ValueError("must be an address such as https://example.com")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ValueError("must begin with https: a key is sent there (http is for this machine only)")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must have no user and no password in it: a key has its own setting")
     return url.rstrip("/")
+
+
+def _is_in_the_clear(url: str) -> bool:
+    """Say whether a key would travel unencrypted: plain http is for this machine only."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+
+
+def _stripe_url(url: str) -> str:
+    url = _http_url(url)
+    if _is_in_the_clear(url):
+        raise ValueError("must begin with https: a key is sent there (http is for this machine only)")
+    return url
+
+
+def _openmeter_url(url: str, info: ValidationInfo) -> str:
+    url = _http_url(url)
+    if _is_in_the_clear(url) and not info.data.get("allow_plain_http"):
+        raise ValueError(
+            "must begin with https: a key is sent there (http is for this machine only, or, with "
+            "openmeter.allow_plain_http = true, for a private network)"
+        )
+    return url
 
 
 def _subject_source(value: str) -> str:
@@ -87,6 +114,16 @@ def _subject_source(value: str) -> str:
     raise ValueError(
         "must be customer.id, customer.metadata.KEY, subscription.metadata.KEY, item.metadata.KEY or openmeter.customer"
     )
+
+
+def _ledger_path(path: Path) -> Path:
+    """Return the path with `~` replaced by the home folder."""
+    if "\0" in str(path):
+        raise ValueError("must be a path, and has a NUL in it")
+    try:
+        return path.expanduser()
+    except RuntimeError as error:  # the folder of a user that there is not
+        raise ValueError(str(error)) from error
 
 
 def _without_space(value: object) -> object:
@@ -112,7 +149,6 @@ def _canonical_filter(value: object) -> object:
     return canonical
 
 
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Secret = Annotated[SecretStr, BeforeValidator(_without_space)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_separated)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -128,7 +164,7 @@ class StripeSettings(_Section):
 
     api_key: Secret = Field(default=SecretStr(""), validate_default=False)
     api_key_file: Path | None = None
-    api_base: HttpUrl = STRIPE_API_BASE
+    api_base: Annotated[str, AfterValidator(_stripe_url)] = STRIPE_API_BASE
     webhook_secret: Secrets = ()
     """What webhooks are signed with: several while one is rolled, or where there are several endpoints."""
     webhook_secret_file: Path | None = None
@@ -155,7 +191,12 @@ class StripeSettings(_Section):
 class OpenMeterSettings(_Section):
     """How to reach OpenMeter."""
 
-    url: HttpUrl = "https://openmeter.cloud"
+    allow_plain_http: bool = False
+    """Whether the key may travel unencrypted, to a server of one's own in a private network.
+
+    It stands before the address, which is checked by it. There is no such setting for Stripe.
+    """
+    url: Annotated[str, AfterValidator(_openmeter_url)] = "https://openmeter.cloud"
     api_key: Secret | None = None
     api_key_file: Path | None = None
     concurrency: Annotated[int, Field(ge=1, le=64)] = 4
@@ -168,10 +209,21 @@ class MappingSettings(_Section):
     meter_key: Text = "om_meter_id"
 
 
+Percent = Annotated[Decimal, Field(ge=0, le=100)]
+Count = Annotated[int, Field(ge=0)]
+
+
 class BrakeSettings(_Section):
     """From where on a change is implausible."""
 
-    decrease_percent: Annotated[Decimal, Field(ge=0, le=100)] = Decimal(0)
+    decrease_percent: Percent = Thresholds.decrease_percent
+    decrease_units: Count = Thresholds.decrease_units
+    jump_factor: Annotated[Decimal, Field(ge=1, allow_inf_nan=False)] = Thresholds.jump_factor
+    jump_units: Count = Thresholds.jump_units
+    all_zero_percent: Percent = Thresholds.all_zero_percent
+    all_zero_items: Annotated[int, Field(ge=1)] = Thresholds.all_zero_items
+    held_percent: Percent = Thresholds.held_percent
+    held_items: Annotated[int, Field(ge=1)] = Thresholds.held_items
 
 
 class MeterSettings(_Section):
@@ -183,11 +235,12 @@ class MeterSettings(_Section):
     stripe_meter: Text | None = None
     openmeter: Text | None = None
     filter: Annotated[Filter, BeforeValidator(_canonical_filter)] = ()
-    scale: Annotated[Decimal, Field(gt=0, allow_inf_nan=False)] = Decimal(1)
+    scale: Annotated[Decimal, Field(ge=Decimal("1e-18"), le=Decimal("1e18"), allow_inf_nan=False)] = Decimal(1)
     rounding: Rounding = Rounding.FLOOR
     records: Records = Records.PERIOD
     shared: bool = False
     ignore: bool = False
+    report: bool = True
 
     @model_validator(mode="after")
     def _says_which_and_how(self) -> "MeterSettings":
@@ -217,7 +270,7 @@ class Settings(BaseSettings):
     mapping: MappingSettings = MappingSettings()
     brakes: BrakeSettings = BrakeSettings()
     meters: tuple[MeterSettings, ...] = ()
-    ledger: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+    ledger: Annotated[Path, AfterValidator(_ledger_path)] = Field(
         default_factory=lambda: _state_folder() / "ledger.sqlite3"
     )
     schedule: Literal["hourly", "daily"] = "hourly"
@@ -247,7 +300,7 @@ class Settings(BaseSettings):
     @property
     def thresholds(self) -> Thresholds:
         """From where on a change is implausible."""
-        return Thresholds(decrease_percent=self.brakes.decrease_percent)
+        return Thresholds(**self.brakes.model_dump())
 
 
 class _Environment(PydanticBaseSettingsSource):
@@ -288,7 +341,7 @@ class _SecretFiles(_Environment):
         if self._with_webhook:
             # Only then: whoever runs the rest needs no permission to read it.
             stripe |= self._checked("stripe", "webhook_secret", _webhook_secret_problems)
-        return {"stripe": stripe, "openmeter": self._secret("openmeter", "api_key")}
+        return {"stripe": stripe, "openmeter": self._checked("openmeter", "api_key", _openmeter_key_problems)}
 
     def _checked(self, section: str, name: str, problems_of: Callable[[str], list[str]]) -> dict[str, str]:
         """Return what `_secret` does, and note what is wrong with the secret that any source has."""
@@ -310,8 +363,8 @@ class _SecretFiles(_Environment):
             return {}
         try:
             return {name: Path(file).read_text(encoding="utf-8").strip()}
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not text"
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text, or its name is none"
             what = name.removeprefix("api_").replace("_", " ")
             self.problems.append(f"the {section} {what} file {file} cannot be read: {why}")
             return {}
@@ -390,7 +443,7 @@ def _toml_source(file: Path | None) -> list[TomlConfigSettingsSource]:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise _wrong([f"{file} cannot be read: {why}"]) from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number or nesting that Python cannot hold
         raise _wrong([f"{file} is not TOML: {error}"]) from error
 
 
@@ -420,6 +473,13 @@ def _key_problems(key: str) -> list[str]:
     if not key.startswith(("sk_test_", "sk_live_", "rk_test_", "rk_live_")) or not is_one_word:
         return ["STRIPE_API_KEY is no Stripe key: it begins with rk_live_, rk_test_, sk_live_ or sk_test_"]
     return []
+
+
+def _openmeter_key_problems(key: str) -> list[str]:
+    """Say what is wrong with an OpenMeter key, without a character of it: what no header of HTTP can have."""
+    if key.isascii() and key.isprintable() and " " not in key:
+        return []
+    return ["OPENMETER_API_KEY is no key: it has spaces, line breaks or characters that are not ASCII"]
 
 
 def _webhook_secret_problems(secrets: str) -> list[str]:

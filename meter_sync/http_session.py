@@ -1,6 +1,7 @@
 """The HTTP sessions that both SDKs talk through."""
 
 import ssl
+from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -15,8 +16,39 @@ CONNECT_TIMEOUT_SECONDS = 10
 REQUEST_TIMEOUT_SECONDS = 40
 
 
+REDIRECT = "answered with a redirect, which is not followed with a key"
+
+
 class RedirectRefused(aiohttp.ClientError):
     """A server answered with a redirect: neither API does, and a key must not follow one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distrust:
+    """Why a server is not the one that a key is for, and what to do about its address."""
+
+    why: str
+    remedy: str
+
+
+def distrust(error: BaseException) -> Distrust | None:
+    """Given what a request raised, return why its server cannot be trusted, or None for all that may pass."""
+    for one in (error, error.__cause__):
+        if isinstance(one, RedirectRefused):
+            return Distrust(REDIRECT, "")
+        if isinstance(one, aiohttp.ClientConnectorCertificateError):
+            found = one.certificate_error
+            why = found.verify_message if isinstance(found, ssl.SSLCertVerificationError) else "it is wrong"
+            return Distrust(
+                f"shows a certificate that cannot be trusted ({why}), so no key was sent there",
+                "; the certificates of an authority of your own are added with SSL_CERT_FILE",
+            )
+    return None
+
+
+def without_key(said: str, key: str | None) -> str:
+    """Given what a server or a library said, return it without the key: some servers repeat what they were sent."""
+    return said.replace(key, "****") if key else said
 
 
 async def _refuse_redirect(
@@ -24,7 +56,7 @@ async def _refuse_redirect(
     _context: SimpleNamespace,
     params: aiohttp.TraceRequestRedirectParams,
 ) -> None:
-    raise RedirectRefused(f"{params.url.host} answered with a redirect, which is not followed with a key")
+    raise RedirectRefused(f"{params.url.host} {REDIRECT}")
 
 
 def timeouts() -> aiohttp.ClientTimeout:
@@ -35,8 +67,8 @@ def timeouts() -> aiohttp.ClientTimeout:
 def open_session(address: str, connections: int) -> aiohttp.ClientSession:
     """Return a session for one server, of at most so many connections, to be closed by the caller.
 
-    TLS is verified against the system's certificates and those that the Stripe SDK ships; the proxy is the
-    environment's; redirects are refused, and cookies are not kept.
+    TLS is always verified, against the system's certificates (or those that SSL_CERT_FILE and SSL_CERT_DIR name) and
+    those that the Stripe SDK ships; the proxy is the environment's; redirects are refused, and cookies are not kept.
     """
     trace = aiohttp.TraceConfig()
     trace.on_request_redirect.append(_refuse_redirect)

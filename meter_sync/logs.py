@@ -10,9 +10,10 @@ LEVELS = ("debug", "info", "warning", "error")
 
 def configure(log_format: str, level: str, *, color: bool) -> None:
     """Send logs to stderr as `console` lines or `json` objects, from this level on, with times in UTC."""
-    renderer: structlog.types.Processor = (
-        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=color)
-    )
+    renderer: structlog.types.Processor = structlog.processors.JSONRenderer()
+    if log_format == "console":
+        # The default shows the variables of each frame of a traceback: those of the SDKs have headers with keys.
+        renderer = structlog.dev.ConsoleRenderer(colors=color, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

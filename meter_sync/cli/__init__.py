@@ -10,8 +10,9 @@ from meter_sync.cli.lazy import LazyGroup
 
 COMMANDS = {
     "run": ("meter_sync.cli.run:run", "Report the usage of metered subscription items to Stripe."),
+    "verify": ("meter_sync.cli.verify:verify", "Compare what Stripe holds with what OpenMeter says; writes nothing."),
     "webhook": ("meter_sync.cli.webhook:webhook", "Receive Stripe's webhooks and report at once."),
-    "history": ("meter_sync.cli.history:history", "Show usage that was left unbilled, and mark it as settled."),
+    "history": ("meter_sync.cli.history:history", "Show what was billed and why, and what was left unbilled."),
     "demo": ("meter_sync.cli.demo:demo", "Show the whole job against an embedded Stripe and OpenMeter."),
     "sandbox": ("meter_sync.cli.sandbox:sandbox", "Serve an embedded Stripe and OpenMeter to play with."),
 }

@@ -1,26 +1,45 @@
 """`meter-sync history`: what the ledger knows; it asks no server."""
 
-import csv
-import json
 import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
 
 import click
 
-from meter_sync.cli.errors import print_error, printable
+from meter_sync.cli.errors import print_error
 from meter_sync.cli.globals import Globals
-from meter_sync.cli.instant import Instant
-from meter_sync.core.outcomes import ExitCode
+from meter_sync.cli.history_request import HistoryRequest
+from meter_sync.cli.instant import Days, Instant
+from meter_sync.core.history import Sought
 
-if TYPE_CHECKING:
-    from meter_sync.ledger.seen import Unbilled
+_KEPT_DAYS = 90
+"""Nothing younger is ever forgotten: invoices are asked about, and brakes look back, for months."""
 
 
 @click.command()
+@click.option("--customer", "customers", multiple=True, metavar="cus_x", help="All about this customer; repeatable.")
 @click.option(
-    "--unbilled", is_flag=True, help="List what Stripe does not bill, or bills too much, until it is settled."
+    "--subscription", "subscriptions", multiple=True, metavar="sub_x", help="All about this subscription; repeatable."
+)
+@click.option("--item", "items", multiple=True, metavar="si_x", help="All about this subscription item; repeatable.")
+@click.option(
+    "--meter", "meters", multiple=True, metavar="SLUG", help="All that was reported from this meter; repeatable."
+)
+@click.option("--parts", is_flag=True, help="With a selector: each hour, day and addition too.")
+@click.option("--since", type=Instant(), help="Only what happened at this instant or later.")
+@click.option("--until", type=Instant(), help="Only what happened before this instant.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Without a selector: so many runs."
+)
+@click.option(
+    "--explain",
+    metavar="ITEM",
+    help="Say in words how the quantity of an item came about, or of each item of a subscription or a customer.",
+)
+@click.option("--period", type=Instant(), help="With --explain: the period that starts then. Default: the newest one.")
+@click.option(
+    "--unbilled",
+    is_flag=True,
+    help="List what Stripe does not bill, or bills too much, until it is settled; exit code 4 while there is any.",
 )
 @click.option(
     "--settle",
@@ -30,6 +49,12 @@ if TYPE_CHECKING:
     help="Mark what is not billed of an item's period, named by its start, as settled by hand.",
 )
 @click.option("--note", help="How it was settled; kept with it.")
+@click.option(
+    "--prune",
+    type=Days(at_least=_KEPT_DAYS),
+    metavar="OLDER_THAN",
+    help="Forget what was over so long ago, such as 400d, and no run needs any more; at least 90d.",
+)
 @click.option(
     "--output",
     type=click.Choice(["table", "json", "csv"]),
@@ -41,108 +66,60 @@ if TYPE_CHECKING:
 )
 @click.pass_obj
 def history(
-    options: Globals, unbilled: bool, settle: tuple[str, datetime] | None, note: str | None, output: str
+    options: Globals,
+    customers: tuple[str, ...],
+    subscriptions: tuple[str, ...],
+    items: tuple[str, ...],
+    meters: tuple[str, ...],
+    parts: bool,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    explain: str | None,
+    period: datetime | None,
+    unbilled: bool,
+    settle: tuple[str, datetime] | None,
+    note: str | None,
+    prune: timedelta | None,
+    output: str,
 ) -> None:
-    """Show usage that was left unbilled at the end of a period, and mark it as settled.
+    """Show what the ledger knows: the last runs, or everything about a customer, subscription, item or meter.
 
-    Exit code 4 while anything is listed.
+    Every quantity that was intended and acknowledged, with its times, run and Stripe's request id, and what held it.
     """
+    from meter_sync.cli.history_actions import carry_out
+    from meter_sync.cli.history_output import Output
     from meter_sync.errors import MeterSyncError
 
     options.start_logging()
-    if unbilled == (settle is not None):
-        raise click.UsageError("Give either --unbilled or --settle.")
-    if (settle is None) != (note is None) or (note is not None and not note.strip()):
-        raise click.UsageError("--settle and --note belong together: say how it was settled.")
+    sought = Sought(customers, subscriptions, items, meters)
+    asked = HistoryRequest(sought, parts, since, until, limit, explain, period, unbilled, settle, note, prune)
+    _check(asked)
+    shown = Output(output)
     try:
-        code = _list(options, output) if settle is None else _settle(options, *settle, str(note))
+        code = carry_out(options, asked, shown)
     except MeterSyncError as error:
         print_error(error)
+        shown.error(error)
         code = error.exit_code
     sys.exit(code)
 
 
-def _list(options: Globals, output: str) -> ExitCode:
-    from meter_sync.ledger import Scope, open_ledger_read_only
-
-    settings = options.load_settings({})
-    scope = Scope(account="", mode="live" if settings.stripe.is_live else "sandbox")
-    with open_ledger_read_only(settings.ledger, scope) as ledger:
-        found = ledger.unbilled()
-    _PRINTERS[output](found)
-    return ExitCode.LOOK if found else ExitCode.DONE
-
-
-def _settle(options: Globals, item: str, period_start: datetime, note: str) -> ExitCode:
-    from meter_sync.errors import MeterSyncError
-    from meter_sync.ledger import Scope, open_ledger
-
-    settings = options.load_settings({})
-    scope = Scope(account="", mode="live" if settings.stripe.is_live else "sandbox")
-    with open_ledger(settings.ledger, scope) as ledger:
-        one = ledger.remainder_of(item, period_start)
-        if one is None or not one.open_quantity:
-            raise MeterSyncError(
-                f"nothing is open of {item} for a period that starts at {_utc(period_start)}; nothing was changed",
-                "meter-sync history --unbilled lists what is, with the start of its period",
-                code="nothing_open",
-            )
-        ledger.settle_remainder(one, note.strip(), datetime.now(UTC))
-    click.echo(f"{one.open_quantity} of {item}, period from {_utc(one.period.start)}, are settled: {note.strip()}")
-    return ExitCode.DONE
-
-
-def _print_table(found: Sequence["Unbilled"]) -> None:
-    for one in found:
-        kind = "not billed" if one.open_quantity > 0 else "billed too much"
-        period = f"{_utc(one.period.start)} to {_utc(one.period.end)}"
-        click.echo(f"{printable(one.customer)}  {printable(one.item)}  {period}  {one.open_quantity:,} {kind}")
-        if one.why:
-            click.echo(f"    {printable(one.why)}")
-    click.echo(f"{len(found)} open." if found else "Nothing was left unbilled.")
-
-
-def _print_json(found: Sequence["Unbilled"]) -> None:
-    from meter_sync import __version__
-
-    document = {"version": __version__, "unbilled": [_row(one) for one in found]}
-    json.dump(document, sys.stdout, indent=2)
-    sys.stdout.write("\n")
-
-
-def _print_csv(found: Sequence["Unbilled"]) -> None:
-    writer = csv.DictWriter(sys.stdout, fieldnames=_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_row(one) for one in found)
-
-
-_COLUMNS = (
-    "customer",
-    "subscription",
-    "subscription_item",
-    "period_start",
-    "period_end",
-    "unbilled",
-    "settled",
-    "named_at",
-    "message",
-)
-_PRINTERS = {"table": _print_table, "json": _print_json, "csv": _print_csv}
-
-
-def _row(one: "Unbilled") -> dict[str, Any]:
-    return {
-        "customer": one.customer,
-        "subscription": one.subscription,
-        "subscription_item": one.item,
-        "period_start": _utc(one.period.start),
-        "period_end": _utc(one.period.end),
-        "unbilled": str(one.open_quantity),
-        "settled": str(one.settled or 0),
-        "named_at": one.named_at and _utc(one.named_at),
-        "message": one.why,
+def _check(asked: HistoryRequest) -> None:
+    """Raise UsageError for options that do not belong together."""
+    given = {
+        "--explain": asked.explain is not None,
+        "--unbilled": asked.unbilled,
+        "--settle": asked.settle is not None,
+        "--prune": asked.prune is not None,
     }
-
-
-def _utc(instant: datetime) -> str:
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    narrows = not asked.sought.is_nothing
+    alone = [name for name, is_given in given.items() if is_given]
+    if len(alone) > 1 or (alone and (narrows or asked.since or asked.until)):
+        raise click.UsageError(f"{alone[0]} stands alone: leave the other options out.")
+    if (asked.settle is None) != (asked.note is None) or (asked.note is not None and not asked.note.strip()):
+        raise click.UsageError("--settle and --note belong together: say how it was settled.")
+    if asked.period and asked.explain is None:
+        raise click.UsageError("--period belongs to --explain.")
+    if asked.parts and not narrows:
+        raise click.UsageError("--parts belongs to a selector: --customer, --subscription, --item or --meter.")

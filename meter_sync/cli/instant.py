@@ -41,4 +41,22 @@ class Duration(click.ParamType[timedelta]):
         return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
+class Days(click.ParamType[timedelta]):
+    """A number of days, such as 400d."""
+
+    name = "DAYS"
+
+    def __init__(self, at_least: int) -> None:
+        self._at_least = at_least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Parse the number, or say how it should look."""
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(r"([1-9][0-9]{0,4})d", str(value))
+        if not found or int(found[1]) < self._at_least:
+            self.fail(f"{value!r} is not a number of days of at least {self._at_least}, such as 400d.", param, ctx)
+        return timedelta(days=int(found[1]))
+
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}

@@ -3,9 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import click
@@ -13,13 +11,13 @@ import click
 from meter_sync import __version__
 from meter_sync.cli.errors import print_error, printable
 from meter_sync.cli.globals import Globals
-from meter_sync.core.actions import Result
-from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code
+from meter_sync.cli.table import Column, Remark, Row, digits, print_remarks, print_rows, thousands, utc
+from meter_sync.core.actions import Line, Result
+from meter_sync.core.outcomes import ExitCode, Outcome, exit_code
+from meter_sync.errors import MeterSyncError
 from meter_sync.sync.order import Execution
 
 _CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
-_NAMED_ITEMS = 5
-_WIDER_THAN_ANY_TABLE = 10_000
 _COLORS = {
     Outcome.REPORTED: "green",
     Outcome.PLANNED: "cyan",
@@ -79,9 +77,9 @@ def document(execution: Execution, *, dry_run: bool) -> dict[str, Any]:
         "version": __version__,
         "run": {
             "id": run.id,
-            "started_at": _utc(run.started_at),
-            "finished_at": _utc(execution.finished_at),
-            "as_of": _utc(run.as_of),
+            "started_at": utc(run.started_at),
+            "finished_at": utc(execution.finished_at),
+            "as_of": utc(run.as_of),
             "schedule": run.schedule,
             "dry_run": dry_run,
         },
@@ -94,17 +92,32 @@ def document(execution: Execution, *, dry_run: bool) -> dict[str, Any]:
             "seconds": round(execution.seconds, 3),
         },
         "items": [_item(result) for result in report.results],
-        "error": report.error
-        and {
-            "code": report.error.code,
-            "message": report.error.message,
-            "hint": report.error.hint,
-        },
+        "error": error_fields(report.error),
     }
+
+
+def error_fields(error: MeterSyncError | None) -> dict[str, str] | None:
+    """Return the JSON document's `error`: what ended a command before its time, or null."""
+    return None if error is None else {"code": error.code, "message": error.message, "hint": error.hint}
 
 
 def _item(result: Result) -> dict[str, Any]:
     line = result.line
+    return {
+        **item_fields(line),
+        "quantity": digits(_standing(result)),
+        "previous": digits(line.previous),
+        "unbilled": digits(result.lacking) if result.lacking else None,
+        "timestamp": utc(line.span.anchor) if line.span and not line.way.is_in_parts else None,
+        **_windows(result),
+        "outcome": result.outcome.value,
+        "reason": result.reason.value if result.reason else None,
+        "message": result.message,
+    }
+
+
+def item_fields(line: Line) -> dict[str, Any]:
+    """Return the fields of the JSON document that name an item, its period and its usage."""
     item = line.item
     return {
         "account": None,
@@ -115,16 +128,8 @@ def _item(result: Result) -> dict[str, Any]:
         "meter": line.meter.slug if line.meter else line.row.openmeter,
         "subjects": list(line.subjects),
         "target": item.price.target.value,
-        "period": {"start": _utc(item.period.start), "end": _utc(item.period.end)},
-        "usage": _digits(line.usage),
-        "quantity": _digits(_standing(result)),
-        "previous": _digits(line.previous),
-        "unbilled": _digits(result.lacking) if result.lacking else None,
-        "timestamp": _utc(line.span.anchor) if line.span and not line.way.is_in_parts else None,
-        **_windows(result),
-        "outcome": result.outcome.value,
-        "reason": result.reason.value if result.reason else None,
-        "message": result.message,
+        "period": {"start": utc(item.period.start), "end": utc(item.period.end)},
+        "usage": digits(line.usage),
     }
 
 
@@ -140,8 +145,12 @@ def _standing(result: Result) -> int | None:
 
 
 def _print_csv(shown: Sequence[Result]) -> None:
-    rows = [_flat(_item(result)) for result in shown]
-    writer = csv.DictWriter(sys.stdout, fieldnames=CSV_COLUMNS, lineterminator="\n")
+    print_csv(CSV_COLUMNS, [_with_windows(flat(_item(result))) for result in shown])
+
+
+def print_csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Print rows of values as CSV with a line of column names."""
+    writer = csv.DictWriter(sys.stdout, fieldnames=columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
 
@@ -170,95 +179,67 @@ CSV_COLUMNS = (
 )
 
 
-def _flat(item: dict[str, Any]) -> dict[str, Any]:
-    period, windows = item.pop("period"), item.pop("windows", {})
+def flat(item: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an item in the JSON document as those of a CSV row."""
+    period = item.pop("period")
     return {
         **item,
-        "windows_sent": windows.get("sent"),
-        "windows_unchanged": windows.get("unchanged"),
         "subjects": ",".join(item["subjects"]),
         "period_start": period["start"],
         "period_end": period["end"],
     }
 
 
-HEADINGS = ("customer", "subscription item", "meter", "period (UTC)", "usage", "before", "quantity", "outcome")
-_AMOUNTS = ("usage", "before", "quantity")
+def _with_windows(row: dict[str, Any]) -> dict[str, Any]:
+    windows = row.pop("windows", {})
+    return {**row, "windows_sent": windows.get("sent"), "windows_unchanged": windows.get("unchanged")}
+
+
+COLUMNS = (
+    Column("customer"),
+    Column("subscription item"),
+    Column("meter"),
+    Column("period (UTC)"),
+    Column("usage", is_amount=True),
+    Column("before", is_amount=True),
+    Column("quantity", is_amount=True),
+    Column("outcome"),
+)
 
 
 def _print_table(options: Globals, execution: Execution, shown: Sequence[Result], dry_run: bool) -> None:
     """Print a row for each item, then what needs a person's eye in words, then the sum of it."""
-    on_terminal = sys.stdout.isatty()
-    if shown and on_terminal:
-        _print_rows_for_a_terminal(options, shown)
-    elif shown:
-        _print_rows_for_a_file(shown)
-    for outcome, remark in _remarks(shown):
-        click.secho(remark, fg=_COLORS[outcome], color=options.color and on_terminal)
+    print_rows(options, COLUMNS, [Row(_cells(one), _COLORS[one.outcome]) for one in shown])
+    print_remarks(options, [_remark(one, one.message) for one in shown if one.message])
     click.echo(summary(execution, dry_run=dry_run))
-
-
-def _print_rows_for_a_terminal(options: Globals, results: Sequence[Result]) -> None:
-    """Print a table; where the terminal is narrower it wraps the lines: an amount is never cut."""
-    from rich import box
-    from rich.measure import Measurement
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in HEADINGS:
-        table.add_column(name, justify="right" if name in _AMOUNTS else "left", no_wrap=True)
-    for result in results:
-        *cells, outcome = _cells(result)
-        table.add_row(*(Text(cell) for cell in cells), Text(outcome, style=_COLORS[result.outcome] or ""))
-    console = options.console()
-    unbounded = console.options.update(max_width=_WIDER_THAN_ANY_TABLE)
-    console.width = max(console.width, Measurement.get(console, unbounded, table).maximum)
-    console.print(table)
-
-
-def _print_rows_for_a_file(results: Sequence[Result]) -> None:
-    """Print aligned columns, however long: for 20,000 items the terminal's table takes 11 s and 80 MB."""
-    rows = [HEADINGS, *(_cells(result) for result in results)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        columns = zip(HEADINGS, row, widths, strict=True)
-        aligned = (cell.rjust(width) if name in _AMOUNTS else cell.ljust(width) for name, cell, width in columns)
-        click.echo("  ".join(aligned).rstrip())
 
 
 def _cells(result: Result) -> tuple[str, ...]:
     line = result.line
+    outcome = f"{result.outcome.value} ({result.reason.value})" if result.reason else result.outcome.value
+    amounts = (line.usage, line.previous, _standing(result))
+    return (*item_cells(line), *(thousands(amount) for amount in amounts), outcome)
+
+
+def item_cells(line: Line) -> tuple[str, str, str, str]:
+    """Return what names an item in a table: customer, item, meter and period."""
     item = line.item
-    period = f"{item.period.start:%Y-%m-%d %H:%M:%S} to {item.period.end:%Y-%m-%d %H:%M:%S}"
     return (
         printable(item.subscription.customer.id),
         printable(item.id),
         printable(line.meter.slug if line.meter else line.row.openmeter or "-"),
-        period,
-        _thousands(line.usage),
-        _thousands(line.previous),
-        _thousands(_standing(result)),
-        f"{result.outcome.value} ({result.reason.value})" if result.reason else result.outcome.value,
+        f"{item.period.start:%Y-%m-%d %H:%M:%S} to {item.period.end:%Y-%m-%d %H:%M:%S}",
     )
 
 
-def _remarks(results: Sequence[Result]) -> list[tuple[Outcome, str]]:
-    """Return what is to be said in words, once for all the items that it is about."""
-    items: dict[tuple[Outcome, Reason | None, str], list[str]] = {}
-    for result in results:
-        if result.message:
-            key = (result.outcome, result.reason, result.message)
-            items.setdefault(key, []).append(f"{result.line.item.id} of {result.line.item.subscription.customer.id}")
-    return [
-        (outcome, printable(f"{outcome.value} ({reason.value if reason else '-'}): {_named(about)}: {message}"))
-        for (outcome, reason, message), about in items.items()
-    ]
+def _remark(result: Result, message: str) -> Remark:
+    title = f"{result.outcome.value} ({result.reason.value if result.reason else '-'})"
+    return Remark(title, message, named(result.line), _COLORS[result.outcome])
 
 
-def _named(items: Sequence[str]) -> str:
-    more = f" and {len(items) - _NAMED_ITEMS} more" if len(items) > _NAMED_ITEMS else ""
-    return ", ".join(items[:_NAMED_ITEMS]) + more
+def named(line: Line) -> str:
+    """Return an item and its customer, in words."""
+    return f"{line.item.id} of {line.item.subscription.customer.id}"
 
 
 def summary(execution: Execution, *, dry_run: bool) -> str:
@@ -279,26 +260,3 @@ def _not_looked_at(results: Sequence[Result]) -> str:
     if not unknown:
         return ""
     return f"What Stripe holds for {unknown} of these items is not in the ledger: the run itself looks first. "
-
-
-def _utc(instant: datetime) -> str:
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _digits(number: Decimal | int | None) -> str | None:
-    """Return an amount as a decimal string, so that no reader rounds it."""
-    if number is None:
-        return None
-    number = Decimal(number)
-    return _without_trailing_zeros(f"{number:f}") if number.is_finite() else str(number)
-
-
-def _thousands(number: Decimal | int | None) -> str:
-    if number is None:
-        return "-"
-    number = Decimal(number)
-    return _without_trailing_zeros(f"{number:,f}") if number.is_finite() else str(number)
-
-
-def _without_trailing_zeros(digits: str) -> str:
-    return digits.rstrip("0").rstrip(".") if "." in digits else digits

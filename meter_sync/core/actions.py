@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from meter_sync.core.mapping import MeterRow
-from meter_sync.core.memory import Addition, Method
+from meter_sync.core.memory import Addition, Method, PastPeriod
 from meter_sync.core.model import Ending, SubscriptionItem
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.span import Span
@@ -48,6 +48,8 @@ class Line:
     previous: int | None = None
     follows: str | None = None
     """The run that intended the last write of the item's period; None where there was none."""
+    past: tuple[PastPeriod, ...] = ()
+    """The item's last periods, the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,18 @@ class Set:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What would be written, if its `[[meters]]` row did not say `report = false`."""
+
+    planned: Set
+
+    @property
+    def line(self) -> Line:
+        """The line of it."""
+        return self.planned.line
+
+
+@dataclass(frozen=True, slots=True)
 class Unchanged:
     """Stripe holds the quantity already."""
 
@@ -168,7 +182,7 @@ class Fail:
     message: str
 
 
-Action = Set | Unchanged | Hold | Skip | Fail
+Action = Set | Shown | Unchanged | Hold | Skip | Fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +212,12 @@ def result(action: Action, *, reported: bool = False) -> Result:
     match action:
         case Set():
             return _result_of_set(action, reported=reported)
+        case Shown(planned=planned):
+            line = replace(planned.line, quantity=planned.quantity)
+            moved = _moved(line, len(planned.sends), planned.kept)
+            return Result(
+                line, Outcome.PLANNED, message="not written: its [[meters]] row says report = false", moved=moved
+            )
         case Unchanged(line=line, kept=kept):
             return Result(line, Outcome.UNCHANGED, moved=_moved(line, 0, kept))
         case Hold(line=line, reason=reason, message=message):

@@ -31,6 +31,8 @@ class MeterRow:
     records: Records = Records.PERIOD
     shared: bool = False
     ignore: bool = False
+    report: bool = True
+    """Whether what is planned is written, not only shown."""
 
     def is_for(self, item: SubscriptionItem) -> bool:
         """Say whether the item's price is the one that this row names."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from meter_sync.core.mapping import Filter
-from meter_sync.core.model import Target
+from meter_sync.core.model import Period, Target
 from meter_sync.core.quantity import Rounding
 from meter_sync.core.way import Way
 
@@ -125,6 +125,14 @@ class Remembered:
 
 
 @dataclass(frozen=True, slots=True)
+class PastPeriod:
+    """What Stripe acknowledged last for an item in an earlier period."""
+
+    period: Period
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """Usage that an item bills, as far as another item's could be the same."""
 
@@ -151,6 +159,8 @@ class Memory:
     """Per item, its current period."""
     billed_until: Mapping[str, datetime] = field(default_factory=dict)
     """Per item, where the usage of its last period ended, if that one was listed."""
+    past: Mapping[str, tuple[PastPeriod, ...]] = field(default_factory=dict)
+    """Per item, its last periods, the newest first."""
     born: Mapping[str, datetime] = field(default_factory=dict)
     """Per item that took another's place on its billing meter in this period, when that one was created."""
     other_claims: tuple[Claim, ...] = ()

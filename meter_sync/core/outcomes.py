@@ -33,6 +33,9 @@ class Reason(StrEnum):
     MAPPING_CHANGED = "mapping_changed"
     INVALID_USAGE = "invalid_usage"
     DECREASE = "decrease"
+    JUMP = "jump"
+    ALL_ZERO = "all_zero"
+    TOO_MANY_HELD = "too_many_held"
     PERIOD_CLOSED = "period_closed"
     REJECTED = "rejected"
     UNSETTLED = "unsettled"
@@ -41,7 +44,14 @@ class Reason(StrEnum):
     OPENMETER_ERROR = "openmeter_error"
 
 
-LIFTABLE = (Reason.DECREASE, Reason.FOREIGN_USAGE, Reason.MAPPING_CHANGED)
+LIFTABLE = (
+    Reason.DECREASE,
+    Reason.JUMP,
+    Reason.ALL_ZERO,
+    Reason.TOO_MANY_HELD,
+    Reason.FOREIGN_USAGE,
+    Reason.MAPPING_CHANGED,
+)
 """The brakes that a person may lift for one run; the rest are facts that no flag changes."""
 
 _HARMLESS = frozenset({Reason.IGNORED, Reason.NOT_STARTED, Reason.SUBSCRIPTION_PAUSED})

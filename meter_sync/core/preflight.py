@@ -32,7 +32,9 @@ def prepare(
     customer for each Stripe customer, where the mapping goes by them.
     """
     prepared = [
-        _prepared(_as_born(item, memory), rules, meters, as_of, customers, memory.billed_until.get(item.id))
+        _with_past(
+            _prepared(_as_born(item, memory), rules, meters, as_of, customers, memory.billed_until.get(item.id)), memory
+        )
         for item in items
     ]
     lines = [line for line in prepared if isinstance(line, Line)]
@@ -40,6 +42,12 @@ def prepare(
     billing = [item for item in items if item.subscription.status != "paused"]
     together = on_one_meter(billing, memory.other_claims)
     return [_not_duplicate(one, twice, together) if isinstance(one, Line) else one for one in prepared]
+
+
+def _with_past(prepared: Line | Skip, memory: Memory) -> Line | Skip:
+    if isinstance(prepared, Skip):
+        return prepared
+    return replace(prepared, past=memory.past.get(prepared.item.id, ()))
 
 
 def _as_born(item: SubscriptionItem, memory: Memory) -> SubscriptionItem:

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row, Select, Table
 
+from meter_sync import effects
 from meter_sync.ledger.files import translated
 
 _ROWS_AT_ONCE = 500
@@ -41,19 +42,24 @@ class Database:
 
     def rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         """Return what a query finds."""
-        with self.transaction() as connection:
-            return connection.execute(query).all()
+        with translated(self._path), self._connection.begin():
+            return self._connection.execute(query).all()
 
     def value(self, query: Select[Any]) -> Any:
         """Return the first column of the first row, or None."""
-        with self.transaction() as connection:
-            return connection.execute(query).scalar()
+        with translated(self._path), self._connection.begin():
+            return self._connection.execute(query).scalar()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Do what is inside as one. Raise LedgerError, ConfigurationError or TryAgainError, each with what to do."""
+        """Carry out the changes inside as one.
+
+        Raise LedgerError, ConfigurationError or TryAgainError, each with what to do.
+        """
+        effects.comes("ledger")
         with translated(self._path), self._connection.begin():
             yield self._connection
+        effects.is_done("ledger")
 
 
 def batches(ids: Sequence[str]) -> Iterator[list[str]]:

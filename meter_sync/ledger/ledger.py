@@ -9,17 +9,34 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from meter_sync.core.actions import Part, Set
-from meter_sync.core.memory import Claim, Memory, Remembered
+from meter_sync.core.actions import Part, Result, Set
+from meter_sync.core.history import Entry, PastRun, Sought, Story
+from meter_sync.core.memory import Claim, Memory, PastPeriod, Remembered
 from meter_sync.core.model import SubscriptionItem
 from meter_sync.core.way import Way
-from meter_sync.ledger import additions, parts, rejections, rows, schema, seen, successions, webhook_events, writers
+from meter_sync.ledger import (
+    additions,
+    bindings,
+    history,
+    holds,
+    parts,
+    prune,
+    rejections,
+    rows,
+    schema,
+    seen,
+    successions,
+    unanswered,
+    webhook_events,
+    writers,
+)
 from meter_sync.ledger.database import Database, batches, execute_many
 from meter_sync.ledger.rows import Acknowledgement, RunRecord
 from meter_sync.ledger.schema import item_periods, items, prices, runs, writes
 
 _WORK_DONE = (0, 3, 4)
 """The exit codes of runs that listed everything and did what could be done."""
+_PAST_DAYS = timedelta(days=100)
 _ERROR_EVENTS = "error_events"
 _KEPT = ("acknowledged", "seen_at", "read_whole_at", "opening")
 """What an intent leaves as it is in the row of an item and period."""
@@ -32,6 +49,20 @@ class Ledger:
         self._books = database
         self._scope = database.scope
 
+    @property
+    def mode(self) -> str:
+        """The mode of Stripe that these books are about: `live` or `sandbox`."""
+        return self._scope["mode"]
+
+    def binding(self) -> bindings.Binding | None:
+        """Return the account and mode that the ledger is bound to, or None before its first use."""
+        return bindings.bound(self._books)
+
+    def bind(self, binding: bindings.Binding, at: datetime) -> None:
+        """Bind the ledger to an account and mode."""
+        with self._books.transaction() as connection:
+            bindings.bind(connection, binding, at)
+
     def newest_as_of(self) -> datetime | None:
         """Return the newest instant up to which anything was intended to be reported, or None before that."""
         newest: datetime | None = self._books.value(self._books.of(item_periods, sa.func.max(item_periods.c.as_of)))
@@ -40,6 +71,14 @@ class Ledger:
     def last_complete_run(self) -> datetime | None:
         """Return when the last run over the whole account that did its work was begun, or None."""
         done = self._books.of(runs, sa.func.max(runs.c.started_at)).where(
+            runs.c.everything.is_(True), runs.c.exit_code.in_(_WORK_DONE)
+        )
+        last: datetime | None = self._books.value(done)
+        return last
+
+    def last_complete_as_of(self) -> datetime | None:
+        """Return the newest instant that a run over the whole account which did its work was about, or None."""
+        done = self._books.of(runs, sa.func.max(runs.c.as_of)).where(
             runs.c.everything.is_(True), runs.c.exit_code.in_(_WORK_DONE)
         )
         last: datetime | None = self._books.value(done)
@@ -75,8 +114,24 @@ class Ledger:
             known_items=frozenset(known),
             remembered=self._with_additions(remembered, periods),
             billed_until=until | {item: until[one.first] for item, one in continued.items() if one.first in until},
+            past=self._past(periods),
             born={item: one.born_at for item, one in continued.items()},
         )
+
+    def _past(self, periods: Mapping[str, datetime]) -> dict[str, tuple[PastPeriod, ...]]:
+        """Return what Stripe acknowledged in the items' last periods: of a hundred days, or the one before this."""
+        found: dict[str, list[PastPeriod]] = {}
+        columns = [item_periods.c[name] for name in ("item", "period_start", "period_end", "acknowledged")]
+        for ids in batches(list(periods)):
+            since = min(periods[item] for item in ids) - _PAST_DAYS
+            query = self._books.of(item_periods, *columns).where(
+                item_periods.c.item.in_(ids), item_periods.c.period_end >= since
+            )
+            for row in self._books.rows(query.order_by(item_periods.c.period_start.desc())):
+                if row.period_end <= periods[row.item]:
+                    past = PastPeriod(rows.period(row), row.acknowledged or 0)
+                    found.setdefault(row.item, []).append(past)
+        return {item: tuple(of_item) for item, of_item in found.items()}
 
     def _with_additions(
         self, remembered: Mapping[str, Remembered], periods: Mapping[str, datetime]
@@ -96,6 +151,10 @@ class Ledger:
             for item, one in memory.remembered.items()
         }
         return replace(memory, remembered=remembered)
+
+    def unanswered(self, listed: Sequence[SubscriptionItem]) -> dict[str, int]:
+        """Return for the listed items, in their current periods, the quantity of a last report without an answer."""
+        return unanswered.unanswered(self._books, {item.id: item.period.start for item in listed})
 
     def unsettled_additions(self, items: Sequence[str]) -> list[additions.Unsettled]:
         """Return the additions of these items, in any period, of which it is not known whether Stripe has them."""
@@ -197,6 +256,37 @@ class Ledger:
         """Record that a person has settled it."""
         with self._books.transaction() as connection:
             seen.settle(self._books, connection, one, note, at)
+
+    def record_holds(self, run: RunRecord, results: Sequence[Result], at: datetime) -> None:
+        """Record what a run held, failed, or skipped with possible harm."""
+        with self._books.transaction() as connection:
+            holds.record(self._books, connection, run.id, results, at)
+
+    def past_runs(self, since: datetime | None, until: datetime | None, limit: int) -> list[PastRun]:
+        """Return the newest runs that began within some time, the newest first."""
+        return history.past_runs(self._books, since, until, limit)
+
+    def unmatched(self, sought: Sought) -> history.Unmatched | None:
+        """Return the first selector that matches nothing, or None."""
+        return history.unmatched(self._books, sought)
+
+    def matches_together(self, sought: Sought) -> bool:
+        """Say whether there is an item that all the selectors match."""
+        return history.matches_together(self._books, sought)
+
+    def entries(self, sought: Sought, *, with_parts: bool) -> list[Entry]:
+        """Return everything that happened to what is sought, oldest first."""
+        return history.entries(self._books, sought, with_parts=with_parts)
+
+    def stories(self, name: str, period_start: datetime | None) -> list[Story]:
+        """Given an item, a subscription or a customer, return all that is known of each item's period."""
+        return history.stories(self._books, name, period_start)
+
+    def prune(self, before: datetime) -> dict[str, int]:
+        """Forget what was over before an instant and no later run can need; return how many rows went, by table."""
+        keep = prune.Keep(_PAST_DAYS, self.last_complete_run())
+        with self._books.transaction() as connection:
+            return prune.prune(self._books, connection, before, keep)
 
     def claims(self, since: datetime) -> tuple[Claim, ...]:
         """Return what items bill whose period is open after `since`, as far as the last whole run still saw them.
@@ -306,13 +396,15 @@ class Ledger:
     def acknowledge(self, run: RunRecord, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Record what Stripe has taken.
 
-        An item beside which other records were found counts as never looked at in its next period.
+        An item beside which other records were found counts as never looked at in its next period. Where nothing was
+        sent, an earlier write of the same run, that Stripe refused, is not taken for acknowledged.
         """
         state = sa.update(item_periods).where(
             *self._books.in_scope(item_periods),
             item_periods.c.item == sa.bindparam("of_item"),
             item_periods.c.period_start == sa.bindparam("of_start"),
         )
+        sent = [done for done in acknowledgements if done.written.sends]
         history = sa.update(writes).where(
             *self._books.in_scope(writes),
             writes.c.run == run.id,
@@ -329,7 +421,7 @@ class Ledger:
         forget = sa.delete(items).where(*self._books.in_scope(items), items.c.item == sa.bindparam("of_item"))
         with self._books.transaction() as connection:
             execute_many(connection, state, [rows.acknowledged_state(done) for done in acknowledgements])
-            execute_many(connection, history, [rows.acknowledged_write(done) for done in acknowledgements])
+            execute_many(connection, history, [rows.acknowledged_write(done) for done in sent])
             execute_many(connection, sqlite_insert(items).on_conflict_do_nothing(), looked)
             execute_many(connection, forget, [{"of_item": key["of_item"]} for key in beside_others])
             added = [(done.written, done.at, done.request_id) for done in acknowledgements]

@@ -97,10 +97,10 @@ def _record(
         else:
             rows.append(row)
             if last.period_end < item.period.start:
-                _pause(database, connection, _of(last))
+                _pause(database, connection, item_of(last))
                 rows.append(_row(_paused(replace(item, period=Period(last.period_end, item.period.start))), at))
             elif last.period_end > item.period.start:
-                end(database, connection, _of(last), item.period.start, is_followed=True)
+                end(database, connection, item_of(last), item.period.start, is_followed=True)
     upsert = sqlite_insert(seen_periods)
     upsert = upsert.on_conflict_do_update(
         index_elements=["account", "mode", "item", "period_start"],
@@ -160,7 +160,7 @@ def billed_until(database: Database, periods: Mapping[str, datetime]) -> dict[st
         )
         for row in database.rows(query):
             if row.period_end == periods[row.item]:
-                found[row.item] = usage_ended(_of(row)) if row.stripe_meter else row.period_end
+                found[row.item] = usage_ended(item_of(row)) if row.stripe_meter else row.period_end
     return found
 
 
@@ -311,13 +311,14 @@ def _row(item: SubscriptionItem, at: datetime) -> dict[str, Any]:
     }
 
 
-def _of(row: Row[Any]) -> SubscriptionItem:
+def item_of(row: Row[Any]) -> SubscriptionItem:
+    """Return an item as it was listed last in the period of a row."""
     return _SNAPSHOT.validate_json(row.snapshot)
 
 
 def _seen(row: Row[Any]) -> Seen:
     return Seen(
-        item=_of(row),
+        item=item_of(row),
         seen_at=row.seen_at,
         complete_until=row.complete_until,
         is_refused=row.is_refused,

@@ -34,6 +34,7 @@ class OpenMeterCustomer:
 
     id: str
     key: str | None
+    is_deleted: bool = False
 
 
 def question(query: Query) -> dict[str, Any]:
@@ -94,10 +95,10 @@ def window_values(query: Query, answer: object) -> dict[str, dict[datetime, Deci
     window = query.window
     if window is None:
         raise ValueError("the query is not by hours or days")
-    starts: dict[object, datetime] = {}
+    starts: dict[str, datetime] = {}
     found: defaultdict[str, dict[datetime, Decimal]] = defaultdict(dict)
     for subject, value, row in _rows(query, answer):
-        stated = row.get("windowStart")
+        stated = str(row.get("windowStart"))
         start = starts.get(stated)
         if start is None:
             start = starts[stated] = _window_start(query, window, stated)
@@ -107,12 +108,15 @@ def window_values(query: Query, answer: object) -> dict[str, dict[datetime, Deci
     return dict(found)
 
 
-def _window_start(query: Query, window: Window, stated: object) -> datetime:
+def _window_start(query: Query, window: Window, stated: str) -> datetime:
     """Given the start that a row states, return it. Raise OpenMeterRefused if the query has no such window."""
     try:
-        start = datetime.fromisoformat(str(stated)).astimezone(UTC)
-    except ValueError:
+        read = datetime.fromisoformat(stated)
+        start = read.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise OpenMeterRefused("a row without the start of its window") from None
+    if read.tzinfo is None:
+        raise OpenMeterRefused("a row whose window starts in no time zone")
     if window.floor(start) != start or not window.floor(query.start) <= start < query.end:
         raise OpenMeterRefused(f"a row for {start.isoformat()}, which was not asked for")
     return start
@@ -169,43 +173,56 @@ def meters(answer: object) -> dict[str, Meter]:
     if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
         raise OpenMeterRefused("a list of meters was expected")
     known = {aggregation.value for aggregation in Aggregation}
-    found = [
-        Meter(id=str(row.get("id")), slug=str(row.get("slug")), aggregation=Aggregation(row["aggregation"]))
-        for row in answer
-        if row.get("aggregation") in known
-    ]
+    listed = [(_named(row, "id"), _named(row, "slug"), _named(row, "aggregation")) for row in answer]
+    for names in ([id for id, _, _ in listed], [slug for _, slug, _ in listed]):
+        if len(set(names)) < len(names):
+            raise OpenMeterRefused("a list with two meters of one name")
+    found = [Meter(id, slug, Aggregation(aggregation)) for id, slug, aggregation in listed if aggregation in known]
     return {meter.id: meter for meter in found} | {meter.slug: meter for meter in found}
 
 
+def _named(row: Mapping[str, object], name: str) -> str:
+    """Return a text that a row must have. Raise OpenMeterRefused where it is none, or one that is no Unicode."""
+    text = row.get(name)
+    if not isinstance(text, str) or not text or _is_torn(text):
+        raise OpenMeterRefused(f"a row without its {name}")
+    return text
+
+
+def _is_torn(text: str) -> bool:
+    """Say whether a text has half a surrogate pair, which could be neither recorded nor printed."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def customers(answer: object) -> list[OpenMeterCustomer]:
-    """Given a page of customers, return them. Raise OpenMeterRefused if it is none."""
+    """Given a page of customers, return them, the deleted ones too. Raise OpenMeterRefused if it is none."""
     rows = answer.get("items") if isinstance(answer, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and isinstance(row.get("id"), str) for row in rows):
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise OpenMeterRefused("a page of customers was expected")
-    living = (row for row in rows if not row.get("deletedAt"))
-    return [OpenMeterCustomer(row["id"], row["key"] if isinstance(row.get("key"), str) else None) for row in living]
-
-
-def page_length(answer: object) -> int:
-    """Return how many customers a page has, the deleted ones too."""
-    rows = answer.get("items") if isinstance(answer, dict) else None
-    return len(rows) if isinstance(rows, list) else 0
+    return [
+        OpenMeterCustomer(
+            id=_named(row, "id"),
+            key=None if row.get("key") is None else _named(row, "key"),
+            is_deleted=bool(row.get("deletedAt")),
+        )
+        for row in rows
+    ]
 
 
 def stripe_customer(answer: object) -> str | None:
     """Given the app data of a customer, return the Stripe customer in it, or None. Raise OpenMeterRefused."""
     rows = answer.get("items") if isinstance(answer, dict) else None
-    if not isinstance(rows, list):
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise OpenMeterRefused("the app data of a customer was expected")
-    found = (row.get("stripeCustomerId") for row in rows if isinstance(row, dict) and row.get("type") == "stripe")
-    return next((one for one in found if isinstance(one, str)), None)
+    of_stripe = [row for row in rows if row.get("type") == "stripe" and row.get("stripeCustomerId") is not None]
+    return next((_named(row, "stripeCustomerId") for row in of_stripe), None)
 
 
 def detail(text: str) -> str:
     """Given the body of an error (RFC 7807), return what it says, shortened; a 5xx says nothing."""
     try:
         problem = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     said = problem.get("detail") if isinstance(problem, dict) else None
     return f": {str(said)[:_LONGEST_DETAIL]}" if said else ""

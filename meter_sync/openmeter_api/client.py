@@ -1,12 +1,14 @@
 """Asking OpenMeter, and what an answer of it means."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiohttp
+import structlog
 from corehttp.exceptions import BaseError
 from corehttp.rest import AsyncHttpResponse, HttpRequest
 from corehttp.transport.aiohttp import AioHttpTransport
@@ -16,10 +18,18 @@ from meter_sync.core.actions import Meter
 from meter_sync.core.usage import Answer, Grouping, Query, Unanswered
 from meter_sync.core.window_usage import WindowAnswer
 from meter_sync.errors import ConfigurationError, MeterSyncError, TryAgainError
-from meter_sync.http_session import CONNECT_TIMEOUT_SECONDS, REQUEST_TIMEOUT_SECONDS
+from meter_sync.http_session import (
+    CONNECT_TIMEOUT_SECONDS,
+    REDIRECT,
+    REQUEST_TIMEOUT_SECONDS,
+    distrust,
+    without_key,
+)
 from meter_sync.openmeter_api import answers
 from meter_sync.openmeter_api.answers import OpenMeterRefused
 from meter_sync.waiting import Stop, Transient, cause_of, retried, retry_after_seconds
+
+log = structlog.get_logger()
 
 Value = TypeVar("Value")
 
@@ -136,18 +146,19 @@ class OpenMeter:
         """Return the id of OpenMeter's customer for each of the Stripe customers that it knows.
 
         That is the customer whose key is the Stripe customer's id, or else the one whose Stripe app data names it,
-        which costs one request for each customer that was not found by its key.
+        which costs one request for each customer that was not found by its key. One that several name is left out:
+        whose usage it pays for must not be guessed.
         Raise ConfigurationError where the address or the key is wrong, TryAgainError where there is no answer.
         """
         wanted = frozenset(stripe_customers)
         try:
             listed = await self._all_customers()
-            found = {one.key: one.id for one in listed if one.key in wanted and one.key}
+            found = _named_once((one.key, one.id) for one in listed if one.key in wanted)
             if wanted - found.keys():
                 others = [one for one in listed if one.key not in wanted]
                 named = await asyncio.gather(*(self._stripe_customer(one.id) for one in others))
-                by_app = {name: one.id for one, name in zip(others, named, strict=True) if name in wanted and name}
-                found = by_app | found
+                by_app = zip(named, (one.id for one in others), strict=True)
+                found = _named_once((name, id) for name, id in by_app if name in wanted) | found
             return found
         except (Transient, OpenMeterRefused) as failure:
             raise TryAgainError(
@@ -164,9 +175,12 @@ class OpenMeter:
             path = f"/api/v1/customers?page={page}&pageSize={_PAGE_SIZE}&orderBy=id"
             answer = await self._retried("GET", path, None)
             some = answers.customers(answer)
+            known = len(found)
             found |= {one.id: one for one in some}
-            if answers.page_length(answer) < _PAGE_SIZE:
-                return list(found.values())
+            if len(some) < _PAGE_SIZE:
+                return [one for one in found.values() if not one.is_deleted]
+            if len(found) == known:
+                raise OpenMeterRefused("a page of customers that came before, as if they went on for ever")
             page += 1
 
     async def _stripe_customer(self, customer: str) -> str | None:
@@ -192,9 +206,20 @@ class OpenMeter:
             request = HttpRequest(method, path, json=body)
             response = await self._client.send_request(request)
             text = response.text()
-        except (BaseError, aiohttp.ClientError, TimeoutError, UnicodeDecodeError) as error:
-            raise Transient(f"no complete answer from {self._access.url}{cause_of(error)}") from error
+        except (BaseError, aiohttp.ClientError, TimeoutError, UnicodeDecodeError, RecursionError) as error:
+            raise self._meaning(error) from error
         return self._read(response, text)
+
+    def _meaning(self, error: Exception) -> Exception:
+        """Given what kept an answer from coming, return what it means."""
+        if distrusted := distrust(error):
+            return ConfigurationError(
+                f"{self._access.url} {distrusted.why}",
+                f"correct OPENMETER_URL{distrusted.remedy}",
+                code="openmeter_address",
+            )
+        why = without_key(cause_of(error), self._access.key())
+        return Transient(f"no complete answer from {self._access.url}{why}")
 
     def _read(self, response: AsyncHttpResponse, text: str) -> object:
         """Given a response, return its JSON: the one place that says what is transient."""
@@ -207,10 +232,24 @@ class OpenMeter:
                 "check OPENMETER_API_KEY (or its file)",
                 code="openmeter_key",
             )
-        said = f"HTTP status {status}{answers.detail(text)}"
+        said = without_key(f"HTTP status {status}{answers.detail(text)}", self._access.key())
+        if response.headers.get("Location") and 300 <= status < 400:
+            said = f"it {REDIRECT} (HTTP status {status})"
         if status >= 500 or status in _TRANSIENT_STATUS:
             raise Transient(said, retry_after_seconds(response.headers.get("Retry-After")))
         raise OpenMeterRefused(said, status)
+
+
+def _named_once(named: Iterable[tuple[str | None, str]]) -> dict[str, str]:
+    """Given the Stripe customers that OpenMeter's customers name, return who names each that is named by one only."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for name, id in named:
+        if name:
+            found[name].add(id)
+    for name, ids in found.items():
+        if len(ids) > 1:
+            log.warning("customer_named_twice", stripe_customer=name, openmeter_customers=sorted(ids))
+    return {name: ids.pop() for name, ids in found.items() if len(ids) == 1}
 
 
 def _too_old(said: str) -> MeterSyncError:

@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,7 +16,7 @@ class Fault:
     """Which requests fail, and how: all the conditions given must hold, exactly one effect applies.
 
     Effects: `status` (not carried out), `drop="before"` (not carried out), `drop="after"`,
-    `truncate`, `delay_seconds` and `replace_text` (all four carried out).
+    `truncate`, `delay_seconds`, `replace_text` and `rewrite` (all five carried out).
     """
 
     server: Server | None = None
@@ -47,6 +47,8 @@ class Fault:
     replace_text: str | None = None
     """Answer 200 with this raw body instead of the true one."""
     replace_content_type: str = JSON
+    rewrite: Callable[[str], bytes] | None = None
+    """Answer with what this makes of the true answer's body, with its status and content type."""
 
     def __post_init__(self) -> None:
         effects = [
@@ -55,6 +57,7 @@ class Fault:
             self.truncate,
             self.delay_seconds is not None,
             self.replace_text is not None,
+            self.rewrite is not None,
         ]
         if sum(effects) != 1:
             raise ValueError("a fault has exactly one effect")

@@ -84,7 +84,7 @@ class LocalServer:
             return _hang_up(request)
         if fault.truncate:
             return await _send_half(request, self._response(answer))
-        return self._response(answer)
+        return self._response(answer, fault)
 
     async def _outcome(self, incoming: Incoming, fault: Fault) -> Answer | None:
         """Carry the request out unless the fault forbids it; return the answer, None for none."""
@@ -141,12 +141,13 @@ class LocalServer:
             )
         )
 
-    def _response(self, answer: Answer) -> web.Response:
+    def _response(self, answer: Answer, fault: Fault = _NO_FAULT) -> web.Response:
         served_at = time.time() + self._surroundings.date_skew_seconds
         headers = {"Date": email.utils.formatdate(served_at, usegmt=True), **answer.headers}
         if answer.body:
             headers.setdefault("Content-Type", answer.content_type)
-        return web.Response(status=answer.status, body=answer.body.encode("utf-8") or None, headers=headers)
+        body = fault.rewrite(answer.body) if fault.rewrite else answer.body.encode("utf-8")
+        return web.Response(status=answer.status, body=body or None, headers=headers)
 
 
 async def _read(request: web.Request) -> Incoming:

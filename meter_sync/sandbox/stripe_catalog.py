@@ -138,6 +138,7 @@ def _list_prices(call: Call) -> Json:
 
 
 def _get_account(call: Call) -> Json:
+    """Show the account that the key is of."""
     return {
         "id": call.world.account,
         "object": "account",
@@ -250,5 +251,5 @@ ENDPOINTS = (
         fields=_PRICE_UPDATE,
         carry_out=_update_price,
     ),
-    Endpoint(method="GET", template="/v1/account", carry_out=_get_account),
+    Endpoint(method="GET", template="/v1/account", permission="accounts:read", carry_out=_get_account),
 )

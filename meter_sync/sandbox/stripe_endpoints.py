@@ -9,11 +9,12 @@ from typing import Any
 
 from meter_sync.sandbox.stripe_errors import Refusal, no_such
 from meter_sync.sandbox.stripe_parameters import Reader, list_of, text, whole
+from meter_sync.sandbox.stripe_permissions import Permissions, check_permission
 from meter_sync.sandbox.stripe_state import StripeState
 from meter_sync.sandbox.stripe_store import Key, Shelf, Store, StoredT
 from meter_sync.sandbox.stripe_versions import Version
 from meter_sync.sandbox.stripe_views import Json, Views
-from meter_sync.sandbox.stripe_world import Permissions, StripeWorld
+from meter_sync.sandbox.stripe_world import StripeWorld
 
 PAGING: Mapping[str, Reader] = {
     "limit": whole(1, 100),
@@ -21,19 +22,6 @@ PAGING: Mapping[str, Reader] = {
     "ending_before": text,
 }
 DEFAULT_LIMIT = 10
-
-_PERMISSION_NAMES = {
-    "billing_meters": "billing_meter",
-    "events": "event",
-    "meter_events": "billing_meter_event",
-    "customers": "customer",
-    "invoices": "invoice",
-    "prices": "plan",
-    "products": "product",
-    "subscriptions": "subscription",
-    "usage_records": "usage_record",
-}
-"""Resources as this sandbox names them, and as Stripe names them in `rak_..._read`."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +45,7 @@ class Call:
 
     def require(self, permission: str) -> None:
         """Refuse with 403 unless the key has a permission; `write` includes `read`."""
-        resource, _, access = permission.partition(":")
-        if self.permissions is None or {permission, f"{resource}:write"} & self.permissions:
-            return
-        rak = f"rak_{_PERMISSION_NAMES[resource]}_{access}"
-        raise Refusal(
-            f"The provided key '{self.key_shown}' does not have the required permissions for this"
-            f" endpoint on account '{self.world.account}'. Having the '{rak}' permission would"
-            " allow this request to continue.",
-            status=403,
-        )
+        check_permission(permission, self.permissions, key_shown=self.key_shown, account=self.world.account)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from meter_sync.sandbox.stripe_objects import (
     UsageType,
     WindowSize,
 )
+from meter_sync.sandbox.stripe_permissions import Permissions
 from meter_sync.sandbox.stripe_setup import (
     transform_of,
     unix_seconds,
@@ -33,10 +34,10 @@ from meter_sync.sandbox.stripe_setup import (
 from meter_sync.sandbox.stripe_state import StripeState
 from meter_sync.sandbox.stripe_usage import Action
 from meter_sync.sandbox.stripe_webhooks import Webhooks
-from meter_sync.sandbox.stripe_world_base import Metadata, Permissions
+from meter_sync.sandbox.stripe_world_base import Metadata
 from meter_sync.sandbox.stripe_world_subscriptions import SubscriptionView, SubscriptionWorld
 
-__all__ = ["Permissions", "StripeWorld", "SubscriptionView"]
+__all__ = ["StripeWorld", "SubscriptionView"]
 
 _LONGEST_IDENTIFIER = 100
 

@@ -1,18 +1,16 @@
 """What all of the embedded Stripe's world stands on: its lock, its clock, its state and its settings."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from meter_sync.sandbox import stripe_meters, stripe_timeline
 from meter_sync.sandbox.clock import SandboxClock
 from meter_sync.sandbox.stripe_idempotency import SavedAnswers
 from meter_sync.sandbox.stripe_lifecycle import schedule
+from meter_sync.sandbox.stripe_permissions import Permissions, known
 from meter_sync.sandbox.stripe_state import StripeState
 from meter_sync.sandbox.stripe_versions import parse_version
-
-Permissions = frozenset[str] | None
-"""Names like `usage_records:write`; None for a secret key, which may do everything."""
 
 Metadata = Mapping[str, str]
 
@@ -26,6 +24,7 @@ class WorldBase:
         self.keys = dict(keys)
         """API keys, and what each may do."""
         self.account = "acct_1SandboxAccount00"
+        """The account that all of these keys are of."""
         self.grace_seconds: float = 300
         """How long after a period's end a `sum` price still takes records for it."""
         self.summary_lag_seconds = 0
@@ -85,6 +84,11 @@ class WorldBase:
     def livemode(self) -> bool:
         """Whether what happens is told of as live: by the keys there are."""
         return any(key[2:7] == "_live" for key in self.keys)
+
+    def add_restricted_key(self, key: str, permissions: Iterable[str]) -> str:
+        """Add a key that may do only this, and return it. Raise ValueError for a permission that Stripe lacks."""
+        self.keys[key] = known(permissions)
+        return key
 
     @contextmanager
     def settled(self) -> Iterator[StripeState]:

@@ -10,8 +10,9 @@ from typing import Any
 import aiohttp
 import stripe
 
+from meter_sync import effects
 from meter_sync.errors import ConfigurationError, Interrupted, TryAgainError
-from meter_sync.http_session import RedirectRefused, timeouts
+from meter_sync.http_session import distrust, timeouts, without_key
 from meter_sync.stripe_api.limits import Limiter
 from meter_sync.waiting import Stop, Transient, cause_of, retried, retry_after_seconds
 
@@ -25,6 +26,9 @@ USAGE_RECORD_VERSION = "2025-02-24.acacia"
 """The last version with usage records, their summaries and `aggregate_usage`; basil removed them."""
 
 CLOCK_TOLERANCE_SECONDS = 60
+
+_NOT_READ = (AttributeError, LookupError, TypeError, ValueError)
+"""What the SDK raises for an answer that is no UTF-8, or an error of a shape that it did not expect."""
 
 
 class StripeRefused(Exception):
@@ -119,7 +123,7 @@ class StripeReader:
         self.requests_sent += 1
         try:
             response = await self._client.raw_request_async(method, path, stripe_version=version, **params)
-        except (stripe.StripeError, aiohttp.ClientError, TimeoutError) as error:
+        except (stripe.StripeError, aiohttp.ClientError, TimeoutError, *_NOT_READ) as error:
             self._compare_clocks(getattr(error, "headers", None))
             raise self._meaning(error) from error
         self._compare_clocks(response.headers)
@@ -152,28 +156,29 @@ class StripeReader:
         """Given what the SDK raised, return what it means: the one place that says what is transient."""
         if isinstance(error, stripe.AuthenticationError):
             return ConfigurationError(
-                f"Stripe does not accept the API key: {_said(error)}",
+                f"Stripe does not accept the API key: {self._said(error)}",
                 "check STRIPE_API_KEY (or its file): it may be of another account, rolled or incomplete",
                 code="stripe_key",
             )
         if isinstance(error, stripe.PermissionError):
             return ConfigurationError(
-                f"the Stripe key lacks a permission: {_said(error)}",
+                f"the Stripe key lacks a permission: {self._said(error)}",
                 "give the restricted key the permissions that the README lists",
                 code="stripe_permission",
             )
         if isinstance(error, stripe.RateLimitError):
             return self._rate_limited(error)
-        if isinstance(error.__cause__, RedirectRefused) or isinstance(error, RedirectRefused):
+        if distrusted := distrust(error):
             return ConfigurationError(
-                f"{self._access.api_base} answered with a redirect, which is not followed with a key",
-                "correct STRIPE_API_BASE",
+                f"{self._access.api_base} {distrusted.why}",
+                f"correct STRIPE_API_BASE, or leave it out{distrusted.remedy}",
                 code="stripe_address",
             )
-        if isinstance(error, stripe.APIConnectionError | aiohttp.ClientError | TimeoutError):
-            return Transient(f"no complete answer from Stripe at {self._access.api_base}{cause_of(error)}")
+        if isinstance(error, (stripe.APIConnectionError, aiohttp.ClientError, TimeoutError, *_NOT_READ)):
+            why = without_key(cause_of(error), self._access.key())
+            return Transient(f"no complete answer from Stripe at {self._access.api_base}{why}")
         if isinstance(error, stripe.StripeError) and _may_pass(error):
-            return Transient(_said(error), retry_after_seconds(_header(error, "Retry-After")))
+            return Transient(self._said(error), retry_after_seconds(_header(error, "Retry-After")))
         if isinstance(error, stripe.StripeError) and error.error is None and not self._was_understood:
             return ConfigurationError(
                 f"{self._access.api_base} does not answer as Stripe does (HTTP status {error.http_status})",
@@ -182,7 +187,7 @@ class StripeReader:
             )
         status = error.http_status if isinstance(error, stripe.StripeError) else None
         code = error.code if isinstance(error, stripe.StripeError) else None
-        return StripeRefused(_said(error), status, code)
+        return StripeRefused(self._said(error), status, code)
 
     def _rate_limited(self, error: stripe.RateLimitError) -> Transient:
         """Slow the whole run down, unless the 429 is about this one object (`lock_timeout`).
@@ -192,7 +197,10 @@ class StripeReader:
         wished = retry_after_seconds(_header(error, "Retry-After"))
         if _header(error, "Stripe-Rate-Limited-Reason"):
             self._limiter.slow_down(wished)
-        return Transient(_said(error), wished, rate_limited=True)
+        return Transient(self._said(error), wished, rate_limited=True)
+
+    def _said(self, error: Exception) -> str:
+        return without_key(_said(error), self._access.key())
 
 
 class StripeWriter(StripeReader):
@@ -210,8 +218,11 @@ class StripeWriter(StripeReader):
         unanswered: list[Transient] = []
 
         async def send() -> Answer:
+            effects.comes("stripe")
             try:
-                return await self._send("post", path, version, {**params, "idempotency_key": keys.current})
+                answer = await self._send("post", path, version, {**params, "idempotency_key": keys.current})
+                effects.is_done("stripe")
+                return answer
             except Transient as failure:
                 keys.after(failure)
                 if not failure.rate_limited:

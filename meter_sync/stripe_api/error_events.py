@@ -1,15 +1,16 @@
 """What Stripe says it has rejected after it had taken it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import structlog
 
-from meter_sync.errors import ConfigurationError, MeterSyncError
+from meter_sync.errors import ConfigurationError
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
-from meter_sync.stripe_api.wire import ErrorReport, EventPage, Shape, read
+from meter_sync.stripe_api.paging import refusing
+from meter_sync.stripe_api.wire import ErrorReport, EventPage, NotUnderstood, read
 
 log = structlog.get_logger()
 
@@ -17,6 +18,7 @@ ERROR_REPORT = "v1.billing.meter.error_report_triggered"
 NO_METER_FOUND = "v1.billing.meter.no_meter_found"
 
 _PAGE_SIZE = 100
+_WHAT = "the error events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ async def rejections(stripe: StripeReader, position: str | None) -> Rejections |
     """
     try:
         since, *read = position.split() if position else [None]
-        reports = await _reports(stripe, since)
+        with refusing():
+            reports = await _reports(stripe, since)
         found = _understood([report for report in reports if report.id not in read])
         return replace(found, position=_position(reports)) if found.position else found
     except ConfigurationError as error:
@@ -69,9 +72,12 @@ async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]
         params["created"] = {"gte": since}
     path: str | None = "/v2/core/events"
     found: list[ErrorReport] = []
+    asked: set[str] = set()
     while path:
-        answer = await stripe.get(path, "events", params)
-        page = _read(EventPage, answer.data)
+        if path in asked:
+            raise NotUnderstood(_WHAT, "a page follows itself")
+        asked.add(path)
+        page = read(EventPage, (await stripe.get(path, "events", params)).data, _WHAT)
         found += [report if report.data else await _with_data(stripe, report) for report in page.data]
         path, params = page.next_page_url, {}
     return found
@@ -79,14 +85,7 @@ async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]
 
 async def _with_data(stripe: StripeReader, report: ErrorReport) -> ErrorReport:
     """Fetch an event by itself: a list may hold the events without their data."""
-    return _read(ErrorReport, (await stripe.get(f"/v2/core/events/{report.id}", "event", {})).data)
-
-
-def _read(shape: type[Shape], data: Mapping[str, Any]) -> Shape:
-    try:
-        return read(shape, data, "error events")
-    except MeterSyncError as error:
-        raise StripeRefused(error.message, None) from error
+    return read(ErrorReport, (await stripe.get(f"/v2/core/events/{report.id}", "event", {})).data, _WHAT)
 
 
 def _understood(reports: Sequence[ErrorReport]) -> Rejections:

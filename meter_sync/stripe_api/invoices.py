@@ -1,16 +1,14 @@
 """Which billing periods Stripe's invoices bill, and which of these are drafts still."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from meter_sync.core.model import Period
-from meter_sync.errors import MeterSyncError
-from meter_sync.stripe_api.connection import StripeReader, StripeRefused
-from meter_sync.stripe_api.wire import InvoiceData, Page, instant, read
-
-_PAGE_SIZE = 100
+from meter_sync.stripe_api.connection import StripeReader
+from meter_sync.stripe_api.paging import rows
+from meter_sync.stripe_api.wire import InvoiceData, InvoiceLineData, instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,40 +44,22 @@ async def invoices_since(stripe: StripeReader, since: datetime, subscription: st
     The lines beyond the first ten of an invoice are asked for by themselves.
     Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
     """
-    filters: dict[str, Any] = {"created": {"gte": int(since.timestamp())}, "limit": _PAGE_SIZE}
+    filters: dict[str, Any] = {"created": {"gte": int(since.timestamp())}}
     if subscription:
         filters["subscription"] = subscription
     found: list[Invoiced] = []
-    after: dict[str, str] = {}
-    while True:
-        answer = await stripe.get("/v1/invoices", "invoices", {**filters, **after})
-        page = _read(Page[InvoiceData], answer.data)
-        for invoice in page.data:
-            lines = await _lines(stripe, invoice) if invoice.lines.has_more else invoice.lines.data
-            for line in lines:
-                if line.item:
-                    period = Period(instant(line.period.start), instant(line.period.end))
-                    is_draft = invoice.status == "draft"
-                    found.append(Invoiced(line.item, period, is_draft, line.price, line.quantity or 0))
-        if not page.has_more or not page.data:
-            return Invoices(found)
-        after = {"starting_after": page.data[-1].id}
+    for invoice in await rows(InvoiceData, stripe, "/v1/invoices", "invoices", "an invoice", filters):
+        for line in await _lines(stripe, invoice):
+            if line.item:
+                period = Period(instant(line.period.start), instant(line.period.end))
+                is_draft = invoice.status == "draft"
+                found.append(Invoiced(line.item, period, is_draft, line.price, line.quantity or 0))
+    return Invoices(found)
 
 
-async def _lines(stripe: StripeReader, invoice: InvoiceData) -> list[Any]:
-    found: list[Any] = []
-    after: dict[str, str] = {}
-    while True:
-        answer = await stripe.get(f"/v1/invoices/{invoice.id}/lines", "invoice_lines", {"limit": _PAGE_SIZE, **after})
-        page = _read(type(invoice.lines), answer.data)
-        found += page.data
-        if not page.has_more or not page.data:
-            return found
-        after = {"starting_after": page.data[-1].id}
-
-
-def _read(shape: Any, data: Mapping[str, Any]) -> Any:
-    try:
-        return read(shape, data, "invoices")
-    except MeterSyncError as error:
-        raise StripeRefused(error.message, None) from error
+async def _lines(stripe: StripeReader, invoice: InvoiceData) -> list[InvoiceLineData]:
+    """Return all lines of an invoice, also those beyond the page that comes with it."""
+    if not invoice.lines.has_more:
+        return invoice.lines.data
+    path = f"/v1/invoices/{invoice.id}/lines"
+    return await rows(InvoiceLineData, stripe, path, "invoice_lines", f"a line of {invoice.id}", {})

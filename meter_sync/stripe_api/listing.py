@@ -1,27 +1,27 @@
 """Finding the metered items of living subscriptions in as few requests as possible."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from meter_sync.core.model import BillingMeter, Price, SubscriptionItem
 from meter_sync.core.selection import Selection
 from meter_sync.errors import MeterSyncError
 from meter_sync.stripe_api.connection import (
-    CURRENT_VERSION,
     USAGE_RECORD_VERSION,
     StripeReader,
     StripeRefused,
     StripeUnavailable,
     unreachable,
 )
+from meter_sync.stripe_api.paging import pages, refusing
 from meter_sync.stripe_api.wire import (
     ItemData,
     MeterData,
-    Page,
+    NotUnderstood,
     PriceData,
     SubscriptionData,
     instant,
@@ -32,7 +32,7 @@ from meter_sync.stripe_api.wire import (
     to_subscription,
 )
 
-PAGE_SIZE = 100
+Found = TypeVar("Found", PriceData, SubscriptionData)
 
 _LIVING = frozenset({"active", "past_due", "trialing", "unpaid", "paused"})
 """Incomplete subscriptions are no customers yet; canceled ones are none any more."""
@@ -97,23 +97,18 @@ class Lister:
         expand: dict[str, Any] = {"expand": ["customer"]} if self._with_customers else {}
         path = f"/v1/subscriptions/{quote(subscription, safe='')}"
         answer = await self._stripe.get(path, "subscription", expand)
-        try:
-            data = read(SubscriptionData, answer.data, f"subscription {subscription}")
+        with refusing():
+            data = _asked_for(read(SubscriptionData, answer.data, f"subscription {subscription}"), subscription)
             items = await self._items([data])
-        except MeterSyncError as error:
-            raise StripeRefused(error.message, None) from error
         return Fate(None if data.ended_at is None else instant(data.ended_at), items)
 
     async def _prices(self, selection: Selection, skip_prices: Collection[str]) -> list[PriceData]:
         if selection.prices:
             return [price for price in await self._prices_by_id(selection.prices) if price.is_metered]
-        pages = self._pages("/v1/prices", "prices", USAGE_RECORD_VERSION, {"recurring": {"usage_type": "metered"}})
-        return [
-            price
-            async for row in pages
-            if (price := read(PriceData, row, f"price {row.get('id')}")).is_metered
-            and (price.active or price.id not in skip_prices)
-        ]
+        metered = {"recurring": {"usage_type": "metered"}}
+        listed = pages(self._stripe, "/v1/prices", "prices", metered, USAGE_RECORD_VERSION)
+        prices = [_metered(read(PriceData, row, f"price {row['id']}")) async for row in listed]
+        return [price for price in prices if price.active or price.id not in skip_prices]
 
     async def _of_prices(self, prices: Iterable[PriceData]) -> Listing:
         """List the subscriptions of each price, several prices at once.
@@ -148,8 +143,8 @@ class Lister:
         if self._with_customers:
             filters = {**filters, "expand": ["data.customer"]}
         return [
-            read(SubscriptionData, row, f"subscription {row.get('id')}")
-            async for row in self._pages("/v1/subscriptions", "subscriptions", CURRENT_VERSION, filters)
+            read(SubscriptionData, row, f"subscription {row['id']}")
+            async for row in pages(self._stripe, "/v1/subscriptions", "subscriptions", filters)
         ]
 
     async def _subscriptions(self, ids: Iterable[str]) -> list[SubscriptionData]:
@@ -163,7 +158,7 @@ class Lister:
                 if not refusal.is_missing:
                     raise
                 raise nothing_selected("subscription", subscription) from refusal
-            found.append(read(SubscriptionData, answer.data, f"subscription {subscription}"))
+            found.append(_asked_for(read(SubscriptionData, answer.data, f"subscription {subscription}"), subscription))
         return _living(found)
 
     async def _prices_by_id(self, ids: Iterable[str]) -> list[PriceData]:
@@ -177,12 +172,15 @@ class Lister:
             if not refusal.is_missing:
                 raise
             raise nothing_selected("price", price) from refusal
-        return read(PriceData, answer.data, f"price {price}")
+        return _asked_for(read(PriceData, answer.data, f"price {price}"), price)
 
     async def _meters(self) -> dict[str, BillingMeter]:
         """Return all billing meters, also the inactive ones: prices stay on them."""
-        pages = self._pages("/v1/billing/meters", "billing_meters", CURRENT_VERSION, {})
-        rows = [read(MeterData, row, f"billing meter {row.get('id')}") async for row in pages]
+        listed = pages(self._stripe, "/v1/billing/meters", "billing_meters", {})
+        rows = [read(MeterData, row, f"billing meter {row['id']}") async for row in listed]
+        active = [row.event_name for row in rows if row.status == "active"]
+        if len(set(active)) < len(active):
+            raise NotUnderstood("the billing meters", "two active ones have one event name")
         return {row.id: to_meter(row) for row in rows}
 
     async def _items(
@@ -195,9 +193,10 @@ class Lister:
             for item in await self._items_of(subscription)
             if item.price.is_metered
         ]
+        _check_each_once(item for _, item in rows)
         prices = dict(known or {})
         missing = {item.price.id for _, item in rows} - prices.keys()
-        prices.update((price.id, to_price(price)) for price in await self._prices_by_id(sorted(missing)))
+        prices.update((price.id, to_price(_metered(price))) for price in await self._prices_by_id(sorted(missing)))
         if any(prices[item.price.id].stripe_meter for _, item in rows):
             meters = await self._meters()
             prices = {
@@ -211,23 +210,34 @@ class Lister:
         if not subscription.items.has_more:
             return subscription.items.data
         filters = {"subscription": subscription.id}
-        pages = self._pages("/v1/subscription_items", "subscription_items", CURRENT_VERSION, filters)
-        return [read(ItemData, row, f"an item of {subscription.id}") async for row in pages]
+        listed = pages(self._stripe, "/v1/subscription_items", "subscription_items", filters)
+        items = [read(ItemData, row, f"an item of {subscription.id}") async for row in listed]
+        if any(item.subscription != subscription.id for item in items):
+            raise NotUnderstood(f"the items of {subscription.id}", "it has an item of another subscription")
+        return items
 
-    async def _pages(
-        self, path: str, endpoint: str, version: str, filters: dict[str, Any]
-    ) -> AsyncIterator[dict[str, Any]]:
-        """Yield the rows of all pages of a list."""
-        after: dict[str, str] = {}
-        while True:
-            params = {**filters, **after, "limit": PAGE_SIZE}
-            answer = await self._stripe.get(path, endpoint, params, version)
-            page = read(Page[dict[str, Any]], answer.data, f"a list at {path}")
-            for row in page.data:
-                yield row
-            if not page.has_more or not page.data:
-                return
-            after = {"starting_after": str(page.data[-1].get("id"))}
+
+def _asked_for(found: Found, id: str) -> Found:
+    """Return what was asked for by its id. Raise NotUnderstood if something else came."""
+    if found.id != id:
+        raise NotUnderstood(id, f"it is about {found.id}")
+    return found
+
+
+def _metered(price: PriceData) -> PriceData:
+    """Return a price that was asked for, or is subscribed to, as a metered one. Raise NotUnderstood if it is not."""
+    if not price.is_metered:
+        raise NotUnderstood(f"price {price.id}", "a metered price was expected")
+    return price
+
+
+def _check_each_once(items: Iterable[ItemData]) -> None:
+    """Raise NotUnderstood if an item is there twice: only one of the two can be true."""
+    seen: set[str] = set()
+    for item in items:
+        if item.id in seen:
+            raise NotUnderstood("the items of subscriptions", f"it has {item.id} twice")
+        seen.add(item.id)
 
 
 def _living(rows: Iterable[SubscriptionData]) -> list[SubscriptionData]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from meter_sync.core.model import BillingMeter, Period, Window
 from meter_sync.core.quantity import InvalidUsage, denoised
-from meter_sync.errors import MeterSyncError
 from meter_sync.stripe_api.connection import (
     CURRENT_VERSION,
     StripeReader,
@@ -17,12 +16,12 @@ from meter_sync.stripe_api.connection import (
     StripeUnavailable,
     StripeWriter,
 )
-from meter_sync.stripe_api.wire import EventSummary, Page, instant, read
+from meter_sync.stripe_api.paging import in_doubt, rows
+from meter_sync.stripe_api.wire import EventSummary, MeterEventData, NotUnderstood, instant, read
 
 METER_EVENTS = "meter_events"
 """The route that has a rate limit of its own."""
 
-_PAGE_SIZE = 100
 _EXISTS = re.compile(r"already exists with identifier", re.IGNORECASE)
 
 
@@ -52,7 +51,8 @@ async def send_event(stripe: StripeWriter, event: Event) -> Delivery:
     """Send an event and return that Stripe has it.
 
     An identifier that Stripe knows already means that the event was delivered.
-    Raise StripeRefused, StripeUnavailable, Interrupted or ConfigurationError.
+    Raise StripeRefused, StripeUnavailable, also for an answer that is about another event, Interrupted or
+    ConfigurationError.
     """
     payload = {event.meter.customer_key: event.customer, event.meter.value_key: str(event.value)}
     params = {
@@ -71,6 +71,9 @@ async def send_event(stripe: StripeWriter, event: Event) -> Delivery:
         if not _is_known(failure.__cause__):
             raise
         return Delivery(None, was_there=True, after_an_attempt=True)
+    with in_doubt():
+        if read(MeterEventData, answer.data, "a meter event").identifier != event.identifier:
+            raise NotUnderstood(f"meter event {event.identifier}", "it is about another event")
     return Delivery(answer.request_id)
 
 
@@ -104,8 +107,7 @@ async def event_total(stripe: StripeReader, meter: str, customer: str, span: Per
     """
     if span.start >= span.end:
         return 0
-    rows = await _summaries(stripe, meter, customer, span, {})
-    return sum(_whole(row) for row in rows)
+    return sum(_whole(row) for row in await _summaries(stripe, meter, customer, span, {}))
 
 
 async def window_totals(
@@ -115,8 +117,8 @@ async def window_totals(
 
     Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
     """
-    rows = await _summaries(stripe, meter.id, customer, span, {"value_grouping_window": window.value})
-    return {instant(row.start_time): _whole(row) for row in rows if row.aggregated_value}
+    found = await _summaries(stripe, meter.id, customer, span, {"value_grouping_window": window.value})
+    return {instant(row.start_time): _whole(row) for row in found if row.aggregated_value}
 
 
 async def _summaries(
@@ -126,20 +128,13 @@ async def _summaries(
         "customer": customer,
         "start_time": int(span.start.timestamp()),
         "end_time": int(span.end.timestamp()),
-        "limit": _PAGE_SIZE,
         **grouping,
     }
-    found: list[EventSummary] = []
-    while True:
-        answer = await stripe.get(f"/v1/billing/meters/{meter}/event_summaries", "event_summaries", params)
-        try:
-            page = read(Page[EventSummary], answer.data, f"the event summaries of {customer}")
-        except MeterSyncError as error:
-            raise StripeRefused(error.message, None) from error
-        found += page.data
-        if not page.has_more or not page.data:
-            return found
-        params = {**params, "starting_after": page.data[-1].id}
+    path = f"/v1/billing/meters/{meter}/event_summaries"
+    found = await rows(EventSummary, stripe, path, "event_summaries", f"an event summary of {customer}", params)
+    if any(row.meter != meter or not span.start <= instant(row.start_time) < span.end for row in found):
+        raise StripeRefused(f"it answered with a summary of something else than {meter} in the time asked for", None)
+    return found
 
 
 def _whole(row: EventSummary) -> int:

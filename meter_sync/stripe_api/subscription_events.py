@@ -7,14 +7,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from meter_sync.errors import MeterSyncError
-from meter_sync.stripe_api.connection import StripeReader, StripeRefused
-from meter_sync.stripe_api.wire import Page, SubscriptionEvent, instant, read
+from meter_sync.stripe_api.connection import StripeReader
+from meter_sync.stripe_api.paging import pages, refusing
+from meter_sync.stripe_api.wire import SubscriptionEvent, instant
 
 DELETED = "customer.subscription.deleted"
 UPDATED = "customer.subscription.updated"
-
-_PAGE_SIZE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +34,19 @@ async def removals(stripe: StripeReader, since: datetime) -> Removals:
     filters: dict[str, Any] = {
         "types": [DELETED, UPDATED],
         "created": {"gte": int(since.timestamp())},
-        "limit": _PAGE_SIZE,
     }
     subscriptions: set[str] = set()
     items: dict[str, datetime] = {}
-    after: dict[str, str] = {}
-    while True:
-        answer = await stripe.get("/v1/events", "events", {**filters, **after})
-        page = _page(answer.data)
-        for row in page.data:
+    with refusing():
+        async for row in pages(stripe, "/v1/events", "events", filters):
             event = _event(row)
             if event is None:
                 continue
             if event.type == DELETED:
                 subscriptions.add(event.data.object.id)
-            else:
+            elif event.type == UPDATED:
                 items |= dict.fromkeys(event.removed_items, instant(event.created))
-        if not page.has_more or not page.data:
-            return Removals(frozenset(subscriptions), items)
-        after = {"starting_after": str(page.data[-1].get("id"))}
-
-
-def _page(data: Mapping[str, Any]) -> Page[dict[str, Any]]:
-    try:
-        return read(Page[dict[str, Any]], data, "events")
-    except MeterSyncError as error:
-        raise StripeRefused(error.message, None) from error
+    return Removals(frozenset(subscriptions), items)
 
 
 def _event(row: Mapping[str, Any]) -> SubscriptionEvent | None:

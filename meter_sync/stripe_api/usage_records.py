@@ -3,9 +3,14 @@
 from datetime import datetime
 
 from meter_sync.core.model import SubscriptionItem
-from meter_sync.errors import MeterSyncError
-from meter_sync.stripe_api.connection import USAGE_RECORD_VERSION, StripeReader, StripeRefused, StripeWriter
-from meter_sync.stripe_api.wire import Page, UsageRecordSummary, instant, read
+from meter_sync.stripe_api.connection import (
+    USAGE_RECORD_VERSION,
+    StripeReader,
+    StripeRefused,
+    StripeWriter,
+)
+from meter_sync.stripe_api.paging import in_doubt, refusing
+from meter_sync.stripe_api.wire import NotUnderstood, Page, UsageRecordData, UsageRecordSummary, instant, read
 
 _SUMMARIES = 6
 """How far back a period is looked for: that of a month, half a year."""
@@ -24,10 +29,10 @@ async def period_total(stripe: StripeReader, item: SubscriptionItem) -> int:
         {"limit": _SUMMARIES},
         USAGE_RECORD_VERSION,
     )
-    try:
+    with refusing():
         summaries = read(Page[UsageRecordSummary], answer.data, f"the usage record summaries of {item.id}").data
-    except MeterSyncError as error:
-        raise StripeRefused(error.message, None) from error
+    if any(summary.subscription_item != item.id for summary in summaries):
+        raise StripeRefused(f"it answered with a summary of another item than {item.id}", None)
     for summary in summaries:
         start = summary.period.start
         if start is None or instant(start) < item.period.end:
@@ -41,12 +46,17 @@ async def set_quantity(stripe: StripeWriter, item: str, anchor: datetime, quanti
     """Set the quantity at the anchor, an instant in UTC and whole seconds, and return Stripe's request id.
 
     `set` overwrites what is held at that timestamp and nothing else, so repeating it changes nothing.
-    Raise StripeRefused, StripeUnavailable or ConfigurationError.
+    Raise StripeRefused, StripeUnavailable, also for an answer that is about anything else, or ConfigurationError.
     """
+    timestamp = int(anchor.timestamp())
     answer = await stripe.post(
         f"/v1/subscription_items/{item}/usage_records",
         "usage_records",
-        {"quantity": quantity, "timestamp": int(anchor.timestamp()), "action": "set"},
+        {"quantity": quantity, "timestamp": timestamp, "action": "set"},
         USAGE_RECORD_VERSION,
     )
+    with in_doubt():
+        taken = read(UsageRecordData, answer.data, f"the usage record of {item}")
+        if taken != UsageRecordData(subscription_item=item, quantity=quantity, timestamp=timestamp):
+            raise NotUnderstood(f"the usage record of {item}", "it is about another record")
     return answer.request_id

@@ -1,31 +1,40 @@
 """The shapes of Stripe's answers, checked before anything is believed, and what they mean."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from meter_sync.core.model import BillingMeter, Customer, Period, Price, Subscription, SubscriptionItem, Window
 from meter_sync.errors import MeterSyncError
 
 _LATEST_SECOND = 253_402_300_799  # the end of the year 9999, beyond which there is no datetime
+_LARGEST_QUANTITY = 2**63 - 1  # what the ledger can hold, and more than any bill has
 
+Text = Annotated[str, StringConstraints(max_length=5_000)]
+"""Being checked at all refuses what is no Unicode, such as half a surrogate pair, which could not be printed."""
 Identifier = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,255}$")]
 PathIdentifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,255}$")]
-UnixSeconds = Annotated[int, Field(strict=True, ge=0, le=_LATEST_SECOND)]
+"""The prefixes of identifiers say nothing: Stripe may change them at any time (API reference, Versioning)."""
+UnixSeconds = Annotated[int, Field(ge=0, le=_LATEST_SECOND)]
+Quantity = Annotated[int, Field(ge=-_LARGEST_QUANTITY, le=_LARGEST_QUANTITY)]
+Instant = Annotated[AwareDatetime, Field(strict=False)]
+"""Written as text, which is no datetime in strict checking."""
+Metadata = dict[Text, Text]
 
 
 class _Shape(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    """What is of another type than it should be is refused, also where it could be converted."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
 class Recurring(_Shape):
     """How often and how a price recurs."""
 
-    usage_type: str
-    aggregate_usage: str | None = None
-    meter: str | None = None
+    usage_type: Literal["licensed", "metered"]
+    aggregate_usage: Text | None = None
+    meter: PathIdentifier | None = None
 
 
 class ItemPrice(_Shape):
@@ -40,13 +49,19 @@ class ItemPrice(_Shape):
         return self.recurring is not None and self.recurring.usage_type == "metered"
 
 
+class RecurringPrice(ItemPrice):
+    """The price of an item: only what recurs is subscribed to."""
+
+    recurring: Recurring
+
+
 class PriceData(ItemPrice):
     """A price, in either API version."""
 
     product: Identifier
     active: bool
-    lookup_key: str | None = None
-    metadata: dict[str, str]
+    lookup_key: Text | None = None
+    metadata: Metadata
 
 
 class CustomerData(_Shape):
@@ -54,18 +69,25 @@ class CustomerData(_Shape):
 
     id: Identifier
     deleted: bool = False
-    metadata: dict[str, str] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class ItemData(_Shape):
     """A subscription item, with its own billing period (API version basil and later)."""
 
     id: PathIdentifier
+    subscription: PathIdentifier
     created: UnixSeconds
     current_period_start: UnixSeconds
     current_period_end: UnixSeconds
-    metadata: dict[str, str]
-    price: ItemPrice
+    metadata: Metadata
+    price: RecurringPrice
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> "ItemData":
+        if self.current_period_end < self.current_period_start:
+            raise ValueError("its period ends before it starts")
+        return self
 
 
 T = TypeVar("T")
@@ -83,13 +105,21 @@ class SubscriptionData(_Shape):
 
     id: PathIdentifier
     customer: Identifier | CustomerData
-    status: str
+    status: Literal[
+        "incomplete", "incomplete_expired", "trialing", "active", "past_due", "canceled", "unpaid", "paused"
+    ]
     created: UnixSeconds
     trial_end: UnixSeconds | None = None
     ended_at: UnixSeconds | None = None
-    metadata: dict[str, str]
+    metadata: Metadata
     billing_thresholds: dict[str, Any] | None = None
     items: Page[ItemData]
+
+    @model_validator(mode="after")
+    def _has_its_own_items(self) -> "SubscriptionData":
+        if any(item.subscription != self.id for item in self.items.data):
+            raise ValueError("it has an item of another subscription")
+        return self
 
 
 class SummaryPeriod(_Shape):
@@ -102,8 +132,17 @@ class SummaryPeriod(_Shape):
 class UsageRecordSummary(_Shape):
     """What Stripe holds for one period of an item."""
 
+    subscription_item: PathIdentifier
     period: SummaryPeriod = SummaryPeriod()
-    total_usage: Annotated[int, Field(strict=True)]
+    total_usage: Annotated[Quantity, Field(ge=0)]
+
+
+class UsageRecordData(_Shape):
+    """A usage record as Stripe has taken it."""
+
+    subscription_item: PathIdentifier
+    quantity: Quantity
+    timestamp: UnixSeconds
 
 
 class LinePeriod(_Shape):
@@ -142,7 +181,7 @@ class InvoiceLineData(_Shape):
 
     id: Identifier
     period: LinePeriod
-    quantity: int | None = None
+    quantity: Quantity | None = None
     parent: LineParent | None = None
     pricing: LinePricing | None = None
 
@@ -163,12 +202,31 @@ class InvoiceData(_Shape):
     """An invoice with the first of its lines."""
 
     id: PathIdentifier
-    status: str
+    status: Literal["draft", "open", "paid", "uncollectible", "void"]
     lines: Page[InvoiceLineData]
+
+    @model_validator(mode="after")
+    def _has_each_line_once(self) -> "InvoiceData":
+        if len({line.id for line in self.lines.data}) < len(self.lines.data):
+            raise ValueError("it has a line twice")
+        return self
+
+
+class AccountData(_Shape):
+    """The account of a key."""
+
+    object: Literal["account"]
+    id: str
+
+
+class Identified(_Shape):
+    """Anything with an id."""
+
+    id: Identifier
 
 
 class SomethingNamed(_Shape):
-    """Anything with an id."""
+    """Anything whose id stands in an address."""
 
     id: PathIdentifier
 
@@ -179,25 +237,30 @@ class ItemNames(_Shape):
     data: list[SomethingNamed]
 
 
-class EventObject(_Shape):
-    """A subscription in an event, or what was different before."""
+class EventAttributes(_Shape):
+    """What was different before, of a subscription in an event."""
 
-    id: PathIdentifier = ""
     items: ItemNames | None = None
+
+
+class EventObject(EventAttributes):
+    """A subscription in an event."""
+
+    id: PathIdentifier
 
 
 class EventData(_Shape):
     """What an event is about, and what was different before."""
 
     object: EventObject
-    previous_attributes: EventObject | None = None
+    previous_attributes: EventAttributes | None = None
 
 
 class SubscriptionEvent(_Shape):
     """An event about a subscription."""
 
     id: Identifier
-    type: str
+    type: Text
     created: UnixSeconds
     data: EventData
 
@@ -214,14 +277,14 @@ class SubscriptionEvent(_Shape):
 class MeterAggregation(_Shape):
     """How a billing meter makes one quantity of its events."""
 
-    formula: str
+    formula: Text
 
 
 class MeterCustomer(_Shape):
     """How a billing meter finds the customer of an event."""
 
     event_payload_key: Identifier
-    type: str
+    type: Text
 
 
 class MeterValue(_Shape):
@@ -236,16 +299,23 @@ class MeterData(_Shape):
     id: PathIdentifier
     event_name: Identifier
     default_aggregation: MeterAggregation
-    event_time_window: str | None = None
+    event_time_window: Text | None = None
     customer_mapping: MeterCustomer
     value_settings: MeterValue
-    status: str
+    status: Literal["active", "inactive"]
+
+
+class MeterEventData(_Shape):
+    """A meter event as Stripe has taken it."""
+
+    identifier: Identifier
 
 
 class EventSummary(_Shape):
     """What the events of a customer add up to within some time."""
 
     id: Identifier
+    meter: PathIdentifier
     start_time: UnixSeconds
     aggregated_value: Annotated[float, Field(allow_inf_nan=False)]
 
@@ -259,15 +329,15 @@ class SampleRequest(_Shape):
 class SampleError(_Shape):
     """An event that Stripe rejected."""
 
-    error_message: str
+    error_message: Text
     request: SampleRequest
 
 
 class ErrorType(_Shape):
     """Rejections for one cause, of which only samples are named."""
 
-    code: str
-    error_count: Annotated[int, Field(ge=0)]
+    code: Text
+    error_count: Annotated[Quantity, Field(ge=0)]
     sample_errors: list[SampleError]
 
 
@@ -281,8 +351,8 @@ class ErrorData(_Shape):
     """What an error event reports."""
 
     reason: ErrorReason
-    validation_start: AwareDatetime
-    validation_end: AwareDatetime
+    validation_start: Instant
+    validation_end: Instant
 
 
 class RelatedObject(_Shape):
@@ -310,8 +380,21 @@ class EventPage(_Shape):
 Shape = TypeVar("Shape", bound=BaseModel)
 
 
-def read(shape: type[Shape], data: Mapping[str, Any], what: str) -> Shape:
-    """Given an answer, return it in its shape. Raise MeterSyncError if it does not have it.
+class NotUnderstood(MeterSyncError):
+    """An answer of Stripe's has not the shape that it should have, or contradicts the question or itself."""
+
+    code = "stripe_answer"
+
+    def __init__(self, what: str, why: str) -> None:
+        self.why = f"Stripe's answer for {what} was not understood: {why}"
+        super().__init__(
+            f"{self.why}; nothing was written",
+            "run again; if it stays so, report it with this message",
+        )
+
+
+def read(shape: type[Shape], data: object, what: str) -> Shape:
+    """Given an answer, return it in its shape. Raise NotUnderstood if it does not have it.
 
     `what` names the thing for a person. The message has the place of the fault but never the answer's content.
     """
@@ -320,11 +403,7 @@ def read(shape: type[Shape], data: Mapping[str, Any], what: str) -> Shape:
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in fault["loc"])
-        raise MeterSyncError(
-            f"Stripe's answer for {what} was not understood: {where}: {fault['msg']}; nothing was written",
-            "run again; if it stays so, report it with this message",
-            code="stripe_answer",
-        ) from None
+        raise NotUnderstood(what, f"{where}: {fault['msg']}") from None
 
 
 def instant(unix_seconds: int) -> datetime:

@@ -11,6 +11,7 @@ from meter_sync.core.actions import Action, Line, Result, result
 from meter_sync.core.preflight import prepare
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.sync.adapters import Adapters
+from meter_sync.sync.binding import bind
 from meter_sync.sync.ended import finish_ended, meters_of
 from meter_sync.sync.look import interrupted
 from meter_sync.sync.order import Order
@@ -26,6 +27,7 @@ async def close(order: Order, adapters: Adapters, within: timedelta, progress: P
     done: Sequence[Result] = ()
     waiting: list[Action] = []
     try:
+        await bind(adapters)
         metering = await _metering(order, adapters, {one.item.subscription.customer.id for one in due})
         memory = replace(ledger.memory(items), other_claims=ledger.claims(as_of))
         prepared = prepare(items, order.rules, metering.meters, memory, as_of, metering.customers)

@@ -21,6 +21,7 @@ from meter_sync.ledger import (
     run_lock,
 )
 from meter_sync.sync.adapters import Clock, open_adapters
+from meter_sync.sync.binding import check_mode
 from meter_sync.sync.order import Execution, Order, Request, RunReport, run_record
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.run import synchronize
@@ -61,6 +62,7 @@ async def _with_books(
             "name an instant that has passed, or leave it out for now",
         )
     with _books(settings, request) as ledger:
+        check_mode(ledger)
         watched_for = timedelta(days=settings.lookback_days)
         if request.closing is not None and not ledger.due(run.as_of, request.closing, watched_for):
             return run, RunReport()
@@ -149,6 +151,7 @@ def _warn_of_missed_run(ledger: Ledger, run: RunRecord) -> None:
 
 def _finished(ledger: Ledger, run: RunRecord, report: RunReport, at: datetime) -> RunReport:
     try:
+        ledger.record_holds(run, report.results, at)
         ledger.finish_run(run.id, at, report.exit_code, report.counts)
     except MeterSyncError as error:
         return replace(report, error=report.error or error)

@@ -12,12 +12,11 @@ from meter_sync.core.model import Ending, Period
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.parts import looked_at_windows
 from meter_sync.core.plan import Policy, closed_at
-from meter_sync.core.span import summary_span, summary_windows
 from meter_sync.core.way import Way, meter_on, part_of
 from meter_sync.errors import Interrupted
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.meter_events import event_total, window_totals
-from meter_sync.stripe_api.usage_records import period_total
+from meter_sync.sync.held import held_total
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.workers import each
 from meter_sync.waiting import Stop
@@ -58,14 +57,12 @@ async def look(
 
 async def _look_at_records(planned: Set, stripe: StripeReader, policy: Policy) -> Action:
     resumed = planned.look.total_before if isinstance(planned.look, UnfinishedLook) else None
-    total = await period_total(stripe, planned.line.item) if resumed is None else resumed
+    total = await held_total(planned.line, stripe) if resumed is None else resumed
     return looked(planned, total, policy.allowed)
 
 
 async def _look_at_event_total(planned: Set, stripe: StripeReader, policy: Policy) -> Action:
-    item = planned.line.item
-    total = await event_total(stripe, meter_on(item).id, item.subscription.customer.id, summary_span(item.period))
-    return looked_at_event_total(planned, total, policy)
+    return looked_at_event_total(planned, await held_total(planned.line, stripe), policy)
 
 
 async def _look_at_windows(planned: Set, stripe: StripeReader, policy: Policy) -> Action:
@@ -83,37 +80,13 @@ async def _look_at_windows(planned: Set, stripe: StripeReader, policy: Policy) -
 
 async def _read_back(planned: Set, stripe: StripeReader, _policy: Policy) -> Action:
     """Read what Stripe holds of a period of which it takes no more; where it does not say, what it took stands."""
-    item, way = planned.line.item, planned.method.way
+    item = planned.line.item
     try:
-        held = await _TOTALS[way](planned, stripe)
+        held = await held_total(planned.line, stripe)
     except StripeRefused as refusal:
         log.warning("not_read_back", item=item.id, message=refusal.message)
         held = planned.quantity
     return replace(closed_at(planned, held), look=None)
-
-
-async def _total_of_records(planned: Set, stripe: StripeReader) -> int:
-    return await period_total(stripe, planned.line.item)
-
-
-async def _total_of_events(planned: Set, stripe: StripeReader) -> int:
-    item = planned.line.item
-    return await event_total(stripe, meter_on(item).id, item.subscription.customer.id, summary_span(item.period))
-
-
-async def _total_of_windows(planned: Set, stripe: StripeReader) -> int:
-    item, window = planned.line.item, part_of(planned.line.way, planned.line.item.price)
-    span = summary_windows(item.period, span_of(planned.line).start, window)
-    return await event_total(stripe, meter_on(item).id, item.subscription.customer.id, span)
-
-
-_TOTALS: dict[Way, Callable[[Set, StripeReader], Awaitable[int]]] = {
-    Way.RECORD: _total_of_records,
-    Way.DAY_RECORDS: _total_of_records,
-    Way.LAST: _total_of_events,
-    Way.ADDITIONS: _total_of_events,
-    Way.WINDOWS: _total_of_windows,
-}
 
 
 def _look_for(planned: Set) -> Callable[[Set, StripeReader, Policy], Awaitable[Action]]:

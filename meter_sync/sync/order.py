@@ -68,7 +68,7 @@ class RunReport:
         items = exit_code((one.outcome, one.reason) for one in self.results)
         if self.error is None:
             return items
-        return min((self.error.exit_code, items), key=_GRAVEST_FIRST.index)
+        return gravest(self.error.exit_code, items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,11 @@ _GRAVEST_FIRST = [
     ExitCode.LOOK,
     ExitCode.DONE,
 ]
+
+
+def gravest(*codes: ExitCode) -> ExitCode:
+    """Return the code that wins where several hold."""
+    return min(codes, key=_GRAVEST_FIRST.index)
 
 
 def counted(results: Sequence[Result]) -> dict[str, int]:

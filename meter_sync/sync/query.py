@@ -9,7 +9,7 @@ from typing import TypeVar
 import structlog
 
 from meter_sync.core.actions import Line, need
-from meter_sync.core.usage import Query, QueryPlan, Unanswered
+from meter_sync.core.usage import Need, Query, QueryPlan, Unanswered
 from meter_sync.core.window_usage import WindowQueryPlan
 from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.sync.progress import Progress
@@ -38,6 +38,17 @@ async def query(lines: Sequence[Line], openmeter: OpenMeter, progress: Progress)
     window_answers = await _ask_all(windows, openmeter.window_usage, progress)
     log.info("query", queries=len(totals) + len(windows), items=len(lines))
     return Usages(totals=whole.usages(answers), parts=split.usages(window_answers, answers))
+
+
+async def query_totals(
+    needs: Sequence[Need], openmeter: OpenMeter, progress: Progress
+) -> Mapping[str, Decimal | Unanswered]:
+    """Query one total for each need, and return the usage of each item."""
+    plan = QueryPlan(needs)
+    progress.begin("query", len(plan.queries))
+    answers = await _ask_all(plan.queries, openmeter.usage, progress)
+    log.info("query", queries=len(plan.queries), items=len(needs))
+    return plan.usages(answers)
 
 
 async def _ask_all(

@@ -7,13 +7,16 @@ from datetime import timedelta
 import structlog
 
 from meter_sync.core.actions import Action, Hold, Line, Result, Skip, result
+from meter_sync.core.brakes import check_whole
 from meter_sync.core.memory import Memory
 from meter_sync.core.model import SubscriptionItem, Window
+from meter_sync.core.outcomes import Reason
 from meter_sync.core.preflight import prepare
 from meter_sync.core.way import Way
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.stripe_api.listing import Listing, nothing_selected
 from meter_sync.sync.adapters import Adapters
+from meter_sync.sync.binding import bind
 from meter_sync.sync.closing import close
 from meter_sync.sync.ended import finish_ended, meters_of
 from meter_sync.sync.look import interrupted
@@ -21,7 +24,7 @@ from meter_sync.sync.order import Order, RunReport
 from meter_sync.sync.progress import NoProgress, Progress
 from meter_sync.sync.rejections import note_rejections
 from meter_sync.sync.remember import remember
-from meter_sync.sync.steps import Carried, Metering, carry_out
+from meter_sync.sync.steps import Carried, Metering, checked_plan, log_counts, report
 from meter_sync.sync.turned import find_ended
 from meter_sync.sync.workers import first_error_only
 
@@ -52,19 +55,25 @@ async def _steps(order: Order, adapters: Adapters, progress: Progress) -> Carrie
     done: Sequence[Result] = ()
     waiting: list[Action] = []
     try:
-        listing, metering = await _list(order, adapters, progress)
+        listing, metering = await list_items(order, adapters, progress)
         await note_rejections(listing.items, adapters)
         seen = await find_ended(order, adapters, listing)
         memory = remember(order, adapters, listing)
         prepared = _prepare(order, listing, metering, memory)
-        prepared = _select(order, prepared, [one.item for one in seen])
+        prepared = select(order, prepared, [one.item for one in seen])
         waiting = [interrupted(one) if isinstance(one, Line) else one for one in prepared]
+        checked = await checked_plan(order, adapters, prepared, memory, progress)
+        if order.run.everything:
+            checked = check_whole(checked, order.thresholds, order.policy.allowed, order.run.as_of)
+            log_counts("check_whole", checked)
+        if any(isinstance(action, Hold) and action.reason is Reason.TOO_MANY_HELD for action in checked):
+            return await report(order, adapters, checked, progress)
         going_on = meters_of(listing.items, memory.other_claims)
         ended = await finish_ended(order, adapters, metering, seen, going_on, progress)
         done = ended.results
         if ended.error:
             raise ended.error
-        carried = await carry_out(order, adapters, prepared, memory, progress)
+        carried = await report(order, adapters, checked, progress)
         gave_way = ended.gave_way or carried.gave_way
         return Carried([*done, *carried.results], carried.error, gave_way=gave_way)
     except MeterSyncError as error:
@@ -73,9 +82,10 @@ async def _steps(order: Order, adapters: Adapters, progress: Progress) -> Carrie
         return Carried([*done, *(result(action) for action in waiting)], None if told_by_the_items else error)
 
 
-async def _list(order: Order, adapters: Adapters, progress: Progress) -> tuple[Listing, Metering]:
+async def list_items(order: Order, adapters: Adapters, progress: Progress) -> tuple[Listing, Metering]:
     """Ask Stripe for the items and OpenMeter for its meters, both at once, and for its customers if need be."""
     progress.begin("list", None)
+    await bind(adapters)
     skip = adapters.ledger.empty_prices(order.policy.now - EMPTY_PRICE_ASKED_AGAIN_AFTER)
     async with first_error_only(), asyncio.TaskGroup() as group:
         listing = group.create_task(adapters.lister.find(order.selection, skip))
@@ -113,7 +123,7 @@ def _warn_of_fine_windows(order: Order, prepared: Sequence[Line | Hold | Skip]) 
             )
 
 
-def _select(
+def select(
     order: Order, prepared: list[Line | Hold | Skip], ended: Sequence[SubscriptionItem]
 ) -> list[Line | Hold | Skip]:
     """Keep what was selected. Raise MeterSyncError for a selector that matches nothing, nor anything that has ended."""

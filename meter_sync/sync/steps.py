@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from meter_sync.core.actions import Action, Hold, Line, Meter, Result, Set, Skip, result
+from meter_sync.core.actions import Action, Hold, Line, Meter, Result, Set, Shown, Skip, result
 from meter_sync.core.brakes import check
 from meter_sync.core.look import not_looked
 from meter_sync.core.memory import Memory
@@ -54,15 +54,36 @@ async def carry_out(
     order: Order, adapters: Adapters, prepared: Prepared, memory: Memory, progress: Progress
 ) -> Carried:
     """Query, plan, check, report and record. Each item may appear once. Raise MeterSyncError."""
+    return await report(order, adapters, await checked_plan(order, adapters, prepared, memory, progress), progress)
+
+
+async def checked_plan(
+    order: Order, adapters: Adapters, prepared: Prepared, memory: Memory, progress: Progress
+) -> list[Action]:
+    """Finish what was begun, query, plan and check; nothing new is written. Raise MeterSyncError."""
     memory = await finish(order, adapters, prepared, memory, progress)
     lines, memory = recall_parts(order, adapters, prepared, memory)
     planned = await _query_and_plan(order, adapters, lines, memory, progress)
-    if adapters.writer is None:
-        return Carried(_dry(order, planned))
-    planned = await look(planned, adapters.stripe, order.policy, adapters.stop, progress)
+    reported = [action for action in planned if adapters.writer and _is_reported(action)]
+    known = await look(reported, adapters.stripe, order.policy, adapters.stop, progress)
+    looked = {action.line.item.id: action for action in known}
+    planned = [looked.get(action.line.item.id) or _without_look(action, order) for action in planned]
     checked = check(planned, order.thresholds, order.policy.allowed)
-    _log("check", checked)
-    return await _report(order, adapters, checked, progress)
+    log_counts("check", checked)
+    return [action if _is_reported(action) else _shown(action) for action in checked]
+
+
+def _is_reported(action: Action) -> bool:
+    return action.line.row.report
+
+
+def _without_look(action: Action, order: Order) -> Action:
+    """Return an action as far as it can be said without asking Stripe about a single item."""
+    return not_looked(action, order.policy.allowed) if isinstance(action, Set) else action
+
+
+def _shown(action: Action) -> Action:
+    return Shown(action) if isinstance(action, Set) else action
 
 
 async def _query_and_plan(
@@ -71,7 +92,7 @@ async def _query_and_plan(
     """Query the usage of every line, and decide on each."""
     usages = await query([line for line in prepared if isinstance(line, Line)], adapters.openmeter, progress)
     actions = [_decide(one, usages, memory, order.policy) if isinstance(one, Line) else one for one in prepared]
-    _log("plan", actions)
+    log_counts("plan", actions)
     return actions
 
 
@@ -81,16 +102,10 @@ def _decide(line: Line, usages: Usages, memory: Memory, policy: Policy) -> Actio
     return decide(line, usages.totals[line.item.id], memory, policy)
 
 
-def _dry(order: Order, planned: Sequence[Action]) -> list[Result]:
-    """Return what a run would do, as far as can be said without asking Stripe about single items."""
-    allowed = order.policy.allowed
-    known = [not_looked(action, allowed) if isinstance(action, Set) else action for action in planned]
-    checked = check(known, order.thresholds, allowed)
-    _log("check", checked)
-    return [result(action) for action in checked]
-
-
-async def _report(order: Order, adapters: Adapters, checked: Sequence[Action], progress: Progress) -> Carried:
+async def report(order: Order, adapters: Adapters, checked: Sequence[Action], progress: Progress) -> Carried:
+    """Report and record what a checked plan says; a dry run returns what that would be."""
+    if adapters.writer is None:
+        return Carried([result(action) for action in checked])
     reporter = Reporter(writer_of(order, adapters), progress)
     results = await reporter.report(checked)
     shown = [one.line.item for one in results if one.reason is Reason.REJECTED]
@@ -99,5 +114,6 @@ async def _report(order: Order, adapters: Adapters, checked: Sequence[Action], p
     return Carried(results, reporter.error, reporter.refused, reporter.gave_way)
 
 
-def _log(step: str, actions: Sequence[Action]) -> None:
+def log_counts(step: str, actions: Sequence[Action]) -> None:
+    """Log how many items a step left in each outcome."""
     log.info(step, **counted([result(action) for action in actions]))

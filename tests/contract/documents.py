@@ -187,7 +187,8 @@ def stripe_document(folder: Path) -> Document:
     for inner in (schemas["subscription"]["properties"]["items"], schemas["invoice"]["properties"]["lines"]):
         inner["properties"].update(TOTAL_COUNT)
     _admit_null(content)
-    # The folder's document is cut to a few paths; these two answer with schemas that it has.
+    # The folder's document is cut to a few paths; these three answer with schemas that it has.
+    content["paths"]["/v1/account"] = {"get": answers_with("account")}
     content["paths"]["/v1/products/{id}"] = {"get": answers_with("product")}
     content["paths"]["/v1/invoices/upcoming"] = {"get": answers_with("invoice")}
     return Document(content)

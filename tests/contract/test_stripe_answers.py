@@ -95,6 +95,10 @@ def test_usage_record_summaries_are_answered_in_stripes_shape(sandbox: Sandbox, 
     assert [each["invoice"] is None for each in answer["data"]] == [True, False]
 
 
+def test_the_account_of_the_key_is_answered_in_stripes_shape(sandbox: Sandbox, stripe: Stripe) -> None:
+    assert stripe("GET", "/v1/account")["id"] == sandbox.stripe.account
+
+
 @pytest.mark.parametrize("aggregate", ["sum", "last_during_period", "last_ever", "max"])
 def test_metered_prices_are_answered_in_stripes_shape(sandbox: Sandbox, stripe: Stripe, aggregate: Any) -> None:
     price = sandbox.stripe.add_price(

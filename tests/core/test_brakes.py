@@ -1,5 +1,8 @@
-"""A running total that fell is held before it lowers a bill."""
+"""What is implausible is held before it changes a bill: falls, jumps, dead meters, too much that was held."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
@@ -7,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.actions import Action, Fail, Hold, Line, Set, Skip, Unchanged
-from meter_sync.core.brakes import Thresholds, check, decrease
+from meter_sync.core.actions import Action, Fail, Hold, Line, Set, Skip, Unchanged, result
+from meter_sync.core.brakes import Thresholds, check, check_whole, decrease, jump
+from meter_sync.core.memory import PastPeriod
+from meter_sync.core.model import Period
 from meter_sync.core.outcomes import LIFTABLE, Reason
 from meter_sync.core.usage import Aggregation
 
-from .builders import make_line, make_meter, make_set, many
+from .builders import END, HOUR, START, make_item, make_line, make_meter, make_set, many
 
 NEVER_FALL = [Aggregation.SUM, Aggregation.COUNT, Aggregation.UNIQUE_COUNT, Aggregation.MAX]
 GAUGES = [Aggregation.LATEST, Aggregation.AVG, Aggregation.MIN]
@@ -78,6 +83,114 @@ def test_the_percentage_is_of_what_stripe_holds(before: int, quantity: int, perm
     thresholds = Thresholds(decrease_percent=Decimal(permille) / 10)
     beyond = Fraction(before - quantity, before) > Fraction(permille, 1000)
     assert (decrease(falling(before, quantity), thresholds) is not None) == beyond
+
+
+@pytest.mark.parametrize(("units", "held"), [(9, True), (10, False), (11, False)])
+def test_a_fall_of_so_many_units_passes_whatever_its_percentage(units: int, held: bool) -> None:
+    assert (decrease(falling(20, 10), Thresholds(decrease_units=units)) is not None) == held
+
+
+def past(*quantities: int, days: int = 30) -> tuple[PastPeriod, ...]:
+    """Return earlier periods of the item, the newest first."""
+    ends = [START - timedelta(days=days * number) for number in range(len(quantities))]
+    return tuple(
+        PastPeriod(Period(end - timedelta(days=days), end), quantity)
+        for end, quantity in zip(ends, quantities, strict=True)
+    )
+
+
+def jumping(quantity: int, *quantities: int, days: int = 30, highest_before: int | None = None) -> Set:
+    line = replace(make_line(), past=past(*quantities, days=days))
+    return make_set(quantity, line=line, highest_before=highest_before)
+
+
+@pytest.mark.parametrize(("quantity", "held"), [(2000, False), (20_000, False), (20_001, True)])
+def test_more_than_ten_times_the_largest_of_the_last_periods_is_held(quantity: int, held: bool) -> None:
+    assert (jump(jumping(quantity, 500, 2000, 1000), NO_TOLERANCE) is not None) == held
+
+
+@pytest.mark.parametrize(("quantity", "held"), [(1010, False), (1011, True)])
+def test_a_jump_of_few_units_is_none(quantity: int, held: bool) -> None:
+    assert (jump(jumping(quantity, 10), NO_TOLERANCE) is not None) == held
+
+
+def test_a_shorter_period_counts_as_if_it_had_been_as_long() -> None:
+    assert jump(jumping(29_999, 1000, days=10), NO_TOLERANCE) is None
+    assert jump(jumping(30_001, 1000, days=10), NO_TOLERANCE)
+
+
+def test_without_usage_in_earlier_periods_nothing_is_a_jump() -> None:
+    assert jump(jumping(10**9), NO_TOLERANCE) is None
+    assert jump(jumping(10**9, 0, 0), NO_TOLERANCE) is None
+
+
+def test_what_was_let_pass_once_is_no_jump_any_more() -> None:
+    assert jump(jumping(60_000, 1000, highest_before=50_000), NO_TOLERANCE) is None
+
+
+def test_what_is_not_sent_is_no_jump() -> None:
+    """A quantity of a period that Stripe has closed is named, not written."""
+    assert jump(replace(jumping(60_000, 1000), parts=()), NO_TOLERANCE) is None
+
+
+LATE = START + (END - START) / 2
+
+
+def silent(item: str, usage: int = 0, before: int = 5, meter: str = "requests") -> Unchanged:
+    line = make_line(make_item(item), meter=make_meter(meter))
+    return Unchanged(replace(line, usage=Decimal(usage), quantity=usage, past=past(before)))
+
+
+def whole(
+    actions: Sequence[Action], *allowed: Reason, as_of: datetime = LATE, **thresholds: int
+) -> list[Reason | None]:
+    limits = Thresholds(**thresholds)  # type: ignore[arg-type]
+    return [result(action).reason for action in check_whole(actions, limits, allowed, as_of)]
+
+
+def test_a_meter_of_which_no_item_shows_usage_is_held() -> None:
+    zero = make_set(0, line=silent("si_2").line)
+    others = silent("si_3", usage=4, meter="tokens")
+    assert whole([silent("si_1"), zero, others]) == [Reason.ALL_ZERO, Reason.ALL_ZERO, None]
+
+
+def test_it_is_not_where_one_item_shows_usage_or_it_cannot_be_told() -> None:
+    unanswered = Fail(silent("si_2").line, Reason.OPENMETER_ERROR, "")
+    assert whole([silent("si_1"), silent("si_2", usage=1)]) == [None, None]
+    assert whole([silent("si_1"), unanswered]) == [None, Reason.OPENMETER_ERROR]
+
+
+def test_nor_early_in_the_period_nor_without_usage_in_the_last_one() -> None:
+    assert whole([silent("si_1")], as_of=START + HOUR) == [None]
+    assert whole([silent("si_1", before=0)]) == [None]
+
+
+def test_nor_for_fewer_items_than_are_to_be_noticed_nor_when_it_is_allowed() -> None:
+    assert whole([silent("si_1")], all_zero_items=2) == [None]
+    assert whole([silent("si_1")], Reason.ALL_ZERO) == [None]
+
+
+def held_items(count: int) -> list[Action]:
+    return [Hold(make_line(make_item(f"si_h{number}")), Reason.DECREASE, "") for number in range(count)]
+
+
+def writes(count: int) -> list[Action]:
+    return [make_set(1, line=make_line(make_item(f"si_w{number}"))) for number in range(count)]
+
+
+def test_nothing_is_written_where_too_many_are_held_or_fail() -> None:
+    failed = Fail(make_line(make_item("si_f")), Reason.OPENMETER_ERROR, "")
+    assert whole([*held_items(10), failed, *writes(10)])[11:] == [Reason.TOO_MANY_HELD] * 10
+    assert whole([*held_items(9), failed, *writes(10)])[10:] == [None] * 10
+
+
+def test_few_items_of_a_small_account_are_not_too_many() -> None:
+    assert whole([*held_items(9), *writes(1)])[9:] == [None]
+    assert whole([*held_items(9), *writes(1)], held_items=9)[9:] == [Reason.TOO_MANY_HELD]
+
+
+def test_it_is_lifted_by_its_own_reason() -> None:
+    assert whole([*held_items(10), *writes(1)], Reason.TOO_MANY_HELD)[10:] == [None]
 
 
 def test_the_brake_is_lifted_by_its_own_reason_and_by_no_other() -> None:

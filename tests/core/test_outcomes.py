@@ -90,6 +90,9 @@ def test_an_interrupted_run_failed_whatever_else_it_did() -> None:
 def test_only_brakes_can_be_lifted_never_facts() -> None:
     assert {reason.value for reason in LIFTABLE} == {
         "decrease",
+        "jump",
+        "all_zero",
+        "too_many_held",
         "foreign_usage",
         "mapping_changed",
     }

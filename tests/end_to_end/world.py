@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,11 +25,13 @@ from meter_sync.sync.execute import execute
 from meter_sync.sync.in_time import execute_in_time
 from meter_sync.sync.order import Execution, Request
 from meter_sync.waiting import Stop
+from tests.end_to_end.forked import template
 
 NOW = datetime(2025, 6, 10, 12, 0, 0, tzinfo=UTC)
 PERIOD_START = datetime(2025, 6, 1, 9, 30, 17, tzinfo=UTC)
 ANCHOR = int(PERIOD_START.timestamp()) + 1
 METER = "api_requests"
+_OF_THE_PROGRAM = ("STRIPE_API_", "STRIPE_WEBHOOK_", "OPENMETER_", "METER_SYNC_")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Outcome:
 
 
 class World:
-    """A sandbox with the usual meter and price, a ledger of its own, and the installed command."""
+    """A sandbox with the usual meter and price, a ledger of its own, and the command."""
 
     def __init__(self, folder: Path, now: datetime) -> None:
         self.folder = folder
@@ -122,10 +124,23 @@ class World:
         }
 
     def command(self, *arguments: str) -> list[str]:
+        return [*installed_command(), *self._configured(arguments)]
+
+    def _configured(self, arguments: Sequence[str]) -> list[str]:
         config = ["--config", str(self.config)] if self.config.exists() else []
-        return [*installed_command(), *config, *arguments]
+        return [*config, *arguments]
 
     def meter_sync(self, *arguments: str, **overrides: str) -> Outcome:
+        """Run the command to its end, in a process forked from one that has its imports.
+
+        With variables that are not the program's own the installed command is started instead: Python or a library may
+        read them while it is imported.
+        """
+        if not all(name.startswith(_OF_THE_PROGRAM) for name in overrides):
+            return self.installed_meter_sync(*arguments, **overrides)
+        return _outcome(template().run(self._configured(arguments), self.environment(**overrides), self.folder))
+
+    def installed_meter_sync(self, *arguments: str, **overrides: str) -> Outcome:
         """Run the installed command to its end."""
         done = subprocess.run(
             self.command(*arguments),
@@ -136,8 +151,7 @@ class World:
             timeout=120,
             check=False,
         )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Outcome(done.returncode, done.stdout, done.stderr)
+        return _outcome(done)
 
     def run(self, *arguments: str, **overrides: str) -> Outcome:
         """`meter-sync run --output json`, as of the sandbox's clock."""
@@ -207,7 +221,7 @@ class World:
         return str(result.reason or result.outcome)
 
     def start(self, *arguments: str, **overrides: str) -> "subprocess.Popen[str]":
-        """Start the command, to be signalled or waited for."""
+        """Start the installed command, to be signalled or waited for."""
         return subprocess.Popen(
             self.command(*arguments),
             env=self.environment(**overrides),
@@ -231,6 +245,19 @@ class World:
     def writes(self) -> list[RequestSeen]:
         """Everything that was sent to change Stripe."""
         return [request for request in self.sandbox.requests if request.server == "stripe" and request.method != "GET"]
+
+
+class InstalledWorld(World):
+    """A world where every run is one of the installed command, as a person or a crontab starts it."""
+
+    def meter_sync(self, *arguments: str, **overrides: str) -> Outcome:
+        """Run the installed command to its end."""
+        return self.installed_meter_sync(*arguments, **overrides)
+
+
+def _outcome(done: "subprocess.CompletedProcess[str]") -> Outcome:
+    assert "Traceback" not in done.stderr, done.stderr
+    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 def installed_command() -> list[str]:

@@ -1,0 +1,284 @@
+"""What the ledger tells of the past: runs, and what was written and held of items in their periods."""
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Row, Table
+
+from meter_sync.core.history import Added, Entry, Held, PastRun, Remainder, Sought, Story, Whose, Write, WrittenPart
+from meter_sync.core.memory import Remembered
+from meter_sync.core.model import Period
+from meter_sync.ledger import rows
+from meter_sync.ledger.database import Database
+from meter_sync.ledger.holds import Key
+from meter_sync.ledger.schema import additions, holds, item_periods, parts, runs, seen_periods, writes
+from meter_sync.ledger.seen import item_of
+
+_NOT_KNOWN = datetime(1970, 1, 1, tzinfo=UTC)
+"""Stands for when an addition arrived that was never acknowledged, but rejected."""
+_SOME = 5
+
+
+def past_runs(database: Database, since: datetime | None, until: datetime | None, limit: int) -> list[PastRun]:
+    """Return the newest runs that began within some time, the newest first."""
+    query = database.of(runs, *runs.c).order_by(runs.c.started_at.desc(), runs.c.run)
+    if since is not None:
+        query = query.where(runs.c.started_at >= since)
+    if until is not None:
+        query = query.where(runs.c.started_at < until)
+    return [_past_run(row) for row in database.rows(query.limit(limit))]
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """A selector that matches nothing."""
+
+    kind: str
+    value: str
+    known: tuple[str, ...]
+    """Some values that would."""
+
+
+def unmatched(database: Database, sought: Sought) -> Unmatched | None:
+    """Return the first selector of what is sought that matches nothing in the ledger, or None."""
+    wanted = {
+        "customer": (seen_periods.c.customer, sought.customers),
+        "subscription": (seen_periods.c.subscription, sought.subscriptions),
+        "item": (seen_periods.c.item, sought.items),
+        "meter": (item_periods.c.meter, sought.meters),
+    }
+    for kind, (column, values) in wanted.items():
+        every = database.of(column.table, column.label("value")).distinct().order_by(column)
+        for value in values:
+            if not database.rows(every.where(column == value)):
+                known = database.rows(every.limit(_SOME))
+                return Unmatched(kind, value, tuple(row.value for row in known))
+    return None
+
+
+def matches_together(database: Database, sought: Sought) -> bool:
+    """Say whether there is an item that all the selectors match."""
+    return bool(database.rows(_items(database, sought).limit(1)))
+
+
+def entries(database: Database, sought: Sought, *, with_parts: bool) -> list[Entry]:
+    """Return everything that happened to what is sought, oldest first; `with_parts` each hour, day and addition too."""
+    places = _places(database, sought)
+    readers = [*_READERS, *(_READERS_OF_PARTS if with_parts else ())]
+    found = [entry for table, read in readers for entry in _read(database, sought, places, table, read)]
+    return sorted(found, key=lambda entry: (entry.at, entry.whose.item))
+
+
+def stories(database: Database, name: str, period_start: datetime | None) -> list[Story]:
+    """Given an item, a subscription or a customer, return all that is known of each item's period.
+
+    That is the period that starts at an instant, or else the newest one of each item.
+    """
+    is_named = sa.or_(*(seen_periods.c[column] == name for column in ("item", "subscription", "customer")))
+    query = database.of(seen_periods, *seen_periods.c).where(is_named).order_by(seen_periods.c.period_start)
+    if period_start is not None:
+        query = query.where(seen_periods.c.period_start == period_start)
+    newest = {row.item: row for row in database.rows(query)}
+    return [_story(database, row) for row in newest.values()]
+
+
+def _story(database: Database, seen: Row[Any]) -> Story:
+    chain = _chain(database, seen)
+    told = entries(database, Sought(items=tuple(sorted({key[0] for key in chain}))), with_parts=True)
+    is_it = (item_periods.c.item == seen.item, item_periods.c.period_start == seen.period_start)
+    state = next(iter(database.rows(database.of(item_periods, *item_periods.c).where(*is_it))), None)
+    return Story(
+        item=item_of(seen),
+        whose=_whose(seen, state.meter if state else None),
+        entries=[one for one in told if (one.whose.item, one.whose.period.start) in chain],
+        remembered=_remembered(state),
+        usage_start=state.usage_start if state else None,
+        continues=seen.continues,
+        complete_until=seen.complete_until,
+        closed_at=seen.closed_at,
+        closed_why=None if seen.named_at else seen.why,
+    )
+
+
+def _remembered(state: Row[Any] | None) -> Remembered | None:
+    return rows.remembered(state) if state else None
+
+
+def _chain(database: Database, seen: Row[Any]) -> set[Key]:
+    """Return an item's period, and those of the items whose place it took within it: their usage is billed with it."""
+    found = {(seen.item, seen.period_start)}
+    if seen.continues:
+        before = database.of(seen_periods, seen_periods.c.item, seen_periods.c.period_start).where(
+            sa.or_(seen_periods.c.item == seen.continues, seen_periods.c.continues == seen.continues),
+            seen_periods.c.period_start >= seen.period_start,
+            seen_periods.c.period_end <= seen.period_end,
+        )
+        found |= {(row.item, row.period_start) for row in database.rows(before)}
+    return found
+
+
+def _places(database: Database, sought: Sought) -> dict[Key, Whose]:
+    """Return the items in their periods that are sought."""
+    metered = database.of(item_periods, item_periods.c.item, item_periods.c.period_start, item_periods.c.meter)
+    of_sought = item_periods.c.item.in_(_items(database, sought))
+    meters = {(row.item, row.period_start): row.meter for row in database.rows(metered.where(of_sought))}
+    query = database.of(seen_periods, *(seen_periods.c[name] for name in _OF_WHOSE))
+    found = {}
+    for row in database.rows(query.where(seen_periods.c.item.in_(_items(database, sought)))):
+        meter = meters.get((row.item, row.period_start))
+        if not sought.meters or meter is None or meter in sought.meters:
+            found[row.item, row.period_start] = _whose(row, meter)
+    return found
+
+
+_OF_WHOSE = ("item", "period_start", "period_end", "customer", "subscription")
+
+
+def _items(database: Database, sought: Sought) -> sa.Select[Any]:
+    """Ask for the ids of the items that are sought."""
+    query = database.of(seen_periods, seen_periods.c.item)
+    named = {"customer": sought.customers, "subscription": sought.subscriptions, "item": sought.items}
+    for column, values in named.items():
+        if values:
+            query = query.where(seen_periods.c[column].in_(values))
+    if sought.meters:
+        query = query.where(seen_periods.c.item.in_(_metered(database, sought.meters)))
+    return query
+
+
+def _metered(database: Database, meters: Collection[str]) -> sa.CompoundSelect[Any]:
+    """Ask for the items that were reported from these meters, and for those whose place one of them took.
+
+    What was reported for a removed item is kept with the one that goes on with it.
+    """
+    reported = database.of(item_periods, item_periods.c.item).where(item_periods.c.meter.in_(meters))
+    firsts = database.of(seen_periods, seen_periods.c.continues).where(seen_periods.c.item.in_(reported))
+    between = database.of(seen_periods, seen_periods.c.item).where(seen_periods.c.continues.in_(firsts))
+    return sa.union(reported, firsts.where(seen_periods.c.continues.is_not(None)), between)
+
+
+def _read(
+    database: Database,
+    sought: Sought,
+    places: Mapping[Key, Whose],
+    table: Table,
+    read: Callable[[Row[Any], Whose], Entry | None],
+) -> Iterable[Entry]:
+    query = database.of(table, *table.c).where(table.c.item.in_(_items(database, sought)))
+    if table is writes:
+        query = _with_instants(database, _with_deliveries(database, query))
+    for row in database.rows(query):
+        whose = places.get((row.item, row.period_start))
+        entry = read(row, whose) if whose else None
+        if entry:
+            yield entry
+
+
+def _with_deliveries(database: Database, query: sa.Select[Any]) -> sa.Select[Any]:
+    """Ask also when an addition, whose write had no answer, was found to have arrived."""
+    is_its = [additions.c[name] == writes.c[name] for name in ("run", "item", "period_start")]
+    found = sa.and_(*is_its, *database.in_scope(additions), additions.c.delivered_at > _NOT_KNOWN)
+    return query.add_columns(additions.c.delivered_at).outerjoin(additions, found)
+
+
+def _with_instants(database: Database, query: sa.Select[Any]) -> sa.Select[Any]:
+    """Ask also which instant the run was about."""
+    is_its = sa.and_(runs.c.run == writes.c.run, *database.in_scope(runs))
+    return query.add_columns(runs.c.as_of).outerjoin(runs, is_its)
+
+
+def _write(row: Row[Any], whose: Whose) -> Entry:
+    return Write(
+        whose=whose,
+        run=row.run,
+        step=row.step,
+        timestamp=row.anchor,
+        usage=row.usage,
+        quantity=row.quantity,
+        at_anchor=row.at_anchor,
+        previous=row.previous,
+        intended_at=row.intended_at,
+        acknowledged_at=row.acknowledged_at or row.delivered_at,
+        request_id=row.request_id,
+        as_of=row.as_of,
+    )
+
+
+def _held(row: Row[Any], whose: Whose) -> Entry:
+    return Held(
+        whose=whose,
+        outcome=row.outcome,
+        reason=row.reason,
+        message=row.message,
+        usage=row.usage,
+        quantity=row.quantity,
+        previous=row.previous,
+        first_run=row.first_run,
+        first_at=row.first_at,
+        last_run=row.last_run,
+        last_at=row.last_at,
+        times=row.times,
+    )
+
+
+def _remainder(row: Row[Any], whose: Whose) -> Entry | None:
+    if row.named_at is None:
+        return None
+    return Remainder(whose, row.remainder, row.why, row.named_at, row.settled, row.settled_at, row.note)
+
+
+def _part(row: Row[Any], whose: Whose) -> Entry:
+    return WrittenPart(
+        whose=whose,
+        start=row.start,
+        timestamp=row.timestamp,
+        total=row.total,
+        value=row.value,
+        acknowledged=row.acknowledged,
+        acknowledged_at=row.acknowledged_at,
+        identifier=row.identifier,
+        request_id=row.request_id,
+    )
+
+
+def _added(row: Row[Any], whose: Whose) -> Entry:
+    is_known = row.delivered_at is not None and row.delivered_at > _NOT_KNOWN
+    return Added(
+        whose=whose,
+        run=row.run,
+        identifier=row.identifier,
+        base=row.base,
+        value=row.value,
+        timestamp=row.timestamp,
+        intended_at=row.intended_at,
+        delivered_at=row.delivered_at if is_known else None,
+        request_id=row.request_id,
+        cancelled_at=row.cancelled_at,
+        rejected=row.rejected,
+    )
+
+
+_Reader = Callable[[Row[Any], Whose], Entry | None]
+_READERS: tuple[tuple[Table, _Reader], ...] = ((writes, _write), (holds, _held), (seen_periods, _remainder))
+_READERS_OF_PARTS: tuple[tuple[Table, _Reader], ...] = ((parts, _part), (additions, _added))
+
+
+def _whose(row: Row[Any], meter: str | None) -> Whose:
+    return Whose(row.customer, row.subscription, row.item, Period(row.period_start, row.period_end), meter)
+
+
+def _past_run(row: Row[Any]) -> PastRun:
+    return PastRun(
+        id=row.run,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        as_of=row.as_of,
+        schedule=row.schedule,
+        everything=row.everything,
+        exit_code=row.exit_code,
+        counts=json.loads(row.counts) if row.counts else {},
+    )

@@ -1,0 +1,19 @@
+"""The account that a key is of."""
+
+from meter_sync.errors import ConfigurationError
+from meter_sync.stripe_api.connection import CURRENT_VERSION, StripeReader
+from meter_sync.stripe_api.wire import AccountData, read
+
+
+async def account_of(stripe: StripeReader) -> str | None:
+    """Return the id of the account that the key is of, or None where the key may not read it.
+
+    Raise StripeRefused, StripeUnavailable, ConfigurationError, or NotUnderstood for another answer than an account.
+    """
+    try:
+        answer = await stripe.get("/v1/account", "account", {}, CURRENT_VERSION)
+    except ConfigurationError as error:
+        if error.code != "stripe_permission":
+            raise
+        return None
+    return read(AccountData, answer.data, "the account").id

@@ -1,0 +1,75 @@
+"""Reading a list of Stripe's page by page: all of it, each row once, and nothing for ever."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from meter_sync.stripe_api.connection import CURRENT_VERSION, StripeReader, StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.wire import Identified, NotUnderstood, Page, read
+
+PAGE_SIZE = 100
+
+Row = TypeVar("Row", bound=BaseModel)
+
+
+async def pages(
+    stripe: StripeReader,
+    path: str,
+    endpoint: str,
+    params: Mapping[str, Any],
+    version: str = CURRENT_VERSION,
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield the rows of all pages of a list, whose shape is not looked at but for their ids.
+
+    Pages follow each other by the id of their last row, so that an id that comes again means a list that never ends, or
+    one that would be counted twice. Raise NotUnderstood, also for a list that says that it goes on and does not; and
+    what StripeReader raises.
+    """
+    seen: set[str] = set()
+    after: dict[str, str] = {}
+    what = f"the list at {path}"
+    while True:
+        answer = await stripe.get(path, endpoint, {**params, **after, "limit": PAGE_SIZE}, version)
+        page = read(Page[dict[str, Any]], answer.data, what)
+        for row in page.data:
+            id = read(Identified, row, what).id
+            if id in seen:
+                raise NotUnderstood(what, f"it has {id} twice")
+            seen.add(id)
+            yield row
+        if not page.has_more:
+            return
+        if not page.data:
+            raise NotUnderstood(what, "it goes on, but with nothing")
+        after = {"starting_after": id}
+
+
+async def rows(
+    shape: type[Row], stripe: StripeReader, path: str, endpoint: str, what: str, params: Mapping[str, Any]
+) -> list[Row]:
+    """Return the rows of all pages of a list in their shape; `what` names one of them for a person.
+
+    Raise StripeRefused, also for what is not understood, StripeUnavailable or ConfigurationError.
+    """
+    with refusing():
+        return [read(shape, row, what) async for row in pages(stripe, path, endpoint, params)]
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Treat an answer that is not understood as a refusal: it is the matter of what was asked for, not of the run."""
+    try:
+        yield
+    except NotUnderstood as error:
+        raise StripeRefused(error.message, None) from error
+
+
+@contextmanager
+def in_doubt() -> Iterator[None]:
+    """Treat an answer to a write that is not understood as none: whether it was carried out is unknown."""
+    try:
+        yield
+    except NotUnderstood as error:
+        raise StripeUnavailable(error.why) from error

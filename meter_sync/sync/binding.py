@@ -1,0 +1,62 @@
+"""Holding a ledger to the Stripe account that it was first used with: another one's usage must not meet it."""
+
+import structlog
+
+from meter_sync.errors import ConfigurationError, MeterSyncError
+from meter_sync.ledger import Ledger
+from meter_sync.ledger.bindings import Binding
+from meter_sync.stripe_api.account import account_of
+from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable, unreachable
+from meter_sync.sync.adapters import Adapters
+
+log = structlog.get_logger()
+
+
+def check_mode(ledger: Ledger) -> None:
+    """Raise ConfigurationError where the ledger is bound to the other mode than the key's; that takes no request."""
+    bound = ledger.binding()
+    if bound and bound.mode != ledger.mode:
+        raise _other(bound, Binding("", ledger.mode))
+
+
+async def bind(adapters: Adapters) -> None:
+    """Bind the ledger to the key's account and mode, or make sure that it is: one request.
+
+    A dry run binds nothing. Where the key may not read its account, only the mode is told apart.
+    Raise ConfigurationError for another account, TryAgainError or MeterSyncError if it cannot be read.
+    """
+    ledger = adapters.ledger
+    bound, account = ledger.binding(), await _account(adapters)
+    found = Binding(account or "", ledger.mode)
+    if bound and account and bound.stripe_account not in ("", account):
+        raise _other(bound, found)
+    is_news = bound is None or (account and not bound.stripe_account)
+    if is_news and adapters.writer is not None:
+        ledger.bind(found, adapters.clock())
+        log.info("ledger_bound", stripe_account=account, mode=ledger.mode)
+
+
+async def _account(adapters: Adapters) -> str | None:
+    try:
+        return await account_of(adapters.stripe)
+    except StripeUnavailable as failure:
+        raise unreachable(failure) from failure
+    except StripeRefused as refusal:
+        raise MeterSyncError(
+            f"Stripe did not say which account the key is of: {refusal.message}; nothing was written",
+            "run it again; if it lasts, look at Stripe's status",
+            code="stripe_error",
+        ) from refusal
+
+
+def _other(bound: Binding, found: Binding) -> ConfigurationError:
+    return ConfigurationError(
+        f"the ledger is about {_in_words(bound)}, and the key is of {_in_words(found)}; nothing was written",
+        "use that account's ledger, or name a new file with METER_SYNC_LEDGER",
+        code="ledger_bound",
+    )
+
+
+def _in_words(binding: Binding) -> str:
+    account = f"Stripe account {binding.stripe_account}" if binding.stripe_account else "a Stripe account"
+    return f"{account} in {binding.mode} mode"

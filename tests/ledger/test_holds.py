@@ -1,0 +1,109 @@
+"""What kept an item from being reported is kept: runs in a row that say the same share a row."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from meter_sync.core.actions import Line, Result
+from meter_sync.core.history import Held, Sought
+from meter_sync.core.model import Period
+from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
+from tests.core.builders import AS_OF, END, HOUR, make_item, make_line
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with open_ledger(tmp_path / "ledger.sqlite3", Scope("", "live")) as ledger:
+        yield ledger
+
+
+def held(
+    quantity: int | None = 7,
+    reason: Reason = Reason.DECREASE,
+    outcome: Outcome = Outcome.HELD,
+    message: str = "it fell",
+    line: Line | None = None,
+) -> Result:
+    usage = None if quantity is None else Decimal(quantity)
+    found = replace(line or make_line(), usage=usage, quantity=quantity, previous=10)
+    return Result(found, outcome, reason, message)
+
+
+def record(ledger: Ledger, *results: Result) -> list[Held]:
+    """Record the results of runs one hour after the other, and return what the ledger has then."""
+    for number, one in enumerate(results):
+        at = AS_OF + number * HOUR
+        ledger.record_seen([one.line.item], at)
+        ledger.record_holds(RunRecord(f"run {number}", at, at, "hourly", True), [one], at)
+    found = ledger.entries(Sought(), with_parts=False)
+    return [one for one in found if isinstance(one, Held)]
+
+
+def test_a_hold_is_kept_with_its_numbers_and_its_words(ledger: Ledger) -> None:
+    (one,) = record(ledger, held())
+    assert (one.outcome, one.reason, one.message) == ("held", "decrease", "it fell")
+    assert (one.usage, one.quantity, one.previous) == (Decimal(7), 7, 10)
+    assert (one.first_run, one.first_at, one.times) == ("run 0", AS_OF, 1)
+    assert (one.whose.item, one.whose.customer) == ("si_1", "cus_1")
+
+
+def test_runs_in_a_row_that_say_the_same_share_a_row_with_the_newest_words(ledger: Ledger) -> None:
+    (one,) = record(ledger, held(), held(message="it still is less"), held(message="it still is less"))
+    assert (one.first_run, one.last_run, one.times) == ("run 0", "run 2", 3)
+    assert (one.first_at, one.last_at) == (AS_OF, AS_OF + 2 * HOUR)
+    assert one.message == "it still is less"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [held(8), held(None), held(reason=Reason.JUMP), held(outcome=Outcome.FAILED)],
+    ids=["another quantity", "no quantity", "another reason", "another outcome"],
+)
+def test_what_says_something_else_has_a_row_of_its_own(ledger: Ledger, other: Result) -> None:
+    assert [one.times for one in record(ledger, held(), other, held())] == [1, 1, 1]
+
+
+def test_nothing_that_is_not_known_differs_from_nothing(ledger: Ledger) -> None:
+    failed = held(None, Reason.STRIPE_ERROR, Outcome.FAILED)
+    assert [one.times for one in record(ledger, failed, failed)] == [2]
+
+
+def test_another_period_has_a_row_of_its_own(ledger: Ledger) -> None:
+    following = make_item(start=END, end=END + timedelta(days=31))
+    later = Line(following)
+    assert [one.whose.period for one in record(ledger, held(), held(line=later))] == [
+        make_item().period,
+        Period(END, END + timedelta(days=31)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "is_kept"),
+    [
+        (Outcome.HELD, Reason.DUPLICATE_USAGE, True),
+        (Outcome.FAILED, Reason.OPENMETER_ERROR, True),
+        (Outcome.SKIPPED, Reason.NO_METER_MAPPING, True),
+        (Outcome.SKIPPED, Reason.INTERRUPTED, True),
+        (Outcome.SKIPPED, Reason.IGNORED, False),
+        (Outcome.SKIPPED, Reason.NOT_STARTED, False),
+        (Outcome.SKIPPED, Reason.SUBSCRIPTION_PAUSED, False),
+        (Outcome.REPORTED, None, False),
+        (Outcome.UNCHANGED, None, False),
+    ],
+)
+def test_what_does_no_harm_is_not_kept(ledger: Ledger, outcome: Outcome, reason: Reason | None, is_kept: bool) -> None:
+    assert bool(record(ledger, Result(make_line(), outcome, reason))) is is_kept
+
+
+def test_more_items_than_fit_into_one_query_are_kept(ledger: Ledger) -> None:
+    results = [held(line=make_line(make_item(f"si_{number}"))) for number in range(1201)]
+    ledger.record_seen([one.line.item for one in results], AS_OF)
+    for _ in range(2):
+        ledger.record_holds(RunRecord("run", AS_OF, AS_OF, "hourly", True), results, AS_OF)
+    found = [one for one in ledger.entries(Sought(), with_parts=False) if isinstance(one, Held)]
+    assert (len(found), {one.times for one in found}) == (1201, {2})

@@ -1,0 +1,233 @@
+"""Pruning forgets what is over, and nothing by which a later run decides: what is billed after it is the same."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from meter_sync.core.actions import Result, Set
+from meter_sync.core.history import Sought
+from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.ledger import Acknowledgement, Ledger, RunRecord, Scope, open_ledger
+from meter_sync.ledger.seen import Conclusion
+from meter_sync.ledger.webhook_events import WebhookEvent
+from meter_sync.sandbox.stripe_world import SubscriptionView
+from tests.core.builders import make_item, make_line, make_set
+from tests.end_to_end.test_billing_meters import WAYS, metered, metered_price
+from tests.end_to_end.test_meter_mishaps import end_of
+from tests.end_to_end.world import NOW, World
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+FIRST = NOW - 400 * DAY
+"""When the item of these tests was billed first."""
+PERIODS = [(FIRST + number * 30 * DAY, FIRST + (number + 1) * 30 * DAY) for number in range(12)]
+SOME = ("writes", "holds", "item_periods", "seen_periods")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger with an item's twelve periods, all closed but the last one."""
+    with open_ledger(tmp_path / "ledger.sqlite3", Scope("", "sandbox")) as ledger:
+        for start, end in PERIODS:
+            live_through(ledger, start, end)
+            if end != PERIODS[-1][1]:
+                ledger.conclude([Conclusion("si_1", start, is_closed=True)], end + 3 * DAY)
+        yield ledger
+
+
+def live_through(ledger: Ledger, start: datetime, end: datetime, item: str = "si_1") -> None:
+    """Record a run in a period that wrote something, and one that held something."""
+    run = RunRecord(f"{item} {start}", start + DAY, start + DAY, "hourly", everything=True)
+    done = write(start, end, item)
+    ledger.begin_run(run)
+    ledger.record_seen([done.line.item], run.as_of)
+    ledger.intend(run, [done], run.as_of)
+    ledger.acknowledge(run, [Acknowledgement(done, run.as_of, "req_1")])
+    ledger.record_holds(run, [Result(done.line, Outcome.HELD, Reason.DECREASE)], run.as_of)
+    ledger.finish_run(run.id, run.as_of, 4, {"held": 1})
+
+
+def write(start: datetime, end: datetime, item: str) -> Set:
+    found = make_item(item, start=start, end=end, created=FIRST)
+    return make_set(line=make_line(found, as_of=start + DAY))
+
+
+def starts(ledger: Ledger, item: str = "si_1") -> list[datetime]:
+    """The periods of which writes are left."""
+    found = ledger.entries(Sought(items=(item,)), with_parts=False)
+    return sorted({one.whose.period.start for one in found})
+
+
+def of(number: int) -> datetime:
+    return PERIODS[number][0]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A sandbox whose clock stands still, with one meter and one metered price."""
+    world = World(tmp_path, NOW)
+    with world.sandbox.in_background():
+        yield world
+
+
+# -- what goes ---------------------------------------------------------------------------------------
+
+
+def test_what_was_over_long_ago_goes_and_is_counted(ledger: Ledger) -> None:
+    gone = ledger.prune(PERIODS[2][1] + 10 * DAY)
+    assert starts(ledger) == [start for start, _ in PERIODS[3:]]
+    assert {name: gone[name] for name in SOME} == dict.fromkeys(SOME, 3)
+    assert gone["runs"] == 4
+    assert sum(ledger.prune(PERIODS[2][1] + 10 * DAY).values()) == 0
+
+
+def test_a_period_that_was_closed_only_lately_stays(ledger: Ledger) -> None:
+    ledger.prune(PERIODS[2][1] + 3 * DAY - HOUR)
+    assert starts(ledger)[0] == of(2)
+
+
+def test_events_that_came_by_webhook_go_once_they_are_done(ledger: Ledger) -> None:
+    for name in ("evt_1", "evt_2"):
+        ledger.enqueue_webhook_event(WebhookEvent(name, "invoice.created", "sub_1", FIRST))
+    ledger.webhook_events_done(["evt_1"], FIRST)
+    assert ledger.prune(FIRST + DAY)["webhook_events"] == 1
+    assert [event.id for event in ledger.waiting_webhook_events()] == ["evt_2"]
+
+
+# -- what stays, whatever its age --------------------------------------------------------------------
+
+
+def test_the_newest_period_and_those_that_brakes_compare_it_with_stay(ledger: Ledger) -> None:
+    ledger.prune(NOW + 1000 * DAY)
+    assert starts(ledger) == [start for start, end in PERIODS if end >= of(11) - 100 * DAY]
+    assert len(starts(ledger)) == 5
+
+
+def test_so_does_the_last_period_of_an_item_that_is_gone(ledger: Ledger) -> None:
+    live_through(ledger, FIRST, FIRST + 30 * DAY, "si_gone")
+    ledger.end_seen(make_item("si_gone", start=FIRST, end=FIRST + 30 * DAY), FIRST + 20 * DAY)
+    ledger.conclude([Conclusion("si_gone", FIRST, is_closed=True)], FIRST + 40 * DAY)
+    ledger.prune(NOW + 1000 * DAY)
+    assert starts(ledger, "si_gone") == [FIRST]
+
+
+def test_a_period_that_is_not_closed_stays_and_so_do_those_shortly_before(tmp_path: Path) -> None:
+    with open_ledger(tmp_path / "ledger.sqlite3", Scope("", "sandbox")) as ledger:
+        for number, (start, end) in enumerate(PERIODS):
+            live_through(ledger, start, end)
+            if number != 5:
+                ledger.conclude([Conclusion("si_1", start, is_closed=True)], end)
+        ledger.prune(NOW + 1000 * DAY)
+        assert starts(ledger)[:5] == [of(1), of(2), of(3), of(4), of(5)]
+        assert of(6) not in starts(ledger)
+        assert [one.item.period.start for one in ledger.ended(NOW)] == [of(5)]
+
+
+def test_a_remainder_stays_until_a_person_has_settled_it(ledger: Ledger) -> None:
+    ledger.conclude([Conclusion("si_1", of(0), remainder=7, why="too late")], PERIODS[0][1])
+    ledger.prune(NOW - 200 * DAY)
+    (left,) = ledger.unbilled()
+    assert (left.period.start, left.open_quantity) == (of(0), 7)
+    ledger.settle_remainder(left, "ii_1", NOW - 150 * DAY)
+    ledger.prune(NOW - 200 * DAY)
+    assert of(0) in starts(ledger)
+    ledger.prune(NOW - 100 * DAY)
+    assert of(0) not in starts(ledger)
+
+
+def test_the_last_complete_run_and_the_newest_instant_stay(ledger: Ledger) -> None:
+    before = ledger.last_complete_run(), ledger.newest_as_of()
+    ledger.prune(NOW + 1000 * DAY)
+    assert (ledger.last_complete_run(), ledger.newest_as_of()) == before
+    assert len(ledger.past_runs(None, None, 100)) == 1
+
+
+def test_the_newest_instant_stays_also_where_it_is_that_of_an_old_period(ledger: Ledger) -> None:
+    late = RunRecord("late", NOW, NOW, "hourly", everything=False)
+    ledger.intend(late, [write(*PERIODS[0], "si_1")], NOW)
+    ledger.prune(NOW + 1000 * DAY)
+    assert ledger.newest_as_of() == NOW
+
+
+# -- the bill ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def books(world: World) -> Iterator[Ledger]:
+    with open_ledger(world.ledger, Scope("", "sandbox")) as ledger:
+        yield ledger
+
+
+def months(world: World, subscription: SubscriptionView, how_many: int) -> int:
+    """Use something in each of some months, with a run about it and one that closes the period; return how much."""
+    for number in range(how_many):
+        end = end_of(world, subscription)
+        world.use(subscription, 10 + number, at=world.now - HOUR)
+        world.execute()
+        world.sandbox.clock.move_to(end + 5 * DAY)
+        world.execute()
+    return sum(10 + number for number in range(how_many))
+
+
+def invoiced(world: World) -> int:
+    return sum(line.quantity for invoice in world.stripe.invoices for line in invoice.lines)
+
+
+@pytest.mark.parametrize("way", ["record", *WAYS])
+def test_after_pruning_runs_bill_exactly_the_same(world: World, way: str) -> None:
+    subscription = world.subscribe() if way == "record" else metered(world, way)
+    used = months(world, subscription, 7)
+    world.use(subscription, 5, at=world.now - HOUR)
+    world.execute()
+    with books(world) as ledger:
+        gone = ledger.prune(world.now + 1000 * DAY)
+    assert gone["item_periods"] >= 2
+
+    before = len(world.writes)
+    world.sandbox.clock.advance(HOUR)
+    assert world.verdict(subscription) == "unchanged"
+    assert len(world.writes) == before
+    world.sandbox.clock.advance(2 * DAY)
+    world.use(subscription, 3, at=world.now - 25 * HOUR)
+    assert world.verdict(subscription) == "reported"
+    world.sandbox.clock.move_to(end_of(world, subscription) + 5 * DAY)
+    world.execute()
+    assert (invoiced(world), world.unbilled()) == (used + 8, {})
+
+
+def test_where_the_last_period_ended_is_not_forgotten_after_a_price_has_moved(world: World) -> None:
+    """What was used between a whole hour and the period's end was billed by the legacy price."""
+    subscription = world.subscribe()
+    end = end_of(world, subscription)
+    world.use(subscription, 10, at=end - timedelta(minutes=5))
+    world.sandbox.clock.move_to(end - timedelta(seconds=10))
+    world.execute()
+    world.stripe.change_price(subscription.items[0], metered_price(world, "hours"))
+    world.sandbox.clock.move_to(end + 5 * DAY)
+    world.execute()
+    with books(world) as ledger:
+        ledger.prune(world.now + 1000 * DAY)
+    world.use(subscription, 3, at=world.now - HOUR)
+    world.execute(resend=True)
+    assert world.billed(subscription) == 3
+
+
+def test_without_the_newest_period_usage_would_be_billed_twice(world: World) -> None:
+    """What pruning must never do, so that the tests above are seen to look at something."""
+    subscription = metered(world, "additions")
+    months(world, subscription, 2)
+    world.use(subscription, 5, at=world.now - HOUR)
+    world.execute()
+    world.sandbox.clock.advance(2 * DAY)
+    connection = sqlite3.connect(world.ledger)
+    with connection:
+        for table in ("item_periods", "additions"):
+            connection.execute(
+                f"DELETE FROM {table} WHERE period_start = (SELECT max(period_start) FROM seen_periods)"  # noqa: S608
+            )
+    connection.close()
+    world.execute()
+    assert world.billed(subscription) == 10

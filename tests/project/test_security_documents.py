@@ -1,0 +1,75 @@
+"""What is said of security is so: the README's table of permissions, and SECURITY.md."""
+
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from meter_sync.config import OpenMeterSettings, StripeSettings
+from tests.security.permissions import PERMISSIONS
+
+ROOT = Path(__file__).parents[2]
+README = ROOT.joinpath("README.md").read_text(encoding="utf-8")
+SECURITY = ROOT.joinpath("SECURITY.md").read_text(encoding="utf-8")
+HEAD = "| in the Dashboard | give | in messages | what for | without it |"
+
+
+def rows() -> list[list[str]]:
+    """The cells of the README's table of permissions."""
+    assert README.count(HEAD) == 1
+    table = README.split(HEAD)[1].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_the_readme_names_exactly_the_permissions_that_are_needed() -> None:
+    shown = [(row, access, name) for row, access, name, _, _ in rows()]
+
+    assert shown == [(one.row, one.access, f"`rak_{one.in_messages}`") for one in PERMISSIONS]
+
+
+def test_the_readme_says_which_of_them_are_optional_and_what_is_logged() -> None:
+    logged = {name: set(re.findall(r"`(\w+_unread)`", without)) for _, _, name, _, without in rows()}
+
+    assert logged == {f"`rak_{one.in_messages}`": set(one.unread) for one in PERMISSIONS}
+
+
+def test_every_link_leads_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", SECURITY)
+    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", README, flags=re.MULTILINE)}
+
+    assert links
+    for link in links:
+        path, _, anchor = link.partition("#")
+        assert ROOT.joinpath(path).is_file()
+        assert not anchor or anchor in headings
+
+
+def test_what_is_said_of_plain_http_is_a_setting_of_openmeter_only() -> None:
+    assert "openmeter.allow_plain_http = true" in SECURITY
+    assert "openmeter.allow_plain_http" in README
+    assert "allow_plain_http" in OpenMeterSettings.model_fields
+    assert "allow_plain_http" not in StripeSettings.model_fields
+
+
+def test_nobody_is_invented() -> None:
+    """No address, telephone or person that the project does not have."""
+    assert not re.findall(r"https?://|[\w.]+@[\w.]+|\+\d{6,}", SECURITY)
+
+
+def test_the_source_distribution_has_it(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (source,) = tmp_path.glob("*.tar.gz")
+
+    with tarfile.open(source) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+
+    assert {"SECURITY.md", "README.md", "pyproject.toml"} <= names
+
+
+@pytest.mark.parametrize("word", ["restricted key", "SSL_CERT_FILE", "0600", "private vulnerability reporting"])
+def test_what_somebody_looks_for_is_there(word: str) -> None:
+    assert word in SECURITY

@@ -1,0 +1,142 @@
+"""A run that is stopped at any effect, or killed at any request, leaves nothing that the next does not put right."""
+
+import os
+import signal
+import sqlite3
+from contextvars import copy_context
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from meter_sync import effects
+from meter_sync.sandbox import Fault
+from meter_sync.sandbox.stripe_world import SubscriptionView
+from tests.end_to_end.test_billing_meters import WAYS, metered
+from tests.end_to_end.test_meter_mishaps import end_of
+from tests.end_to_end.world import METER, NOW, World
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SHARES = 6
+
+
+class Stopped(BaseException):
+    """The program is as if it had been killed."""
+
+
+class StopAt:
+    """Stops at the n-th moment before or after an effect, and at every later one."""
+
+    def __init__(self, moment: int) -> None:
+        self.left = moment
+        self.has_stopped = False
+
+    def __call__(self, place: str, moment: str) -> None:
+        if self.left <= 0:
+            self.has_stopped = True
+            raise Stopped(f"{place} {moment}")
+        self.left -= 1
+
+
+def subscribed(world: World) -> list[SubscriptionView]:
+    """Subscribe a customer in every way of writing."""
+    by_day = world.stripe.add_price(metadata={"om_meter_id": METER})
+    world.configure(f'[[meters]]\nprice = "{by_day}"\nopenmeter = "{METER}"\nrecords = "day"\n')
+    return [world.subscribe(), world.subscribe(by_day), *(metered(world, way) for way in WAYS)]
+
+
+def come_to_the_turn(world: World) -> list[SubscriptionView]:
+    """Return subscriptions of which some usage was reported, some was not, and the period has just ended."""
+    subscriptions = subscribed(world)
+    for one in subscriptions:
+        world.use(one, 3, at=NOW - DAY)
+    world.execute()
+    end = end_of(world, subscriptions[0])
+    world.sandbox.clock.move_to(end + 2 * MINUTE)
+    for one in subscriptions:
+        world.use(one, 4, at=end - 2 * DAY)
+        world.use(one, 8, at=end + MINUTE)
+    return subscriptions
+
+
+def _folder(parent: Path, moment: int) -> Path:
+    folder = parent / str(moment)
+    folder.mkdir()
+    return folder
+
+
+def stopped(world: World, moment: int) -> bool:
+    """Run until that moment, and return whether it came."""
+    stop = StopAt(moment)
+
+    def run() -> None:
+        effects.watch(stop)
+        world.execute()
+
+    try:
+        copy_context().run(run)
+    except BaseException:
+        if not stop.has_stopped:
+            raise
+    return stop.has_stopped
+
+
+def check(world: World, subscriptions: list[SubscriptionView]) -> None:
+    """Invoice and open total are the usage to the unit, nothing is named, and the ledger is whole."""
+    invoiced = {line.item: line.quantity for invoice in world.stripe.invoices for line in invoice.lines}
+    found = [(invoiced[one.items[0]], world.billed(one)) for one in subscriptions]
+    assert found == [(7, 8)] * len(subscriptions)
+    assert world.unbilled() == {}
+    with sqlite3.connect(world.ledger) as ledger:
+        assert ledger.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_a_run_that_is_stopped_at_any_effect_is_made_good_by_the_next(tmp_path: Path, share: int) -> None:
+    """Every moment is tried, in shares that may be run beside each other."""
+    for moment in count(share, SHARES):
+        world = World(_folder(tmp_path, moment), NOW)
+        with world.sandbox.in_background():
+            subscriptions = come_to_the_turn(world)
+            was_stopped = stopped(world, moment)
+            world.execute()
+            check(world, subscriptions)
+        if not was_stopped:
+            assert moment > 50
+            return
+
+
+def test_every_kind_of_effect_is_among_them(world: World) -> None:
+    told: list[tuple[str, str]] = []
+    come_to_the_turn(world)
+    written_before = len(world.writes)
+
+    def run() -> None:
+        effects.watch(lambda place, moment: told.append((place, moment)))
+        world.execute()
+
+    copy_context().run(run)
+    assert set(told) == {(place, moment) for place in ("ledger", "stripe") for moment in ("comes", "is done")}
+    assert told.count(("stripe", "is done")) == len(world.writes) - written_before
+
+
+@pytest.mark.parametrize("request_number", [0, 2, 5, 9, 13, 16, 19, 22])
+def test_a_command_that_is_killed_while_a_request_is_answered_is_made_good_by_the_next(
+    world: World, request_number: int
+) -> None:
+    subscriptions = come_to_the_turn(world)
+    killed = []
+
+    def kill(body: str) -> bytes:
+        killed.append(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+        return body.encode()
+
+    world.sandbox.faults.add(Fault(skip=request_number, rewrite=kill))
+    process = world.start("run", "--as-of", world.now.isoformat())
+    process.communicate(timeout=60)
+    assert (process.returncode, killed) == (-signal.SIGKILL, [process.pid])
+    world.sandbox.clock.advance(3 * MINUTE)
+    world.execute()
+    check(world, subscriptions)

@@ -1,0 +1,16 @@
+"""The installed command and the steps of a run, against servers that mean no good."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.world import NOW, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A sandbox whose clock stands still, with one meter and one metered price."""
+    world = World(tmp_path, NOW)
+    with world.sandbox.in_background():
+        yield world
