@@ -24,7 +24,7 @@ from meter_sync.sync.order import Order, RunReport
 from meter_sync.sync.progress import NoProgress, Progress
 from meter_sync.sync.rejections import note_rejections
 from meter_sync.sync.remember import remember
-from meter_sync.sync.steps import Carried, Metering, checked_plan, log_counts, report
+from meter_sync.sync.steps import Carried, Metering, checked_plan, report
 from meter_sync.sync.turned import find_ended
 from meter_sync.sync.workers import first_error_only
 
@@ -65,7 +65,6 @@ async def _steps(order: Order, adapters: Adapters, progress: Progress) -> Carrie
         checked = await checked_plan(order, adapters, prepared, memory, progress)
         if order.run.everything:
             checked = check_whole(checked, order.thresholds, order.policy.allowed, order.run.as_of)
-            log_counts("check_whole", checked)
         if any(isinstance(action, Hold) and action.reason is Reason.TOO_MANY_HELD for action in checked):
             return await report(order, adapters, checked, progress)
         going_on = meters_of(listing.items, memory.other_claims)

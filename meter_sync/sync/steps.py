@@ -69,7 +69,7 @@ async def checked_plan(
     looked = {action.line.item.id: action for action in known}
     planned = [looked.get(action.line.item.id) or _without_look(action, order) for action in planned]
     checked = check(planned, order.thresholds, order.policy.allowed)
-    log_counts("check", checked)
+    _log("check", checked)
     return [action if _is_reported(action) else _shown(action) for action in checked]
 
 
@@ -92,7 +92,7 @@ async def _query_and_plan(
     """Query the usage of every line, and decide on each."""
     usages = await query([line for line in prepared if isinstance(line, Line)], adapters.openmeter, progress)
     actions = [_decide(one, usages, memory, order.policy) if isinstance(one, Line) else one for one in prepared]
-    log_counts("plan", actions)
+    _log("plan", actions)
     return actions
 
 
@@ -114,6 +114,5 @@ async def report(order: Order, adapters: Adapters, checked: Sequence[Action], pr
     return Carried(results, reporter.error, reporter.refused, reporter.gave_way)
 
 
-def log_counts(step: str, actions: Sequence[Action]) -> None:
-    """Log how many items a step left in each outcome."""
+def _log(step: str, actions: Sequence[Action]) -> None:
     log.info(step, **counted([result(action) for action in actions]))

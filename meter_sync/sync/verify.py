@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from meter_sync.config import Settings
 from meter_sync.core.actions import Hold, Line, Skip, need
@@ -105,7 +106,7 @@ async def verify(
     verification = Verification(order.run.id, order.run.started_at, clock(), order.run.as_of, sample=sample)
     scope = Scope(account="", mode="live" if settings.stripe.is_live else "sandbox")
     try:
-        with open_ledger_read_only(settings.ledger, scope) as ledger:
+        with bound_contextvars(run_id=order.run.id), open_ledger_read_only(settings.ledger, scope) as ledger:
             check_mode(ledger)
             async with open_adapters(settings, ledger, clock, stop, dry_run=True) as adapters:
                 steps = _Steps(order, adapters, progress or NoProgress(), _REPORTED_WITHIN[order.run.schedule])
@@ -218,12 +219,14 @@ class _Steps:
         }
 
     async def _compared(self, line: Line, known: Known) -> Comparison:
-        """Read what Stripe holds for one item, and compare. Raise ConfigurationError, and Interrupted."""
-        self._adapters.stop.check()
+        """Read what Stripe holds for one item, and compare. Raise ConfigurationError."""
         if self._unanswered_in_a_row >= _HOPELESS_AFTER:
             return failed(line, Reason.STRIPE_ERROR, "not tried: Stripe did not answer for several items before this")
         try:
+            self._adapters.stop.check()
             held = await held_total(line, self._adapters.stripe)
+        except Interrupted:
+            return _left_over(line)
         except (StripeRefused, StripeUnavailable) as error:
             self._unanswered_in_a_row += isinstance(error, StripeUnavailable) and not error.rate_limited
             return failed(line, Reason.STRIPE_ERROR, f"Stripe's total could not be read: {error.message}")

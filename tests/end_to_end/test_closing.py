@@ -8,6 +8,7 @@ import pytest
 from meter_sync.config import load
 from meter_sync.core.selection import Selection
 from meter_sync.ledger import run_lock
+from meter_sync.sandbox import Fault
 from meter_sync.sync.execute import execute
 from meter_sync.sync.in_time import last_moments
 from meter_sync.sync.order import Request
@@ -197,9 +198,13 @@ def test_a_closing_run_knows_that_an_ended_items_events_are_billed_with_another_
     customer = world.customer_of(subscription)
     world.use(subscription, 3, at=NOW - DAY)
     price = world.stripe.state.items[subscription.items[0]].price
+    world.execute()
     world.subscribe(price, customer=customer)
     world.stripe.cancel(subscription.id)
+    world.sandbox.faults.add(Fault(server="openmeter", path="/query", status=500, times=None))
     world.execute()
+    world.sandbox.faults.clear()
     world.sandbox.clock.advance(2 * HOUR)
     world.execute(closing=3 * HOUR, is_beside=True)
+    assert [one.line.item.id for one in world.last_results] == subscription.items
     assert world.unbilled() == {}

@@ -48,7 +48,7 @@ def explained(world: World, name: str, *arguments: str) -> dict[str, list[str]]:
 
 def named_by_stripe(world: World) -> list[str]:
     """Stripe's names for the requests that wrote something: the sandbox counts all that it answers."""
-    answered = [request for request in world.sandbox.requests if request.server == "stripe"]
+    answered = [one for one in world.sandbox.requests if one.server == "stripe" and one.status is not None]
     return [f"req_1Sandbox{number:08d}" for number, one in enumerate(answered, start=1) if one.method == "POST"]
 
 
@@ -293,12 +293,12 @@ def test_an_item_that_took_anothers_place_tells_also_what_was_written_for_that_o
 
 
 def test_what_a_server_says_cannot_move_a_terminals_cursor(world: World) -> None:
-    world.use(world.subscribe(), 7)
+    subscription = world.subscribe()
+    world.use(subscription, 7)
     said = json.dumps({"error": {"message": "\x1b[2J\x1b[31mall is well\nusage: 0", "type": "api_error"}})
     world.sandbox.faults.add(Fault(method="POST", path="/usage_records$", status=400, text=said))
     world.execute()
-    (item,) = {one["subscription_item"] for one in told(world, "--meter", METER)}
-    for arguments in (("--item", item), ("--explain", item)):
+    for arguments in (("--item", subscription.items[0]), ("--explain", subscription.items[0])):
         shown = world.meter_sync("history", *arguments).stdout
         assert "all is well" in shown
         assert "\x1b" not in shown
@@ -306,13 +306,19 @@ def test_what_a_server_says_cannot_move_a_terminals_cursor(world: World) -> None
 
 
 def test_no_key_is_in_anything_that_it_tells(world: World) -> None:
-    world.use(world.subscribe(), 7)
+    subscription = world.subscribe()
+    world.use(subscription, 7)
     keys = (world.sandbox.stripe_key, world.sandbox.openmeter_key)
-    text = json.dumps({"error": {"message": f"you sent {keys[0]} and {keys[1]}"}})
-    world.sandbox.faults.add(Fault(method="POST", path="/usage_records$", status=400, text=text))
+    texts = [json.dumps({"error": {"message": f"you sent {key}"}, "detail": f"you sent {key}"}) for key in keys]
+    world.sandbox.faults.add(Fault(method="POST", path="/usage_records$", status=400, text=texts[0]))
     world.execute()
-    (item,) = {one["subscription_item"] for one in told(world, "--meter", METER)}
-    for arguments in ((), ("--item", item, "--parts"), ("--explain", item)):
+    world.sandbox.faults.add(Fault(server="openmeter", method="POST", path="/query$", status=400, text=texts[1]))
+    world.execute()
+    assert [one["reason"] for one in told(world, "--item", subscription.items[0]) if one["kind"] == "hold"] == [
+        "stripe_error",
+        "openmeter_error",
+    ]
+    for arguments in ((), ("--item", subscription.items[0], "--parts"), ("--explain", subscription.items[0])):
         for output in ("table", "json", "csv"):
             shown = world.meter_sync("history", *arguments, "--output", output)
             assert not [key for key in keys if key in shown.stdout + shown.stderr]

@@ -10,12 +10,13 @@ import pytest
 
 from meter_sync.core.compare import Comparison, Verdict
 from meter_sync.core.selection import Selection
+from meter_sync.ledger import run_lock
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe_world import SubscriptionView
 from meter_sync.sync.verify import Verification, VerifyRequest, verify
 from meter_sync.waiting import Stop
 from tests.end_to_end.test_billing_meters import WAYS, metered
-from tests.end_to_end.world import ANCHOR, METER, NOW, PERIOD_START, World
+from tests.end_to_end.world import ANCHOR, METER, NOW, PERIOD_START, World, interrupt
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 ELSEWHERE = ANCHOR + 3600
@@ -365,6 +366,27 @@ def test_a_key_that_may_not_read_summaries_ends_it_with_78_and_names_what_was_le
     done = verified(world)
     assert done.exit_code == 78
     assert [(one.verdict, one.reason) for one in done.comparisons] == [(Verdict.SKIPPED, "interrupted")]
+
+
+def test_it_needs_no_lock_and_works_beside_a_run(world: World) -> None:
+    world.subscribe()
+    world.execute()
+    with run_lock(world.ledger):
+        assert verified(world).counts["match"] == 1
+
+
+def test_a_signal_ends_it_after_the_requests_in_flight_and_names_what_was_left(world: World) -> None:
+    subscriptions = [world.subscribe() for _ in range(60)]
+    world.sandbox.faults.add(Fault(path="/usage_record_summaries", delay_seconds=0.5, times=None))
+    process = world.start("verify", "--output", "json")
+    world.sandbox.wait_for("GET", "/usage_record_summaries")
+    done = interrupt(process)
+    assert (done.code, done.document["error"]) == (1, None)
+    assert done.items.keys() == {subscription.items[0] for subscription in subscriptions}
+    assert {(item["outcome"], item["reason"]) for item in done.items.values()} == {
+        ("match", None),
+        ("skipped", "interrupted"),
+    }
 
 
 # -- requests ---------------------------------------------------------------------------------------
