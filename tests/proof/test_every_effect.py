@@ -17,6 +17,9 @@ from tests.end_to_end.test_billing_meters import WAYS, metered
 from tests.end_to_end.test_meter_mishaps import end_of
 from tests.end_to_end.world import METER, NOW, World
 
+pytestmark = pytest.mark.no_cover
+"""What these runs go through is covered by other tests."""
+
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 SHARES = 6
 

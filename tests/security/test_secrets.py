@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,6 +21,7 @@ from meter_sync.ledger import Scope, open_ledger
 from meter_sync.sandbox import Fault
 from meter_sync.sync.adapters import open_adapters
 from meter_sync.waiting import Stop
+from tests.end_to_end.forked import template
 from tests.end_to_end.test_webhook import about, serving
 from tests.end_to_end.world import NOW, Outcome, World
 from tests.security.permissions import EXACTLY
@@ -95,14 +96,21 @@ def talkative(world: World, **overrides: str) -> dict[str, str]:
     """An environment in which everything says as much as it can, and writes where it is found."""
     homes = dict.fromkeys(("HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"), str(world.folder))
     settings = {"STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET, "METER_SYNC_RETRY_SECONDS": "0.1", **homes}
-    return {**settings, **AS_TALKATIVE_AS_CAN_BE, **overrides}
+    return {**settings, **overrides}
 
 
 def run(world: World, *arguments: str, log_format: str = "console", **overrides: str) -> Outcome:
-    """Run the installed command, also where it ends in a traceback."""
+    """Run the command, also where it ends in a traceback."""
+    environment = world.environment(**talkative(world, **overrides))
+    done = template().run(_told(arguments, log_format), environment, world.folder)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def run_installed(world: World, *arguments: str, **overrides: str) -> Outcome:
+    """Run the installed command, in an interpreter that says all that it can."""
     done = subprocess.run(
-        world.command("--log-level", "debug", "--log-format", log_format, *arguments),
-        env=world.environment(**talkative(world, **overrides)),
+        world.command(*_told(arguments, "console")),
+        env=world.environment(**talkative(world, **AS_TALKATIVE_AS_CAN_BE, **overrides)),
         cwd=world.folder,
         capture_output=True,
         text=True,
@@ -112,8 +120,16 @@ def run(world: World, *arguments: str, log_format: str = "console", **overrides:
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
+def _told(arguments: Sequence[str], log_format: str) -> list[str]:
+    return ["--log-level", "debug", "--log-format", log_format, *arguments]
+
+
+def about_now(world: World) -> list[str]:
+    return ["run", "--output", "json", "--as-of", world.now.isoformat()]
+
+
 def reported(world: World, **overrides: str) -> Outcome:
-    return run(world, "run", "--output", "json", "--as-of", world.now.isoformat(), **overrides)
+    return run(world, *about_now(world), **overrides)
 
 
 def is_unseen(world: World, *outcomes: Outcome, but: Path | None = None) -> bool:
@@ -125,7 +141,7 @@ def is_unseen(world: World, *outcomes: Outcome, but: Path | None = None) -> bool
 
 
 def test_what_the_sdk_logs_when_it_is_asked_to_shows_no_key(world: World) -> None:
-    done = reported(world, STRIPE_LOG="debug")
+    done = run_installed(world, *about_now(world), STRIPE_LOG="debug")
 
     assert "Request to Stripe api" in done.stderr
     assert (done.code, is_unseen(world, done)) == (0, True)
@@ -200,7 +216,7 @@ def test_a_crash_shows_no_key(world: World) -> None:
     (customer,) = world.stripe.state.customers
     world.use(customer.id, 1)
 
-    crashed = reported(world)
+    crashed = run_installed(world, *about_now(world))
 
     assert (crashed.code, crashed.error_code) == (ExitCode.FAILED, "internal")
     assert "Traceback" in crashed.stderr
