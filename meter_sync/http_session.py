@@ -4,6 +4,7 @@ import ssl
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -15,12 +16,21 @@ from meter_sync.addresses import is_loopback
 CONNECT_TIMEOUT_SECONDS = 10
 REQUEST_TIMEOUT_SECONDS = 40
 
+LARGEST_ANSWER_BYTES = 256 * 1024 * 1024
+"""More than any true answer has: a query by the hour may have a million rows, of some 200 bytes each.
+
+What goes on beyond that comes from something else, or never ends, and would take the machine's memory with it.
+"""
 
 REDIRECT = "answered with a redirect, which is not followed with a key"
 
 
 class RedirectRefused(aiohttp.ClientError):
     """A server answered with a redirect: neither API does, and a key must not follow one."""
+
+
+class AnswerTooLarge(aiohttp.ClientPayloadError):
+    """A server's answer was larger than any true one; what it was, and whether a write was carried out, is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +74,12 @@ def timeouts() -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
 
 
-def open_session(address: str, connections: int) -> aiohttp.ClientSession:
+def open_session(
+    address: str, connections: int, largest_answer_bytes: int = LARGEST_ANSWER_BYTES
+) -> aiohttp.ClientSession:
     """Return a session for one server, of at most so many connections, to be closed by the caller.
 
+    Reading a larger answer raises AnswerTooLarge, before anything of it is kept where its length is announced.
     TLS is always verified, against the system's certificates (or those that SSL_CERT_FILE and SSL_CERT_DIR name) and
     those that the Stripe SDK ships; the proxy is the environment's; redirects are refused, and cookies are not kept.
     """
@@ -79,7 +92,57 @@ def open_session(address: str, connections: int) -> aiohttp.ClientSession:
         timeout=timeouts(),
         trace_configs=[trace],
         proxy=_proxy_for(address),
+        response_class=_bounded(largest_answer_bytes),
     )
+
+
+def _bounded(largest_bytes: int) -> type[aiohttp.ClientResponse]:
+    """Return a kind of response whose body cannot be read beyond so many bytes."""
+
+    class BoundedResponse(aiohttp.ClientResponse):
+        async def start(self, connection: Any) -> aiohttp.ClientResponse:
+            await super().start(connection)
+            if (self.content_length or 0) > largest_bytes:
+                raise _too_large(self, largest_bytes)
+            self.content: Any = _BoundedBody(self, self.content, largest_bytes)
+            return self
+
+    return BoundedResponse
+
+
+class _BoundedBody:
+    """The body of a response, which reads no more than so many bytes, counted after they were decompressed."""
+
+    def __init__(self, response: aiohttp.ClientResponse, body: aiohttp.StreamReader, largest_bytes: int) -> None:
+        self._response = response
+        self._body = body
+        self._largest_bytes = largest_bytes
+
+    async def read(self) -> bytes:
+        """Return the whole body, which is how both SDKs read it. Raise AnswerTooLarge, or what reading raises.
+
+        The connection is closed then: the SDK of Stripe would leave it open, and the pool has only so many.
+        """
+        try:
+            return await self._read()
+        except BaseException:
+            self._response.close()
+            raise
+
+    async def _read(self) -> bytes:
+        read = bytearray()
+        while some := await self._body.readany():
+            read += some
+            if len(read) > self._largest_bytes:
+                raise _too_large(self._response, self._largest_bytes)
+        return bytes(read)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+
+def _too_large(response: aiohttp.ClientResponse, largest_bytes: int) -> AnswerTooLarge:
+    return AnswerTooLarge(f"{response.host} answered with more than {largest_bytes:,} bytes")
 
 
 @cache

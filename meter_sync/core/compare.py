@@ -51,8 +51,8 @@ class Known:
     """What the ledger says of an item in its period."""
 
     remembered: Remembered | None = None
-    unanswered: int | None = None
-    """The quantity of its last report, if Stripe refused it or did not answer."""
+    intended: int | None = None
+    """The quantity of its last report, also where Stripe refused it."""
     last_report: datetime | None = None
     """The instant that its last report was about, or the last run which found nothing to report of it."""
 
@@ -162,9 +162,9 @@ def _explained(line: Line, expected: int, actual: int, known: Known, now: dateti
             f"usage records that are not from this program hold {remembered.foreign} in this period; runs hold the "
             "item as foreign_usage and say what to do"
         )
-    if _lacks_a_report(remembered, known.unanswered, actual):
+    if _lacks_a_report(remembered, known.intended, actual):
         return Explanation.NOT_REPORTED, (
-            f"the last report, of {_intended(remembered, known.unanswered)}, was refused or had no answer: the next "
+            f"the last report, of {_intended(remembered, known.intended)}, was refused or had no answer: the next "
             "run reports it again"
         )
     if actual in {remembered.acknowledged, remembered.quantity}:
@@ -191,17 +191,17 @@ def _without_report(line: Line, expected: int, actual: int) -> Explained:
     )
 
 
-def _lacks_a_report(remembered: Remembered, unanswered: int | None, actual: int) -> bool:
+def _lacks_a_report(remembered: Remembered, intended: int | None, actual: int) -> bool:
     """Say whether a report that was refused, or had no answer, explains what Stripe holds: it is there in part."""
     if remembered.total_before is not None:
         return True
-    intended = _intended(remembered, unanswered)
+    wanted = _intended(remembered, intended)
     standing = remembered.acknowledged or 0
-    return intended != actual and min(standing, intended) <= actual <= max(standing, intended) and intended != standing
+    return wanted not in {actual, standing} and min(standing, wanted) <= actual <= max(standing, wanted)
 
 
-def _intended(remembered: Remembered, unanswered: int | None) -> int:
-    return remembered.quantity if unanswered is None else unanswered
+def _intended(remembered: Remembered, intended: int | None) -> int:
+    return remembered.quantity if intended is None else intended
 
 
 def _since_the_report(line: Line, expected: int, actual: int, remembered: Remembered) -> Explained:

@@ -19,6 +19,7 @@ from meter_sync.ledger import (
     bindings,
     history,
     holds,
+    intended,
     parts,
     prune,
     rejections,
@@ -26,7 +27,6 @@ from meter_sync.ledger import (
     schema,
     seen,
     successions,
-    unanswered,
     webhook_events,
     writers,
 )
@@ -128,7 +128,8 @@ class Ledger:
                 item_periods.c.item.in_(ids), item_periods.c.period_end >= since
             )
             for row in self._books.rows(query.order_by(item_periods.c.period_start.desc())):
-                if row.period_end <= periods[row.item]:
+                start = periods[row.item]
+                if row.period_end == start or start - _PAST_DAYS <= row.period_end < start:
                     past = PastPeriod(rows.period(row), row.acknowledged or 0)
                     found.setdefault(row.item, []).append(past)
         return {item: tuple(of_item) for item, of_item in found.items()}
@@ -152,9 +153,9 @@ class Ledger:
         }
         return replace(memory, remembered=remembered)
 
-    def unanswered(self, listed: Sequence[SubscriptionItem]) -> dict[str, int]:
-        """Return for the listed items, in their current periods, the quantity of a last report without an answer."""
-        return unanswered.unanswered(self._books, {item.id: item.period.start for item in listed})
+    def last_intended(self, listed: Sequence[SubscriptionItem]) -> dict[str, int]:
+        """Return for the listed items, in their current periods, the quantity that was last intended for each."""
+        return intended.last_intended(self._books, {item.id: item.period.start for item in listed})
 
     def unsettled_additions(self, items: Sequence[str]) -> list[additions.Unsettled]:
         """Return the additions of these items, in any period, of which it is not known whether Stripe has them."""

@@ -48,6 +48,8 @@ class Access:
     key: Callable[[], str | None]
     concurrency: int
     retry_seconds: float
+    timeout_seconds: float = REQUEST_TIMEOUT_SECONDS
+    """How long an answer may take from the first to the last byte."""
 
 
 class OpenMeter:
@@ -204,7 +206,9 @@ class OpenMeter:
         self.requests_sent += 1
         try:
             request = HttpRequest(method, path, json=body)
-            response = await self._client.send_request(request)
+            # The SDK's own timeout is for each read: a server that sends a byte now and then would never be given up.
+            async with asyncio.timeout(self._access.timeout_seconds):
+                response = await self._client.send_request(request)
             text = response.text()
         except (BaseError, aiohttp.ClientError, TimeoutError, UnicodeDecodeError, RecursionError) as error:
             raise self._meaning(error) from error

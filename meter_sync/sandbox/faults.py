@@ -15,8 +15,8 @@ Server = Literal["stripe", "openmeter"]
 class Fault:
     """Which requests fail, and how: all the conditions given must hold, exactly one effect applies.
 
-    Effects: `status` (not carried out), `drop="before"` (not carried out), `drop="after"`,
-    `truncate`, `delay_seconds`, `replace_text` and `rewrite` (all five carried out).
+    Effects: `status` (not carried out), `drop="before"` (not carried out), `drop="after"`, `truncate`,
+    `delay_seconds`, `drip_seconds`, `replace_text`, `relabel`, `rewrite` and `fill_bytes` (all eight carried out).
     """
 
     server: Server | None = None
@@ -44,11 +44,19 @@ class Fault:
     truncate: bool = False
     """Promise the whole body, send half of it and close the connection."""
     delay_seconds: float | None = None
+    drip_seconds: float | None = None
+    """Send the true answer a few bytes at a time, over so long in all."""
     replace_text: str | None = None
     """Answer 200 with this raw body instead of the true one."""
     replace_content_type: str = JSON
+    relabel: str | None = None
+    """Answer truly, but under this content type."""
     rewrite: Callable[[str], bytes] | None = None
     """Answer with what this makes of the true answer's body, with its status and content type."""
+    fill_bytes: int | None = None
+    """Send so many spaces after the true answer's body, which stays the same JSON."""
+    chunked: bool = False
+    """Whether what is filled is sent without saying beforehand how long it is."""
 
     def __post_init__(self) -> None:
         effects = [
@@ -56,8 +64,11 @@ class Fault:
             self.drop is not None,
             self.truncate,
             self.delay_seconds is not None,
+            self.drip_seconds is not None,
             self.replace_text is not None,
+            self.relabel is not None,
             self.rewrite is not None,
+            self.fill_bytes is not None,
         ]
         if sum(effects) != 1:
             raise ValueError("a fault has exactly one effect")

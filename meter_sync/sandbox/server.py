@@ -13,6 +13,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from meter_sync.sandbox import sending
 from meter_sync.sandbox.faults import Fault, Faults, Server
 from meter_sync.sandbox.traffic import Answer, Api, Incoming, Locks, RequestSeen
 
@@ -81,10 +82,15 @@ class LocalServer:
         # Noted before it is sent: a client that has its answer finds its request in the list.
         self._note(incoming, answer, arrived)
         if answer is None:
-            return _hang_up(request)
+            return sending.nothing(request)
+        response = self._response(answer, fault)
         if fault.truncate:
-            return await _send_half(request, self._response(answer))
-        return self._response(answer, fault)
+            return await sending.half(request, response)
+        if fault.drip_seconds is not None:
+            return await sending.slowly(request, response, fault.drip_seconds)
+        if fault.fill_bytes is not None:
+            return await sending.filled(request, response, fault.fill_bytes, is_announced=not fault.chunked)
+        return response
 
     async def _outcome(self, incoming: Incoming, fault: Fault) -> Answer | None:
         """Carry the request out unless the fault forbids it; return the answer, None for none."""
@@ -104,6 +110,8 @@ class LocalServer:
             return None
         if fault.replace_text is not None:
             return Answer(status=200, body=fault.replace_text, content_type=fault.replace_content_type)
+        if fault.relabel is not None:
+            return replace(answer, content_type=fault.relabel)
         return answer
 
     @contextmanager
@@ -165,22 +173,3 @@ def _masked(headers: Mapping[str, str]) -> Mapping[str, str]:
         return headers
     scheme = headers["authorization"].split(" ", 1)[0]
     return {**headers, "authorization": f"{scheme} ****"}
-
-
-def _hang_up(request: web.Request) -> web.StreamResponse:
-    """Close the connection; what aiohttp then tries to send goes nowhere."""
-    if request.transport is not None:
-        request.transport.close()
-    return web.Response()
-
-
-async def _send_half(request: web.Request, whole: web.Response) -> web.StreamResponse:
-    """Send the headers, with the length of the whole body, and half of the body; then hang up."""
-    body = whole.body if isinstance(whole.body, bytes) else b""
-    response = web.StreamResponse(status=whole.status, headers=whole.headers)
-    response.content_length = len(body)
-    await response.prepare(request)
-    await response.write(body[: len(body) // 2])
-    if request.transport is not None:
-        request.transport.close()
-    return response

@@ -192,9 +192,8 @@ class _Steps:
     async def _compare(self, lines: Sequence[Line], memory: Memory) -> None:
         """Query the usage of every line, read what Stripe holds of those that have an answer, and compare."""
         known = self._known(lines, memory)
-        # One total for a whole period, also where runs report hours or days: another question than theirs.
-        needs = [replace(need(line), window=None) for line in lines]
-        usages = await query_totals(needs, self._adapters.openmeter, self._progress)
+        # One total for the whole period, also where runs ask for hours or days: another question than theirs.
+        usages = await query_totals([need(line) for line in lines], self._adapters.openmeter, self._progress)
         to_read: list[Line] = []
         for line in lines:
             one = measured(line, usages[line.item.id], known[line.item.id].remembered)
@@ -211,10 +210,10 @@ class _Steps:
         await each(to_read, read, len(to_read))
 
     def _known(self, lines: Sequence[Line], memory: Memory) -> Mapping[str, Known]:
-        unanswered = self._adapters.ledger.unanswered([line.item for line in lines])
+        intended = self._adapters.ledger.last_intended([line.item for line in lines])
         ids = [line.item.id for line in lines]
         return {
-            item: Known(memory.remembered.get(item), unanswered.get(item), self._last_report(item, memory))
+            item: Known(memory.remembered.get(item), intended.get(item), self._last_report(item, memory))
             for item in ids
         }
 

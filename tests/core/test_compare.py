@@ -67,10 +67,10 @@ def on_meter_remembered(quantity: int, acknowledged_at: datetime | None = REPORT
 
 
 def explained(
-    line: Line, actual: int, remembered: Remembered | None, unanswered: int | None = None
+    line: Line, actual: int, remembered: Remembered | None, intended: int | None = None
 ) -> Explanation | Reason | None:
     """Return why they differ, by a ledger whose last run was about the last report's instant."""
-    one = compare(line, actual, Known(remembered, unanswered, REPORTED), AS_OF)
+    one = compare(line, actual, Known(remembered, intended, REPORTED), AS_OF)
     assert one.verdict is Verdict.MISMATCH
     assert one.message
     return one.reason
@@ -155,12 +155,12 @@ states = st.builds(
     usage=st.integers(0, 30),
     actual=st.integers(0, 30),
     remembered=st.none() | states,
-    unanswered=st.none() | st.integers(0, 30),
+    intended=st.none() | st.integers(0, 30),
 )
 def test_what_is_equal_matches_whatever_is_remembered_and_every_difference_is_explained(
-    usage: int, actual: int, remembered: Remembered | None, unanswered: int | None
+    usage: int, actual: int, remembered: Remembered | None, intended: int | None
 ) -> None:
-    one = compare(line_with(usage), actual, Known(remembered, unanswered, REPORTED), AS_OF)
+    one = compare(line_with(usage), actual, Known(remembered, intended, REPORTED), AS_OF)
     assert (one.expected, one.actual, one.difference) == (usage, actual, actual - usage)
     assert (one.verdict is Verdict.MATCH) == (actual == usage)
     assert (one.reason is None, one.message is None) == (actual == usage, actual == usage)
@@ -202,8 +202,8 @@ def test_an_unfinished_look_is_a_report_under_way_whatever_stripe_holds() -> Non
 
 
 def test_a_refused_report_is_known_from_what_was_written_last() -> None:
-    assert explained(line_with(8), 5, make_remembered(5), unanswered=8) is Explanation.NOT_REPORTED
-    assert explained(line_with(8), 5, make_remembered(5), unanswered=5) is Explanation.LATE_EVENTS
+    assert explained(line_with(8), 5, make_remembered(5), intended=8) is Explanation.NOT_REPORTED
+    assert explained(line_with(8), 5, make_remembered(5), intended=5) is Explanation.LATE_EVENTS
     assert explained(line_with(8), 5, make_remembered(5)) is Explanation.LATE_EVENTS
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ WHOSE = Whose("cus_1", "sub_1", "si_1", make_item().period, "requests")
 HOURS = BillingMeter("mtr_1", "requests_event", "sum", Window.HOUR)
 
 
-def write(quantity: int = 100, usage: str | None = "100", **details: object) -> Write:
+def write(quantity: int = 100, usage: str | None = "100", **details: Any) -> Write:
     made = Write(
         whose=WHOSE,
         run="run_1",
@@ -43,7 +44,7 @@ def write(quantity: int = 100, usage: str | None = "100", **details: object) -> 
         request_id="req_1",
         as_of=AS_OF,
     )
-    return replace(made, **details)  # type: ignore[arg-type]
+    return replace(made, **details)
 
 
 def held(times: int = 1) -> Held:
@@ -63,7 +64,7 @@ def story(
     remembered: Remembered | None = None,
     price: Price | None = None,
     item: SubscriptionItem | None = None,
-    **details: object,
+    **details: Any,
 ) -> Story:
     made = Story(
         item=item or make_item(price=price or make_price()),
@@ -72,7 +73,7 @@ def story(
         remembered=remembered or make_remembered(),
         usage_start=START,
     )
-    return replace(made, **details)  # type: ignore[arg-type]
+    return replace(made, **details)
 
 
 def said(told: Story, topic: str) -> str:
@@ -149,7 +150,7 @@ def test_a_quantity_that_is_not_the_rounded_usage_is_told_with_the_reason() -> N
     ],
     ids=["the period", "creation", "the last period's end", "another item"],
 )
-def test_from_where_usage_counts_is_told_with_the_reason(details: dict[str, object], reason: str) -> None:
+def test_from_where_usage_counts_is_told_with_the_reason(details: dict[str, Any], reason: str) -> None:
     assert reason in said(story(write(), **details), "counts from")
 
 

@@ -13,7 +13,7 @@ from tests.end_to_end.test_meter_mishaps import end_of
 from tests.end_to_end.world import METER, NOW, World
 from tests.security.runs import executed
 
-MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 INVOICED, OPENED = 7, 8
 """What is to be billed of a period that has just ended, and of the one after it."""
 STILL_OPEN = 14
@@ -98,7 +98,7 @@ def _place(entry: Entry) -> Place:
 
 
 def account(world: World) -> Account:
-    """Return an account two minutes after some of its periods have ended."""
+    """Return an account a minute after some of its periods have ended: Stripe takes usage records for four more."""
     by_day = world.stripe.add_price(metadata={"om_meter_id": METER})
     world.configure(f'[[meters]]\nprice = "{by_day}"\nopenmeter = "{METER}"\nrecords = "day"\n')
     prices = [world.price, by_day, *(metered_price(world, way) for way in WAYS)]
@@ -108,10 +108,10 @@ def account(world: World) -> Account:
         world.use(one, 3, at=NOW - DAY)
     assert executed(world).exit_code is ExitCode.DONE
     end = end_of(world, turned[0])
-    world.sandbox.clock.move_to(end + 2 * MINUTE)
+    world.sandbox.clock.move_to(end + MINUTE)
     for one in turned:
         world.use(one, INVOICED - 3, at=end - 2 * DAY)
-        world.use(one, OPENED, at=end + MINUTE)
+        world.use(one, OPENED, at=end + MINUTE / 2)
     for one in going_on:
         world.use(one, STILL_OPEN - 3, at=end - 2 * DAY)
     world.sandbox.requests.clear()

@@ -73,6 +73,24 @@ def test_an_answer_can_be_late_or_be_something_else(sandbox: Sandbox, openmeter:
     assert reply.headers["Content-Type"].startswith("text/html")
 
 
+def test_an_answer_can_come_in_drops_under_another_name_or_with_very_much_after_it(
+    sandbox: Sandbox, openmeter: OpenMeterWire
+) -> None:
+    sandbox.openmeter.add_meter("tokens", aggregation="SUM")
+    sandbox.faults.add(Fault(drip_seconds=0.05))
+    sandbox.faults.add(Fault(relabel="text/html"))
+    sandbox.faults.add(Fault(fill_bytes=100_000))
+    sandbox.faults.add(Fault(fill_bytes=100_000, chunked=True))
+    before = time.monotonic()
+    slow, relabelled, announced, unannounced, true = (openmeter("GET", "/api/v1/meters") for _ in range(5))
+    assert time.monotonic() - before >= 0.05
+    assert slow.text == relabelled.text == true.text
+    assert relabelled.headers["Content-Type"] == "text/html"
+    assert announced.text == unannounced.text == true.text + 100_000 * " "
+    assert announced.headers["Content-Length"] == str(len(announced.text))
+    assert "Content-Length" not in unannounced.headers
+
+
 def test_a_redirect_is_a_status_with_a_header(sandbox: Sandbox, stripe: StripeWire) -> None:
     sandbox.faults.add(Fault(status=302, headers={"Location": "http://127.0.0.1:1/"}, text="away"))
     reply = stripe("GET", "/v1/prices")

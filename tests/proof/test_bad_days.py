@@ -1,0 +1,125 @@
+"""Whatever servers, networks, disks and clocks do to a run, the next undisturbed one leaves the bill right.
+
+Everything is at stake in each of these runs at once: every way of writing, drafts and open periods. Runs are the
+program's own, in this process and over real HTTP.
+"""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from meter_sync.core.outcomes import ExitCode
+from meter_sync.errors import MeterSyncError
+from meter_sync.http_session import LARGEST_ANSWER_BYTES
+from meter_sync.sandbox import Fault
+from tests.end_to_end.world import World
+from tests.proof.account import MINUTE, Account, account
+from tests.security.runs import executed
+
+KINDS = {
+    "nothing arrives": Fault(drop="before"),
+    "every answer is lost": Fault(drop="after"),
+    "every answer breaks off": Fault(truncate=True),
+    "half of the JSON": Fault(rewrite=lambda body: body[: len(body) // 2].encode()),
+    "storm of 500": Fault(status=500),
+    "storm of 503 before Stripe": Fault(status=503, text="upstream connect error"),
+    "storm of 429": Fault(status=429),
+    "a page of a proxy": Fault(replace_text="<html>Sign in</html>", replace_content_type="text/html"),
+    "the true answer as a page": Fault(relabel="text/html"),
+    "drop by drop": Fault(drip_seconds=0.01),
+    "away": Fault(status=302, headers={"Location": "http://127.0.0.1:9/"}, saved=False),
+    "more than fits in memory": Fault(fill_bytes=LARGEST_ANSWER_BYTES),
+}
+"""What may be the matter with the answers."""
+
+STRIPE_READS = Fault(server="stripe", method="GET", skip=7, times=None, status=500)
+STRIPE_WRITES = Fault(server="stripe", method="POST", skip=6, times=None, status=500)
+OPENMETER = Fault(server="openmeter", skip=3, times=None, status=500)
+"""From when on, within a run."""
+PAGE = 4096
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Fault:
+    return KINDS[request.param]
+
+
+def of_kind(kind: Fault, where: Fault) -> Fault:
+    """Return the fault of a kind that hits what another one hits."""
+    return replace(kind, server=where.server, method=where.method, skip=where.skip, times=where.times)
+
+
+def bad_day(books: Account, fault: Fault) -> ExitCode:
+    """Run while a fault is on; return the exit code, which must be true."""
+    sandbox = books.world.sandbox
+    sandbox.requests.clear()
+    sandbox.faults.clear()
+    sandbox.faults.add(fault)
+    code = executed(books.world).exit_code
+    hit = [one for one in sandbox.requests if fault.server in (None, one.server) and fault.method in (None, one.method)]
+    assert len(hit) > fault.skip, "the fault came too late to spoil anything"
+    books.check_promise(code)
+    return code
+
+
+# -- servers and networks --------------------------------------------------------------------------
+
+
+def test_writes_that_go_wrong_from_some_moment_on_are_made_good_by_the_next_run(world: World, kind: Fault) -> None:
+    books = account(world)
+    bad_day(books, of_kind(kind, STRIPE_WRITES))
+    books.check_after_one_undisturbed_run()
+
+
+def test_bad_runs_in_a_row_are_made_good_by_the_next_one(world: World, kind: Fault) -> None:
+    books = account(world)
+    for where in (replace(STRIPE_WRITES, skip=0), OPENMETER, STRIPE_READS):
+        bad_day(books, of_kind(kind, where))
+        world.sandbox.clock.advance(MINUTE / 2)
+    books.check_after_one_undisturbed_run()
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+@pytest.mark.parametrize("requests_before", [0, 13, 25, 34])
+def test_a_network_that_goes_away_in_mid_run_costs_nobody_anything(
+    world: World, requests_before: int, drop: str
+) -> None:
+    books = account(world)
+    code = bad_day(books, Fault(skip=requests_before, times=None, drop=drop))  # type: ignore[arg-type]
+    assert code is not ExitCode.DONE
+    books.check_after_one_undisturbed_run()
+
+
+def test_a_slow_answer_is_an_answer(world: World) -> None:
+    books = account(world)
+    assert bad_day(books, Fault(times=None, drip_seconds=0.01)) is ExitCode.DONE
+
+
+# -- disks -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def disk_full_at(size_bytes: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size: to SQLite that is a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("pages_free", [0, 1, 2])
+def test_a_disk_that_is_full_in_mid_run_costs_nobody_anything(world: World, pages_free: int) -> None:
+    books = account(world)
+    with disk_full_at(world.ledger.stat().st_size + pages_free * PAGE):
+        report = executed(world)
+    assert (report.exit_code, error_code(report.error)) == (ExitCode.FAILED, "ledger_full")
+    books.check_after_one_undisturbed_run()
+
+
+def error_code(error: MeterSyncError | None) -> str | None:
+    return error.code if error else None
