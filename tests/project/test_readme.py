@@ -10,7 +10,9 @@ import pytest
 
 from meter_sync.cli import COMMANDS, cli
 from meter_sync.cli.run import run
+from meter_sync.cli.verify import verify
 from meter_sync.config import ENVIRONMENT, load
+from meter_sync.core.compare import Explanation
 from meter_sync.core.outcomes import ExitCode, Reason
 
 ROOT = Path(__file__).parents[2]
@@ -152,3 +154,13 @@ def test_one_line_sets_up_and_runs(line: str) -> None:
     assert command.count("\n") == 0
     assert README.index(command) < README.index("## What a run does")
     assert subprocess.run(["/bin/sh", "-n", "-c", command], check=False).returncode == 0
+
+
+def test_the_section_of_verify_names_its_options_and_explanations() -> None:
+    section = README.split("## `meter-sync verify`")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    options = "\n".join(row for row in rows if row.startswith("| `-"))
+    reasons = " ".join(row.split("|")[1] for row in rows if not row.startswith("| `-"))
+
+    assert options_in(options) == options_in(help_of(verify)) - {"--help"}
+    assert set(re.findall(r"`([a-z_]+)`", reasons)) == {one.value for one in Explanation}

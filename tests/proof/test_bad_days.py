@@ -4,20 +4,26 @@ Everything is at stake in each of these runs at once: every way of writing, draf
 program's own, in this process and over real HTTP.
 """
 
+import asyncio
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from meter_sync.core.outcomes import ExitCode
+from meter_sync.core.selection import Selection
 from meter_sync.errors import MeterSyncError
 from meter_sync.http_session import LARGEST_ANSWER_BYTES
 from meter_sync.sandbox import Fault
+from meter_sync.sync.execute import execute
+from meter_sync.sync.order import Request
+from meter_sync.waiting import Stop
 from tests.end_to_end.world import World
 from tests.proof.account import MINUTE, Account, account
-from tests.security.runs import executed
+from tests.security.runs import executed, settings
 
 KINDS = {
     "nothing arrives": Fault(drop="before"),
@@ -40,6 +46,13 @@ STRIPE_WRITES = Fault(server="stripe", method="POST", skip=6, times=None, status
 OPENMETER = Fault(server="openmeter", skip=3, times=None, status=500)
 """From when on, within a run."""
 PAGE = 4096
+HOUR = timedelta(hours=1)
+
+REQUESTS: dict[str, Callable[[Account], Request]] = {
+    "full run": lambda _: Request(),
+    "closing run": lambda _: Request(closing=2 * HOUR, is_beside=True),
+    "webhook": lambda books: Request(selection=Selection(subscriptions=(books.going_on[0].id,)), is_beside=True),
+}
 
 
 @pytest.fixture(params=KINDS)
@@ -123,3 +136,35 @@ def test_a_disk_that_is_full_in_mid_run_costs_nobody_anything(world: World, page
 
 def error_code(error: MeterSyncError | None) -> str | None:
     return error.code if error else None
+
+
+# -- clocks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_stripes_too", [False, True])
+@pytest.mark.parametrize("request_of", REQUESTS.values(), ids=REQUESTS)
+def test_a_clock_that_goes_back_an_hour_keeps_every_run_from_working(
+    world: World, request_of: Callable[[Account], Request], is_stripes_too: bool
+) -> None:
+    """The ledger knows by itself, also where Stripe's answers have the same wrong date."""
+    books = account(world)
+    bad_day(books, STRIPE_WRITES)
+    world.sandbox.faults.clear()
+    world.sandbox.requests.clear()
+    prepared = settings(world)
+    if is_stripes_too:
+        world.sandbox.date_skew_seconds -= HOUR.total_seconds()
+    report = asyncio.run(execute(prepared, request_of(books), lambda: world.now - HOUR, Stop())).report
+    assert (report.exit_code, error_code(report.error)) == (ExitCode.CONFIGURATION, "clock")
+    assert world.sandbox.requests == []
+    books.check_after_one_undisturbed_run()
+
+
+@pytest.mark.parametrize("readings_before", [1, 2, 4, 8])
+def test_a_clock_that_goes_back_an_hour_in_mid_run_costs_nobody_anything(world: World, readings_before: int) -> None:
+    books = account(world)
+    readings = iter([world.now] * readings_before)
+    clock = lambda: next(readings, world.now - HOUR)
+    report = asyncio.run(execute(settings(world), Request(), clock, Stop())).report
+    books.check_promise(report.exit_code)
+    books.check_after_one_undisturbed_run()
