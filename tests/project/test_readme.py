@@ -66,7 +66,7 @@ def test_the_table_of_exit_codes_is_complete() -> None:
 
 
 def test_the_table_of_reasons_is_complete() -> None:
-    section = README.split("### Reasons")[1].split("## Running it on a schedule")[0]
+    section = README.split("### Reasons")[1].split("### Brakes")[0]
     first_column = " ".join(re.findall(r"^\| ([^|]*) \|", section, flags=re.MULTILINE))
 
     assert set(re.findall(r"`([a-z_]+)`", first_column)) == {reason.value for reason in Reason}
