@@ -109,13 +109,17 @@ def _remedy(reason: Reason) -> str:
 def check_whole(
     actions: Sequence[Action], thresholds: Thresholds, allowed: Collection[Reason], as_of: datetime
 ) -> list[Action]:
-    """Given the checked plan of all open periods of an account, return it with what is implausible as a whole held."""
-    checked = list(actions)
+    """Given the checked plan of all open periods of an account, return it with what is implausible as a whole held.
+
+    Items that are only shown (`report = false`) count for nothing here.
+    """
+    checked = [action for action in actions if action.line.row.report]
     if Reason.ALL_ZERO not in allowed:
         checked = _without_dead_meters(checked, thresholds, as_of)
     if Reason.TOO_MANY_HELD not in allowed:
         checked = _nothing_if_too_many_are_held(checked, thresholds)
-    return checked
+    changed = {action.line.item.id: action for action in checked}
+    return [changed.get(action.line.item.id, action) for action in actions]
 
 
 def _without_dead_meters(actions: Sequence[Action], thresholds: Thresholds, as_of: datetime) -> list[Action]:

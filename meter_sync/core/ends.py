@@ -10,6 +10,10 @@ INVOICE_COMES_WITHIN = timedelta(hours=1)
 """Stripe drafts the invoice of a period soon after its end, and finalizes it an hour later at the earliest."""
 
 
+DRAFTS_LAST = timedelta(hours=73)
+"""An invoice is a draft for 72 hours at the most (invoice documentation); the hour is margin."""
+
+
 def was_free(item: SubscriptionItem) -> bool:
     """Say whether the period was a trial, whose usage costs nothing."""
     subscription, end = item.subscription, item.period.end

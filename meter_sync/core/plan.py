@@ -88,7 +88,8 @@ def closing(line: Line, quantity: int, remembered: Remembered | None, *, is_know
     unbilled = line.ending is Ending.UNBILLED
     held = 0 if unbilled or remembered is None else remembered.acknowledged or 0
     held = held if line.billed is None else line.billed
-    looks = not (unbilled or line.billed is not None or line.is_read_back or (remembered is None and is_known))
+    is_zero = remembered is None and is_known and line.item.price.aggregate_usage != "last_ever"
+    looks = not (unbilled or line.billed is not None or line.is_read_back or is_zero)
     planned = Set(
         line=line,
         quantity=quantity,

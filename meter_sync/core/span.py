@@ -57,12 +57,18 @@ def usage_start(item: SubscriptionItem, billed_until: datetime | None = None) ->
     a minute after both the period's start and the subscription. The minute is there because Stripe stamps
     the items of a new or backdated subscription a second or so after it (reported by users).
     """
-    born = max(item.period.start, item.subscription.created)
-    if item.created - born > _CREATED_WITH_SUBSCRIPTION:
-        return item.created
+    added = added_at(item)
+    if added is not None:
+        return added
     if billed_until is None or not _lived_before(item):
         return item.period.start
     return max(_born(item), min(billed_until, item.period.start))
+
+
+def added_at(item: SubscriptionItem) -> datetime | None:
+    """Given an item, return when it was added to its running subscription in mid-period, or None if it was not."""
+    born = max(item.period.start, item.subscription.created)
+    return item.created if item.created - born > _CREATED_WITH_SUBSCRIPTION else None
 
 
 def window_span(
@@ -120,6 +126,15 @@ def summary_span(period: Period) -> Period:
     neighbour's: none is ever stamped there.
     """
     return Period(_minute_from(period.start), _minute_to(period.end))
+
+
+def summary_before(item: SubscriptionItem) -> Period | None:
+    """Given an item, return the whole minutes of its period in which it was not there yet, or None for none."""
+    added = added_at(item)
+    if added is None:
+        return None
+    start, end = _minute_from(item.period.start), _minute_to(added)
+    return Period(start, end) if start < end else None
 
 
 def summary_windows(period: Period, usage_start: datetime, window: Window) -> Period:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from meter_sync.core.mapping import MappingRules, MeterRow, meter_row, subjects
 from meter_sync.core.model import SubscriptionItem
 
 Succession = tuple[SubscriptionItem, SubscriptionItem]
@@ -26,12 +27,49 @@ def successions(gone: Iterable[SubscriptionItem], there: Sequence[SubscriptionIt
     return found
 
 
+def is_billed_alike(new: SubscriptionItem, old: SubscriptionItem, rules: MappingRules) -> bool:
+    """Say whether this program reports the new item's usage, in the very way in which the old one's was metered."""
+    now, then = meter_row(new, rules), meter_row(old, rules)
+    if now is None or then is None or now.ignore or not now.report:
+        return False
+    return _metering(now) == _metering(then)
+
+
+def is_reported(item: SubscriptionItem, rules: MappingRules) -> bool:
+    """Say whether this program reports the item's usage."""
+    row = meter_row(item, rules)
+    return row is not None and not row.ignore and row.report
+
+
+def is_contained(old: SubscriptionItem, other: SubscriptionItem, rules: MappingRules) -> bool:
+    """Say whether an item that was never reported had no usage but what another item of its customer bills.
+
+    That one is on the same meter, metered in the same way, and was there before: the two were held as duplicates.
+    """
+    no_customers: dict[str, str] = {}
+    subjects_of_both = [subjects(item, rules.subject, no_customers) for item in (old, other)]
+    return (
+        other.id != old.id
+        and other.subscription.customer.id == old.subscription.customer.id
+        and other.price.stripe_meter == old.price.stripe_meter
+        and other.created <= old.created
+        and other.period.start <= old.period.start
+        and old.period.end < other.period.end
+        and subjects_of_both[0] == subjects_of_both[1]
+        and is_billed_alike(other, old, rules)
+    )
+
+
+def _metering(row: MeterRow) -> tuple[object, ...]:
+    return row.openmeter, row.filter, row.scale, row.rounding
+
+
 def _has_the_place_of(new: SubscriptionItem, old: SubscriptionItem) -> bool:
     return (
         new.id != old.id
         and new.subscription.id == old.subscription.id
         and new.price.stripe_meter is not None
         and new.price.stripe_meter == old.price.stripe_meter
-        and new.period.start <= old.period.start
+        and new.period.start == old.period.start
         and old.period.end < new.period.end
     )

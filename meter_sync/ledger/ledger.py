@@ -303,6 +303,20 @@ class Ledger:
         beside = [one for one in seen.on_meters(self._books, since) if one.item not in written]
         return (*written.values(), *beside)
 
+    def reported(self, seen_items: Sequence[SubscriptionItem]) -> frozenset[tuple[str, datetime]]:
+        """Return those of the items, each with the start of its period, for which anything was ever to be written."""
+        periods = {(item.id, item.period.start) for item in seen_items}
+        found: set[tuple[str, datetime]] = set()
+        for ids in batches(sorted({item.id for item in seen_items})):
+            query = self._books.of(item_periods, item_periods.c.item, item_periods.c.period_start)
+            rows_of = self._books.rows(query.where(item_periods.c.item.in_(ids)))
+            found.update((row.item, row.period_start) for row in rows_of)
+        return frozenset(found & periods)
+
+    def open_on_meters(self, since: datetime) -> list[Claim]:
+        """Return the items on billing meters whose period is open after `since`, as far as is known."""
+        return seen.on_meters(self._books, since)
+
     def begin_run(self, run: RunRecord) -> None:
         """Record that a run has begun, before its first effect."""
         row = {

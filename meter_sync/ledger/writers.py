@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from meter_sync.core.actions import Set
 from meter_sync.ledger.database import Database, batches, execute_many
 from meter_sync.ledger.rows import RunRecord
-from meter_sync.ledger.schema import claims, item_periods
+from meter_sync.ledger.schema import claims, item_periods, seen_periods
 
 HELD_FOR = timedelta(minutes=2)
 """Longer than a write takes; what a run leaves behind that was killed blocks no longer."""
@@ -21,7 +21,7 @@ def claim(
 ) -> frozenset[str]:
     """Claim the items of writes for a run, and return those that no one else has, or has written meanwhile."""
     items = [one.line.item.id for one in planned]
-    taken = _taken(database, connection, run, items, at)
+    taken = _taken(database, connection, run, items, at) | _closed(database, connection, planned)
     last = _last_writers(database, connection, planned)
     free = [
         one.line.item.id
@@ -51,6 +51,18 @@ def _taken(
         if run.is_alone:
             query = query.where(claims.c.is_alone.is_(False))
         found.update(row.item for row in connection.execute(query).all())
+    return frozenset(found)
+
+
+def _closed(database: Database, connection: Connection, planned: Sequence[Set]) -> frozenset[str]:
+    """Return the items whose period was closed since it was planned for: another item has its place by now."""
+    periods = {one.line.item.id: one.line.item.period.start for one in planned}
+    found: set[str] = set()
+    for ids in batches(list(periods)):
+        query = database.of(seen_periods, seen_periods.c.item, seen_periods.c.period_start).where(
+            seen_periods.c.item.in_(ids), seen_periods.c.closed_at.is_not(None)
+        )
+        found.update(row.item for row in connection.execute(query).all() if row.period_start == periods[row.item])
     return frozenset(found)
 
 

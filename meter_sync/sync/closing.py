@@ -12,7 +12,7 @@ from meter_sync.core.preflight import prepare
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.sync.adapters import Adapters
 from meter_sync.sync.binding import bind
-from meter_sync.sync.ended import finish_ended, meters_of
+from meter_sync.sync.ended import finish_ended, going_on
 from meter_sync.sync.look import interrupted
 from meter_sync.sync.order import Order
 from meter_sync.sync.progress import Progress
@@ -33,7 +33,8 @@ async def close(order: Order, adapters: Adapters, within: timedelta, progress: P
         prepared = prepare(items, order.rules, metering.meters, memory, as_of, metering.customers)
         waiting = [interrupted(one) if isinstance(one, Line) else one for one in prepared]
         over = [one for one in due if one.item.period.end <= as_of]
-        ended = await finish_ended(order, adapters, metering, over, meters_of(items, memory.other_claims), progress)
+        others = going_on(order, items, memory.other_claims)
+        ended = await finish_ended(order, adapters, metering, over, others, progress)
         done = ended.results
         if ended.error:
             raise ended.error

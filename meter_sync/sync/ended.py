@@ -2,16 +2,17 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
 from meter_sync.core.actions import Hold, Line, Result, Skip
-from meter_sync.core.ends import ending, was_free
+from meter_sync.core.ends import DRAFTS_LAST, ending, was_free
 from meter_sync.core.memory import Claim
 from meter_sync.core.model import Ending, SubscriptionItem, Target
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.preflight import prepare
+from meter_sync.core.successors import is_contained, is_reported
 from meter_sync.ledger.seen import Conclusion, Seen
 from meter_sync.stripe_api.invoices import Invoiced, Invoices
 from meter_sync.sync.adapters import Adapters
@@ -24,6 +25,38 @@ log = structlog.get_logger()
 
 CustomersMeter = tuple[str, str | None]
 """A customer and a billing meter: usage on it is the customer's."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoingOn:
+    """What goes on while other periods end: the listed items, and those that the ledger knows beside them."""
+
+    items: Sequence[SubscriptionItem] = ()
+    meters: frozenset[CustomersMeter] = frozenset()
+    """The billing meters on which a customer has an item whose period is open…"""
+    our_meters: frozenset[CustomersMeter] = frozenset()
+    """… and those on which this program reports one."""
+
+
+def going_on(order: Order, items: Sequence[SubscriptionItem], others: Iterable[Claim]) -> GoingOn:
+    """Given the listed items, and what the ledger knows of others, return what goes on."""
+    on_meters = [item for item in items if item.price.stripe_meter]
+    listed = {_customers_meter(item) for item in on_meters}
+    ours = {_customers_meter(item) for item in on_meters if is_reported(item, order.rules)}
+    known = [one for one in others if one.stripe_meter]
+    return GoingOn(
+        items,
+        frozenset(listed | {(one.customer, one.stripe_meter) for one in known}),
+        frozenset(ours | {(one.customer, one.stripe_meter) for one in known if one.meter}),
+    )
+
+
+def _customers_meter(item: SubscriptionItem) -> CustomersMeter:
+    return item.subscription.customer.id, item.price.stripe_meter
+
+
+PeriodKey = tuple[str, datetime]
+"""An item, and the start of its period."""
 
 _BEFORE_THE_END = timedelta(hours=1)
 """An invoice is not made before the end of its period; the hour is for clocks."""
@@ -50,16 +83,14 @@ async def finish_ended(
     adapters: Adapters,
     metering: Metering,
     seen: Sequence[Seen],
-    going_on: Collection[CustomersMeter],
+    goes_on: GoingOn,
     progress: Progress,
 ) -> Carried:
-    """Report the rest of periods that have ended, record how far each has come, and return what became of them.
-
-    `going_on` are the billing meters on which a customer has an item whose period is open.
-    """
-    free = [one for one in seen if was_free(one.item)]
-    _conclude(adapters, [_conclusion_of(one.item, is_closed=True) for one in free], order)
-    ended = await _endings(order, adapters, [one for one in seen if not was_free(one.item)], going_on)
+    """Report the rest of periods that have ended, record how far each has come, and return what became of them."""
+    written = adapters.ledger.reported([one.item for one in seen])
+    nothing = [one for one in seen if was_free(one.item) or _is_billed_with_another(order, one, goes_on, written)]
+    _conclude(adapters, [_conclusion_of(one.item, is_closed=True) for one in nothing], order)
+    ended = await _endings(order, adapters, [one for one in seen if one not in nothing], goes_on, written)
     results: list[Result] = []
     gave_way = False
     for together in _once_each(ended):
@@ -140,8 +171,16 @@ def _once_each(ended: Iterable[_Ended]) -> list[list[_Ended]]:
     return turns
 
 
+def _is_billed_with_another(order: Order, one: Seen, goes_on: GoingOn, written: Collection[PeriodKey]) -> bool:
+    """Say whether nothing was ever reported for an item, because another one bills the same."""
+    item = one.item
+    if item.is_followed or _customers_meter(item) not in goes_on.our_meters or (item.id, item.period.start) in written:
+        return False
+    return any(is_contained(item, other, order.rules) for other in goes_on.items)
+
+
 async def _endings(
-    order: Order, adapters: Adapters, seen: Sequence[Seen], going_on: Collection[CustomersMeter]
+    order: Order, adapters: Adapters, seen: Sequence[Seen], goes_on: GoingOn, written: Collection[PeriodKey]
 ) -> list[_Ended]:
     """Say of each period what Stripe does with usage of it; one of which that is not known yet is left for later."""
     asking = [one for one in seen if _depends_on_invoice(one)]
@@ -150,34 +189,32 @@ async def _endings(
     found = []
     for one in seen:
         line = lines.get((one.item.id, one.item.period.start))
-        ended = _ending(order, one, line, is_unread=invoices is None, is_shared=_meter(one) in going_on)
+        meter, is_written = _customers_meter(one.item), (one.item.id, one.item.period.start) in written
+        is_shared = meter in goes_on.meters
+        may_write = is_written or meter not in goes_on.our_meters
+        ended = _ending(order, one, line, is_unread=invoices is None, is_shared=is_shared, may_write=may_write)
         found += [ended] if ended else []
     return found
 
 
-def _ending(order: Order, one: Seen, line: Invoiced | None, *, is_unread: bool, is_shared: bool) -> _Ended | None:
+def _ending(
+    order: Order, one: Seen, line: Invoiced | None, *, is_unread: bool, is_shared: bool, may_write: bool
+) -> _Ended | None:
     item = one.item
     if line and line.price not in (None, item.price.id):
         return None if line.is_draft else _Ended(one, Ending.CLOSED, True, line.quantity)
+    if is_unread and one.is_invoiced and order.run.as_of - item.period.end < DRAFTS_LAST:
+        return None  # it may still be a draft: the next run reads it again
     is_draft = line.is_draft if line else False if one.is_invoiced else None
     if is_draft is None and not item.is_followed and is_shared:
-        # The customer's events are billed with another item on the meter, whose period goes on.
+        # The customer's events are billed with another item on the meter, whose period goes on: where that one is
+        # reported too, and this one never was, nobody could tell two sums apart.
         is_watched = not _is_watched_no_more(item, order)
-        return _Ended(one, Ending.OPEN if is_watched else Ending.CLOSED, is_read_back=True)
+        return _Ended(one, Ending.OPEN if is_watched and may_write else Ending.CLOSED, is_read_back=True)
     what = ending(item, is_draft, order.run.as_of, order.policy.lookback, is_refused=one.is_refused)
     if what is Ending.UNBILLED and is_unread:
         what = Ending.CLOSED
     return _Ended(one, what, None if is_draft is None else True) if what else None
-
-
-def _meter(seen: Seen) -> tuple[str, str | None]:
-    return seen.item.subscription.customer.id, seen.item.price.stripe_meter
-
-
-def meters_of(items: Iterable[SubscriptionItem], others: Iterable[Claim]) -> frozenset[CustomersMeter]:
-    """Return the billing meters on which customers have listed items, or others that the ledger knows."""
-    listed = {(item.subscription.customer.id, item.price.stripe_meter) for item in items if item.price.stripe_meter}
-    return frozenset(listed | {(one.customer, one.stripe_meter) for one in others if one.stripe_meter})
 
 
 def _depends_on_invoice(seen: Seen) -> bool:

@@ -71,7 +71,7 @@ def _together(done: Execution, later: Execution) -> Execution:
     results |= {(one.line.item.id, one.line.item.period.start): one for one in later.report.results}
     report = RunReport(
         results=tuple(results.values()),
-        error=later.report.error,
+        error=done.report.error or later.report.error,
         stripe_requests=done.report.stripe_requests + later.report.stripe_requests,
         openmeter_requests=done.report.openmeter_requests + later.report.openmeter_requests,
         gave_way=done.report.gave_way or later.report.gave_way,

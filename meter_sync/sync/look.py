@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from meter_sync.core.actions import Action, Fail, Line, Set, Skip, UnfinishedLook, span_of
+from meter_sync.core.actions import Action, Fail, Hold, Line, Set, Skip, UnfinishedLook, span_of
 from meter_sync.core.look import looked, looked_at_event_total
 from meter_sync.core.model import Ending, Period
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.parts import looked_at_windows
 from meter_sync.core.plan import Policy, closed_at
+from meter_sync.core.span import summary_before
 from meter_sync.core.way import Way, meter_on, part_of
 from meter_sync.errors import Interrupted
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
@@ -62,11 +63,40 @@ async def _look_at_records(planned: Set, stripe: StripeReader, policy: Policy) -
 
 
 async def _look_at_event_total(planned: Set, stripe: StripeReader, policy: Policy) -> Action:
+    held = await _held_by_what_was_before(planned, stripe, policy)
+    if held:
+        return held
     return looked_at_event_total(planned, await held_total(planned.line, stripe), policy)
+
+
+async def _held_by_what_was_before(planned: Set, stripe: StripeReader, policy: Policy) -> Hold | None:
+    """Hold an item that was added in mid-period, where Stripe has the customer's events from before on its meter.
+
+    They are of an item whose place it took while no ledger knew, or of another program. Stripe bills them with this
+    item, so what it should hold cannot be told.
+    """
+    item = planned.line.item
+    before = summary_before(item)
+    if before is None or Reason.FOREIGN_USAGE in policy.allowed:
+        return None
+    total = await event_total(stripe, meter_on(item).id, item.subscription.customer.id, before)
+    if not total:
+        return None
+    return Hold(
+        planned.line,
+        Reason.FOREIGN_USAGE,
+        f"Stripe holds {total} of its customer on the billing meter from before it was added at "
+        f"{item.created:%Y-%m-%dT%H:%M:%SZ}, of an item whose place it took or of another program, and bills that with "
+        "this item; nothing was written: settle this period by hand, or report what was used since it was added with "
+        "--allow foreign_usage",
+    )
 
 
 async def _look_at_windows(planned: Set, stripe: StripeReader, policy: Policy) -> Action:
     """Read what Stripe holds in each window, but first whether it holds anything: that is one request, not eight."""
+    held = await _held_by_what_was_before(planned, stripe, policy)
+    if held:
+        return held
     item, customer = planned.line.item, planned.line.item.subscription.customer.id
     meter = meter_on(item)
     window = part_of(planned.line.way, item.price)

@@ -27,6 +27,11 @@ def remember(order: Order, adapters: Adapters, listing: Listing) -> Memory:
         _warn_of_unused_rows(order.rules, listing)
     if order.selection.narrows_the_listing:
         memory = replace(memory, other_claims=ledger.claims(order.run.as_of))
+    elif adapters.writer is not None:
+        # Of an item that is not listed any more, but not known to have ended, another one must not take the place yet.
+        listed = {item.id for item in listing.items}
+        open_ones = ledger.open_on_meters(order.run.as_of)
+        memory = replace(memory, other_claims=tuple(one for one in open_ones if one.item not in listed))
     return memory
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -18,7 +19,7 @@ from meter_sync.stripe_api.listing import Listing, nothing_selected
 from meter_sync.sync.adapters import Adapters
 from meter_sync.sync.binding import bind
 from meter_sync.sync.closing import close
-from meter_sync.sync.ended import finish_ended, meters_of
+from meter_sync.sync.ended import finish_ended, going_on
 from meter_sync.sync.look import interrupted
 from meter_sync.sync.order import Order, RunReport
 from meter_sync.sync.progress import NoProgress, Progress
@@ -59,16 +60,20 @@ async def _steps(order: Order, adapters: Adapters, progress: Progress) -> Carrie
         await note_rejections(listing.items, adapters)
         seen = await find_ended(order, adapters, listing)
         memory = remember(order, adapters, listing)
-        prepared = _prepare(order, listing, metering, memory)
+        over = {(one.item.id, one.item.period.start) for one in seen}
+        open_items = [item for item in listing.items if (item.id, item.period.start) not in over]
+        prepared = _prepare(order, open_items, metering, memory)
         prepared = select(order, prepared, [one.item for one in seen])
         waiting = [interrupted(one) if isinstance(one, Line) else one for one in prepared]
         checked = await checked_plan(order, adapters, prepared, memory, progress)
         if order.run.everything:
             checked = check_whole(checked, order.thresholds, order.policy.allowed, order.run.as_of)
         if any(isinstance(action, Hold) and action.reason is Reason.TOO_MANY_HELD for action in checked):
-            return await report(order, adapters, checked, progress)
-        going_on = meters_of(listing.items, memory.other_claims)
-        ended = await finish_ended(order, adapters, metering, seen, going_on, progress)
+            stopped = await report(order, adapters, checked, progress)
+            # Events that were queued by webhook still wait for their report.
+            return replace(stopped, gave_way=True)
+        others = going_on(order, open_items, memory.other_claims)
+        ended = await finish_ended(order, adapters, metering, seen, others, progress)
         done = ended.results
         if ended.error:
             raise ended.error
@@ -97,9 +102,11 @@ async def list_items(order: Order, adapters: Adapters, progress: Progress) -> tu
     return found, Metering(known, customers)
 
 
-def _prepare(order: Order, listing: Listing, metering: Metering, memory: Memory) -> list[Line | Hold | Skip]:
+def _prepare(
+    order: Order, items: Sequence[SubscriptionItem], metering: Metering, memory: Memory
+) -> list[Line | Hold | Skip]:
     as_of = order.run.as_of
-    prepared = prepare(listing.items, order.rules, metering.meters, memory, as_of, metering.customers)
+    prepared = prepare(items, order.rules, metering.meters, memory, as_of, metering.customers)
     _warn_of_fine_windows(order, prepared)
     return prepared
 

@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from meter_sync.core.ends import DRAFTS_LAST
 from meter_sync.core.model import Period, SubscriptionItem
-from meter_sync.core.successors import successions
+from meter_sync.core.successors import is_billed_alike, is_reported, successions
 from meter_sync.ledger.seen import Seen
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.listing import Listing
@@ -18,8 +19,6 @@ from meter_sync.sync.permitted import readable_invoices, readable_removals
 
 log = structlog.get_logger()
 
-_DRAFTS_LAST = timedelta(hours=73)
-"""An invoice is a draft for 72 hours at the most (invoice documentation)."""
 _OVERLAP = timedelta(minutes=5)
 """Events are read again from a little before the last whole run on: they may become visible late."""
 
@@ -49,7 +48,11 @@ async def find_ended(order: Order, adapters: Adapters, listing: Listing) -> list
 
 
 def _hand_over(order: Order, adapters: Adapters) -> None:
-    """Let items go on with what was reported for those whose place they took."""
+    """Let items go on with what was reported for those whose place they took.
+
+    One that is metered in another way takes over only what was reported, and is then held for that; one that this
+    program does not report takes over nothing.
+    """
     gone = [
         one.item
         for one in adapters.ledger.ended(order.run.as_of)
@@ -57,7 +60,9 @@ def _hand_over(order: Order, adapters: Adapters) -> None:
     ]
     there = [one.item for one in adapters.ledger.seen_of({item.subscription.id for item in gone})]
     for old, new in successions(gone, there):
-        if adapters.ledger.hand_over(old, new, order.policy.now):
+        reported = adapters.ledger.memory([old]).remembered.get(old.id)
+        goes_on = is_billed_alike(new, old, order.rules) or (reported is not None and reported.quantity != 0)
+        if is_reported(new, order.rules) and goes_on and adapters.ledger.hand_over(old, new, order.policy.now):
             log.info("handed_over", item=old.id, to=new.id)
 
 
@@ -127,7 +132,7 @@ async def _find_invoiced(order: Order, adapters: Adapters, listing: Listing, uns
     items = {item.id: item for item in listing.items if item.created < item.period.start and item.id in unseen}
     if not items or not (order.selection.is_everything or selected):
         return
-    since = order.run.as_of - _DRAFTS_LAST
+    since = order.run.as_of - DRAFTS_LAST
     invoices = await readable_invoices(adapters, since, selected[0] if len(selected) == 1 else None)
     last_run = ledger.last_complete_run()
     found = [

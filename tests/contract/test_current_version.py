@@ -86,6 +86,7 @@ PAGES: dict[str, tuple[Any, str]] = {
     "/v1/subscription_items": (stripe.SubscriptionItem, "item"),
 }
 OBJECTS: dict[str, tuple[Any, str]] = {
+    "/v1/account": (stripe.Account, "account"),
     "/v1/billing/meter_event_adjustments": (billing.MeterEventAdjustment, "adjustment"),
     "/v1/billing/meter_events": (billing.MeterEvent, "event"),
     "/v1/subscriptions/ID": (stripe.Subscription, "subscription"),

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 import pytest
 from openapi_core.exceptions import OpenAPIError
 from stripe.params import (
+    AccountRetrieveCurrentParams,
     EventListParams,
     InvoiceLineItemListParams,
     InvoiceListParams,
@@ -42,6 +43,7 @@ REFUSED = (OpenAPIError, Undocumented)
 SEEN_IDS = re.compile(r"\b(cus|in|price|si|sub)_1Sandbox\w+|\bprice_filtered|(?<=meters/)\w+|(?<=customers/)\w+")
 
 SHAPES = {
+    "GET /v1/account": AccountRetrieveCurrentParams,
     "GET /v1/billing/meters": MeterListParams,
     "GET /v1/billing/meters/ID/event_summaries": MeterEventSummaryListParams,
     "GET /v1/events": EventListParams,

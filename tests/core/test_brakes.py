@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.actions import Action, Fail, Hold, Line, Set, Skip, Unchanged, result
+from meter_sync.core.actions import Action, Fail, Hold, Line, Set, Shown, Skip, Unchanged, result
 from meter_sync.core.brakes import Thresholds, check, check_whole, decrease, jump
 from meter_sync.core.memory import PastPeriod
 from meter_sync.core.model import Period
@@ -168,6 +168,19 @@ def test_nor_early_in_the_period_nor_without_usage_in_the_last_one() -> None:
 def test_nor_for_fewer_items_than_are_to_be_noticed_nor_when_it_is_allowed() -> None:
     assert whole([silent("si_1")], all_zero_items=2) == [None]
     assert whole([silent("si_1")], Reason.ALL_ZERO) == [None]
+
+
+def only_shown(action: Set | Unchanged) -> Action:
+    """Return an action of an item whose row says `report = false`."""
+    line = replace(action.line, row=replace(action.line.row, report=False))
+    return Shown(replace(action, line=line)) if isinstance(action, Set) else replace(action, line=line)
+
+
+def test_what_is_only_shown_neither_shows_that_a_meter_lives_nor_counts_as_held() -> None:
+    shown = only_shown(make_set(4, line=silent("si_2", usage=4).line))
+    assert whole([silent("si_1"), shown]) == [Reason.ALL_ZERO, None]
+    many_shown = [only_shown(silent(f"si_s{number}", usage=1)) for number in range(30)]
+    assert whole([*held_items(10), *writes(1), *many_shown])[10] is Reason.TOO_MANY_HELD
 
 
 def held_items(count: int) -> list[Action]:

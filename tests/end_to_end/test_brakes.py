@@ -1,17 +1,19 @@
 """Brakes over the whole plan: what is implausible is held, shown with its reason, and lifted for one run."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from meter_sync.core.outcomes import Reason
+from meter_sync.ledger import Scope, open_ledger
+from meter_sync.ledger.webhook_events import WebhookEvent
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe_world import SubscriptionView
 from tests.end_to_end.test_billing_meters import WAYS, metered
 from tests.end_to_end.test_meter_mishaps import end_of
 from tests.end_to_end.world import METER, NOW, World
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 ALL_WAYS = ["record", *WAYS]
 
 
@@ -77,6 +79,51 @@ def test_where_most_items_fail_nothing_is_written_at_all(world: World) -> None:
     assert world.verdict(subscriptions[2], Reason.TOO_MANY_HELD) == "reported"
     assert [world.billed(one) for one in subscriptions] == [5, 5, 8]
     assert world.stripe.invoices[0].lines[0].quantity == 8
+
+
+def test_events_by_webhook_wait_on_where_nothing_was_written(world: World) -> None:
+    world.configure("[brakes]\nheld_items = 1\nheld_percent = 40\n")
+    subscriptions = [world.subscribe() for _ in range(2)]
+    for one in subscriptions:
+        world.use(one, 5)
+    world.execute()
+    world.use(subscriptions[0], -2)
+    world.use(subscriptions[1], 1)
+    with open_ledger(world.ledger, Scope("", "sandbox")) as ledger:
+        ledger.enqueue_webhook_event(
+            WebhookEvent("evt_1", "customer.subscription.updated", subscriptions[1].id, world.now)
+        )
+    assert world.verdict(subscriptions[1]) == "too_many_held"
+    with world.books() as books:
+        assert [event.id for event in books.waiting_webhook_events()] == ["evt_1"]
+
+
+@pytest.mark.parametrize(("usage", "reason", "left"), [(0, "all_zero", -100), (50_000, "jump", 49_900)])
+def test_what_a_last_ever_price_bills_again_while_it_is_held_is_named_at_the_end(
+    world: World, usage: int, reason: str, left: int
+) -> None:
+    """With no record in a period the last one of an earlier period bills again."""
+    price = world.stripe.add_price(metadata={"om_meter_id": METER}, aggregate_usage="last_ever")
+    subscription = world.subscribe(price)
+    world.use(subscription, 100, at=NOW - DAY)
+    world.execute()
+    end = end_of(world, subscription)
+    world.sandbox.clock.move_to(end + 10 * DAY)
+    if usage:
+        world.use(subscription, usage)
+    assert world.verdict(subscription) == reason
+    for pause in (10 * MINUTE, 4 * DAY):
+        world.sandbox.clock.move_to(max(world.now, end_of_july(world, subscription)) + pause)
+        world.execute()
+    assert world.unbilled() == {subscription.items[0]: left}
+
+
+def end_of_july(world: World, subscription: SubscriptionView) -> datetime:
+    """Where the period ended, or ends, that followed the first one."""
+    closed = world.stripe.state.items[subscription.items[0]].closed
+    if len(closed) > 1:
+        return datetime.fromtimestamp(closed[1].period.end, UTC)
+    return end_of(world, subscription)
 
 
 def test_an_openmeter_that_fails_for_most_leaves_the_rest_alone_too(world: World) -> None:

@@ -497,3 +497,21 @@ def test_a_move_that_was_seen_before_the_end_says_where_the_last_usage_of_the_pe
     in_straddling_window = 2 if new == "days" else 0
     assert invoiced(world) + sum(world.unbilled().values()) == 3 - in_straddling_window
     assert world.billed(subscription) == in_straddling_window
+
+
+@pytest.mark.parametrize("way", ["record", "hours", "additions"])
+def test_invoices_that_cannot_be_read_once_close_no_draft(world: World, way: str) -> None:
+    subscription = subscribed(world, way)
+    world.use(subscription, 5, at=NOW - DAY)
+    world.execute()
+    end = end_of(world, subscription)
+    world.sandbox.clock.move_to(end + MINUTE)
+    world.execute()
+    world.use(subscription, 4, at=end - 2 * DAY)
+    world.sandbox.clock.move_to(end + 2 * MINUTE)
+    world.sandbox.faults.add(Fault(server="stripe", path="/v1/invoices", status=500, times=None))
+    world.execute()
+    world.sandbox.faults.clear()
+    world.sandbox.clock.move_to(end + 3 * MINUTE)
+    world.execute()
+    assert (invoiced(world), world.unbilled()) == (9, {})

@@ -9,6 +9,7 @@ import pytest
 
 from meter_sync.core.actions import Set
 from meter_sync.ledger import Acknowledgement, Ledger, RunRecord, Scope, open_ledger
+from meter_sync.ledger.seen import Conclusion
 from meter_sync.ledger.writers import HELD_FOR
 from tests.core.builders import AS_OF, make_line, make_set
 
@@ -62,3 +63,11 @@ def test_what_is_not_granted_is_not_intended(ledger: Ledger) -> None:
     ledger.claim(run("two"), [replace(write("one"), quantity=99)], AS_OF)
     remembered = ledger.memory([write().line.item]).remembered["si_1"]
     assert (remembered.run, remembered.quantity) == ("one", 7)
+
+
+def test_a_period_that_was_closed_since_it_was_planned_for_is_written_no_more(ledger: Ledger) -> None:
+    """Another item took the place of its item, and has what was reported for it."""
+    item = write().line.item
+    ledger.record_seen([item], AS_OF)
+    ledger.conclude([Conclusion(item.id, item.period.start, is_closed=True)], AS_OF)
+    assert ledger.claim(run("one"), [write()], AS_OF) == NONE

@@ -71,7 +71,6 @@ class Account:
         assert not [entry for entry in entries if isinstance(entry, Remainder)]
         writes = [entry for entry in entries if isinstance(entry, Write)]
         assert {write.run for write in writes} <= runs
-        assert all(write.acknowledged_at is None or write.intended_at <= write.acknowledged_at for write in writes)
         last = {_place(write): write for write in writes}
         assert all(write.acknowledged_at for write in last.values())
         billed = {place: write.quantity for place, write in last.items()}

@@ -9,7 +9,7 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -164,7 +164,10 @@ def test_a_clock_that_goes_back_an_hour_keeps_every_run_from_working(
 def test_a_clock_that_goes_back_an_hour_in_mid_run_costs_nobody_anything(world: World, readings_before: int) -> None:
     books = account(world)
     readings = iter([world.now] * readings_before)
-    clock = lambda: next(readings, world.now - HOUR)
+
+    def clock() -> datetime:
+        return next(readings, world.now - HOUR)
+
     report = asyncio.run(execute(settings(world), Request(), clock, Stop())).report
     books.check_promise(report.exit_code)
     books.check_after_one_undisturbed_run()

@@ -1,6 +1,4 @@
-"""Runs that start at once: one full run works, closing runs and the webhook's reports beside it, and each unit is
-billed once.
-"""
+"""Runs that start at once: one full run works, others beside it, and each unit is billed once."""
 
 import asyncio
 import threading
@@ -35,34 +33,37 @@ class Gate:
         return body.encode()
 
 
-def ended(world: World, runs: int, gate: Gate, beside: "list[Request]") -> tuple[list[int], list[Execution]]:
+def ended(world: World, runs: int, gate: Gate, beside: list[Request]) -> tuple[list[int], list[Execution]]:
     """Start full runs at once, and others beside the one that works; return their codes and what the others did.
 
     The one that got the lock is told to try again later until all the others have given up.
     """
-    later = Fault(path="/v1/prices$", times=None, status=503)
-    world.sandbox.faults.add(later)
+    world.sandbox.faults.add(Fault(path="/v1/prices$", times=None, status=503))
+    world.sandbox.date_skew_seconds = 0.0  # the commands' clock is the real one
     started = [
         world.start("run", "--as-of", world.now.isoformat(), METER_SYNC_RETRY_SECONDS="300", **FAST)
         for _ in range(runs)
     ]
-    with ThreadPoolExecutor(runs) as waiting:
-        ends = as_completed([waiting.submit(process.wait, 120) for process in started])
-        codes = [next(ends).result() for _ in range(runs - 1)]
-        world.sandbox.faults.clear()
-        world.sandbox.faults.add(Fault(path="/v2/core/events", rewrite=gate))
-        assert gate.reached.wait(60)
-        done = asyncio.run(_at_once(world, gate, beside))
-        codes += [end.result() for end in ends]
-    for process in started:
-        _, stderr = process.communicate()
-        assert "Traceback" not in stderr
+    try:
+        with ThreadPoolExecutor(runs) as waiting:
+            ends = as_completed([waiting.submit(process.wait, 120) for process in started])
+            codes = [next(ends).result() for _ in range(runs - 1)]
+            world.sandbox.faults.clear()
+            world.sandbox.faults.add(Fault(path="/v2/core/events", rewrite=gate))
+            assert gate.reached.wait(60)
+            done = asyncio.run(_at_once(world, gate, beside))
+            codes += [end.result() for end in ends]
+    finally:
+        for process in started:
+            process.kill()
+            _, stderr = process.communicate()
+            assert "Traceback" not in stderr
     return codes, done
 
 
 async def _at_once(world: World, gate: Gate, requests: list[Request]) -> list[Execution]:
     prepared = settings(world)
-    world.sandbox.date_skew_seconds = 0.0  # the commands' clock is the real one
+    world.sandbox.date_skew_seconds = 0.0
 
     async def open_gate() -> None:
         gate.opened.set()
