@@ -160,7 +160,7 @@ def test_a_run_without_metered_items_is_done(world: World) -> None:
         ("run", "--allow", "everything"),
         ("run", "--schedule", "weekly"),
         ("run", "--closing", "soon"),
-        ("verify",),
+        ("statement",),
         ("--log-level", "loud", "run"),
     ],
 )

@@ -471,7 +471,7 @@ def test_what_was_queued_survives_a_kill_and_is_reported_by_the_next(world: Worl
     world.sandbox.faults.add(fault)
     killed = Served(world)
     assert killed.deliver(about(subscription.id)) == 200
-    world.sandbox.wait_for("GET", f"/subscriptions/{subscription.id}")
+    world.sandbox.wait_for("GET", "/v1/account")
 
     assert killed.end(signal.SIGKILL) == -signal.SIGKILL
 
