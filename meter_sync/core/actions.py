@@ -147,6 +147,13 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveWay:
+    """Another run is writing the item at this moment: what it reports is as new as this would be."""
+
+    line: Line
+
+
+@dataclass(frozen=True, slots=True)
 class Unchanged:
     """Stripe holds the quantity already."""
 
@@ -182,7 +189,7 @@ class Fail:
     message: str
 
 
-Action = Set | Shown | Unchanged | Hold | Skip | Fail
+Action = Set | Shown | GiveWay | Unchanged | Hold | Skip | Fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +225,8 @@ def result(action: Action, *, reported: bool = False) -> Result:
             return Result(
                 line, Outcome.PLANNED, message="not written: its [[meters]] row says report = false", moved=moved
             )
+        case GiveWay(line=line):
+            return Result(line, Outcome.UNCHANGED)
         case Unchanged(line=line, kept=kept):
             return Result(line, Outcome.UNCHANGED, moved=_moved(line, 0, kept))
         case Hold(line=line, reason=reason, message=message):

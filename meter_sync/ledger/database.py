@@ -32,6 +32,11 @@ class Database:
         self._path = path
         self.scope = {"account": scope.account, "mode": scope.mode}
 
+    @property
+    def connection(self) -> Connection:
+        """What reads and writes within a transaction, or a moment, go through."""
+        return self._connection
+
     def of(self, table: Table, *columns: Any) -> Select[Any]:
         """Return a query for columns of a table."""
         return sa.select(*columns).where(*self.in_scope(table))
@@ -42,13 +47,22 @@ class Database:
 
     def rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         """Return what a query finds."""
-        with translated(self._path), self._connection.begin():
+        with self.at_one_moment():
             return self._connection.execute(query).all()
 
     def value(self, query: Select[Any]) -> Any:
         """Return the first column of the first row, or None."""
-        with translated(self._path), self._connection.begin():
+        with self.at_one_moment():
             return self._connection.execute(query).scalar()
+
+    @contextmanager
+    def at_one_moment(self) -> Iterator[None]:
+        """Let all that is read inside be of the same moment: other runs write meanwhile."""
+        if self._connection.in_transaction():
+            yield
+            return
+        with translated(self._path), self._connection.begin():
+            yield
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

@@ -32,7 +32,7 @@ from meter_sync.ledger import (
 )
 from meter_sync.ledger.database import Database, batches, execute_many
 from meter_sync.ledger.rows import Acknowledgement, RunRecord
-from meter_sync.ledger.schema import item_periods, items, prices, runs, writes
+from meter_sync.ledger.schema import forgotten, item_periods, items, prices, runs, writes
 
 _WORK_DONE = (0, 3, 4)
 """The exit codes of runs that listed everything and did what could be done."""
@@ -90,7 +90,11 @@ class Ledger:
         return frozenset(row.price for row in rows)
 
     def memory(self, listed: Sequence[SubscriptionItem]) -> Memory:
-        """Return what is known of the listed items in their current periods."""
+        """Return what is known of the listed items in their current periods, as of one moment."""
+        with self._books.at_one_moment():
+            return self._memory(listed)
+
+    def _memory(self, listed: Sequence[SubscriptionItem]) -> Memory:
         periods = {item.id: item.period.start for item in listed}
         meters = {item.id: item.price.stripe_meter for item in listed}
         known: set[str] = set()
@@ -107,6 +111,7 @@ class Ledger:
                     remembered[row.item] = rows.remembered(row)
                 elif row.period_end == periods[row.item] and row.stripe_meter != meters[row.item]:
                     known.discard(row.item)
+        known -= self._forgotten(periods)
         continued = successions.continued(self._books, periods)
         firsts = {one.first: periods[item] for item, one in continued.items()}
         until = seen.billed_until(self._books, periods | firsts)
@@ -117,6 +122,15 @@ class Ledger:
             past=self._past(periods),
             born={item: one.born_at for item, one in continued.items()},
         )
+
+    def _forgotten(self, periods: Mapping[str, datetime]) -> set[str]:
+        """Return the items of which it is not known any more what Stripe holds in these periods."""
+        found: set[str] = set()
+        for ids in batches(list(periods)):
+            query = self._books.of(forgotten, forgotten.c.item, forgotten.c.period_start)
+            rows_of = self._books.rows(query.where(forgotten.c.item.in_(ids)))
+            found.update(row.item for row in rows_of if row.period_start == periods[row.item])
+        return found
 
     def _past(self, periods: Mapping[str, datetime]) -> dict[str, tuple[PastPeriod, ...]]:
         """Return what Stripe acknowledged in the items' last periods: of a hundred days, or the one before this."""
@@ -157,9 +171,17 @@ class Ledger:
         """Return for the listed items, in their current periods, the quantity that was last intended for each."""
         return intended.last_intended(self._books, {item.id: item.period.start for item in listed})
 
-    def unsettled_additions(self, items: Sequence[str]) -> list[additions.Unsettled]:
-        """Return the additions of these items, in any period, of which it is not known whether Stripe has them."""
-        return additions.unsettled(self._books, items)
+    def unsettled_additions(
+        self, items: Sequence[str], run: RunRecord, at: datetime
+    ) -> tuple[list[additions.Unsettled], frozenset[str]]:
+        """Return the additions of these items, in any period, of which it is not known whether Stripe has them.
+
+        Beside them the items that another run is writing at this moment: theirs are not among them, since that run
+        knows.
+        """
+        with self._books.at_one_moment():
+            busy = writers.busy(self._books, run, items, at)
+            return [one for one in additions.unsettled(self._books, items) if one.item not in busy], busy
 
     def attempt_addition(self, one: additions.Unsettled, at: datetime) -> None:
         """Record that such an addition is about to be sent again."""
@@ -471,6 +493,8 @@ class Ledger:
                     is_it = (table.c.item == item, table.c.period_start == period_start)
                     connection.execute(sa.delete(table).where(*self._books.in_scope(table), *is_it))
                 connection.execute(sa.delete(items).where(*self._books.in_scope(items), items.c.item == item))
+                row = {**self._scope, "item": item, "period_start": period_start}
+                connection.execute(sqlite_insert(forgotten).values(row).on_conflict_do_nothing())
 
     def _is_item(self, write: Set) -> tuple[Any, ...]:
         item = write.line.item

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from meter_sync.ledger.database import Database, execute_many
 from meter_sync.ledger.schema import (
     additions,
+    forgotten,
     holds,
     item_periods,
     parts,
@@ -20,7 +21,7 @@ from meter_sync.ledger.schema import (
     writes,
 )
 
-_OF_PERIODS = (writes, parts, additions, holds, item_periods, seen_periods)
+_OF_PERIODS = (writes, parts, additions, holds, forgotten, item_periods, seen_periods)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,15 @@ items = Table(
 )
 """Items that were looked at in Stripe before their first write."""
 
+forgotten = Table(
+    "forgotten",
+    metadata,
+    *_scope(),
+    Column("item", String(255), primary_key=True),
+    Column("period_start", UtcSeconds, primary_key=True),
+)
+"""Periods of which it is not known any more what Stripe holds: they are looked at anew, though the item is known."""
+
 item_periods = Table(
     "item_periods",
     metadata,

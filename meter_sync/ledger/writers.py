@@ -39,6 +39,12 @@ def claim(
     return frozenset(free)
 
 
+def busy(database: Database, run: RunRecord, items: Sequence[str], at: datetime) -> frozenset[str]:
+    """Return those of the items that other runs are writing at this moment."""
+    with database.at_one_moment():
+        return _taken(database, database.connection, run, items, at)
+
+
 def _taken(
     database: Database, connection: Connection, run: RunRecord, items: Sequence[str], at: datetime
 ) -> frozenset[str]:

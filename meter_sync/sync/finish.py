@@ -1,7 +1,7 @@
 """Finishing what an earlier run had begun, before anything new is thought of."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -27,7 +27,16 @@ log = structlog.get_logger()
 Prepared = Sequence[Line | Hold | Skip]
 
 
-async def finish(order: Order, adapters: Adapters, prepared: Prepared, memory: Memory, progress: Progress) -> Memory:
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What is remembered once that was finished which earlier runs had begun."""
+
+    memory: Memory
+    busy: frozenset[str] = frozenset()
+    """Items that another run is writing at this moment."""
+
+
+async def finish(order: Order, adapters: Adapters, prepared: Prepared, memory: Memory, progress: Progress) -> Finished:
     """Finish the looks and the additions that an earlier run had begun, and recall what came of it.
 
     A dry run takes it that an addition which a real one would send again arrives.
@@ -35,14 +44,14 @@ async def finish(order: Order, adapters: Adapters, prepared: Prepared, memory: M
     if adapters.writer is None:
         known = memory.remembered.items()
         expected = {item: as_settled(one, order.policy.now, order.policy.as_of) for item, one in known}
-        return replace(memory, remembered=expected)
+        return Finished(replace(memory, remembered=expected))
     lines = [one if isinstance(one, Line) else one.line for one in prepared]
     looks = await _finish_looks(order, adapters, lines, memory, progress)
-    additions = await _settle_additions(order, adapters, adapters.writer, lines)
+    additions, busy = await _settle_additions(order, adapters, adapters.writer, lines)
     if not (looks or additions):
-        return memory
+        return Finished(memory, busy)
     recalled = adapters.ledger.memory([line.item for line in lines])
-    return replace(memory, known_items=recalled.known_items, remembered=recalled.remembered)
+    return Finished(replace(memory, known_items=recalled.known_items, remembered=recalled.remembered), busy)
 
 
 async def _finish_looks(
@@ -65,15 +74,19 @@ async def _finish_looks(
     return bool(begun)
 
 
-async def _settle_additions(order: Order, adapters: Adapters, writer: StripeWriter, lines: Sequence[Line]) -> bool:
+async def _settle_additions(
+    order: Order, adapters: Adapters, writer: StripeWriter, lines: Sequence[Line]
+) -> tuple[bool, frozenset[str]]:
     """Find out of each addition without an outcome whether Stripe has it, and return whether there were any.
+
+    Those that another run is making at this moment are left to it; return whose they are, too.
 
     What cannot be found out yet stays as it is: the plan then adds nothing to that item. Stripe takes one call at a
     time for each customer and billing meter (rate limit documentation).
     """
     meters = {meter.id: meter for line in lines if (meter := line.item.price.billing_meter) is not None}
     periods = {line.item.id: line.item.period for line in lines}
-    waiting = adapters.ledger.unsettled_additions(list(periods))
+    waiting, busy = adapters.ledger.unsettled_additions(list(periods), order.run, adapters.clock())
 
     async def settle(one: Unsettled) -> None:
         meter = meters.get(one.stripe_meter or "")
@@ -93,7 +106,7 @@ async def _settle_additions(order: Order, adapters: Adapters, writer: StripeWrit
     for one in waiting:
         in_turn.setdefault((one.customer, one.stripe_meter), []).append(one)
     await each(list(in_turn.values()), settle_in_turn, len(in_turn))
-    return bool(waiting)
+    return bool(waiting), busy
 
 
 async def _repeat(adapters: Adapters, writer: StripeWriter, meter: BillingMeter, one: Unsettled) -> None:

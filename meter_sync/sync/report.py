@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from meter_sync.core.actions import Action, Fail, Part, Result, Set, Unchanged, result
+from meter_sync.core.actions import Action, Fail, GiveWay, Part, Result, Set, Unchanged, result
 from meter_sync.core.outcomes import Reason
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.ledger import Acknowledgement
@@ -54,6 +54,7 @@ class Reporter:
         """Write all that is planned, the period that ends soonest first, and return what became of each item."""
         planned = soonest_first([action for action in actions if isinstance(action, Set)])
         self._progress.begin("report", len(planned))
+        self.gave_way = any(isinstance(action, GiveWay) for action in actions)
         self._ledger.record_looks(_found_empty(actions), self._clock())
         await each(self._claimed(planned), self._report_one, len(planned))
         self._flush()
@@ -79,7 +80,7 @@ class Reporter:
                     yield one
                 else:
                     self.gave_way = True
-                    self._results[one.line.item.id] = result(Unchanged(one.line))
+                    self._results[one.line.item.id] = result(GiveWay(one.line))
                     self._progress.advance()
 
     async def _report_one(self, planned: Set) -> None:

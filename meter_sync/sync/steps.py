@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from meter_sync.core.actions import Action, Hold, Line, Meter, Result, Set, Shown, Skip, result
+from meter_sync.core.actions import Action, GiveWay, Hold, Line, Meter, Result, Set, Shown, Skip, result
 from meter_sync.core.brakes import check
 from meter_sync.core.look import not_looked
 from meter_sync.core.memory import Memory
@@ -61,8 +61,8 @@ async def checked_plan(
     order: Order, adapters: Adapters, prepared: Prepared, memory: Memory, progress: Progress
 ) -> list[Action]:
     """Finish what was begun, query, plan and check; nothing new is written. Raise MeterSyncError."""
-    memory = await finish(order, adapters, prepared, memory, progress)
-    lines, memory = recall_parts(order, adapters, prepared, memory)
+    finished = await finish(order, adapters, prepared, memory, progress)
+    lines, memory = recall_parts(order, adapters, prepared, finished.memory)
     planned = await _query_and_plan(order, adapters, lines, memory, progress)
     reported = [action for action in planned if adapters.writer and _is_reported(action)]
     known = await look(reported, adapters.stripe, order.policy, adapters.stop, progress)
@@ -70,7 +70,14 @@ async def checked_plan(
     planned = [looked.get(action.line.item.id) or _without_look(action, order) for action in planned]
     checked = check(planned, order.thresholds, order.policy.allowed)
     _log("check", checked)
+    checked = [_given_way(action) if action.line.item.id in finished.busy else action for action in checked]
     return [action if _is_reported(action) else _shown(action) for action in checked]
+
+
+def _given_way(action: Action) -> Action:
+    """Leave an item to the run that is writing it, where that keeps this one from telling what Stripe holds."""
+    is_unsettled = isinstance(action, Hold) and action.reason is Reason.UNSETTLED
+    return GiveWay(action.line) if is_unsettled else action
 
 
 def _is_reported(action: Action) -> bool:

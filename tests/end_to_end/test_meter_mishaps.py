@@ -342,3 +342,22 @@ def test_a_meter_with_windows_of_another_size_spoils_nothing(world: World) -> No
     world.sandbox.faults.add(Fault(path="/v1/billing/meters", method="GET", times=None, replace_text=body))
     assert world.verdict(subscription) == "unsupported_meter"
     assert world.billed(other) == 3
+
+
+def test_a_lost_ledger_and_a_lagging_summary_over_the_turn_bill_once(world: World) -> None:
+    """What is known of the item's new period says nothing of the one that was forgotten."""
+    subscription = metered(world, "additions")
+    end = end_of(world, subscription)
+    world.use(subscription, 3, at=NOW - DAY)
+    world.execute()
+    world.sandbox.clock.move_to(end - 10 * MINUTE)
+    world.use(subscription, 4, at=end - 2 * DAY)
+    world.execute()
+    world.ledger.unlink()
+    world.stripe.summary_lag_seconds = 900
+    world.use(subscription, 8, at=end)
+    world.sandbox.clock.move_to(end + 2 * MINUTE)
+    world.execute()
+    world.sandbox.clock.advance(20 * MINUTE)
+    world.execute()
+    assert [line.quantity for invoice in world.stripe.invoices for line in invoice.lines] == [7]

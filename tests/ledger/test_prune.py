@@ -149,7 +149,7 @@ def test_a_period_with_an_addition_stays_until_it_is_known_whether_it_arrived(le
     adding = replace(write(*PERIODS[0], "si_1"), method=method, addition=addition)
     ledger.intend(run, [adding], at)
     ledger.prune(NOW + 1000 * DAY)
-    (waiting,) = ledger.unsettled_additions(["si_1"])
+    (waiting,), _ = ledger.unsettled_additions(["si_1"], run, at)
     ledger.settle_addition(waiting, at)
     assert ledger.prune(NOW + 1000 * DAY)["additions"] == 1
 
