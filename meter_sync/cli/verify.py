@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from meter_sync.cli.globals import Globals
+from meter_sync.cli.options import selectors
 from meter_sync.core.outcomes import ExitCode
 
 if TYPE_CHECKING:
@@ -21,12 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--customer", "customers", multiple=True, metavar="cus_x", help="Only this customer; repeatable.")
-@click.option(
-    "--subscription", "subscriptions", multiple=True, metavar="sub_x", help="Only this subscription; repeatable."
-)
-@click.option("--meter", "meters", multiple=True, metavar="SLUG", help="Only this OpenMeter meter; repeatable.")
-@click.option("--price", "prices", multiple=True, metavar="price_x", help="Only this price; repeatable.")
+@selectors
 @click.option(
     "--sample",
     "sample_days",

@@ -45,12 +45,13 @@ async def finish(order: Order, adapters: Adapters, prepared: Prepared, memory: M
         known = memory.remembered.items()
         expected = {item: as_settled(one, order.policy.now, order.policy.as_of) for item, one in known}
         return Finished(replace(memory, remembered=expected))
-    lines = [one if isinstance(one, Line) else one.line for one in prepared]
+    all_lines = [one if isinstance(one, Line) else one.line for one in prepared]
+    lines = [line for line in all_lines if line.row.report]  # of the others nothing is written, whatever was begun
     looks = await _finish_looks(order, adapters, lines, memory, progress)
     additions, busy = await _settle_additions(order, adapters, adapters.writer, lines)
     if not (looks or additions):
         return Finished(memory, busy)
-    recalled = adapters.ledger.memory([line.item for line in lines])
+    recalled = adapters.ledger.memory([line.item for line in all_lines])
     return Finished(replace(memory, known_items=recalled.known_items, remembered=recalled.remembered), busy)
 
 

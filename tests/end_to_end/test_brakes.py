@@ -159,6 +159,21 @@ def test_a_row_that_is_not_to_be_reported_is_planned_and_shown_and_never_written
     assert (world.verdict(subscription), world.billed(subscription)) == ("reported", 4)
 
 
+def test_not_even_an_addition_that_had_no_answer_is_made_again_for_such_a_row(world: World) -> None:
+    subscription = metered(world, "additions")
+    world.use(subscription, 5)
+    world.sandbox.faults.add(Fault(path="/v1/billing/meter_events$", drop="before", times=None))
+    world.execute()
+    world.sandbox.faults.clear()
+    price = world.stripe.state.items[subscription.items[0]].price
+    world.configure(f'[[meters]]\nprice = "{price}"\nopenmeter = "{METER}"\nreport = false\n')
+    world.execute()
+    assert world.billed(subscription) == 0
+    world.config.unlink()
+    world.execute()
+    assert world.billed(subscription) == 5
+
+
 def test_the_command_says_so_in_words(world: World) -> None:
     subscription = world.subscribe()
     world.configure(f'[[meters]]\nprice = "{world.price}"\nopenmeter = "{METER}"\nreport = false\n')
