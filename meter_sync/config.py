@@ -30,10 +30,10 @@ from pydantic_settings import (
 )
 
 from meter_sync.addresses import is_loopback
-from meter_sync.core.brakes import Thresholds
-from meter_sync.core.mapping import OPENMETER_CUSTOMER, Filter, MappingRules, MeterRow
-from meter_sync.core.quantity import Rounding
-from meter_sync.core.way import Records
+from meter_sync.core.billing.quantity import Rounding
+from meter_sync.core.billing.way import Records
+from meter_sync.core.metering.mapping import OPENMETER_CUSTOMER, Filter, MappingRules, MeterRow
+from meter_sync.core.planning.brakes import Thresholds
 from meter_sync.errors import ConfigurationError
 
 ENVIRONMENT: dict[str, tuple[str, ...]] = {

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.forked import end_template
+from tests.support.forked import end_template
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import accumulate
 
 from meter_sync.sandbox import StripeWorld
-from meter_sync.sandbox.stripe_objects import Item
+from meter_sync.sandbox.stripe.state.objects import Item
 from three_months.scenario import BEGIN, HOUR, Use
 from three_months.ways import Named
 

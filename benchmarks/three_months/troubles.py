@@ -10,8 +10,8 @@ from typing import Literal
 from urllib.parse import unquote_plus
 
 from meter_sync.sandbox import Fault, Faults
-from meter_sync.sandbox.faults import Server
-from meter_sync.sandbox.traffic import Incoming
+from meter_sync.sandbox.http.faults import Server
+from meter_sync.sandbox.http.traffic import Incoming
 from three_months.scenario import HOUR, MINUTE, QUIET, Scenario, next_run
 
 Trouble = Literal["lost", "errors", "outage", "killed", "missed", "repeated", "together"]

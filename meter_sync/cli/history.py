@@ -9,7 +9,7 @@ from meter_sync.cli.errors import print_error
 from meter_sync.cli.globals import Globals
 from meter_sync.cli.history_request import HistoryRequest
 from meter_sync.cli.instant import Days, Instant
-from meter_sync.core.history import Sought
+from meter_sync.core.telling.history import Sought
 
 _KEPT_DAYS = 90
 """Nothing younger is ever forgotten: invoices are asked about, and brakes look back, for months."""

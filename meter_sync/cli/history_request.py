@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from meter_sync.core.history import Sought
+from meter_sync.core.telling.history import Sought
 
 
 @dataclass(frozen=True, slots=True)

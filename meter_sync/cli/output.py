@@ -12,8 +12,8 @@ from meter_sync import __version__
 from meter_sync.cli.errors import print_error, printable
 from meter_sync.cli.globals import Globals
 from meter_sync.cli.table import Column, Remark, Row, digits, print_remarks, print_rows, thousands, utc
-from meter_sync.core.actions import Line, Result
 from meter_sync.core.outcomes import ExitCode, Outcome, exit_code
+from meter_sync.core.planning.stages import Line, Result
 from meter_sync.errors import MeterSyncError
 from meter_sync.sync.order import Execution
 

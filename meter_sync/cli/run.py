@@ -85,7 +85,7 @@ def run(
     until now, and sets that quantity in Stripe where it differs. Running it again changes nothing.
     """
     from meter_sync.cli.output import printer
-    from meter_sync.core.selection import Selection
+    from meter_sync.core.planning.selection import Selection
     from meter_sync.sync.order import Request
 
     options.start_logging()

@@ -64,7 +64,7 @@ def verify(
     with its usage in OpenMeter until the last report. Differences are explained where that can be told.
     """
     from meter_sync.cli.verify_output import print_verification
-    from meter_sync.core.selection import Selection
+    from meter_sync.core.planning.selection import Selection
     from meter_sync.sync.verify import VerifyRequest
 
     options.start_logging()

@@ -12,7 +12,7 @@ from meter_sync.cli.errors import print_error
 from meter_sync.cli.globals import Globals
 from meter_sync.cli.output import error_fields, flat, item_cells, item_fields, named, print_csv
 from meter_sync.cli.table import Column, Remark, Row, digits, print_remarks, print_rows, thousands, utc
-from meter_sync.core.compare import Comparison, Verdict
+from meter_sync.core.telling.comparison import Comparison, Verdict
 from meter_sync.sync.verify import Verification
 
 _COLORS = {

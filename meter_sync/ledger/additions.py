@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from meter_sync.core.actions import Set
-from meter_sync.core.memory import Addition, RememberedAdditions
-from meter_sync.core.model import Period
+from meter_sync.core.billing.item import Period
+from meter_sync.core.planning.known import Addition, RememberedAdditions
+from meter_sync.core.planning.stages import Set
 from meter_sync.ledger.database import Database, batches, execute_many
 from meter_sync.ledger.schema import additions, item_periods
 

@@ -9,9 +9,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Row, Table
 
-from meter_sync.core.history import Added, Entry, Held, PastRun, Remainder, Sought, Story, Whose, Write, WrittenPart
-from meter_sync.core.memory import Remembered
-from meter_sync.core.model import Period
+from meter_sync.core.billing.item import Period
+from meter_sync.core.planning.known import Remembered
+from meter_sync.core.telling.history import (
+    Added,
+    Entry,
+    Held,
+    PastRun,
+    Remainder,
+    Sought,
+    Story,
+    Whose,
+    Write,
+    WrittenPart,
+)
 from meter_sync.ledger import rows
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.holds import Key

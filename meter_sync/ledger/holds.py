@@ -7,8 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from meter_sync.core.actions import Result
 from meter_sync.core.outcomes import ExitCode, exit_code
+from meter_sync.core.planning.stages import Result
 from meter_sync.ledger.database import Database, batches, execute_many
 from meter_sync.ledger.schema import holds
 

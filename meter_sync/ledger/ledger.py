@@ -9,11 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from meter_sync.core.actions import Part, Result, Set
-from meter_sync.core.history import Entry, PastRun, Sought, Story
-from meter_sync.core.memory import Claim, Memory, PastPeriod, Remembered
-from meter_sync.core.model import SubscriptionItem
-from meter_sync.core.way import Way
+from meter_sync.core.billing.item import SubscriptionItem
+from meter_sync.core.billing.way import Way
+from meter_sync.core.planning.known import Claim, Memory, PastPeriod, Remembered
+from meter_sync.core.planning.stages import Part, Result, Set
+from meter_sync.core.telling.history import Entry, PastRun, Sought, Story
 from meter_sync.ledger import (
     additions,
     bindings,

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from meter_sync.core import identifier
-from meter_sync.core.actions import Part, Set
-from meter_sync.core.memory import RememberedPart, RememberedParts
-from meter_sync.core.model import Target
+from meter_sync.core.billing import identifiers as identifier
+from meter_sync.core.billing.item import Target
+from meter_sync.core.planning.known import RememberedPart, RememberedParts
+from meter_sync.core.planning.stages import Part, Set
 from meter_sync.ledger.database import Database, batches, execute_many
 from meter_sync.ledger.schema import item_periods, parts
 

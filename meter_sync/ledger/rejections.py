@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from meter_sync.core.model import Period
+from meter_sync.core.billing.item import Period
 from meter_sync.ledger import additions, rows, schema
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.schema import cursors, item_periods, parts

@@ -7,14 +7,14 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from meter_sync.core import identifier
-from meter_sync.core.actions import Part, Set
-from meter_sync.core.mapping import Filter
-from meter_sync.core.memory import Claim, Method, Remembered
-from meter_sync.core.model import Period, Window
-from meter_sync.core.quantity import Rounding
-from meter_sync.core.span import summary_span, summary_windows
-from meter_sync.core.way import Way, part_of
+from meter_sync.core.billing import identifiers as identifier
+from meter_sync.core.billing.item import Period, Window
+from meter_sync.core.billing.quantity import Rounding
+from meter_sync.core.billing.span import summary_span, summary_windows
+from meter_sync.core.billing.way import Way, part_of
+from meter_sync.core.metering.mapping import Filter
+from meter_sync.core.planning.known import Claim, Method, Remembered
+from meter_sync.core.planning.stages import Part, Set
 
 
 @dataclass(frozen=True, slots=True)

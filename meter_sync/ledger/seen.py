@@ -10,9 +10,9 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from meter_sync.core.ends import usage_ended
-from meter_sync.core.memory import Claim
-from meter_sync.core.model import Period, SubscriptionItem
+from meter_sync.core.billing.intake import usage_ended
+from meter_sync.core.billing.item import Period, SubscriptionItem
+from meter_sync.core.planning.known import Claim
 from meter_sync.ledger.database import Database, batches, execute_many
 from meter_sync.ledger.schema import seen_periods
 

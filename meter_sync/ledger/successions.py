@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from meter_sync.core.model import SubscriptionItem
+from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.ledger.database import Database, batches
 from meter_sync.ledger.schema import additions, item_periods, items, parts, seen_periods
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from meter_sync.core.actions import Set
+from meter_sync.core.planning.stages import Set
 from meter_sync.ledger.database import Database, batches, execute_many
 from meter_sync.ledger.rows import RunRecord
 from meter_sync.ledger.schema import claims, item_periods, seen_periods

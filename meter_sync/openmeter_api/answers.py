@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from meter_sync.core.actions import Meter
-from meter_sync.core.model import Window
-from meter_sync.core.usage import Aggregation, Grouping, Query
+from meter_sync.core.billing.item import Window
+from meter_sync.core.metering.queries import Aggregation, Grouping, Query
+from meter_sync.core.planning.stages import Meter
 from meter_sync.waiting import Transient
 
 _LONGEST_DETAIL = 300

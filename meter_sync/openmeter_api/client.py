@@ -14,9 +14,9 @@ from corehttp.rest import AsyncHttpResponse, HttpRequest
 from corehttp.transport.aiohttp import AioHttpTransport
 from openmeter.aio import Client
 
-from meter_sync.core.actions import Meter
-from meter_sync.core.usage import Answer, Grouping, Query, Unanswered
-from meter_sync.core.window_usage import WindowAnswer
+from meter_sync.core.metering.queries import Answer, Grouping, Query, Unanswered
+from meter_sync.core.metering.window_queries import WindowAnswer
+from meter_sync.core.planning.stages import Meter
 from meter_sync.errors import ConfigurationError, MeterSyncError, TryAgainError
 from meter_sync.http_session import (
     CONNECT_TIMEOUT_SECONDS,

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from meter_sync.sandbox.clock import SandboxClock
-from meter_sync.sandbox.faults import Faults
-from meter_sync.sandbox.openmeter_api import OpenMeterApi, problem
-from meter_sync.sandbox.openmeter_world import OpenMeterWorld
-from meter_sync.sandbox.server import LOOPBACK, LocalServer
-from meter_sync.sandbox.stripe_api import StripeApi
-from meter_sync.sandbox.stripe_limits import RateLimits
-from meter_sync.sandbox.stripe_world import StripeWorld
-from meter_sync.sandbox.traffic import Incoming, RequestSeen
+from meter_sync.sandbox.http.faults import Faults
+from meter_sync.sandbox.http.server import LOOPBACK, LocalServer
+from meter_sync.sandbox.http.traffic import Incoming, RequestSeen
+from meter_sync.sandbox.openmeter.api import OpenMeterApi, problem
+from meter_sync.sandbox.openmeter.world import OpenMeterWorld
+from meter_sync.sandbox.stripe.api import StripeApi
+from meter_sync.sandbox.stripe.protocol.rate_limits import RateLimits
+from meter_sync.sandbox.stripe.world import StripeWorld
 
 
 @dataclass

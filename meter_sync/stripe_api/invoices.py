@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from meter_sync.core.model import Period
+from meter_sync.core.billing.item import Period
 from meter_sync.stripe_api.connection import StripeReader
 from meter_sync.stripe_api.paging import rows
 from meter_sync.stripe_api.wire import InvoiceData, InvoiceLineData, instant

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from meter_sync.core.model import BillingMeter, Price, SubscriptionItem
-from meter_sync.core.selection import Selection
+from meter_sync.core.billing.item import BillingMeter, Price, SubscriptionItem
+from meter_sync.core.planning.selection import Selection
 from meter_sync.errors import MeterSyncError
 from meter_sync.stripe_api.connection import (
     USAGE_RECORD_VERSION,

@@ -7,8 +7,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from meter_sync.core.model import BillingMeter, Period, Window
-from meter_sync.core.quantity import InvalidUsage, denoised
+from meter_sync.core.billing.item import BillingMeter, Period, Window
+from meter_sync.core.billing.quantity import InvalidUsage, denoised
 from meter_sync.stripe_api.connection import (
     CURRENT_VERSION,
     StripeReader,

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from meter_sync.core.model import SubscriptionItem
+from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.stripe_api.connection import (
     USAGE_RECORD_VERSION,
     StripeReader,

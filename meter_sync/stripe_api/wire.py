@@ -5,7 +5,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from meter_sync.core.model import BillingMeter, Customer, Period, Price, Subscription, SubscriptionItem, Window
+from meter_sync.core.billing.item import BillingMeter, Customer, Period, Price, Subscription, SubscriptionItem, Window
 from meter_sync.errors import MeterSyncError
 
 _LATEST_SECOND = 253_402_300_799  # the end of the year 9999, beyond which there is no datetime

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from meter_sync.core.actions import Action, Line, Result, result
-from meter_sync.core.preflight import prepare
+from meter_sync.core.planning.prepare import prepare
+from meter_sync.core.planning.stages import Action, Line, Result, result
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.sync.adapters import Adapters
 from meter_sync.sync.binding import bind

@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from meter_sync.core.actions import Hold, Line, Result, Skip
-from meter_sync.core.ends import DRAFTS_LAST, ending, was_free
-from meter_sync.core.memory import Claim
-from meter_sync.core.model import Ending, SubscriptionItem, Target
+from meter_sync.core.billing.intake import DRAFTS_LAST, ending, was_free
+from meter_sync.core.billing.item import Ending, SubscriptionItem, Target
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.preflight import prepare
-from meter_sync.core.successors import is_contained, is_reported
+from meter_sync.core.ownership.successions import is_contained, is_reported
+from meter_sync.core.planning.known import Claim
+from meter_sync.core.planning.prepare import prepare
+from meter_sync.core.planning.stages import Hold, Line, Result, Skip
 from meter_sync.ledger.seen import Conclusion, Seen
 from meter_sync.stripe_api.invoices import Invoiced, Invoices
 from meter_sync.sync.adapters import Adapters

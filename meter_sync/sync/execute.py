@@ -10,7 +10,7 @@ import structlog
 
 from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.core.plan import Policy
+from meter_sync.core.planning.totals import Policy
 from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError
 from meter_sync.ledger import (
     Ledger,

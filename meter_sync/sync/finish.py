@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from meter_sync.core.actions import Hold, Line, Skip
-from meter_sync.core.additions import as_settled, can_be_repeated, shows_in_summary
-from meter_sync.core.look import unfinished
-from meter_sync.core.memory import Memory
-from meter_sync.core.model import BillingMeter
-from meter_sync.core.span import summary_span
+from meter_sync.core.billing.item import BillingMeter
+from meter_sync.core.billing.span import summary_span
+from meter_sync.core.planning.additions import as_settled, can_be_repeated, shows_in_summary
+from meter_sync.core.planning.first_sight import unfinished
+from meter_sync.core.planning.known import Memory
+from meter_sync.core.planning.stages import Hold, Line, Skip
 from meter_sync.ledger.additions import Unsettled
 from meter_sync.ledger.parts import Wanted
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable, StripeWriter

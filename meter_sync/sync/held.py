@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 
-from meter_sync.core.actions import Line, span_of
-from meter_sync.core.span import summary_span, summary_windows
-from meter_sync.core.way import Way, meter_on, part_of
+from meter_sync.core.billing.span import summary_span, summary_windows
+from meter_sync.core.billing.way import Way, meter_on, part_of
+from meter_sync.core.planning.stages import Line, span_of
 from meter_sync.stripe_api.connection import StripeReader
 from meter_sync.stripe_api.meter_events import event_total
 from meter_sync.stripe_api.usage_records import period_total

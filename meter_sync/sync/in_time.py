@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from meter_sync.config import Settings
-from meter_sync.core.actions import Result
+from meter_sync.core.planning.stages import Result
 from meter_sync.errors import Interrupted
 from meter_sync.sync.adapters import Clock
 from meter_sync.sync.execute import execute

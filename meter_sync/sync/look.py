@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from meter_sync.core.actions import Action, Fail, Hold, Line, Set, Skip, UnfinishedLook, span_of
-from meter_sync.core.look import looked, looked_at_event_total
-from meter_sync.core.model import Ending, Period
+from meter_sync.core.billing.item import Ending, Period
+from meter_sync.core.billing.span import summary_before
+from meter_sync.core.billing.way import Way, meter_on, part_of
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.parts import looked_at_windows
-from meter_sync.core.plan import Policy, closed_at
-from meter_sync.core.span import summary_before
-from meter_sync.core.way import Way, meter_on, part_of
+from meter_sync.core.planning.first_sight import looked, looked_at_event_total
+from meter_sync.core.planning.stages import Action, Fail, Hold, Line, Set, Skip, UnfinishedLook, span_of
+from meter_sync.core.planning.totals import Policy, closed_at
+from meter_sync.core.planning.windows import looked_at_windows
 from meter_sync.errors import Interrupted
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.meter_events import event_total, window_totals

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from meter_sync.core.actions import Result
-from meter_sync.core.brakes import Thresholds
-from meter_sync.core.mapping import MappingRules
+from meter_sync.core.metering.mapping import MappingRules
 from meter_sync.core.outcomes import ExitCode, Reason, exit_code
-from meter_sync.core.plan import Policy
-from meter_sync.core.selection import Selection
+from meter_sync.core.planning.brakes import Thresholds
+from meter_sync.core.planning.selection import Selection
+from meter_sync.core.planning.stages import Result
+from meter_sync.core.planning.totals import Policy
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import RunRecord
 

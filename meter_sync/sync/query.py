@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import structlog
 
-from meter_sync.core.actions import Line, need
-from meter_sync.core.usage import Need, Query, QueryPlan, Unanswered
-from meter_sync.core.window_usage import WindowQueryPlan
+from meter_sync.core.metering.queries import Need, Query, QueryPlan, Unanswered
+from meter_sync.core.metering.window_queries import WindowQueryPlan
+from meter_sync.core.planning.stages import Line, need
 from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.workers import each

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import structlog
 
-from meter_sync.core.model import SubscriptionItem
-from meter_sync.core.parts import EVENTS_ARE_TAKEN_FOR
+from meter_sync.core.billing.item import SubscriptionItem
+from meter_sync.core.planning.windows import EVENTS_ARE_TAKEN_FOR
 from meter_sync.ledger.rejections import Written
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.error_events import Uncounted, rejections

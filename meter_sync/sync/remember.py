@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import structlog
 
-from meter_sync.core.actions import Hold, Line, Skip
-from meter_sync.core.mapping import MappingRules
-from meter_sync.core.memory import Memory, Remembered
-from meter_sync.core.parts import read_from
+from meter_sync.core.metering.mapping import MappingRules
+from meter_sync.core.planning.known import Memory, Remembered
+from meter_sync.core.planning.stages import Hold, Line, Skip
+from meter_sync.core.planning.windows import read_from
 from meter_sync.ledger.parts import Wanted
 from meter_sync.stripe_api.listing import Listing
 from meter_sync.sync.adapters import Adapters

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from meter_sync.core.actions import Action, Fail, GiveWay, Part, Result, Set, Unchanged, result
 from meter_sync.core.outcomes import Reason
+from meter_sync.core.planning.stages import Action, Fail, GiveWay, Part, Result, Set, Unchanged, result
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.ledger import Acknowledgement
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable

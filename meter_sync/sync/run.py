@@ -7,13 +7,13 @@ from datetime import timedelta
 
 import structlog
 
-from meter_sync.core.actions import Action, Hold, Line, Result, Skip, result
-from meter_sync.core.brakes import check_whole
-from meter_sync.core.memory import Memory
-from meter_sync.core.model import SubscriptionItem, Window
+from meter_sync.core.billing.item import SubscriptionItem, Window
+from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.preflight import prepare
-from meter_sync.core.way import Way
+from meter_sync.core.planning.brakes import check_whole
+from meter_sync.core.planning.known import Memory
+from meter_sync.core.planning.prepare import prepare
+from meter_sync.core.planning.stages import Action, Hold, Line, Result, Skip, result
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.stripe_api.listing import Listing, nothing_selected
 from meter_sync.sync.adapters import Adapters

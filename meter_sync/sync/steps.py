@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import structlog
 
-from meter_sync.core.actions import Action, GiveWay, Hold, Line, Meter, Result, Set, Shown, Skip, result
-from meter_sync.core.brakes import check
-from meter_sync.core.look import not_looked
-from meter_sync.core.memory import Memory
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.parts import decide_parts
-from meter_sync.core.plan import Policy, decide
+from meter_sync.core.planning.brakes import check
+from meter_sync.core.planning.first_sight import not_looked
+from meter_sync.core.planning.known import Memory
+from meter_sync.core.planning.stages import Action, GiveWay, Hold, Line, Meter, Result, Set, Shown, Skip, result
+from meter_sync.core.planning.totals import Policy, decide
+from meter_sync.core.planning.windows import decide_parts
 from meter_sync.errors import MeterSyncError
 from meter_sync.sync.adapters import Adapters
 from meter_sync.sync.finish import finish

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from meter_sync.core.ends import DRAFTS_LAST
-from meter_sync.core.model import Period, SubscriptionItem
-from meter_sync.core.successors import is_billed_alike, is_reported, successions
+from meter_sync.core.billing.intake import DRAFTS_LAST
+from meter_sync.core.billing.item import Period, SubscriptionItem
+from meter_sync.core.ownership.successions import is_billed_alike, is_reported, successions
 from meter_sync.ledger.seen import Seen
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.listing import Listing

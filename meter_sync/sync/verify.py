@@ -9,8 +9,13 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from meter_sync.config import Settings
-from meter_sync.core.actions import Hold, Line, Skip, need
-from meter_sync.core.compare import (
+from meter_sync.core.outcomes import ExitCode, Reason
+from meter_sync.core.planning.known import Memory
+from meter_sync.core.planning.prepare import prepare
+from meter_sync.core.planning.selection import Selection
+from meter_sync.core.planning.stages import Hold, Line, Skip, need
+from meter_sync.core.planning.totals import Policy
+from meter_sync.core.telling.comparison import (
     Comparison,
     Known,
     Verdict,
@@ -23,12 +28,7 @@ from meter_sync.core.compare import (
     until,
     verify_exit_code,
 )
-from meter_sync.core.memory import Memory
-from meter_sync.core.outcomes import ExitCode, Reason
-from meter_sync.core.plan import Policy
-from meter_sync.core.preflight import prepare
-from meter_sync.core.sample import Sample, sample_of
-from meter_sync.core.selection import Selection
+from meter_sync.core.telling.sample import Sample, sample_of
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.ledger import Scope, open_ledger_read_only
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable

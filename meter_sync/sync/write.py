@@ -4,13 +4,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from meter_sync.core import identifier
-from meter_sync.core.actions import Part, Result, Set, result
-from meter_sync.core.foreign import foreign_usage, topped_up
-from meter_sync.core.memory import Addition
-from meter_sync.core.model import Target
+from meter_sync.core.billing import identifiers as identifier
+from meter_sync.core.billing.item import Target
+from meter_sync.core.billing.way import meter_on
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.way import meter_on
+from meter_sync.core.planning.foreign import foreign_usage, topped_up
+from meter_sync.core.planning.known import Addition
+from meter_sync.core.planning.stages import Part, Result, Set, result
 from meter_sync.ledger import Acknowledgement, Ledger, RunRecord
 from meter_sync.ledger.rows import PartTaken
 from meter_sync.stripe_api.connection import StripeRefused, StripeWriter

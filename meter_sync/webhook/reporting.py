@@ -8,7 +8,7 @@ import structlog
 
 from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode, exit_code
-from meter_sync.core.selection import Selection
+from meter_sync.core.planning.selection import Selection
 from meter_sync.errors import Interrupted
 from meter_sync.sync.execute import execute
 from meter_sync.sync.order import Execution, Request

@@ -8,7 +8,7 @@ import pytest
 import stripe
 
 from meter_sync.sandbox import Sandbox
-from meter_sync.sandbox.stripe_world import StripeWorld
+from meter_sync.sandbox.stripe.world import StripeWorld
 
 from .documents import Document
 from .messages import ACACIA

@@ -6,15 +6,15 @@ from decimal import Decimal
 
 from hypothesis import settings
 
-from meter_sync.core.actions import FirstLook, Line, Look, Meter, Set
-from meter_sync.core.mapping import Filter, MeterRow
-from meter_sync.core.memory import Memory, Method, Remembered
-from meter_sync.core.model import BillingMeter, Customer, Period, Price, Subscription, SubscriptionItem
-from meter_sync.core.plan import Policy
-from meter_sync.core.quantity import Rounding
-from meter_sync.core.span import usage_span
-from meter_sync.core.usage import Aggregation
-from meter_sync.core.way import Way
+from meter_sync.core.billing.item import BillingMeter, Customer, Period, Price, Subscription, SubscriptionItem
+from meter_sync.core.billing.quantity import Rounding
+from meter_sync.core.billing.span import usage_span
+from meter_sync.core.billing.way import Way
+from meter_sync.core.metering.mapping import Filter, MeterRow
+from meter_sync.core.metering.queries import Aggregation
+from meter_sync.core.planning.known import Memory, Method, Remembered
+from meter_sync.core.planning.stages import FirstLook, Line, Look, Meter, Set
+from meter_sync.core.planning.totals import Policy
 
 START = datetime(2026, 11, 1, 9, 30, 17, tzinfo=UTC)
 END = datetime(2026, 12, 1, 9, 30, 17, tzinfo=UTC)

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from meter_sync.core.actions import Set
-from meter_sync.core.additions import added, can_be_repeated, shows_in_summary
-from meter_sync.core.memory import Addition, RememberedAdditions
-from meter_sync.core.model import BillingMeter
-from meter_sync.core.way import Way
+from meter_sync.core.billing.item import BillingMeter
+from meter_sync.core.billing.way import Way
+from meter_sync.core.planning.additions import added, can_be_repeated, shows_in_summary
+from meter_sync.core.planning.known import Addition, RememberedAdditions
+from meter_sync.core.planning.stages import Set
 
 from .builders import AS_OF, END, HOUR, START, make_item, make_line, make_method, make_price, make_set
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.actions import Action, Fail, Hold, Line, Set, Shown, Skip, Unchanged, result
-from meter_sync.core.brakes import Thresholds, check, check_whole, decrease, jump
-from meter_sync.core.memory import PastPeriod
-from meter_sync.core.model import Period
+from meter_sync.core.billing.item import Period
+from meter_sync.core.metering.queries import Aggregation
 from meter_sync.core.outcomes import LIFTABLE, Reason
-from meter_sync.core.usage import Aggregation
+from meter_sync.core.planning.brakes import Thresholds, check, check_whole, decrease, jump
+from meter_sync.core.planning.known import PastPeriod
+from meter_sync.core.planning.stages import Action, Fail, Hold, Line, Set, Shown, Skip, Unchanged, result
 
 from .builders import END, HOUR, START, make_item, make_line, make_meter, make_set, many
 

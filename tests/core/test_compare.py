@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.actions import Hold, Line, Skip
-from meter_sync.core.compare import (
+from meter_sync.core.billing.item import BillingMeter
+from meter_sync.core.billing.quantity import Rounding
+from meter_sync.core.billing.way import Way
+from meter_sync.core.metering.queries import Aggregation, Unanswered
+from meter_sync.core.outcomes import Reason
+from meter_sync.core.planning.known import Addition, Remembered, RememberedAdditions
+from meter_sync.core.planning.stages import Hold, Line, Skip
+from meter_sync.core.telling.comparison import (
     Comparison,
     Explanation,
     Known,
@@ -23,12 +29,6 @@ from meter_sync.core.compare import (
     until,
     verify_exit_code,
 )
-from meter_sync.core.memory import Addition, Remembered, RememberedAdditions
-from meter_sync.core.model import BillingMeter
-from meter_sync.core.outcomes import Reason
-from meter_sync.core.quantity import Rounding
-from meter_sync.core.usage import Aggregation, Unanswered
-from meter_sync.core.way import Way
 from tests.core.builders import (
     AS_OF,
     HOUR,

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from meter_sync.core.explanation import MOST_PARTS, explain
-from meter_sync.core.history import Added, Entry, Held, Remainder, Story, Whose, Write, WrittenPart
-from meter_sync.core.memory import Remembered
-from meter_sync.core.model import BillingMeter, Price, SubscriptionItem, Window
-from meter_sync.core.quantity import Rounding
-from meter_sync.core.way import Way
+from meter_sync.core.billing.item import BillingMeter, Price, SubscriptionItem, Window
+from meter_sync.core.billing.quantity import Rounding
+from meter_sync.core.billing.way import Way
+from meter_sync.core.planning.known import Remembered
+from meter_sync.core.telling.explanation import MOST_PARTS, explain
+from meter_sync.core.telling.history import Added, Entry, Held, Remainder, Story, Whose, Write, WrittenPart
 from tests.core.builders import (
     AS_OF,
     END,

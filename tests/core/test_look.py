@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.actions import Hold, Line, LookAgain, Set, Unchanged, UnfinishedLook
-from meter_sync.core.brakes import Thresholds, check
-from meter_sync.core.foreign import foreign_usage, topped_up
-from meter_sync.core.look import looked, not_looked
 from meter_sync.core.outcomes import LIFTABLE, Reason
+from meter_sync.core.planning.brakes import Thresholds, check
+from meter_sync.core.planning.first_sight import looked, not_looked
+from meter_sync.core.planning.foreign import foreign_usage, topped_up
+from meter_sync.core.planning.stages import Hold, Line, LookAgain, Set, Unchanged, UnfinishedLook
 
 from .builders import FIRST_LOOK, make_item, make_line, make_price, make_set, many
 

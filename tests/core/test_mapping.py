@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.mapping import MappingRules, MeterRow, meter_row, subjects
-from meter_sync.core.model import Customer, Target
-from meter_sync.core.quantity import Rounding
+from meter_sync.core.billing.item import Customer, Target
+from meter_sync.core.billing.quantity import Rounding
+from meter_sync.core.metering.mapping import MappingRules, MeterRow, meter_row, subjects
 
 from .builders import make_item, make_price, make_subscription, many
 

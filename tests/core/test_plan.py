@@ -10,7 +10,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from meter_sync.core.actions import (
+from meter_sync.core.billing.item import Customer, SubscriptionItem
+from meter_sync.core.billing.quantity import Rounding
+from meter_sync.core.billing.span import Span
+from meter_sync.core.metering.mapping import Filter, MappingRules, MeterRow
+from meter_sync.core.metering.queries import Aggregation, Need, Unanswered
+from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning.known import Claim, Memory, Remembered
+from meter_sync.core.planning.prepare import prepare
+from meter_sync.core.planning.stages import (
     Action,
     Fail,
     FirstLook,
@@ -25,15 +33,7 @@ from meter_sync.core.actions import (
     need,
     result,
 )
-from meter_sync.core.mapping import Filter, MappingRules, MeterRow
-from meter_sync.core.memory import Claim, Memory, Remembered
-from meter_sync.core.model import Customer, SubscriptionItem
-from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.plan import Policy, decide
-from meter_sync.core.preflight import prepare
-from meter_sync.core.quantity import Rounding
-from meter_sync.core.span import Span
-from meter_sync.core.usage import Aggregation, Need, Unanswered
+from meter_sync.core.planning.totals import Policy, decide
 
 from .builders import (
     AS_OF,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from meter_sync.core.quantity import (
+from meter_sync.core.billing.quantity import (
     LARGEST_EXACT,
     InvalidUsage,
     Rounding,

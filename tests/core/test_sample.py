@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.sample import sample_of
+from meter_sync.core.telling.sample import sample_of
 from tests.core.builders import many
 
 ANY_DAY = date(2026, 11, 25)

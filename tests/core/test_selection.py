@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.actions import Line
-from meter_sync.core.mapping import MeterRow
-from meter_sync.core.model import Customer
-from meter_sync.core.selection import Selection
+from meter_sync.core.billing.item import Customer
+from meter_sync.core.metering.mapping import MeterRow
+from meter_sync.core.planning.selection import Selection
+from meter_sync.core.planning.stages import Line
 
 from .builders import make_item, make_meter, make_price, make_subscription, many
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.model import SubscriptionItem, Window
-from meter_sync.core.span import Span, usage_span, usage_start, window_span
+from meter_sync.core.billing.item import SubscriptionItem, Window
+from meter_sync.core.billing.span import Span, usage_span, usage_start, window_span
 
 from .builders import AS_OF, END, LONG_AGO, SECOND, START, make_item, make_subscription, many
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.mapping import Filter
-from meter_sync.core.usage import (
+from meter_sync.core.metering.mapping import Filter
+from meter_sync.core.metering.queries import (
     SUBJECTS_PER_QUERY,
     Aggregation,
     Answer,

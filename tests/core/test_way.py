@@ -2,8 +2,8 @@
 
 import pytest
 
-from meter_sync.core.model import BillingMeter, Price, Target, Window
-from meter_sync.core.way import Records, Unsupported, Way, part_of, way_of
+from meter_sync.core.billing.item import BillingMeter, Price, Target, Window
+from meter_sync.core.billing.way import Records, Unsupported, Way, part_of, way_of
 
 from .builders import make_price
 

@@ -7,10 +7,10 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.model import Window
-from meter_sync.core.usage import Aggregation, Grouping, Need, Query, Unanswered
-from meter_sync.core.window_usage import WindowQueryPlan
-from meter_sync.core.windows import stretches
+from meter_sync.core.billing.item import Window
+from meter_sync.core.billing.windows import stretches
+from meter_sync.core.metering.queries import Aggregation, Grouping, Need, Query, Unanswered
+from meter_sync.core.metering.window_queries import WindowQueryPlan
 
 from .builders import AS_OF, HOUR, SECOND, START, few
 

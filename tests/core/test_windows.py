@@ -7,9 +7,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.model import Window
-from meter_sync.core.quantity import Rounding, billable
-from meter_sync.core.windows import portions, stretches
+from meter_sync.core.billing.item import Window
+from meter_sync.core.billing.quantity import Rounding, billable
+from meter_sync.core.billing.windows import portions, stretches
 
 from .builders import SECOND, START, many
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.world import NOW, World
+from tests.support.world import NOW, World
 
 
 @pytest.fixture

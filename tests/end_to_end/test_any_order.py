@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.sandbox import Fault
-from tests.end_to_end.world import METER, NOW, PERIOD_START, World
+from tests.support.world import METER, NOW, PERIOD_START, World
 
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
 LOOKBACK = 3 * DAY

@@ -6,9 +6,9 @@ from typing import Literal
 import pytest
 
 from meter_sync.sandbox import Fault
-from meter_sync.sandbox.stripe_objects import MeterEvent
-from meter_sync.sandbox.stripe_world import SubscriptionView
-from tests.end_to_end.world import METER, NOW, PERIOD_START, World
+from meter_sync.sandbox.stripe.state.objects import MeterEvent
+from meter_sync.sandbox.stripe.world import SubscriptionView
+from tests.support.world import METER, NOW, PERIOD_START, World
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

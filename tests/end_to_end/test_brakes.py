@@ -8,10 +8,10 @@ from meter_sync.core.outcomes import Reason
 from meter_sync.ledger import Scope, open_ledger
 from meter_sync.ledger.webhook_events import WebhookEvent
 from meter_sync.sandbox import Fault
-from meter_sync.sandbox.stripe_world import SubscriptionView
+from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.end_to_end.test_billing_meters import WAYS, metered
 from tests.end_to_end.test_meter_mishaps import end_of
-from tests.end_to_end.world import METER, NOW, World
+from tests.support.world import METER, NOW, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 ALL_WAYS = ["record", *WAYS]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from meter_sync.config import load
-from meter_sync.core.selection import Selection
+from meter_sync.core.planning.selection import Selection
 from meter_sync.ledger import run_lock
 from meter_sync.sandbox import Fault
 from meter_sync.sync.execute import execute
@@ -15,7 +15,7 @@ from meter_sync.sync.order import Request
 from meter_sync.waiting import Stop
 from tests.end_to_end.test_meter_mishaps import end_of
 from tests.end_to_end.test_period_ends import LEGACY_AND_METERS, invoiced, subscribed
-from tests.end_to_end.world import METER, NOW, PERIOD_START, World
+from tests.support.world import METER, NOW, PERIOD_START, World
 
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
 WITHIN = 3 * MINUTE

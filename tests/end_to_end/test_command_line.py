@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from meter_sync.sandbox import Fault
-from tests.end_to_end.world import METER, NOW, PERIOD_START, InstalledWorld, World
+from tests.support.world import METER, NOW, PERIOD_START, InstalledWorld, World
 
 DOCUMENT = {"version", "run", "summary", "items", "error"}
 RUN = {"id", "started_at", "finished_at", "as_of", "schedule", "dry_run"}

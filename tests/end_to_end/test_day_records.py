@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from meter_sync.sandbox import Fault
-from tests.end_to_end.world import METER, NOW, PERIOD_START, World
+from tests.support.world import METER, NOW, PERIOD_START, World
 
 DAY = timedelta(days=1)
 MIDNIGHT = NOW.replace(hour=0)

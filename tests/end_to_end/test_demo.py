@@ -6,7 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.end_to_end.world import World, installed_command, interrupt
+from tests.support.world import World, installed_command, interrupt
 
 
 def test_the_demo_shows_that_invoices_equal_usage(tmp_path: Path) -> None:

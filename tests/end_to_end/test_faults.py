@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from meter_sync.sandbox import Fault, RateLimits
-from tests.end_to_end.world import METER, World, interrupt
+from tests.support.world import METER, World, interrupt
 
 RECORDS = "/usage_records$"
 QUERY = "/query$"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from meter_sync.sandbox import Fault
-from tests.end_to_end.world import ANCHOR, METER, World, interrupt
+from tests.support.world import ANCHOR, METER, World, interrupt
 
 ELSEWHERE = ANCHOR + 3600
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.end_to_end.world import World
+from tests.support.world import World
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import filelock
 import pytest
 
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.selection import Selection
+from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox import Fault
-from meter_sync.sandbox.stripe_world import SubscriptionView
+from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.end_to_end.test_billing_meters import WAYS, metered
 from tests.end_to_end.test_meter_mishaps import end_of
 from tests.end_to_end.test_replaced_items import replaced
-from tests.end_to_end.world import METER, NOW, PERIOD_START, World
+from tests.support.world import METER, NOW, PERIOD_START, World
 
 START = "2025-06-01T09:30:17Z"
 HOUR = timedelta(hours=1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from tests.end_to_end.world import World, interrupt
+from tests.support.world import World, interrupt
 
 
 def test_a_run_waits_for_no_other_and_says_to_try_again(world: World) -> None:

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.selection import Selection
+from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox import Fault
-from meter_sync.sandbox.stripe_world import SubscriptionView
+from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.end_to_end.test_billing_meters import WAYS, metered, metered_price
-from tests.end_to_end.world import METER, NOW, PERIOD_START, World
+from tests.support.world import METER, NOW, PERIOD_START, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 EVENTS = "/v1/billing/meter_events$"

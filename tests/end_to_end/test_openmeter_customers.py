@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.end_to_end.world import METER, PERIOD_START, World
+from tests.support.world import METER, PERIOD_START, World
 
 BY_CUSTOMER = {"METER_SYNC_SUBJECT": "openmeter.customer"}
 

@@ -7,16 +7,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from meter_sync.core.actions import Result
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.selection import Selection
+from meter_sync.core.planning.selection import Selection
+from meter_sync.core.planning.stages import Result
 from meter_sync.ledger import Scope, open_ledger
 from meter_sync.ledger.webhook_events import WebhookEvent
 from meter_sync.sandbox import Fault
-from meter_sync.sandbox.stripe_world import SubscriptionView
+from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.end_to_end.test_billing_meters import WAYS, metered, metered_price
 from tests.end_to_end.test_meter_mishaps import EVENTS, NOT_FOUND, end_of
-from tests.end_to_end.world import NOW, PERIOD_START, World
+from tests.support.world import NOW, PERIOD_START, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LEGACY_AND_METERS = ["record", *WAYS]

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from meter_sync.sandbox import Fault
-from tests.end_to_end.world import METER, PERIOD_START, Outcome, World
+from tests.support.world import METER, PERIOD_START, Outcome, World
 
 
 def told(done: Outcome, *words: str) -> None:

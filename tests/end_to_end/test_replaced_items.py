@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from meter_sync.sandbox import Fault
-from meter_sync.sandbox.stripe_world import SubscriptionView
+from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.end_to_end.test_billing_meters import WAYS, metered
 from tests.end_to_end.test_meter_mishaps import EVENTS, end_of
 from tests.end_to_end.test_period_ends import invoiced
-from tests.end_to_end.world import METER, NOW, World
+from tests.support.world import METER, NOW, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 

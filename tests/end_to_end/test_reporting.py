@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from tests.end_to_end.world import ANCHOR, METER, PERIOD_START, World
+from tests.support.world import ANCHOR, METER, PERIOD_START, World
 
 
 def test_the_usage_of_the_period_becomes_one_record_at_the_anchor(world: World) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from meter_sync.sandbox.stripe_objects import CollectionPause
-from tests.end_to_end.three_months import (
+from meter_sync.sandbox.stripe.state.objects import CollectionPause
+from tests.support.three_months import (
     BEGIN,
     DAY,
     HOUR,

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from meter_sync.core.compare import Comparison, Verdict
-from meter_sync.core.selection import Selection
+from meter_sync.core.planning.selection import Selection
+from meter_sync.core.telling.comparison import Comparison, Verdict
 from meter_sync.ledger import run_lock
 from meter_sync.sandbox import Fault
-from meter_sync.sandbox.stripe_world import SubscriptionView
+from meter_sync.sandbox.stripe.world import SubscriptionView
 from meter_sync.sync.verify import Verification, VerifyRequest, verify
 from meter_sync.waiting import Stop
 from tests.end_to_end.test_billing_meters import WAYS, metered
-from tests.end_to_end.world import ANCHOR, METER, NOW, PERIOD_START, World, interrupt
+from tests.support.world import ANCHOR, METER, NOW, PERIOD_START, World, interrupt
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 ELSEWHERE = ANCHOR + 3600

@@ -21,9 +21,9 @@ import pytest
 from meter_sync.ledger import Scope, open_ledger, run_lock
 from meter_sync.ledger.ledger import Ledger
 from meter_sync.sandbox import Fault
-from meter_sync.sandbox.stripe_webhooks import THIN_EVENTS
-from meter_sync.sandbox.stripe_world import SubscriptionView
-from tests.end_to_end.world import Outcome, World
+from meter_sync.sandbox.stripe.webhooks import THIN_EVENTS
+from meter_sync.sandbox.stripe.world import SubscriptionView
+from tests.support.world import Outcome, World
 
 ACACIA = "2025-02-24.acacia"
 SECRET = "whsec_of_the_endpoint"

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from meter_sync.cli import cli
 from meter_sync.core.outcomes import ExitCode
-from tests.end_to_end.world import World
+from tests.support.world import World
 
 FAST = {
     "METER_SYNC_RETRY_SECONDS": "0",

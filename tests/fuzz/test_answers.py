@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meter_sync.sandbox import Fault
-from meter_sync.sandbox.faults import Server
-from tests.end_to_end.world import METER, NOW, PERIOD_START, World
+from meter_sync.sandbox.http.faults import Server
 from tests.fuzz import command
 from tests.fuzz.mutations import Mutation, as_body, mutations, rewriting
 from tests.fuzz.profile import examples
+from tests.support.world import METER, NOW, PERIOD_START, World
 
 pytestmark = pytest.mark.no_cover
 """What a broken answer runs through is covered by other tests; measuring it would double its time."""

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from meter_sync.config import ENVIRONMENT, Settings, load
 from meter_sync.errors import ConfigurationError
-from tests.end_to_end.world import NOW, World
 from tests.fuzz import command
 from tests.fuzz.profile import examples
+from tests.support.world import NOW, World
 
 KEY = {"STRIPE_API_KEY": "sk_test_x"}
 

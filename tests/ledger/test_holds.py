@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from meter_sync.core.actions import Line, Result
-from meter_sync.core.history import Held, Sought
-from meter_sync.core.model import Period
+from meter_sync.core.billing.item import Period
 from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning.stages import Line, Result
+from meter_sync.core.telling.history import Held, Sought
 from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
 from tests.core.builders import AS_OF, END, HOUR, make_item, make_line
 

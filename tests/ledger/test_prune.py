@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from meter_sync.core.actions import Result, Set
-from meter_sync.core.history import Sought
-from meter_sync.core.memory import Addition
+from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.way import Way
+from meter_sync.core.planning.known import Addition
+from meter_sync.core.planning.stages import Result, Set
+from meter_sync.core.telling.history import Sought
 from meter_sync.ledger import Acknowledgement, Ledger, RunRecord, Scope, open_ledger
 from meter_sync.ledger.seen import Conclusion
 from meter_sync.ledger.webhook_events import WebhookEvent
-from meter_sync.sandbox.stripe_world import SubscriptionView
+from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.core.builders import make_item, make_line, make_method, make_set
 from tests.end_to_end.test_billing_meters import WAYS, metered, metered_price
 from tests.end_to_end.test_meter_mishaps import end_of
-from tests.end_to_end.world import NOW, World
+from tests.support.world import NOW, World
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIRST = NOW - 400 * DAY

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from meter_sync.core.actions import Set
+from meter_sync.core.planning.stages import Set
 from meter_sync.ledger import Acknowledgement, Ledger, RunRecord, Scope, open_ledger
 from meter_sync.ledger.seen import Conclusion
 from meter_sync.ledger.writers import HELD_FOR

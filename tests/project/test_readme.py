@@ -12,8 +12,8 @@ from meter_sync.cli import COMMANDS, cli
 from meter_sync.cli.run import run
 from meter_sync.cli.verify import verify
 from meter_sync.config import ENVIRONMENT, load
-from meter_sync.core.compare import Explanation
 from meter_sync.core.outcomes import ExitCode, Reason
+from meter_sync.core.telling.comparison import Explanation
 
 ROOT = Path(__file__).parents[2]
 README = ROOT.joinpath("README.md").read_text(encoding="utf-8")

@@ -5,13 +5,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
 
-from meter_sync.core.history import Added, Entry, Remainder, Sought, Write, WrittenPart
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.sandbox.stripe_world import SubscriptionView
+from meter_sync.core.telling.history import Added, Entry, Remainder, Sought, Write, WrittenPart
+from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.end_to_end.test_billing_meters import WAYS, metered_price
 from tests.end_to_end.test_meter_mishaps import end_of
-from tests.end_to_end.world import METER, NOW, World
 from tests.security.runs import executed
+from tests.support.world import METER, NOW, World
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 INVOICED, OPENED = 7, 8

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from meter_sync.core.usage import Query, Unanswered
+from meter_sync.core.metering.queries import Query, Unanswered
 from meter_sync.errors import TryAgainError
 from meter_sync.http_session import AnswerTooLarge, open_session
 from meter_sync.openmeter_api.client import Access, OpenMeter
 from meter_sync.sandbox import Fault
 from meter_sync.waiting import Stop
-from tests.end_to_end.world import METER, World
+from tests.support.world import METER, World
 
 MEGABYTE = 1_000_000
 MONTH = Query(METER, (), datetime(2025, 6, 1, tzinfo=UTC), datetime(2025, 6, 8, tzinfo=UTC), ("cus_1",))

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 import pytest
 
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.core.selection import Selection
+from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox import Fault
 from meter_sync.sync.execute import execute
 from meter_sync.sync.order import Execution, Request
 from meter_sync.waiting import Stop
-from tests.end_to_end.world import World
 from tests.proof.account import MINUTE, Account, account
 from tests.security.runs import settings
+from tests.support.world import World
 
 FAST = dict.fromkeys(("METER_SYNC_STRIPE_RATE", "METER_SYNC_STRIPE_ENDPOINT_RATE"), "10000")
 

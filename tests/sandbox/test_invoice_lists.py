@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from meter_sync.sandbox import Sandbox
-from meter_sync.sandbox.stripe_world import SubscriptionView
+from meter_sync.sandbox.stripe.world import SubscriptionView
 
 from .wire import StripeWire
 

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from meter_sync.sandbox import Sandbox
-from meter_sync.sandbox.stripe_world import SubscriptionView
+from meter_sync.sandbox.stripe.world import SubscriptionView
 
 from .conftest import NOW
 from .wire import StripeWire

@@ -11,7 +11,7 @@ import pytest
 from stripe import InvalidRequestError, StripeClient
 
 from meter_sync.sandbox import RateLimits, Sandbox
-from meter_sync.sandbox.stripe_limits import METER_EVENTS, RateLimiter
+from meter_sync.sandbox.stripe.protocol.rate_limits import METER_EVENTS, RateLimiter
 
 from .conftest import NOW
 from .wire import Reply, StripeWire

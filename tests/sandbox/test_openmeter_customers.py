@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from meter_sync.sandbox import Sandbox
-from meter_sync.sandbox.openmeter_series import Aggregation
+from meter_sync.sandbox.openmeter.series import Aggregation
 
 from .wire import OpenMeterWire, Reply
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from meter_sync.sandbox import Sandbox
 from meter_sync.sandbox.clock import SandboxClock
-from meter_sync.sandbox.openmeter_query import Query, run
-from meter_sync.sandbox.openmeter_series import Aggregation
-from meter_sync.sandbox.openmeter_world import OpenMeterWorld
+from meter_sync.sandbox.openmeter.query import Query, run
+from meter_sync.sandbox.openmeter.series import Aggregation
+from meter_sync.sandbox.openmeter.world import OpenMeterWorld
 
 from .wire import OpenMeterWire
 

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from meter_sync.sandbox import Sandbox
-from meter_sync.sandbox.stripe_api import ENDPOINTS
-from meter_sync.sandbox.stripe_endpoints import Endpoint
-from meter_sync.sandbox.stripe_permissions import EVERY_PERMISSION
+from meter_sync.sandbox.stripe.api import ENDPOINTS
+from meter_sync.sandbox.stripe.endpoints.endpoint import Endpoint
+from meter_sync.sandbox.stripe.protocol.permissions import EVERY_PERMISSION
 
 from .wire import StripeWire
 

@@ -8,7 +8,7 @@ import pytest
 from stripe import InvalidRequestError, StripeClient
 
 from meter_sync.sandbox import RateLimits, Sandbox
-from meter_sync.sandbox.stripe_world import SubscriptionView
+from meter_sync.sandbox.stripe.world import SubscriptionView
 
 from .wire import ACACIA, StripeWire
 

@@ -19,7 +19,7 @@ from meter_sync.sync.order import Request, RunReport
 from meter_sync.waiting import Stop
 from meter_sync.webhook.reporting import reporter
 from tests.end_to_end.test_billing_meters import WAYS, metered
-from tests.end_to_end.world import NOW, World
+from tests.support.world import NOW, World
 
 KEY = "rk_test_restricted"
 KINDS = ("record", *WAYS)

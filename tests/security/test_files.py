@@ -6,7 +6,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from tests.end_to_end.world import World
+from tests.support.world import World
 
 
 def mode(path: Path) -> int:

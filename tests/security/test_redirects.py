@@ -6,7 +6,7 @@ import pytest
 
 from meter_sync.core.outcomes import ExitCode, Reason
 from meter_sync.sandbox import Fault
-from meter_sync.sandbox.faults import Server
+from meter_sync.sandbox.http.faults import Server
 from tests.security.permissions import EXACTLY
 from tests.security.runs import Life, executed
 from tests.security.tls import listening

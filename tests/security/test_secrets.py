@@ -21,11 +21,11 @@ from meter_sync.ledger import Scope, open_ledger
 from meter_sync.sandbox import Fault
 from meter_sync.sync.adapters import open_adapters
 from meter_sync.waiting import Stop
-from tests.end_to_end.forked import template
 from tests.end_to_end.test_webhook import about, serving
-from tests.end_to_end.world import NOW, Outcome, World
 from tests.security.permissions import EXACTLY
 from tests.security.tls import CERTIFICATE, listening
+from tests.support.forked import template
+from tests.support.world import NOW, Outcome, World
 
 STRIPE_KEY = "rk_test_51TheKeyOfStripeThatNobodySees"
 OPENMETER_KEY = "om_TheKeyOfOpenMeterThatNobodySees"

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.world import World
 from tests.security.tls import CERTIFICATE, Listener, listening
+from tests.support.world import World
 
 ADDRESSES = {"STRIPE_API_BASE": "stripe_address", "OPENMETER_URL": "openmeter_address"}
 SWITCHES = {

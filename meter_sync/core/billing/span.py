@@ -1,0 +1,165 @@
+"""Where an item's usage starts and ends, and the timestamp under which it is reported."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from meter_sync.core.billing.item import Period, SubscriptionItem, Window
+
+_CREATED_WITH_SUBSCRIPTION = timedelta(minutes=1)
+_ONE_SECOND = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The usage of one item that counts: from `start` up to and without `end`, UTC, whole seconds."""
+
+    start: datetime
+    end: datetime
+    anchor: datetime
+    """The timestamp of the item's usage record in this period."""
+
+
+def usage_span(item: SubscriptionItem, as_of: datetime, billed_until: datetime | None = None) -> Span | None:
+    """Given an item and the instant of the run, return what of its period's usage counts.
+
+    `billed_until` is where the usage of the item's last period ended, None where that is not known.
+
+    Return None if nothing can have been used yet.
+
+    - Half-open whole seconds: OpenMeter filters `time >= from AND time < to` on events that it floors to
+      the second, so two adjacent periods neither lose nor double an event (server source).
+    - The end is the instant of the run, or the period's end if that is earlier.
+    """
+    start = usage_start(item, billed_until)
+    end = min(as_of, item.period.end)
+    if end <= start:
+        return None
+    return Span(start=start, end=end, anchor=anchor(max(start, item.period.start), item.period.end))
+
+
+def usage_end(period: Period, window: Window | None) -> datetime:
+    """Given a billing period, return where its usage ends; `window` is that of its billing meter, if it has any.
+
+    Stripe moves a window that straddles the boundary of two periods to the later one's invoice, as a whole
+    (reported by one user from test clocks for days, inferred for hours): so a period has the windows that end in it,
+    and this function is the one place that says so.
+    """
+    return window.floor(period.end) if window else period.end
+
+
+def usage_start(item: SubscriptionItem, billed_until: datetime | None = None) -> datetime:
+    """Given an item, return the instant from which its usage is billed.
+
+    That is its period's start; or, for an item that lived through it, where the usage of its last period ended: on a
+    meter with windows that is a little earlier, and is billed in this period also where the price has moved to
+    another way of billing since. An item that was added to a running subscription is billed from its own
+    creation, so that nobody pays for what they used before; it counts as added when it was created more than
+    a minute after both the period's start and the subscription. The minute is there because Stripe stamps
+    the items of a new or backdated subscription a second or so after it (reported by users).
+    """
+    added = added_at(item)
+    if added is not None:
+        return added
+    if billed_until is None or not _lived_before(item):
+        return item.period.start
+    return max(_born(item), min(billed_until, item.period.start))
+
+
+def added_at(item: SubscriptionItem) -> datetime | None:
+    """Given an item, return when it was added to its running subscription in mid-period, or None if it was not."""
+    born = max(item.period.start, item.subscription.created)
+    return item.created if item.created - born > _CREATED_WITH_SUBSCRIPTION else None
+
+
+def window_span(
+    item: SubscriptionItem, window: Window, as_of: datetime, billed_until: datetime | None = None
+) -> Span | None:
+    """Given an item on a meter with windows, return what counts of its period, in whole windows where it can be.
+
+    The first window is whole where the item lived through the boundary of two periods, unless it is known that some
+    of it was billed in the last one: the price has moved to this meter since. Otherwise, after subscribing, after a
+    trial's end or after being added, it starts at that very instant. Where nothing follows the period, it ends with
+    what is left of a window, which no invoice has: it is there to be named.
+
+    Return None if nothing can have been used yet.
+    """
+    start = usage_start(item, billed_until)
+    if start == item.period.start and billed_until is None and _lived_before(item):
+        start = max(_born(item), window.floor(start))
+    end = min(as_of, usage_end(item.period, window) if item.is_followed else item.period.end)
+    if end <= start:
+        return None
+    return Span(start=start, end=end, anchor=max(start, item.period.start))
+
+
+def _born(item: SubscriptionItem) -> datetime:
+    """Return the instant before which nothing that was used is the item's: its own creation, or its subscription's."""
+    subscribed = item.subscription.created
+    return subscribed if item.created - subscribed <= _CREATED_WITH_SUBSCRIPTION else item.created
+
+
+def _lived_before(item: SubscriptionItem) -> bool:
+    """Say whether the item was billed for its usage just before its period: it was there, and not on trial."""
+    return item.created < item.period.start and item.subscription.trial_end != item.period.start
+
+
+def anchor(start: datetime, period_end: datetime) -> datetime:
+    """Given where usage starts, return the usage record's timestamp: one second later.
+
+    `set` overwrites the quantity at its own timestamp only, so a moving timestamp would bill the sum of all
+    running totals (API reference 2025-01-27.acacia; laravel/cashier-stripe#1532). The timestamp therefore
+    depends on nothing but the item and its period. A timestamp exactly at a period's start or end is refused,
+    hence the second; an item that was added in the very last second is stamped at its own start.
+    """
+    one_later = start + _ONE_SECOND
+    return one_later if one_later < period_end else start
+
+
+_MINUTE = timedelta(minutes=1)
+_ROOM_FOR_CORRECTIONS = timedelta(minutes=5)
+
+
+def summary_span(period: Period) -> Period:
+    """Given a billing period, return the whole minutes in it: what Stripe's event summaries can be asked for.
+
+    Summaries are aligned to minutes, so an event in the minute of a boundary could not be told from the
+    neighbour's: none is ever stamped there.
+    """
+    return Period(_minute_from(period.start), _minute_to(period.end))
+
+
+def summary_before(item: SubscriptionItem) -> Period | None:
+    """Given an item, return the whole minutes of its period in which it was not there yet, or None for none."""
+    added = added_at(item)
+    if added is None:
+        return None
+    start, end = _minute_from(item.period.start), _minute_to(added)
+    return Period(start, end) if start < end else None
+
+
+def summary_windows(period: Period, usage_start: datetime, window: Window) -> Period:
+    """Given a billing period on a meter with windows, return those of its windows, the first one as a whole."""
+    return Period(window.floor(usage_start), usage_end(period, window))
+
+
+def event_timestamp(period: Period, as_of: datetime, last: datetime | None, *, leaves_room: bool) -> datetime:
+    """Given a period, return the timestamp of an event with usage until `as_of`: inside the period, and after `last`.
+
+    `last` is that of the last event, None where there is none. The event with the latest timestamp counts on a
+    meter whose formula is `last`, so there it must rise; `leaves_room` keeps it minutes away from the period's end,
+    so that later ones fit. Close to the period's end there is nothing after `last` any more, and `last` comes back.
+    """
+    inside = summary_span(period)
+    latest = inside.end - _ONE_SECOND
+    wanted = min(as_of, latest - _ROOM_FOR_CORRECTIONS if leaves_room else latest)
+    if last is not None and wanted <= last:
+        wanted = last + _ONE_SECOND
+    return max(inside.start, min(wanted, latest))
+
+
+def _minute_to(instant: datetime) -> datetime:
+    return instant.replace(second=0, microsecond=0)
+
+
+def _minute_from(instant: datetime) -> datetime:
+    return _minute_to(instant + _MINUTE - _ONE_SECOND)

@@ -1,0 +1,1 @@
+"""What OpenMeter is asked for: which meter and subjects are behind an item, in as few queries as possible."""

@@ -1,0 +1,108 @@
+"""Which OpenMeter meter and which subjects are behind a subscription item."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from meter_sync.core.billing.item import SubscriptionItem
+from meter_sync.core.billing.quantity import Rounding
+from meter_sync.core.billing.way import Records
+
+Filter = tuple[tuple[str, tuple[str, ...]], ...]
+"""A meter filter in canonical form: sorted pairs of a dimension and its sorted admitted values."""
+
+
+OPENMETER_CUSTOMER = "openmeter.customer"
+"""The source of subjects that is OpenMeter's own customers."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeterRow:
+    """A `[[meters]]` row: which items it is for (exactly one selector), and how they are metered."""
+
+    price: str | None = None
+    lookup_key: str | None = None
+    product: str | None = None
+    stripe_meter: str | None = None
+    openmeter: str | None = None
+    filter: Filter = ()
+    scale: Decimal = Decimal(1)
+    rounding: Rounding = Rounding.FLOOR
+    records: Records = Records.PERIOD
+    shared: bool = False
+    ignore: bool = False
+    report: bool = True
+    """Whether what is planned is written, not only shown."""
+
+    def is_for(self, item: SubscriptionItem) -> bool:
+        """Say whether the item's price is the one that this row names."""
+        price = item.price
+        wanted_and_found = (
+            (self.price, price.id),
+            (self.lookup_key, price.lookup_key),
+            (self.product, price.product),
+            (self.stripe_meter, price.stripe_meter),
+        )
+        return any(wanted is not None and wanted == found for wanted, found in wanted_and_found)
+
+
+@dataclass(frozen=True, slots=True)
+class MappingRules:
+    """How items find their meter and their subjects."""
+
+    meter_key: str = "om_meter_id"
+    subject: str = "customer.id"
+    rows: Sequence[MeterRow] = field(default_factory=tuple)
+
+    @property
+    def asks_for_customers(self) -> bool:
+        """Whether OpenMeter's own customers are the subjects."""
+        return self.subject == OPENMETER_CUSTOMER
+
+    @property
+    def needs_customer_metadata(self) -> bool:
+        """Whether customers must be fetched with their metadata."""
+        return self.subject.startswith("customer.metadata.")
+
+
+def meter_row(item: SubscriptionItem, rules: MappingRules) -> MeterRow | None:
+    """Given an item, return the row that says how it is metered, or None where nothing does.
+
+    The first `[[meters]]` row for the item's price wins; else the metadata key names the meter, on the item
+    before the price.
+    """
+    for row in rules.rows:
+        if row.is_for(item):
+            return row
+    for metadata in (item.metadata, item.price.metadata):
+        meter = metadata.get(rules.meter_key, "").strip()
+        if meter:
+            return MeterRow(openmeter=meter)
+    return None
+
+
+def subjects(item: SubscriptionItem, source: str, customers: Mapping[str, str]) -> tuple[str, ...]:
+    """Given an item and the source of subjects, return its OpenMeter subjects, each once, in order.
+
+    `source` is `customer.id`, or `customer.metadata.KEY`, `subscription.metadata.KEY` or `item.metadata.KEY`,
+    whose value may list several subjects with commas between; or `openmeter.customer`, for which `customers` has the
+    id of OpenMeter's customer for each Stripe customer. The result is empty where the value is missing.
+    """
+    if source == "customer.id":
+        return (item.subscription.customer.id,)
+    if source == OPENMETER_CUSTOMER:
+        found = customers.get(item.subscription.customer.id)
+        return (found,) if found else ()
+    owner, _, key = source.partition(".metadata.")
+    listed = _metadata_of(item, owner).get(key, "").split(",")
+    named = (subject.strip() for subject in listed)
+    return tuple(dict.fromkeys(subject for subject in named if subject))
+
+
+def _metadata_of(item: SubscriptionItem, owner: str) -> Mapping[str, str]:
+    owners = {
+        "customer": item.subscription.customer.metadata,
+        "subscription": item.subscription.metadata,
+        "item": item.metadata,
+    }
+    return owners[owner]

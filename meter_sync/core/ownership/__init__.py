@@ -1,0 +1,1 @@
+"""Which item bills which usage, where several could."""

@@ -1,0 +1,1 @@
+"""From an item's usage to what should happen to it, and the brakes that check it."""

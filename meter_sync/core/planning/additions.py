@@ -1,0 +1,71 @@
+"""On a meter that only adds up: what to add to what Stripe holds, and whether an addition has arrived."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from meter_sync.core.billing import identifiers as identifier
+from meter_sync.core.billing.span import event_timestamp
+from meter_sync.core.planning.known import Addition, Remembered, RememberedAdditions
+from meter_sync.core.planning.stages import Set
+
+IDENTIFIER_HOLDS = timedelta(hours=23)
+"""Stripe knows an identifier again, and cancels an event, for 24 hours (API reference); an hour is margin."""
+
+
+def added(planned: Set, base: int, known: RememberedAdditions | None, now: datetime, as_of: datetime) -> Set:
+    """Given a write, and what Stripe holds already, return it with the addition that makes up the difference.
+
+    `known` is None where the base was read from Stripe's summary, not known from the ledger.
+    Where too much is there, the newest event is cancelled if it is exactly what is too much; else a negative value is
+    added, which is exact as well: Stripe sums the values of all events.
+    """
+    line = replace(planned.line, previous=base)
+    difference = planned.quantity - base
+    if difference == 0:
+        return replace(planned, line=line, parts=(), addition=None)
+    newest = known.newest if known else None
+    if newest and _undoes(newest, base, planned.quantity) and _age(newest, now, as_of) < IDENTIFIER_HOLDS:
+        addition = replace(newest, is_cancel=True, is_delivered=False)
+    else:
+        addition = Addition(
+            identifier=identifier.of_addition(line.item, base, known.to_same_base if known else 0),
+            base=base,
+            value=difference,
+            timestamp=event_timestamp(line.item.period, as_of, None, leaves_room=False),
+            intended_at=now,
+            as_of=as_of,
+            attempted_at=now,
+            base_is_read=known is None,
+        )
+    return replace(planned, line=line, anchor=addition.timestamp, addition=addition)
+
+
+def _undoes(newest: Addition, base: int, wanted: int) -> bool:
+    """Say whether Stripe holds the wanted quantity once the newest event is cancelled."""
+    is_plain = newest.is_delivered and not newest.is_cancel and not newest.in_doubt
+    return is_plain and (newest.base, newest.base + newest.value) == (wanted, base)
+
+
+def _age(addition: Addition, now: datetime, as_of: datetime) -> timedelta:
+    """Return how long ago an addition was intended, by the clock and by what its run was about: the longer of both."""
+    return max(now - addition.intended_at, as_of - addition.as_of)
+
+
+def can_be_repeated(addition: Addition, now: datetime, as_of: datetime) -> bool:
+    """Say whether sending it again is safe: as long as Stripe knows its identifier, and was not said to reject it."""
+    return not addition.in_doubt and _age(addition, now, as_of) < IDENTIFIER_HOLDS
+
+
+def shows_in_summary(addition: Addition, now: datetime) -> bool:
+    """Say whether Stripe's summary has it by now, if Stripe has it: summaries lag, but not for most of a day."""
+    return now - addition.attempted_at >= IDENTIFIER_HOLDS
+
+
+def as_settled(remembered: Remembered, now: datetime, as_of: datetime) -> Remembered:
+    """Given what is remembered of an item, return it as it stands once an addition was repeated that can be."""
+    newest = remembered.additions.newest
+    if newest is None or newest.is_delivered or not can_be_repeated(newest, now, as_of):
+        return remembered
+    holds = newest.base if newest.is_cancel else newest.base + newest.value
+    settled = replace(remembered.additions, newest=replace(newest, is_delivered=True))
+    return replace(remembered, acknowledged=holds, quantity=holds, additions=settled)

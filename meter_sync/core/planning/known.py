@@ -1,0 +1,167 @@
+"""What the ledger remembers of an item, as the plan needs it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from meter_sync.core.billing.item import Period, Target
+from meter_sync.core.billing.quantity import Rounding
+from meter_sync.core.billing.way import Way
+from meter_sync.core.metering.mapping import Filter
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How an item's usage becomes what Stripe holds: fixed per item and period."""
+
+    way: Way
+    meter: str
+    filter: Filter
+    scale: Decimal
+    rounding: Rounding
+    stripe_meter: str | None = None
+    """The billing meter that takes the events."""
+
+    @property
+    def target(self) -> Target:
+        """Where the usage is written."""
+        return self.way.target
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedPart:
+    """What was last intended and acknowledged for one hour or day."""
+
+    timestamp: datetime
+    total: Decimal
+    """The usage of the period up to the part's end, as it was last read."""
+    value: int
+    """The quantity that was last intended."""
+    held: int | None
+    """The quantity that Stripe acknowledged last; None where nothing, or where that is in doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedParts:
+    """What is remembered of an item's hours or days: all of them, or the trailing ones and what is not settled."""
+
+    total_before: Decimal = Decimal(0)
+    """The usage of the period before the trailing ones."""
+    parts: Mapping[datetime, RememberedPart] = field(default_factory=dict)
+    """By the start of the part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """An event that adds to what Stripe holds, exactly as it is sent however often."""
+
+    identifier: str
+    base: int
+    """What Stripe held without it."""
+    value: int
+    timestamp: datetime
+    intended_at: datetime
+    """When it was, by the clock…"""
+    as_of: datetime
+    """… and the instant that its run was about."""
+    attempted_at: datetime
+    """When it was sent last, by the clock."""
+    base_is_read: bool = False
+    """Whether the base is what Stripe's summary said, which lags, rather than what this ledger knows."""
+    is_delivered: bool = False
+    is_cancel: bool = False
+    """Whether it was cancelled, or is to be: cancelling it is then what was last intended."""
+    in_doubt: bool = False
+    """Whether Stripe may have rejected it after it had taken it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedAdditions:
+    """The newest addition to an item's period, and how many there were to the same base."""
+
+    newest: Addition | None = None
+    to_same_base: int = 0
+    """How many additions began at what Stripe holds now: there are some after a decrease or a rejection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What was last intended and acknowledged for one item in one period."""
+
+    method: Method
+    price: str
+    subjects: tuple[str, ...]
+    anchor: datetime
+    quantity: int
+    """The whole quantity of the period that was last intended."""
+    as_of: datetime
+    """The instant up to which that quantity counts."""
+    run: str | None = None
+    """The run that intended it."""
+    acknowledged: int | None = None
+    """The whole quantity that Stripe acknowledged last, or None."""
+    acknowledged_at: datetime | None = None
+    """When it did, if nothing else was intended since."""
+    foreign: int = 0
+    """What other records of the period hold, beside the one at the anchor."""
+    foreign_held: bool = False
+    """Whether the item is held because of those, rather than topped up by permission."""
+    total_before: int | None = None
+    """While a first look is unfinished: Stripe's total before the first write."""
+    read_whole_at: datetime | None = None
+    """For parts: when all of the period was last read, not only its trailing stretch."""
+    closed: int = 0
+    """What parts lack that Stripe takes no more, by sign: it was named already."""
+    rejected: str | None = None
+    """Why Stripe rejected what it had taken, to be shown once before it is reported again."""
+    parts: RememberedParts = field(default_factory=RememberedParts)
+    additions: RememberedAdditions = field(default_factory=RememberedAdditions)
+
+    @property
+    def at_anchor(self) -> int:
+        """What the record at the anchor holds if Stripe has the intended quantity."""
+        return self.quantity - self.foreign
+
+
+@dataclass(frozen=True, slots=True)
+class PastPeriod:
+    """What Stripe acknowledged last for an item in an earlier period."""
+
+    period: Period
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Usage that an item bills, as far as another item's could be the same."""
+
+    item: str
+    meter: str
+    filter: Filter
+    subjects: tuple[str, ...]
+    start: datetime
+    end: datetime
+    customer: str = ""
+    stripe_meter: str | None = None
+    """The customer's usage of a billing meter is billed by each item on it (reported by users)."""
+    shared: bool = False
+    """Whether it may bill what others bill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """All that the ledger says about the items of one listing."""
+
+    known_items: frozenset[str] = frozenset()
+    """Items that were looked at in Stripe before their first write."""
+    remembered: Mapping[str, Remembered] = field(default_factory=dict)
+    """Per item, its current period."""
+    billed_until: Mapping[str, datetime] = field(default_factory=dict)
+    """Per item, where the usage of its last period ended, if that one was listed."""
+    past: Mapping[str, tuple[PastPeriod, ...]] = field(default_factory=dict)
+    """Per item, its last periods, the newest first."""
+    born: Mapping[str, datetime] = field(default_factory=dict)
+    """Per item that took another's place on its billing meter in this period, when that one was created."""
+    other_claims: tuple[Claim, ...] = ()
+    """What items outside a narrowed listing bill, as the last whole listing saw them."""

@@ -1,0 +1,272 @@
+"""Comparing what Stripe holds with what OpenMeter says, and explaining a difference where it can be told."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from meter_sync.core.billing.item import Target
+from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digits, without_noise
+from meter_sync.core.metering.queries import Unanswered
+from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code
+from meter_sync.core.planning.known import Remembered
+from meter_sync.core.planning.stages import Hold, Line, Skip, span_of
+from meter_sync.core.planning.totals import Policy, held_back, invalid
+from meter_sync.core.planning.windows import SUMMARIES_LAG_AT_MOST
+
+
+class Verdict(StrEnum):
+    """The one thing that was found out about an item."""
+
+    MATCH = "match"
+    MISMATCH = "mismatch"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class Explanation(StrEnum):
+    """Why Stripe holds something else than OpenMeter says: stable codes of the public interface."""
+
+    NOT_REPORTED = "not_reported"
+    """The usage was never reported, or its last report did not arrive."""
+    FOREIGN_USAGE = "foreign_usage"
+    """Stripe holds something else than it acknowledged: somebody else reported, or changed it."""
+    LATE_EVENTS = "late_events"
+    """Stripe holds what was reported, and OpenMeter says something else for that time by now."""
+    REJECTED = "rejected"
+    """Stripe took events, and holds less."""
+    ROUNDING = "rounding"
+    """The two differ by less than one unit."""
+    SUMMARY_LAGS = "summary_lags"
+    """Stripe holds less than it acknowledged a short while ago; its summary may not show all of it yet."""
+    MAPPING_CHANGED = "mapping_changed"
+    """The way of metering changed within the period."""
+    UNSETTLED = "unsettled"
+    """Whether an addition arrived is not known yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger says of an item in its period."""
+
+    remembered: Remembered | None = None
+    intended: int | None = None
+    """The quantity of its last report, also where Stripe refused it."""
+    last_report: datetime | None = None
+    """The instant that its last report was about, or the last run which found nothing to report of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What was found out about an item; `line.span` ends where its usage was read until."""
+
+    line: Line
+    verdict: Verdict
+    reason: Reason | Explanation | None = None
+    message: str | None = None
+    expected: int | None = None
+    """What Stripe should hold for the period, as OpenMeter says."""
+    actual: int | None = None
+    """What it holds."""
+
+    @property
+    def difference(self) -> int | None:
+        """How much more Stripe holds than it should; less is negative. None where that is not known."""
+        return None if self.expected is None or self.actual is None else self.actual - self.expected
+
+    @property
+    def needs_a_look(self) -> bool:
+        """Whether a person should look at it."""
+        return verify_exit_code([self]) is not ExitCode.DONE
+
+
+def last_report(last_complete_run: datetime | None, remembered: Remembered | None) -> datetime | None:
+    """Return the instant that the last report of an item was about, or None before the first.
+
+    `last_complete_run` is that of the last run over the whole account, which found an item unchanged if it was not
+    written since.
+    """
+    reports = [last_complete_run, remembered.as_of if remembered else None]
+    return max((report for report in reports if report), default=None)
+
+
+def read_until(last: datetime | None, now: datetime, reported_within: timedelta) -> datetime:
+    """Given the instant of the last report, return until when usage is to be read and compared with what Stripe holds.
+
+    What was used since the last report is the next run's, and no difference. If there was none within
+    `reported_within`, usage is read until now: then it is the reports that are missing.
+    """
+    return last if last and now - last <= reported_within else now
+
+
+def until(prepared: Line, instant: datetime) -> Line | Skip:
+    """Given a line to query, return it with its usage up to an instant, or a skip where none can have been reported."""
+    span = span_of(prepared)
+    if instant <= span.start:
+        message = "its period began after the last report: there is nothing to compare yet"
+        return Skip(prepared, Reason.NOT_STARTED, message)
+    return replace(prepared, span=replace(span, end=min(span.end, instant)))
+
+
+def not_compared(one: Hold | Skip) -> Comparison:
+    """Given an item that a run would hold or skip before asking for its usage, return that it was not compared."""
+    return Comparison(one.line, Verdict.SKIPPED, one.reason, one.message)
+
+
+def failed(line: Line, reason: Reason, message: str) -> Comparison:
+    """Return that something that had to be known of an item could not be found out."""
+    return Comparison(line, Verdict.FAILED, reason, message, expected=line.quantity)
+
+
+def measured(line: Line, usage: Decimal | Unanswered, remembered: Remembered | None) -> Line | Comparison:
+    """Given a line and the total of its usage, return it with what Stripe should hold, or why that is not known.
+
+    What Stripe takes no more, in hours that are too old, is not expected: a run has named it as `period_closed`.
+    """
+    if isinstance(usage, Unanswered):
+        return failed(line, Reason.OPENMETER_ERROR, usage.message)
+    try:
+        usage = without_noise(usage)
+        quantity = billable(usage, line.row.scale, line.row.rounding)
+        if line.way.target is Target.METER_EVENT and not line.way.is_in_parts:
+            within_digits(quantity)
+    except InvalidUsage as error:
+        return not_compared(invalid(replace(line, usage=usage), error))
+    closed = remembered.closed if remembered else 0
+    return replace(line, usage=usage, quantity=quantity - closed)
+
+
+def compare(line: Line, actual: int, known: Known, now: datetime) -> Comparison:
+    """Given a line with its quantity, what Stripe holds and what the ledger knows, return how the two compare."""
+    expected = line.quantity or 0
+    if actual == expected:
+        return Comparison(line, Verdict.MATCH, None, None, expected, actual)
+    reason, message = _explained(line, expected, actual, known, now)
+    return Comparison(line, Verdict.MISMATCH, reason, message, expected, actual)
+
+
+Explained = tuple[Explanation, str]
+
+
+def _explained(line: Line, expected: int, actual: int, known: Known, now: datetime) -> Explained:
+    """Explain a difference, by what is known for certain first."""
+    remembered = known.remembered
+    if remembered is None:
+        return _without_report(line, expected, actual)
+    hold = held_back(line, remembered, Policy(now=now, as_of=now))
+    if hold:
+        return Explanation(hold.reason.value), hold.message
+    if remembered.foreign_held:
+        return Explanation.FOREIGN_USAGE, (
+            f"usage records that are not from this program hold {remembered.foreign} in this period; runs hold the "
+            "item as foreign_usage and say what to do"
+        )
+    if _lacks_a_report(remembered, known.intended, actual):
+        return Explanation.NOT_REPORTED, (
+            f"the last report, of {_intended(remembered, known.intended)}, was refused or had no answer: the next "
+            "run reports it again"
+        )
+    if actual in {remembered.acknowledged, remembered.quantity}:
+        if known.last_report and known.last_report < span_of(line).end:
+            return Explanation.NOT_REPORTED, (
+                f"there was no run since the one for {known.last_report:%Y-%m-%dT%H:%M:%SZ}, of which Stripe holds the "
+                f"{actual}: look at cron or the timer"
+            )
+        return _since_the_report(line, expected, actual, remembered)
+    return _not_as_acknowledged(line, actual, remembered, now)
+
+
+def _without_report(line: Line, expected: int, actual: int) -> Explained:
+    if _is_rounding(line, actual):
+        return _rounded(line)
+    if actual < expected:
+        return Explanation.NOT_REPORTED, (
+            f"the ledger has no report of it in this period, and Stripe holds {actual}: the next run reports it; if "
+            "it stays so, look at what that run says of it"
+        )
+    return Explanation.FOREIGN_USAGE, (
+        f"the ledger has no report of it in this period, but Stripe holds {actual}: from a ledger that was lost, or "
+        "from another program; the next run tells them apart before it writes"
+    )
+
+
+def _lacks_a_report(remembered: Remembered, intended: int | None, actual: int) -> bool:
+    """Say whether a report that was refused, or had no answer, explains what Stripe holds: it is there in part."""
+    if remembered.total_before is not None:
+        return True
+    wanted = _intended(remembered, intended)
+    standing = remembered.acknowledged or 0
+    return wanted not in {actual, standing} and min(standing, wanted) <= actual <= max(standing, wanted)
+
+
+def _intended(remembered: Remembered, intended: int | None) -> int:
+    return remembered.quantity if intended is None else intended
+
+
+def _since_the_report(line: Line, expected: int, actual: int, remembered: Remembered) -> Explained:
+    """Explain what differs from a report that Stripe holds."""
+    if _is_rounding(line, actual):
+        return _rounded(line)
+    reported, read = remembered.as_of, span_of(line).end
+    since = "events came late" if read <= reported else "events came late, or the runs since then held it or failed"
+    fell = line.meter is not None and line.meter.aggregation.never_falls and expected < actual
+    then = "the decrease brake may hold the next run: find out why it fell" if fell else "the next run reports it"
+    return Explanation.LATE_EVENTS, (
+        f"Stripe holds the {actual} that was reported for {reported:%Y-%m-%dT%H:%M:%SZ}, and OpenMeter says "
+        f"{expected} by now for the time until {read:%Y-%m-%dT%H:%M:%SZ}: {since}; {then}"
+    )
+
+
+def _not_as_acknowledged(line: Line, actual: int, remembered: Remembered, now: datetime) -> Explained:
+    """Explain that Stripe holds something else than it acknowledged to this program.
+
+    Usage records are read as they are. Summaries of billing meters lag, so one that shows too little is not believed
+    for a day; after that Stripe has rejected what it took, without this program knowing it.
+    """
+    acknowledged = remembered.acknowledged or 0
+    if line.way.target is Target.METER_EVENT and actual < acknowledged:
+        since = remembered.acknowledged_at
+        if since is not None and now - since < SUMMARIES_LAG_AT_MOST:
+            return Explanation.SUMMARY_LAGS, (
+                f"Stripe's summary has {actual} of the {acknowledged} that it took: summaries lag, mostly by minutes; "
+                "verify it again later, and if it stays so for a day, look for rejected events"
+            )
+        return Explanation.REJECTED, (
+            f"Stripe took {acknowledged}, and holds {actual}: events were rejected later, or cancelled by somebody "
+            "else; look at the meter's errors in Stripe, remove the cause, and report it again with run --resend"
+        )
+    return Explanation.FOREIGN_USAGE, (
+        f"Stripe holds {actual}, but acknowledged {acknowledged} to this program: somebody else reported usage for it, "
+        "or changed it; find out who, stop that, and report it again with run --resend"
+    )
+
+
+def _is_rounding(line: Line, actual: int) -> bool:
+    """Say whether what Stripe holds is the usage but for a fraction of a unit."""
+    exact = (line.usage or Decimal(0)) * line.row.scale
+    return abs(exact - actual) < 1
+
+
+def _rounded(line: Line) -> Explained:
+    exact = (line.usage or Decimal(0)) * line.row.scale
+    return Explanation.ROUNDING, (
+        f"before rounding it is {exact.normalize():f}, less than one unit away: it was rounded in another way, or "
+        "corrected by a fraction; the next run reports it"
+    )
+
+
+def verify_exit_code(comparisons: Iterable[Comparison]) -> ExitCode:
+    """Given what was found out about each item, return the exit code.
+
+    Where several codes hold the gravest wins: failed, partial, look.
+    """
+    seen = {(one.verdict, one.reason) for one in comparisons}
+    verdicts = {verdict for verdict, _ in seen}
+    if any(reason is Reason.INTERRUPTED for _, reason in seen):
+        return ExitCode.FAILED
+    if Verdict.FAILED in verdicts:
+        return ExitCode.PARTIAL if verdicts & {Verdict.MATCH, Verdict.MISMATCH} else ExitCode.FAILED
+    if Verdict.MISMATCH in verdicts:
+        return ExitCode.LOOK
+    return exit_code((Outcome.SKIPPED, reason) for _, reason in seen if isinstance(reason, Reason))

@@ -1,0 +1,276 @@
+"""Why an item was billed what it was billed, in words, from what the ledger tells."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TypeVar
+
+from meter_sync.core.billing.quantity import InvalidUsage, billable
+from meter_sync.core.billing.span import usage_end
+from meter_sync.core.billing.way import Way, part_of
+from meter_sync.core.metering.mapping import Filter
+from meter_sync.core.planning.known import Method, Remembered
+from meter_sync.core.planning.stages import in_words
+from meter_sync.core.telling.history import Added, Held, Remainder, Story, Write, WrittenPart
+
+MOST_PARTS = 24
+"""How many hours or days are told one by one; `history --parts` has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One thing that is said, and what it is about."""
+
+    topic: str
+    text: str
+
+
+def explain(story: Story) -> list[Sentence]:
+    """Given what the ledger tells of an item's period, return in words how its quantity came about."""
+    return [Sentence(topic, text) for topic, text in _told(story)]
+
+
+_Said = Iterator[tuple[str, str]]
+_Kind = TypeVar("_Kind", Added, Held, Remainder, Write, WrittenPart)
+
+
+def _told(story: Story) -> _Said:
+    yield "item", _item(story)
+    yield "price", _price(story)
+    yield "period", _period(story)
+    known = story.remembered
+    if known is None:
+        yield "result", _nothing(story)
+    else:
+        yield "result", _result(known) + _lacking(story)
+        yield "written as", _WAYS[known.method.way]
+        if known.method.way is Way.RECORD:
+            yield "anchor", f"{utc(known.anchor)}, the timestamp of its usage record, the same in every run"
+        yield "counts from", _counts_from(story)
+        last = next((one for one in reversed(_of(story, Write)) if one.usage is not None), None)
+        yield "query", _query(story, known, last)
+        yield from _quantity(last, known.method)
+    yield from _events(story)
+    yield from _parts(story)
+    yield from _remainders(story)
+
+
+def _item(story: Story) -> str:
+    whose = story.whose
+    return f"{whose.item} of subscription {whose.subscription}, customer {whose.customer}"
+
+
+def _price(story: Story) -> str:
+    price = story.item.price
+    if price.stripe_meter is None:
+        return f"{price.id} of product {price.product}, legacy, aggregate_usage {price.aggregate_usage}"
+    meter = price.billing_meter
+    if meter is None:
+        return f"{price.id} of product {price.product}, on billing meter {price.stripe_meter}"
+    windows = f"windows of one {meter.window}" if meter.window else "no windows"
+    formula = f"{meter.event_name}, formula {meter.formula}, {windows}"
+    return f"{price.id} of product {price.product}, on billing meter {meter.id} ({formula})"
+
+
+def _period(story: Story) -> str:
+    period = story.whose.period
+    text = f"{utc(period.start)} to {utc(period.end)}"
+    if story.complete_until:
+        text += f"; finished as of {utc(story.complete_until)}"
+    if story.closed_at:
+        text += f"; closed {utc(story.closed_at)}"
+    return f"{text}: {story.closed_why}" if story.closed_why else text
+
+
+def _nothing(story: Story) -> str:
+    """Say that nothing is remembered of the period, and why."""
+    if story.closed_why:
+        return "what was written for this item goes on with the other one"
+    if _of(story, Held):
+        return "nothing was written for this period: what kept it from being reported is told below"
+    return "nothing had to be written for this period"
+
+
+def _result(known: Remembered) -> str:
+    if known.acknowledged is None:
+        return f"{known.quantity} was to be written; Stripe has not said that it holds it"
+    text = f"Stripe holds {known.acknowledged} for this period, by its own last answer"
+    if known.acknowledged != known.quantity:
+        text += f"; {known.quantity} was to be written since"
+    if known.foreign:
+        text += f"; {known.foreign} of it in records that are not from this program"
+    return f"{text}; it rejected what it had taken: {known.rejected}" if known.rejected else text
+
+
+def _lacking(story: Story) -> str:
+    lacking = sum(one.quantity for one in _of(story, Remainder) if one.whose == story.whose)
+    return f"; {in_words(lacking)}" if lacking else ""
+
+
+_WAYS = {
+    Way.RECORD: "one usage record for the whole period, set at its anchor to the total so far",
+    Way.DAY_RECORDS: "one usage record for each UTC day, set to the usage of that day",
+    Way.WINDOWS: "one meter event for each UTC window, with the usage of that window; the event received last counts",
+    Way.LAST: "one meter event with the total so far; the one with the latest timestamp counts",
+    Way.ADDITIONS: "meter events that are added up, each with what Stripe still lacked",
+}
+
+
+def _counts_from(story: Story) -> str:
+    """Say from where on usage counts; the rules themselves are in `span`."""
+    start, period = story.usage_start or story.whose.period.start, story.whose.period
+    if story.continues:
+        return (
+            f"{utc(start)}: it took the place of {story.continues} on the billing meter, and goes on with what was "
+            "reported for that one"
+        )
+    if start == period.start:
+        return f"{utc(start)}, the start of the period"
+    if start < period.start:
+        return f"{utc(start)}, where the usage of the period before ended: the window at the boundary is billed here"
+    return f"{utc(start)}, when it was added to the running subscription"
+
+
+def _query(story: Story, known: Remembered, last: Write | None) -> str:
+    method = known.method
+    subjects = ", ".join(known.subjects)
+    start = utc(story.usage_start or story.whose.period.start)
+    as_of = last.as_of if last and last.as_of else known.as_of
+    end = utc(min(as_of, _usage_end(story, known.method)))
+    meter = f"{method.meter}{_filtered(method.filter)}"
+    return f"OpenMeter's meter {meter}, of {subjects}, from {start} up to and without {end}"
+
+
+def _filtered(filter: Filter) -> str:
+    pairs = (f"{name} is {' or '.join(values)}" for name, values in filter)
+    return f" where {' and '.join(pairs)}" if filter else ""
+
+
+def _usage_end(story: Story, method: Method) -> datetime:
+    item, period = story.item, story.whose.period
+    is_in_windows = method.way is Way.WINDOWS and item.is_followed
+    return usage_end(period, part_of(method.way, item.price) if is_in_windows else None)
+
+
+def _quantity(last: Write | None, method: Method) -> _Said:
+    """Say how the usage of the last write became a quantity."""
+    if last is None or last.usage is None:
+        return
+    yield "usage", _number(last.usage)
+    yield "quantity", _scaled(last, last.usage, method)
+    yield "before", "it was not known what Stripe held" if last.previous is None else f"{last.previous}"
+
+
+def _scaled(write: Write, usage: Decimal, method: Method) -> str:
+    times = "" if method.scale == 1 else f" times {_number(method.scale)} is {_number(usage * method.scale)}"
+    try:
+        rounded = billable(usage, method.scale, method.rounding)
+    except InvalidUsage as error:
+        return f"{write.quantity}, although {error}"
+    text = f"{_number(usage)}{times}, rounded ({method.rounding}) to {rounded}"
+    if rounded == write.quantity:
+        return text
+    return f"{text}; {write.quantity} was written: {_WHY_LESS[method.way.is_in_parts]}"
+
+
+_WHY_LESS = {
+    True: "Stripe takes no more for some of its hours or days, or records of another program were found",
+    False: "records of another program were found, and Stripe's total was left as it was",
+}
+
+
+def _events(story: Story) -> _Said:
+    """Tell of writes and holds in the order of time."""
+    for entry in story.entries:
+        if isinstance(entry, Write):
+            yield "write", _write(entry, story)
+        elif isinstance(entry, Held):
+            yield entry.outcome, _held(entry)
+
+
+def _write(one: Write, story: Story) -> str:
+    before = "" if one.previous is None else f" in place of {one.previous}"
+    used = "" if one.usage is None else f", for a usage of {_number(one.usage)}"
+    of_other = "" if one.whose.item == story.whose.item else f", as {one.whose.item}"
+    beside = f", {one.at_anchor} of it in a record of this program" if one.at_anchor != one.quantity else ""
+    at = f", timestamp {utc(one.timestamp)}" if _is_at_anchor(story) else ""
+    numbers = f"{one.quantity}{before}{used}{beside}{at}{of_other}"
+    return f"{utc(one.intended_at)}: {numbers}, {_answer(one)}; run {one.run}"
+
+
+def _is_at_anchor(story: Story) -> bool:
+    return story.remembered is not None and story.remembered.method.way is Way.RECORD
+
+
+def _answer(one: Write | WrittenPart) -> str:
+    is_in_doubt = isinstance(one, WrittenPart) and one.acknowledged is None
+    if one.acknowledged_at is None or is_in_doubt:
+        return "not acknowledged by Stripe"
+    return f"taken by Stripe {utc(one.acknowledged_at)} as {one.request_id or 'a request without a name'}"
+
+
+def _held(one: Held) -> str:
+    often = f"{one.times} times from {utc(one.first_at)} to {utc(one.last_at)}" if one.times > 1 else utc(one.first_at)
+    used = "" if one.usage is None else f" for a usage of {_number(one.usage)}"
+    numbers = "" if one.quantity is None else f" at {one.quantity}"
+    before = "" if one.previous is None else f", while Stripe held {one.previous}"
+    return f"{often}{used}{numbers}{before} ({one.reason}): {one.message or 'without a message'}; run {one.last_run}"
+
+
+def _parts(story: Story) -> _Said:
+    """Tell of hours and days: how many there are, and which the last write has changed; and of each addition."""
+    yield from (("addition", _addition(one)) for one in _of(story, Added))
+    parts, writes = _of(story, WrittenPart), _of(story, Write)
+    if not parts:
+        return
+    since = writes[-1].intended_at - timedelta(seconds=1) if writes else None
+    changed = [one for one in parts if _is_news(one, since)]
+    used = sum(1 for one in parts if one.value)
+    yield (
+        "parts",
+        f"hours or days known: {len(parts)}, with usage: {used}, about which the last write was: {len(changed)}",
+    )
+    for one in sorted(changed, key=lambda one: one.start)[:MOST_PARTS]:
+        yield "part", f"from {utc(one.start)}: {one.value}, timestamp {utc(one.timestamp)}, {_answer(one)}"
+    if len(changed) > MOST_PARTS:
+        yield "part", f"and {len(changed) - MOST_PARTS} more: history --item {story.whose.item} --parts has all"
+
+
+def _is_news(one: WrittenPart, since: datetime | None) -> bool:
+    if one.acknowledged is None:
+        return True
+    return one.acknowledged_at is not None and since is not None and one.acknowledged_at >= since
+
+
+def _addition(one: Added) -> str:
+    answer = f"taken by Stripe {utc(one.delivered_at)}" if one.delivered_at else "not known to have arrived"
+    named = f" as {one.request_id}" if one.request_id else ""
+    cancelled = f", cancelled {utc(one.cancelled_at)}" if one.cancelled_at else ""
+    rejected = f", rejected later: {one.rejected}" if one.rejected else ""
+    return (
+        f"{utc(one.intended_at)}: {one.value:+} to {one.base}, timestamp {utc(one.timestamp)}, identifier "
+        f"{one.identifier}, {answer}{named}{cancelled}{rejected}; run {one.run}"
+    )
+
+
+def _remainders(story: Story) -> _Said:
+    for one in _of(story, Remainder):
+        what = one.why or (in_words(one.quantity) if one.quantity else "nothing is lacking any more")
+        yield "not billed", f"{utc(one.named_at)}: {what}"
+        if one.settled_at:
+            yield "settled", f"{utc(one.settled_at)}: {one.settled} by hand: {one.note}"
+
+
+def _of(story: Story, kind: type[_Kind]) -> Sequence[_Kind]:
+    return [one for one in story.entries if isinstance(one, kind)]
+
+
+def _number(number: Decimal) -> str:
+    digits = f"{number:f}"
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
+
+
+def utc(instant: datetime) -> str:
+    """Return an instant as it is printed everywhere: UTC with a Z."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

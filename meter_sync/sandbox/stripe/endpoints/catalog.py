@@ -1,0 +1,255 @@
+"""Endpoints of the embedded Stripe: customers, products, prices and the account."""
+
+from typing import Any
+
+from meter_sync.sandbox.stripe.endpoints.endpoint import PAGING, Call, Endpoint, page
+from meter_sync.sandbox.stripe.protocol.errors import Refusal
+from meter_sync.sandbox.stripe.protocol.parameters import (
+    Reader,
+    amount,
+    choice,
+    flag,
+    group,
+    list_of,
+    text,
+    text_map,
+    whole,
+)
+from meter_sync.sandbox.stripe.state.objects import Customer, Price
+from meter_sync.sandbox.stripe.views.catalog import Json
+
+_INTERVAL = choice("day", "week", "month", "year")
+_USAGE_TYPE = choice("metered", "licensed")
+_RECURRING = group(
+    {
+        "interval": _INTERVAL,
+        "interval_count": whole(1, 1095),
+        "usage_type": _USAGE_TYPE,
+        "aggregate_usage": choice("sum", "last_during_period", "last_ever", "max"),
+        "meter": text,
+    },
+    required=("interval",),
+)
+
+
+def merged(metadata: dict[str, str], change: dict[str, str]) -> dict[str, str]:
+    """Return metadata after an update: keys are added, and removed by an empty value."""
+    return {key: value for key, value in {**metadata, **change}.items() if value != ""}
+
+
+def _create_customer(call: Call) -> Json:
+    identifier = call.world.add_customer(**call.params)
+    return call.views.customer(call.state.customers[identifier])
+
+
+def _get_customer(call: Call) -> Json:
+    return call.views.customer(call.state.customer(call.ids[0]))
+
+
+def _list_customers(call: Call) -> Json:
+    email = call.params.get("email")
+
+    def matches(customer: Customer) -> bool:
+        return not customer.deleted and email in (None, customer.email)
+
+    customers = call.state.customers
+    return page(call, "customer", customers, customers.everything, call.views.customer, matches)
+
+
+def _delete_customer(call: Call) -> Json:
+    call.world.delete_customer(call.ids[0])
+    return call.views.customer(call.state.customers[call.ids[0]])
+
+
+def _create_product(call: Call) -> Json:
+    identifier = call.world.add_product(**call.params)
+    return call.views.product(call.state.products[identifier])
+
+
+def _get_product(call: Call) -> Json:
+    return call.views.product(call.state.product(call.ids[0]))
+
+
+def _create_price(call: Call) -> Json:
+    params: dict[str, Any] = dict(call.params)
+    recurring = params.pop("recurring")
+    params.pop("billing_scheme", None)
+    unit_amount = params.pop("unit_amount", None)
+    if (unit_amount is None) == ("unit_amount_decimal" not in params):
+        message = "Pass exactly one of unit_amount and unit_amount_decimal."
+        raise Refusal(message, param="unit_amount")
+    params.setdefault("unit_amount_decimal", unit_amount)
+    recurring.setdefault("usage_type", "licensed")
+    _check_recurring(call, recurring)
+    identifier = call.world.add_price(**params, **recurring)
+    return call.views.price(call.state.prices[identifier])
+
+
+def _check_recurring(call: Call, recurring: dict[str, Any]) -> None:
+    """Refuse what this API version does not know.
+
+    Changelog of 2025-03-31.basil: `aggregate_usage` is gone and metered prices need a billing
+    meter.
+    """
+    if not call.version.has_legacy_billing:
+        if "aggregate_usage" in recurring:
+            name = "recurring[aggregate_usage]"
+            raise Refusal(f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
+        if recurring["usage_type"] == "metered" and "meter" not in recurring:
+            message = "Prices with recurring[usage_type]=metered must be backed by a meter."
+            raise Refusal(message, param="recurring[meter]")
+    if recurring["usage_type"] == "licensed" and {"aggregate_usage", "meter"} & recurring.keys():
+        message = "A price with recurring[usage_type]=licensed takes no aggregation and no meter."
+        raise Refusal(message, param="recurring[usage_type]")
+
+
+def _get_price(call: Call) -> Json:
+    return call.views.price(call.state.price(call.ids[0]))
+
+
+def _update_price(call: Call) -> Json:
+    price = call.state.price(call.ids[0])
+    price.active = call.params.get("active", price.active)
+    price.nickname = call.params.get("nickname", price.nickname)
+    price.metadata = merged(price.metadata, call.params.get("metadata", {}))
+    if "lookup_key" in call.params:
+        price.lookup_key = call.params["lookup_key"] or None
+    return call.views.price(price)
+
+
+def _list_prices(call: Call) -> Json:
+    params = call.params
+    recurring = params.get("recurring", {})
+
+    def matches(price: Price) -> bool:
+        return (
+            params.get("active") in (None, price.active)
+            and params.get("product") in (None, price.product)
+            and params.get("currency") in (None, price.currency)
+            and params.get("type") in (None, "recurring")
+            and recurring.get("usage_type") in (None, price.usage_type)
+            and recurring.get("interval") in (None, price.interval)
+            and recurring.get("meter") in (None, price.meter)
+            and ("lookup_keys" not in params or price.lookup_key in params["lookup_keys"])
+        )
+
+    prices = call.state.prices
+    return page(call, "price", prices, prices.everything, call.views.price, matches)
+
+
+def _get_account(call: Call) -> Json:
+    """Show the account that the key is of."""
+    return {
+        "id": call.world.account,
+        "object": "account",
+        "business_type": "company",
+        "charges_enabled": True,
+        "country": "US",
+        "default_currency": "usd",
+        "details_submitted": True,
+        "email": "sandbox@example.com",
+        "metadata": {},
+        "payouts_enabled": True,
+        "type": "standard",
+    }
+
+
+_PRICE_UPDATE: dict[str, Reader] = {
+    "active": flag,
+    "metadata": text_map,
+    "lookup_key": text,
+    "nickname": text,
+}
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        template="/v1/customers",
+        permission="customers:write",
+        fields={
+            "name": text,
+            "email": text,
+            "description": text,
+            "metadata": text_map,
+            "test_clock": text,
+        },
+        carry_out=_create_customer,
+    ),
+    Endpoint(
+        method="GET",
+        template="/v1/customers",
+        permission="customers:read",
+        fields={**PAGING, "email": text},
+        carry_out=_list_customers,
+    ),
+    Endpoint(
+        method="GET",
+        template="/v1/customers/{}",
+        permission="customers:read",
+        carry_out=_get_customer,
+    ),
+    Endpoint(
+        method="DELETE",
+        template="/v1/customers/{}",
+        permission="customers:write",
+        carry_out=_delete_customer,
+    ),
+    Endpoint(
+        method="POST",
+        template="/v1/products",
+        permission="products:write",
+        fields={"id": text, "name": text, "metadata": text_map},
+        required=("name",),
+        carry_out=_create_product,
+    ),
+    Endpoint(
+        method="GET",
+        template="/v1/products/{}",
+        permission="products:read",
+        carry_out=_get_product,
+    ),
+    Endpoint(
+        method="POST",
+        template="/v1/prices",
+        permission="prices:write",
+        fields={
+            **_PRICE_UPDATE,
+            "billing_scheme": choice("per_unit"),
+            "currency": text,
+            "product": text,
+            "recurring": _RECURRING,
+            "transform_quantity": group(
+                {"divide_by": whole(1), "round": choice("up", "down")},
+                required=("divide_by", "round"),
+            ),
+            "unit_amount": whole(0),
+            "unit_amount_decimal": amount,
+        },
+        required=("currency", "product", "recurring"),
+        carry_out=_create_price,
+    ),
+    Endpoint(
+        method="GET",
+        template="/v1/prices",
+        permission="prices:read",
+        fields={
+            **PAGING,
+            "active": flag,
+            "currency": text,
+            "lookup_keys": list_of(text),
+            "product": text,
+            "recurring": group({"interval": _INTERVAL, "meter": text, "usage_type": _USAGE_TYPE}),
+            "type": choice("one_time", "recurring"),
+        },
+        carry_out=_list_prices,
+    ),
+    Endpoint(method="GET", template="/v1/prices/{}", permission="prices:read", carry_out=_get_price),
+    Endpoint(
+        method="POST",
+        template="/v1/prices/{}",
+        permission="prices:write",
+        fields=_PRICE_UPDATE,
+        carry_out=_update_price,
+    ),
+    Endpoint(method="GET", template="/v1/account", permission="accounts:read", carry_out=_get_account),
+)

@@ -1,0 +1,115 @@
+"""Endpoints of the embedded Stripe: subscription items."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from meter_sync.sandbox.stripe.endpoints.catalog import merged
+from meter_sync.sandbox.stripe.endpoints.endpoint import PAGING, Call, Endpoint, page
+from meter_sync.sandbox.stripe.protocol.errors import Refusal
+from meter_sync.sandbox.stripe.protocol.parameters import flag, text, text_map, whole
+from meter_sync.sandbox.stripe.state.objects import Price, Subscription
+from meter_sync.sandbox.stripe.views.catalog import Json
+
+
+def check_quantity(price: Price, quantity: int | None) -> None:
+    """Refuse a quantity for a metered price: it comes from usage (API reference, quantity)."""
+    if price.usage_type == "metered" and quantity is not None:
+        raise Refusal(
+            f"Quantity should not be specified where usage_type is `metered` ({price.id}).",
+            param="quantity",
+        )
+
+
+def add_item(call: Call, subscription: Subscription, params: Mapping[str, Any]) -> str:
+    """Add an item to a subscription by Stripe's rules, and return its id."""
+    price = call.state.price(params["price"], param="price", status=400)
+    check_quantity(price, params.get("quantity"))
+    if subscription.ended:
+        raise Refusal("A canceled subscription can only update its cancellation_details and metadata.")
+    taken: Iterable[str] = (call.state.items[each].price for each in subscription.items)
+    if price.id in taken:
+        raise Refusal(f"Cannot add multiple subscription items with the same plan: {price.id}", param="price")
+    return call.world.add_item(
+        subscription.id,
+        price.id,
+        metadata=params.get("metadata"),
+        quantity=params.get("quantity"),
+    )
+
+
+def change_item(call: Call, identifier: str, params: Mapping[str, Any]) -> None:
+    """Change the price and the metadata of an item."""
+    if "price" in params:
+        call.world.change_price(identifier, params["price"])
+    if "metadata" in params:
+        before = call.state.items[identifier].metadata
+        call.world.set_item_metadata(identifier, merged(before, params["metadata"]))
+
+
+def _create_item(call: Call) -> Json:
+    subscription = call.state.subscription(call.params["subscription"], param="subscription", status=400)
+    return call.views.item(call.state.items[add_item(call, subscription, call.params)])
+
+
+def _get_item(call: Call) -> Json:
+    return call.views.item(call.state.item(call.ids[0]))
+
+
+def _update_item(call: Call) -> Json:
+    item = call.state.item(call.ids[0])
+    change_item(call, item.id, call.params)
+    return call.views.item(item)
+
+
+def _delete_item(call: Call) -> Json:
+    clear_usage = call.params.get("clear_usage", False)
+    call.world.delete_item(call.ids[0], clear_usage=clear_usage)
+    return {"id": call.ids[0], "object": "subscription_item", "deleted": True}
+
+
+def _list_items(call: Call) -> Json:
+    subscription = call.params["subscription"]
+    call.state.subscription(subscription, param="subscription", status=400)
+    items = call.state.items
+    shelf = items.shelf(f"subscription:{subscription}")
+    return page(call, "subscription_item", items, shelf, call.views.item)
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        template="/v1/subscription_items",
+        permission="subscriptions:write",
+        fields={"metadata": text_map, "price": text, "quantity": whole(0), "subscription": text},
+        required=("price", "subscription"),
+        carry_out=_create_item,
+    ),
+    Endpoint(
+        method="GET",
+        template="/v1/subscription_items",
+        permission="subscriptions:read",
+        fields={**PAGING, "subscription": text},
+        required=("subscription",),
+        carry_out=_list_items,
+    ),
+    Endpoint(
+        method="GET",
+        template="/v1/subscription_items/{}",
+        permission="subscriptions:read",
+        carry_out=_get_item,
+    ),
+    Endpoint(
+        method="POST",
+        template="/v1/subscription_items/{}",
+        permission="subscriptions:write",
+        fields={"metadata": text_map, "price": text},
+        carry_out=_update_item,
+    ),
+    Endpoint(
+        method="DELETE",
+        template="/v1/subscription_items/{}",
+        permission="subscriptions:write",
+        fields={"clear_usage": flag},
+        carry_out=_delete_item,
+    ),
+)

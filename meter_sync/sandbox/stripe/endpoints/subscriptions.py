@@ -1,0 +1,242 @@
+"""Endpoints of the embedded Stripe: subscriptions and their items."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from meter_sync.sandbox.stripe.endpoints.endpoint import PAGING, Call, Endpoint, page
+from meter_sync.sandbox.stripe.endpoints.items import check_quantity
+from meter_sync.sandbox.stripe.protocol.errors import Refusal
+from meter_sync.sandbox.stripe.protocol.parameters import (
+    choice,
+    flag,
+    group,
+    list_of,
+    span,
+    text,
+    text_map,
+    whole,
+    within,
+)
+from meter_sync.sandbox.stripe.rules.billing_periods import period_at
+from meter_sync.sandbox.stripe.state.objects import ENDED_STATUSES, STATUSES, Price, Subscription
+from meter_sync.sandbox.stripe.views.catalog import Json
+
+_THRESHOLDS = group({"amount_gte": whole(1), "reset_billing_cycle_anchor": flag})
+_END_BEHAVIOR = group({"missing_payment_method": choice("create_invoice", "pause")}, ("missing_payment_method",))
+TRIAL_SETTINGS = group({"end_behavior": _END_BEHAVIOR}, ("end_behavior",))
+_NEW_ITEM = group({"price": text, "metadata": text_map, "quantity": whole(0)}, required=("price",))
+
+
+def instant(seconds: int) -> datetime:
+    """Return Unix seconds as an aware datetime."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def show(call: Call, expansion: str) -> Callable[[Subscription], Json]:
+    """Return how subscriptions are shown; expanding the customer needs the right to read it."""
+    expand = call.expands(expansion)
+    if expand:
+        call.require("customers:read")
+    return lambda subscription: call.views.subscription(subscription, expand_customer=expand)
+
+
+def _create_subscription(call: Call) -> Json:
+    """Create a subscription whose first period contains now.
+
+    Simplified: usage before a backdated subscription's current period is not billed here.
+    """
+    shown = show(call, "customer")
+    params = call.params
+    prices = [call.state.price(each["price"], param="items", status=400) for each in params["items"]]
+    if not prices:
+        raise Refusal("Missing required param: items.", code="parameter_missing", param="items")
+    for price, each in zip(prices, params["items"], strict=True):
+        check_quantity(price, each.get("quantity"))
+    customer = call.state.customer(params["customer"], param="customer", status=400)
+    if customer.deleted:
+        raise Refusal(f"No such customer: '{customer.id}'", code="resource_missing", param="customer")
+    view = call.world.add_subscription(
+        customer.id,
+        [price.id for price in prices],
+        metadata=params.get("metadata"),
+        item_metadata=[each.get("metadata", {}) for each in params["items"]],
+        quantities=[each.get("quantity") for each in params["items"]],
+        billing_thresholds=_thresholds(params.get("billing_thresholds")),
+        pauses_after_trial=pauses(params),
+        **_first_period(call, prices[0]),
+    )
+    return shown(call.state.subscriptions[view.id])
+
+
+def pauses(params: Mapping[str, Any]) -> bool:
+    """Whether a subscription is to be paused at its trial's end: nobody has a payment method here."""
+    settings = params.get("trial_settings", {"end_behavior": {}})
+    return bool(settings["end_behavior"].get("missing_payment_method") == "pause")
+
+
+def _thresholds(given: dict[str, Any] | None) -> dict[str, object] | None:
+    if given is None:
+        return None
+    return {"amount_gte": None, "reset_billing_cycle_anchor": None, **given}
+
+
+def _first_period(call: Call, price: Price) -> dict[str, Any]:
+    """Return when the first periods begin and end, and what they are counted from.
+
+    A trial, or else a billing cycle anchor in the future, ends the first period early; a backdated
+    subscription's periods are counted from its start (Stripe documentation, Billing cycle).
+    """
+    now = call.world.clock.timestamp()
+    start = call.params.get("backdate_start_date", now)
+    if start > now:
+        raise Refusal("The backdated start date must be in the past.", param="backdate_start_date")
+    end = future(call, "trial_end") or future(call, "billing_cycle_anchor")
+    if end is not None:
+        name = "trial_end" if "trial_end" in call.params else "period_end"
+        return {
+            "period_start": instant(start),
+            name: instant(end),
+            "created": instant(now),
+        }
+    period = period_at(start, price.interval, price.interval_count, now)
+    return {
+        "period_start": instant(period.start),
+        "anchor": instant(start),
+        "created": instant(now),
+    }
+
+
+def future(call: Call, name: str) -> int | None:
+    """Return the Unix seconds given under a name, None for none; refuse what is not in the future."""
+    instant: int | None = call.params.get(name)
+    if instant is not None and instant <= call.world.clock.timestamp():
+        raise Refusal(
+            f"Invalid timestamp: {name} must be an integer Unix timestamp in the future.",
+            param=name,
+        )
+    return instant
+
+
+def _get_subscription(call: Call) -> Json:
+    return show(call, "customer")(call.state.subscription(call.ids[0]))
+
+
+def _cancel_subscription(call: Call) -> Json:
+    shown = show(call, "customer")
+    subscription = call.state.subscription(call.ids[0])
+    if subscription.ended:
+        raise Refusal(
+            f"No such subscription: '{subscription.id}'",
+            status=404,
+            code="resource_missing",
+            param="id",
+        )
+    call.world.cancel(subscription.id, invoice_now=call.params.get("invoice_now", False))
+    return shown(subscription)
+
+
+def _has_status(subscription: Subscription, wanted: str | None) -> bool:
+    """Tell whether a list includes a status: without a filter, everything but `canceled`."""
+    if wanted is None:
+        return subscription.status != "canceled"
+    if wanted == "ended":
+        return subscription.status in ENDED_STATUSES
+    return wanted in ("all", subscription.status)
+
+
+def _list_subscriptions(call: Call) -> Json:
+    """List subscriptions; those of test clocks only with `customer` or `test_clock`."""
+    params, state = call.params, call.state
+    shown = show(call, "data.customer")
+    shelf = state.subscriptions.everything
+    if "price" in params:
+        state.price(params["price"], param="price", status=400)
+        shelf = state.subscriptions.shelf(f"price:{params['price']}")
+    if "customer" in params:
+        state.customer(params["customer"], param="customer", status=400)
+        shelf = state.subscriptions.shelf(f"customer:{params['customer']}")
+    test_clock = params.get("test_clock")
+
+    def matches(subscription: Subscription) -> bool:
+        return (
+            _has_status(subscription, params.get("status"))
+            and ("customer" in params or subscription.test_clock == test_clock)
+            and test_clock in (None, subscription.test_clock)
+            and ("price" not in params or _contains(call, subscription, params["price"]))
+            and within(params.get("created"), subscription.created)
+            and _period_within(call, subscription)
+        )
+
+    return page(call, "subscription", state.subscriptions, shelf, shown, matches)
+
+
+def _contains(call: Call, subscription: Subscription, price: str) -> bool:
+    return any(call.state.items[each].price == price for each in subscription.items)
+
+
+def _period_within(call: Call, subscription: Subscription) -> bool:
+    """Tell whether the latest start and the earliest end of its items' periods meet the filters."""
+    start, end = call.params.get("current_period_start"), call.params.get("current_period_end")
+    if start is None and end is None:
+        return True
+    periods = [call.state.items[each].period for each in subscription.items]
+    return (
+        bool(periods)
+        and within(start, max(period.start for period in periods))
+        and within(end, min(period.end for period in periods))
+    )
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        template="/v1/subscriptions",
+        permission="subscriptions:write",
+        fields={
+            "backdate_start_date": whole(0),
+            "billing_cycle_anchor": whole(0),
+            "billing_thresholds": _THRESHOLDS,
+            "customer": text,
+            "items": list_of(_NEW_ITEM),
+            "metadata": text_map,
+            "trial_end": whole(0),
+            "trial_settings": TRIAL_SETTINGS,
+        },
+        required=("customer", "items"),
+        expandable=frozenset({"customer"}),
+        carry_out=_create_subscription,
+    ),
+    Endpoint(
+        method="GET",
+        template="/v1/subscriptions",
+        permission="subscriptions:read",
+        fields={
+            **PAGING,
+            "created": span,
+            "current_period_end": span,
+            "current_period_start": span,
+            "customer": text,
+            "price": text,
+            "status": choice("all", "ended", *sorted(STATUSES)),
+            "test_clock": text,
+        },
+        expandable=frozenset({"data.customer"}),
+        carry_out=_list_subscriptions,
+    ),
+    Endpoint(
+        method="GET",
+        template="/v1/subscriptions/{}",
+        permission="subscriptions:read",
+        expandable=frozenset({"customer"}),
+        carry_out=_get_subscription,
+    ),
+    Endpoint(
+        method="DELETE",
+        template="/v1/subscriptions/{}",
+        permission="subscriptions:write",
+        fields={"invoice_now": flag, "prorate": flag},
+        expandable=frozenset({"customer"}),
+        carry_out=_cancel_subscription,
+    ),
+)

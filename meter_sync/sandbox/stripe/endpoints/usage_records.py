@@ -1,0 +1,48 @@
+"""Endpoints of the embedded Stripe: usage records and their summaries."""
+
+from meter_sync.sandbox.stripe.endpoints.endpoint import PAGING, Call, Endpoint, page_of_rows
+from meter_sync.sandbox.stripe.protocol.parameters import choice, instant_or_now, whole
+from meter_sync.sandbox.stripe.views.catalog import Json
+
+
+def _create_usage_record(call: Call) -> Json:
+    quantity = call.params["quantity"]
+    timestamp = call.world.create_usage_record(
+        call.ids[0],
+        quantity,
+        call.params.get("timestamp"),
+        call.params.get("action", "increment"),
+    )
+    number = call.state.new_number("usage_record")
+    return call.views.usage_record(call.state.items[call.ids[0]], timestamp, quantity, number)
+
+
+def _list_summaries(call: Call) -> Json:
+    """List the usage of each period: newest first, the first being the open one."""
+    item = call.state.item(call.ids[0], param="subscription_item")
+    return page_of_rows(call, "usage_record_summary", call.views.summaries(item))
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        template="/v1/subscription_items/{}/usage_records",
+        permission="usage_records:write",
+        fields={
+            "action": choice("increment", "set"),
+            "quantity": whole(0),
+            "timestamp": instant_or_now,
+        },
+        required=("quantity",),
+        legacy_billing=True,
+        carry_out=_create_usage_record,
+    ),
+    Endpoint(
+        method="GET",
+        template="/v1/subscription_items/{}/usage_record_summaries",
+        permission="usage_records:read",
+        fields=PAGING,
+        legacy_billing=True,
+        carry_out=_list_summaries,
+    ),
+)

@@ -1,0 +1,1 @@
+"""How Stripe is talked to: parameters, errors, permissions, versions, limits and idempotency."""

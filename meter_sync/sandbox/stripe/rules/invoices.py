@@ -1,0 +1,168 @@
+"""Invoices: what they bill, their drafts, and their end.
+
+Sources: Stripe's documentation of metered billing (billed in arrears, with the invoice of the
+period's end), of invoices (a draft is finalized about an hour after it was created) and of
+transformed quantities. Only metered lines are modelled: an invoice here shows usage and nothing
+else.
+"""
+
+from collections.abc import Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
+
+from meter_sync.sandbox.stripe.rules import events as stripe_events
+from meter_sync.sandbox.stripe.rules.billing_periods import Period
+from meter_sync.sandbox.stripe.rules.meters import period_usage
+from meter_sync.sandbox.stripe.rules.usage_records import total_usage
+from meter_sync.sandbox.stripe.state.objects import (
+    BillingReason,
+    ClosedPeriod,
+    Invoice,
+    InvoiceLine,
+    InvoiceStatus,
+    Item,
+    Price,
+    Subscription,
+)
+from meter_sync.sandbox.stripe.state.state import StripeState
+
+
+def amount_cents(price: Price, quantity: int) -> Decimal:
+    """Return what a quantity costs in whole cents, rounded half up once, at the line."""
+    units = Decimal(quantity)
+    transform = price.transform_quantity
+    if transform is not None:
+        rounding = ROUND_CEILING if transform.round == "up" else ROUND_FLOOR
+        units = (units / transform.divide_by).to_integral_value(rounding)
+    return (units * price.unit_amount_decimal).quantize(Decimal(1), ROUND_HALF_UP)
+
+
+def quantity_of(state: StripeState, price: Price, item: Item, period: Period) -> int:
+    """Return what an item used in a period: by its usage records, or by its customer's meter events.
+
+    Meter events may have decimal values; what is billed of their total here are whole units.
+    """
+    if price.meter is None:
+        return total_usage(item, price.aggregate_usage, period)
+    customer = state.subscriptions[item.subscription].customer
+    return int(period_usage(state, state.meters[price.meter], customer, period))
+
+
+def line_for(state: StripeState, price: Price, item: Item, period: Period, *, free: bool) -> InvoiceLine:
+    """Return the line for what an item used in a period; a trial's usage costs nothing."""
+    quantity = quantity_of(state, price, item, period)
+    cost = Decimal(0) if free else amount_cents(price, quantity)
+    return InvoiceLine(item.id, price.id, quantity, cost, period)
+
+
+def preview(state: StripeState, subscription: Subscription) -> list[InvoiceLine]:
+    """Return the lines that the next invoice would have if the open periods ended now."""
+    free = subscription.status == "trialing"
+    lines = []
+    for item in state.items_of(subscription):
+        price = state.price_of(item)
+        if price.usage_type == "metered":
+            lines.append(line_for(state, price, item, item.period, free=free))
+    return lines
+
+
+def upcoming(state: StripeState, subscription: Subscription) -> Invoice:
+    """Return the next invoice as it would be now; it has no id of its own, since it does not exist yet."""
+    periods = [item.period for item in state.items_of(subscription)]
+    end = min(period.end for period in periods)
+    return Invoice(
+        id="in_upcoming",
+        created=end,
+        subscription=subscription.id,
+        customer=subscription.customer,
+        currency=state.price_of(state.items_of(subscription)[0]).currency,
+        period=Period(min(period.start for period in periods), end),
+        lines=preview(state, subscription),
+        billing_reason="upcoming",
+    )
+
+
+def draft(
+    state: StripeState,
+    subscription: Subscription,
+    billed: Sequence[tuple[Item, Period]],
+    *,
+    at: int,
+    free: bool,
+    billing_reason: BillingReason,
+) -> Invoice:
+    """Draft the invoice for these periods of a subscription's items, of which there is at least one.
+
+    Stripe documentation, Pause payment collection: what is drafted while collection is paused stays a
+    draft, or is voided or marked uncollectible.
+    """
+    prices = [(state.price_of(item), item, period) for item, period in billed]
+    collection = subscription.pause_collection.behavior if subscription.pause_collection else None
+    invoice = Invoice(
+        id=state.new_id("in"),
+        created=at,
+        subscription=subscription.id,
+        customer=subscription.customer,
+        currency=prices[0][0].currency,
+        period=Period(min(period.start for _, period in billed), at),
+        lines=[
+            line_for(state, price, item, period, free=free)
+            for price, item, period in prices
+            if price.usage_type == "metered"
+        ],
+        billing_reason=billing_reason,
+        finalizes_at=None if collection == "keep_as_draft" else at + state.seconds_from_draft_to_final,
+        collection=collection,
+    )
+    state.invoices.add(invoice, f"customer:{subscription.customer}", f"subscription:{subscription.id}")
+    state.drafts[invoice.customer].append(invoice.id)
+    subscription.latest_invoice = invoice.id
+    if invoice.finalizes_at is not None:
+        state.schedule(invoice.finalizes_at, "final", invoice.id)
+    stripe_events.of_invoice(state, stripe_events.INVOICE_CREATED, invoice, at)
+    return invoice
+
+
+def finalize(state: StripeState, invoice: Invoice, at: int) -> None:
+    """Freeze an invoice. Nothing collects money here, so only what costs nothing is paid."""
+    state.drafts[invoice.customer].remove(invoice.id)
+    invoice.finalized_at = at
+    invoice.status = "open"
+    stripe_events.of_invoice(state, stripe_events.INVOICE_FINALIZED, invoice, at)
+    if invoice.collection == "void":
+        _become(state, invoice, "void", "invoice.voided", at)
+    elif invoice.collection == "mark_uncollectible":
+        _become(state, invoice, "uncollectible", "invoice.marked_uncollectible", at)
+    elif not invoice.total_cents:
+        _become(state, invoice, "paid", "invoice.paid", at)
+
+
+def _become(state: StripeState, invoice: Invoice, status: InvoiceStatus, event: str, at: int) -> None:
+    invoice.status = status
+    stripe_events.of_invoice(state, event, invoice, at)
+
+
+def redraft(state: StripeState, item: Item, closed: ClosedPeriod) -> None:
+    """Bring the draft of a closed period up to date with a record that came late."""
+    invoice = state.invoices[closed.invoice or ""]
+    for place, line in enumerate(invoice.lines):
+        if line.item == item.id:
+            price = state.prices[closed.price]
+            invoice.lines[place] = line_for(state, price, item, closed.period, free=closed.free)
+
+
+def redraft_customer(state: StripeState, customer: str) -> None:
+    """Bring a customer's drafts up to date with a meter event that came late.
+
+    Also those of canceled subscriptions: events count until an invoice is finalized.
+    """
+    for identifier in state.drafts[customer]:
+        for line in state.invoices[identifier].lines:
+            item = state.items[line.item]
+            for closed in item.closed:
+                if closed.invoice == identifier:
+                    redraft(state, item, closed)
+
+
+def is_draft(state: StripeState, closed: ClosedPeriod) -> bool:
+    """Whether late records can still change what a closed period is billed."""
+    return closed.invoice is not None and state.invoices[closed.invoice].status == "draft"

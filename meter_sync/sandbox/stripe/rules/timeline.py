@@ -1,0 +1,55 @@
+"""What happens by itself as the clock moves, in the order in which it falls due."""
+
+import heapq
+from collections.abc import Callable, Mapping
+
+from meter_sync.sandbox.stripe.rules import events, invoices, lifecycle
+from meter_sync.sandbox.stripe.state.objects import Due, Happening
+from meter_sync.sandbox.stripe.state.state import StripeState
+
+
+def settle(state: StripeState, now: int) -> None:
+    """Let everything happen that was due by now, each thing at its own instant."""
+    while state.due and state.due[0].at <= now:
+        due = heapq.heappop(state.due)
+        state.settled_until = max(state.settled_until, due.at)
+        _HAPPENINGS[due.what](state, due)
+    state.settled_until = max(state.settled_until, now)
+
+
+def _turn(state: StripeState, due: Due) -> None:
+    lifecycle.turn(state, state.subscriptions[due.id], due.at)
+
+
+def _finalize(state: StripeState, due: Due) -> None:
+    invoices.finalize(state, state.invoices[due.id], due.at)
+
+
+def _give_notice(state: StripeState, due: Due) -> None:
+    """Tell of a subscription's next invoice, once for each."""
+    subscription = state.subscriptions[due.id]
+    ends = [item.period.end for item in state.items_of(subscription)]
+    quiet = subscription.ended or subscription.status == "paused" or not ends
+    if quiet or state.seconds_before_upcoming is None:
+        return
+    end = due.at + state.seconds_before_upcoming
+    if min(ends) == end and state.noticed.get(subscription.id) != end:
+        state.noticed[subscription.id] = end
+        invoice = invoices.upcoming(state, subscription)
+        events.of_invoice(state, events.INVOICE_UPCOMING, invoice, due.at)
+
+
+def _collect(state: StripeState, due: Due) -> None:
+    """Resume the collection of payment, if it is still to be resumed at this instant."""
+    subscription = state.subscriptions[due.id]
+    pause = subscription.pause_collection
+    if pause is not None and pause.resumes_at == due.at and not subscription.ended:
+        lifecycle.pause_collection(state, subscription, due.at, None)
+
+
+_HAPPENINGS: Mapping[Happening, Callable[[StripeState, Due], None]] = {
+    "period": _turn,
+    "final": _finalize,
+    "upcoming": _give_notice,
+    "collection": _collect,
+}

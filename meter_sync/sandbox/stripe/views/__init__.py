@@ -1,0 +1,1 @@
+"""How Stripe shows its objects as JSON, in each API version."""

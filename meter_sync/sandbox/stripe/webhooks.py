@@ -1,0 +1,205 @@
+"""Webhooks: what the embedded Stripe delivers to endpoints of the program, signed as Stripe signs.
+
+Nothing is sent by itself: a test says when, how often and in which order, so that repeated, late and
+reordered deliveries happen on purpose. Sources: Stripe documentation, Receive Stripe events in your
+webhook endpoint (signatures, retries, "Stripe doesn't guarantee the delivery of events in the order
+that they're generated", duplicates) and Event destinations (thin events).
+"""
+
+import hashlib
+import hmac
+import json
+import random
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from meter_sync.sandbox.stripe.protocol.versions import parse_version
+from meter_sync.sandbox.stripe.rules.meters import ERROR_REPORT, NO_METER_FOUND
+from meter_sync.sandbox.stripe.state.objects import ErrorReport, StripeEvent
+from meter_sync.sandbox.stripe.views import events as stripe_event_views
+from meter_sync.sandbox.stripe.world_base import WorldBase
+
+THIN_EVENTS = (ERROR_REPORT, NO_METER_FOUND)
+_TIMEOUT_SECONDS = 30.0
+
+
+def signature(body: str, secrets: Sequence[str], signed_at: int) -> str:
+    """Return the value of `Stripe-Signature`: the time, and one `v1` for each secret that is valid.
+
+    While a secret is rolled the old and the new one are, so there are two.
+    """
+    signed = f"{signed_at}.{body}".encode()
+    values = [hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest() for secret in secrets]
+    return ",".join([f"t={signed_at}", *(f"v1={value}" for value in values)])
+
+
+@dataclass
+class WebhookEndpoint:
+    """An address that events are delivered to."""
+
+    id: str
+    url: str
+    secrets: list[str]
+    events: tuple[str, ...]
+    """Types, of which the last part may be `*`. Thin events only come by their own names."""
+    api_version: str | None
+    """The version that snapshots are shown in; None for that of the event."""
+    seen: int
+    """So many events happened before, or were looked at."""
+
+    def wants(self, kind: str) -> bool:
+        """Whether events of this type are delivered here."""
+        if kind in THIN_EVENTS:
+            return kind in self.events
+        return any(fnmatchcase(kind, each) for each in self.events)
+
+
+@dataclass
+class Delivery:
+    """One event on its way to one endpoint, until it is answered with a status of 2xx."""
+
+    endpoint: WebhookEndpoint
+    event: StripeEvent | ErrorReport
+    answers: list[int | None] = field(default_factory=list)
+    """The status codes so far; None for a connection that brought none."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the endpoint took it."""
+        return any(status is not None and 200 <= status < 300 for status in self.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request that delivers an event."""
+
+    url: str
+    headers: dict[str, str]
+    body: str
+
+
+Sender = Callable[[Attempt], int | None]
+"""Sends a request and returns the status of its answer, None for none."""
+
+
+def post(attempt: Attempt) -> int | None:
+    """Send a request over HTTP; a redirect is a failure, as it is to Stripe."""
+    # The address is the test's own; no proxy of the machine is asked.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
+    request = urllib.request.Request(  # noqa: S310
+        attempt.url, data=attempt.body.encode(), headers=attempt.headers, method="POST"
+    )
+    try:
+        with opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except OSError:
+        return None
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object, **__: object) -> None:
+        return None
+
+
+class Webhooks:
+    """The endpoints, and what is still to be delivered to them."""
+
+    def __init__(self, world: WorldBase) -> None:
+        self._world = world
+        self._endpoints: dict[str, WebhookEndpoint] = {}
+        self._pending: list[Delivery] = []
+
+    def add_endpoint(
+        self,
+        url: str,
+        *,
+        events: Sequence[str] = ("*",),
+        secrets: Sequence[str] | None = None,
+        api_version: str | None = None,
+    ) -> WebhookEndpoint:
+        """Add an endpoint for what happens from now on, by default with a secret of its own."""
+        with self._world.settled() as state:
+            endpoint = WebhookEndpoint(
+                id=state.new_id("we"),
+                url=url,
+                secrets=list(secrets or ()) or [f"whsec_sandbox{state.new_number('whsec'):08d}"],
+                events=tuple(events),
+                api_version=None if api_version is None else parse_version(api_version).name,
+                seen=len(state.news),
+            )
+            self._endpoints[endpoint.id] = endpoint
+            return endpoint
+
+    def remove_endpoint(self, endpoint: WebhookEndpoint) -> None:
+        """Remove an endpoint, and forget what was not delivered to it."""
+        with self._world.lock:
+            del self._endpoints[endpoint.id]
+            self._pending = [delivery for delivery in self._pending if delivery.endpoint is not endpoint]
+
+    def pending(self) -> list[Delivery]:
+        """Return what was not taken yet, in the order in which it happened."""
+        with self._world.settled() as state:
+            for endpoint in self._endpoints.values():
+                news = state.news[endpoint.seen :]
+                self._pending += [Delivery(endpoint, event) for event in news if endpoint.wants(event.type)]
+                endpoint.seen = len(state.news)
+            self._pending.sort(key=lambda delivery: delivery.event.created)
+            return list(self._pending)
+
+    def deliver(
+        self,
+        *,
+        repeats: int = 1,
+        shuffled_by: random.Random | None = None,
+        hold_back: Callable[[Delivery], bool] = lambda _: False,
+        signed_at: int | None = None,
+        send: Sender = post,
+    ) -> list[int | None]:
+        """Deliver what is pending, and return the status codes in the order of sending.
+
+        Each event is sent so often as `repeats` says, in the order in which it happened or in a random
+        one. What is held back, and what is not answered with 2xx, stays pending. It is signed at a time
+        in Unix seconds, by default by the real clock, with which the SDK compares it.
+        """
+        chosen = [delivery for delivery in self.pending() if not hold_back(delivery)]
+        due = [delivery for delivery in chosen for _ in range(repeats)]
+        if shuffled_by is not None:
+            shuffled_by.shuffle(due)
+        statuses = []
+        for delivery in due:
+            attempt = self.attempt(delivery, signed_at=signed_at)
+            # Without the lock, since the receiver may ask the embedded Stripe for more before it answers.
+            status = send(attempt)
+            delivery.answers.append(status)
+            statuses.append(status)
+        with self._world.lock:
+            self._pending = [delivery for delivery in self._pending if not delivery.done]
+        return statuses
+
+    def attempt(self, delivery: Delivery, *, signed_at: int | None = None) -> Attempt:
+        """Return the signed request that delivers an event."""
+        body = self._body(delivery)
+        at = int(time.time()) if signed_at is None else signed_at
+        headers = {
+            "Content-Type": "application/json; charset=utf-8",
+            "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
+            "Stripe-Signature": signature(body, delivery.endpoint.secrets, at),
+        }
+        return Attempt(delivery.endpoint.url, headers, body)
+
+    def _body(self, delivery: Delivery) -> str:
+        with self._world.lock:
+            event, livemode = delivery.event, self._world.livemode
+            if isinstance(event, ErrorReport):
+                return json.dumps(stripe_event_views.thin(event, livemode=livemode))
+            shown = stripe_event_views.event(
+                self._world.state, event, livemode=livemode, version=delivery.endpoint.api_version, pending=1
+            )
+            return json.dumps(shown, indent=2)
