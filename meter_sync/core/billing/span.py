@@ -68,7 +68,7 @@ def usage_start(item: SubscriptionItem, billed_until: datetime | None = None) ->
 def added_at(item: SubscriptionItem) -> datetime | None:
     """Given an item, return when it was added to its running subscription in mid-period, or None if it was not."""
     born = max(item.period.start, item.subscription.created)
-    return item.created if item.created - born > _CREATED_WITH_SUBSCRIPTION else None
+    return item.since if item.since - born > _CREATED_WITH_SUBSCRIPTION else None
 
 
 def window_span(
@@ -95,12 +95,12 @@ def window_span(
 def _born(item: SubscriptionItem) -> datetime:
     """Return the instant before which nothing that was used is the item's: its own creation, or its subscription's."""
     subscribed = item.subscription.created
-    return subscribed if item.created - subscribed <= _CREATED_WITH_SUBSCRIPTION else item.created
+    return subscribed if item.since - subscribed <= _CREATED_WITH_SUBSCRIPTION else item.since
 
 
 def _lived_before(item: SubscriptionItem) -> bool:
     """Say whether the item was billed for its usage just before its period: it was there, and not on trial."""
-    return item.created < item.period.start and item.subscription.trial_end != item.period.start
+    return item.since < item.period.start and item.subscription.trial_end != item.period.start
 
 
 def anchor(start: datetime, period_end: datetime) -> datetime:

@@ -8,10 +8,11 @@ from typing import TypeVar
 
 from meter_sync.core.billing.quantity import InvalidUsage, billable
 from meter_sync.core.billing.span import usage_end
-from meter_sync.core.billing.way import Way, part_of
+from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.metering.mapping import Filter
-from meter_sync.core.planning.known import Method, Remembered
-from meter_sync.core.planning.stages import in_words
+from meter_sync.core.metering.method import Method
+from meter_sync.core.planning.memory import Remembered
+from meter_sync.core.planning.results import in_words
 from meter_sync.core.telling.history import Added, Held, Remainder, Story, Write, WrittenPart
 
 MOST_PARTS = 24
@@ -150,7 +151,7 @@ def _filtered(filter: Filter) -> str:
 def _usage_end(story: Story, method: Method) -> datetime:
     item, period = story.item, story.whose.period
     is_in_windows = method.way is Way.WINDOWS and item.is_followed
-    return usage_end(period, part_of(method.way, item.price) if is_in_windows else None)
+    return usage_end(period, window_of(method.way, item.price) if is_in_windows else None)
 
 
 def _quantity(last: Write | None, method: Method) -> _Said:
@@ -171,7 +172,7 @@ def _scaled(write: Write, usage: Decimal, method: Method) -> str:
     text = f"{_number(usage)}{times}, rounded ({method.rounding}) to {rounded}"
     if rounded == write.quantity:
         return text
-    return f"{text}; {write.quantity} was written: {_WHY_LESS[method.way.is_in_parts]}"
+    return f"{text}; {write.quantity} was written: {_WHY_LESS[method.way.is_by_window]}"
 
 
 _WHY_LESS = {
