@@ -4,27 +4,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
 from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.core.planning.totals import Policy
+from meter_sync.core.schedule import Schedule
 from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError
-from meter_sync.ledger import (
-    Ledger,
-    RunRecord,
-    Scope,
-    open_ledger,
-    open_ledger_read_only,
-    run_lock,
-)
-from meter_sync.sync.adapters import Clock, open_adapters
+from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger, open_ledger_read_only, run_lock
 from meter_sync.sync.binding import check_mode
-from meter_sync.sync.order import Execution, Order, Request, RunReport, run_record
-from meter_sync.sync.progress import Progress
-from meter_sync.sync.run import synchronize
+from meter_sync.sync.job import Clock, open_job
+from meter_sync.sync.progress import NoProgress, Progress
+from meter_sync.sync.record import record
+from meter_sync.sync.request import Execution, Request, RunReport, run_record
+from meter_sync.sync.run import run as run_job
 from meter_sync.waiting import Stop
 
 log = structlog.get_logger()
@@ -32,7 +26,6 @@ log = structlog.get_logger()
 _CLOCK_TOLERANCE = timedelta(seconds=60)
 _WORK_DONE = (ExitCode.DONE, ExitCode.LOOK)
 """After these, what was queued by webhook before the run is reported too."""
-_PROMISED = {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}
 
 
 async def execute(
@@ -42,19 +35,14 @@ async def execute(
     began = time.monotonic()
     run = run_record(request, settings.schedule, clock())
     try:
-        run, report = await _with_books(settings, request, run, clock, stop, progress)
+        run, report = await _with_books(settings, request, run, clock, stop, progress or NoProgress())
     except MeterSyncError as error:
         report = RunReport(error=error)
     return Execution(run, report, clock(), time.monotonic() - began)
 
 
 async def _with_books(
-    settings: Settings,
-    request: Request,
-    run: RunRecord,
-    clock: Clock,
-    stop: Stop,
-    progress: Progress | None,
+    settings: Settings, request: Request, run: RunRecord, clock: Clock, stop: Stop, progress: Progress
 ) -> tuple[RunRecord, RunReport]:
     if run.as_of > run.started_at:
         raise ArgumentsError(
@@ -64,21 +52,20 @@ async def _with_books(
     with _books(settings, request) as ledger:
         check_mode(ledger)
         watched_for = timedelta(days=settings.lookback_days)
-        if request.closing is not None and not ledger.due(run.as_of, request.closing, watched_for):
+        if request.closing is not None and not ledger.listed.due(run.as_of, request.closing, watched_for):
             return run, RunReport()
         if run.is_alone:
             _warn_of_missed_run(ledger, run)
         if not request.dry_run:
             run = _no_step_back(ledger, run, given=request.as_of is not None)
-            ledger.begin_run(run)
-        queued = ledger.waiting_webhook_events() if run.everything else []
-        order = _order(settings, request, run)
-        async with open_adapters(settings, ledger, clock, stop, dry_run=request.dry_run) as adapters:
-            report = await synchronize(order, adapters, progress)
+            ledger.runs.begin(run)
+        queued = ledger.webhook_queue.waiting() if run.everything else []
+        async with open_job(settings, request, run, ledger, clock, stop, progress) as job:
+            report = await run_job(job)
         if not request.dry_run:
-            report = _finished(ledger, run, report, clock())
+            report = record(ledger, run, report, clock())
             if report.exit_code in _WORK_DONE and not report.gave_way:
-                ledger.webhook_events_done([event.id for event in queued], clock())
+                ledger.webhook_queue.record_done([event.id for event in queued], clock())
         return run, report
 
 
@@ -95,32 +82,13 @@ def _books(settings: Settings, request: Request) -> Iterator[Ledger]:
         yield ledger
 
 
-def _order(settings: Settings, request: Request, run: RunRecord) -> Order:
-    return Order(
-        run=run,
-        selection=request.selection,
-        rules=settings.mapping_rules,
-        policy=Policy(
-            now=run.started_at,
-            as_of=run.as_of,
-            resend=request.resend,
-            resend_after=timedelta(hours=settings.resend_after_hours),
-            lookback=timedelta(days=settings.lookback_days),
-            cadence=_PROMISED[run.schedule],
-            allowed=request.allowed,
-        ),
-        thresholds=settings.thresholds,
-        closing=request.closing,
-    )
-
-
 def _no_step_back(ledger: Ledger, run: RunRecord, *, given: bool) -> RunRecord:
     """Return the run with an instant that is not older than any before: older usage would undo newer.
 
     Raise ArgumentsError for an older instant that was asked for, ConfigurationError for a clock that went back.
     A clock that was corrected by less than a minute is waited out by keeping the newest instant.
     """
-    newest = ledger.newest_as_of()
+    newest = ledger.runs.newest_as_of()
     if newest is None or run.as_of >= newest:
         return run
     if given:
@@ -140,20 +108,10 @@ def _no_step_back(ledger: Ledger, run: RunRecord, *, given: bool) -> RunRecord:
 
 
 def _warn_of_missed_run(ledger: Ledger, run: RunRecord) -> None:
-    last = ledger.last_complete_run()
-    if last and run.started_at - last > 2 * _PROMISED[run.schedule]:
+    last = ledger.runs.last_complete()
+    if last and run.started_at - last > 2 * Schedule(run.schedule).interval:
         log.warning(
             "run_missed",
             message=f"the last complete run began over two {run.schedule} intervals ago: look at cron or the timer",
             last_complete_run=last.isoformat(),
         )
-
-
-def _finished(ledger: Ledger, run: RunRecord, report: RunReport, at: datetime) -> RunReport:
-    try:
-        ledger.record_holds(run, report.results, at)
-        ledger.finish_run(run.id, at, report.exit_code, report.counts)
-    except MeterSyncError as error:
-        return replace(report, error=report.error or error)
-    log.info("record", run_id=run.id, exit_code=int(report.exit_code), **report.counts)
-    return report
