@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -15,8 +14,7 @@ from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.core.planning.known import Claim
 from meter_sync.ledger.database import Database, batches, execute_many
 from meter_sync.ledger.schema import seen_periods
-
-_SNAPSHOT = TypeAdapter(SubscriptionItem)
+from meter_sync.ledger.snapshot import item_from, stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +112,7 @@ def _pause(database: Database, connection: Connection, seen: SubscriptionItem) -
     connection.execute(
         sa.update(seen_periods)
         .where(*database.in_scope(seen_periods), *_is(seen.id, seen.period.start))
-        .values(snapshot=_SNAPSHOT.dump_json(_paused(seen)).decode())
+        .values(snapshot=stored(_paused(seen)))
     )
 
 
@@ -129,7 +127,7 @@ def end(database: Database, connection: Connection, seen: SubscriptionItem, at: 
     connection.execute(
         sa.update(seen_periods)
         .where(*database.in_scope(seen_periods), *_is(seen.id, seen.period.start))
-        .values(period_end=ended.period.end, snapshot=_SNAPSHOT.dump_json(ended).decode())
+        .values(period_end=ended.period.end, snapshot=stored(ended))
     )
 
 
@@ -306,14 +304,14 @@ def _row(item: SubscriptionItem, at: datetime) -> dict[str, Any]:
         "subscription": item.subscription.id,
         "customer": item.subscription.customer.id,
         "stripe_meter": item.price.stripe_meter,
-        "snapshot": _SNAPSHOT.dump_json(item).decode(),
+        "snapshot": stored(item),
         "seen_at": at,
     }
 
 
 def item_of(row: Row[Any]) -> SubscriptionItem:
     """Return an item as it was listed last in the period of a row."""
-    return _SNAPSHOT.validate_json(row.snapshot)
+    return item_from(row.snapshot)
 
 
 def _seen(row: Row[Any]) -> Seen:
