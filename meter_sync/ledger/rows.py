@@ -1,6 +1,7 @@
 """What stands in the ledger's rows, as the core and the steps know it."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from meter_sync.core.billing import identifiers as identifier
-from meter_sync.core.billing.item import Period, Window
+from meter_sync.core.billing.item import Period, SubscriptionItem, Window
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.span import summary_span, summary_windows
 from meter_sync.core.billing.way import Way, part_of
@@ -53,13 +54,26 @@ class PartTaken:
     request_id: str | None
 
 
+Key = tuple[str, datetime]
+"""An item and the start of its period."""
+
+
+def key(item: SubscriptionItem) -> dict[str, Any]:
+    """Return what says in a row which item's period it is about."""
+    return {"item": item.id, "period_start": item.period.start}
+
+
+def keys(places: Iterable[Key]) -> list[dict[str, Any]]:
+    """Return that for items' periods of which only the key is known."""
+    return [{"item": item, "period_start": period_start} for item, period_start in places]
+
+
 def state(write: Set, run: RunRecord, at: datetime) -> dict[str, Any]:
     """Return the row of an item and period that is about to be written."""
     line = write.line
     item, method = line.item, write.method
     return {
-        "item": item.id,
-        "period_start": item.period.start,
+        **key(item),
         "period_end": item.period.end,
         "subscription": item.subscription.id,
         "customer": item.subscription.customer.id,
@@ -102,9 +116,8 @@ def _identifier(write: Set, run: RunRecord) -> str | None:
 def history(write: Set, run: RunRecord, at: datetime, step: int) -> dict[str, Any]:
     """Return the row of a write that is about to be sent."""
     return {
+        **key(write.line.item),
         "run": run.id,
-        "item": write.line.item.id,
-        "period_start": write.line.item.period.start,
         "step": step,
         "anchor": write.anchor,
         "usage": write.line.usage,
@@ -115,16 +128,10 @@ def history(write: Set, run: RunRecord, at: datetime, step: int) -> dict[str, An
     }
 
 
-def key(done: Acknowledgement) -> dict[str, Any]:
-    """Return which item and period an acknowledgement is about."""
-    item = done.written.line.item
-    return {"of_item": item.id, "of_start": item.period.start}
-
-
 def acknowledged_state(done: Acknowledgement) -> dict[str, Any]:
     """Return what becomes of the row of an item and period once Stripe has taken a write."""
     return {
-        **key(done),
+        **key(done.written.line.item),
         "acknowledged": done.written.quantity,
         "acknowledged_at": done.at,
         "foreign_held": done.foreign_held,
@@ -133,11 +140,12 @@ def acknowledged_state(done: Acknowledgement) -> dict[str, Any]:
     }
 
 
-def acknowledged_write(done: Acknowledgement) -> dict[str, Any]:
+def acknowledged_write(done: Acknowledgement, run: RunRecord) -> dict[str, Any]:
     """Return what becomes of the row of a write once Stripe has taken it."""
     return {
-        **key(done),
-        "of_step": done.step,
+        **key(done.written.line.item),
+        "run": run.id,
+        "step": done.step,
         "acknowledged_at": done.at,
         "request_id": done.request_id,
     }

@@ -22,14 +22,14 @@ from meter_sync.sync.steps import Carried, Metering, carry_out
 async def close(order: Order, adapters: Adapters, within: timedelta, progress: Progress) -> Carried:
     """Report what ends within so long, and what has ended and was not reported in full since."""
     as_of, ledger = order.run.as_of, adapters.ledger
-    due = ledger.due(as_of, within, order.policy.lookback)
+    due = ledger.listed.due(as_of, within, order.policy.lookback)
     items = [one.item for one in due if one.item.period.end > as_of]
     done: Sequence[Result] = ()
     waiting: list[Action] = []
     try:
         await bind(adapters)
         metering = await _metering(order, adapters, {one.item.subscription.customer.id for one in due})
-        memory = replace(ledger.memory(items), other_claims=ledger.claims(as_of))
+        memory = replace(ledger.memory.of(items), other_claims=ledger.claims.open_after(as_of))
         prepared = prepare(items, order.rules, metering.meters, memory, as_of, metering.customers)
         waiting = [interrupted(one) if isinstance(one, Line) else one for one in prepared]
         over = [one for one in due if one.item.period.end <= as_of]

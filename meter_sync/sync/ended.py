@@ -13,7 +13,7 @@ from meter_sync.core.ownership.successions import is_contained, is_reported
 from meter_sync.core.planning.known import Claim
 from meter_sync.core.planning.prepare import prepare
 from meter_sync.core.planning.stages import Hold, Line, Result, Skip
-from meter_sync.ledger.seen import Conclusion, Seen
+from meter_sync.ledger.listed import Conclusion, Seen
 from meter_sync.stripe_api.invoices import Invoiced, Invoices
 from meter_sync.sync.adapters import Adapters
 from meter_sync.sync.order import Order
@@ -87,7 +87,7 @@ async def finish_ended(
     progress: Progress,
 ) -> Carried:
     """Report the rest of periods that have ended, record how far each has come, and return what became of them."""
-    written = adapters.ledger.reported([one.item for one in seen])
+    written = adapters.ledger.memory.reported([one.item for one in seen])
     nothing = [one for one in seen if was_free(one.item) or _is_billed_with_another(order, one, goes_on, written)]
     _conclude(adapters, [_conclusion_of(one.item, is_closed=True) for one in nothing], order)
     ended = await _endings(order, adapters, [one for one in seen if one not in nothing], goes_on, written)
@@ -127,7 +127,7 @@ async def _carry_out(
     order: Order, adapters: Adapters, metering: Metering, ended: Sequence[_Ended], progress: Progress
 ) -> Carried:
     items = [_as_billed(one) for one in ended]
-    memory = adapters.ledger.memory(items)
+    memory = adapters.ledger.memory.of(items)
     found = prepare(items, order.rules, metering.meters, memory, order.run.as_of, metering.customers)
     ways = {one.item.id: one for one in ended}
     prepared = [_with_ending(one, ways) for one in found]
@@ -266,4 +266,4 @@ def _conclusion_of(item: SubscriptionItem, *, is_closed: bool) -> Conclusion:
 
 def _conclude(adapters: Adapters, conclusions: Sequence[Conclusion], order: Order) -> None:
     if adapters.writer is not None:
-        adapters.ledger.conclude(conclusions, order.policy.now)
+        adapters.ledger.listed.conclude(conclusions, order.policy.now)

@@ -64,21 +64,21 @@ async def _with_books(
     with _books(settings, request) as ledger:
         check_mode(ledger)
         watched_for = timedelta(days=settings.lookback_days)
-        if request.closing is not None and not ledger.due(run.as_of, request.closing, watched_for):
+        if request.closing is not None and not ledger.listed.due(run.as_of, request.closing, watched_for):
             return run, RunReport()
         if run.is_alone:
             _warn_of_missed_run(ledger, run)
         if not request.dry_run:
             run = _no_step_back(ledger, run, given=request.as_of is not None)
-            ledger.begin_run(run)
-        queued = ledger.waiting_webhook_events() if run.everything else []
+            ledger.runs.begin(run)
+        queued = ledger.webhook_queue.waiting() if run.everything else []
         order = _order(settings, request, run)
         async with open_adapters(settings, ledger, clock, stop, dry_run=request.dry_run) as adapters:
             report = await synchronize(order, adapters, progress)
         if not request.dry_run:
             report = _finished(ledger, run, report, clock())
             if report.exit_code in _WORK_DONE and not report.gave_way:
-                ledger.webhook_events_done([event.id for event in queued], clock())
+                ledger.webhook_queue.record_done([event.id for event in queued], clock())
         return run, report
 
 
@@ -120,7 +120,7 @@ def _no_step_back(ledger: Ledger, run: RunRecord, *, given: bool) -> RunRecord:
     Raise ArgumentsError for an older instant that was asked for, ConfigurationError for a clock that went back.
     A clock that was corrected by less than a minute is waited out by keeping the newest instant.
     """
-    newest = ledger.newest_as_of()
+    newest = ledger.runs.newest_as_of()
     if newest is None or run.as_of >= newest:
         return run
     if given:
@@ -140,7 +140,7 @@ def _no_step_back(ledger: Ledger, run: RunRecord, *, given: bool) -> RunRecord:
 
 
 def _warn_of_missed_run(ledger: Ledger, run: RunRecord) -> None:
-    last = ledger.last_complete_run()
+    last = ledger.runs.last_complete()
     if last and run.started_at - last > 2 * _PROMISED[run.schedule]:
         log.warning(
             "run_missed",
@@ -151,8 +151,8 @@ def _warn_of_missed_run(ledger: Ledger, run: RunRecord) -> None:
 
 def _finished(ledger: Ledger, run: RunRecord, report: RunReport, at: datetime) -> RunReport:
     try:
-        ledger.record_holds(run, report.results, at)
-        ledger.finish_run(run.id, at, report.exit_code, report.counts)
+        ledger.holds.record(run, report.results, at)
+        ledger.runs.finish(run.id, at, report.exit_code, report.counts)
     except MeterSyncError as error:
         return replace(report, error=report.error or error)
     log.info("record", run_id=run.id, exit_code=int(report.exit_code), **report.counts)

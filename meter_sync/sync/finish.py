@@ -51,7 +51,7 @@ async def finish(order: Order, adapters: Adapters, prepared: Prepared, memory: M
     additions, busy = await _settle_additions(order, adapters, adapters.writer, lines)
     if not (looks or additions):
         return Finished(memory, busy)
-    recalled = adapters.ledger.memory([line.item for line in all_lines])
+    recalled = adapters.ledger.memory.of([line.item for line in all_lines])
     return Finished(replace(memory, known_items=recalled.known_items, remembered=recalled.remembered), busy)
 
 
@@ -65,7 +65,7 @@ async def _finish_looks(
         for line in lines
         if line.item.id in known and known[line.item.id].total_before is not None
     ]
-    known = adapters.ledger.with_parts(memory, of_days).remembered
+    known = adapters.ledger.memory.with_parts(memory, of_days).remembered
     begun = [write for line in lines if line.item.id in known and (write := unfinished(line, known[line.item.id]))]
     if begun:
         reporter = Reporter(writer_of(order, adapters), progress, FINISHING_STEP)
@@ -87,7 +87,7 @@ async def _settle_additions(
     """
     meters = {meter.id: meter for line in lines if (meter := line.item.price.billing_meter) is not None}
     periods = {line.item.id: line.item.period for line in lines}
-    waiting, busy = adapters.ledger.unsettled_additions(list(periods), order.run, adapters.clock())
+    waiting, busy = adapters.ledger.additions.unsettled(list(periods), order.run, adapters.clock())
 
     async def settle(one: Unsettled) -> None:
         meter = meters.get(one.stripe_meter or "")
@@ -117,26 +117,26 @@ async def _repeat(adapters: Adapters, writer: StripeWriter, meter: BillingMeter,
     was lost: what Stripe holds must be read anew.
     """
     addition, ledger = one.addition, adapters.ledger
-    ledger.attempt_addition(one, adapters.clock())
+    ledger.additions.record_attempt(one, adapters.clock())
     if addition.is_cancel:
         await _cancel_again(writer, meter, one)
-        ledger.settle_addition(one, adapters.clock())
+        ledger.additions.settle(one, adapters.clock())
         return
     event = Event(meter, one.customer, addition.value, addition.timestamp, addition.identifier)
     delivery = await send_event(writer, event)
     if delivery.was_there and addition.base_is_read:
-        ledger.forget([(one.item, one.period.start)])
+        ledger.writes.forget([(one.item, one.period.start)])
     else:
-        ledger.settle_addition(one, adapters.clock())
+        ledger.additions.settle(one, adapters.clock())
 
 
 async def _read_back(order: Order, adapters: Adapters, meter: BillingMeter, one: Unsettled) -> None:
     """Let Stripe's summary tell, once it shows all that was sent: the item is then forgotten, and looked at anew."""
     is_doubted = one.addition.in_doubt and one.is_answered
     if is_doubted and await _total(adapters, meter, one) == one.acknowledged:
-        adapters.ledger.clear_doubt(one)
+        adapters.ledger.additions.clear_doubt(one)
     elif shows_in_summary(one.addition, order.policy.now):
-        adapters.ledger.forget([(one.item, one.period.start)])
+        adapters.ledger.writes.forget([(one.item, one.period.start)])
 
 
 async def _total(adapters: Adapters, meter: BillingMeter, one: Unsettled) -> int:

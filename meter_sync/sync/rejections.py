@@ -30,12 +30,12 @@ async def note_rejections(items: Sequence[SubscriptionItem], adapters: Adapters)
     """
     if adapters.writer is None or not any(item.price.stripe_meter for item in items):
         return
-    found = await rejections(adapters.writer, adapters.ledger.error_events_position())
+    found = await rejections(adapters.writer, adapters.ledger.rejections.read_until())
     if found is None or found.position is None:
         return
     for uncounted in found.uncounted:
         await _compare(uncounted, adapters)
-    how_many = adapters.ledger.reject(found.by_identifier, found.position)
+    how_many = adapters.ledger.rejections.record(found.by_identifier, found.position)
     log.info("rejections", named=how_many, uncounted=len(found.uncounted))
 
 
@@ -56,6 +56,6 @@ async def _compare(uncounted: Uncounted, adapters: Adapters) -> None:
             log.warning("rejection_not_compared", item=one.item, message=error.message)
             return
         why = f"{uncounted.message}: it holds {total} of the {one.acknowledged} that it took"
-        adapters.ledger.doubt(one, why, adapters.clock() - EVENTS_ARE_TAKEN_FOR)
+        adapters.ledger.rejections.record_doubt(one, why, adapters.clock() - EVENTS_ARE_TAKEN_FOR)
 
-    await each(adapters.ledger.written(uncounted.stripe_meter, uncounted.start - LONGEST_RUN), compare)
+    await each(adapters.ledger.rejections.written(uncounted.stripe_meter, uncounted.start - LONGEST_RUN), compare)

@@ -21,16 +21,18 @@ def remember(order: Order, adapters: Adapters, listing: Listing) -> Memory:
     """Recall what the ledger knows of the listed items, and note what the listing saw."""
     ledger = adapters.ledger
     if adapters.writer is not None:
-        ledger.record_listing(listing.items, listing.asked_prices, listing.empty_archived_prices, order.policy.now)
-    memory = ledger.memory(listing.items)
+        ledger.listed.record_listing(
+            listing.items, listing.asked_prices, listing.empty_archived_prices, order.policy.now
+        )
+    memory = ledger.memory.of(listing.items)
     if order.selection.is_everything:
         _warn_of_unused_rows(order.rules, listing)
     if order.selection.narrows_the_listing:
-        memory = replace(memory, other_claims=ledger.claims(order.run.as_of))
+        memory = replace(memory, other_claims=ledger.claims.open_after(order.run.as_of))
     elif adapters.writer is not None:
         # Of an item that is not listed any more, but not known to have ended, another one must not take the place yet.
         listed = {item.id for item in listing.items}
-        open_ones = ledger.open_on_meters(order.run.as_of)
+        open_ones = ledger.claims.open_on_meters(order.run.as_of)
         memory = replace(memory, other_claims=tuple(one for one in open_ones if one.item not in listed))
     return memory
 
@@ -59,7 +61,7 @@ def recall_parts(
         for line in lines
         if isinstance(line, Line) and _has_parts(line, known.get(line.item.id))
     ]
-    return lines, adapters.ledger.with_parts(memory, wanted)
+    return lines, adapters.ledger.memory.with_parts(memory, wanted)
 
 
 def _has_parts(line: Line, remembered: Remembered | None) -> bool:

@@ -55,7 +55,7 @@ class Reporter:
         planned = soonest_first([action for action in actions if isinstance(action, Set)])
         self._progress.begin("report", len(planned))
         self.gave_way = any(isinstance(action, GiveWay) for action in actions)
-        self._ledger.record_looks(_found_empty(actions), self._clock())
+        self._ledger.writes.record_looks(_found_empty(actions), self._clock())
         await each(self._claimed(planned), self._report_one, len(planned))
         self._flush()
         return [self._results.get(action.line.item.id) or result(action) for action in actions]
@@ -70,7 +70,7 @@ class Reporter:
         waiting = iter(planned)
         while some := list(islice(waiting, _CLAIMED_AT_ONCE)):
             try:
-                granted = self._ledger.claim(self._writer.run, some, self._clock(), self._step)
+                granted = self._ledger.writes.claim(self._writer.run, some, self._clock(), self._step)
             except MeterSyncError as error:
                 self.error = self.error or error
                 self._results |= {one.line.item.id: _failed(one, error.message) for one in [*some, *waiting]}
@@ -157,14 +157,14 @@ class Reporter:
         taken = list(self._writer.taken)
         self._flushed_at = self._clock()
         try:
-            self._ledger.acknowledge_parts(taken)
+            self._ledger.writes.acknowledge_parts(taken)
             del self._writer.taken[: len(taken)]
-            self._ledger.acknowledge(self._writer.run, acknowledged)
+            self._ledger.writes.acknowledge(self._writer.run, acknowledged)
             for one in partly:
-                self._ledger.record_partly(one.planned, one.standing, one.unsent)
-            self._ledger.withdraw([planned for planned in unsent if planned.total_before is None])
-            self._ledger.release(self._writer.run, over)
-            self._ledger.forget((one.line.item.id, one.line.item.period.start) for one in unknown)
+                self._ledger.writes.record_partly(one.planned, one.standing, one.unsent)
+            self._ledger.writes.withdraw([planned for planned in unsent if planned.total_before is None])
+            self._ledger.writes.release(self._writer.run, over)
+            self._ledger.writes.forget((one.line.item.id, one.line.item.period.start) for one in unknown)
         except MeterSyncError as error:
             self.error = self.error or error
 

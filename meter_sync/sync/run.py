@@ -90,7 +90,7 @@ async def list_items(order: Order, adapters: Adapters, progress: Progress) -> tu
     """Ask Stripe for the items and OpenMeter for its meters, both at once, and for its customers if need be."""
     progress.begin("list", None)
     await bind(adapters)
-    skip = adapters.ledger.empty_prices(order.policy.now - EMPTY_PRICE_ASKED_AGAIN_AFTER)
+    skip = adapters.ledger.listed.empty_prices(order.policy.now - EMPTY_PRICE_ASKED_AGAIN_AFTER)
     async with first_error_only(), asyncio.TaskGroup() as group:
         listing = group.create_task(adapters.lister.find(order.selection, skip))
         meters = group.create_task(adapters.openmeter.meters())

@@ -116,7 +116,7 @@ async def report(order: Order, adapters: Adapters, checked: Sequence[Action], pr
     reporter = Reporter(writer_of(order, adapters), progress)
     results = await reporter.report(checked)
     shown = [one.line.item for one in results if one.reason is Reason.REJECTED]
-    adapters.ledger.record_shown([(item.id, item.period.start) for item in shown])
+    adapters.ledger.rejections.record_shown([(item.id, item.period.start) for item in shown])
     log.info("report", **counted(results))
     return Carried(results, reporter.error, reporter.refused, reporter.gave_way)
 

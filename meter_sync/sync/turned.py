@@ -9,7 +9,7 @@ import structlog
 from meter_sync.core.billing.intake import DRAFTS_LAST
 from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.core.ownership.successions import is_billed_alike, is_reported, successions
-from meter_sync.ledger.seen import Seen
+from meter_sync.ledger.listed import Seen
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.listing import Listing
 from meter_sync.stripe_api.subscription_events import Removals
@@ -31,12 +31,12 @@ async def find_ended(order: Order, adapters: Adapters, listing: Listing) -> list
     """
     ledger, as_of = adapters.ledger, order.run.as_of
     if adapters.writer is not None:
-        unseen = ledger.unseen([item.id for item in listing.items])
-        ledger.record_seen(listing.items, order.policy.now)
+        unseen = ledger.listed.never_seen([item.id for item in listing.items])
+        ledger.listed.record(listing.items, order.policy.now)
         await _find_gone(order, adapters, listing)
         await _find_invoiced(order, adapters, listing, unseen)
         _hand_over(order, adapters)
-    ended = ledger.ended(as_of)
+    ended = ledger.listed.ended(as_of)
     if not order.selection.narrows_the_listing:
         return ended
     subscriptions = {item.subscription.id for item in listing.items} | set(order.selection.subscriptions)
@@ -55,14 +55,18 @@ def _hand_over(order: Order, adapters: Adapters) -> None:
     """
     gone = [
         one.item
-        for one in adapters.ledger.ended(order.run.as_of)
+        for one in adapters.ledger.listed.ended(order.run.as_of)
         if one.item.price.stripe_meter and not one.item.is_followed
     ]
-    there = [one.item for one in adapters.ledger.seen_of({item.subscription.id for item in gone})]
+    there = [one.item for one in adapters.ledger.listed.of_subscriptions({item.subscription.id for item in gone})]
     for old, new in successions(gone, there):
-        reported = adapters.ledger.memory([old]).remembered.get(old.id)
+        reported = adapters.ledger.memory.of([old]).remembered.get(old.id)
         goes_on = is_billed_alike(new, old, order.rules) or (reported is not None and reported.quantity != 0)
-        if is_reported(new, order.rules) and goes_on and adapters.ledger.hand_over(old, new, order.policy.now):
+        if (
+            is_reported(new, order.rules)
+            and goes_on
+            and adapters.ledger.successions.hand_over(old, new, order.policy.now)
+        ):
             log.info("handed_over", item=old.id, to=new.id)
 
 
@@ -74,10 +78,10 @@ async def _find_gone(order: Order, adapters: Adapters, listing: Listing) -> None
     missing: list[Seen] = []
     if order.selection.is_everything:
         gone = await _removals(adapters)
-        missing = adapters.ledger.missing(listed)
+        missing = adapters.ledger.listed.missing(listed)
     elif order.selection.subscriptions:
         wanted = order.selection.subscriptions
-        missing = [one for one in adapters.ledger.missing(listed) if one.item.subscription.id in wanted]
+        missing = [one for one in adapters.ledger.listed.missing(listed) if one.item.subscription.id in wanted]
         gone = replace(await _removals(adapters), subscriptions=frozenset()) if missing else gone
     ask = {one.item.subscription.id for one in missing} | selected | gone.subscriptions
     for subscription in sorted(ask):
@@ -94,11 +98,11 @@ async def _record_fate(
         log.warning("subscription_unread", subscription=subscription, message=error.message)
         if isinstance(error, StripeRefused) and error.is_missing:
             for one in missing:
-                adapters.ledger.end_seen(one.item, min(order.run.as_of, one.item.period.end))
+                adapters.ledger.listed.record_end(one.item, min(order.run.as_of, one.item.period.end))
         return
     if fate.ended_at is not None:
         last = [_ended(item, fate.ended_at) for item in fate.items]
-        adapters.ledger.record_seen(last, order.policy.now)
+        adapters.ledger.listed.record(last, order.policy.now)
     following = {item.id: item.period.start for item in fate.items}
     for one in missing:
         item = one.item
@@ -107,7 +111,7 @@ async def _record_fate(
         if fate.ended_at is not None and following.get(item.id, item.period.start) > item.period.start:
             continue
         at = fate.ended_at or removed.get(item.id, order.run.as_of)
-        adapters.ledger.end_seen(item, min(at, item.period.end))
+        adapters.ledger.listed.record_end(item, min(at, item.period.end))
 
 
 def _ended(item: SubscriptionItem, at: datetime) -> SubscriptionItem:
@@ -118,7 +122,7 @@ def _ended(item: SubscriptionItem, at: datetime) -> SubscriptionItem:
 
 async def _removals(adapters: Adapters) -> Removals:
     """Return what went away since the last whole run, where the key may read events."""
-    since = adapters.ledger.last_complete_run() or adapters.ledger.first_seen()
+    since = adapters.ledger.runs.last_complete() or adapters.ledger.listed.first_seen()
     return (await readable_removals(adapters, since - _OVERLAP) if since else None) or Removals()
 
 
@@ -134,7 +138,7 @@ async def _find_invoiced(order: Order, adapters: Adapters, listing: Listing, uns
         return
     since = order.run.as_of - DRAFTS_LAST
     invoices = await readable_invoices(adapters, since, selected[0] if len(selected) == 1 else None)
-    last_run = ledger.last_complete_run()
+    last_run = ledger.runs.last_complete()
     found = [
         replace(items[one.item], period=one.period)
         for one in (invoices.periods if invoices else ())
@@ -142,4 +146,4 @@ async def _find_invoiced(order: Order, adapters: Adapters, listing: Listing, uns
         and one.period.end <= items[one.item].period.start
         and (one.is_draft or (last_run and one.period.end > last_run))
     ]
-    ledger.record_seen(found, order.policy.now)
+    ledger.listed.record(found, order.policy.now)

@@ -138,7 +138,7 @@ class _Steps:
         self._adapters = adapters
         self._progress = progress
         self._reported_within = reported_within
-        self._last_complete = adapters.ledger.last_complete_as_of()
+        self._last_complete = adapters.ledger.runs.last_complete_as_of()
         self._found: dict[str, Comparison] = {}
         self._unanswered_in_a_row = 0
 
@@ -210,7 +210,7 @@ class _Steps:
         await each(to_read, read, len(to_read))
 
     def _known(self, lines: Sequence[Line], memory: Memory) -> Mapping[str, Known]:
-        intended = self._adapters.ledger.last_intended([line.item for line in lines])
+        intended = self._adapters.ledger.memory.last_intended([line.item for line in lines])
         ids = [line.item.id for line in lines]
         return {
             item: Known(memory.remembered.get(item), intended.get(item), self._last_report(item, memory))

@@ -68,7 +68,7 @@ class ItemWriter:
     async def _correct(self, write: Set, total_before: int, step: int) -> Acknowledgement:
         """Write once more; until that is acknowledged the look stays unfinished, for the next run to repeat."""
         unfinished = replace(write, total_before=total_before)
-        self.ledger.intend(self.run, [unfinished], self.clock(), step)
+        self.ledger.writes.intend(self.run, [unfinished], self.clock(), step)
         return Acknowledgement(write, self.clock(), await self._set(write), step)
 
     async def _set(self, planned: Set) -> str | None:
