@@ -40,7 +40,7 @@ class ThisProgram:
     def named(self) -> Named:
         """Return what `meter-sync history --unbilled` lists."""
         with open_ledger_read_only(self._ledger, Scope("", "sandbox")) as ledger:
-            return {(one.item, one.period.start): one.open_quantity for one in ledger.unbilled()}
+            return {(one.item, one.period.start): one.open_quantity for one in ledger.remainders.unbilled()}
 
     def _execute(self, *requests: Request) -> None:
         clock, settings = self._sandbox.clock, self._settings()

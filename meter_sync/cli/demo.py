@@ -155,7 +155,7 @@ class _Stage:
         from meter_sync.ledger import Scope, open_ledger_read_only
 
         with open_ledger_read_only(self.settings.ledger, Scope(account="", mode="sandbox")) as ledger:
-            return {one.subscription: one.open_quantity for one in ledger.unbilled()}
+            return {one.subscription: one.open_quantity for one in ledger.remainders.unbilled()}
 
     def an_hour_passes(self) -> datetime:
         """Move the clock and return when it stood before."""

@@ -25,7 +25,7 @@ def carry_out(options: Globals, asked: HistoryRequest, shown: Output) -> ExitCod
         if asked.explain is not None:
             return _explain(ledger, asked.explain, asked.period, shown)
         if asked.sought.is_nothing:
-            shown.runs(ledger.past_runs(asked.since, asked.until, asked.limit))
+            shown.runs(ledger.runs.past(asked.since, asked.until, asked.limit))
             return ExitCode.DONE
         return _entries(ledger, asked, shown)
 
@@ -41,20 +41,20 @@ def _books(options: Globals, *, is_read_only: bool = True, is_alone: bool = Fals
 
 
 def _entries(ledger: Ledger, asked: HistoryRequest, shown: Output) -> ExitCode:
-    unmatched = ledger.unmatched(asked.sought)
+    unmatched = ledger.history.unmatched(asked.sought)
     if unmatched:
         raise _not_known(f"--{unmatched.kind} {unmatched.value} matches nothing in the ledger", unmatched.known)
-    if not ledger.matches_together(asked.sought):
+    if not ledger.history.matches_together(asked.sought):
         raise _not_known("no item in the ledger matches all the selectors together")
-    entries = ledger.entries(asked.sought, with_parts=asked.parts)
+    entries = ledger.history.entries(asked.sought, with_parts=asked.parts)
     shown.entries([one for one in entries if asked.is_within(one.at)])
     return ExitCode.DONE
 
 
 def _explain(ledger: Ledger, name: str, period_start: datetime | None, shown: Output) -> ExitCode:
-    stories = ledger.stories(name, period_start)
+    stories = ledger.history.stories(name, period_start)
     if not stories:
-        newest = [utc(one.whose.period.start) for one in ledger.stories(name, None)]
+        newest = [utc(one.whose.period.start) for one in ledger.history.stories(name, None)]
         if not newest:
             raise _not_known(f"the ledger knows no item, subscription or customer {name}")
         start = utc(period_start) if period_start else ""
@@ -70,21 +70,21 @@ def _not_known(what: str, known: Sequence[str] = ()) -> MeterSyncError:
 
 
 def _unbilled(ledger: Ledger, shown: Output) -> ExitCode:
-    found = ledger.unbilled()
+    found = ledger.remainders.unbilled()
     shown.unbilled(found)
     return ExitCode.LOOK if found else ExitCode.DONE
 
 
 def _settle(options: Globals, item: str, period_start: datetime, note: str, shown: Output) -> ExitCode:
     with _books(options, is_read_only=False) as ledger:
-        one = ledger.remainder_of(item, period_start)
+        one = ledger.remainders.of(item, period_start)
         if one is None or not one.open_quantity:
             raise MeterSyncError(
                 f"nothing is open of {item} for a period that starts at {utc(period_start)}; nothing was changed",
                 "meter-sync history --unbilled lists what is, with the start of its period",
                 code="nothing_open",
             )
-        ledger.settle_remainder(one, note, datetime.now(UTC))
+        ledger.remainders.settle(one, note, datetime.now(UTC))
     shown.settled(one, note)
     return ExitCode.DONE
 
@@ -92,6 +92,6 @@ def _settle(options: Globals, item: str, period_start: datetime, note: str, show
 def _prune(options: Globals, older_than: timedelta, shown: Output) -> ExitCode:
     before = datetime.now(UTC) - older_than
     with _books(options, is_read_only=False, is_alone=True) as ledger:
-        gone = ledger.prune(before)
+        gone = ledger.pruning.prune(before)
     shown.pruned(before, gone)
     return ExitCode.DONE

@@ -28,7 +28,7 @@ from meter_sync.core.telling.history import Entry, PastRun, Story
 
 if TYPE_CHECKING:
     from meter_sync.errors import MeterSyncError
-    from meter_sync.ledger.seen import Unbilled
+    from meter_sync.ledger.remainders import Unbilled
 
 _RUN_HEADINGS = ("began (UTC)", "took", "as of (UTC)", "schedule", "about", "exit code", "run", "items")
 _ENTRY_HEADINGS = (

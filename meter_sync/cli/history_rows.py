@@ -8,7 +8,7 @@ from meter_sync.core.telling.explanation import utc
 from meter_sync.core.telling.history import Added, Entry, Held, PastRun, Remainder, Whose, Write, WrittenPart
 
 if TYPE_CHECKING:
-    from meter_sync.ledger.seen import Unbilled
+    from meter_sync.ledger.remainders import Unbilled
 
 RUN_COLUMNS = ("run", "started_at", "finished_at", "as_of", "schedule", "everything", "exit_code", "counts")
 ENTRY_COLUMNS = (

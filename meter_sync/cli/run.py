@@ -149,7 +149,7 @@ def _nothing_ends(settings: "Settings", as_of: datetime, within: timedelta) -> b
 
     scope = Scope(account="", mode="live" if settings.stripe.is_live else "sandbox")
     with open_ledger_read_only(settings.ledger, scope) as ledger:
-        return not ledger.due(as_of.astimezone(UTC), within, timedelta(days=settings.lookback_days))
+        return not ledger.listed.due(as_of.astimezone(UTC), within, timedelta(days=settings.lookback_days))
 
 
 def _bug(error: Exception) -> "MeterSyncError":

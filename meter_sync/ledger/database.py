@@ -1,19 +1,27 @@
 """Short transactions on the ledger's database, within the books of one account."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Row, Select, Table
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, Table
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from meter_sync import effects
 from meter_sync.ledger.files import translated
 
-_ROWS_AT_ONCE = 500
+_IDS_AT_ONCE = 500
+
+Rows = Sequence[Mapping[str, Any]]
+"""Values by the names of columns."""
+
+PERIOD = ("item", "period_start")
+"""The columns that say which item's period a row is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +33,20 @@ class Scope:
 
 
 class Database:
-    """The ledger's tables, as far as they are about one scope."""
+    """The ledger's tables, as far as they are about one scope. Changes need a transaction around them."""
 
     def __init__(self, connection: Connection, path: Path, scope: Scope) -> None:
         self._connection = connection
         self._path = path
+        self._is_changing = False
         self.scope = {"account": scope.account, "mode": scope.mode}
 
-    @property
-    def connection(self) -> Connection:
-        """What reads and writes within a transaction, or a moment, go through."""
-        return self._connection
+    def of(self, table: FromClause, *columns: Any) -> Select[Any]:
+        """Return a query for columns of a table, each itself or its name; for all where none are given."""
+        wanted = [table.c[one] if isinstance(one, str) else one for one in columns]
+        return sa.select(*(wanted or table.c)).where(*self.in_scope(table))
 
-    def of(self, table: Table, *columns: Any) -> Select[Any]:
-        """Return a query for columns of a table."""
-        return sa.select(*columns).where(*self.in_scope(table))
-
-    def in_scope(self, table: Table) -> tuple[Any, ...]:
+    def in_scope(self, table: FromClause) -> tuple[ColumnElement[bool], ...]:
         """Return what a row of the table must fulfil."""
         return tuple(table.c[name] == value for name, value in self.scope.items())
 
@@ -49,6 +54,38 @@ class Database:
         """Return what a query finds."""
         with self.at_one_moment():
             return self._connection.execute(query).all()
+
+    def rows_of(self, query: Select[Any], column: ColumnElement[Any], ids: Iterable[str]) -> Iterator[Row[Any]]:
+        """Return what a query finds where a column is one of these ids, however many they are."""
+        for some in batches(ids):
+            yield from self.rows(query.where(column.in_(some)))
+
+    def rows_in(self, query: Select[Any], table: Table, periods: Mapping[str, datetime]) -> Iterator[Row[Any]]:
+        """Given items with the start of their period, return what a query finds of a table's rows about these."""
+        for some in batches(periods):
+            since = min(periods[item] for item in some)
+            for row in self.rows(query.where(table.c.item.in_(some), table.c.period_start >= since)):
+                if row.period_start == periods[row.item]:
+                    yield row
+
+    def rows_until(
+        self, query: Select[Any], table: Table, periods: Mapping[str, datetime], past: timedelta = timedelta(0)
+    ) -> Iterator[Row[Any]]:
+        """Return what a query finds of these items' periods, and of those that ended up to `past` before one."""
+        for some in batches(periods):
+            since = min(periods[item] for item in some) - past
+            yield from self.rows(query.where(table.c.item.in_(some), table.c.period_end >= since))
+
+    def is_newest(self, table: FromClause, order: str, *of: str) -> ColumnElement[bool]:
+        """Return the condition that a row is the last one by a column of those that agree with it in others."""
+        every = table.alias()
+        same = (every.c[name] == table.c[name] for name in of)
+        newest = sa.select(sa.func.max(every.c[order])).where(*self.in_scope(every), *same)
+        return table.c[order] == newest.correlate(table).scalar_subquery()
+
+    def exists(self, table: FromClause, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+        """Return the condition that there is such a row."""
+        return sa.select(sa.literal(1)).select_from(table).where(*self.in_scope(table), *conditions).exists()
 
     def value(self, query: Select[Any]) -> Any:
         """Return the first column of the first row, or None."""
@@ -65,24 +102,85 @@ class Database:
             yield
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self) -> Iterator[None]:
         """Carry out the changes inside as one.
 
         Raise LedgerError, ConfigurationError or TryAgainError, each with what to do.
         """
         effects.comes("ledger")
         with translated(self._path), self._connection.begin():
-            yield self._connection
+            self._is_changing = True
+            try:
+                yield
+            finally:
+                self._is_changing = False
         effects.is_done("ledger")
 
+    def insert(self, table: Table, rows: Rows) -> None:
+        """Add rows."""
+        self._change(sa.insert(table), self._scoped(table, rows))
 
-def batches(ids: Sequence[str]) -> Iterator[list[str]]:
+    def insert_missing(self, table: Table, rows: Rows) -> int:
+        """Add those of the rows whose key is not there yet, and return how many these were."""
+        return self._change(sqlite_insert(table).on_conflict_do_nothing(), self._scoped(table, rows))
+
+    def put(self, table: Table, rows: Rows, replaced: Collection[str], completed: Collection[str] = ()) -> None:
+        """Add rows. Where the key of one is there, replace some columns, and others where the new row has a value."""
+        new = sqlite_insert(table)
+        values: dict[str, Any] = {name: new.excluded[name] for name in replaced}
+        values |= {name: sa.func.coalesce(new.excluded[name], table.c[name]) for name in completed}
+        self._change(
+            new.on_conflict_do_update(index_elements=table.primary_key, set_=values), self._scoped(table, rows)
+        )
+
+    def update(
+        self, table: Table, rows: Rows, *conditions: ColumnElement[bool], by: Sequence[str] = PERIOD, **same: Any
+    ) -> None:
+        """Change a row of the table for each of these, which all name the same columns.
+
+        Those named in `by` say which, the others what they become; `same` is what becomes of each.
+        """
+        if not rows:
+            return
+        changed: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in rows[0] if name not in by}
+        statement = sa.update(table).where(*self._is_named(table, by), *conditions).values(**changed, **same)
+        self._change(statement, [{_parameter(name, by): value for name, value in row.items()} for row in rows])
+
+    def delete(self, table: Table, keys: Rows, *conditions: ColumnElement[bool]) -> int:
+        """Delete the rows of a table that have these values, by column, and return how many went."""
+        if not keys:
+            return 0
+        by = tuple(keys[0])
+        statement = sa.delete(table).where(*self._is_named(table, by), *conditions)
+        return self._change(statement, [{_parameter(name, by): value for name, value in key.items()} for key in keys])
+
+    def delete_where(self, table: Table, *conditions: ColumnElement[bool]) -> int:
+        """Delete the rows of a table that fulfil conditions, and return how many went."""
+        return self._change(sa.delete(table).where(*self.in_scope(table), *conditions), [{}])
+
+    def _is_named(self, table: Table, by: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
+        return (*self.in_scope(table), *(table.c[name] == sa.bindparam(_parameter(name, by)) for name in by))
+
+    def _scoped(self, table: Table, rows: Rows) -> Rows:
+        scope = {name: value for name, value in self.scope.items() if name in table.primary_key.columns}
+        return [{**scope, **row} for row in rows]
+
+    def _change(self, statement: Any, rows: Rows) -> int:
+        if not self._is_changing:
+            raise AssertionError("the ledger is changed within a transaction only")
+        return self._connection.execute(statement, rows).rowcount if rows else 0
+
+
+def batches(ids: Iterable[str]) -> Iterator[list[str]]:
     """Return the ids in lists that fit into one query."""
     remaining = iter(ids)
-    return iter(lambda: list(islice(remaining, _ROWS_AT_ONCE)), [])
+    return iter(lambda: list(islice(remaining, _IDS_AT_ONCE)), [])
 
 
-def execute_many(connection: Connection, statement: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Execute a statement for each row, if there are any."""
-    if rows:
-        connection.execute(statement, rows)
+def of_same_period(one: FromClause, other: FromClause) -> ColumnElement[bool]:
+    """Return the condition that the rows of two tables are about the same item's period."""
+    return sa.and_(one.c.item == other.c.item, one.c.period_start == other.c.period_start)
+
+
+def _parameter(name: str, by: Sequence[str]) -> str:
+    return f"of_{name}" if name in by else f"new_{name}"

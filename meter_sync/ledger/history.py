@@ -1,6 +1,5 @@
-"""What the ledger tells of the past: runs, and what was written and held of items in their periods."""
+"""What the ledger tells of the past: what was written and held of items in their periods."""
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,13 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Row, Table
 
-from meter_sync.core.billing.item import Period
-from meter_sync.core.planning.known import Remembered
 from meter_sync.core.telling.history import (
     Added,
     Entry,
     Held,
-    PastRun,
     Remainder,
     Sought,
     Story,
@@ -24,24 +20,16 @@ from meter_sync.core.telling.history import (
     WrittenPart,
 )
 from meter_sync.ledger import rows
-from meter_sync.ledger.database import Database
-from meter_sync.ledger.holds import Key
+from meter_sync.ledger.database import Database, of_same_period
+from meter_sync.ledger.listed import item_of
+from meter_sync.ledger.rows import Key
 from meter_sync.ledger.schema import additions, holds, item_periods, parts, runs, seen_periods, writes
-from meter_sync.ledger.seen import item_of
 
 _NOT_KNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 """Stands for when an addition arrived that was never acknowledged, but rejected."""
 _SOME = 5
 
-
-def past_runs(database: Database, since: datetime | None, until: datetime | None, limit: int) -> list[PastRun]:
-    """Return the newest runs that began within some time, the newest first."""
-    query = database.of(runs, *runs.c).order_by(runs.c.started_at.desc(), runs.c.run)
-    if since is not None:
-        query = query.where(runs.c.started_at >= since)
-    if until is not None:
-        query = query.where(runs.c.started_at < until)
-    return [_past_run(row) for row in database.rows(query.limit(limit))]
+_Reader = Callable[[Row[Any], Whose], Entry | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,152 +42,137 @@ class Unmatched:
     """Some values that would."""
 
 
-def unmatched(database: Database, sought: Sought) -> Unmatched | None:
-    """Return the first selector of what is sought that matches nothing in the ledger, or None."""
-    wanted = {
-        "customer": (seen_periods.c.customer, sought.customers),
-        "subscription": (seen_periods.c.subscription, sought.subscriptions),
-        "item": (seen_periods.c.item, sought.items),
-        "meter": (item_periods.c.meter, sought.meters),
-    }
-    for kind, (column, values) in wanted.items():
-        every = database.of(column.table, column.label("value")).distinct().order_by(column)
-        for value in values:
-            if not database.rows(every.where(column == value)):
-                known = database.rows(every.limit(_SOME))
-                return Unmatched(kind, value, tuple(row.value for row in known))
-    return None
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was written and held of items in their periods."""
 
+    database: Database
 
-def matches_together(database: Database, sought: Sought) -> bool:
-    """Say whether there is an item that all the selectors match."""
-    return bool(database.rows(_items(database, sought).limit(1)))
+    def unmatched(self, sought: Sought) -> Unmatched | None:
+        """Return the first selector of what is sought that matches nothing in the ledger, or None."""
+        wanted = {
+            "customer": (seen_periods.c.customer, sought.customers),
+            "subscription": (seen_periods.c.subscription, sought.subscriptions),
+            "item": (seen_periods.c.item, sought.items),
+            "meter": (item_periods.c.meter, sought.meters),
+        }
+        for kind, (column, values) in wanted.items():
+            every = self.database.of(column.table, column.label("value")).distinct().order_by(column)
+            for value in values:
+                if not self.database.rows(every.where(column == value)):
+                    known = self.database.rows(every.limit(_SOME))
+                    return Unmatched(kind, value, tuple(row.value for row in known))
+        return None
 
+    def matches_together(self, sought: Sought) -> bool:
+        """Say whether there is an item that all the selectors match."""
+        return bool(self.database.rows(self._items(sought).limit(1)))
 
-def entries(database: Database, sought: Sought, *, with_parts: bool) -> list[Entry]:
-    """Return everything that happened to what is sought, oldest first; `with_parts` each hour, day and addition too."""
-    places = _places(database, sought)
-    readers = [*_READERS, *(_READERS_OF_PARTS if with_parts else ())]
-    found = [entry for table, read in readers for entry in _read(database, sought, places, table, read)]
-    return sorted(found, key=lambda entry: (entry.at, entry.whose.item))
+    def entries(self, sought: Sought, *, with_parts: bool) -> list[Entry]:
+        """Return everything that happened to what is sought, oldest first.
 
+        `with_parts` each hour, day and addition too.
+        """
+        places = self._places(sought)
+        readers = [*_READERS, *(_READERS_OF_PARTS if with_parts else ())]
+        found = [entry for table, read in readers for entry in self._read(sought, places, table, read)]
+        return sorted(found, key=lambda entry: (entry.at, entry.whose.item))
 
-def stories(database: Database, name: str, period_start: datetime | None) -> list[Story]:
-    """Given an item, a subscription or a customer, return all that is known of each item's period.
+    def stories(self, name: str, period_start: datetime | None) -> list[Story]:
+        """Given an item, a subscription or a customer, return all that is known of each item's period.
 
-    That is the period that starts at an instant, or else the newest one of each item.
-    """
-    is_named = sa.or_(*(seen_periods.c[column] == name for column in ("item", "subscription", "customer")))
-    query = database.of(seen_periods, *seen_periods.c).where(is_named).order_by(seen_periods.c.period_start)
-    if period_start is not None:
-        query = query.where(seen_periods.c.period_start == period_start)
-    newest = {row.item: row for row in database.rows(query)}
-    return [_story(database, row) for row in newest.values()]
+        That is the period that starts at an instant, or else the newest one of each item.
+        """
+        is_named = sa.or_(*(seen_periods.c[column] == name for column in ("item", "subscription", "customer")))
+        query = self.database.of(seen_periods).where(is_named).order_by(seen_periods.c.period_start)
+        if period_start is not None:
+            query = query.where(seen_periods.c.period_start == period_start)
+        newest = {row.item: row for row in self.database.rows(query)}
+        return [self._story(row) for row in newest.values()]
 
-
-def _story(database: Database, seen: Row[Any]) -> Story:
-    chain = _chain(database, seen)
-    told = entries(database, Sought(items=tuple(sorted({key[0] for key in chain}))), with_parts=True)
-    is_it = (item_periods.c.item == seen.item, item_periods.c.period_start == seen.period_start)
-    state = next(iter(database.rows(database.of(item_periods, *item_periods.c).where(*is_it))), None)
-    return Story(
-        item=item_of(seen),
-        whose=_whose(seen, state.meter if state else None),
-        entries=[one for one in told if (one.whose.item, one.whose.period.start) in chain],
-        remembered=_remembered(state),
-        usage_start=state.usage_start if state else None,
-        continues=seen.continues,
-        complete_until=seen.complete_until,
-        closed_at=seen.closed_at,
-        closed_why=None if seen.named_at else seen.why,
-    )
-
-
-def _remembered(state: Row[Any] | None) -> Remembered | None:
-    return rows.remembered(state) if state else None
-
-
-def _chain(database: Database, seen: Row[Any]) -> set[Key]:
-    """Return an item's period, and those of the items whose place it took within it: their usage is billed with it."""
-    found = {(seen.item, seen.period_start)}
-    if seen.continues:
-        before = database.of(seen_periods, seen_periods.c.item, seen_periods.c.period_start).where(
-            sa.or_(seen_periods.c.item == seen.continues, seen_periods.c.continues == seen.continues),
-            seen_periods.c.period_start >= seen.period_start,
-            seen_periods.c.period_end <= seen.period_end,
+    def _story(self, seen: Row[Any]) -> Story:
+        chain = self._chain(seen)
+        told = self.entries(Sought(items=tuple(sorted({key[0] for key in chain}))), with_parts=True)
+        is_it = (item_periods.c.item == seen.item, item_periods.c.period_start == seen.period_start)
+        state = next(iter(self.database.rows(self.database.of(item_periods).where(*is_it))), None)
+        return Story(
+            item=item_of(seen),
+            whose=_whose(seen, state.meter if state else None),
+            entries=[one for one in told if (one.whose.item, one.whose.period.start) in chain],
+            remembered=rows.remembered(state) if state else None,
+            usage_start=state.usage_start if state else None,
+            continues=seen.continues,
+            complete_until=seen.complete_until,
+            closed_at=seen.closed_at,
+            closed_why=None if seen.named_at else seen.why,
         )
-        found |= {(row.item, row.period_start) for row in database.rows(before)}
-    return found
 
+    def _chain(self, seen: Row[Any]) -> set[Key]:
+        """Return an item's period, and those of the items whose place it took in it: their usage is billed with it."""
+        found = {(seen.item, seen.period_start)}
+        if seen.continues:
+            before = self.database.of(seen_periods, "item", "period_start").where(
+                sa.or_(seen_periods.c.item == seen.continues, seen_periods.c.continues == seen.continues),
+                seen_periods.c.period_start >= seen.period_start,
+                seen_periods.c.period_end <= seen.period_end,
+            )
+            found |= {(row.item, row.period_start) for row in self.database.rows(before)}
+        return found
 
-def _places(database: Database, sought: Sought) -> dict[Key, Whose]:
-    """Return the items in their periods that are sought."""
-    metered = database.of(item_periods, item_periods.c.item, item_periods.c.period_start, item_periods.c.meter)
-    of_sought = item_periods.c.item.in_(_items(database, sought))
-    meters = {(row.item, row.period_start): row.meter for row in database.rows(metered.where(of_sought))}
-    query = database.of(seen_periods, *(seen_periods.c[name] for name in _OF_WHOSE))
-    found = {}
-    for row in database.rows(query.where(seen_periods.c.item.in_(_items(database, sought)))):
-        meter = meters.get((row.item, row.period_start))
-        if not sought.meters or meter is None or meter in sought.meters:
-            found[row.item, row.period_start] = _whose(row, meter)
-    return found
+    def _places(self, sought: Sought) -> dict[Key, Whose]:
+        """Return the items in their periods that are sought."""
+        metered = self.database.of(item_periods, "item", "period_start", "meter")
+        of_sought = metered.where(item_periods.c.item.in_(self._items(sought)))
+        meters = {(row.item, row.period_start): row.meter for row in self.database.rows(of_sought)}
+        query = self.database.of(seen_periods, "item", "period_start", "period_end", "customer", "subscription")
+        found = {}
+        for row in self.database.rows(query.where(seen_periods.c.item.in_(self._items(sought)))):
+            meter = meters.get((row.item, row.period_start))
+            if not sought.meters or meter is None or meter in sought.meters:
+                found[row.item, row.period_start] = _whose(row, meter)
+        return found
 
+    def _items(self, sought: Sought) -> sa.Select[Any]:
+        """Ask for the ids of the items that are sought."""
+        query = self.database.of(seen_periods, "item")
+        named = {"customer": sought.customers, "subscription": sought.subscriptions, "item": sought.items}
+        for column, values in named.items():
+            if values:
+                query = query.where(seen_periods.c[column].in_(values))
+        if sought.meters:
+            query = query.where(seen_periods.c.item.in_(self._metered(sought.meters)))
+        return query
 
-_OF_WHOSE = ("item", "period_start", "period_end", "customer", "subscription")
+    def _metered(self, meters: Collection[str]) -> sa.CompoundSelect[Any]:
+        """Ask for the items that were reported from these meters, and for those whose place one of them took.
 
+        What was reported for a removed item is kept with the one that goes on with it.
+        """
+        reported = self.database.of(item_periods, "item").where(item_periods.c.meter.in_(meters))
+        firsts = self.database.of(seen_periods, "continues").where(seen_periods.c.item.in_(reported))
+        between = self.database.of(seen_periods, "item").where(seen_periods.c.continues.in_(firsts))
+        return sa.union(reported, firsts.where(seen_periods.c.continues.is_not(None)), between)
 
-def _items(database: Database, sought: Sought) -> sa.Select[Any]:
-    """Ask for the ids of the items that are sought."""
-    query = database.of(seen_periods, seen_periods.c.item)
-    named = {"customer": sought.customers, "subscription": sought.subscriptions, "item": sought.items}
-    for column, values in named.items():
-        if values:
-            query = query.where(seen_periods.c[column].in_(values))
-    if sought.meters:
-        query = query.where(seen_periods.c.item.in_(_metered(database, sought.meters)))
-    return query
+    def _read(self, sought: Sought, places: Mapping[Key, Whose], table: Table, read: _Reader) -> Iterable[Entry]:
+        query = self.database.of(table).where(table.c.item.in_(self._items(sought)))
+        if table is writes:
+            query = self._with_instants(self._with_deliveries(query))
+        for row in self.database.rows(query):
+            whose = places.get((row.item, row.period_start))
+            entry = read(row, whose) if whose else None
+            if entry:
+                yield entry
 
+    def _with_deliveries(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        """Ask also when an addition, whose write had no answer, was found to have arrived."""
+        is_its = [of_same_period(additions, writes), additions.c.run == writes.c.run]
+        found = sa.and_(*is_its, *self.database.in_scope(additions), additions.c.delivered_at > _NOT_KNOWN)
+        return query.add_columns(additions.c.delivered_at).outerjoin(additions, found)
 
-def _metered(database: Database, meters: Collection[str]) -> sa.CompoundSelect[Any]:
-    """Ask for the items that were reported from these meters, and for those whose place one of them took.
-
-    What was reported for a removed item is kept with the one that goes on with it.
-    """
-    reported = database.of(item_periods, item_periods.c.item).where(item_periods.c.meter.in_(meters))
-    firsts = database.of(seen_periods, seen_periods.c.continues).where(seen_periods.c.item.in_(reported))
-    between = database.of(seen_periods, seen_periods.c.item).where(seen_periods.c.continues.in_(firsts))
-    return sa.union(reported, firsts.where(seen_periods.c.continues.is_not(None)), between)
-
-
-def _read(
-    database: Database,
-    sought: Sought,
-    places: Mapping[Key, Whose],
-    table: Table,
-    read: Callable[[Row[Any], Whose], Entry | None],
-) -> Iterable[Entry]:
-    query = database.of(table, *table.c).where(table.c.item.in_(_items(database, sought)))
-    if table is writes:
-        query = _with_instants(database, _with_deliveries(database, query))
-    for row in database.rows(query):
-        whose = places.get((row.item, row.period_start))
-        entry = read(row, whose) if whose else None
-        if entry:
-            yield entry
-
-
-def _with_deliveries(database: Database, query: sa.Select[Any]) -> sa.Select[Any]:
-    """Ask also when an addition, whose write had no answer, was found to have arrived."""
-    is_its = [additions.c[name] == writes.c[name] for name in ("run", "item", "period_start")]
-    found = sa.and_(*is_its, *database.in_scope(additions), additions.c.delivered_at > _NOT_KNOWN)
-    return query.add_columns(additions.c.delivered_at).outerjoin(additions, found)
-
-
-def _with_instants(database: Database, query: sa.Select[Any]) -> sa.Select[Any]:
-    """Ask also which instant the run was about."""
-    is_its = sa.and_(runs.c.run == writes.c.run, *database.in_scope(runs))
-    return query.add_columns(runs.c.as_of).outerjoin(runs, is_its)
+    def _with_instants(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        """Ask also which instant the run was about."""
+        is_its = sa.and_(runs.c.run == writes.c.run, *self.database.in_scope(runs))
+        return query.add_columns(runs.c.as_of).outerjoin(runs, is_its)
 
 
 def _write(row: Row[Any], whose: Whose) -> Entry:
@@ -273,23 +246,9 @@ def _added(row: Row[Any], whose: Whose) -> Entry:
     )
 
 
-_Reader = Callable[[Row[Any], Whose], Entry | None]
 _READERS: tuple[tuple[Table, _Reader], ...] = ((writes, _write), (holds, _held), (seen_periods, _remainder))
 _READERS_OF_PARTS: tuple[tuple[Table, _Reader], ...] = ((parts, _part), (additions, _added))
 
 
 def _whose(row: Row[Any], meter: str | None) -> Whose:
-    return Whose(row.customer, row.subscription, row.item, Period(row.period_start, row.period_end), meter)
-
-
-def _past_run(row: Row[Any]) -> PastRun:
-    return PastRun(
-        id=row.run,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        as_of=row.as_of,
-        schedule=row.schedule,
-        everything=row.everything,
-        exit_code=row.exit_code,
-        counts=json.loads(row.counts) if row.counts else {},
-    )
+    return Whose(row.customer, row.subscription, row.item, rows.period(row), meter)

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy import Connection, Table
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Row, Table
 
 from meter_sync.core.billing.item import SubscriptionItem
-from meter_sync.ledger.database import Database, batches
+from meter_sync.ledger.database import Database
+from meter_sync.ledger.rows import key
 from meter_sync.ledger.schema import additions, item_periods, items, parts, seen_periods
 
 
@@ -23,55 +22,44 @@ class Continued:
     """When that one was created."""
 
 
-def hand_over(
-    database: Database, connection: Connection, old: SubscriptionItem, new: SubscriptionItem, at: datetime
-) -> bool:
-    """Move what was reported for a removed item to its successor, and return whether that could be done.
+@dataclass(frozen=True, slots=True)
+class Successions:
+    """Which items took the place of others."""
 
-    It cannot be where something was reported for the successor already. The history of the removed item stays its own.
-    """
-    if _rows(database, connection, item_periods, new):
-        return False
-    (seen,) = _rows(database, connection, seen_periods, old)
-    place = {"item": new.id, "period_start": new.period.start}
-    for table in (parts, additions):
-        _update(database, connection, table, old, place)
-    row = {**place, "period_end": new.period.end, "subscription": new.subscription.id, "read_whole_at": None}
-    _update(database, connection, item_periods, old, row)
-    looked = database.of(items, items.c.looked_at).where(items.c.item == old.id)
-    known = [{**database.scope, "item": new.id, "looked_at": one.looked_at} for one in connection.execute(looked)]
-    if known:
-        connection.execute(sqlite_insert(items).on_conflict_do_nothing(), known)
-    why = f"its usage is billed with {new.id}, which took its place on the billing meter"
-    _update(database, connection, seen_periods, old, {"closed_at": at, "why": why})
-    first = {"continues": seen.continues or old.id, "born_at": min(seen.born_at or old.created, new.created)}
-    _update(database, connection, seen_periods, new, first)
-    return True
+    database: Database
+
+    def hand_over(self, old: SubscriptionItem, new: SubscriptionItem, at: datetime) -> bool:
+        """Move what was reported for a removed item to its successor, and return whether that could be done.
+
+        It cannot be where something was reported for the successor already. The history of the removed item stays its
+        own.
+        """
+        with self.database.transaction():
+            if self._rows(item_periods, new):
+                return False
+            self._move(old, new)
+            (seen,) = self._rows(seen_periods, old)
+            why = f"its usage is billed with {new.id}, which took its place on the billing meter"
+            self.database.update(seen_periods, [key(old)], closed_at=at, why=why)
+            first = {"continues": seen.continues or old.id, "born_at": min(seen.born_at or old.created, new.created)}
+            self.database.update(seen_periods, [{**key(new), **first}])
+        return True
+
+    def _rows(self, table: Table, item: SubscriptionItem) -> Sequence[Row[Any]]:
+        is_it = table.c.item == item.id, table.c.period_start == item.period.start
+        return self.database.rows(self.database.of(table).where(*is_it))
+
+    def _move(self, old: SubscriptionItem, new: SubscriptionItem) -> None:
+        for table in (parts, additions):
+            self.database.update(table, [key(old)], **key(new))
+        row = {**key(new), "period_end": new.period.end, "subscription": new.subscription.id, "read_whole_at": None}
+        self.database.update(item_periods, [key(old)], **row)
+        looked = self.database.rows(self.database.of(items, "looked_at").where(items.c.item == old.id))
+        self.database.insert_missing(items, [{"item": new.id, "looked_at": one.looked_at} for one in looked])
 
 
 def continued(database: Database, periods: Mapping[str, datetime]) -> dict[str, Continued]:
     """Given items and the starts of their periods, return what those go on with that took a place in that period."""
-    found: dict[str, Continued] = {}
-    for ids in batches(list(periods)):
-        columns = [seen_periods.c[name] for name in ("item", "period_start", "continues", "born_at")]
-        query = database.of(seen_periods, *columns).where(
-            seen_periods.c.continues.is_not(None), seen_periods.c.item.in_(ids)
-        )
-        for row in database.rows(query):
-            if row.period_start == periods[row.item]:
-                found[row.item] = Continued(row.continues, row.born_at)
-    return found
-
-
-def _rows(database: Database, connection: Connection, table: Table, item: SubscriptionItem) -> Sequence[sa.Row[Any]]:
-    return connection.execute(database.of(table, *table.c).where(*_is(table, item))).all()
-
-
-def _update(
-    database: Database, connection: Connection, table: Table, item: SubscriptionItem, values: Mapping[str, Any]
-) -> None:
-    connection.execute(sa.update(table).where(*database.in_scope(table), *_is(table, item)).values(**values))
-
-
-def _is(table: Table, item: SubscriptionItem) -> tuple[sa.ColumnElement[bool], ...]:
-    return table.c.item == item.id, table.c.period_start == item.period.start
+    query = database.of(seen_periods, "item", "period_start", "continues", "born_at")
+    found = database.rows_in(query.where(seen_periods.c.continues.is_not(None)), seen_periods, periods)
+    return {row.item: Continued(row.continues, row.born_at) for row in found}

@@ -4,7 +4,7 @@ import structlog
 
 from meter_sync.errors import ConfigurationError, MeterSyncError
 from meter_sync.ledger import Ledger
-from meter_sync.ledger.bindings import Binding
+from meter_sync.ledger.binding import BoundTo
 from meter_sync.stripe_api.account import account_of
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable, unreachable
 from meter_sync.sync.job import Job
@@ -14,9 +14,9 @@ log = structlog.get_logger()
 
 def check_mode(ledger: Ledger) -> None:
     """Raise ConfigurationError where the ledger is bound to the other mode than the key's; that takes no request."""
-    bound = ledger.binding()
+    bound = ledger.binding.read()
     if bound and bound.mode != ledger.mode:
-        raise _other(bound, Binding("", ledger.mode))
+        raise _other(bound, BoundTo("", ledger.mode))
 
 
 async def bind(job: Job) -> None:
@@ -26,13 +26,13 @@ async def bind(job: Job) -> None:
     Raise ConfigurationError for another account, TryAgainError or MeterSyncError if it cannot be read.
     """
     ledger = job.ledger
-    bound, account = ledger.binding(), await _account(job)
-    found = Binding(account or "", ledger.mode)
+    bound, account = ledger.binding.read(), await _account(job)
+    found = BoundTo(account or "", ledger.mode)
     if bound and account and bound.stripe_account not in ("", account):
         raise _other(bound, found)
     is_news = bound is None or (account and not bound.stripe_account)
     if is_news and job.writer is not None:
-        ledger.bind(found, job.clock())
+        ledger.binding.bind(found, job.clock())
         log.info("ledger_bound", stripe_account=account, mode=ledger.mode)
 
 
@@ -49,7 +49,7 @@ async def _account(job: Job) -> str | None:
         ) from refusal
 
 
-def _other(bound: Binding, found: Binding) -> ConfigurationError:
+def _other(bound: BoundTo, found: BoundTo) -> ConfigurationError:
     return ConfigurationError(
         f"the ledger is about {_in_words(bound)}, and the key is of {_in_words(found)}; nothing was written",
         "use that account's ledger, or name a new file with METER_SYNC_LEDGER",
@@ -57,6 +57,6 @@ def _other(bound: Binding, found: Binding) -> ConfigurationError:
     )
 
 
-def _in_words(binding: Binding) -> str:
+def _in_words(binding: BoundTo) -> str:
     account = f"Stripe account {binding.stripe_account}" if binding.stripe_account else "a Stripe account"
     return f"{account} in {binding.mode} mode"

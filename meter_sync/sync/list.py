@@ -84,7 +84,7 @@ async def _list_due(job: Job, within: timedelta) -> Periods:
     items = [one.item for one in due if one.item.period.end > as_of]
     await bind(job)
     metering = await _metering(job, [one.item for one in due])
-    memory = replace(ledger.memory.of(items), other_claims=ledger.claims.known(as_of))
+    memory = replace(ledger.memory.of(items), other_claims=ledger.claims.open_after(as_of))
     return Periods(
         Prepared(prepare([Listed(item) for item in items], metering, memory, as_of), memory),
         [one for one in due if one.item.period.end <= as_of],
@@ -137,7 +137,7 @@ def _recall(job: Job, listing: Listing) -> Memory:
     if job.selection.is_everything:
         _warn_of_unused_rows(job, listing)
     if job.selection.narrows_the_listing:
-        return replace(memory, other_claims=claims.known(job.run.as_of))
+        return replace(memory, other_claims=claims.open_after(job.run.as_of))
     if job.writer is None:
         return memory
     # Of an item that is not listed any more, but not known to have ended, another one must not take the place yet.

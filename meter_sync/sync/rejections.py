@@ -30,12 +30,12 @@ async def record_rejections(job: Job, items: Sequence[SubscriptionItem]) -> None
     """
     if job.writer is None or not any(item.price.stripe_meter for item in items):
         return
-    found = await rejections(job.writer, job.ledger.error_events_position())
+    found = await rejections(job.writer, job.ledger.rejections.read_until())
     if found is None or found.position is None:
         return
     for uncounted in found.uncounted:
         await _compare(job, uncounted)
-    how_many = job.ledger.reject(found.by_identifier, found.position)
+    how_many = job.ledger.rejections.record(found.by_identifier, found.position)
     log.info("rejections", named=how_many, uncounted=len(found.uncounted))
 
 
@@ -56,6 +56,6 @@ async def _compare(job: Job, uncounted: Uncounted) -> None:
             log.warning("rejection_not_compared", item=one.item, message=error.message)
             return
         why = f"{uncounted.message}: it holds {total} of the {one.acknowledged} that it took"
-        job.ledger.doubt(one, why, job.clock() - EVENTS_ARE_TAKEN_FOR)
+        job.ledger.rejections.record_doubt(one, why, job.clock() - EVENTS_ARE_TAKEN_FOR)
 
-    await each(job.ledger.written(uncounted.stripe_meter, uncounted.start - LONGEST_RUN), compare)
+    await each(job.ledger.rejections.written(uncounted.stripe_meter, uncounted.start - LONGEST_RUN), compare)

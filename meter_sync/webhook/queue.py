@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from meter_sync.ledger import Ledger, Scope, open_ledger
-from meter_sync.ledger.webhook_events import WebhookEvent
+from meter_sync.ledger.webhook_queue import WebhookEvent
 
 T = TypeVar("T")
 
@@ -30,16 +30,16 @@ class Queue:
     async def put(self, identifier: str, kind: str, subscription: str | None) -> bool:
         """Commit an event to the ledger, and return whether it is new."""
         event = WebhookEvent(identifier, kind, subscription, self._clock())
-        return await self._in_ledger(lambda ledger: ledger.enqueue_webhook_event(event))
+        return await self._in_ledger(lambda ledger: ledger.webhook_queue.enqueue(event))
 
     async def waiting(self) -> Sequence[WebhookEvent]:
         """Return the events that wait, oldest first."""
-        return await self._in_ledger(Ledger.waiting_webhook_events)
+        return await self._in_ledger(lambda ledger: ledger.webhook_queue.waiting())
 
     async def done(self, events: Sequence[str]) -> None:
         """Record that what these events asked for was done."""
         at = self._clock()
-        await self._in_ledger(lambda ledger: ledger.webhook_events_done(events, at))
+        await self._in_ledger(lambda ledger: ledger.webhook_queue.record_done(events, at))
 
     async def _in_ledger(self, use: Callable[[Ledger], T]) -> T:
         def opened() -> T:

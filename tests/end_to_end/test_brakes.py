@@ -6,7 +6,7 @@ import pytest
 
 from meter_sync.core.outcomes import Reason
 from meter_sync.ledger import Scope, open_ledger
-from meter_sync.ledger.webhook_events import WebhookEvent
+from meter_sync.ledger.webhook_queue import WebhookEvent
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.end_to_end.test_billing_meters import WAYS, metered
@@ -90,12 +90,12 @@ def test_events_by_webhook_wait_on_where_nothing_was_written(world: World) -> No
     world.use(subscriptions[0], -2)
     world.use(subscriptions[1], 1)
     with open_ledger(world.ledger, Scope("", "sandbox")) as ledger:
-        ledger.enqueue_webhook_event(
+        ledger.webhook_queue.enqueue(
             WebhookEvent("evt_1", "customer.subscription.updated", subscriptions[1].id, world.now)
         )
     assert world.verdict(subscriptions[1]) == "too_many_held"
     with world.books() as books:
-        assert [event.id for event in books.waiting_webhook_events()] == ["evt_1"]
+        assert [event.id for event in books.webhook_queue.waiting()] == ["evt_1"]
 
 
 @pytest.mark.parametrize(("usage", "reason", "left"), [(0, "all_zero", -100), (50_000, "jump", 49_900)])
@@ -220,10 +220,10 @@ def test_a_key_that_may_not_read_its_account_is_bound_by_its_mode(world: World) 
     world.sandbox.faults.add(Fault(server="stripe", path="/v1/account", status=403, times=None))
     assert world.verdict(subscription) == "reported"
     with world.books() as books:
-        assert books.binding() is not None
+        assert books.binding.read() is not None
     world.sandbox.faults.clear()
     world.execute()
     with world.books() as books:
-        bound = books.binding()
+        bound = books.binding.read()
         assert bound is not None
         assert (bound.stripe_account, bound.mode) == (world.stripe.account, "sandbox")

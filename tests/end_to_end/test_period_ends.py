@@ -11,7 +11,7 @@ from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.planning.stages import Result
 from meter_sync.ledger import Scope, open_ledger
-from meter_sync.ledger.webhook_events import WebhookEvent
+from meter_sync.ledger.webhook_queue import WebhookEvent
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.end_to_end.test_billing_meters import WAYS, metered, metered_price
@@ -192,15 +192,15 @@ def test_a_run_for_one_subscription_finishes_it_although_it_is_canceled(world: W
 def test_a_full_run_is_the_report_that_events_queued_by_webhook_wait_for(world: World) -> None:
     world.subscribe()
     with open_ledger(world.ledger, Scope("", "sandbox")) as ledger:
-        ledger.enqueue_webhook_event(WebhookEvent("evt_1", "customer.subscription.deleted", "sub_1", NOW))
+        ledger.webhook_queue.enqueue(WebhookEvent("evt_1", "customer.subscription.deleted", "sub_1", NOW))
     world.sandbox.faults.add(Fault(server="openmeter", status=500, times=None))
     world.execute()
     with world.books() as books:
-        assert [event.id for event in books.waiting_webhook_events()] == ["evt_1"]
+        assert [event.id for event in books.webhook_queue.waiting()] == ["evt_1"]
     world.sandbox.faults.clear()
     world.execute()
     with world.books() as books:
-        assert books.waiting_webhook_events() == []
+        assert books.webhook_queue.waiting() == []
 
 
 def test_a_subscription_that_began_and_ended_between_two_runs_is_named(world: World, way: str) -> None:

@@ -163,7 +163,7 @@ def in_ledger(world: World, use: Callable[[Ledger], Any]) -> Any:
 
 
 def waiting(world: World) -> list[str]:
-    return [event.id for event in in_ledger(world, Ledger.waiting_webhook_events)]
+    return [event.id for event in in_ledger(world, lambda ledger: ledger.webhook_queue.waiting())]
 
 
 # -- what an event brings about --------------------------------------------------------------------------

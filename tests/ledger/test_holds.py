@@ -38,9 +38,9 @@ def record(ledger: Ledger, *results: Result) -> list[Held]:
     """Record the results of runs one hour after the other, and return what the ledger has then."""
     for number, one in enumerate(results):
         at = AS_OF + number * HOUR
-        ledger.record_seen([one.line.item], at)
-        ledger.record_holds(RunRecord(f"run {number}", at, at, "hourly", True), [one], at)
-    found = ledger.entries(Sought(), with_parts=False)
+        ledger.listed.record([one.line.item], at)
+        ledger.holds.record(RunRecord(f"run {number}", at, at, "hourly", True), [one], at)
+    found = ledger.history.entries(Sought(), with_parts=False)
     return [one for one in found if isinstance(one, Held)]
 
 
@@ -102,8 +102,8 @@ def test_what_does_no_harm_is_not_kept(ledger: Ledger, outcome: Outcome, reason:
 
 def test_more_items_than_fit_into_one_query_are_kept(ledger: Ledger) -> None:
     results = [held(line=make_line(make_item(f"si_{number}"))) for number in range(1201)]
-    ledger.record_seen([one.line.item for one in results], AS_OF)
+    ledger.listed.record([one.line.item for one in results], AS_OF)
     for _ in range(2):
-        ledger.record_holds(RunRecord("run", AS_OF, AS_OF, "hourly", True), results, AS_OF)
-    found = [one for one in ledger.entries(Sought(), with_parts=False) if isinstance(one, Held)]
+        ledger.holds.record(RunRecord("run", AS_OF, AS_OF, "hourly", True), results, AS_OF)
+    found = [one for one in ledger.history.entries(Sought(), with_parts=False) if isinstance(one, Held)]
     assert (len(found), {one.times for one in found}) == (1201, {2})

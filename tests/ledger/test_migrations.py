@@ -49,4 +49,4 @@ def test_opening_a_ledger_again_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
     for _ in range(2):
         with open_ledger(path, Scope("", "live")) as ledger:
-            assert ledger.newest_as_of() is None
+            assert ledger.runs.newest_as_of() is None

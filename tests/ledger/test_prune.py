@@ -15,8 +15,8 @@ from meter_sync.core.planning.known import Addition
 from meter_sync.core.planning.stages import Result, Set
 from meter_sync.core.telling.history import Sought
 from meter_sync.ledger import Acknowledgement, Ledger, RunRecord, Scope, open_ledger
-from meter_sync.ledger.seen import Conclusion
-from meter_sync.ledger.webhook_events import WebhookEvent
+from meter_sync.ledger.listed import Conclusion
+from meter_sync.ledger.webhook_queue import WebhookEvent
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.core.builders import make_item, make_line, make_method, make_set
 from tests.end_to_end.test_billing_meters import WAYS, metered, metered_price
@@ -37,7 +37,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         for start, end in PERIODS:
             live_through(ledger, start, end)
             if end != PERIODS[-1][1]:
-                ledger.conclude([Conclusion("si_1", start, is_closed=True)], end + 3 * DAY)
+                ledger.listed.conclude([Conclusion("si_1", start, is_closed=True)], end + 3 * DAY)
         yield ledger
 
 
@@ -45,12 +45,12 @@ def live_through(ledger: Ledger, start: datetime, end: datetime, item: str = "si
     """Record a run in a period that wrote something, and one that held something."""
     run = RunRecord(f"{item} {start}", start + DAY, start + DAY, "hourly", everything=True)
     done = write(start, end, item)
-    ledger.begin_run(run)
-    ledger.record_seen([done.line.item], run.as_of)
-    ledger.intend(run, [done], run.as_of)
-    ledger.acknowledge(run, [Acknowledgement(done, run.as_of, "req_1")])
-    ledger.record_holds(run, [Result(done.line, Outcome.HELD, Reason.DECREASE)], run.as_of)
-    ledger.finish_run(run.id, run.as_of, 4, {"held": 1})
+    ledger.runs.begin(run)
+    ledger.listed.record([done.line.item], run.as_of)
+    ledger.writes.intend(run, [done], run.as_of)
+    ledger.writes.acknowledge(run, [Acknowledgement(done, run.as_of, "req_1")])
+    ledger.holds.record(run, [Result(done.line, Outcome.HELD, Reason.DECREASE)], run.as_of)
+    ledger.runs.finish(run.id, run.as_of, 4, {"held": 1})
 
 
 def write(start: datetime, end: datetime, item: str) -> Set:
@@ -60,7 +60,7 @@ def write(start: datetime, end: datetime, item: str) -> Set:
 
 def starts(ledger: Ledger, item: str = "si_1") -> list[datetime]:
     """The periods of which writes are left."""
-    found = ledger.entries(Sought(items=(item,)), with_parts=False)
+    found = ledger.history.entries(Sought(items=(item,)), with_parts=False)
     return sorted({one.whose.period.start for one in found})
 
 
@@ -80,40 +80,40 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def test_what_was_over_long_ago_goes_and_is_counted(ledger: Ledger) -> None:
-    gone = ledger.prune(PERIODS[2][1] + 10 * DAY)
+    gone = ledger.pruning.prune(PERIODS[2][1] + 10 * DAY)
     assert starts(ledger) == [start for start, _ in PERIODS[3:]]
     assert {name: gone[name] for name in SOME} == dict.fromkeys(SOME, 3)
     assert gone["runs"] == 4
-    assert sum(ledger.prune(PERIODS[2][1] + 10 * DAY).values()) == 0
+    assert sum(ledger.pruning.prune(PERIODS[2][1] + 10 * DAY).values()) == 0
 
 
 def test_a_period_that_was_closed_only_lately_stays(ledger: Ledger) -> None:
-    ledger.prune(PERIODS[2][1] + 3 * DAY - HOUR)
+    ledger.pruning.prune(PERIODS[2][1] + 3 * DAY - HOUR)
     assert starts(ledger)[0] == of(2)
 
 
 def test_events_that_came_by_webhook_go_once_they_are_done(ledger: Ledger) -> None:
     for name in ("evt_1", "evt_2"):
-        ledger.enqueue_webhook_event(WebhookEvent(name, "invoice.created", "sub_1", FIRST))
-    ledger.webhook_events_done(["evt_1"], FIRST)
-    assert ledger.prune(FIRST + DAY)["webhook_events"] == 1
-    assert [event.id for event in ledger.waiting_webhook_events()] == ["evt_2"]
+        ledger.webhook_queue.enqueue(WebhookEvent(name, "invoice.created", "sub_1", FIRST))
+    ledger.webhook_queue.record_done(["evt_1"], FIRST)
+    assert ledger.pruning.prune(FIRST + DAY)["webhook_events"] == 1
+    assert [event.id for event in ledger.webhook_queue.waiting()] == ["evt_2"]
 
 
 # -- what stays, whatever its age --------------------------------------------------------------------
 
 
 def test_the_newest_period_and_those_that_brakes_compare_it_with_stay(ledger: Ledger) -> None:
-    ledger.prune(NOW + 1000 * DAY)
+    ledger.pruning.prune(NOW + 1000 * DAY)
     assert starts(ledger) == [start for start, end in PERIODS if end >= of(11) - 100 * DAY]
     assert len(starts(ledger)) == 5
 
 
 def test_so_does_the_last_period_of_an_item_that_is_gone(ledger: Ledger) -> None:
     live_through(ledger, FIRST, FIRST + 30 * DAY, "si_gone")
-    ledger.end_seen(make_item("si_gone", start=FIRST, end=FIRST + 30 * DAY), FIRST + 20 * DAY)
-    ledger.conclude([Conclusion("si_gone", FIRST, is_closed=True)], FIRST + 40 * DAY)
-    ledger.prune(NOW + 1000 * DAY)
+    ledger.listed.record_end(make_item("si_gone", start=FIRST, end=FIRST + 30 * DAY), FIRST + 20 * DAY)
+    ledger.listed.conclude([Conclusion("si_gone", FIRST, is_closed=True)], FIRST + 40 * DAY)
+    ledger.pruning.prune(NOW + 1000 * DAY)
     assert starts(ledger, "si_gone") == [FIRST]
 
 
@@ -122,22 +122,22 @@ def test_a_period_that_is_not_closed_stays_and_so_do_those_shortly_before(tmp_pa
         for number, (start, end) in enumerate(PERIODS):
             live_through(ledger, start, end)
             if number != 5:
-                ledger.conclude([Conclusion("si_1", start, is_closed=True)], end)
-        ledger.prune(NOW + 1000 * DAY)
+                ledger.listed.conclude([Conclusion("si_1", start, is_closed=True)], end)
+        ledger.pruning.prune(NOW + 1000 * DAY)
         assert starts(ledger)[:5] == [of(1), of(2), of(3), of(4), of(5)]
         assert of(6) not in starts(ledger)
-        assert [one.item.period.start for one in ledger.ended(NOW)] == [of(5)]
+        assert [one.item.period.start for one in ledger.listed.ended(NOW)] == [of(5)]
 
 
 def test_a_remainder_stays_until_a_person_has_settled_it(ledger: Ledger) -> None:
-    ledger.conclude([Conclusion("si_1", of(0), remainder=7, why="too late")], PERIODS[0][1])
-    ledger.prune(NOW - 200 * DAY)
-    (left,) = ledger.unbilled()
+    ledger.listed.conclude([Conclusion("si_1", of(0), remainder=7, why="too late")], PERIODS[0][1])
+    ledger.pruning.prune(NOW - 200 * DAY)
+    (left,) = ledger.remainders.unbilled()
     assert (left.period.start, left.open_quantity) == (of(0), 7)
-    ledger.settle_remainder(left, "ii_1", NOW - 150 * DAY)
-    ledger.prune(NOW - 200 * DAY)
+    ledger.remainders.settle(left, "ii_1", NOW - 150 * DAY)
+    ledger.pruning.prune(NOW - 200 * DAY)
     assert of(0) in starts(ledger)
-    ledger.prune(NOW - 100 * DAY)
+    ledger.pruning.prune(NOW - 100 * DAY)
     assert of(0) not in starts(ledger)
 
 
@@ -147,25 +147,25 @@ def test_a_period_with_an_addition_stays_until_it_is_known_whether_it_arrived(le
     addition = Addition("id_1", base=0, value=7, timestamp=at, intended_at=at, as_of=at, attempted_at=at)
     method = make_method(way=Way.ADDITIONS, stripe_meter="mtr_1")
     adding = replace(write(*PERIODS[0], "si_1"), method=method, addition=addition)
-    ledger.intend(run, [adding], at)
-    ledger.prune(NOW + 1000 * DAY)
-    (waiting,), _ = ledger.unsettled_additions(["si_1"], run, at)
-    ledger.settle_addition(waiting, at)
-    assert ledger.prune(NOW + 1000 * DAY)["additions"] == 1
+    ledger.writes.intend(run, [adding], at)
+    ledger.pruning.prune(NOW + 1000 * DAY)
+    (waiting,), _ = ledger.additions.unsettled(["si_1"], run, at)
+    ledger.additions.settle(waiting, at)
+    assert ledger.pruning.prune(NOW + 1000 * DAY)["additions"] == 1
 
 
 def test_the_last_complete_run_and_the_newest_instant_stay(ledger: Ledger) -> None:
-    before = ledger.last_complete_run(), ledger.newest_as_of()
-    ledger.prune(NOW + 1000 * DAY)
-    assert (ledger.last_complete_run(), ledger.newest_as_of()) == before
-    assert len(ledger.past_runs(None, None, 100)) == 1
+    before = ledger.runs.last_complete(), ledger.runs.newest_as_of()
+    ledger.pruning.prune(NOW + 1000 * DAY)
+    assert (ledger.runs.last_complete(), ledger.runs.newest_as_of()) == before
+    assert len(ledger.runs.past(None, None, 100)) == 1
 
 
 def test_the_newest_instant_stays_also_where_it_is_that_of_an_old_period(ledger: Ledger) -> None:
     late = RunRecord("late", NOW, NOW, "hourly", everything=False)
-    ledger.intend(late, [write(*PERIODS[0], "si_1")], NOW)
-    ledger.prune(NOW + 1000 * DAY)
-    assert ledger.newest_as_of() == NOW
+    ledger.writes.intend(late, [write(*PERIODS[0], "si_1")], NOW)
+    ledger.pruning.prune(NOW + 1000 * DAY)
+    assert ledger.runs.newest_as_of() == NOW
 
 
 # -- the bill ----------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_after_pruning_runs_bill_exactly_the_same(world: World, way: str) -> Non
     world.use(subscription, 5, at=world.now - HOUR)
     world.execute()
     with books(world) as ledger:
-        gone = ledger.prune(world.now + 1000 * DAY)
+        gone = ledger.pruning.prune(world.now + 1000 * DAY)
     assert gone["item_periods"] >= 1
 
     before = len(world.writes)
@@ -228,7 +228,7 @@ def test_where_the_last_period_ended_is_not_forgotten_after_a_price_has_moved(wo
         world.use(subscription, 3, at=world.now - HOUR)
         world.execute()
     with books(world) as ledger:
-        ledger.prune(world.now + 1000 * DAY)
+        ledger.pruning.prune(world.now + 1000 * DAY)
     world.sandbox.clock.advance(HOUR)
     world.execute(resend=True)
     assert world.billed(subscription) == 6

@@ -65,9 +65,9 @@ class Account:
         with sqlite3.connect(f"file:{self.world.ledger}?mode=ro", uri=True) as file:
             assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         with self.world.books() as ledger:
-            assert ledger.unbilled() == []
-            runs = {run.id for run in ledger.past_runs(None, None, 1000)}
-            entries = ledger.entries(Sought(), with_parts=True)
+            assert ledger.remainders.unbilled() == []
+            runs = {run.id for run in ledger.runs.past(None, None, 1000)}
+            entries = ledger.history.entries(Sought(), with_parts=True)
         assert not [entry for entry in entries if isinstance(entry, Remainder)]
         writes = [entry for entry in entries if isinstance(entry, Write)]
         assert {write.run for write in writes} <= runs

@@ -404,7 +404,7 @@ class Simulation:
             for line in invoice.lines:
                 invoiced[line.item, datetime.fromtimestamp(line.period.start, UTC)] += line.quantity
         with self.world.books() as ledger:
-            named = {(one.item, one.period.start): one.open_quantity for one in ledger.unbilled()}
+            named = {(one.item, one.period.start): one.open_quantity for one in ledger.remainders.unbilled()}
         return {key: Found(invoiced[key], named.get(key, 0)) for key in invoiced.keys() | named.keys()}
 
 

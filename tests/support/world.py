@@ -211,7 +211,7 @@ class World:
         """What the ledger says that Stripe does not bill, by item."""
         found: Counter[str] = Counter()
         with self.books() as ledger:
-            for one in ledger.unbilled():
+            for one in ledger.remainders.unbilled():
                 found[one.item] += one.open_quantity
         return dict(found)
 

@@ -39,7 +39,7 @@ class Ended:
 
 async def conclude_ended(job: Job, periods: Periods, carry_out: CarryOut) -> Reported:
     """Report the rest of periods that have ended, record how far each has come, and return what became of them."""
-    written = job.ledger.claims.reported([one.item for one in periods.ended])
+    written = job.ledger.memory.reported([one.item for one in periods.ended])
     nothing = [one.item.key for one in periods.ended if _bills_nothing(job, periods, one.item, written)]
     _record(job, [Conclusion(*key, is_closed=True) for key in nothing])
     seen = [one for one in periods.ended if one.item.key not in nothing]

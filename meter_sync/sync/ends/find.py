@@ -30,7 +30,7 @@ async def find_and_record_ended(job: Job, listing: Listing) -> list[Seen]:
     """
     book = job.ledger.listed
     if job.writer is not None:
-        unseen = book.unseen([item.id for item in listing.items])
+        unseen = book.never_seen([item.id for item in listing.items])
         book.record(listing.items, job.policy.now)
         await _record_gone(job, listing)
         await _record_invoiced(job, listing, unseen)

@@ -1,0 +1,39 @@
+"""The Stripe account and mode that a ledger is about, fixed at its first use."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from meter_sync.ledger.database import Database
+from meter_sync.ledger.schema import bindings
+
+_LEDGER = "ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class BoundTo:
+    """Whose usage a ledger is about."""
+
+    stripe_account: str
+    """Empty where no key could read it yet."""
+    mode: str
+    """`live` or `sandbox`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What the ledger is bound to."""
+
+    database: Database
+
+    def read(self) -> BoundTo | None:
+        """Return what the ledger is bound to, or None before its first use."""
+        rows = self.database.rows(sa.select(bindings).where(bindings.c.name == _LEDGER))
+        return BoundTo(rows[0].stripe_account, rows[0].mode) if rows else None
+
+    def bind(self, to: BoundTo, at: datetime) -> None:
+        """Bind the ledger; an account that became known is filled in."""
+        row = {"name": _LEDGER, "stripe_account": to.stripe_account, "mode": to.mode, "bound_at": at}
+        with self.database.transaction():
+            self.database.put(bindings, [row], ("stripe_account", "mode", "bound_at"))

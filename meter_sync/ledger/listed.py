@@ -1,0 +1,233 @@
+"""The ledger's book of items and periods that were listed, and of how their ends were brought about."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Row
+
+from meter_sync.core.billing.intake import usage_ended
+from meter_sync.core.billing.item import Period, SubscriptionItem
+from meter_sync.ledger.database import Database
+from meter_sync.ledger.rows import key, keys
+from meter_sync.ledger.schema import item_periods, prices, seen_periods
+from meter_sync.ledger.snapshot import item_from, stored
+
+CLOSED_WITHIN = timedelta(days=1)
+"""For so long a period that is watched no more waits for a last look, if it fails time and again."""
+_REPLACED = ("period_end", "snapshot", "seen_at", "stripe_meter")
+"""What becomes new of a period that is seen again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An item in a period, as it was listed last, and how far its end has come."""
+
+    item: SubscriptionItem
+    seen_at: datetime
+    complete_until: datetime | None
+    """Until when its usage was reported in full."""
+    is_refused: bool
+    """Whether Stripe has said that it takes no more usage of the period."""
+    is_invoiced: bool | None
+    """Whether an invoice bills the period; None where none was looked for, or it may still come."""
+    read_back_at: datetime | None
+    remainder: int
+    """What Stripe does not bill of it, by sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What a run has found out about the end of a period."""
+
+    item: str
+    period_start: datetime
+    complete_until: datetime | None = None
+    is_refused: bool = False
+    is_invoiced: bool | None = None
+    is_read_back: bool = False
+    remainder: int | None = None
+    why: str | None = None
+    is_closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Every item and period that was ever listed, and how far its end has come."""
+
+    database: Database
+
+    def record(self, items: Sequence[SubscriptionItem], at: datetime) -> None:
+        """Record the listed items in their periods. A period that another one of its item overtook ended at its start.
+
+        Where periods were missed altogether, or there were none while the subscription was paused, one that fills the
+        gap stands for them. What is as it was is not written.
+        """
+        listed = {item.id: item for item in items}
+        is_newest = self.database.is_newest(seen_periods, "period_start", "item")
+        query = self.database.of(seen_periods, "item", "period_start", "period_end", "snapshot").where(is_newest)
+        with self.database.transaction():
+            newest = {row.item: row for row in self.database.rows_of(query, seen_periods.c.item, listed)}
+            rows = [row for id, item in listed.items() for row in self._rows(item, newest.get(id), at)]
+            self.database.put(seen_periods, rows, _REPLACED)
+
+    def _rows(self, item: SubscriptionItem, last: Row[Any] | None, at: datetime) -> Iterable[Mapping[str, Any]]:
+        """Return the rows to write of an item, and end the period before it."""
+        row = _row(item, at)
+        if last is None or last.period_start > item.period.start:
+            return [row]
+        if last.period_start == item.period.start:
+            return [row] if (last.snapshot, last.period_end) != (row["snapshot"], item.period.end) else []
+        if last.period_end < item.period.start:
+            before = item_of(last)
+            self.database.update(seen_periods, [{**key(before), "snapshot": stored(_paused(before))}])
+            return [row, _row(_paused(replace(item, period=Period(last.period_end, item.period.start))), at)]
+        if last.period_end > item.period.start:
+            self._end(item_of(last), item.period.start, is_followed=True)
+        return [row]
+
+    def record_end(self, item: SubscriptionItem, at: datetime) -> None:
+        """Record that an item's period ended at an instant, before its time, and that none follows."""
+        with self.database.transaction():
+            self._end(item, at, is_followed=False)
+
+    def _end(self, seen: SubscriptionItem, at: datetime, *, is_followed: bool) -> None:
+        period = Period(seen.period.start, max(at, seen.period.start))
+        ended = replace(seen, period=period, is_followed=is_followed)
+        row = {**key(seen), "period_end": period.end, "snapshot": stored(ended)}
+        self.database.update(seen_periods, [row])
+
+    def record_listing(
+        self,
+        items: Iterable[SubscriptionItem],
+        asked_prices: Iterable[str],
+        empty_prices: Iterable[str],
+        at: datetime,
+    ) -> None:
+        """Record which items a listing saw and which archived prices it found empty."""
+        empty = [{"price": price, "found_empty_at": at} for price in empty_prices]
+        with self.database.transaction():
+            self.database.update(item_periods, [key(item) for item in items], seen_at=at)
+            self.database.delete(prices, [{"price": price} for price in asked_prices])
+            self.database.insert(prices, empty)
+
+    def empty_prices(self, since: datetime) -> frozenset[str]:
+        """Return the archived prices that were found without subscriptions since that instant."""
+        rows = self.database.rows(self.database.of(prices, "price").where(prices.c.found_empty_at > since))
+        return frozenset(row.price for row in rows)
+
+    def conclude(self, conclusions: Sequence[Conclusion], at: datetime) -> None:
+        """Record what was found out about the ends of periods."""
+        with self.database.transaction():
+            for one in conclusions:
+                if values := _concluded(one, at):
+                    self.database.update(seen_periods, keys([(one.item, one.period_start)]), **values)
+
+    def never_seen(self, items: Sequence[str]) -> frozenset[str]:
+        """Return those of the items that were never listed before."""
+        known = self.database.rows_of(self.database.of(seen_periods, "item"), seen_periods.c.item, items)
+        return frozenset(items) - {row.item for row in known}
+
+    def first_seen(self) -> datetime | None:
+        """Return when the oldest of the open periods was recorded, or None where there is none."""
+        oldest = self.database.of(seen_periods, sa.func.min(seen_periods.c.seen_at))
+        found: datetime | None = self.database.value(oldest.where(seen_periods.c.closed_at.is_(None)))
+        return found
+
+    def of_subscriptions(self, subscriptions: Collection[str]) -> list[Seen]:
+        """Return the periods of these subscriptions' items that are not closed, the one that ends first first."""
+        found = self.database.rows_of(self._not_closed(), seen_periods.c.subscription, sorted(subscriptions))
+        return [_seen(row) for row in found]
+
+    def ended(self, as_of: datetime) -> list[Seen]:
+        """Return the periods that have ended by an instant and are not closed, the oldest first."""
+        return [_seen(row) for row in self.database.rows(self._not_closed().where(seen_periods.c.period_end <= as_of))]
+
+    def due(self, as_of: datetime, within: timedelta, watched_for: timedelta) -> list[Seen]:
+        """Return the periods that end within some time of an instant, but for those that were reported in full since.
+
+        With them come the ones that were watched for late usage long enough, for a last look.
+        """
+        end, until = seen_periods.c.period_end, seen_periods.c.complete_until
+        is_near = end.between(as_of - within, as_of + within)
+        is_incomplete = sa.or_(end > as_of, until.is_(None), until < end)
+        is_to_be_reported = sa.and_(is_near, is_incomplete, seen_periods.c.is_refused.is_(False))
+        is_over = end.between(as_of - watched_for - CLOSED_WITHIN, as_of - watched_for - timedelta(seconds=1))
+        query = self._not_closed().where(sa.or_(is_to_be_reported, is_over))
+        return [_seen(row) for row in self.database.rows(query)]
+
+    def missing(self, listed: Collection[str]) -> list[Seen]:
+        """Return the newest period of each item that a listing had not any more, unless it is known to be the last."""
+        known = self.database.of(seen_periods, "item").where(seen_periods.c.closed_at.is_(None))
+        gone = sorted({row.item for row in self.database.rows(known)} - set(listed))
+        newest = {row.item: row for row in self.database.rows_of(self._not_closed(), seen_periods.c.item, gone)}
+        return [seen for row in newest.values() if (seen := _seen(row)).item.is_followed]
+
+    def _not_closed(self) -> sa.Select[Any]:
+        query = self.database.of(seen_periods).where(seen_periods.c.closed_at.is_(None))
+        return query.order_by(seen_periods.c.period_end, seen_periods.c.item)
+
+
+def billed_until(database: Database, periods: Mapping[str, datetime]) -> dict[str, datetime]:
+    """Given items and the starts of their periods, return where the usage of the periods before these ended.
+
+    That goes by the price that an item was last seen with in that period.
+    """
+    return {
+        row.item: usage_ended(item_of(row)) if row.stripe_meter else row.period_end
+        for row in database.rows_until(database.of(seen_periods), seen_periods, periods)
+        if row.period_end == periods[row.item]
+    }
+
+
+def _paused(item: SubscriptionItem) -> SubscriptionItem:
+    """Return an item as of a paused subscription: unless an invoice tells otherwise, nothing bills the period."""
+    return replace(item, subscription=replace(item.subscription, status="paused"))
+
+
+def _concluded(one: Conclusion, at: datetime) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if one.complete_until:
+        values["complete_until"] = one.complete_until
+    if one.is_refused:
+        values["is_refused"] = True
+    if one.is_invoiced is not None:
+        values["is_invoiced"] = one.is_invoiced
+    if one.is_read_back:
+        values["read_back_at"] = at
+    if one.remainder is not None:
+        values |= {"remainder": one.remainder, "why": one.why, "named_at": at}
+    if one.is_closed:
+        values["closed_at"] = at
+    return values
+
+
+def _row(item: SubscriptionItem, at: datetime) -> dict[str, Any]:
+    return {
+        **key(item),
+        "period_end": item.period.end,
+        "subscription": item.subscription.id,
+        "customer": item.subscription.customer.id,
+        "stripe_meter": item.price.stripe_meter,
+        "snapshot": stored(item),
+        "seen_at": at,
+    }
+
+
+def item_of(row: Row[Any]) -> SubscriptionItem:
+    """Return an item as it was listed last in the period of a row."""
+    return item_from(row.snapshot)
+
+
+def _seen(row: Row[Any]) -> Seen:
+    return Seen(
+        item=item_of(row),
+        seen_at=row.seen_at,
+        complete_until=row.complete_until,
+        is_refused=row.is_refused,
+        is_invoiced=row.is_invoiced,
+        read_back_at=row.read_back_at,
+        remainder=row.remainder,
+    )

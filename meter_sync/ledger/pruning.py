@@ -1,0 +1,92 @@
+"""Forgetting what is long over, and nothing that a later run could need."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement
+
+from meter_sync.ledger import schema
+from meter_sync.ledger.additions import lacks_answer
+from meter_sync.ledger.database import Database, of_same_period
+from meter_sync.ledger.memory import PAST
+from meter_sync.ledger.rows import keys
+from meter_sync.ledger.runs import Runs
+from meter_sync.ledger.schema import additions, item_periods, runs, seen_periods, webhook_events
+
+_OF_PERIODS = (
+    schema.writes,
+    schema.parts,
+    additions,
+    schema.holds,
+    schema.forgotten,
+    item_periods,
+    seen_periods,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """What of the ledger can go."""
+
+    database: Database
+
+    def prune(self, before: datetime) -> dict[str, int]:
+        """Delete what is about periods that were over before an instant, and return how many rows went, by table.
+
+        These stay, whatever their age:
+
+        - a period that is not closed, an item's newest one, and those shortly before each of these: where the usage of
+          the last one ended, and on which billing meter that was, says where that of the next one starts, and brakes
+          compare with them;
+        - a remainder that no person has marked as settled;
+        - an addition of which it is not known whether Stripe has it;
+        - the write with the newest instant of all: by it a clock is known that went back;
+        - the last complete run, and what says which items were looked at, which account this is, and how far lists
+          were read.
+        """
+        last_run = Runs(self.database).last_complete()
+        is_over = [sa.func.coalesce(runs.c.finished_at, runs.c.started_at) < before]
+        if last_run is not None:
+            is_over.append(runs.c.started_at != last_run)
+        with self.database.transaction():
+            over = keys((row.item, row.period_start) for row in self.database.rows(self._over(before)))
+            return {table.name: self.database.delete(table, over) for table in _OF_PERIODS} | {
+                runs.name: self.database.delete_where(runs, *is_over),
+                webhook_events.name: self.database.delete_where(webhook_events, webhook_events.c.done_at < before),
+            }
+
+    def _over(self, before: datetime) -> sa.Select[Any]:
+        """Ask for the periods that can go."""
+        one = seen_periods.c
+        is_old = (
+            one.period_end < before,
+            one.closed_at < before,
+            sa.or_(one.settled_at.is_(None), one.settled_at < before),
+        )
+        is_settled = one.remainder == sa.func.coalesce(one.settled, 0)
+        is_in_doubt = sa.or_(lacks_answer(), additions.c.in_doubt)
+        is_needed = (
+            self.database.is_newest(seen_periods, "period_start", "item"),
+            self._is_shortly_before_a_needed_one(),
+            self.database.exists(additions, of_same_period(additions, seen_periods), is_in_doubt),
+            self._has_newest_instant(),
+        )
+        return self.database.of(seen_periods, "item", "period_start").where(*is_old, is_settled, ~sa.or_(*is_needed))
+
+    def _is_shortly_before_a_needed_one(self) -> ColumnElement[bool]:
+        """Return the condition that a period is followed soon by one that is its item's newest, or not closed."""
+        following = seen_periods.alias("following")
+        looked_back = sa.type_coerce(following.c.period_start, sa.BigInteger) - int(PAST.total_seconds())
+        return self.database.exists(
+            following,
+            following.c.item == seen_periods.c.item,
+            following.c.period_start > seen_periods.c.period_start,
+            looked_back <= sa.type_coerce(seen_periods.c.period_end, sa.BigInteger),
+            sa.or_(following.c.closed_at.is_(None), self.database.is_newest(following, "period_start", "item")),
+        )
+
+    def _has_newest_instant(self) -> ColumnElement[bool]:
+        is_newest = self.database.is_newest(item_periods, "as_of")
+        return self.database.exists(item_periods, of_same_period(item_periods, seen_periods), is_newest)

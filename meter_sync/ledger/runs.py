@@ -1,0 +1,83 @@
+"""The ledger's book of runs."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Column, Row
+
+from meter_sync.core.telling.history import PastRun
+from meter_sync.ledger.database import Database
+from meter_sync.ledger.rows import RunRecord
+from meter_sync.ledger.schema import item_periods, runs
+
+_WORK_DONE = (0, 3, 4)
+"""The exit codes of runs that listed everything and did what could be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Which runs there were, and up to when they reported."""
+
+    database: Database
+
+    def begin(self, run: RunRecord) -> None:
+        """Record that a run has begun, before its first effect."""
+        row = {
+            "run": run.id,
+            "started_at": run.started_at,
+            "as_of": run.as_of,
+            "schedule": run.schedule,
+            "everything": run.everything,
+        }
+        with self.database.transaction():
+            self.database.insert(runs, [row])
+
+    def finish(self, run: str, at: datetime, exit_code: int, counts: Mapping[str, int]) -> None:
+        """Record how a run ended."""
+        row = {"run": run, "finished_at": at, "exit_code": exit_code, "counts": json.dumps(dict(counts))}
+        with self.database.transaction():
+            self.database.update(runs, [row], by=("run",))
+
+    def newest_as_of(self) -> datetime | None:
+        """Return the newest instant up to which anything was intended to be reported, or None before that."""
+        newest: datetime | None = self.database.value(self.database.of(item_periods, sa.func.max(item_periods.c.as_of)))
+        return newest
+
+    def last_complete(self) -> datetime | None:
+        """Return when the last run over the whole account that did its work was begun, or None."""
+        return self._newest_complete(runs.c.started_at)
+
+    def last_complete_as_of(self) -> datetime | None:
+        """Return the newest instant that a run over the whole account which did its work was about, or None."""
+        return self._newest_complete(runs.c.as_of)
+
+    def _newest_complete(self, instant: Column[datetime]) -> datetime | None:
+        is_complete = runs.c.everything.is_(True), runs.c.exit_code.in_(_WORK_DONE)
+        newest: datetime | None = self.database.value(self.database.of(runs, sa.func.max(instant)).where(*is_complete))
+        return newest
+
+    def past(self, since: datetime | None, until: datetime | None, limit: int) -> list[PastRun]:
+        """Return the newest runs that began within some time, the newest first."""
+        query = self.database.of(runs).order_by(runs.c.started_at.desc(), runs.c.run)
+        if since is not None:
+            query = query.where(runs.c.started_at >= since)
+        if until is not None:
+            query = query.where(runs.c.started_at < until)
+        return [_past_run(row) for row in self.database.rows(query.limit(limit))]
+
+
+def _past_run(row: Row[Any]) -> PastRun:
+    return PastRun(
+        id=row.run,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        as_of=row.as_of,
+        schedule=row.schedule,
+        everything=row.everything,
+        exit_code=row.exit_code,
+        counts=json.loads(row.counts) if row.counts else {},
+    )

@@ -1,0 +1,58 @@
+"""The queue of events that came by webhook, in the ledger."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from meter_sync.ledger.database import Database
+from meter_sync.ledger.schema import webhook_events
+
+_REMEMBERED = timedelta(days=35)
+"""Stripe delivers an event again for 3 days, and can be asked to for 30."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEvent:
+    """An event that waits for its report."""
+
+    id: str
+    type: str
+    subscription: str | None
+    """None in an event that asks for reading the meters' error events."""
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookQueue:
+    """Which events came, and which of them wait for their report."""
+
+    database: Database
+
+    def enqueue(self, event: WebhookEvent) -> bool:
+        """Record an event and return whether it is new; a known one, also one that is done, stays as it is."""
+        row = {
+            "event": event.id,
+            "type": event.type,
+            "subscription": event.subscription,
+            "received_at": event.received_at,
+        }
+        with self.database.transaction():
+            return self.database.insert_missing(webhook_events, [row]) == 1
+
+    def waiting(self) -> list[WebhookEvent]:
+        """Return the events that are not done, oldest first."""
+        not_done = self.database.of(webhook_events).where(webhook_events.c.done_at.is_(None))
+        oldest_first = not_done.order_by(webhook_events.c.received_at, webhook_events.c.event)
+        return [
+            WebhookEvent(row.event, row.type, row.subscription, row.received_at)
+            for row in self.database.rows(oldest_first)
+        ]
+
+    def record_done(self, ids: Sequence[str], at: datetime) -> None:
+        """Record that what these events asked for was done.
+
+        Those that were done so long ago that they cannot come again are forgotten.
+        """
+        with self.database.transaction():
+            self.database.update(webhook_events, [{"event": id, "done_at": at} for id in ids], by=("event",))
+            self.database.delete_where(webhook_events, webhook_events.c.done_at < at - _REMEMBERED)
