@@ -8,12 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Row
 
-from meter_sync.core.billing.item import Period
-from meter_sync.core.planning.known import Addition, RememberedAdditions
-from meter_sync.core.planning.stages import Set
+from meter_sync.core.billing.item import Period, PeriodKey
+from meter_sync.core.planning.memory import Addition, RememberedAdditions
+from meter_sync.core.planning.stages import Acknowledged, Add, Cancel, Write
 from meter_sync.ledger import rows, writers
 from meter_sync.ledger.database import Database, of_same_period
-from meter_sync.ledger.rows import Acknowledgement, Key, RunRecord
+from meter_sync.ledger.rows import RunRecord
 from meter_sync.ledger.schema import additions, item_periods
 
 _KEY = ("item", "period_start", "identifier")

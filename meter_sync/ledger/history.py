@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Row, Table
 
+from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.core.telling.history import (
     Added,
     Entry,
@@ -22,7 +23,6 @@ from meter_sync.core.telling.history import (
 from meter_sync.ledger import rows
 from meter_sync.ledger.database import Database, of_same_period
 from meter_sync.ledger.listed import item_of
-from meter_sync.ledger.rows import Key
 from meter_sync.ledger.schema import additions, holds, item_periods, parts, runs, seen_periods, writes
 
 _NOT_KNOWN = datetime(1970, 1, 1, tzinfo=UTC)
@@ -107,7 +107,7 @@ class History:
             closed_why=None if seen.named_at else seen.why,
         )
 
-    def _chain(self, seen: Row[Any]) -> set[Key]:
+    def _chain(self, seen: Row[Any]) -> set[PeriodKey]:
         """Return an item's period, and those of the items whose place it took in it: their usage is billed with it."""
         found = {(seen.item, seen.period_start)}
         if seen.continues:
@@ -119,7 +119,7 @@ class History:
             found |= {(row.item, row.period_start) for row in self.database.rows(before)}
         return found
 
-    def _places(self, sought: Sought) -> dict[Key, Whose]:
+    def _places(self, sought: Sought) -> dict[PeriodKey, Whose]:
         """Return the items in their periods that are sought."""
         metered = self.database.of(item_periods, "item", "period_start", "meter")
         of_sought = metered.where(item_periods.c.item.in_(self._items(sought)))
@@ -153,7 +153,7 @@ class History:
         between = self.database.of(seen_periods, "item").where(seen_periods.c.continues.in_(firsts))
         return sa.union(reported, firsts.where(seen_periods.c.continues.is_not(None)), between)
 
-    def _read(self, sought: Sought, places: Mapping[Key, Whose], table: Table, read: _Reader) -> Iterable[Entry]:
+    def _read(self, sought: Sought, places: Mapping[PeriodKey, Whose], table: Table, read: _Reader) -> Iterable[Entry]:
         query = self.database.of(table).where(table.c.item.in_(self._items(sought)))
         if table is writes:
             query = self._with_instants(self._with_deliveries(query))
