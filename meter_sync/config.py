@@ -29,12 +29,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from meter_sync.addresses import is_loopback
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Records
 from meter_sync.core.metering.mapping import OPENMETER_CUSTOMER, Filter, MappingRules, MeterRow
 from meter_sync.core.planning.brakes import Thresholds
 from meter_sync.errors import ConfigurationError
+from meter_sync.net.addresses import is_loopback
 
 ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "STRIPE_API_KEY": ("stripe", "api_key"),

@@ -143,8 +143,8 @@ class _Stage:
         return await self._execute(Request(closing=timedelta(minutes=3), is_beside=True))
 
     async def _execute(self, request: "Request") -> "Execution":
+        from meter_sync.net.stop import Stop
         from meter_sync.sync.execute import execute
-        from meter_sync.waiting import Stop
 
         now = self.sandbox.clock.now()
         self.sandbox.date_skew_seconds = (now - datetime.now(UTC)).total_seconds()

@@ -19,8 +19,8 @@ from meter_sync.core.outcomes import LIFTABLE, ExitCode, Reason
 if TYPE_CHECKING:
     from meter_sync.config import Settings
     from meter_sync.errors import MeterSyncError
+    from meter_sync.net.stop import Stop
     from meter_sync.sync.order import Execution, Request
-    from meter_sync.waiting import Stop
 
 
 @click.command()

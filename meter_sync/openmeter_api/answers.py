@@ -11,7 +11,7 @@ from typing import Any
 from meter_sync.core.billing.item import Window
 from meter_sync.core.metering.queries import Aggregation, Grouping, Query
 from meter_sync.core.planning.stages import Meter
-from meter_sync.waiting import Transient
+from meter_sync.net.retry import Transient
 
 _LONGEST_DETAIL = 300
 _LARGEST_EXPONENT = 400

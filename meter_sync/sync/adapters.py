@@ -8,14 +8,14 @@ from datetime import datetime
 
 from meter_sync import openmeter_api, stripe_api
 from meter_sync.config import Settings
-from meter_sync.http_session import open_session
 from meter_sync.ledger import Ledger
+from meter_sync.net.pace import Limiter
+from meter_sync.net.session import open_session
+from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.stripe_api.connection import StripeReader, StripeWriter
-from meter_sync.stripe_api.limits import Limiter
 from meter_sync.stripe_api.listing import Lister
 from meter_sync.stripe_api.meter_events import METER_EVENTS
-from meter_sync.waiting import Stop
 
 Clock = Callable[[], datetime]
 

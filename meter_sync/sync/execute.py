@@ -20,12 +20,12 @@ from meter_sync.ledger import (
     open_ledger_read_only,
     run_lock,
 )
+from meter_sync.net.stop import Stop
 from meter_sync.sync.adapters import Clock, open_adapters
 from meter_sync.sync.binding import check_mode
 from meter_sync.sync.order import Execution, Order, Request, RunReport, run_record
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.run import synchronize
-from meter_sync.waiting import Stop
 
 log = structlog.get_logger()
 

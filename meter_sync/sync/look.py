@@ -15,12 +15,12 @@ from meter_sync.core.planning.stages import Action, Fail, Hold, Line, Set, Skip,
 from meter_sync.core.planning.totals import Policy, closed_at
 from meter_sync.core.planning.windows import looked_at_windows
 from meter_sync.errors import Interrupted
+from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.meter_events import event_total, window_totals
 from meter_sync.sync.held import held_total
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.workers import each
-from meter_sync.waiting import Stop
 
 log = structlog.get_logger()
 

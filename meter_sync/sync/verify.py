@@ -31,6 +31,7 @@ from meter_sync.core.telling.comparison import (
 from meter_sync.core.telling.sample import Sample, sample_of
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.ledger import Scope, open_ledger_read_only
+from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.adapters import Adapters, Clock, open_adapters
 from meter_sync.sync.binding import check_mode
@@ -41,7 +42,6 @@ from meter_sync.sync.query import query_totals
 from meter_sync.sync.remember import remember
 from meter_sync.sync.run import list_items, select
 from meter_sync.sync.workers import each
-from meter_sync.waiting import Stop
 
 log = structlog.get_logger()
 

@@ -13,12 +13,12 @@ from meter_sync.core.planning.known import Addition
 from meter_sync.core.planning.stages import Part, Result, Set, result
 from meter_sync.ledger import Acknowledgement, Ledger, RunRecord
 from meter_sync.ledger.rows import PartTaken
+from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeWriter
 from meter_sync.stripe_api.meter_events import Event, cancel_event, send_event
 from meter_sync.stripe_api.usage_records import period_total, set_quantity
 from meter_sync.sync.adapters import Adapters, Clock
 from meter_sync.sync.order import Order
-from meter_sync.waiting import Stop
 
 
 @dataclass(frozen=True, slots=True)

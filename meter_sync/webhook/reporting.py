@@ -10,9 +10,9 @@ from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode, exit_code
 from meter_sync.core.planning.selection import Selection
 from meter_sync.errors import Interrupted
+from meter_sync.net.stop import Stop
 from meter_sync.sync.execute import execute
 from meter_sync.sync.order import Execution, Request
-from meter_sync.waiting import Stop
 from meter_sync.webhook.worker import Report
 
 log = structlog.get_logger()

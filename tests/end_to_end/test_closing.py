@@ -8,11 +8,11 @@ import pytest
 from meter_sync.config import load
 from meter_sync.core.planning.selection import Selection
 from meter_sync.ledger import run_lock
+from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
 from meter_sync.sync.execute import execute
 from meter_sync.sync.in_time import last_moments
 from meter_sync.sync.order import Request
-from meter_sync.waiting import Stop
 from tests.end_to_end.test_meter_mishaps import end_of
 from tests.end_to_end.test_period_ends import LEGACY_AND_METERS, invoiced, subscribed
 from tests.support.world import METER, NOW, PERIOD_START, World

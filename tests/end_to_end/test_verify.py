@@ -12,10 +12,10 @@ import pytest
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.telling.comparison import Comparison, Verdict
 from meter_sync.ledger import run_lock
+from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from meter_sync.sync.verify import Verification, VerifyRequest, verify
-from meter_sync.waiting import Stop
 from tests.end_to_end.test_billing_meters import WAYS, metered
 from tests.support.world import ANCHOR, METER, NOW, PERIOD_START, World, interrupt
 
