@@ -11,6 +11,8 @@ import structlog
 from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.core.planning.totals import Policy
+from meter_sync.core.schedule import Schedule
+from meter_sync.core.text import utc
 from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError
 from meter_sync.ledger import (
     Ledger,
@@ -32,7 +34,6 @@ log = structlog.get_logger()
 _CLOCK_TOLERANCE = timedelta(seconds=60)
 _WORK_DONE = (ExitCode.DONE, ExitCode.LOOK)
 """After these, what was queued by webhook before the run is reported too."""
-_PROMISED = {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}
 
 
 async def execute(
@@ -58,7 +59,7 @@ async def _with_books(
 ) -> tuple[RunRecord, RunReport]:
     if run.as_of > run.started_at:
         raise ArgumentsError(
-            f"--as-of {run.as_of:%Y-%m-%dT%H:%M:%SZ} is in the future; nothing was read or written",
+            f"--as-of {utc(run.as_of)} is in the future; nothing was read or written",
             "name an instant that has passed, or leave it out for now",
         )
     with _books(settings, request) as ledger:
@@ -106,7 +107,7 @@ def _order(settings: Settings, request: Request, run: RunRecord) -> Order:
             resend=request.resend,
             resend_after=timedelta(hours=settings.resend_after_hours),
             lookback=timedelta(days=settings.lookback_days),
-            cadence=_PROMISED[run.schedule],
+            cadence=Schedule(run.schedule).interval,
             allowed=request.allowed,
         ),
         thresholds=settings.thresholds,
@@ -125,14 +126,13 @@ def _no_step_back(ledger: Ledger, run: RunRecord, *, given: bool) -> RunRecord:
         return run
     if given:
         raise ArgumentsError(
-            f"--as-of {run.as_of:%Y-%m-%dT%H:%M:%SZ} is older than what was reported already, up to "
-            f"{newest:%Y-%m-%dT%H:%M:%SZ}; nothing was written",
+            f"--as-of {utc(run.as_of)} is older than what was reported already, up to {utc(newest)}; "
+            "nothing was written",
             "leave --as-of out, or add --dry-run to look at the past",
         )
     if newest - run.as_of > _CLOCK_TOLERANCE:
         raise ConfigurationError(
-            f"this machine's clock went back: usage was reported up to {newest:%Y-%m-%dT%H:%M:%SZ} already; nothing "
-            "was written",
+            f"this machine's clock went back: usage was reported up to {utc(newest)} already; nothing was written",
             "set the clock and run again",
             code="clock",
         )
@@ -141,7 +141,7 @@ def _no_step_back(ledger: Ledger, run: RunRecord, *, given: bool) -> RunRecord:
 
 def _warn_of_missed_run(ledger: Ledger, run: RunRecord) -> None:
     last = ledger.last_complete_run()
-    if last and run.started_at - last > 2 * _PROMISED[run.schedule]:
+    if last and run.started_at - last > Schedule(run.schedule).missed_after:
         log.warning(
             "run_missed",
             message=f"the last complete run began over two {run.schedule} intervals ago: look at cron or the timer",

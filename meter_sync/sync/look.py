@@ -14,6 +14,7 @@ from meter_sync.core.planning.first_sight import looked, looked_at_event_total
 from meter_sync.core.planning.stages import Action, Fail, Hold, Line, Set, Skip, UnfinishedLook, span_of
 from meter_sync.core.planning.totals import Policy, closed_at
 from meter_sync.core.planning.windows import looked_at_windows
+from meter_sync.core.text import utc
 from meter_sync.errors import Interrupted
 from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
@@ -86,7 +87,7 @@ async def _held_by_what_was_before(planned: Set, stripe: StripeReader, policy: P
         planned.line,
         Reason.FOREIGN_USAGE,
         f"Stripe holds {total} of its customer on the billing meter from before it was added at "
-        f"{item.created:%Y-%m-%dT%H:%M:%SZ}, of an item whose place it took or of another program, and bills that with "
+        f"{utc(item.created)}, of an item whose place it took or of another program, and bills that with "
         "this item; nothing was written: settle this period by hand, or report what was used since it was added with "
         "--allow foreign_usage",
     )

@@ -15,6 +15,7 @@ from meter_sync.core.planning.prepare import prepare
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.planning.stages import Hold, Line, Skip, need
 from meter_sync.core.planning.totals import Policy
+from meter_sync.core.schedule import Schedule
 from meter_sync.core.telling.comparison import (
     Comparison,
     Known,
@@ -45,8 +46,6 @@ from meter_sync.sync.workers import each
 
 log = structlog.get_logger()
 
-_REPORTED_WITHIN = {"hourly": timedelta(hours=2), "daily": timedelta(days=2)}
-"""By schedule: after so long without a report runs are missing, which is a difference; `run` warns of it as well."""
 _HOPELESS_AFTER = 16
 """So many items in a row without any answer of Stripe, and the rest is not tried."""
 
@@ -109,7 +108,7 @@ async def verify(
         with bound_contextvars(run_id=order.run.id), open_ledger_read_only(settings.ledger, scope) as ledger:
             check_mode(ledger)
             async with open_adapters(settings, ledger, clock, stop, dry_run=True) as adapters:
-                steps = _Steps(order, adapters, progress or NoProgress(), _REPORTED_WITHIN[order.run.schedule])
+                steps = _Steps(order, adapters, progress or NoProgress(), Schedule(order.run.schedule).missed_after)
                 verification = await steps.carried_out(verification)
     except MeterSyncError as error:
         verification = replace(verification, error=error)

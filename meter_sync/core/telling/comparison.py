@@ -14,6 +14,7 @@ from meter_sync.core.planning.known import Remembered
 from meter_sync.core.planning.stages import Hold, Line, Skip, span_of
 from meter_sync.core.planning.totals import Policy, held_back, invalid
 from meter_sync.core.planning.windows import SUMMARIES_LAG_AT_MOST
+from meter_sync.core.text import utc
 
 
 class Verdict(StrEnum):
@@ -170,7 +171,7 @@ def _explained(line: Line, expected: int, actual: int, known: Known, now: dateti
     if actual in {remembered.acknowledged, remembered.quantity}:
         if known.last_report and known.last_report < span_of(line).end:
             return Explanation.NOT_REPORTED, (
-                f"there was no run since the one for {known.last_report:%Y-%m-%dT%H:%M:%SZ}, of which Stripe holds the "
+                f"there was no run since the one for {utc(known.last_report)}, of which Stripe holds the "
                 f"{actual}: look at cron or the timer"
             )
         return _since_the_report(line, expected, actual, remembered)
@@ -213,8 +214,8 @@ def _since_the_report(line: Line, expected: int, actual: int, remembered: Rememb
     fell = line.meter is not None and line.meter.aggregation.never_falls and expected < actual
     then = "the decrease brake may hold the next run: find out why it fell" if fell else "the next run reports it"
     return Explanation.LATE_EVENTS, (
-        f"Stripe holds the {actual} that was reported for {reported:%Y-%m-%dT%H:%M:%SZ}, and OpenMeter says "
-        f"{expected} by now for the time until {read:%Y-%m-%dT%H:%M:%SZ}: {since}; {then}"
+        f"Stripe holds the {actual} that was reported for {utc(reported)}, and OpenMeter says "
+        f"{expected} by now for the time until {utc(read)}: {since}; {then}"
     )
 
 
