@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Row, Table
 
-from meter_sync.core.billing.item import Period, PeriodKey
+from meter_sync.core.billing.item import PeriodKey
 from meter_sync.core.telling.history import (
     Added,
     Entry,

@@ -17,9 +17,7 @@ def claim(database: Database, run: RunRecord, planned: Sequence[Write], at: date
     """Claim the items of writes for a run, and return those that no one else has, or has written meanwhile."""
     taken = busy(database, run, [one.item.id for one in planned], at) | _closed(database, planned)
     last = _last_writers(database, planned)
-    free = [
-        one.item.id for one in planned if one.item.id not in taken and last.get(one.item.key) == one.follows
-    ]
+    free = [one.item.id for one in planned if one.item.id not in taken and last.get(one.item.key) == one.follows]
     mine = {"run": run.id, "is_alone": run.is_alone, "expires_at": at + HELD_FOR}
     database.put(claims, [{"item": item, **mine} for item in free], mine)
     return frozenset(free)

@@ -11,15 +11,16 @@ import structlog
 from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.core.schedule import Schedule
+from meter_sync.core.text import utc
 from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError
 from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger, open_ledger_read_only, run_lock
+from meter_sync.net.stop import Stop
 from meter_sync.sync.binding import check_mode
 from meter_sync.sync.job import Clock, open_job
 from meter_sync.sync.progress import NoProgress, Progress
 from meter_sync.sync.record import record
 from meter_sync.sync.request import Execution, Request, RunReport, run_record
 from meter_sync.sync.run import run as run_job
-from meter_sync.waiting import Stop
 
 log = structlog.get_logger()
 
@@ -46,7 +47,7 @@ async def _with_books(
 ) -> tuple[RunRecord, RunReport]:
     if run.as_of > run.started_at:
         raise ArgumentsError(
-            f"--as-of {run.as_of:%Y-%m-%dT%H:%M:%SZ} is in the future; nothing was read or written",
+            f"--as-of {utc(run.as_of)} is in the future; nothing was read or written",
             "name an instant that has passed, or leave it out for now",
         )
     with _books(settings, request) as ledger:
@@ -93,14 +94,13 @@ def _no_step_back(ledger: Ledger, run: RunRecord, *, given: bool) -> RunRecord:
         return run
     if given:
         raise ArgumentsError(
-            f"--as-of {run.as_of:%Y-%m-%dT%H:%M:%SZ} is older than what was reported already, up to "
-            f"{newest:%Y-%m-%dT%H:%M:%SZ}; nothing was written",
+            f"--as-of {utc(run.as_of)} is older than what was reported already, up to "
+            f"{utc(newest)}; nothing was written",
             "leave --as-of out, or add --dry-run to look at the past",
         )
     if newest - run.as_of > _CLOCK_TOLERANCE:
         raise ConfigurationError(
-            f"this machine's clock went back: usage was reported up to {newest:%Y-%m-%dT%H:%M:%SZ} already; nothing "
-            "was written",
+            f"this machine's clock went back: usage was reported up to {utc(newest)} already; nothing was written",
             "set the clock and run again",
             code="clock",
         )
@@ -109,7 +109,7 @@ def _no_step_back(ledger: Ledger, run: RunRecord, *, given: bool) -> RunRecord:
 
 def _warn_of_missed_run(ledger: Ledger, run: RunRecord) -> None:
     last = ledger.runs.last_complete()
-    if last and run.started_at - last > 2 * Schedule(run.schedule).interval:
+    if last and run.started_at - last > Schedule(run.schedule).missed_after:
         log.warning(
             "run_missed",
             message=f"the last complete run began over two {run.schedule} intervals ago: look at cron or the timer",

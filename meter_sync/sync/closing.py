@@ -9,11 +9,11 @@ import structlog
 from meter_sync.config import Settings
 from meter_sync.core.planning.stages import Result
 from meter_sync.errors import Interrupted
+from meter_sync.net.stop import Stop
 from meter_sync.sync.books import execute
 from meter_sync.sync.job import Clock
-from meter_sync.sync.request import Execution, Request, RunReport
 from meter_sync.sync.progress import Progress
-from meter_sync.waiting import Stop
+from meter_sync.sync.request import Execution, Request, RunReport
 
 log = structlog.get_logger()
 

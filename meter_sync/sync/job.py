@@ -13,16 +13,16 @@ from meter_sync.core.planning.brakes import Thresholds
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.schedule import Schedule
-from meter_sync.http_session import open_session
 from meter_sync.ledger import Ledger, RunRecord
+from meter_sync.net.pace import Limiter
+from meter_sync.net.session import open_session
+from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.stripe_api.connection import StripeReader, StripeWriter
-from meter_sync.stripe_api.limits import Limiter
 from meter_sync.stripe_api.listing import Lister
 from meter_sync.stripe_api.meter_events import METER_EVENTS
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.request import Request
-from meter_sync.waiting import Stop
 
 Clock = Callable[[], datetime]
 

@@ -68,9 +68,7 @@ async def _list_all(job: Job) -> Periods:
     prepared = prepare([Listed(item) for item in items], metering, memory, job.run.as_of)
     _warn_of_fine_windows(job, prepared)
     selected = _selected(job, prepared, [one.item for one in ended])
-    return Periods(
-        Prepared(selected, memory), ended, metering, going_on(items, memory.other_claims, job.rules)
-    )
+    return Periods(Prepared(selected, memory), ended, metering, going_on(items, memory.other_claims, job.rules))
 
 
 async def _list_due(job: Job, within: timedelta) -> Periods:
@@ -172,9 +170,7 @@ def _warn_of_fine_windows(job: Job, prepared: Sequence[Metered | Result]) -> Non
             )
 
 
-def _selected(
-    job: Job, prepared: list[Metered | Result], ended: Sequence[SubscriptionItem]
-) -> list[Metered | Result]:
+def _selected(job: Job, prepared: list[Metered | Result], ended: Sequence[SubscriptionItem]) -> list[Metered | Result]:
     """Keep what was selected. Raise MeterSyncError for a selector that matches nothing, nor anything that has ended."""
     if job.selection.is_everything:
         return prepared

@@ -16,6 +16,7 @@ from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import failed, held, interrupted
 from meter_sync.core.planning.stages import Planned, Result, UnfinishedLook
 from meter_sync.core.planning.windows import with_standing_windows
+from meter_sync.core.text import utc
 from meter_sync.errors import Interrupted
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.meter_events import event_total, window_totals
@@ -65,9 +66,9 @@ def _without_look(one: Planned | Result, policy: Policy) -> Looked:
 
 
 async def _look_at_records(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
-    is_unfinished = isinstance(planned.look, UnfinishedLook)
-    total = planned.look.total_before if is_unfinished else await standing_total(planned.metered, stripe)
-    return looked_at_records(planned, total, policy.allowed)
+    if isinstance(planned.look, UnfinishedLook):
+        return looked_at_records(planned, planned.look.total_before, policy.allowed)
+    return looked_at_records(planned, await standing_total(planned.metered, stripe), policy.allowed)
 
 
 async def _look_at_events(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
@@ -93,7 +94,7 @@ async def _held_by_what_was_before(planned: Planned, stripe: StripeReader, polic
         planned.found,
         Reason.FOREIGN_USAGE,
         f"Stripe holds {total} of its customer on the billing meter from before it was added at "
-        f"{item.since:%Y-%m-%dT%H:%M:%SZ}, of an item whose place it took or of another program, and bills that with "
+        f"{utc(item.since)}, of an item whose place it took or of another program, and bills that with "
         "this item; nothing was written: settle this period by hand, or report what was used since it was added with "
         "--allow foreign_usage",
     )

@@ -98,4 +98,3 @@ _GRAVEST_FIRST = [
 def gravest(*codes: ExitCode) -> ExitCode:
     """Return the code that wins where several hold."""
     return min(codes, key=_GRAVEST_FIRST.index)
-

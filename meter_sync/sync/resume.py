@@ -11,7 +11,7 @@ from meter_sync.core.planning.additions import as_settled, can_be_repeated, show
 from meter_sync.core.planning.brakes import checked_before
 from meter_sync.core.planning.first_sight import unfinished
 from meter_sync.core.planning.memory import Memory, Remembered
-from meter_sync.core.planning.stages import Findings, Metered, Result
+from meter_sync.core.planning.stages import Findings, Metered
 from meter_sync.core.planning.windows import read_since
 from meter_sync.ledger.additions import Unsettled
 from meter_sync.ledger.parts import Wanted
@@ -32,8 +32,9 @@ async def resume(job: Job, prepared: Prepared) -> Prepared:
     This writes, to Stripe too, but nothing that was not checked and begun before. A dry run takes it that an addition
     which a real one would send again arrives. Raise MeterSyncError.
     """
-    resumed = _as_expected(job, prepared) if job.writer is None else await _write_what_was_begun(job, job.writer, prepared)
-    return _with_windows(job, resumed)
+    if job.writer is None:
+        return _with_windows(job, _as_expected(job, prepared))
+    return _with_windows(job, await _write_what_was_begun(job, job.writer, prepared))
 
 
 def _as_expected(job: Job, prepared: Prepared) -> Prepared:
@@ -95,9 +96,7 @@ async def _finish_looks(job: Job, items: Sequence[Findings], memory: Memory) -> 
     return bool(writes)
 
 
-async def _settle_additions(
-    job: Job, writer: StripeWriter, items: Sequence[Findings]
-) -> tuple[bool, frozenset[str]]:
+async def _settle_additions(job: Job, writer: StripeWriter, items: Sequence[Findings]) -> tuple[bool, frozenset[str]]:
     """Find out of each addition without an outcome whether Stripe has it, and return whether there were any.
 
     Those that another run is making at this moment are left to it; return whose they are, too.

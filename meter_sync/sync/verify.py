@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -30,7 +30,8 @@ from meter_sync.core.telling.comparison import (
 )
 from meter_sync.core.telling.sample import Sample, sample_of
 from meter_sync.errors import Interrupted, MeterSyncError
-from meter_sync.ledger import RunRecord, Scope, open_ledger_read_only
+from meter_sync.ledger import Scope, open_ledger_read_only
+from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.binding import check_mode
 from meter_sync.sync.job import Clock, Job, open_job
@@ -40,7 +41,6 @@ from meter_sync.sync.query import query_totals
 from meter_sync.sync.request import Request, gravest, run_record
 from meter_sync.sync.standing import standing_total
 from meter_sync.sync.workers import each
-from meter_sync.waiting import Stop
 
 log = structlog.get_logger()
 
@@ -162,7 +162,7 @@ class _Steps:
     def _read_until(self, last: datetime | None) -> datetime:
         """After two intervals without a report runs are missing, which is a difference; `run` warns of it as well."""
         run = self._job.run
-        return read_until(last, run.as_of, 2 * Schedule(run.schedule).interval)
+        return read_until(last, run.as_of, Schedule(run.schedule).missed_after)
 
     def _last_report(self, one: Metered, prepared: Prepared) -> datetime | None:
         return last_report(self._last_complete, prepared.memory.remembered.get(one.item.id))

@@ -26,11 +26,11 @@ from meter_sync.core.planning.stages import (
 from meter_sync.core.planning.windows import windows_of, with_windows
 from meter_sync.ledger import Ledger, RunRecord
 from meter_sync.ledger.rows import PartTaken
+from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeWriter
 from meter_sync.stripe_api.meter_events import Event, cancel_event, send_event
 from meter_sync.stripe_api.usage_records import period_total, set_quantity
 from meter_sync.sync.job import Clock, Job
-from meter_sync.waiting import Stop
 
 
 @dataclass(frozen=True, slots=True)

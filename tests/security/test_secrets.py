@@ -14,13 +14,13 @@ import pytest
 import stripe
 import structlog
 
-from meter_sync import logs
+from meter_sync.cli import logs
 from meter_sync.config import load
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.ledger import Scope, open_ledger
+from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
-from meter_sync.sync.adapters import open_adapters
-from meter_sync.waiting import Stop
+from meter_sync.sync.job import open_adapters
 from tests.end_to_end.test_webhook import about, serving
 from tests.security.permissions import EXACTLY
 from tests.security.tls import CERTIFICATE, listening

@@ -16,6 +16,7 @@ from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import skipped
 from meter_sync.core.planning.stages import Findings, Metered, Result
 from meter_sync.core.planning.windows import SUMMARIES_LAG_AT_MOST
+from meter_sync.core.text import utc
 
 
 class Verdict(StrEnum):
@@ -189,7 +190,7 @@ def _explained(one: Expected, actual: int, known: Known, now: datetime) -> Expla
     if actual in {remembered.acknowledged, remembered.quantity}:
         if known.last_report and known.last_report < one.metered.span.end:
             return Explanation.NOT_REPORTED, (
-                f"there was no run since the one for {known.last_report:%Y-%m-%dT%H:%M:%SZ}, of which Stripe holds the "
+                f"there was no run since the one for {utc(known.last_report)}, of which Stripe holds the "
                 f"{actual}: look at cron or the timer"
             )
         return _since_the_report(one, actual, remembered)
@@ -232,8 +233,8 @@ def _since_the_report(one: Expected, actual: int, remembered: Remembered) -> Exp
     fell = one.metered.meter.aggregation.never_falls and one.quantity < actual
     then = "the decrease brake may hold the next run: find out why it fell" if fell else "the next run reports it"
     return Explanation.LATE_EVENTS, (
-        f"Stripe holds the {actual} that was reported for {reported:%Y-%m-%dT%H:%M:%SZ}, and OpenMeter says "
-        f"{one.quantity} by now for the time until {read:%Y-%m-%dT%H:%M:%SZ}: {since}; {then}"
+        f"Stripe holds the {actual} that was reported for {utc(reported)}, and OpenMeter says "
+        f"{one.quantity} by now for the time until {utc(read)}: {since}; {then}"
     )
 
 
