@@ -74,15 +74,8 @@ class Additions:
 
 
 def _unsettled(row: Row[Any]) -> Unsettled:
-    return Unsettled(
-        item=row.item,
-        period=rows.period(row),
-        customer=row.customer,
-        stripe_meter=row.stripe_meter,
-        acknowledged=row.acknowledged or 0,
-        is_answered=_settled_at(row) is not None,
-        addition=_addition(row),
-    )
+    found = {"period": rows.period(row), "acknowledged": row.acknowledged or 0, "addition": _addition(row)}
+    return rows.read_as(Unsettled, row, is_answered=_settled_at(row) is not None, **found)
 
 
 def recall(database: Database, periods: Mapping[str, datetime]) -> dict[str, RememberedAdditions]:
@@ -107,19 +100,8 @@ def _to_same_base(database: Database) -> sa.Select[Any]:
 
 
 def _addition(row: Row[Any]) -> Addition:
-    return Addition(
-        identifier=row.identifier,
-        base=row.base,
-        value=row.value,
-        timestamp=row.timestamp,
-        intended_at=row.intended_at,
-        as_of=row.as_of,
-        attempted_at=row.attempted_at,
-        base_is_read=row.base_is_read,
-        is_delivered=_settled_at(row) is not None and not row.in_doubt,
-        is_cancel=row.cancel_intended_at is not None,
-        in_doubt=row.in_doubt,
-    )
+    is_delivered = _settled_at(row) is not None and not row.in_doubt
+    return rows.read_as(Addition, row, is_delivered=is_delivered, is_cancel=row.cancel_intended_at is not None)
 
 
 def _settled_at(row: Row[Any]) -> datetime | None:

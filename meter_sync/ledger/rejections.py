@@ -93,15 +93,7 @@ class Rejections:
             item_periods.c.as_of >= since,
         )
         return [
-            Written(
-                item=row.item,
-                customer=row.customer,
-                stripe_meter=row.stripe_meter,
-                period=rows.period(row),
-                summarized=rows.summarized(row),
-                acknowledged=row.acknowledged,
-                lacks_answer=row.lacks_answer,
-            )
+            rows.read_as(Written, row, period=rows.period(row), summarized=rows.summarized(row))
             for row in self.database.rows(query)
         ]
 

@@ -62,15 +62,4 @@ class Remainders:
 
 
 def _unbilled(row: Row[Any]) -> Unbilled:
-    return Unbilled(
-        item=row.item,
-        subscription=row.subscription,
-        customer=row.customer,
-        period=rows.period(row),
-        remainder=row.remainder,
-        why=row.why,
-        named_at=row.named_at,
-        settled=row.settled,
-        settled_at=row.settled_at,
-        note=row.note,
-    )
+    return rows.read_as(Unbilled, row, period=rows.period(row))

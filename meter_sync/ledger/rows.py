@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Row
 
@@ -42,6 +42,15 @@ class PartTaken:
     part: WindowQuantity
     at: datetime
     request_id: str | None
+
+
+Kind = TypeVar("Kind")
+
+
+def read_as(kind: type[Kind], row: Row[Any], **others: Any) -> Kind:
+    """Return a row as data of a kind whose fields are named as columns, but for these others."""
+    named = [field.name for field in fields(kind) if field.name not in others]  # type: ignore[arg-type]
+    return kind(**{name: getattr(row, name) for name in named}, **others)
 
 
 def key(item: SubscriptionItem) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from meter_sync.errors import LedgerError
 class _Shape(BaseModel):
     """Fields are stored in the order in which they stand here."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, from_attributes=True)
 
 
 class _Customer(_Shape):
@@ -73,54 +73,8 @@ class _Item(_Shape):
 
 
 def stored(item: SubscriptionItem) -> str:
-    """Return what is stored of an item."""
-    return _Item(
-        id=item.id,
-        subscription=_stored_subscription(item.subscription),
-        price=_stored_price(item.price),
-        period=_Period(start=item.period.start, end=item.period.end),
-        created=item.created,
-        metadata=item.metadata,
-        is_followed=item.is_followed,
-    ).model_dump_json()
-
-
-def _stored_subscription(one: Subscription) -> _Subscription:
-    return _Subscription(
-        id=one.id,
-        customer=_Customer(id=one.customer.id, deleted=one.customer.deleted, metadata=one.customer.metadata),
-        status=one.status,
-        created=one.created,
-        metadata=one.metadata,
-        has_billing_thresholds=one.has_billing_thresholds,
-        trial_end=one.trial_end,
-    )
-
-
-def _stored_price(one: Price) -> _Price:
-    return _Price(
-        id=one.id,
-        product=one.product,
-        lookup_key=one.lookup_key,
-        aggregate_usage=one.aggregate_usage,
-        stripe_meter=one.stripe_meter,
-        billing_meter=_stored_meter(one.billing_meter) if one.billing_meter else None,
-        metadata=one.metadata,
-    )
-
-
-def _stored_meter(one: BillingMeter) -> _BillingMeter:
-    return _BillingMeter(
-        id=one.id,
-        event_name=one.event_name,
-        formula=one.formula,
-        window=one.window.value if one.window else None,
-        unknown_window=one.unknown_window,
-        customer_key=one.customer_key,
-        customer_mapping=one.customer_mapping,
-        value_key=one.value_key,
-        is_active=one.is_active,
-    )
+    """Return what is stored of an item. Raise ValidationError where the core calls a field otherwise than here."""
+    return _Item.model_validate(item).model_dump_json()
 
 
 def item_from(snapshot: str) -> SubscriptionItem:
