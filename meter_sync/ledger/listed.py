@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Row
 
-from meter_sync.core.billing.intake import usage_ended
+from meter_sync.core.billing.intake import usage_end_of
 from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.rows import key, keys, read_as
@@ -176,7 +176,7 @@ def billed_until(database: Database, periods: Mapping[str, datetime]) -> dict[st
     That goes by the price that an item was last seen with in that period.
     """
     return {
-        row.item: usage_ended(item_of(row)) if row.stripe_meter else row.period_end
+        row.item: usage_end_of(item_of(row)) if row.stripe_meter else row.period_end
         for row in database.rows_until(database.of(seen_periods), seen_periods, periods)
         if row.period_end == periods[row.item]
     }

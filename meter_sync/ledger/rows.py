@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from sqlalchemy import Row
 
 from meter_sync.core.billing import identifiers
+from meter_sync.core.billing.event_times import summary_span, summary_windows
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem, Window
 from meter_sync.core.billing.quantity import Rounding
-from meter_sync.core.billing.span import summary_span, summary_windows
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.metering.mapping import Filter
 from meter_sync.core.metering.method import Method

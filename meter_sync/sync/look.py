@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import structlog
 
+from meter_sync.core.billing.event_times import summary_before
 from meter_sync.core.billing.item import Period
-from meter_sync.core.billing.span import summary_before
 from meter_sync.core.billing.way import Way, meter_on, window_of
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.draft import closed_with

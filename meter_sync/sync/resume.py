@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import structlog
 
+from meter_sync.core.billing.event_times import summary_span
 from meter_sync.core.billing.item import BillingMeter
-from meter_sync.core.billing.span import summary_span
 from meter_sync.core.planning.additions import as_settled, can_be_repeated, shows_in_summary
 from meter_sync.core.planning.brakes import checked_before
 from meter_sync.core.planning.first_sight import unfinished

@@ -1,7 +1,7 @@
 """Reading from Stripe what stands there for a whole period of an item: one request, whatever the way of writing it."""
 
+from meter_sync.core.billing.event_times import summary_span, summary_windows
 from meter_sync.core.billing.item import Period, Target
-from meter_sync.core.billing.span import summary_span, summary_windows
 from meter_sync.core.billing.way import Way, meter_on, window_of
 from meter_sync.core.planning.stages import Metered
 from meter_sync.stripe_api.connection import StripeReader

@@ -42,7 +42,7 @@ def was_free(item: SubscriptionItem) -> bool:
     return subscription.trial_end == end or (subscription.status == "trialing" and subscription.trial_end > end)
 
 
-def usage_ended(item: SubscriptionItem) -> datetime:
+def usage_end_of(item: SubscriptionItem) -> datetime:
     """Given an item in a period, return where its usage ends with that period, and that of the next one begins."""
     way = way_of(item.price, Records.PERIOD)
     return usage_end(item.period, window_of(way, item.price) if way is Way.WINDOWS else None)

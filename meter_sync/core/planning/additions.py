@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from meter_sync.core.billing import identifiers
-from meter_sync.core.billing.span import event_timestamp
+from meter_sync.core.billing.event_times import event_timestamp
 from meter_sync.core.planning.memory import Addition, Remembered, RememberedAdditions
 from meter_sync.core.planning.stages import Add, Cancel, SendNothing, Write
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
+from meter_sync.core.billing.event_times import event_timestamp
 from meter_sync.core.billing.item import Target
 from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digits, without_noise
-from meter_sync.core.billing.span import event_timestamp
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.additions import added

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from meter_sync.core.billing.anchor import anchor
 from meter_sync.core.billing.item import Window
 from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digits
-from meter_sync.core.billing.span import anchor, usage_end
+from meter_sync.core.billing.span import usage_end
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.billing.windows import Portion, carried_back, joined, portions, stretches
 from meter_sync.core.planning.draft import drafted, found_before, highest_before, last_account_or_obstacle, look_of
