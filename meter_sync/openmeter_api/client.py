@@ -20,13 +20,7 @@ from meter_sync.core.planning.stages import Meter
 from meter_sync.errors import ConfigurationError, MeterSyncError, TryAgainError
 from meter_sync.net.patience import Patience
 from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
-from meter_sync.net.session import (
-    CONNECT_TIMEOUT_SECONDS,
-    REDIRECT,
-    REQUEST_TIMEOUT_SECONDS,
-    distrust,
-    without_key,
-)
+from meter_sync.net.session import CONNECT_TIMEOUT_SECONDS, REDIRECT, REQUEST_TIMEOUT_SECONDS, distrust, without_key
 from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api import answers
 from meter_sync.openmeter_api.answers import OpenMeterRefused

@@ -15,7 +15,8 @@ from meter_sync.core.planning.known import Memory
 from meter_sync.core.planning.prepare import prepare
 from meter_sync.core.planning.stages import Action, Hold, Line, Result, Skip, result
 from meter_sync.errors import Interrupted, MeterSyncError
-from meter_sync.stripe_api.listing import Listing, nothing_selected
+from meter_sync.stripe_api.listing import Listing
+from meter_sync.stripe_api.prices import nothing_selected
 from meter_sync.sync.adapters import Adapters
 from meter_sync.sync.binding import bind
 from meter_sync.sync.closing import close
