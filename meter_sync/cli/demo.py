@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from meter_sync.cli.globals import Globals
+from meter_sync.cli.printing.table import Column, Row, print_table
 from meter_sync.core.outcomes import ExitCode
+from meter_sync.core.text import date_and_time, thousands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +61,7 @@ async def _show(options: Globals, folder: Path) -> bool:
             "METER_SYNC_RETRY_SECONDS": "1",
         }
         stage = _Stage(options, sandbox, load(None, environment, {}))
-        stage.title("An embedded Stripe and OpenMeter serve on loopback; it is", f"{_NOW:%Y-%m-%d %H:%M:%S} UTC.")
+        stage.title("An embedded Stripe and OpenMeter serve on loopback; it is", f"{date_and_time(_NOW)} UTC.")
         epsilon.set_up()
         events = await epsilon.use_so_far()
         click.echo(
@@ -176,51 +178,44 @@ class _Stage:
         self.sandbox.faults.clear()
 
     def show(self, execution: "Execution", *, dry_run: bool = False, only_noteworthy: bool = False) -> None:
-        from meter_sync.cli.output import printer
+        from meter_sync.cli.run.output import print_execution
 
-        printer("table", self.options, quiet=only_noteworthy)(execution, dry_run=dry_run)
+        print_execution(execution, "table", self.options, dry_run=dry_run, quiet=only_noteworthy)
 
     def sum(self, execution: "Execution") -> None:
-        from meter_sync.cli.output import summary
+        from meter_sync.cli.run.output import summary
 
         click.echo(summary(execution, dry_run=False))
 
     def show_invoices(self, checks: "Sequence[InvoiceCheck]") -> None:
-        from rich import box
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("customer", no_wrap=True)
-        table.add_column("Stripe takes", no_wrap=True)
-        for name in ("used", "billed", "invoice"):
-            table.add_column(name, justify="right")
-        table.add_column("")
-        for check in sorted(checks, key=lambda check: check.used):
-            table.add_row(
-                check.customer.name,
-                check.customer.kind,
-                f"{check.used:,f}",
-                f"{check.billed:,}",
-                f"${check.amount_cents / 100:,.2f}",
-                "equal" if check.is_right else "DIFFERENT",
-            )
-        self.options.console().print(table)
+        amounts = [(f"{one.used:,f}", f"{one.billed:,}", f"${one.amount_cents / 100:,.2f}") for one in checks]
+        self._show_checks(checks, ("used", "billed", "invoice"), amounts)
 
     def show_month(self, checks: "Sequence[MonthCheck]") -> None:
-        from rich import box
-        from rich.table import Table
+        amounts = [
+            (thousands(one.used), thousands(one.invoiced), thousands(one.going_on), thousands(one.named))
+            for one in checks
+        ]
+        self._show_checks(checks, ("used", "invoiced", "next period", "named"), amounts)
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("customer", no_wrap=True)
-        table.add_column("Stripe takes", no_wrap=True)
-        for name in ("used", "invoiced", "next period", "named"):
-            table.add_column(name, justify="right")
-        table.add_column("")
-        for check in sorted(checks, key=lambda check: check.used):
-            amounts = (check.used, check.invoiced, check.going_on, check.named)
-            said = "equal" if check.is_right else "DIFFERENT"
-            table.add_row(check.customer.name, check.customer.kind, *(f"{amount:,}" for amount in amounts), said)
-        self.options.console().print(table)
+    def _show_checks(
+        self,
+        checks: "Sequence[InvoiceCheck | MonthCheck]",
+        headings: tuple[str, ...],
+        amounts: "Sequence[tuple[str, ...]]",
+    ) -> None:
+        """Print each customer's amounts, and whether they are right, the smallest first."""
+        columns = (
+            Column("customer"),
+            Column("Stripe takes"),
+            *(Column(heading, is_amount=True) for heading in headings),
+            Column(""),
+        )
+        rows = [
+            Row((one.customer.name, one.customer.kind, *cells, "equal" if one.is_right else "DIFFERENT"))
+            for one, cells in sorted(zip(checks, amounts, strict=True), key=lambda each: each[0].used)
+        ]
+        print_table(self.options, columns, rows)
 
     def month_verdict(self, checks: "Sequence[MonthCheck]") -> bool:
         """Say in a sentence whether every unit is somewhere, once, and return it."""
