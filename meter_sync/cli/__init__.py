@@ -13,7 +13,7 @@ COMMANDS = {
     "verify": ("verify.command", "Compare what Stripe holds with what OpenMeter says; writes nothing."),
     "webhook": ("webhook", "Receive Stripe's webhooks and report at once."),
     "history": ("history.command", "Show what was billed and why, and what was left unbilled."),
-    "demo": ("demo", "Show the whole job against an embedded Stripe and OpenMeter."),
+    "demo": ("demo.command", "Show the whole job against an embedded Stripe and OpenMeter."),
     "sandbox": ("sandbox", "Serve an embedded Stripe and OpenMeter to play with."),
 }
 """The module of each command, where it has the command's name, and what is said of it."""

@@ -25,8 +25,7 @@ from meter_sync.stripe_api.shapes import (
 
 log = structlog.get_logger()
 
-ERROR_REPORT = "v1.billing.meter.error_report_triggered"
-NO_METER_FOUND = "v1.billing.meter.no_meter_found"
+METER_ERRORS = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
 
 _PAGE_SIZE = 100
 _WHAT = "the error events"
@@ -117,7 +116,7 @@ async def rejections(stripe: StripeReader, position: str | None) -> Rejections |
 
 
 async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]:
-    params: dict[str, Any] = {"types": [ERROR_REPORT, NO_METER_FOUND], "limit": _PAGE_SIZE}
+    params: dict[str, Any] = {"types": list(METER_ERRORS), "limit": _PAGE_SIZE}
     if since:
         params["created"] = {"gte": since}
     path: str | None = "/v2/core/events"

@@ -168,22 +168,16 @@ def _what(one: Entry) -> str:
 def _answer(one: Entry) -> tuple[str, str]:
     """Return when Stripe answered, and its name for the request; of a hold, when it was last said."""
     match one:
-        case Write():
-            return _answered(one.acknowledged_at, one.request_id)
-        case WrittenPart(acknowledged=None):
-            return "not acknowledged", "-"
-        case WrittenPart():
-            return _answered(one.acknowledged_at, one.request_id) if one.acknowledged_at else ("nothing to send", "-")
-        case Added():
-            return _answered(one.delivered_at, one.request_id)
         case Held():
             return (f"until {date_and_time(one.last_at)}" if one.times > 1 else "-"), "-"
         case Remainder():
             return "-", "-"
-
-
-def _answered(at: datetime | None, request_id: str | None) -> tuple[str, str]:
-    return ("not acknowledged" if at is None else date_and_time(at)), request_id or "-"
+        case WrittenPart(acknowledged=None):
+            return "not acknowledged", "-"
+        case WrittenPart(acknowledged_at=None):
+            return "nothing to send", "-"
+        case Write(acknowledged_at=at) | WrittenPart(acknowledged_at=at) | Added(delivered_at=at):
+            return "not acknowledged" if at is None else date_and_time(at), one.request_id or "-"
 
 
 def row_of_unbilled(one: Unbilled) -> dict[str, Any]:
