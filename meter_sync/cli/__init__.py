@@ -57,13 +57,7 @@ EPILOG = (
 )
 @click.version_option(__version__, prog_name="meter-sync")
 @click.pass_context
-def cli(
-    context: click.Context,
-    config: str | None,
-    log_format: str | None,
-    log_level: str,
-    no_color: bool,
-) -> None:
+def cli(context: click.Context, config: str | None, log_format: str | None, log_level: str, no_color: bool) -> None:
     """Bill in Stripe exactly the usage that OpenMeter has metered."""
     from meter_sync.cli.globals import Globals
 

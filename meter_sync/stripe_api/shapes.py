@@ -55,10 +55,7 @@ class NotUnderstood(MeterSyncError):
 
     def __init__(self, what: str, why: str) -> None:
         self.why = f"Stripe's answer for {what} was not understood: {why}"
-        super().__init__(
-            f"{self.why}; nothing was written",
-            "run again; if it stays so, report it with this message",
-        )
+        super().__init__(f"{self.why}; nothing was written", "run again; if it stays so, report it with this message")
 
 
 def read(shape: type[Shaped], data: object, what: str) -> Shaped:

@@ -59,10 +59,7 @@ async def removals(stripe: StripeReader, since: datetime) -> Removals:
     Events are in the account's API version of their time, so only what all versions share is read off them.
     Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
     """
-    filters: dict[str, Any] = {
-        "types": [DELETED, UPDATED],
-        "created": {"gte": int(since.timestamp())},
-    }
+    filters: dict[str, Any] = {"types": [DELETED, UPDATED], "created": {"gte": int(since.timestamp())}}
     subscriptions: set[str] = set()
     items: dict[str, datetime] = {}
     with refusing():
