@@ -44,38 +44,15 @@ class EpsilonCustomer:
 
 
 @dataclass(frozen=True, slots=True)
-class InvoiceCheck:
-    """What a customer used, as OpenMeter's events say, next to what Stripe's invoice would say."""
+class Check:
+    """What a customer used, as OpenMeter's events say, next to where Stripe and the ledger have it."""
 
     customer: EpsilonCustomer
     used: Decimal
-    billed: int
-    amount_cents: Decimal
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the invoice has exactly what was used, and its price."""
-        packages = -(-int(self.used) // REQUESTS_PER_PACKAGE)
-        return self.used == self.billed and self.amount_cents == packages * CENTS_PER_PACKAGE
-
-
-@dataclass(frozen=True, slots=True)
-class MonthCheck:
-    """What a customer used since its first period began, next to where Stripe and the ledger have it."""
-
-    customer: EpsilonCustomer
-    used: Decimal
-    invoiced: int
-    """On the invoice of the period that has ended."""
-    going_on: int
-    """So far in the next one."""
-    named: int
-    """What the ledger names as not billed."""
-
-    @property
-    def is_right(self) -> bool:
-        """Whether every unit is somewhere, once."""
-        return self.used == self.invoiced + self.going_on + self.named
+    elsewhere: Mapping[str, str]
+    """Amounts, as a person reads them, and what they are."""
+    is_right: bool
+    """Whether every unit is there, once, and at its price."""
 
 
 class Epsilon:
@@ -119,22 +96,19 @@ class Epsilon:
 
         Usage from before the period is there to be left out.
         """
-        now = self._sandbox.clock.now()
-        events = [
-            event
-            for number, customer in enumerate(self.customers)
-            for event in self._usage(number, customer, customer.period_start - timedelta(days=2), now)
-        ]
-        return await self._ingest(events)
+        return await self._use({one.id: one.period_start - timedelta(days=2) for one in self.customers})
 
     async def use_more(self, since: datetime) -> int:
         """Ingest what half of the customers used since then; return the events' number."""
+        return await self._use({one.id: since for one in self.customers[::2]})
+
+    async def _use(self, since: Mapping[str, datetime]) -> int:
         now = self._sandbox.clock.now()
         events = [
             event
             for number, customer in enumerate(self.customers)
-            if number % 2 == 0
-            for event in self._usage(number, customer, since, now)
+            if customer.id in since
+            for event in self._usage(number, customer, since[customer.id], now)
         ]
         return await self._ingest(events)
 
@@ -175,20 +149,40 @@ class Epsilon:
         """Let a customer make 1,000 requests more."""
         await self._ingest([self._event(customer.id, at, 1000)])
 
-    def month(self, named: Mapping[str, int]) -> list[MonthCheck]:
-        """Return where the usage of each customer is; `named` has what is not billed, by subscription."""
-        stripe, now = self._sandbox.stripe, self._sandbox.clock.now()
+    def invoices(self) -> list[Check]:
+        """Return each customer's invoice as it would be now, next to what its events add up to."""
+        found = []
+        for customer in self.customers:
+            (line,) = self._sandbox.stripe.invoice_preview(customer.subscription)
+            used = self._used(customer)
+            packages = -(-int(used) // REQUESTS_PER_PACKAGE)
+            is_right = used == line.quantity and line.amount_cents == packages * CENTS_PER_PACKAGE
+            shown = {"billed": f"{line.quantity:,}", "invoice": f"${line.amount_cents / 100:,.2f}"}
+            found.append(Check(customer, used, shown, is_right))
+        return found
+
+    def month(self, named: Mapping[str, int]) -> list[Check]:
+        """Return where the usage of each customer since its first period began is: on that period's invoice, or later.
+
+        `named` has what is not billed, by subscription, as the ledger names it.
+        """
+        stripe = self._sandbox.stripe
         invoiced = {invoice.subscription: sum(line.quantity for line in invoice.lines) for invoice in stripe.invoices}
-        return [
-            MonthCheck(
-                customer=customer,
-                used=self._sandbox.openmeter.usage(METER, customer.id, customer.period_start, now),
-                invoiced=invoiced[customer.subscription],
-                going_on=stripe.invoice_preview(customer.subscription)[0].quantity,
-                named=named.get(customer.subscription, 0),
-            )
-            for customer in self.customers
-        ]
+        found = []
+        for customer in self.customers:
+            amounts = {
+                "invoiced": invoiced[customer.subscription],
+                "next period": stripe.invoice_preview(customer.subscription)[0].quantity,
+                "named": named.get(customer.subscription, 0),
+            }
+            used = self._used(customer)
+            shown = {name: f"{amount:,}" for name, amount in amounts.items()}
+            found.append(Check(customer, used, shown, is_right=used == sum(amounts.values())))
+        return found
+
+    def _used(self, customer: EpsilonCustomer) -> Decimal:
+        now = self._sandbox.clock.now()
+        return self._sandbox.openmeter.usage(METER, customer.id, customer.period_start, now)
 
     def an_event(self) -> dict[str, Any]:
         """Return one more event: a million requests of the largest customer, now."""
@@ -206,17 +200,3 @@ class Epsilon:
                 async with session.post(address, json=batch, headers=headers):
                     pass
         return len(events)
-
-    def invoices(self) -> list[InvoiceCheck]:
-        """Return each customer's invoice as it would be now, next to what its events add up to."""
-        return [self._invoice(customer) for customer in self.customers]
-
-    def _invoice(self, customer: EpsilonCustomer) -> InvoiceCheck:
-        now = self._sandbox.clock.now()
-        (line,) = self._sandbox.stripe.invoice_preview(customer.subscription)
-        return InvoiceCheck(
-            customer=customer,
-            used=self._sandbox.openmeter.usage(METER, customer.id, customer.period_start, now),
-            billed=line.quantity,
-            amount_cents=line.amount_cents,
-        )

@@ -9,8 +9,8 @@ import click
 import pytest
 
 from meter_sync.cli import COMMANDS, cli
-from meter_sync.cli.run import run
-from meter_sync.cli.verify import verify
+from meter_sync.cli.run.command import run
+from meter_sync.cli.verify.command import verify
 from meter_sync.config import ENVIRONMENT, load
 from meter_sync.core.outcomes import ExitCode, Reason
 from meter_sync.core.telling.comparison import Explanation

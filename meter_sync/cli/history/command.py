@@ -1,17 +1,20 @@
 """`meter-sync history`: what the ledger knows; it asks no server."""
 
 import sys
-from datetime import datetime, timedelta
+from datetime import timedelta
+from typing import Any
 
 import click
 
-from meter_sync.cli.errors import print_error
 from meter_sync.cli.globals import Globals
-from meter_sync.cli.history_request import HistoryRequest
-from meter_sync.cli.instant import Days, Instant
+from meter_sync.cli.history.request import HistoryRequest
+from meter_sync.cli.options import Duration, Instant, output
+from meter_sync.cli.printing.documents import print_json
+from meter_sync.cli.printing.errors import error_fields, print_error
 from meter_sync.core.telling.history import Sought
+from meter_sync.errors import MeterSyncError
 
-_KEPT_DAYS = 90
+_KEPT = timedelta(days=90)
 """Nothing younger is ever forgotten: invoices are asked about, and brakes look back, for months."""
 
 
@@ -51,75 +54,37 @@ _KEPT_DAYS = 90
 @click.option("--note", help="How it was settled; kept with it.")
 @click.option(
     "--prune",
-    type=Days(at_least=_KEPT_DAYS),
+    type=Duration(f"a number of days of at least {_KEPT.days}, such as 400d", "d", at_least=_KEPT),
     metavar="OLDER_THAN",
     help="Forget what was over so long ago, such as 400d, and no run needs any more; at least 90d.",
 )
-@click.option(
-    "--output",
-    type=click.Choice(["table", "json", "csv"]),
-    default="table",
-    show_default=True,
-    envvar="METER_SYNC_OUTPUT",
-    show_envvar=True,
-    help="How results are printed on stdout.",
-)
+@output
 @click.pass_obj
 def history(
     options: Globals,
+    /,
     customers: tuple[str, ...],
     subscriptions: tuple[str, ...],
     items: tuple[str, ...],
     meters: tuple[str, ...],
-    parts: bool,
-    since: datetime | None,
-    until: datetime | None,
-    limit: int,
-    explain: str | None,
-    period: datetime | None,
-    unbilled: bool,
-    settle: tuple[str, datetime] | None,
-    note: str | None,
-    prune: timedelta | None,
     output: str,
+    **asked: Any,
 ) -> None:
     """Show what the ledger knows: the last runs, or everything about a customer, subscription, item or meter.
 
     Every quantity that was intended and acknowledged, with its times, run and Stripe's request id, and what held it.
     """
-    from meter_sync.cli.history_actions import carry_out
-    from meter_sync.cli.history_output import Output
-    from meter_sync.errors import MeterSyncError
+    from meter_sync.cli.history.actions import carry_out
 
     options.start_logging()
-    sought = Sought(customers, subscriptions, items, meters)
-    asked = HistoryRequest(sought, parts, since, until, limit, explain, period, unbilled, settle, note, prune)
-    _check(asked)
-    shown = Output(output)
+    request = HistoryRequest(Sought(customers, subscriptions, items, meters), **asked)
+    request.check()
     try:
-        code = carry_out(options, asked, shown)
+        answer = carry_out(options.load_settings(), request)
     except MeterSyncError as error:
         print_error(error)
-        shown.error(error)
-        code = error.exit_code
-    sys.exit(code)
-
-
-def _check(asked: HistoryRequest) -> None:
-    """Raise UsageError for options that do not belong together."""
-    given = {
-        "--explain": asked.explain is not None,
-        "--unbilled": asked.unbilled,
-        "--settle": asked.settle is not None,
-        "--prune": asked.prune is not None,
-    }
-    narrows = not asked.sought.is_nothing
-    alone = [name for name, is_given in given.items() if is_given]
-    if len(alone) > 1 or (alone and (narrows or asked.since or asked.until)):
-        raise click.UsageError(f"{alone[0]} stands alone: leave the other options out.")
-    if (asked.settle is None) != (asked.note is None) or (asked.note is not None and not asked.note.strip()):
-        raise click.UsageError("--settle and --note belong together: say how it was settled.")
-    if asked.period and asked.explain is None:
-        raise click.UsageError("--period belongs to --explain.")
-    if asked.parts and not narrows:
-        raise click.UsageError("--parts belongs to a selector: --customer, --subscription, --item or --meter.")
+        if output == "json":
+            print_json({"error": error_fields(error)})
+        sys.exit(error.exit_code)
+    answer.print(output)
+    sys.exit(answer.exit_code)

@@ -1,54 +1,18 @@
 """What of runs, writes, holds and remainders stands in the rows of `meter-sync history`: a public interface."""
 
 from datetime import datetime
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from meter_sync.core.telling.history import Added, Entry, Held, PastRun, Remainder, Whose, Write, WrittenPart
-from meter_sync.core.text import utc
+from meter_sync.core.text import date_and_time, digits, thousands, utc
+from meter_sync.ledger.remainders import Unbilled
 
-if TYPE_CHECKING:
-    from meter_sync.ledger.remainders import Unbilled
-
-RUN_COLUMNS = ("run", "started_at", "finished_at", "as_of", "schedule", "everything", "exit_code", "counts")
-ENTRY_COLUMNS = (
-    "kind",
-    "at",
-    "customer",
-    "subscription",
-    "subscription_item",
-    "meter",
-    "period_start",
-    "period_end",
-    "part_start",
-    "usage",
-    "previous",
-    "quantity",
-    "timestamp",
-    "acknowledged_at",
-    "request_id",
-    "identifier",
-    "run",
-    "outcome",
-    "reason",
-    "times",
-    "last_at",
-    "last_run",
-    "settled",
-    "settled_at",
-    "message",
+RUN_FIELDS = "run,started_at,finished_at,as_of,schedule,everything,exit_code,counts"
+ENTRY_FIELDS = (
+    "kind,at,customer,subscription,subscription_item,meter,period_start,period_end,part_start,usage,previous,quantity,"
+    "timestamp,acknowledged_at,request_id,identifier,run,outcome,reason,times,last_at,last_run,settled,settled_at,message"
 )
-UNBILLED_COLUMNS = (
-    "customer",
-    "subscription",
-    "subscription_item",
-    "period_start",
-    "period_end",
-    "unbilled",
-    "settled",
-    "named_at",
-    "message",
-)
+UNBILLED_FIELDS = "customer,subscription,subscription_item,period_start,period_end,unbilled,settled,named_at,message"
 
 
 def row_of_run(one: PastRun) -> dict[str, Any]:
@@ -56,7 +20,7 @@ def row_of_run(one: PastRun) -> dict[str, Any]:
     return {
         "run": one.id,
         "started_at": utc(one.started_at),
-        "finished_at": _instant(one.finished_at),
+        "finished_at": _if_known(one.finished_at),
         "as_of": utc(one.as_of),
         "schedule": one.schedule,
         "everything": one.everything,
@@ -70,7 +34,7 @@ def cells_of_run(one: PastRun) -> tuple[str, ...]:
     took = "unfinished" if one.finished_at is None else f"{(one.finished_at - one.started_at).total_seconds():.0f} s"
     code = "-" if one.exit_code is None else str(one.exit_code)
     about = "all" if one.everything else "some"
-    began, as_of = _seconds(one.started_at), _seconds(one.as_of)
+    began, as_of = date_and_time(one.started_at), date_and_time(one.as_of)
     return began, took, as_of, one.schedule, about, code, one.id, counts_in_words(one)
 
 
@@ -81,15 +45,16 @@ def counts_in_words(one: PastRun) -> str:
 
 def row_of_entry(one: Entry) -> dict[str, Any]:
     """Return what happened to an item for programs: every column, those of other kinds empty."""
-    return {**dict.fromkeys(ENTRY_COLUMNS), "at": utc(one.at), **_of_whose(one.whose), **_facts(one)}
+    whose = {**row_of_whose(one.whose), "meter": one.whose.meter}
+    return {**dict.fromkeys(ENTRY_FIELDS.split(",")), "at": utc(one.at), **whose, **_facts(one)}
 
 
-def _of_whose(whose: Whose) -> dict[str, Any]:
+def row_of_whose(whose: Whose | Unbilled) -> dict[str, Any]:
+    """Return an item and its period for programs."""
     return {
         "customer": whose.customer,
         "subscription": whose.subscription,
         "subscription_item": whose.item,
-        "meter": whose.meter,
         "period_start": utc(whose.period.start),
         "period_end": utc(whose.period.end),
     }
@@ -112,11 +77,11 @@ def _facts(one: Entry) -> dict[str, Any]:
 def _of_write(one: Write) -> dict[str, Any]:
     return {
         "kind": "write",
-        "usage": _amount(one.usage),
-        "previous": _amount(one.previous),
-        "quantity": _amount(one.quantity),
+        "usage": digits(one.usage),
+        "previous": digits(one.previous),
+        "quantity": digits(one.quantity),
         "timestamp": utc(one.timestamp),
-        "acknowledged_at": _instant(one.acknowledged_at),
+        "acknowledged_at": _if_known(one.acknowledged_at),
         "request_id": one.request_id,
         "run": one.run,
     }
@@ -125,9 +90,9 @@ def _of_write(one: Write) -> dict[str, Any]:
 def _of_hold(one: Held) -> dict[str, Any]:
     return {
         "kind": "hold",
-        "usage": _amount(one.usage),
-        "previous": _amount(one.previous),
-        "quantity": _amount(one.quantity),
+        "usage": digits(one.usage),
+        "previous": digits(one.previous),
+        "quantity": digits(one.quantity),
         "run": one.first_run,
         "outcome": one.outcome,
         "reason": one.reason,
@@ -142,9 +107,9 @@ def _of_remainder(one: Remainder) -> dict[str, Any]:
     note = f"; settled: {one.note}" if one.settled_at else ""
     return {
         "kind": "unbilled",
-        "quantity": _amount(one.quantity),
-        "settled": _amount(one.settled),
-        "settled_at": _instant(one.settled_at),
+        "quantity": digits(one.quantity),
+        "settled": digits(one.settled),
+        "settled_at": _if_known(one.settled_at),
         "message": f"{one.why or ''}{note}",
     }
 
@@ -153,10 +118,10 @@ def _of_part(one: WrittenPart) -> dict[str, Any]:
     return {
         "kind": "part",
         "part_start": utc(one.start),
-        "usage": _amount(one.total),
-        "quantity": _amount(one.value),
+        "usage": digits(one.total),
+        "quantity": digits(one.value),
         "timestamp": utc(one.timestamp),
-        "acknowledged_at": _instant(one.acknowledged_at),
+        "acknowledged_at": _if_known(one.acknowledged_at),
         "request_id": one.request_id,
         "identifier": one.identifier,
     }
@@ -166,10 +131,10 @@ def _of_addition(one: Added) -> dict[str, Any]:
     cancelled = f"cancelled at {utc(one.cancelled_at)}" if one.cancelled_at else None
     return {
         "kind": "addition",
-        "previous": _amount(one.base),
-        "quantity": _amount(one.value),
+        "previous": digits(one.base),
+        "quantity": digits(one.value),
         "timestamp": utc(one.timestamp),
-        "acknowledged_at": _instant(one.delivered_at),
+        "acknowledged_at": _if_known(one.delivered_at),
         "request_id": one.request_id,
         "identifier": one.identifier,
         "run": one.run,
@@ -177,13 +142,12 @@ def _of_addition(one: Added) -> dict[str, Any]:
     }
 
 
-def cells_of_entry(one: Entry) -> tuple[str, ...]:
-    """Return what happened to an item for a person."""
-    row, whose = row_of_entry(one), one.whose
-    amounts = (_thousands(row["usage"]), _thousands(row["previous"]), _thousands(row["quantity"]))
-    start = _seconds(whose.period.start)
-    run = row["run"] or "-"
-    return _seconds(one.at), whose.customer, whose.item, start, _what(one), *amounts, *_answer(one), run
+def cells_of_entry(one: Entry, row: dict[str, Any]) -> tuple[str, ...]:
+    """Return what happened to an item for a person, given its row for programs."""
+    whose = one.whose
+    about = (date_and_time(one.at), whose.customer, whose.item, date_and_time(whose.period.start), _what(one))
+    amounts = (thousands(row[name]) for name in ("usage", "previous", "quantity"))
+    return *about, *amounts, *_answer(one), row["run"] or "-"
 
 
 def _what(one: Entry) -> str:
@@ -196,7 +160,7 @@ def _what(one: Entry) -> str:
         case Remainder():
             return "settled" if one.settled == one.quantity else "not billed"
         case WrittenPart():
-            return f"part from {_seconds(one.start)}"
+            return f"part from {date_and_time(one.start)}"
         case Added():
             return "addition"
 
@@ -204,54 +168,28 @@ def _what(one: Entry) -> str:
 def _answer(one: Entry) -> tuple[str, str]:
     """Return when Stripe answered, and its name for the request; of a hold, when it was last said."""
     match one:
-        case Write():
-            return _answered(one.acknowledged_at, one.request_id)
-        case WrittenPart(acknowledged=None):
-            return "not acknowledged", "-"
-        case WrittenPart():
-            return _answered(one.acknowledged_at, one.request_id) if one.acknowledged_at else ("nothing to send", "-")
-        case Added():
-            return _answered(one.delivered_at, one.request_id)
         case Held():
-            return (f"until {_seconds(one.last_at)}" if one.times > 1 else "-"), "-"
+            return (f"until {date_and_time(one.last_at)}" if one.times > 1 else "-"), "-"
         case Remainder():
             return "-", "-"
+        case WrittenPart(acknowledged=None):
+            return "not acknowledged", "-"
+        case WrittenPart(acknowledged_at=None):
+            return "nothing to send", "-"
+        case Write(acknowledged_at=at) | WrittenPart(acknowledged_at=at) | Added(delivered_at=at):
+            return "not acknowledged" if at is None else date_and_time(at), one.request_id or "-"
 
 
-def _answered(at: datetime | None, request_id: str | None) -> tuple[str, str]:
-    return ("not acknowledged" if at is None else _seconds(at)), request_id or "-"
-
-
-def row_of_unbilled(one: "Unbilled") -> dict[str, Any]:
+def row_of_unbilled(one: Unbilled) -> dict[str, Any]:
     """Return what is not billed for programs."""
     return {
-        "customer": one.customer,
-        "subscription": one.subscription,
-        "subscription_item": one.item,
-        "period_start": utc(one.period.start),
-        "period_end": utc(one.period.end),
+        **row_of_whose(one),
         "unbilled": str(one.open_quantity),
         "settled": str(one.settled or 0),
-        "named_at": _instant(one.named_at),
+        "named_at": _if_known(one.named_at),
         "message": one.why,
     }
 
 
-def _amount(number: Decimal | int | None) -> str | None:
-    """Return an amount as a decimal string, so that no reader rounds it."""
-    if number is None:
-        return None
-    digits = f"{Decimal(number):f}"
-    return digits.rstrip("0").rstrip(".") if "." in digits else digits
-
-
-def _thousands(amount: str | None) -> str:
-    return "-" if amount is None else f"{Decimal(amount):,f}"
-
-
-def _instant(instant: datetime | None) -> str | None:
+def _if_known(instant: datetime | None) -> str | None:
     return None if instant is None else utc(instant)
-
-
-def _seconds(instant: datetime) -> str:
-    return f"{instant:%Y-%m-%d %H:%M:%S}"

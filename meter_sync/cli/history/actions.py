@@ -2,56 +2,54 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from meter_sync.cli.globals import Globals
-from meter_sync.cli.history_output import Output
-from meter_sync.cli.history_request import HistoryRequest
-from meter_sync.core.outcomes import ExitCode
+from meter_sync.cli.globals import now
+from meter_sync.cli.history import output
+from meter_sync.cli.history.output import Answer
+from meter_sync.cli.history.request import HistoryRequest
+from meter_sync.config import Settings
 from meter_sync.core.text import utc
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import Ledger, Scope, open_ledger, open_ledger_read_only, run_lock
 
 
-def carry_out(options: Globals, asked: HistoryRequest, shown: Output) -> ExitCode:
-    """Do what was asked for, and return the exit code. Raise MeterSyncError, with what to do."""
+def carry_out(settings: Settings, asked: HistoryRequest) -> Answer:
+    """Do what was asked for, and return what there is to say. Raise MeterSyncError, with what to do."""
     if asked.settle is not None:
-        return _settle(options, *asked.settle, str(asked.note).strip(), shown)
+        return _settle(settings, *asked.settle, str(asked.note).strip())
     if asked.prune is not None:
-        return _prune(options, asked.prune, shown)
-    with _books(options) as ledger:
+        return _prune(settings, asked.prune)
+    with _books(settings) as ledger:
         if asked.unbilled:
-            return _unbilled(ledger, shown)
+            return output.unbilled(ledger.remainders.unbilled())
         if asked.explain is not None:
-            return _explain(ledger, asked.explain, asked.period, shown)
+            return _explain(ledger, asked.explain, asked.period)
         if asked.sought.is_nothing:
-            shown.runs(ledger.runs.past(asked.since, asked.until, asked.limit))
-            return ExitCode.DONE
-        return _entries(ledger, asked, shown)
+            return output.runs(ledger.runs.past(asked.since, asked.until, asked.limit))
+        return _entries(ledger, asked)
 
 
 @contextmanager
-def _books(options: Globals, *, is_read_only: bool = True, is_alone: bool = False) -> Iterator[Ledger]:
+def _books(settings: Settings, *, is_read_only: bool = True, is_alone: bool = False) -> Iterator[Ledger]:
     """Open the ledger, only to read unless told otherwise, and where it must be alone, under the run lock."""
-    settings = options.load_settings({})
-    scope = Scope(account="", mode="live" if settings.stripe.is_live else "sandbox")
+    scope = Scope(account="", mode=settings.stripe.mode)
     opened = open_ledger_read_only if is_read_only else open_ledger
     with run_lock(settings.ledger) if is_alone else nullcontext(), opened(settings.ledger, scope) as ledger:
         yield ledger
 
 
-def _entries(ledger: Ledger, asked: HistoryRequest, shown: Output) -> ExitCode:
+def _entries(ledger: Ledger, asked: HistoryRequest) -> Answer:
     unmatched = ledger.history.unmatched(asked.sought)
     if unmatched:
         raise _not_known(f"--{unmatched.kind} {unmatched.value} matches nothing in the ledger", unmatched.known)
     if not ledger.history.matches_together(asked.sought):
         raise _not_known("no item in the ledger matches all the selectors together")
     entries = ledger.history.entries(asked.sought, with_parts=asked.parts)
-    shown.entries([one for one in entries if asked.is_within(one.at)])
-    return ExitCode.DONE
+    return output.entries([one for one in entries if asked.is_within(one.at)])
 
 
-def _explain(ledger: Ledger, name: str, period_start: datetime | None, shown: Output) -> ExitCode:
+def _explain(ledger: Ledger, name: str, period_start: datetime | None) -> Answer:
     stories = ledger.history.stories(name, period_start)
     if not stories:
         newest = [utc(one.whose.period.start) for one in ledger.history.stories(name, None)]
@@ -59,8 +57,7 @@ def _explain(ledger: Ledger, name: str, period_start: datetime | None, shown: Ou
             raise _not_known(f"the ledger knows no item, subscription or customer {name}")
         start = utc(period_start) if period_start else ""
         raise _not_known(f"the ledger knows no period of {name} that starts at {start}", newest)
-    shown.explanations(stories)
-    return ExitCode.DONE
+    return output.explanations(stories)
 
 
 def _not_known(what: str, known: Sequence[str] = ()) -> MeterSyncError:
@@ -69,14 +66,8 @@ def _not_known(what: str, known: Sequence[str] = ()) -> MeterSyncError:
     return MeterSyncError(what, hint, code="nothing_selected")
 
 
-def _unbilled(ledger: Ledger, shown: Output) -> ExitCode:
-    found = ledger.remainders.unbilled()
-    shown.unbilled(found)
-    return ExitCode.LOOK if found else ExitCode.DONE
-
-
-def _settle(options: Globals, item: str, period_start: datetime, note: str, shown: Output) -> ExitCode:
-    with _books(options, is_read_only=False) as ledger:
+def _settle(settings: Settings, item: str, period_start: datetime, note: str) -> Answer:
+    with _books(settings, is_read_only=False) as ledger:
         one = ledger.remainders.of(item, period_start)
         if one is None or not one.open_quantity:
             raise MeterSyncError(
@@ -84,14 +75,11 @@ def _settle(options: Globals, item: str, period_start: datetime, note: str, show
                 "meter-sync history --unbilled lists what is, with the start of its period",
                 code="nothing_open",
             )
-        ledger.remainders.settle(one, note, datetime.now(UTC))
-    shown.settled(one, note)
-    return ExitCode.DONE
+        ledger.remainders.settle(one, note, now())
+    return output.settled(one, note)
 
 
-def _prune(options: Globals, older_than: timedelta, shown: Output) -> ExitCode:
-    before = datetime.now(UTC) - older_than
-    with _books(options, is_read_only=False, is_alone=True) as ledger:
-        gone = ledger.pruning.prune(before)
-    shown.pruned(before, gone)
-    return ExitCode.DONE
+def _prune(settings: Settings, older_than: timedelta) -> Answer:
+    before = now() - older_than
+    with _books(settings, is_read_only=False, is_alone=True) as ledger:
+        return output.pruned(before, ledger.pruning.prune(before))
