@@ -13,6 +13,7 @@ from meter_sync.core.planning.known import Addition, RememberedAdditions
 from meter_sync.core.planning.stages import Set
 from meter_sync.ledger import rows, writers
 from meter_sync.ledger.database import Database, of_same_period
+from meter_sync.ledger.filled import filled
 from meter_sync.ledger.rows import Acknowledgement, Key, RunRecord
 from meter_sync.ledger.schema import additions, item_periods
 
@@ -74,15 +75,8 @@ class Additions:
 
 
 def _unsettled(row: Row[Any]) -> Unsettled:
-    return Unsettled(
-        item=row.item,
-        period=rows.period(row),
-        customer=row.customer,
-        stripe_meter=row.stripe_meter,
-        acknowledged=row.acknowledged or 0,
-        is_answered=_settled_at(row) is not None,
-        addition=_addition(row),
-    )
+    known = {"acknowledged": row.acknowledged or 0, "is_answered": _settled_at(row) is not None}
+    return filled(Unsettled, row, period=rows.period(row), addition=_addition(row), **known)
 
 
 def recall(database: Database, periods: Mapping[str, datetime]) -> dict[str, RememberedAdditions]:

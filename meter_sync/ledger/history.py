@@ -8,19 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Row, Table
 
-from meter_sync.core.telling.history import (
-    Added,
-    Entry,
-    Held,
-    Remainder,
-    Sought,
-    Story,
-    Whose,
-    Write,
-    WrittenPart,
-)
+from meter_sync.core.telling.history import Added, Entry, Held, Remainder, Sought, Story, Whose, Write, WrittenPart
 from meter_sync.ledger import rows
 from meter_sync.ledger.database import Database, of_same_period
+from meter_sync.ledger.filled import filled
 from meter_sync.ledger.listed import item_of
 from meter_sync.ledger.rows import Key
 from meter_sync.ledger.schema import additions, holds, item_periods, parts, runs, seen_periods, writes
@@ -176,74 +167,25 @@ class History:
 
 
 def _write(row: Row[Any], whose: Whose) -> Entry:
-    return Write(
-        whose=whose,
-        run=row.run,
-        step=row.step,
-        timestamp=row.anchor,
-        usage=row.usage,
-        quantity=row.quantity,
-        at_anchor=row.at_anchor,
-        previous=row.previous,
-        intended_at=row.intended_at,
-        acknowledged_at=row.acknowledged_at or row.delivered_at,
-        request_id=row.request_id,
-        as_of=row.as_of,
-    )
+    acknowledged_at = row.acknowledged_at or row.delivered_at
+    return filled(Write, row, whose=whose, timestamp=row.anchor, acknowledged_at=acknowledged_at)
 
 
 def _held(row: Row[Any], whose: Whose) -> Entry:
-    return Held(
-        whose=whose,
-        outcome=row.outcome,
-        reason=row.reason,
-        message=row.message,
-        usage=row.usage,
-        quantity=row.quantity,
-        previous=row.previous,
-        first_run=row.first_run,
-        first_at=row.first_at,
-        last_run=row.last_run,
-        last_at=row.last_at,
-        times=row.times,
-    )
+    return filled(Held, row, whose=whose)
 
 
 def _remainder(row: Row[Any], whose: Whose) -> Entry | None:
-    if row.named_at is None:
-        return None
-    return Remainder(whose, row.remainder, row.why, row.named_at, row.settled, row.settled_at, row.note)
+    return None if row.named_at is None else filled(Remainder, row, whose=whose, quantity=row.remainder)
 
 
 def _part(row: Row[Any], whose: Whose) -> Entry:
-    return WrittenPart(
-        whose=whose,
-        start=row.start,
-        timestamp=row.timestamp,
-        total=row.total,
-        value=row.value,
-        acknowledged=row.acknowledged,
-        acknowledged_at=row.acknowledged_at,
-        identifier=row.identifier,
-        request_id=row.request_id,
-    )
+    return filled(WrittenPart, row, whose=whose)
 
 
 def _added(row: Row[Any], whose: Whose) -> Entry:
     is_known = row.delivered_at is not None and row.delivered_at > _NOT_KNOWN
-    return Added(
-        whose=whose,
-        run=row.run,
-        identifier=row.identifier,
-        base=row.base,
-        value=row.value,
-        timestamp=row.timestamp,
-        intended_at=row.intended_at,
-        delivered_at=row.delivered_at if is_known else None,
-        request_id=row.request_id,
-        cancelled_at=row.cancelled_at,
-        rejected=row.rejected,
-    )
+    return filled(Added, row, whose=whose, delivered_at=row.delivered_at if is_known else None)
 
 
 _READERS: tuple[tuple[Table, _Reader], ...] = ((writes, _write), (holds, _held), (seen_periods, _remainder))

@@ -11,6 +11,7 @@ from sqlalchemy import Row
 from meter_sync.core.billing.intake import usage_ended
 from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.ledger.database import Database
+from meter_sync.ledger.filled import filled
 from meter_sync.ledger.rows import key, keys
 from meter_sync.ledger.schema import item_periods, prices, seen_periods
 from meter_sync.ledger.snapshot import item_from, stored
@@ -222,12 +223,4 @@ def item_of(row: Row[Any]) -> SubscriptionItem:
 
 
 def _seen(row: Row[Any]) -> Seen:
-    return Seen(
-        item=item_of(row),
-        seen_at=row.seen_at,
-        complete_until=row.complete_until,
-        is_refused=row.is_refused,
-        is_invoiced=row.is_invoiced,
-        read_back_at=row.read_back_at,
-        remainder=row.remainder,
-    )
+    return filled(Seen, row, item=item_of(row))

@@ -11,6 +11,7 @@ from meter_sync.core.billing.item import Period
 from meter_sync.ledger import rows
 from meter_sync.ledger.additions import lacks_answer, recount
 from meter_sync.ledger.database import Database, of_same_period
+from meter_sync.ledger.filled import filled
 from meter_sync.ledger.rows import Key
 from meter_sync.ledger.schema import additions, cursors, item_periods, parts
 
@@ -93,18 +94,8 @@ class Rejections:
             item_periods.c.acknowledged.is_not(None),
             item_periods.c.as_of >= since,
         )
-        return [
-            Written(
-                item=row.item,
-                customer=row.customer,
-                stripe_meter=row.stripe_meter,
-                period=rows.period(row),
-                summarized=rows.summarized(row),
-                acknowledged=row.acknowledged,
-                lacks_answer=row.lacks_answer,
-            )
-            for row in self.database.rows(query)
-        ]
+        found = self.database.rows(query)
+        return [filled(Written, row, period=rows.period(row), summarized=rows.summarized(row)) for row in found]
 
     def record_doubt(self, one: Written, why: str, taken_since: datetime) -> None:
         """Record that Stripe holds less of an item's period than it took, without its saying which event it rejected.

@@ -10,6 +10,7 @@ from sqlalchemy import Row
 from meter_sync.core.billing.item import Period
 from meter_sync.ledger import rows
 from meter_sync.ledger.database import Database
+from meter_sync.ledger.filled import filled
 from meter_sync.ledger.schema import seen_periods
 
 
@@ -62,15 +63,4 @@ class Remainders:
 
 
 def _unbilled(row: Row[Any]) -> Unbilled:
-    return Unbilled(
-        item=row.item,
-        subscription=row.subscription,
-        customer=row.customer,
-        period=rows.period(row),
-        remainder=row.remainder,
-        why=row.why,
-        named_at=row.named_at,
-        settled=row.settled,
-        settled_at=row.settled_at,
-        note=row.note,
-    )
+    return filled(Unbilled, row, period=rows.period(row))

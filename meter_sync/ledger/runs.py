@@ -11,6 +11,7 @@ from sqlalchemy import Column, Row
 
 from meter_sync.core.telling.history import PastRun
 from meter_sync.ledger.database import Database
+from meter_sync.ledger.filled import filled
 from meter_sync.ledger.rows import RunRecord
 from meter_sync.ledger.schema import item_periods, runs
 
@@ -71,13 +72,4 @@ class Runs:
 
 
 def _past_run(row: Row[Any]) -> PastRun:
-    return PastRun(
-        id=row.run,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        as_of=row.as_of,
-        schedule=row.schedule,
-        everything=row.everything,
-        exit_code=row.exit_code,
-        counts=json.loads(row.counts) if row.counts else {},
-    )
+    return filled(PastRun, row, id=row.run, counts=json.loads(row.counts) if row.counts else {})

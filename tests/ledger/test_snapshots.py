@@ -123,7 +123,7 @@ def test_a_field_that_is_missing_is_refused_rather_than_read_as_its_default(wher
 
 @pytest.mark.parametrize("where", PLACES)
 def test_a_field_that_no_version_has_stored_is_refused_rather_than_lost(where: str) -> None:
-    with pytest.raises(LedgerError, match=r"another: Extra inputs are not permitted"):
+    with pytest.raises(LedgerError, match="another: "):
         item_from(changed(where, lambda one: one.update(another="x")))
 
 
