@@ -27,7 +27,7 @@ from three_months.play import THIS_PROGRAM, WAYS, Play
 from three_months.scenario import DAYS, draw
 from three_months.troubles import TROUBLES, Trouble, draw_troubles
 
-from meter_sync import logs
+from meter_sync.cli import logs
 
 QUICK_CUSTOMERS = 20
 SINGLE = ("none", *TROUBLES, "all")

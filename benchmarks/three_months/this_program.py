@@ -6,10 +6,10 @@ from pathlib import Path
 
 from meter_sync.config import Settings, load
 from meter_sync.ledger import Scope, open_ledger_read_only
+from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Sandbox
-from meter_sync.sync.execute import execute
-from meter_sync.sync.order import Request
-from meter_sync.waiting import Stop
+from meter_sync.sync.books import execute
+from meter_sync.sync.request import Request
 from three_months.scenario import CLOSING_WITHIN
 from three_months.troubles import Killed, Weather
 from three_months.ways import Named

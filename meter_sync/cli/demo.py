@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from meter_sync.config import Settings
     from meter_sync.demo.epsilon import Epsilon, InvoiceCheck, MonthCheck
     from meter_sync.sandbox import Sandbox
-    from meter_sync.sync.order import Execution, Request
+    from meter_sync.sync.request import Execution, Request
 
 _NOW = datetime(2026, 3, 27, 14, 23, 45, tzinfo=UTC)
 _AN_HOUR = timedelta(hours=1)
@@ -132,19 +132,19 @@ class _Stage:
 
     async def run(self, *, dry_run: bool = False) -> "Execution":
         """Do what the command `run` does, by the sandbox's clock."""
-        from meter_sync.sync.order import Request
+        from meter_sync.sync.request import Request
 
         return await self._execute(Request(dry_run=dry_run))
 
     async def close(self) -> "Execution":
         """Do what `run --closing 3m` does."""
-        from meter_sync.sync.order import Request
+        from meter_sync.sync.request import Request
 
         return await self._execute(Request(closing=timedelta(minutes=3), is_beside=True))
 
     async def _execute(self, request: "Request") -> "Execution":
-        from meter_sync.sync.execute import execute
-        from meter_sync.waiting import Stop
+        from meter_sync.net.stop import Stop
+        from meter_sync.sync.books import execute
 
         now = self.sandbox.clock.now()
         self.sandbox.date_skew_seconds = (now - datetime.now(UTC)).total_seconds()

@@ -30,7 +30,7 @@ class Globals:
 
     def start_logging(self) -> None:
         """Send logs to stderr as the options say."""
-        from meter_sync import logs
+        from meter_sync.cli import logs
 
         on_terminal = sys.stderr.isatty()
         log_format = self.log_format or ("console" if on_terminal else "json")

@@ -8,7 +8,7 @@ from meter_sync.cli.globals import Globals
 from meter_sync.cli.history_output import Output
 from meter_sync.cli.history_request import HistoryRequest
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.core.telling.explanation import utc
+from meter_sync.core.text import utc
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import Ledger, Scope, open_ledger, open_ledger_read_only, run_lock
 

@@ -23,8 +23,9 @@ from meter_sync.cli.history_rows import (
     row_of_run,
     row_of_unbilled,
 )
-from meter_sync.core.telling.explanation import explain, utc
+from meter_sync.core.telling.explanation import explain
 from meter_sync.core.telling.history import Entry, PastRun, Story
+from meter_sync.core.text import utc
 
 if TYPE_CHECKING:
     from meter_sync.errors import MeterSyncError

@@ -4,8 +4,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from meter_sync.core.telling.explanation import utc
 from meter_sync.core.telling.history import Added, Entry, Held, PastRun, Remainder, Whose, Write, WrittenPart
+from meter_sync.core.text import utc
 
 if TYPE_CHECKING:
     from meter_sync.ledger.remainders import Unbilled

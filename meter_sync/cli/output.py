@@ -13,9 +13,9 @@ from meter_sync.cli.errors import print_error, printable
 from meter_sync.cli.globals import Globals
 from meter_sync.cli.table import Column, Remark, Row, digits, print_remarks, print_rows, thousands, utc
 from meter_sync.core.outcomes import ExitCode, Outcome, exit_code
-from meter_sync.core.planning.stages import Line, Result
+from meter_sync.core.planning.stages import Findings, Result
 from meter_sync.errors import MeterSyncError
-from meter_sync.sync.order import Execution
+from meter_sync.sync.request import Execution
 
 _CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
 _COLORS = {
@@ -102,13 +102,13 @@ def error_fields(error: MeterSyncError | None) -> dict[str, str] | None:
 
 
 def _item(result: Result) -> dict[str, Any]:
-    line = result.line
+    found = result.found
     return {
-        **item_fields(line),
+        **item_fields(found),
         "quantity": digits(_standing(result)),
-        "previous": digits(line.previous),
+        "previous": digits(found.standing),
         "unbilled": digits(result.lacking) if result.lacking else None,
-        "timestamp": utc(line.span.anchor) if line.span and not line.way.is_in_parts else None,
+        "timestamp": utc(found.timestamp) if found.timestamp else None,
         **_windows(result),
         "outcome": result.outcome.value,
         "reason": result.reason.value if result.reason else None,
@@ -116,20 +116,20 @@ def _item(result: Result) -> dict[str, Any]:
     }
 
 
-def item_fields(line: Line) -> dict[str, Any]:
+def item_fields(found: Findings) -> dict[str, Any]:
     """Return the fields of the JSON document that name an item, its period and its usage."""
-    item = line.item
+    item = found.item
     return {
         "account": None,
         "customer": item.subscription.customer.id,
         "subscription": item.subscription.id,
         "subscription_item": item.id,
         "price": item.price.id,
-        "meter": line.meter.slug if line.meter else line.row.openmeter,
-        "subjects": list(line.subjects),
+        "meter": found.slug,
+        "subjects": list(found.subjects),
         "target": item.price.target.value,
         "period": {"start": utc(item.period.start), "end": utc(item.period.end)},
-        "usage": digits(line.usage),
+        "usage": digits(found.usage),
     }
 
 
@@ -141,7 +141,7 @@ def _windows(result: Result) -> dict[str, Any]:
 def _standing(result: Result) -> int | None:
     """Return the quantity that stands after the run: what was not written left what stood before."""
     is_written = result.outcome in _CHANGED or result.moved is not None
-    return result.line.quantity if is_written else result.line.previous
+    return result.found.quantity if is_written else result.found.standing
 
 
 def _print_csv(shown: Sequence[Result]) -> None:
@@ -215,31 +215,31 @@ def _print_table(options: Globals, execution: Execution, shown: Sequence[Result]
 
 
 def _cells(result: Result) -> tuple[str, ...]:
-    line = result.line
+    found = result.found
     outcome = f"{result.outcome.value} ({result.reason.value})" if result.reason else result.outcome.value
-    amounts = (line.usage, line.previous, _standing(result))
-    return (*item_cells(line), *(thousands(amount) for amount in amounts), outcome)
+    amounts = (found.usage, found.standing, _standing(result))
+    return (*item_cells(found), *(thousands(amount) for amount in amounts), outcome)
 
 
-def item_cells(line: Line) -> tuple[str, str, str, str]:
+def item_cells(found: Findings) -> tuple[str, str, str, str]:
     """Return what names an item in a table: customer, item, meter and period."""
-    item = line.item
+    item = found.item
     return (
         printable(item.subscription.customer.id),
         printable(item.id),
-        printable(line.meter.slug if line.meter else line.row.openmeter or "-"),
+        printable(found.slug or "-"),
         f"{item.period.start:%Y-%m-%d %H:%M:%S} to {item.period.end:%Y-%m-%d %H:%M:%S}",
     )
 
 
 def _remark(result: Result, message: str) -> Remark:
     title = f"{result.outcome.value} ({result.reason.value if result.reason else '-'})"
-    return Remark(title, message, named(result.line), _COLORS[result.outcome])
+    return Remark(title, message, named(result.found), _COLORS[result.outcome])
 
 
-def named(line: Line) -> str:
+def named(found: Findings) -> str:
     """Return an item and its customer, in words."""
-    return f"{line.item.id} of {line.item.subscription.customer.id}"
+    return f"{found.item.id} of {found.item.subscription.customer.id}"
 
 
 def summary(execution: Execution, *, dry_run: bool) -> str:
@@ -256,7 +256,7 @@ def summary(execution: Execution, *, dry_run: bool) -> str:
 
 def _not_looked_at(results: Sequence[Result]) -> str:
     """Say what a dry run leaves open: it does not ask Stripe about single items."""
-    unknown = sum(1 for one in results if one.outcome is Outcome.PLANNED and one.line.previous is None)
+    unknown = sum(1 for one in results if one.outcome is Outcome.PLANNED and one.found.standing is None)
     if not unknown:
         return ""
     return f"What Stripe holds for {unknown} of these items is not in the ledger: the run itself looks first. "

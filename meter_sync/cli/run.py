@@ -19,8 +19,8 @@ from meter_sync.core.outcomes import LIFTABLE, ExitCode, Reason
 if TYPE_CHECKING:
     from meter_sync.config import Settings
     from meter_sync.errors import MeterSyncError
-    from meter_sync.sync.order import Execution, Request
-    from meter_sync.waiting import Stop
+    from meter_sync.net.stop import Stop
+    from meter_sync.sync.request import Execution, Request
 
 
 @click.command()
@@ -86,7 +86,7 @@ def run(
     """
     from meter_sync.cli.output import printer
     from meter_sync.core.planning.selection import Selection
-    from meter_sync.sync.order import Request
+    from meter_sync.sync.request import Request
 
     options.start_logging()
     request = Request(
@@ -124,7 +124,7 @@ def _print_no_more(error: OSError) -> None:
 def _carried_out(options: Globals, request: "Request", schedule: str | None) -> "Execution":
     """Load the configuration and execute; whatever goes wrong becomes part of what is printed."""
     from meter_sync.errors import Interrupted, MeterSyncError
-    from meter_sync.sync.order import Execution, RunReport, failed_before_it_began, run_record
+    from meter_sync.sync.request import Execution, RunReport, failed_before_it_began, run_record
 
     try:
         settings = options.load_settings({"schedule": schedule})
@@ -165,8 +165,8 @@ def _bug(error: Exception) -> "MeterSyncError":
 async def _execute(options: Globals, settings: "Settings", request: "Request") -> "Execution":
     from meter_sync.cli.progress import progress
     from meter_sync.cli.signals import stop_on_signals
-    from meter_sync.sync.execute import execute
-    from meter_sync.sync.in_time import execute_in_time
+    from meter_sync.sync.books import execute
+    from meter_sync.sync.closing import execute_in_time
 
     with stop_on_signals() as stop, progress(options) as shown:
         if request.closing is None:

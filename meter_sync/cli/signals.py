@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from meter_sync.waiting import Stop
+from meter_sync.net.stop import Stop
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

@@ -73,9 +73,9 @@ def document(verification: Verification) -> dict[str, Any]:
 
 
 def _item(one: Comparison) -> dict[str, Any]:
-    span = one.line.span
+    span = one.found.span
     return {
-        **item_fields(one.line),
+        **item_fields(one.found),
         "as_of": utc(span.end) if span and one.expected is not None else None,
         "expected": digits(one.expected),
         "actual": digits(one.actual),
@@ -129,12 +129,12 @@ def _print_table(options: Globals, verification: Verification, shown: Sequence[C
 def _cells(one: Comparison) -> tuple[str, ...]:
     outcome = f"{one.verdict.value} ({one.reason.value})" if one.reason else one.verdict.value
     amounts = (one.expected, one.actual, one.difference)
-    return (*item_cells(one.line), *(thousands(amount) for amount in amounts), outcome)
+    return (*item_cells(one.found), *(thousands(amount) for amount in amounts), outcome)
 
 
 def _remark(one: Comparison, message: str) -> Remark:
     title = f"{one.verdict.value} ({one.reason.value if one.reason else '-'})"
-    return Remark(title, message, named(one.line), _COLORS[one.verdict])
+    return Remark(title, message, named(one.found), _COLORS[one.verdict])
 
 
 def summary(verification: Verification) -> str:

@@ -4,10 +4,9 @@ from meter_sync.ledger.database import Scope
 from meter_sync.ledger.ledger import Ledger
 from meter_sync.ledger.lock import run_lock
 from meter_sync.ledger.opening import open_ledger, open_ledger_read_only
-from meter_sync.ledger.rows import Acknowledgement, RunRecord
+from meter_sync.ledger.rows import RunRecord
 
 __all__ = [
-    "Acknowledgement",
     "Ledger",
     "RunRecord",
     "Scope",

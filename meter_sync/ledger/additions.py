@@ -8,13 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Row
 
-from meter_sync.core.billing.item import Period
-from meter_sync.core.planning.known import Addition, RememberedAdditions
-from meter_sync.core.planning.stages import Set
+from meter_sync.core.billing.item import Period, PeriodKey
+from meter_sync.core.planning.memory import Addition, RememberedAdditions
+from meter_sync.core.planning.stages import Acknowledged, Add, Cancel, Write
 from meter_sync.ledger import rows, writers
 from meter_sync.ledger.database import Database, of_same_period
-from meter_sync.ledger.filled import filled
-from meter_sync.ledger.rows import Acknowledgement, Key, RunRecord
+from meter_sync.ledger.rows import RunRecord
 from meter_sync.ledger.schema import additions, item_periods
 
 _KEY = ("item", "period_start", "identifier")
@@ -75,8 +74,8 @@ class Additions:
 
 
 def _unsettled(row: Row[Any]) -> Unsettled:
-    known = {"acknowledged": row.acknowledged or 0, "is_answered": _settled_at(row) is not None}
-    return filled(Unsettled, row, period=rows.period(row), addition=_addition(row), **known)
+    found = {"period": rows.period(row), "acknowledged": row.acknowledged or 0, "addition": _addition(row)}
+    return rows.read_as(Unsettled, row, is_answered=_settled_at(row) is not None, **found)
 
 
 def recall(database: Database, periods: Mapping[str, datetime]) -> dict[str, RememberedAdditions]:
@@ -101,19 +100,8 @@ def _to_same_base(database: Database) -> sa.Select[Any]:
 
 
 def _addition(row: Row[Any]) -> Addition:
-    return Addition(
-        identifier=row.identifier,
-        base=row.base,
-        value=row.value,
-        timestamp=row.timestamp,
-        intended_at=row.intended_at,
-        as_of=row.as_of,
-        attempted_at=row.attempted_at,
-        base_is_read=row.base_is_read,
-        is_delivered=_settled_at(row) is not None and not row.in_doubt,
-        is_cancel=row.cancel_intended_at is not None,
-        in_doubt=row.in_doubt,
-    )
+    is_delivered = _settled_at(row) is not None and not row.in_doubt
+    return rows.read_as(Addition, row, is_delivered=is_delivered, is_cancel=row.cancel_intended_at is not None)
 
 
 def _settled_at(row: Row[Any]) -> datetime | None:
@@ -127,29 +115,29 @@ def lacks_answer() -> ColumnElement[bool]:
     return sa.or_(additions.c.delivered_at.is_(None), lacks_cancel)
 
 
-def intend(database: Database, run: str, planned: Sequence[Set], at: datetime) -> None:
+def intend(database: Database, run: str, planned: Sequence[Write], at: datetime) -> None:
     """Record what is about to be added or cancelled, exactly as it will be sent."""
     adding, cancelling = _adding(planned), _cancelling(planned)
-    before = database.rows_of(_newest(database), additions.c.item, [write.line.item.id for write, _ in adding])
-    numbers: dict[Key, int] = {(row.item, row.period_start): row.number for row in before}
+    before = database.rows_of(_newest(database), additions.c.item, [write.item.id for write, _ in adding])
+    numbers: dict[PeriodKey, int] = {(row.item, row.period_start): row.number for row in before}
     new = []
     for write, addition in adding:
-        item = write.line.item
-        number = numbers.get((item.id, item.period.start), 0) + 1
+        item = write.item
+        number = numbers.get(item.key, 0) + 1
         new.append({**_row(write, addition), "run": run, "number": number})
     database.insert(additions, new)
     database.update(additions, [_key(*one) for one in cancelling], by=_KEY, cancel_intended_at=at)
 
 
-def _adding(planned: Iterable[Set]) -> list[tuple[Set, Addition]]:
-    return [(one, one.addition) for one in planned if one.addition and not one.addition.is_cancel]
+def _adding(planned: Iterable[Write]) -> list[tuple[Write, Addition]]:
+    return [(one, one.sends.addition) for one in planned if isinstance(one.sends, Add)]
 
 
-def _cancelling(planned: Iterable[Set]) -> list[tuple[Set, Addition]]:
-    return [(one, one.addition) for one in planned if one.addition and one.addition.is_cancel]
+def _cancelling(planned: Iterable[Write]) -> list[tuple[Write, Addition]]:
+    return [(one, one.sends.addition) for one in planned if isinstance(one.sends, Cancel)]
 
 
-def _row(write: Set, addition: Addition) -> dict[str, Any]:
+def _row(write: Write, addition: Addition) -> dict[str, Any]:
     return {
         **_key(write, addition),
         "base": addition.base,
@@ -163,17 +151,17 @@ def _row(write: Set, addition: Addition) -> dict[str, Any]:
     }
 
 
-def acknowledge(database: Database, acknowledgements: Iterable[Acknowledgement]) -> None:
+def acknowledge(database: Database, acknowledgements: Iterable[Acknowledged]) -> None:
     """Record which additions and cancellations Stripe has carried out."""
     for done in acknowledgements:
-        addition = done.written.addition
-        if addition is not None:
+        write = done.intended.write
+        if isinstance(write.sends, Add | Cancel):
             took = {"request_id": done.request_id, "delivered_at": done.at}
-            values = {"cancelled_at": done.at} if addition.is_cancel else took
-            database.update(additions, [{**_key(done.written, addition), **values}], by=_KEY)
+            values = {"cancelled_at": done.at} if isinstance(write.sends, Cancel) else took
+            database.update(additions, [{**_key(write, write.sends.addition), **values}], by=_KEY)
 
 
-def withdraw(database: Database, unsent: Sequence[Set]) -> None:
+def withdraw(database: Database, unsent: Sequence[Write]) -> None:
     """Take back what was certainly not carried out."""
     database.delete(additions, [_key(*one) for one in _adding(unsent)])
     database.update(additions, [_key(*one) for one in _cancelling(unsent)], by=_KEY, cancel_intended_at=None)
@@ -205,5 +193,5 @@ def _key_of(one: Unsettled) -> dict[str, Any]:
     return {"item": one.item, "period_start": one.period.start, "identifier": one.addition.identifier}
 
 
-def _key(write: Set, addition: Addition) -> dict[str, Any]:
-    return {**rows.key(write.line.item), "identifier": addition.identifier}
+def _key(write: Write, addition: Addition) -> dict[str, Any]:
+    return {**rows.key(write.item), "identifier": addition.identifier}

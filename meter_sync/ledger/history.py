@@ -8,12 +8,21 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Row, Table
 
-from meter_sync.core.telling.history import Added, Entry, Held, Remainder, Sought, Story, Whose, Write, WrittenPart
+from meter_sync.core.billing.item import PeriodKey
+from meter_sync.core.telling.history import (
+    Added,
+    Entry,
+    Held,
+    Remainder,
+    Sought,
+    Story,
+    Whose,
+    Write,
+    WrittenPart,
+)
 from meter_sync.ledger import rows
 from meter_sync.ledger.database import Database, of_same_period
-from meter_sync.ledger.filled import filled
 from meter_sync.ledger.listed import item_of
-from meter_sync.ledger.rows import Key
 from meter_sync.ledger.schema import additions, holds, item_periods, parts, runs, seen_periods, writes
 
 _NOT_KNOWN = datetime(1970, 1, 1, tzinfo=UTC)
@@ -98,7 +107,7 @@ class History:
             closed_why=None if seen.named_at else seen.why,
         )
 
-    def _chain(self, seen: Row[Any]) -> set[Key]:
+    def _chain(self, seen: Row[Any]) -> set[PeriodKey]:
         """Return an item's period, and those of the items whose place it took in it: their usage is billed with it."""
         found = {(seen.item, seen.period_start)}
         if seen.continues:
@@ -110,7 +119,7 @@ class History:
             found |= {(row.item, row.period_start) for row in self.database.rows(before)}
         return found
 
-    def _places(self, sought: Sought) -> dict[Key, Whose]:
+    def _places(self, sought: Sought) -> dict[PeriodKey, Whose]:
         """Return the items in their periods that are sought."""
         metered = self.database.of(item_periods, "item", "period_start", "meter")
         of_sought = metered.where(item_periods.c.item.in_(self._items(sought)))
@@ -144,7 +153,7 @@ class History:
         between = self.database.of(seen_periods, "item").where(seen_periods.c.continues.in_(firsts))
         return sa.union(reported, firsts.where(seen_periods.c.continues.is_not(None)), between)
 
-    def _read(self, sought: Sought, places: Mapping[Key, Whose], table: Table, read: _Reader) -> Iterable[Entry]:
+    def _read(self, sought: Sought, places: Mapping[PeriodKey, Whose], table: Table, read: _Reader) -> Iterable[Entry]:
         query = self.database.of(table).where(table.c.item.in_(self._items(sought)))
         if table is writes:
             query = self._with_instants(self._with_deliveries(query))
@@ -167,25 +176,25 @@ class History:
 
 
 def _write(row: Row[Any], whose: Whose) -> Entry:
-    acknowledged_at = row.acknowledged_at or row.delivered_at
-    return filled(Write, row, whose=whose, timestamp=row.anchor, acknowledged_at=acknowledged_at)
+    at = row.acknowledged_at or row.delivered_at
+    return rows.read_as(Write, row, whose=whose, timestamp=row.anchor, acknowledged_at=at)
 
 
 def _held(row: Row[Any], whose: Whose) -> Entry:
-    return filled(Held, row, whose=whose)
+    return rows.read_as(Held, row, whose=whose)
 
 
 def _remainder(row: Row[Any], whose: Whose) -> Entry | None:
-    return None if row.named_at is None else filled(Remainder, row, whose=whose, quantity=row.remainder)
+    return None if row.named_at is None else rows.read_as(Remainder, row, whose=whose, quantity=row.remainder)
 
 
 def _part(row: Row[Any], whose: Whose) -> Entry:
-    return filled(WrittenPart, row, whose=whose)
+    return rows.read_as(WrittenPart, row, whose=whose)
 
 
 def _added(row: Row[Any], whose: Whose) -> Entry:
     is_known = row.delivered_at is not None and row.delivered_at > _NOT_KNOWN
-    return filled(Added, row, whose=whose, delivered_at=row.delivered_at if is_known else None)
+    return rows.read_as(Added, row, whose=whose, delivered_at=row.delivered_at if is_known else None)
 
 
 _READERS: tuple[tuple[Table, _Reader], ...] = ((writes, _write), (holds, _held), (seen_periods, _remainder))

@@ -53,15 +53,15 @@ def _is_kept_from_being_reported(one: Result) -> bool:
 
 
 def _row(one: Result, run: str, at: datetime) -> dict[str, Any]:
-    line = one.line
+    found = one.found
     return {
-        **key(line.item),
+        **key(found.item),
         "outcome": one.outcome.value,
         "reason": one.reason.value if one.reason else "",
         "message": one.message,
-        "usage": line.usage,
-        "quantity": line.quantity,
-        "previous": line.previous,
+        "usage": found.usage,
+        "quantity": found.quantity,
+        "previous": found.standing,
         "first_run": run,
         "first_at": at,
         "last_run": run,

@@ -8,11 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Row
 
-from meter_sync.core.billing.intake import usage_ended
+from meter_sync.core.billing.intake import usage_end_of
 from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.ledger.database import Database
-from meter_sync.ledger.filled import filled
-from meter_sync.ledger.rows import key, keys
+from meter_sync.ledger.rows import key, keys, read_as
 from meter_sync.ledger.schema import item_periods, prices, seen_periods
 from meter_sync.ledger.snapshot import item_from, stored
 
@@ -177,7 +176,7 @@ def billed_until(database: Database, periods: Mapping[str, datetime]) -> dict[st
     That goes by the price that an item was last seen with in that period.
     """
     return {
-        row.item: usage_ended(item_of(row)) if row.stripe_meter else row.period_end
+        row.item: usage_end_of(item_of(row)) if row.stripe_meter else row.period_end
         for row in database.rows_until(database.of(seen_periods), seen_periods, periods)
         if row.period_end == periods[row.item]
     }
@@ -223,4 +222,4 @@ def item_of(row: Row[Any]) -> SubscriptionItem:
 
 
 def _seen(row: Row[Any]) -> Seen:
-    return filled(Seen, row, item=item_of(row))
+    return read_as(Seen, row, item=item_of(row))

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from meter_sync.core.billing.item import SubscriptionItem
+from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.core.billing.way import Way
-from meter_sync.core.planning.known import Memory, PastPeriod, Remembered
+from meter_sync.core.planning.memory import Memory, PastPeriod, Remembered
 from meter_sync.ledger import additions, listed, parts, rows, successions
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.schema import forgotten, item_periods, items, writes
@@ -79,7 +79,7 @@ class Memories:
         """Given what is known, return it with the hours or days that are wanted."""
         recalled = parts.recall(self.database, wanted)
         remembered = {
-            item: replace(one, parts=recalled[item]) if item in recalled else one
+            item: replace(one, windows=recalled[item]) if item in recalled else one
             for item, one in memory.remembered.items()
         }
         return replace(memory, remembered=remembered)
@@ -97,13 +97,13 @@ class Memories:
         found = self.database.rows_in(oldest_first, writes, _periods(listed_items))
         return {row.item: row.quantity for row in found}
 
-    def reported(self, seen_items: Sequence[SubscriptionItem]) -> frozenset[tuple[str, datetime]]:
+    def reported(self, seen_items: Sequence[SubscriptionItem]) -> frozenset[PeriodKey]:
         """Return those of the items, each with the start of its period, for which anything was ever to be written."""
         query = self.database.of(item_periods, "item", "period_start")
         found = self.database.rows_of(query, item_periods.c.item, {item.id for item in seen_items})
-        asked = {(item.id, item.period.start) for item in seen_items}
+        asked = {item.key for item in seen_items}
         return frozenset(asked & {(row.item, row.period_start) for row in found})
 
 
 def _periods(listed_items: Iterable[SubscriptionItem]) -> dict[str, datetime]:
-    return {item.id: item.period.start for item in listed_items}
+    return dict(item.key for item in listed_items)

@@ -9,10 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from meter_sync.core.billing import identifiers as identifier
+from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.item import Target
-from meter_sync.core.planning.known import RememberedPart, RememberedParts
-from meter_sync.core.planning.stages import Part, Set
+from meter_sync.core.planning.memory import RememberedWindow, RememberedWindows
+from meter_sync.core.planning.stages import WindowQuantity, Write
+from meter_sync.core.planning.windows import windows_of
 from meter_sync.ledger.database import Database, Rows, batches, of_same_period
 from meter_sync.ledger.rows import PartTaken, key
 from meter_sync.ledger.schema import item_periods, parts
@@ -27,29 +28,29 @@ class Wanted:
     since: datetime | None
 
 
-def recall(database: Database, wanted: Iterable[Wanted]) -> dict[str, RememberedParts]:
+def recall(database: Database, wanted: Iterable[Wanted]) -> dict[str, RememberedWindows]:
     """Return the parts of each item."""
     by_since: defaultdict[datetime | None, dict[str, datetime]] = defaultdict(dict)
     for one in wanted:
         by_since[one.since][one.item] = one.period_start
-    recalled: dict[str, RememberedParts] = {}
+    recalled: dict[str, RememberedWindows] = {}
     for since, periods in by_since.items():
         found = _by_item(database, periods, since)
         before = _totals_before(database, periods, since) if since else {}
-        recalled |= {item: RememberedParts(before.get(item, Decimal(0)), found.get(item, {})) for item in periods}
+        recalled |= {item: RememberedWindows(before.get(item, Decimal(0)), found.get(item, {})) for item in periods}
     return recalled
 
 
 def _by_item(
     database: Database, periods: Mapping[str, datetime], since: datetime | None
-) -> dict[str, dict[datetime, RememberedPart]]:
+) -> dict[str, dict[datetime, RememberedWindow]]:
     query = database.of(parts, "item", "period_start", "start", "timestamp", "total", "value", "acknowledged")
     if since is not None:
         is_unsettled = sa.or_(parts.c.acknowledged.is_(None), parts.c.acknowledged != parts.c.value)
         query = query.where(sa.or_(parts.c.start >= since, is_unsettled))
-    found: defaultdict[str, dict[datetime, RememberedPart]] = defaultdict(dict)
+    found: defaultdict[str, dict[datetime, RememberedWindow]] = defaultdict(dict)
     for row in database.rows_in(query, parts, periods):
-        found[row.item][row.start] = RememberedPart(row.timestamp, row.total, row.value, held=row.acknowledged)
+        found[row.item][row.start] = RememberedWindow(row.timestamp, row.total, row.value, standing=row.acknowledged)
     return found
 
 
@@ -66,24 +67,23 @@ def _totals_before(database: Database, periods: Mapping[str, datetime], since: d
     return found
 
 
-def intend(database: Database, run: str, planned: Sequence[Set]) -> None:
+def intend(database: Database, run: str, planned: Sequence[Write]) -> None:
     """Record the parts of the writes: what is about to be sent is in doubt until it is acknowledged."""
-    new = [_row(write, part, run) for write in planned for part in write.parts or ()]
+    new = [_row(write, part, run) for write in planned for part in windows_of(write)]
     database.put(parts, new, ("timestamp", "total", "value", "acknowledged"), completed=("identifier",))
 
 
-def _row(write: Set, part: Part, run: str) -> dict[str, Any]:
-    is_sent = part.held != part.value
-    is_event = is_sent and write.method.target is Target.METER_EVENT
-    item = write.line.item
+def _row(write: Write, part: WindowQuantity, run: str) -> dict[str, Any]:
+    is_event = part.is_sent and write.method.target is Target.METER_EVENT
+    item = write.item
     return {
         **key(item),
         "start": part.start,
         "timestamp": part.timestamp,
         "total": part.total,
         "value": part.value,
-        "acknowledged": None if is_sent else part.held,
-        "identifier": identifier.of_set(run, item.id, part.start) if is_event else None,
+        "acknowledged": None if part.is_sent else part.standing,
+        "identifier": identifiers.of_set(run, item.id, part.start) if is_event else None,
     }
 
 
@@ -94,7 +94,7 @@ def acknowledge(database: Database, taken: Iterable[PartTaken]) -> None:
     """Record which parts Stripe has taken, when, and its name for each request."""
     rows = [
         {
-            **key(one.written.line.item),
+            **key(one.written.item),
             "start": one.part.start,
             "acknowledged": one.part.value,
             "acknowledged_at": one.at,
@@ -105,9 +105,9 @@ def acknowledge(database: Database, taken: Iterable[PartTaken]) -> None:
     database.update(parts, rows, by=_KEY)
 
 
-def withdraw(database: Database, write: Set, unsent: Iterable[Part]) -> None:
+def withdraw(database: Database, write: Write, unsent: Iterable[WindowQuantity]) -> None:
     """Take back that parts were about to be sent: Stripe holds what it held before."""
-    rows = [{**key(write.line.item), "start": part.start, "acknowledged": part.held} for part in unsent]
+    rows = [{**key(write.item), "start": part.start, "acknowledged": part.standing} for part in unsent]
     database.update(parts, rows, by=_KEY)
 
 

@@ -7,12 +7,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from meter_sync.core.billing.item import Period
+from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.ledger import rows
 from meter_sync.ledger.additions import lacks_answer, recount
 from meter_sync.ledger.database import Database, of_same_period
-from meter_sync.ledger.filled import filled
-from meter_sync.ledger.rows import Key
 from meter_sync.ledger.schema import additions, cursors, item_periods, parts
 
 _ERROR_EVENTS = "error_events"
@@ -74,11 +72,11 @@ class Rejections:
         self._mark(by_addition, rejected=why)
         return len(by_part) + len(by_total) + len(by_addition)
 
-    def _places(self, table: sa.Table, identifier: str, *conditions: sa.ColumnElement[bool]) -> list[Key]:
+    def _places(self, table: sa.Table, identifier: str, *conditions: sa.ColumnElement[bool]) -> list[PeriodKey]:
         query = self.database.of(table, "item", "period_start").where(table.c.identifier == identifier, *conditions)
         return [(row.item, row.period_start) for row in self.database.rows(query)]
 
-    def _mark(self, places: Sequence[Key], **values: Any) -> None:
+    def _mark(self, places: Sequence[PeriodKey], **values: Any) -> None:
         self.database.update(item_periods, rows.keys(places), acknowledged_at=None, **values)
 
     def written(self, stripe_meter: str | None, since: datetime) -> list[Written]:
@@ -94,8 +92,10 @@ class Rejections:
             item_periods.c.acknowledged.is_not(None),
             item_periods.c.as_of >= since,
         )
-        found = self.database.rows(query)
-        return [filled(Written, row, period=rows.period(row), summarized=rows.summarized(row)) for row in found]
+        return [
+            rows.read_as(Written, row, period=rows.period(row), summarized=rows.summarized(row))
+            for row in self.database.rows(query)
+        ]
 
     def record_doubt(self, one: Written, why: str, taken_since: datetime) -> None:
         """Record that Stripe holds less of an item's period than it took, without its saying which event it rejected.
@@ -110,7 +110,7 @@ class Rejections:
             self.database.update(additions, rows.keys([place]), is_newest, in_doubt=True)
             self._mark([place], rejected=why)
 
-    def record_shown(self, shown: Sequence[Key]) -> None:
+    def record_shown(self, shown: Sequence[PeriodKey]) -> None:
         """Record that a person was told of these items' rejections: the next run reports them again."""
         with self.database.transaction():
             self.database.update(item_periods, rows.keys(shown), rejected=None)

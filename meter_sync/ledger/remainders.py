@@ -10,7 +10,6 @@ from sqlalchemy import Row
 from meter_sync.core.billing.item import Period
 from meter_sync.ledger import rows
 from meter_sync.ledger.database import Database
-from meter_sync.ledger.filled import filled
 from meter_sync.ledger.schema import seen_periods
 
 
@@ -63,4 +62,4 @@ class Remainders:
 
 
 def _unbilled(row: Row[Any]) -> Unbilled:
-    return filled(Unbilled, row, period=rows.period(row))
+    return rows.read_as(Unbilled, row, period=rows.period(row))

@@ -2,20 +2,22 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Row
 
-from meter_sync.core.billing import identifiers as identifier
-from meter_sync.core.billing.item import Period, SubscriptionItem, Window
+from meter_sync.core.billing import identifiers
+from meter_sync.core.billing.event_times import summary_span, summary_windows
+from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem, Window
 from meter_sync.core.billing.quantity import Rounding
-from meter_sync.core.billing.span import summary_span, summary_windows
-from meter_sync.core.billing.way import Way, part_of
+from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.metering.mapping import Filter
-from meter_sync.core.planning.known import Claim, Method, Remembered
-from meter_sync.core.planning.stages import Part, Set
+from meter_sync.core.metering.method import Method
+from meter_sync.core.ownership.claims import Claim
+from meter_sync.core.planning.memory import Remembered
+from meter_sync.core.planning.stages import Acknowledged, SetWindows, WindowQuantity, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +35,22 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Acknowledgement:
-    """Stripe has taken a write."""
-
-    written: Set
-    at: datetime
-    request_id: str | None
-    step: int = 0
-    foreign_held: bool = False
-    """Whether the item was left with what it held, because other records were found beside it."""
-
-
-@dataclass(frozen=True, slots=True)
 class PartTaken:
     """Stripe has taken an hour or a day of a write."""
 
-    written: Set
-    part: Part
+    written: Write
+    part: WindowQuantity
     at: datetime
     request_id: str | None
 
 
-Key = tuple[str, datetime]
-"""An item and the start of its period."""
+Kind = TypeVar("Kind")
+
+
+def read_as(kind: type[Kind], row: Row[Any], **others: Any) -> Kind:
+    """Return a row as data of a kind whose fields are named as columns, but for these others."""
+    named = [field.name for field in fields(kind) if field.name not in others]  # type: ignore[arg-type]
+    return kind(**{name: getattr(row, name) for name in named}, **others)
 
 
 def key(item: SubscriptionItem) -> dict[str, Any]:
@@ -63,15 +58,15 @@ def key(item: SubscriptionItem) -> dict[str, Any]:
     return {"item": item.id, "period_start": item.period.start}
 
 
-def keys(places: Iterable[Key]) -> list[dict[str, Any]]:
+def keys(places: Iterable[PeriodKey]) -> list[dict[str, Any]]:
     """Return that for items' periods of which only the key is known."""
     return [{"item": item, "period_start": period_start} for item, period_start in places]
 
 
-def state(write: Set, run: RunRecord, at: datetime) -> dict[str, Any]:
+def state(write: Write, run: RunRecord, at: datetime) -> dict[str, Any]:
     """Return the row of an item and period that is about to be written."""
-    line = write.line
-    item, method = line.item, write.method
+    found, item, method = write.found, write.item, write.method
+    is_whole = isinstance(write.sends, SetWindows) and write.sends.is_whole
     return {
         **key(item),
         "period_end": item.period.end,
@@ -84,13 +79,13 @@ def state(write: Set, run: RunRecord, at: datetime) -> dict[str, Any]:
         "filter": json.dumps(method.filter),
         "scale": method.scale,
         "rounding": method.rounding.value,
-        "subjects": json.dumps(line.subjects),
-        "shared": line.row.shared,
-        "usage_start": line.span.start if line.span else item.period.start,
+        "subjects": json.dumps(found.subjects),
+        "shared": found.row.shared,
+        "usage_start": found.span.start if found.span else item.period.start,
         "anchor": write.anchor,
         "quantity": write.quantity,
         "as_of": run.as_of,
-        "acknowledged": line.previous if method.way is Way.ADDITIONS else None,
+        "acknowledged": found.standing if method.way is Way.ADDITIONS else None,
         "acknowledged_at": None,
         "foreign_quantity": write.foreign,
         "foreign_held": False,
@@ -98,54 +93,55 @@ def state(write: Set, run: RunRecord, at: datetime) -> dict[str, Any]:
         "seen_at": at,
         "way": method.way.value,
         "stripe_meter": method.stripe_meter,
-        "window": part_of(method.way, item.price).value if method.way is Way.WINDOWS else None,
+        "window": window_of(method.way, item.price).value if method.way is Way.WINDOWS else None,
         "identifier": _identifier(write, run),
-        "read_whole_at": run.as_of if write.is_whole else None,
-        "closed": write.closed_before,
+        "read_whole_at": run.as_of if is_whole else None,
+        "closed": write.named_before,
         "rejected": None,
-        "opening": line.previous or 0 if method.way is Way.ADDITIONS else 0,
+        "opening": found.standing or 0 if method.way is Way.ADDITIONS else 0,
     }
 
 
-def _identifier(write: Set, run: RunRecord) -> str | None:
+def _identifier(write: Write, run: RunRecord) -> str | None:
     """Return the identifier of an event that sets a whole period's total; other events have their own rows."""
-    is_one_event = write.method.way is Way.LAST and write.sends
-    return identifier.of_set(run.id, write.line.item.id, write.anchor) if is_one_event else None
+    is_one_event = write.method.way is Way.LAST and write.how_many
+    return identifiers.of_set(run.id, write.item.id, write.anchor) if is_one_event else None
 
 
-def history(write: Set, run: RunRecord, at: datetime, step: int) -> dict[str, Any]:
+def history(write: Write, run: RunRecord, at: datetime, step: int) -> dict[str, Any]:
     """Return the row of a write that is about to be sent."""
     return {
-        **key(write.line.item),
+        **key(write.item),
         "run": run.id,
         "step": step,
         "anchor": write.anchor,
-        "usage": write.line.usage,
+        "usage": write.found.usage,
         "quantity": write.quantity,
         "at_anchor": write.at_anchor,
-        "previous": write.line.previous,
+        "previous": write.found.standing,
         "intended_at": at,
     }
 
 
-def acknowledged_state(done: Acknowledgement) -> dict[str, Any]:
+def acknowledged_state(done: Acknowledged) -> dict[str, Any]:
     """Return what becomes of the row of an item and period once Stripe has taken a write."""
+    write = done.intended.write
     return {
-        **key(done.written.line.item),
-        "acknowledged": done.written.quantity,
+        **key(write.item),
+        "acknowledged": write.quantity,
         "acknowledged_at": done.at,
-        "foreign_held": done.foreign_held,
+        "foreign_held": done.is_foreign_held,
         "total_before": None,
-        "closed": done.written.closed,
+        "closed": write.lacking,
     }
 
 
-def acknowledged_write(done: Acknowledgement, run: RunRecord) -> dict[str, Any]:
+def acknowledged_write(done: Acknowledged, run: RunRecord) -> dict[str, Any]:
     """Return what becomes of the row of a write once Stripe has taken it."""
     return {
-        **key(done.written.line.item),
+        **key(done.intended.write.item),
         "run": run.id,
-        "step": done.step,
+        "step": done.intended.step,
         "acknowledged_at": done.at,
         "request_id": done.request_id,
     }
@@ -174,7 +170,7 @@ def remembered(row: Row[Any]) -> Remembered:
         foreign_held=row.foreign_held,
         total_before=row.total_before,
         read_whole_at=row.read_whole_at,
-        closed=row.closed,
+        lacking=row.closed,
         rejected=row.rejected,
     )
 

@@ -11,8 +11,7 @@ from sqlalchemy import Column, Row
 
 from meter_sync.core.telling.history import PastRun
 from meter_sync.ledger.database import Database
-from meter_sync.ledger.filled import filled
-from meter_sync.ledger.rows import RunRecord
+from meter_sync.ledger.rows import RunRecord, read_as
 from meter_sync.ledger.schema import item_periods, runs
 
 _WORK_DONE = (0, 3, 4)
@@ -72,4 +71,4 @@ class Runs:
 
 
 def _past_run(row: Row[Any]) -> PastRun:
-    return filled(PastRun, row, id=row.run, counts=json.loads(row.counts) if row.counts else {})
+    return read_as(PastRun, row, id=row.run, counts=json.loads(row.counts) if row.counts else {})

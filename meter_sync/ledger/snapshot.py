@@ -1,36 +1,31 @@
-"""How the ledger keeps an item as it was listed: shapes of its own, whatever the core calls its fields.
+"""How the ledger keeps an item as it was listed: a shape of its own, whatever the core calls its fields.
 
-The stored bytes are compared to see whether an item has changed, so fields are stored in the order in which they stand
-here. What is stored has every field, and no other: a field that is read as its default in silence makes a price of the
-maximum one of the sum. Where the core renames a field, its old name stays here, and is given beside `filled`.
+The stored bytes are compared to see whether an item has changed. What is stored has every field, and no other: a field
+that is read as its default in silence makes a price of the maximum one of the sum.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import AwareDatetime, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from meter_sync.core.billing.item import BillingMeter, Customer, Period, Price, Subscription, SubscriptionItem, Window
 from meter_sync.errors import LedgerError
-from meter_sync.ledger.filled import filled
-
-_STRICT = ConfigDict(extra="forbid", strict=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Customer:
-    __pydantic_config__ = _STRICT
+class _Shape(BaseModel):
+    """Fields are stored in the order in which they stand here."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, from_attributes=True)
+
+
+class _Customer(_Shape):
     id: str
     deleted: bool
     metadata: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Subscription:
-    __pydantic_config__ = _STRICT
-
+class _Subscription(_Shape):
     id: str
     customer: _Customer
     status: str
@@ -40,10 +35,7 @@ class _Subscription:
     trial_end: AwareDatetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class _BillingMeter:
-    __pydantic_config__ = _STRICT
-
+class _BillingMeter(_Shape):
     id: str
     event_name: str
     formula: str
@@ -55,10 +47,7 @@ class _BillingMeter:
     is_active: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Price:
-    __pydantic_config__ = _STRICT
-
+class _Price(_Shape):
     id: str
     product: str
     lookup_key: str | None
@@ -68,18 +57,12 @@ class _Price:
     metadata: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Period:
-    __pydantic_config__ = _STRICT
-
+class _Period(_Shape):
     start: AwareDatetime
     end: AwareDatetime
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    __pydantic_config__ = _STRICT
-
+class _Item(_Shape):
     id: str
     subscription: _Subscription
     price: _Price
@@ -89,39 +72,25 @@ class _Item:
     is_followed: bool
 
 
-_SNAPSHOT = TypeAdapter(_Item)
-
-
 def stored(item: SubscriptionItem) -> str:
-    """Return what is stored of an item."""
-    customer = filled(_Customer, item.subscription.customer)
-    meter = item.price.billing_meter
-    window = meter.window.value if meter and meter.window else None
-    one = filled(
-        _Item,
-        item,
-        subscription=filled(_Subscription, item.subscription, customer=customer),
-        price=filled(_Price, item.price, billing_meter=filled(_BillingMeter, meter, window=window) if meter else None),
-        period=filled(_Period, item.period),
-    )
-    return _SNAPSHOT.dump_json(one).decode()
+    """Return what is stored of an item. Raise ValidationError where the core calls a field otherwise than here."""
+    return _Item.model_validate(item).model_dump_json()
 
 
 def item_from(snapshot: str) -> SubscriptionItem:
     """Return the item of which this was stored. Raise LedgerError for what no version of this program has stored."""
     try:
-        one = _SNAPSHOT.validate_json(snapshot)
+        one = _Item.model_validate_json(snapshot)
     except ValidationError as error:
         raise _unreadable(error) from None
-    customer = filled(Customer, one.subscription.customer)
-    meter = one.price.billing_meter
-    window = Window(meter.window) if meter and meter.window else None
-    return filled(
-        SubscriptionItem,
-        one,
-        subscription=filled(Subscription, one.subscription, customer=customer),
-        price=filled(Price, one.price, billing_meter=filled(BillingMeter, meter, window=window) if meter else None),
-        period=filled(Period, one.period),
+    return SubscriptionItem(
+        id=one.id,
+        subscription=_subscription(one.subscription),
+        price=_price(one.price),
+        period=Period(one.period.start, one.period.end),
+        created=one.created,
+        metadata=one.metadata,
+        is_followed=one.is_followed,
     )
 
 
@@ -134,4 +103,42 @@ def _unreadable(error: ValidationError) -> LedgerError:
         "an item in the ledger is not as this version of meter-sync stores it",
         "install the version again that wrote the ledger, or put a copy of the ledger back",
         details=wrong,
+    )
+
+
+def _subscription(one: _Subscription) -> Subscription:
+    return Subscription(
+        id=one.id,
+        customer=Customer(one.customer.id, deleted=one.customer.deleted, metadata=one.customer.metadata),
+        status=one.status,
+        created=one.created,
+        metadata=one.metadata,
+        has_billing_thresholds=one.has_billing_thresholds,
+        trial_end=one.trial_end,
+    )
+
+
+def _price(one: _Price) -> Price:
+    return Price(
+        id=one.id,
+        product=one.product,
+        lookup_key=one.lookup_key,
+        aggregate_usage=one.aggregate_usage,
+        stripe_meter=one.stripe_meter,
+        billing_meter=_meter(one.billing_meter) if one.billing_meter else None,
+        metadata=one.metadata,
+    )
+
+
+def _meter(one: _BillingMeter) -> BillingMeter:
+    return BillingMeter(
+        id=one.id,
+        event_name=one.event_name,
+        formula=one.formula,
+        window=Window(one.window) if one.window else None,
+        unknown_window=one.unknown_window,
+        customer_key=one.customer_key,
+        customer_mapping=one.customer_mapping,
+        value_key=one.value_key,
+        is_active=one.is_active,
     )

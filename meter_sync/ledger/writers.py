@@ -3,25 +3,21 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from meter_sync.core.planning.stages import Set
+from meter_sync.core.billing.item import PeriodKey
+from meter_sync.core.planning.stages import Write
 from meter_sync.ledger.database import Database
-from meter_sync.ledger.rows import Key, RunRecord
+from meter_sync.ledger.rows import RunRecord
 from meter_sync.ledger.schema import claims, item_periods, seen_periods
 
 HELD_FOR = timedelta(minutes=2)
 """Longer than a write takes; what a run leaves behind that was killed blocks no longer."""
 
 
-def claim(database: Database, run: RunRecord, planned: Sequence[Set], at: datetime) -> frozenset[str]:
+def claim(database: Database, run: RunRecord, planned: Sequence[Write], at: datetime) -> frozenset[str]:
     """Claim the items of writes for a run, and return those that no one else has, or has written meanwhile."""
-    taken = busy(database, run, [one.line.item.id for one in planned], at) | _closed(database, planned)
+    taken = busy(database, run, [one.item.id for one in planned], at) | _closed(database, planned)
     last = _last_writers(database, planned)
-    free = [
-        one.line.item.id
-        for one in planned
-        if one.line.item.id not in taken
-        and last.get((one.line.item.id, one.line.item.period.start)) == one.line.follows
-    ]
+    free = [one.item.id for one in planned if one.item.id not in taken and last.get(one.item.key) == one.follows]
     mine = {"run": run.id, "is_alone": run.is_alone, "expires_at": at + HELD_FOR}
     database.put(claims, [{"item": item, **mine} for item in free], mine)
     return frozenset(free)
@@ -38,16 +34,16 @@ def busy(database: Database, run: RunRecord, items: Sequence[str], at: datetime)
     return frozenset(row.item for row in database.rows_of(query, claims.c.item, items))
 
 
-def _closed(database: Database, planned: Sequence[Set]) -> frozenset[str]:
+def _closed(database: Database, planned: Sequence[Write]) -> frozenset[str]:
     """Return the items whose period was closed since it was planned for: another item has its place by now."""
-    periods = {one.line.item.id: one.line.item.period.start for one in planned}
+    periods = dict(one.item.key for one in planned)
     closed = database.of(seen_periods, "item", "period_start").where(seen_periods.c.closed_at.is_not(None))
     return frozenset(row.item for row in database.rows_in(closed, seen_periods, periods))
 
 
-def _last_writers(database: Database, planned: Sequence[Set]) -> dict[Key, str | None]:
+def _last_writers(database: Database, planned: Sequence[Write]) -> dict[PeriodKey, str | None]:
     query = database.of(item_periods, "item", "period_start", "run")
-    found = database.rows_of(query, item_periods.c.item, [one.line.item.id for one in planned])
+    found = database.rows_of(query, item_periods.c.item, [one.item.id for one in planned])
     return {(row.item, row.period_start): row.run for row in found}
 
 

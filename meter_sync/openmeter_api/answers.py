@@ -9,9 +9,10 @@ from decimal import Decimal
 from typing import Any
 
 from meter_sync.core.billing.item import Window
-from meter_sync.core.metering.queries import Aggregation, Grouping, Query
-from meter_sync.core.planning.stages import Meter
-from meter_sync.waiting import Transient
+from meter_sync.core.metering.meter import Aggregation, Meter
+from meter_sync.core.metering.queries import Grouping, Query
+from meter_sync.core.text import utc
+from meter_sync.net.retry import Transient
 
 _LONGEST_DETAIL = 300
 _LARGEST_EXPONENT = 400
@@ -40,8 +41,8 @@ class OpenMeterCustomer:
 def question(query: Query) -> dict[str, Any]:
     """Return the body of the POST that asks a query."""
     asked: dict[str, Any] = {
-        "from": _rfc3339(query.start),
-        "to": _rfc3339(query.end),
+        "from": utc(query.start),
+        "to": utc(query.end),
         "groupBy": [query.grouping.value],
     }
     if query.subjects is not None:
@@ -51,10 +52,6 @@ def question(query: Query) -> dict[str, Any]:
     if query.filter:
         asked["filterGroupBy"] = {name: list(values) for name, values in query.filter}
     return asked
-
-
-def _rfc3339(instant: datetime) -> str:
-    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parsed(text: str, content_type: str) -> object:

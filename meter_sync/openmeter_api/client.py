@@ -14,20 +14,22 @@ from corehttp.rest import AsyncHttpResponse, HttpRequest
 from corehttp.transport.aiohttp import AioHttpTransport
 from openmeter.aio import Client
 
+from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Answer, Grouping, Query, Unanswered
 from meter_sync.core.metering.window_queries import WindowAnswer
-from meter_sync.core.planning.stages import Meter
 from meter_sync.errors import ConfigurationError, MeterSyncError, TryAgainError
-from meter_sync.http_session import (
+from meter_sync.net.patience import Patience
+from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
+from meter_sync.net.session import (
     CONNECT_TIMEOUT_SECONDS,
     REDIRECT,
     REQUEST_TIMEOUT_SECONDS,
     distrust,
     without_key,
 )
+from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api import answers
 from meter_sync.openmeter_api.answers import OpenMeterRefused
-from meter_sync.waiting import Stop, Transient, cause_of, retried, retry_after_seconds
 
 log = structlog.get_logger()
 
@@ -70,7 +72,7 @@ class OpenMeter:
         self._access = access
         self._places = asyncio.Semaphore(access.concurrency)
         self._stop = stop
-        self._unanswered_in_a_row = 0
+        self._patience = Patience(_HOPELESS_AFTER)
         self.requests_sent = 0
 
     async def meters(self) -> dict[str, Meter]:
@@ -113,13 +115,13 @@ class OpenMeter:
     ) -> Mapping[str, Value | Unanswered] | Unanswered:
         path = f"/api/v1/meters/{quote(query.meter, safe='')}/query"
         try:
-            if self._unanswered_in_a_row >= _HOPELESS_AFTER:
+            if self._patience.is_lost:
                 raise OpenMeterRefused("it did not answer several queries before this one")
             found = understood(query, await self._retried("POST", path, answers.question(query)))
-            self._unanswered_in_a_row = 0
+            self._patience.answered()
             return found
         except Transient as failure:
-            self._unanswered_in_a_row += 1
+            self._patience.unanswered()
             said = failure.message
         except OpenMeterRefused as refusal:
             said = refusal.message

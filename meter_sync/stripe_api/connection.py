@@ -12,9 +12,10 @@ import stripe
 
 from meter_sync import effects
 from meter_sync.errors import ConfigurationError, Interrupted, TryAgainError
-from meter_sync.http_session import distrust, timeouts, without_key
-from meter_sync.stripe_api.limits import Limiter
-from meter_sync.waiting import Stop, Transient, cause_of, retried, retry_after_seconds
+from meter_sync.net.pace import Limiter
+from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
+from meter_sync.net.session import distrust, timeouts, without_key
+from meter_sync.net.stop import Stop
 
 # The SDK would write an id into the user's configuration folder and send it along, with timings.
 stripe.enable_telemetry = False

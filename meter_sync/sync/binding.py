@@ -7,7 +7,7 @@ from meter_sync.ledger import Ledger
 from meter_sync.ledger.binding import BoundTo
 from meter_sync.stripe_api.account import account_of
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable, unreachable
-from meter_sync.sync.adapters import Adapters
+from meter_sync.sync.job import Job
 
 log = structlog.get_logger()
 
@@ -19,26 +19,26 @@ def check_mode(ledger: Ledger) -> None:
         raise _other(bound, BoundTo("", ledger.mode))
 
 
-async def bind(adapters: Adapters) -> None:
+async def bind(job: Job) -> None:
     """Bind the ledger to the key's account and mode, or make sure that it is: one request.
 
     A dry run binds nothing. Where the key may not read its account, only the mode is told apart.
     Raise ConfigurationError for another account, TryAgainError or MeterSyncError if it cannot be read.
     """
-    ledger = adapters.ledger
-    bound, account = ledger.binding.read(), await _account(adapters)
+    ledger = job.ledger
+    bound, account = ledger.binding.read(), await _account(job)
     found = BoundTo(account or "", ledger.mode)
     if bound and account and bound.stripe_account not in ("", account):
         raise _other(bound, found)
     is_news = bound is None or (account and not bound.stripe_account)
-    if is_news and adapters.writer is not None:
-        ledger.binding.bind(found, adapters.clock())
+    if is_news and job.writer is not None:
+        ledger.binding.bind(found, job.clock())
         log.info("ledger_bound", stripe_account=account, mode=ledger.mode)
 
 
-async def _account(adapters: Adapters) -> str | None:
+async def _account(job: Job) -> str | None:
     try:
-        return await account_of(adapters.stripe)
+        return await account_of(job.stripe)
     except StripeUnavailable as failure:
         raise unreachable(failure) from failure
     except StripeRefused as refusal:

@@ -1,54 +1,78 @@
-"""A closing run: only items whose period ends about now, as the full runs have left them in the ledger.
+"""A closing run that waits for the last seconds of the periods that end before the next one comes."""
 
-Nothing is listed, so that it can come every minute; what a listing would find is the next full run's.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from meter_sync.core.planning.prepare import prepare
-from meter_sync.core.planning.stages import Action, Line, Result, result
-from meter_sync.errors import Interrupted, MeterSyncError
-from meter_sync.sync.adapters import Adapters
-from meter_sync.sync.binding import bind
-from meter_sync.sync.ended import finish_ended, going_on
-from meter_sync.sync.look import interrupted
-from meter_sync.sync.order import Order
+import structlog
+
+from meter_sync.config import Settings
+from meter_sync.core.planning.stages import Result
+from meter_sync.errors import Interrupted
+from meter_sync.net.stop import Stop
+from meter_sync.sync.books import execute
+from meter_sync.sync.job import Clock
 from meter_sync.sync.progress import Progress
-from meter_sync.sync.steps import Carried, Metering, carry_out
+from meter_sync.sync.request import Execution, Request, RunReport
+
+log = structlog.get_logger()
+
+NEXT_RUN_COMES_WITHIN = timedelta(minutes=1)
+"""The closing run stands in the crontab every minute."""
+LAST_REPORT_BEFORE_THE_END = timedelta(seconds=5)
+"""Enough for a query and a report; what is used later, and is no `sum`, Stripe takes no more."""
+
+WaitUntil = Callable[[datetime], Awaitable[None]]
 
 
-async def close(order: Order, adapters: Adapters, within: timedelta, progress: Progress) -> Carried:
-    """Report what ends within so long, and what has ended and was not reported in full since."""
-    as_of, ledger = order.run.as_of, adapters.ledger
-    due = ledger.listed.due(as_of, within, order.policy.lookback)
-    items = [one.item for one in due if one.item.period.end > as_of]
-    done: Sequence[Result] = ()
-    waiting: list[Action] = []
-    try:
-        await bind(adapters)
-        metering = await _metering(order, adapters, {one.item.subscription.customer.id for one in due})
-        memory = replace(ledger.memory.of(items), other_claims=ledger.claims.open_after(as_of))
-        prepared = prepare(items, order.rules, metering.meters, memory, as_of, metering.customers)
-        waiting = [interrupted(one) if isinstance(one, Line) else one for one in prepared]
-        over = [one for one in due if one.item.period.end <= as_of]
-        others = going_on(order, items, memory.other_claims)
-        ended = await finish_ended(order, adapters, metering, over, others, progress)
-        done = ended.results
-        if ended.error:
-            raise ended.error
-        carried = await carry_out(order, adapters, prepared, memory, progress)
-        gave_way = ended.gave_way or carried.gave_way
-        return Carried([*done, *carried.results], carried.error, gave_way=gave_way)
-    except MeterSyncError as error:
-        told_by_the_items = isinstance(error, Interrupted) and waiting
-        return Carried([*done, *(result(action) for action in waiting)], None if told_by_the_items else error)
+async def execute_in_time(
+    settings: Settings,
+    request: Request,
+    clock: Clock,
+    stop: Stop,
+    wait_until: WaitUntil,
+    progress: Progress | None = None,
+) -> Execution:
+    """Carry out a closing run at once, and again seconds before each end that the next one would come too late for.
+
+    Return it as one: of each period what became of it last, and everything that was asked. `wait_until` returns at an
+    instant, or raises Interrupted.
+    """
+    done = await execute(settings, request, clock, stop, progress)
+    waits = request.as_of is None and not request.dry_run
+    for moment in last_moments(done.report.results, done.run.as_of) if waits else ():
+        try:
+            log.info("wait", until=moment.isoformat())
+            await wait_until(moment)
+        except Interrupted:
+            break
+        last = replace(request, closing=2 * LAST_REPORT_BEFORE_THE_END)
+        done = _together(done, await execute(settings, last, clock, stop, progress))
+    return done
 
 
-async def _metering(order: Order, adapters: Adapters, stripe_customers: set[str]) -> Metering:
-    meters = await adapters.openmeter.meters()
-    customers: Mapping[str, str] = {}
-    if order.rules.asks_for_customers:
-        customers = await adapters.openmeter.customers(stripe_customers)
-    return Metering(meters, customers)
+def last_moments(results: Sequence[Result], as_of: datetime) -> list[datetime]:
+    """Given what became of a closing run, return when to report once more before its next one, the first first.
+
+    Periods that end within seconds of each other share a report.
+    """
+    ends = sorted({one.item.period.end for one in results})
+    moments: list[datetime] = []
+    for end in ends:
+        moment = end - LAST_REPORT_BEFORE_THE_END
+        is_shared = bool(moments) and moment <= moments[-1] + LAST_REPORT_BEFORE_THE_END
+        if as_of < moment and end <= as_of + NEXT_RUN_COMES_WITHIN and not is_shared:
+            moments.append(moment)
+    return moments
+
+
+def _together(done: Execution, later: Execution) -> Execution:
+    results = {one.item.key: one for one in (*done.report.results, *later.report.results)}
+    report = RunReport(
+        results=tuple(results.values()),
+        error=done.report.error or later.report.error,
+        stripe_requests=done.report.stripe_requests + later.report.stripe_requests,
+        openmeter_requests=done.report.openmeter_requests + later.report.openmeter_requests,
+        gave_way=done.report.gave_way or later.report.gave_way,
+    )
+    return Execution(later.run, report, later.finished_at, done.seconds + later.seconds)

@@ -1,143 +1,137 @@
 """The first look: reading from Stripe what the ledger does not know, before anything is checked or written."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
-from meter_sync.core.billing.item import Ending, Period
-from meter_sync.core.billing.span import summary_before
-from meter_sync.core.billing.way import Way, meter_on, part_of
+from meter_sync.core.billing.event_times import summary_before
+from meter_sync.core.billing.item import Period
+from meter_sync.core.billing.way import Way, meter_on, window_of
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.planning.first_sight import looked, looked_at_event_total
-from meter_sync.core.planning.stages import Action, Fail, Hold, Line, Set, Skip, UnfinishedLook, span_of
-from meter_sync.core.planning.totals import Policy, closed_at
-from meter_sync.core.planning.windows import looked_at_windows
+from meter_sync.core.planning.draft import closed_with
+from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records, not_looked
+from meter_sync.core.planning.policy import Policy
+from meter_sync.core.planning.results import failed, held, interrupted
+from meter_sync.core.planning.stages import Planned, Result, UnfinishedLook
+from meter_sync.core.planning.windows import with_standing_windows
+from meter_sync.core.text import utc
 from meter_sync.errors import Interrupted
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.meter_events import event_total, window_totals
-from meter_sync.sync.held import held_total
-from meter_sync.sync.progress import Progress
+from meter_sync.sync.job import Job
+from meter_sync.sync.standing import standing_total
 from meter_sync.sync.workers import each
-from meter_sync.waiting import Stop
 
 log = structlog.get_logger()
 
+Looked = Planned | Result
 
-async def look(
-    actions: Sequence[Action],
-    stripe: StripeReader,
-    policy: Policy,
-    stop: Stop,
-    progress: Progress,
-) -> list[Action]:
+
+async def look(job: Job, plan: Sequence[Planned | Result]) -> list[Planned | Result]:
     """Given the plan, return it after reading from Stripe what the ledger does not know.
 
-    The period that ends soonest is looked at first; a look that fails is its item's own matter.
+    The period that ends soonest is looked at first; a look that fails is its item's own matter. A dry run, and an item
+    whose `[[meters]]` row says `report = false`, do without.
     """
-    after: dict[str, Action] = {}
-    unknown = soonest_first([action for action in actions if isinstance(action, Set) and action.look])
-    progress.begin("look", len(unknown))
+    after: dict[str, Looked] = {}
+    unknown = sorted(_unknown(job, plan), key=lambda one: one.item.period.end)
+    job.progress.begin("look", len(unknown))
 
-    async def look_at(planned: Set) -> None:
-        item = planned.line.item
+    async def look_at(planned: Planned) -> None:
+        id = planned.item.id
         try:
-            stop.check()
-            after[item.id] = await _look_for(planned)(planned, stripe, policy)
+            job.stop.check()
+            after[id] = await _look_for(planned)(planned, job.stripe, job.policy)
         except Interrupted:
-            after[item.id] = interrupted(planned.line)
+            after[id] = interrupted(planned.found)
         except (StripeRefused, StripeUnavailable) as error:
             said = f"Stripe's total could not be read: {error.message}; nothing was written"
-            after[item.id] = Fail(planned.line, Reason.STRIPE_ERROR, said)
-        progress.advance()
+            after[id] = failed(planned.found, Reason.STRIPE_ERROR, said)
+        job.progress.advance()
 
     await each(unknown, look_at, len(unknown))
-    return [after.get(action.line.item.id, action) for action in actions]
+    return [after.get(one.item.id) or _without_look(one, job.policy) for one in plan]
 
 
-async def _look_at_records(planned: Set, stripe: StripeReader, policy: Policy) -> Action:
-    resumed = planned.look.total_before if isinstance(planned.look, UnfinishedLook) else None
-    total = await held_total(planned.line, stripe) if resumed is None else resumed
-    return looked(planned, total, policy.allowed)
+def _unknown(job: Job, plan: Iterable[Planned | Result]) -> list[Planned]:
+    if job.writer is None:
+        return []
+    return [one for one in plan if isinstance(one, Planned) and one.look and one.found.row.report]
 
 
-async def _look_at_event_total(planned: Set, stripe: StripeReader, policy: Policy) -> Action:
-    held = await _held_by_what_was_before(planned, stripe, policy)
-    if held:
-        return held
-    return looked_at_event_total(planned, await held_total(planned.line, stripe), policy)
+def _without_look(one: Planned | Result, policy: Policy) -> Looked:
+    return not_looked(one, policy.allowed) if isinstance(one, Planned) else one
 
 
-async def _held_by_what_was_before(planned: Set, stripe: StripeReader, policy: Policy) -> Hold | None:
+async def _look_at_records(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
+    if isinstance(planned.look, UnfinishedLook):
+        return looked_at_records(planned, planned.look.total_before, policy.allowed)
+    return looked_at_records(planned, await standing_total(planned.metered, stripe), policy.allowed)
+
+
+async def _look_at_events(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
+    return await _held_by_what_was_before(planned, stripe, policy) or looked_at_events(
+        planned, await standing_total(planned.metered, stripe), policy
+    )
+
+
+async def _held_by_what_was_before(planned: Planned, stripe: StripeReader, policy: Policy) -> Result | None:
     """Hold an item that was added in mid-period, where Stripe has the customer's events from before on its meter.
 
     They are of an item whose place it took while no ledger knew, or of another program. Stripe bills them with this
-    item, so what it should hold cannot be told.
+    item, so what should stand there cannot be told.
     """
-    item = planned.line.item
+    item = planned.item
     before = summary_before(item)
     if before is None or Reason.FOREIGN_USAGE in policy.allowed:
         return None
     total = await event_total(stripe, meter_on(item).id, item.subscription.customer.id, before)
     if not total:
         return None
-    return Hold(
-        planned.line,
+    return held(
+        planned.found,
         Reason.FOREIGN_USAGE,
         f"Stripe holds {total} of its customer on the billing meter from before it was added at "
-        f"{item.created:%Y-%m-%dT%H:%M:%SZ}, of an item whose place it took or of another program, and bills that with "
+        f"{utc(item.since)}, of an item whose place it took or of another program, and bills that with "
         "this item; nothing was written: settle this period by hand, or report what was used since it was added with "
         "--allow foreign_usage",
     )
 
 
-async def _look_at_windows(planned: Set, stripe: StripeReader, policy: Policy) -> Action:
-    """Read what Stripe holds in each window, but first whether it holds anything: that is one request, not eight."""
-    held = await _held_by_what_was_before(planned, stripe, policy)
-    if held:
-        return held
-    item, customer = planned.line.item, planned.line.item.subscription.customer.id
-    meter = meter_on(item)
-    window = part_of(planned.line.way, item.price)
-    span = span_of(planned.line)
+async def _look_at_windows(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
+    """Read what stands in each window, but first whether anything does: that is one request, not eight."""
+    blocked = await _held_by_what_was_before(planned, stripe, policy)
+    if blocked:
+        return blocked
+    item, span = planned.item, planned.metered.span
+    meter, customer = meter_on(item), item.subscription.customer.id
+    window = window_of(planned.metered.way, item.price)
     whole = Period(window.floor(span.start), window.floor(span.end - timedelta(seconds=1)) + window.length)
-    found: dict[datetime, int] = {}
-    if await event_total(stripe, meter.id, customer, whole):
-        found = await window_totals(stripe, meter, customer, window, whole)
-    return looked_at_windows(planned, found, policy)
+    any_there = await event_total(stripe, meter.id, customer, whole)
+    found = await window_totals(stripe, meter, customer, window, whole) if any_there else {}
+    return with_standing_windows(planned, found, policy)
 
 
-async def _read_back(planned: Set, stripe: StripeReader, _policy: Policy) -> Action:
-    """Read what Stripe holds of a period of which it takes no more; where it does not say, what it took stands."""
-    item = planned.line.item
+async def _read_back(planned: Planned, stripe: StripeReader, _policy: Policy) -> Looked:
+    """Read what stands of a period of which Stripe takes no more; where it does not say, what it took stands."""
     try:
-        held = await held_total(planned.line, stripe)
+        standing = await standing_total(planned.metered, stripe)
     except StripeRefused as refusal:
-        log.warning("not_read_back", item=item.id, message=refusal.message)
-        held = planned.quantity
-    return replace(closed_at(planned, held), look=None)
+        log.warning("not_read_back", item=planned.item.id, message=refusal.message)
+        standing = planned.write.quantity
+    return replace(planned, write=closed_with(planned.write, standing), look=None)
 
 
-def _look_for(planned: Set) -> Callable[[Set, StripeReader, Policy], Awaitable[Action]]:
-    return _LOOKS[planned.method.way] if planned.line.ending is Ending.OPEN else _read_back
+def _look_for(planned: Planned) -> Callable[[Planned, StripeReader, Policy], Awaitable[Looked]]:
+    return _LOOKS[planned.write.method.way] if planned.write.intake.is_open else _read_back
 
 
-_LOOKS: dict[Way, Callable[[Set, StripeReader, Policy], Awaitable[Action]]] = {
+_LOOKS: dict[Way, Callable[[Planned, StripeReader, Policy], Awaitable[Looked]]] = {
     Way.RECORD: _look_at_records,
     Way.DAY_RECORDS: _look_at_records,
-    Way.LAST: _look_at_event_total,
-    Way.ADDITIONS: _look_at_event_total,
+    Way.LAST: _look_at_events,
+    Way.ADDITIONS: _look_at_events,
     Way.WINDOWS: _look_at_windows,
 }
-
-
-def soonest_first(planned: Sequence[Set]) -> list[Set]:
-    """Return the writes by the end of their period: whatever interrupts a run hits those that have time."""
-    return sorted(planned, key=lambda write: write.line.item.period.end)
-
-
-def interrupted(line: Line) -> Skip:
-    """Return what becomes of an item that a signal came before."""
-    message = "the run ended before this item; the next run reports it"
-    return Skip(line, Reason.INTERRUPTED, message)

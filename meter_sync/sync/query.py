@@ -1,8 +1,6 @@
-"""The query step: asking OpenMeter for what every line needs, in as few requests as possible."""
+"""The query step: asking OpenMeter for what every item needs, in as few requests as possible."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from typing import TypeVar
 
@@ -10,8 +8,11 @@ import structlog
 
 from meter_sync.core.metering.queries import Need, Query, QueryPlan, Unanswered
 from meter_sync.core.metering.window_queries import WindowQueryPlan
-from meter_sync.core.planning.stages import Line, need
+from meter_sync.core.planning.plan import measured
+from meter_sync.core.planning.stages import Measured, Metered, Result
 from meter_sync.openmeter_api.client import OpenMeter
+from meter_sync.sync.job import Job
+from meter_sync.sync.periods import Prepared
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.workers import each
 
@@ -20,24 +21,21 @@ log = structlog.get_logger()
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True, slots=True)
-class Usages:
-    """The usage of each item: one total, or that of each hour or day."""
-
-    totals: Mapping[str, Decimal | Unanswered]
-    parts: Mapping[str, Mapping[datetime, Decimal] | Unanswered]
-
-
-async def query(lines: Sequence[Line], openmeter: OpenMeter, progress: Progress) -> Usages:
-    """Query the usage of every line, as many at once as the server stands."""
-    whole = QueryPlan([need(line) for line in lines if not line.way.is_in_parts])
-    split = WindowQueryPlan([need(line) for line in lines if line.way.is_in_parts])
+async def query(job: Job, prepared: Prepared) -> list[Measured | Result]:
+    """Query the usage of every item that is metered, as many at once as the server stands."""
+    needs = [(one.need, one.way.is_by_window) for one in prepared.items if isinstance(one, Metered)]
+    whole = QueryPlan([need for need, by_window in needs if not by_window])
+    split = WindowQueryPlan([need for need, by_window in needs if by_window])
     totals, windows = [*whole.queries, *split.single_queries], split.queries
-    progress.begin("query", len(totals) + len(windows))
-    answers = await _ask_all(totals, openmeter.usage, progress)
-    window_answers = await _ask_all(windows, openmeter.window_usage, progress)
-    log.info("query", queries=len(totals) + len(windows), items=len(lines))
-    return Usages(totals=whole.usages(answers), parts=split.usages(window_answers, answers))
+    job.progress.begin("query", len(totals) + len(windows))
+    answers = await _ask_all(totals, job.openmeter.usage, job.progress)
+    window_answers = await _ask_all(windows, job.openmeter.window_usage, job.progress)
+    log.info("query", queries=len(totals) + len(windows), items=len(needs))
+    usages = {**whole.usages(answers), **split.usages(window_answers, answers)}
+    return [
+        measured(one, usages[one.item.id], prepared.memory) if isinstance(one, Metered) else one
+        for one in prepared.items
+    ]
 
 
 async def query_totals(

@@ -11,7 +11,7 @@ from meter_sync.ledger.rejections import Written
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.error_events import Uncounted, rejections
 from meter_sync.stripe_api.meter_events import event_total
-from meter_sync.sync.adapters import Adapters
+from meter_sync.sync.job import Job
 from meter_sync.sync.workers import each
 
 log = structlog.get_logger()
@@ -22,24 +22,24 @@ LONGEST_RUN = timedelta(hours=1)
 """An event may be received so long after the instant that its run is about."""
 
 
-async def note_rejections(items: Sequence[SubscriptionItem], adapters: Adapters) -> None:
-    """Read the error events since the last one seen, where the key may, and note in the ledger what they are about.
+async def record_rejections(job: Job, items: Sequence[SubscriptionItem]) -> None:
+    """Read the error events since the last one seen, where the key may, and record what they are about.
 
     A 2xx of Stripe does not mean billed: it validates events later. Where it only counts what it rejected, what it
     holds for each customer written in that time is compared with what it took.
     """
-    if adapters.writer is None or not any(item.price.stripe_meter for item in items):
+    if job.writer is None or not any(item.price.stripe_meter for item in items):
         return
-    found = await rejections(adapters.writer, adapters.ledger.rejections.read_until())
+    found = await rejections(job.writer, job.ledger.rejections.read_until())
     if found is None or found.position is None:
         return
     for uncounted in found.uncounted:
-        await _compare(uncounted, adapters)
-    how_many = adapters.ledger.rejections.record(found.by_identifier, found.position)
+        await _compare(job, uncounted)
+    how_many = job.ledger.rejections.record(found.by_identifier, found.position)
     log.info("rejections", named=how_many, uncounted=len(found.uncounted))
 
 
-async def _compare(uncounted: Uncounted, adapters: Adapters) -> None:
+async def _compare(job: Job, uncounted: Uncounted) -> None:
     """Doubt the items whose summary has something else than what was taken, also when it is read a second time.
 
     So is one with an addition that had no answer: Stripe would say that it has that one, rejected or not.
@@ -47,15 +47,15 @@ async def _compare(uncounted: Uncounted, adapters: Adapters) -> None:
 
     async def compare(one: Written) -> None:
         try:
-            for pause_seconds in (0.0, min(READ_AGAIN_AFTER_SECONDS, adapters.retry_seconds)):
-                await adapters.stop.sleep(pause_seconds)
-                total = await event_total(adapters.stripe, one.stripe_meter, one.customer, one.summarized)
+            for pause_seconds in (0.0, min(READ_AGAIN_AFTER_SECONDS, job.retry_seconds)):
+                await job.stop.sleep(pause_seconds)
+                total = await event_total(job.stripe, one.stripe_meter, one.customer, one.summarized)
                 if total == one.acknowledged and not one.lacks_answer:
                     return
         except (StripeRefused, StripeUnavailable) as error:
             log.warning("rejection_not_compared", item=one.item, message=error.message)
             return
         why = f"{uncounted.message}: it holds {total} of the {one.acknowledged} that it took"
-        adapters.ledger.rejections.record_doubt(one, why, adapters.clock() - EVENTS_ARE_TAKEN_FOR)
+        job.ledger.rejections.record_doubt(one, why, job.clock() - EVENTS_ARE_TAKEN_FOR)
 
-    await each(adapters.ledger.rejections.written(uncounted.stripe_meter, uncounted.start - LONGEST_RUN), compare)
+    await each(job.ledger.rejections.written(uncounted.stripe_meter, uncounted.start - LONGEST_RUN), compare)

@@ -1,22 +1,27 @@
 """The report step: writing what the plan says, item by item, each failure its own."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from meter_sync.core.outcomes import Reason
-from meter_sync.core.planning.stages import Action, Fail, GiveWay, Part, Result, Set, Unchanged, result
+import structlog
+
+from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning.results import failed, gave_way, interrupted, result
+from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Result, SetWindows, WindowQuantity, Write
 from meter_sync.errors import Interrupted, MeterSyncError
-from meter_sync.ledger import Acknowledgement
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
-from meter_sync.sync.look import interrupted, soonest_first
+from meter_sync.sync.job import Job
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.workers import each
-from meter_sync.sync.write import ItemWriter, UnknownAddition
+from meter_sync.sync.write import ItemWriter, UnknownAddition, writer_of
+
+log = structlog.get_logger()
 
 PLANNED_STEP = 0
 """The step under which the ledger keeps a run's planned writes; a correction of one follows it."""
-FINISHING_STEP = 10
+RESUMED_STEP = 10
 """That of finishing what an earlier run had begun."""
 
 _CLAIMED_AT_ONCE = 100
@@ -24,6 +29,45 @@ _RECORDED_AT_ONCE = 500
 _RECORDED_EVERY_SECONDS = 1.0
 _HOPELESS_AFTER = 16
 """So many items in a row without any answer of Stripe, and the rest is not tried in this run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What became of some items."""
+
+    results: Sequence[Result] = ()
+    error: MeterSyncError | None = None
+    """What ended the reporting before its time, if anything did."""
+    refused: frozenset[str] = frozenset()
+    """The items whose write Stripe refused."""
+    gave_way: bool = False
+    """Whether an item was left to another writer, which may be about an earlier instant."""
+
+    def and_then(self, later: "Reported") -> "Reported":
+        """Return this together with what was reported later."""
+        return replace(later, results=[*self.results, *later.results], gave_way=self.gave_way or later.gave_way)
+
+
+async def report(job: Job, checked: Sequence[Checked | Result]) -> Reported:
+    """Report and record what passed the check; a dry run returns what that would be."""
+    if job.writer is None:
+        return Reported([result(one) for one in checked])
+    reporter = Reporter(writer_of(job), job.progress)
+    results = await reporter.report(checked)
+    job.ledger.rejections.record_shown([one.item.key for one in results if one.reason is Reason.REJECTED])
+    log.info("report", **Counter(one.outcome.value for one in results))
+    return Reported(results, reporter.error, frozenset(reporter.refused), reporter.gave_way)
+
+
+@dataclass(slots=True)
+class _News:
+    """What has happened and is not recorded yet."""
+
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+    unsent: list[Write] = field(default_factory=list)
+    unknown: list[Write] = field(default_factory=list)
+    partly: list["Partly"] = field(default_factory=list)
+    over: list[Write] = field(default_factory=list)
 
 
 class Reporter:
@@ -36,12 +80,8 @@ class Reporter:
         self._progress = progress
         self._step = step
         self._results: dict[str, Result] = {}
-        self._acknowledged: list[Acknowledgement] = []
-        self._unsent: list[Set] = []
-        self._unknown: list[Set] = []
-        self._partly: list[Partly] = []
-        self._over: list[Set] = []
-        self._flushed_at = writer.clock()
+        self._news = _News()
+        self._recorded_at = writer.clock()
         self._unanswered_in_a_row = 0
         self.refused: set[str] = set()
         """The items whose write Stripe refused."""
@@ -50,17 +90,21 @@ class Reporter:
         self.error: MeterSyncError | None = None
         """What ended the reporting before its time: a key that was revoked, a full disk."""
 
-    async def report(self, actions: Sequence[Action]) -> list[Result]:
-        """Write all that is planned, the period that ends soonest first, and return what became of each item."""
-        planned = soonest_first([action for action in actions if isinstance(action, Set)])
-        self._progress.begin("report", len(planned))
-        self.gave_way = any(isinstance(action, GiveWay) for action in actions)
-        self._ledger.writes.record_looks(_found_empty(actions), self._clock())
-        await each(self._claimed(planned), self._report_one, len(planned))
-        self._flush()
-        return [self._results.get(action.line.item.id) or result(action) for action in actions]
+    async def report(self, checked: Sequence[Checked | Result]) -> list[Result]:
+        """Write all that is planned, the period that ends soonest first, and return what became of each item.
 
-    def _claimed(self, planned: Sequence[Set]) -> Iterator[Set]:
+        Whatever interrupts a run hits those that have time.
+        """
+        done = [one for one in checked if isinstance(one, Result)]
+        planned = sorted((one for one in checked if not isinstance(one, Result)), key=lambda one: one.item.period.end)
+        self._progress.begin("report", len(planned))
+        self.gave_way = any(one.gave_way for one in done)
+        self._ledger.writes.record_looks(_found_empty(done), self._clock())
+        await each(self._claimed(planned), self._report_one, len(planned))
+        self._record()
+        return [self._results.get(one.item.id) or result(one) for one in checked]
+
+    def _claimed(self, planned: Sequence[Checked]) -> Iterator[Intended]:
         """Yield the writes that are this run's to make, a few at a time, so that no claim outlives its writing by much.
 
         What is intended is committed before it is yielded, so that an interrupted run leaves no write that the ledger
@@ -73,45 +117,43 @@ class Reporter:
                 granted = self._ledger.writes.claim(self._writer.run, some, self._clock(), self._step)
             except MeterSyncError as error:
                 self.error = self.error or error
-                self._results |= {one.line.item.id: _failed(one, error.message) for one in [*some, *waiting]}
+                self._results |= {one.item.id: _failed(one, error.message) for one in [*some, *waiting]}
                 return
-            for one in some:
-                if one.line.item.id in granted:
-                    yield one
-                else:
-                    self.gave_way = True
-                    self._results[one.line.item.id] = result(GiveWay(one.line))
-                    self._progress.advance()
+            yield from granted
+            for one in _not_granted(some, granted):
+                self.gave_way = True
+                self._results[one.item.id] = gave_way(one.told)
+                self._progress.advance()
 
-    async def _report_one(self, planned: Set) -> None:
-        self._results[planned.line.item.id] = await self._outcome(planned)
-        self._over.append(planned)
+    async def _report_one(self, intended: Intended) -> None:
+        self._results[intended.write.item.id] = await self._outcome(intended)
+        self._news.over.append(intended.write)
         self._progress.advance()
 
-    async def _outcome(self, planned: Set) -> Result:
-        hopeless = self._why_hopeless()
+    async def _outcome(self, intended: Intended) -> Result:
+        write, hopeless = intended.write, self._why_hopeless()
         if hopeless:
-            return self._not_sent(planned, f"not tried: {hopeless}")
+            return self._not_sent(write, f"not tried: {hopeless}")
         try:
-            outcome, acknowledgement = await self._writer.write(planned, self._step)
+            outcome, acknowledged = await self._writer.write(intended)
         except Interrupted:
-            self._leave(planned, in_doubt=False)
-            return result(interrupted(planned.line))
+            self._leave(write, in_doubt=False)
+            return interrupted(write.told)
         except UnknownAddition as surprise:
-            self._unknown.append(planned)
-            return _failed(planned, surprise.message)
+            self._news.unknown.append(write)
+            return _failed(write, surprise.message)
         except StripeRefused as refusal:
-            self.refused.add(planned.line.item.id)
-            return self._not_sent(planned, f"Stripe refused {_what(planned)}: {refusal.message}")
+            self.refused.add(write.item.id)
+            return self._not_sent(write, f"Stripe refused {_what(write)}: {refusal.message}")
         except StripeUnavailable as failure:
             self._unanswered_in_a_row += not failure.rate_limited
-            self._leave(planned, in_doubt=True)
-            return _failed(planned, _unknown(failure))
+            self._leave(write, in_doubt=True)
+            return _failed(write, _unknown(failure))
         except MeterSyncError as error:
             self.error = self.error or error
-            return _failed(planned, error.message)
+            return _failed(write, error.message)
         self._unanswered_in_a_row = 0
-        self._acknowledge(acknowledgement)
+        self._acknowledge(acknowledged)
         return outcome
 
     def _why_hopeless(self) -> str | None:
@@ -122,49 +164,46 @@ class Reporter:
             return "Stripe did not answer for several items before this one"
         return None
 
-    def _not_sent(self, planned: Set, message: str) -> Result:
-        self._leave(planned, in_doubt=False)
-        return _failed(planned, message)
+    def _not_sent(self, write: Write, message: str) -> Result:
+        self._leave(write, in_doubt=False)
+        return _failed(write, message)
 
-    def _leave(self, planned: Set, *, in_doubt: bool) -> None:
+    def _leave(self, write: Write, *, in_doubt: bool) -> None:
         """Keep what became of a write that was not carried out in full; `in_doubt` is the one that was on its way."""
         if not in_doubt:
-            self._unsent.append(planned)
-        if planned.parts and planned.total_before is None:
-            taken = self._writer.sent.get(planned.line.item.id, 0)
-            self._partly.append(Partly(planned, planned.sends[taken:], any_taken=taken > 0, in_doubt=in_doubt))
+            self._news.unsent.append(write)
+        if isinstance(write.sends, SetWindows) and write.sends.windows and write.total_before is None:
+            taken = self._writer.sent.get(write.item.id, 0)
+            missing = write.sends.sent[taken:]
+            self._news.partly.append(Partly(write, missing, any_taken=taken > 0, in_doubt=in_doubt))
 
-    def _acknowledge(self, done: Acknowledgement) -> None:
+    def _acknowledge(self, done: Acknowledged) -> None:
         """Keep an acknowledgement, to be recorded with its neighbours.
 
         What a crash forgets is set again to the same quantity: that costs a request and no money.
         """
-        self._acknowledged.append(done)
-        due = (self._clock() - self._flushed_at).total_seconds() >= _RECORDED_EVERY_SECONDS
-        if due or len(self._acknowledged) + len(self._writer.taken) >= _RECORDED_AT_ONCE:
-            self._flush()
+        self._news.acknowledged.append(done)
+        due = (self._clock() - self._recorded_at).total_seconds() >= _RECORDED_EVERY_SECONDS
+        if due or len(self._news.acknowledged) + len(self._writer.taken) >= _RECORDED_AT_ONCE:
+            self._record()
 
-    def _flush(self) -> None:
+    def _record(self) -> None:
         """Record what has been acknowledged, and take back what was never sent.
 
         The first write of a look stays intended: it may have been sent by an earlier run, and has to be finished.
         """
-        acknowledged, self._acknowledged = self._acknowledged, []
-        unsent, self._unsent = self._unsent, []
-        unknown, self._unknown = self._unknown, []
-        partly, self._partly = self._partly, []
-        over, self._over = self._over, []
-        taken = list(self._writer.taken)
-        self._flushed_at = self._clock()
+        news, self._news = self._news, _News()
+        taken, book = list(self._writer.taken), self._ledger.writes
+        self._recorded_at = self._clock()
         try:
-            self._ledger.writes.acknowledge_parts(taken)
+            book.acknowledge_parts(taken)
             del self._writer.taken[: len(taken)]
-            self._ledger.writes.acknowledge(self._writer.run, acknowledged)
-            for one in partly:
-                self._ledger.writes.record_partly(one.planned, one.standing, one.unsent)
-            self._ledger.writes.withdraw([planned for planned in unsent if planned.total_before is None])
-            self._ledger.writes.release(self._writer.run, over)
-            self._ledger.writes.forget((one.line.item.id, one.line.item.period.start) for one in unknown)
+            book.acknowledge(self._writer.run, news.acknowledged)
+            for one in news.partly:
+                book.record_partly(one.write, one.standing, one.unsent)
+            book.withdraw([write for write in news.unsent if write.total_before is None])
+            book.release(self._writer.run, news.over)
+            book.forget(write.item.key for write in news.unknown)
         except MeterSyncError as error:
             self.error = self.error or error
 
@@ -173,38 +212,43 @@ class Reporter:
 class Partly:
     """A write by hours or days that was not carried out in full."""
 
-    planned: Set
-    missing: tuple[Part, ...]
+    write: Write
+    missing: tuple[WindowQuantity, ...]
     """What Stripe has not acknowledged, in order."""
     any_taken: bool
     in_doubt: bool
     """Whether the first of the missing ones may have arrived."""
 
     @property
-    def unsent(self) -> tuple[Part, ...]:
+    def unsent(self) -> tuple[WindowQuantity, ...]:
         """What certainly never arrived."""
         return self.missing[1:] if self.in_doubt else self.missing
 
     @property
     def standing(self) -> int | None:
-        """What Stripe holds of the period as far as it is known, or None where nothing new was taken."""
+        """What stands in Stripe for the period as far as it is known, or None where nothing new was taken."""
         if not self.any_taken:
             return None
-        return self.planned.quantity - sum(part.value - (part.held or 0) for part in self.missing)
+        return self.write.quantity - sum(window.value - (window.standing or 0) for window in self.missing)
 
 
-def _found_empty(actions: Sequence[Action]) -> list[str]:
-    """Return the items for which Stripe holds nothing and nothing is to be held: they need no second look."""
+def _not_granted(asked: Sequence[Checked], granted: Sequence[Intended]) -> list[Checked]:
+    ours = {one.write.item.id for one in granted}
+    return [one for one in asked if one.item.id not in ours]
+
+
+def _found_empty(done: Sequence[Result]) -> list[str]:
+    """Return the items for which nothing stands in Stripe and nothing is to: they need no second look."""
     return [
-        action.line.item.id
-        for action in actions
-        if isinstance(action, Unchanged) and action.line.quantity == action.line.previous == 0
+        one.item.id
+        for one in done
+        if one.outcome is Outcome.UNCHANGED and not one.gave_way and one.found.quantity == one.found.standing == 0
     ]
 
 
-def _what(planned: Set) -> str:
+def _what(write: Write) -> str:
     """Return what was to be written, in words."""
-    return "one of its hours or days" if planned.parts is not None else "the quantity"
+    return "one of its hours or days" if isinstance(write.sends, SetWindows) else "the quantity"
 
 
 def _unknown(failure: StripeUnavailable) -> str:
@@ -213,5 +257,5 @@ def _unknown(failure: StripeUnavailable) -> str:
     )
 
 
-def _failed(planned: Set, message: str) -> Result:
-    return result(Fail(planned.line, Reason.STRIPE_ERROR, message))
+def _failed(write: Write, message: str) -> Result:
+    return failed(write.told, Reason.STRIPE_ERROR, message)

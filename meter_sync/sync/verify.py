@@ -1,28 +1,28 @@
 """Verifying: what Stripe holds for each item of the open periods against what OpenMeter says. Nothing is written."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
 from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode, Reason
-from meter_sync.core.planning.known import Memory
-from meter_sync.core.planning.prepare import prepare
+from meter_sync.core.planning.results import skipped
 from meter_sync.core.planning.selection import Selection
-from meter_sync.core.planning.stages import Hold, Line, Skip, need
-from meter_sync.core.planning.totals import Policy
+from meter_sync.core.planning.stages import Metered, Result
+from meter_sync.core.schedule import Schedule
 from meter_sync.core.telling.comparison import (
     Comparison,
+    Expected,
     Known,
     Verdict,
     compare,
+    expected_of,
     failed,
     last_report,
-    measured,
     not_compared,
     read_until,
     until,
@@ -31,22 +31,20 @@ from meter_sync.core.telling.comparison import (
 from meter_sync.core.telling.sample import Sample, sample_of
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.ledger import Scope, open_ledger_read_only
+from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
-from meter_sync.sync.adapters import Adapters, Clock, open_adapters
 from meter_sync.sync.binding import check_mode
-from meter_sync.sync.held import held_total
-from meter_sync.sync.order import Order, Request, gravest, run_record
+from meter_sync.sync.job import Clock, Job, open_job
+from meter_sync.sync.list import list_to_compare
+from meter_sync.sync.periods import Prepared
 from meter_sync.sync.progress import NoProgress, Progress
 from meter_sync.sync.query import query_totals
-from meter_sync.sync.remember import remember
-from meter_sync.sync.run import list_items, select
+from meter_sync.sync.request import Request, gravest, run_record
+from meter_sync.sync.standing import standing_total
 from meter_sync.sync.workers import each
-from meter_sync.waiting import Stop
 
 log = structlog.get_logger()
 
-_REPORTED_WITHIN = {"hourly": timedelta(hours=2), "daily": timedelta(days=2)}
-"""By schedule: after so long without a report runs are missing, which is a difference; `run` warns of it as well."""
 _HOPELESS_AFTER = 16
 """So many items in a row without any answer of Stripe, and the rest is not tried."""
 
@@ -101,61 +99,47 @@ async def verify(
     month at least: a sample keeps a large account within it.
     """
     began = time.monotonic()
-    order = _order(settings, request, clock())
-    sample = sample_of(order.run.as_of.date(), request.sample_days) if request.sample_days else None
-    verification = Verification(order.run.id, order.run.started_at, clock(), order.run.as_of, sample=sample)
+    asked = Request(request.selection, dry_run=True)
+    run = run_record(asked, settings.schedule, clock())
+    sample = sample_of(run.as_of.date(), request.sample_days) if request.sample_days else None
+    verification = Verification(run.id, run.started_at, clock(), run.as_of, sample=sample)
     scope = Scope(account="", mode="live" if settings.stripe.is_live else "sandbox")
     try:
-        with bound_contextvars(run_id=order.run.id), open_ledger_read_only(settings.ledger, scope) as ledger:
+        with bound_contextvars(run_id=run.id), open_ledger_read_only(settings.ledger, scope) as ledger:
             check_mode(ledger)
-            async with open_adapters(settings, ledger, clock, stop, dry_run=True) as adapters:
-                steps = _Steps(order, adapters, progress or NoProgress(), _REPORTED_WITHIN[order.run.schedule])
-                verification = await steps.carried_out(verification)
+            async with open_job(settings, asked, run, ledger, clock, stop, progress or NoProgress()) as job:
+                verification = await _Steps(job).carried_out(verification)
     except MeterSyncError as error:
         verification = replace(verification, error=error)
     return replace(verification, finished_at=clock(), seconds=time.monotonic() - began)
 
 
-def _order(settings: Settings, request: VerifyRequest, now: datetime) -> Order:
-    run = run_record(Request(request.selection, dry_run=True), settings.schedule, now)
-    return Order(
-        run=run,
-        selection=request.selection,
-        rules=settings.mapping_rules,
-        policy=Policy(now=run.started_at, as_of=run.as_of),
-        thresholds=settings.thresholds,
-    )
-
-
-Prepared = Line | Hold | Skip
-
-
 class _Steps:
     """The steps of one verification, and what they have found out so far."""
 
-    def __init__(self, order: Order, adapters: Adapters, progress: Progress, reported_within: timedelta) -> None:
-        self._order = order
-        self._adapters = adapters
-        self._progress = progress
-        self._reported_within = reported_within
-        self._last_complete = adapters.ledger.runs.last_complete_as_of()
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._last_complete = job.ledger.runs.last_complete_as_of()
         self._found: dict[str, Comparison] = {}
         self._unanswered_in_a_row = 0
 
     async def carried_out(self, verification: Verification) -> Verification:
         """List, recall, query, read and compare. What ends it before its time is in the result."""
-        prepared: list[Prepared] = []
+        items: list[Metered | Result] = []
         listed, error = 0, None
         as_of = self._read_until(self._last_complete)
         try:
-            everything, memory = await self._prepared()
-            sample, listed = verification.sample, len(everything)
-            prepared = [one for one in everything if sample is None or sample.has(_item(one))]
-            prepared = [self._until_last_report(one, memory) for one in prepared]
-            await self._compare([one for one in prepared if isinstance(one, Line)], memory)
+            everything = await list_to_compare(self._job)
+            sample, listed = verification.sample, len(everything.items)
+            items = [
+                self._until_last_report(one, everything)
+                for one in everything.items
+                if sample is None or sample.has(one.item.id)
+            ]
+            await self._compare([one for one in items if isinstance(one, Metered)], everything)
         except MeterSyncError as ended:
-            error = None if isinstance(ended, Interrupted) and prepared else ended
-        comparisons = [self._found.get(_item(one)) or _left_over(one) for one in prepared]
+            error = None if isinstance(ended, Interrupted) and items else ended
+        comparisons = [self._found.get(one.item.id) or _left_over(one) for one in items]
         log.info("verify", items=len(comparisons), listed=listed)
         return replace(
             verification,
@@ -163,82 +147,70 @@ class _Steps:
             comparisons=comparisons,
             listed=listed,
             error=error,
-            stripe_requests=self._adapters.stripe.requests_sent,
-            openmeter_requests=self._adapters.openmeter.requests_sent,
+            stripe_requests=self._job.stripe.requests_sent,
+            openmeter_requests=self._job.openmeter.requests_sent,
         )
 
-    async def _prepared(self) -> tuple[list[Prepared], Memory]:
-        """List what is selected, and recall what the ledger knows of it. Raise MeterSyncError."""
-        order = self._order
-        listing, metering = await list_items(order, self._adapters, self._progress)
-        memory = remember(order, self._adapters, listing)
-        prepared = prepare(listing.items, order.rules, metering.meters, memory, order.run.as_of, metering.customers)
-        return select(order, prepared, ()), memory
-
-    def _until_last_report(self, one: Prepared, memory: Memory) -> Prepared:
-        """Return a line with its usage up to the last report of its item; what is not queried stays as it is."""
-        if not isinstance(one, Line):
+    def _until_last_report(self, one: Metered | Result, prepared: Prepared) -> Metered | Result:
+        """Return an item with its usage up to its last report; what is not queried stays as it is."""
+        if isinstance(one, Result):
             return one
         if not one.row.report:
-            return Skip(one, Reason.IGNORED, "its [[meters]] row says report = false: nothing is reported for it")
-        return until(one, self._read_until(self._last_report(_item(one), memory)))
+            said = "its [[meters]] row says report = false: nothing is reported for it"
+            return skipped(one.found, Reason.IGNORED, said)
+        return until(one, self._read_until(self._last_report(one, prepared)))
 
     def _read_until(self, last: datetime | None) -> datetime:
-        return read_until(last, self._order.run.as_of, self._reported_within)
+        """After two intervals without a report runs are missing, which is a difference; `run` warns of it as well."""
+        run = self._job.run
+        return read_until(last, run.as_of, Schedule(run.schedule).missed_after)
 
-    def _last_report(self, item: str, memory: Memory) -> datetime | None:
-        return last_report(self._last_complete, memory.remembered.get(item))
+    def _last_report(self, one: Metered, prepared: Prepared) -> datetime | None:
+        return last_report(self._last_complete, prepared.memory.remembered.get(one.item.id))
 
-    async def _compare(self, lines: Sequence[Line], memory: Memory) -> None:
-        """Query the usage of every line, read what Stripe holds of those that have an answer, and compare."""
-        known = self._known(lines, memory)
+    async def _compare(self, items: Sequence[Metered], prepared: Prepared) -> None:
+        """Query the usage of every item, read what stands in Stripe for those that have an answer, and compare."""
+        job, remembered = self._job, prepared.memory.remembered
+        intended = job.ledger.memory.last_intended([one.item for one in items])
         # One total for the whole period, also where runs ask for hours or days: another question than theirs.
-        usages = await query_totals([need(line) for line in lines], self._adapters.openmeter, self._progress)
-        to_read: list[Line] = []
-        for line in lines:
-            one = measured(line, usages[line.item.id], known[line.item.id].remembered)
-            if isinstance(one, Line):
-                to_read.append(one)
+        usages = await query_totals([one.need for one in items], job.openmeter, job.progress)
+        to_read: list[tuple[Expected, Known]] = []
+        for one in items:
+            id = one.item.id
+            expected = expected_of(one, usages[id], remembered.get(id))
+            if isinstance(expected, Expected):
+                known = Known(remembered.get(id), intended.get(id), self._last_report(one, prepared))
+                to_read.append((expected, known))
             else:
-                self._found[line.item.id] = one
-        self._progress.begin("read", len(to_read))
+                self._found[id] = expected
+        job.progress.begin("read", len(to_read))
 
-        async def read(line: Line) -> None:
-            self._found[line.item.id] = await self._compared(line, known[line.item.id])
-            self._progress.advance()
+        async def read(one: tuple[Expected, Known]) -> None:
+            self._found[one[0].metered.item.id] = await self._compared(*one)
+            job.progress.advance()
 
         await each(to_read, read, len(to_read))
 
-    def _known(self, lines: Sequence[Line], memory: Memory) -> Mapping[str, Known]:
-        intended = self._adapters.ledger.memory.last_intended([line.item for line in lines])
-        ids = [line.item.id for line in lines]
-        return {
-            item: Known(memory.remembered.get(item), intended.get(item), self._last_report(item, memory))
-            for item in ids
-        }
-
-    async def _compared(self, line: Line, known: Known) -> Comparison:
-        """Read what Stripe holds for one item, and compare. Raise ConfigurationError."""
+    async def _compared(self, one: Expected, known: Known) -> Comparison:
+        """Read what stands in Stripe for one item, and compare. Raise ConfigurationError."""
         if self._unanswered_in_a_row >= _HOPELESS_AFTER:
-            return failed(line, Reason.STRIPE_ERROR, "not tried: Stripe did not answer for several items before this")
+            said = "not tried: Stripe did not answer for several items before this"
+            return failed(one.found, Reason.STRIPE_ERROR, said)
         try:
-            self._adapters.stop.check()
-            held = await held_total(line, self._adapters.stripe)
+            self._job.stop.check()
+            standing = await standing_total(one.metered, self._job.stripe)
         except Interrupted:
-            return _left_over(line)
+            return _left_over(one.metered)
         except (StripeRefused, StripeUnavailable) as error:
             self._unanswered_in_a_row += isinstance(error, StripeUnavailable) and not error.rate_limited
-            return failed(line, Reason.STRIPE_ERROR, f"Stripe's total could not be read: {error.message}")
+            said = f"Stripe's total could not be read: {error.message}"
+            return failed(one.found, Reason.STRIPE_ERROR, said)
         self._unanswered_in_a_row = 0
-        return compare(line, held, known, self._order.policy.now)
+        return compare(one, standing, known, self._job.policy.now)
 
 
-def _item(one: Prepared) -> str:
-    return one.item.id if isinstance(one, Line) else one.line.item.id
-
-
-def _left_over(one: Prepared) -> Comparison:
+def _left_over(one: Metered | Result) -> Comparison:
     """Return what is said of an item that was not compared: a run would not query it, or the end came before it."""
-    if isinstance(one, Line):
-        one = Skip(one, Reason.INTERRUPTED, "it ended before this item; verify it again")
+    if isinstance(one, Metered):
+        one = skipped(one.found, Reason.INTERRUPTED, "it ended before this item; verify it again")
     return not_compared(one)

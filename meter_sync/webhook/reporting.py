@@ -10,9 +10,9 @@ from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode, exit_code
 from meter_sync.core.planning.selection import Selection
 from meter_sync.errors import Interrupted
-from meter_sync.sync.execute import execute
-from meter_sync.sync.order import Execution, Request
-from meter_sync.waiting import Stop
+from meter_sync.net.stop import Stop
+from meter_sync.sync.books import execute
+from meter_sync.sync.request import Execution, Request
 from meter_sync.webhook.worker import Report
 
 log = structlog.get_logger()
@@ -75,7 +75,7 @@ def _log(execution: Execution, subscription: str | None) -> None:
             log.warning(
                 "webhook_item",
                 subscription=subscription,
-                item=one.line.item.id,
+                item=one.item.id,
                 outcome=one.outcome.value,
                 reason=one.reason and one.reason.value,
                 message=one.message,

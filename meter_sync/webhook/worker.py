@@ -10,7 +10,7 @@ import structlog
 
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import MeterSyncError
-from meter_sync.waiting import Stop
+from meter_sync.net.stop import Stop
 from meter_sync.webhook.queue import Queue
 
 log = structlog.get_logger()

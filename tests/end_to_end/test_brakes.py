@@ -148,7 +148,7 @@ def test_a_row_that_is_not_to_be_reported_is_planned_and_shown_and_never_written
     world.use(subscription, 5)
     world.execute()
     result = world.execute()[subscription.items[0]]
-    assert (str(result.outcome), result.line.quantity, world.writes) == ("planned", 5, [])
+    assert (str(result.outcome), result.found.quantity, world.writes) == ("planned", 5, [])
     assert not world.seen("GET", "summaries")
     world.sandbox.clock.move_to(end_of(world, subscription) + 5 * DAY)
     world.execute()

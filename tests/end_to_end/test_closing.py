@@ -8,11 +8,11 @@ import pytest
 from meter_sync.config import load
 from meter_sync.core.planning.selection import Selection
 from meter_sync.ledger import run_lock
+from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
-from meter_sync.sync.execute import execute
-from meter_sync.sync.in_time import last_moments
-from meter_sync.sync.order import Request
-from meter_sync.waiting import Stop
+from meter_sync.sync.books import execute
+from meter_sync.sync.closing import last_moments
+from meter_sync.sync.request import Request
 from tests.end_to_end.test_meter_mishaps import end_of
 from tests.end_to_end.test_period_ends import LEGACY_AND_METERS, invoiced, subscribed
 from tests.support.world import METER, NOW, PERIOD_START, World
@@ -24,7 +24,7 @@ WITHIN = 3 * MINUTE
 def close(world: World) -> list[str]:
     """Do what `run --closing 3m` does, and return the items that it was about."""
     world.execute(closing=WITHIN, is_beside=True)
-    return [one.line.item.id for one in world.last_results]
+    return [one.item.id for one in world.last_results]
 
 
 def test_where_nothing_ends_no_request_is_made_to_either_server(world: World) -> None:
@@ -206,5 +206,5 @@ def test_a_closing_run_knows_that_an_ended_items_events_are_billed_with_another_
     world.sandbox.faults.clear()
     world.sandbox.clock.advance(2 * HOUR)
     world.execute(closing=3 * HOUR, is_beside=True)
-    assert [one.line.item.id for one in world.last_results] == subscription.items
+    assert [one.item.id for one in world.last_results] == subscription.items
     assert world.unbilled() == {}

@@ -231,7 +231,7 @@ def test_resending_leaves_windows_alone_that_stripe_takes_no_more(world: World) 
     world.use(subscription, 2, at=NOW - 14 * DAY)
     world.use(subscription, 4)
     result = world.execute(resend=True)[subscription.items[0]]
-    assert (result.reason, result.line.quantity) == (Reason.PERIOD_CLOSED, 7)
+    assert (result.reason, result.found.quantity) == (Reason.PERIOD_CLOSED, 7)
     assert world.billed(subscription) == 7
 
 

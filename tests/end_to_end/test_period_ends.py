@@ -43,7 +43,7 @@ def named(world: World) -> list[tuple[Reason | None, int | None]]:
 
 def ended(world: World, subscription: SubscriptionView) -> Result:
     """What became of the ended period of a subscription's first item."""
-    return next(one for one in world.last_results if one.line.item.id == subscription.items[0])
+    return next(one for one in world.last_results if one.item.id == subscription.items[0])
 
 
 def test_usage_between_the_last_run_and_the_end_is_billed_by_the_first_run_after_it(world: World, way: str) -> None:

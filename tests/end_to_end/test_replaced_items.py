@@ -46,8 +46,8 @@ def test_all_usage_of_the_period_is_billed_once_with_the_new_item(world: World, 
     world.use(subscription, 8, at=world.now + MINUTE)
     world.sandbox.clock.advance(5 * MINUTE)
     result = world.execute()[new]
-    assert (str(result.outcome), result.line.quantity, world.stripe.total(new)) == ("reported", 15, 15)
-    assert [one.line.item.id for one in world.last_results] == [new]
+    assert (str(result.outcome), result.found.quantity, world.stripe.total(new)) == ("reported", 15, 15)
+    assert [one.item.id for one in world.last_results] == [new]
     world.sandbox.clock.move_to(end_of(world, subscription) + 2 * HOUR)
     world.execute()
     assert (invoiced(world), world.unbilled()) == (15, {})

@@ -12,10 +12,10 @@ import pytest
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.telling.comparison import Comparison, Verdict
 from meter_sync.ledger import run_lock
+from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from meter_sync.sync.verify import Verification, VerifyRequest, verify
-from meter_sync.waiting import Stop
 from tests.end_to_end.test_billing_meters import WAYS, metered
 from tests.support.world import ANCHOR, METER, NOW, PERIOD_START, World, interrupt
 
@@ -40,7 +40,7 @@ def compared(world: World, subscription: SubscriptionView, **request: Any) -> Co
     """Verify, and return what was found out about a subscription's first item."""
     done = verified(world, **request)
     assert done.error is None
-    (found,) = (one for one in done.comparisons if one.line.item.id == subscription.items[0])
+    (found,) = (one for one in done.comparisons if one.found.item.id == subscription.items[0])
     return found
 
 
@@ -307,7 +307,7 @@ def test_what_a_run_would_not_query_is_skipped_with_its_reason(world: World) -> 
     world.configure(f'[[meters]]\nprice = "{world.price}"\nignore = true\n')
     subscriptions = [world.subscribe(), world.subscribe(world.stripe.add_price())]
     done = verified(world)
-    assert {one.line.item.id: one.reason for one in done.comparisons} == {
+    assert {one.found.item.id: one.reason for one in done.comparisons} == {
         subscriptions[0].items[0]: "ignored",
         subscriptions[1].items[0]: "no_meter_mapping",
     }
@@ -338,7 +338,7 @@ def test_one_item_that_cannot_be_read_spoils_nothing_else(world: World) -> None:
     world.execute()
     world.sandbox.faults.add(Fault(path=f"{bad.items[0]}/usage_record_summaries", status=400, times=None))
     done = verified(world)
-    found = {one.line.item.id: (one.verdict, one.reason) for one in done.comparisons}
+    found = {one.found.item.id: (one.verdict, one.reason) for one in done.comparisons}
     assert found == {
         bad.items[0]: (Verdict.FAILED, "stripe_error"),
         good.items[0]: (Verdict.MATCH, None),
@@ -432,7 +432,7 @@ def test_selectors_narrow_as_those_of_a_run_do(world: World) -> None:
     world.execute()
     wanted = Selection(customers=(world.customer_of(one), world.customer_of(other)), subscriptions=(other.id,))
     (found,) = verified(world, selection=wanted).comparisons
-    assert found.line.item.id == other.items[0]
+    assert found.found.item.id == other.items[0]
     nothing = verified(world, selection=Selection(meters=("no_such_meter",)))
     assert (nothing.exit_code, nothing.error and nothing.error.code) == (1, "nothing_selected")
 
@@ -448,7 +448,7 @@ def test_a_sample_covers_every_item_once_in_its_days_with_one_request_each(world
         assert done.sample
         assert done.listed == 12
         days.append(done.sample.day)
-        found += [one.line.item.id for one in done.comparisons]
+        found += [one.found.item.id for one in done.comparisons]
         world.sandbox.clock.advance(DAY)
     assert sorted(found) == sorted(subscription.items[0] for subscription in subscriptions)
     assert sorted(days) == [1, 2, 3, 4]

@@ -123,7 +123,7 @@ def test_a_field_that_is_missing_is_refused_rather_than_read_as_its_default(wher
 
 @pytest.mark.parametrize("where", PLACES)
 def test_a_field_that_no_version_has_stored_is_refused_rather_than_lost(where: str) -> None:
-    with pytest.raises(LedgerError, match="another: "):
+    with pytest.raises(LedgerError, match=r"another: Extra inputs are not permitted"):
         item_from(changed(where, lambda one: one.update(another="x")))
 
 
@@ -154,7 +154,8 @@ def test_every_field_of_an_item_is_stored() -> None:
             trial_end=CREATED,
         ),
     )
-    assert list(fields_at_their_default(full)) == []
+    of_the_ledger = ["item.born_at"]  # it is no part of what is listed, and has a column of its own
+    assert list(fields_at_their_default(full)) == of_the_ledger
     assert item_from(stored(full)) == full
 
 

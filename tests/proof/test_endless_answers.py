@@ -10,10 +10,10 @@ import pytest
 
 from meter_sync.core.metering.queries import Query, Unanswered
 from meter_sync.errors import TryAgainError
-from meter_sync.http_session import AnswerTooLarge, open_session
+from meter_sync.net.session import AnswerTooLarge, open_session
+from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api.client import Access, OpenMeter
 from meter_sync.sandbox import Fault
-from meter_sync.waiting import Stop
 from tests.support.world import METER, World
 
 MEGABYTE = 1_000_000

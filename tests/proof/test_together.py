@@ -9,10 +9,10 @@ import pytest
 
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.core.planning.selection import Selection
+from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
-from meter_sync.sync.execute import execute
-from meter_sync.sync.order import Execution, Request
-from meter_sync.waiting import Stop
+from meter_sync.sync.books import execute
+from meter_sync.sync.request import Execution, Request
 from tests.proof.account import MINUTE, Account, account
 from tests.security.runs import settings
 from tests.support.world import World

@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 from meter_sync.config import Settings, load
 from meter_sync.core.outcomes import ExitCode, Outcome
 from meter_sync.errors import MeterSyncError
-from meter_sync.sync.execute import execute
-from meter_sync.sync.order import Request, RunReport
-from meter_sync.waiting import Stop
+from meter_sync.net.stop import Stop
+from meter_sync.sync.books import execute
+from meter_sync.sync.request import Request, RunReport
 from meter_sync.webhook.reporting import reporter
 from tests.end_to_end.test_billing_meters import WAYS, metered
 from tests.support.world import NOW, World

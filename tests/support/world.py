@@ -19,12 +19,12 @@ from meter_sync.config import Settings, load
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.stages import Result
 from meter_sync.ledger import Ledger, Scope, open_ledger_read_only
+from meter_sync.net.stop import Stop
 from meter_sync.sandbox import RequestSeen, Sandbox
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from meter_sync.sync.execute import execute
-from meter_sync.sync.in_time import execute_in_time
-from meter_sync.sync.order import Execution, Request
-from meter_sync.waiting import Stop
+from meter_sync.sync.books import execute
+from meter_sync.sync.closing import execute_in_time
+from meter_sync.sync.request import Execution, Request
 from tests.support.forked import template
 
 NOW = datetime(2025, 6, 10, 12, 0, 0, tzinfo=UTC)
@@ -199,7 +199,7 @@ class World:
         done = asyncio.run(carrying_out)
         self.sandbox.date_skew_seconds = 0.0
         self.last_results = list(done.report.results)
-        return {result.line.item.id: result for result in self.last_results}
+        return {result.item.id: result for result in self.last_results}
 
     @contextmanager
     def books(self) -> Iterator[Ledger]:

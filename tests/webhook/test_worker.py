@@ -11,7 +11,7 @@ from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import LedgerError, MeterSyncError, TryAgainError
 from meter_sync.ledger import Scope
 from meter_sync.ledger.webhook_queue import WebhookEvent
-from meter_sync.waiting import Stop
+from meter_sync.net.stop import Stop
 from meter_sync.webhook.queue import Queue
 from meter_sync.webhook.worker import LONGEST_PAUSE_SECONDS, Pause, Worker
 

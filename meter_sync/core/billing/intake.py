@@ -1,10 +1,30 @@
-"""How a billing period that has ended comes to its end: whether Stripe still takes usage of it, and what is left."""
+"""How far Stripe still takes usage of a billing period, also of one that has ended."""
 
 from datetime import datetime, timedelta
+from enum import StrEnum
 
-from meter_sync.core.billing.item import Ending, SubscriptionItem, Target
+from meter_sync.core.billing.item import SubscriptionItem, Target
 from meter_sync.core.billing.span import usage_end
-from meter_sync.core.billing.way import Records, Way, part_of, way_of
+from meter_sync.core.billing.way import Records, Way, way_of, window_of
+
+
+class Intake(StrEnum):
+    """What Stripe still does with usage of a billing period."""
+
+    RUNNING = "running"
+    """It takes it: the period goes on."""
+    GRACE = "grace"
+    """It still takes it, although the period has ended: its invoice is a draft, or for some minutes."""
+    CLOSED = "closed"
+    """It takes no more of it: what stands there is what it bills."""
+    UNBILLED = "unbilled"
+    """Nothing bills the period, whatever was reported: its subscription or item is gone without an invoice."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether Stripe takes usage."""
+        return self in {Intake.RUNNING, Intake.GRACE}
+
 
 INVOICE_COMES_WITHIN = timedelta(hours=1)
 """Stripe drafts the invoice of a period soon after its end, and finalizes it an hour later at the earliest."""
@@ -22,15 +42,15 @@ def was_free(item: SubscriptionItem) -> bool:
     return subscription.trial_end == end or (subscription.status == "trialing" and subscription.trial_end > end)
 
 
-def usage_ended(item: SubscriptionItem) -> datetime:
+def usage_end_of(item: SubscriptionItem) -> datetime:
     """Given an item in a period, return where its usage ends with that period, and that of the next one begins."""
     way = way_of(item.price, Records.PERIOD)
-    return usage_end(item.period, part_of(way, item.price) if way is Way.WINDOWS else None)
+    return usage_end(item.period, window_of(way, item.price) if way is Way.WINDOWS else None)
 
 
-def ending(
+def intake_of(
     item: SubscriptionItem, is_draft: bool | None, as_of: datetime, watched_for: timedelta, *, is_refused: bool
-) -> Ending | None:
+) -> Intake | None:
     """Given an item in a period that has ended, return what Stripe does with more usage of it; None: not known yet.
 
     `is_draft` says whether the period's invoice is a draft, None where there is none; `is_refused`, whether Stripe has
@@ -46,11 +66,11 @@ def ending(
     age = as_of - item.period.end
     is_gone = not item.is_followed or item.subscription.status == "paused"
     if is_gone and is_draft is None:
-        return Ending.UNBILLED if age >= INVOICE_COMES_WITHIN else None
+        return Intake.UNBILLED if age >= INVOICE_COMES_WITHIN else None
     if is_refused or age > watched_for:
-        return Ending.CLOSED
+        return Intake.CLOSED
     if item.price.target is Target.USAGE_RECORD:
-        return Ending.OPEN if item.is_followed or is_draft else Ending.CLOSED
+        return Intake.GRACE if item.is_followed or is_draft else Intake.CLOSED
     if is_draft is None:
-        return Ending.OPEN if age < INVOICE_COMES_WITHIN else Ending.CLOSED
-    return Ending.OPEN if is_draft else Ending.CLOSED
+        return Intake.GRACE if age < INVOICE_COMES_WITHIN else Intake.CLOSED
+    return Intake.GRACE if is_draft else Intake.CLOSED

@@ -13,6 +13,10 @@ class Target(StrEnum):
     METER_EVENT = "meter_event"
 
 
+PeriodKey = tuple[str, datetime]
+"""A subscription item, and the start of one of its periods."""
+
+
 @dataclass(frozen=True, slots=True)
 class Period:
     """A half-open stretch of time, from `start` up to and without `end`, in UTC and whole seconds."""
@@ -107,17 +111,6 @@ class Subscription:
     trial_end: datetime | None = None
 
 
-class Ending(StrEnum):
-    """What Stripe still does with usage of a billing period."""
-
-    OPEN = "open"
-    """It takes it: the period goes on, or its invoice is a draft."""
-    CLOSED = "closed"
-    """It takes no more of it: what it holds is what it bills."""
-    UNBILLED = "unbilled"
-    """Nothing bills the period, whatever was reported: its subscription or item is gone without an invoice."""
-
-
 @dataclass(frozen=True, slots=True)
 class SubscriptionItem:
     """A metered item of a subscription in one billing period: mostly the current one."""
@@ -130,3 +123,15 @@ class SubscriptionItem:
     metadata: Mapping[str, str] = field(default_factory=dict)
     is_followed: bool = True
     """Whether another period follows this one, unlike where the subscription or the item has ended with it."""
+    born_at: datetime | None = None
+    """Where it took another's place on its billing meter in this period: when the first that had it was created."""
+
+    @property
+    def key(self) -> PeriodKey:
+        """Which item it is, in which period."""
+        return self.id, self.period.start
+
+    @property
+    def since(self) -> datetime:
+        """From when on it has been there, or the ones whose place it took: it bills their usage too."""
+        return self.born_at or self.created

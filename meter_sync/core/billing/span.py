@@ -1,12 +1,12 @@
-"""Where an item's usage starts and ends, and the timestamp under which it is reported."""
+"""Where an item's usage starts and ends."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from meter_sync.core.billing.anchor import anchor
 from meter_sync.core.billing.item import Period, SubscriptionItem, Window
 
 _CREATED_WITH_SUBSCRIPTION = timedelta(minutes=1)
-_ONE_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def usage_start(item: SubscriptionItem, billed_until: datetime | None = None) ->
 def added_at(item: SubscriptionItem) -> datetime | None:
     """Given an item, return when it was added to its running subscription in mid-period, or None if it was not."""
     born = max(item.period.start, item.subscription.created)
-    return item.created if item.created - born > _CREATED_WITH_SUBSCRIPTION else None
+    return item.since if item.since - born > _CREATED_WITH_SUBSCRIPTION else None
 
 
 def window_span(
@@ -95,71 +95,9 @@ def window_span(
 def _born(item: SubscriptionItem) -> datetime:
     """Return the instant before which nothing that was used is the item's: its own creation, or its subscription's."""
     subscribed = item.subscription.created
-    return subscribed if item.created - subscribed <= _CREATED_WITH_SUBSCRIPTION else item.created
+    return subscribed if item.since - subscribed <= _CREATED_WITH_SUBSCRIPTION else item.since
 
 
 def _lived_before(item: SubscriptionItem) -> bool:
     """Say whether the item was billed for its usage just before its period: it was there, and not on trial."""
-    return item.created < item.period.start and item.subscription.trial_end != item.period.start
-
-
-def anchor(start: datetime, period_end: datetime) -> datetime:
-    """Given where usage starts, return the usage record's timestamp: one second later.
-
-    `set` overwrites the quantity at its own timestamp only, so a moving timestamp would bill the sum of all
-    running totals (API reference 2025-01-27.acacia; laravel/cashier-stripe#1532). The timestamp therefore
-    depends on nothing but the item and its period. A timestamp exactly at a period's start or end is refused,
-    hence the second; an item that was added in the very last second is stamped at its own start.
-    """
-    one_later = start + _ONE_SECOND
-    return one_later if one_later < period_end else start
-
-
-_MINUTE = timedelta(minutes=1)
-_ROOM_FOR_CORRECTIONS = timedelta(minutes=5)
-
-
-def summary_span(period: Period) -> Period:
-    """Given a billing period, return the whole minutes in it: what Stripe's event summaries can be asked for.
-
-    Summaries are aligned to minutes, so an event in the minute of a boundary could not be told from the
-    neighbour's: none is ever stamped there.
-    """
-    return Period(_minute_from(period.start), _minute_to(period.end))
-
-
-def summary_before(item: SubscriptionItem) -> Period | None:
-    """Given an item, return the whole minutes of its period in which it was not there yet, or None for none."""
-    added = added_at(item)
-    if added is None:
-        return None
-    start, end = _minute_from(item.period.start), _minute_to(added)
-    return Period(start, end) if start < end else None
-
-
-def summary_windows(period: Period, usage_start: datetime, window: Window) -> Period:
-    """Given a billing period on a meter with windows, return those of its windows, the first one as a whole."""
-    return Period(window.floor(usage_start), usage_end(period, window))
-
-
-def event_timestamp(period: Period, as_of: datetime, last: datetime | None, *, leaves_room: bool) -> datetime:
-    """Given a period, return the timestamp of an event with usage until `as_of`: inside the period, and after `last`.
-
-    `last` is that of the last event, None where there is none. The event with the latest timestamp counts on a
-    meter whose formula is `last`, so there it must rise; `leaves_room` keeps it minutes away from the period's end,
-    so that later ones fit. Close to the period's end there is nothing after `last` any more, and `last` comes back.
-    """
-    inside = summary_span(period)
-    latest = inside.end - _ONE_SECOND
-    wanted = min(as_of, latest - _ROOM_FOR_CORRECTIONS if leaves_room else latest)
-    if last is not None and wanted <= last:
-        wanted = last + _ONE_SECOND
-    return max(inside.start, min(wanted, latest))
-
-
-def _minute_to(instant: datetime) -> datetime:
-    return instant.replace(second=0, microsecond=0)
-
-
-def _minute_from(instant: datetime) -> datetime:
-    return _minute_to(instant + _MINUTE - _ONE_SECOND)
+    return item.since < item.period.start and item.subscription.trial_end != item.period.start

@@ -26,14 +26,14 @@ class Way(StrEnum):
         return Target.USAGE_RECORD if self in {Way.RECORD, Way.DAY_RECORDS} else Target.METER_EVENT
 
     @property
-    def is_in_parts(self) -> bool:
+    def is_by_window(self) -> bool:
         """Whether each hour or day has a quantity of its own."""
         return self in {Way.WINDOWS, Way.DAY_RECORDS}
 
     @property
     def needs_what_adds_up(self) -> bool:
         """Whether the meter's aggregation must add up over time: the total is billed as a sum of parts."""
-        return self.is_in_parts or self is Way.ADDITIONS
+        return self.is_by_window or self is Way.ADDITIONS
 
 
 class Records(StrEnum):
@@ -79,8 +79,8 @@ def meter_on(item: SubscriptionItem) -> BillingMeter:
     return item.price.billing_meter
 
 
-def part_of(way: Way, price: Price) -> Window:
-    """Given a way in parts, return the size of its parts."""
+def window_of(way: Way, price: Price) -> Window:
+    """Given a way by the hour or day, return which of them."""
     window = price.billing_meter.window if price.billing_meter else None
     return window if way is Way.WINDOWS and window else Window.DAY
 

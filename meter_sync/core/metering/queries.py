@@ -12,39 +12,13 @@ from itertools import islice
 
 from meter_sync.core.billing.item import Window
 from meter_sync.core.metering.mapping import Filter
+from meter_sync.core.metering.meter import Aggregation
 
 SUBJECTS_PER_QUERY = 100
 """The most subjects that OpenMeter takes in one POST (server source)."""
 
 _CHUNKS_BEFORE_UNFILTERED = 10
 """Beyond so many chunks one unfiltered query is cheaper: 1.35 s for 50,000 subjects (measured)."""
-
-
-class Aggregation(StrEnum):
-    """How an OpenMeter meter makes one number of many events."""
-
-    SUM = "SUM"
-    COUNT = "COUNT"
-    UNIQUE_COUNT = "UNIQUE_COUNT"
-    AVG = "AVG"
-    MIN = "MIN"
-    MAX = "MAX"
-    LATEST = "LATEST"
-
-    @property
-    def combines_subjects(self) -> bool:
-        """Whether the usage of several subjects can be put together from their single answers."""
-        return self in _COMBINE
-
-    @property
-    def adds_up(self) -> bool:
-        """Whether the usage of a period is the sum of that of its parts."""
-        return self in {self.SUM, self.COUNT}
-
-    @property
-    def never_falls(self) -> bool:
-        """Whether a running total can only grow, so that a fall means that something went wrong."""
-        return self in {self.SUM, self.COUNT, self.UNIQUE_COUNT, self.MAX}
 
 
 def _added(values: Sequence[Decimal]) -> Decimal:

@@ -3,39 +3,36 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from meter_sync.core.billing.item import SubscriptionItem
-from meter_sync.core.planning.known import Claim
-from meter_sync.core.planning.stages import Line, need
+from meter_sync.core.ownership.claims import Claim
 
 
-def billed_twice(lines: Sequence[Line], others: Collection[Claim]) -> dict[str, tuple[str, ...]]:
-    """Given the lines to query, return for each whose usage another item bills too, those items.
+def billed_twice(claims: Sequence[Claim], others: Collection[Claim]) -> dict[str, tuple[str, ...]]:
+    """Given what items bill, return for each whose usage another item bills too, those items.
 
-    Lines of a `shared = true` row are left out: their items may bill what others bill.
+    `others` are of items beside these. Those of a `shared = true` row are left out: they may bill what others bill.
     """
-    claims = [_claim(line) for line in lines if not line.row.shared]
-    listed = {line.item.id for line in lines}
-    claims += [claim for claim in others if claim.item not in listed and not claim.shared]
+    ours = {claim.item for claim in claims}
     by_usage: dict[tuple[str, str], list[Claim]] = {}
-    for claim in claims:
-        for subject in claim.subjects:
+    for claim in (*claims, *(other for other in others if other.item not in ours)):
+        for subject in () if claim.shared else claim.subjects:
             by_usage.setdefault((claim.meter, subject), []).append(claim)
     twice: dict[str, dict[str, None]] = {}
     for same_usage in by_usage.values():
         for one, other in _overlapping(same_usage):
             twice.setdefault(one, {})[other] = None
             twice.setdefault(other, {})[one] = None
-    return {item: tuple(others) for item, others in twice.items() if item in listed}
+    return {item: tuple(others) for item, others in twice.items() if item in ours}
 
 
 def on_one_meter(items: Sequence[SubscriptionItem], others: Collection[Claim]) -> dict[str, tuple[str, ...]]:
-    """Given the listed items, return for each on a billing meter the other items of its customer on that meter.
+    """Given items, return for each on a billing meter the other items of its customer on that meter.
 
     Usage on a billing meter belongs to the customer: each of these items bills the customer's whole total (reported by
     users), whatever it is mapped to, and also where this program has nothing to do with it.
     """
-    listed = {item.id for item in items}
+    ours = {item.id for item in items}
     owners = [(item.id, item.subscription.customer.id, item.price.stripe_meter) for item in items]
-    owners += [(claim.item, claim.customer, claim.stripe_meter) for claim in others if claim.item not in listed]
+    owners += [(claim.item, claim.customer, claim.stripe_meter) for claim in others if claim.item not in ours]
     together: dict[tuple[str, str], list[str]] = {}
     for item_id, customer, stripe_meter in owners:
         if stripe_meter:
@@ -44,22 +41,8 @@ def on_one_meter(items: Sequence[SubscriptionItem], others: Collection[Claim]) -
         item_id: tuple(other for other in ids if other != item_id)
         for ids in together.values()
         for item_id in ids
-        if len(ids) > 1 and item_id in listed
+        if len(ids) > 1 and item_id in ours
     }
-
-
-def _claim(line: Line) -> Claim:
-    wanted, item = need(line), line.item
-    return Claim(
-        item=wanted.item,
-        meter=wanted.meter,
-        filter=wanted.filter,
-        subjects=wanted.subjects,
-        start=wanted.start,
-        end=wanted.end,
-        customer=item.subscription.customer.id,
-        stripe_meter=item.price.stripe_meter,
-    )
 
 
 def _overlapping(claims: Sequence[Claim]) -> list[tuple[str, str]]:

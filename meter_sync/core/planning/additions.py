@@ -3,41 +3,40 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from meter_sync.core.billing import identifiers as identifier
-from meter_sync.core.billing.span import event_timestamp
-from meter_sync.core.planning.known import Addition, Remembered, RememberedAdditions
-from meter_sync.core.planning.stages import Set
+from meter_sync.core.billing import identifiers
+from meter_sync.core.billing.event_times import event_timestamp
+from meter_sync.core.planning.memory import Addition, Remembered, RememberedAdditions
+from meter_sync.core.planning.stages import Add, Cancel, SendNothing, Write
 
 IDENTIFIER_HOLDS = timedelta(hours=23)
 """Stripe knows an identifier again, and cancels an event, for 24 hours (API reference); an hour is margin."""
 
 
-def added(planned: Set, base: int, known: RememberedAdditions | None, now: datetime, as_of: datetime) -> Set:
-    """Given a write, and what Stripe holds already, return it with the addition that makes up the difference.
+def added(write: Write, base: int, known: RememberedAdditions | None, now: datetime, as_of: datetime) -> Write:
+    """Given a write, and what stands in Stripe, return it with the addition that makes up the difference.
 
     `known` is None where the base was read from Stripe's summary, not known from the ledger.
     Where too much is there, the newest event is cancelled if it is exactly what is too much; else a negative value is
     added, which is exact as well: Stripe sums the values of all events.
     """
-    line = replace(planned.line, previous=base)
-    difference = planned.quantity - base
+    write, difference = write.stands(base), write.quantity - base
     if difference == 0:
-        return replace(planned, line=line, parts=(), addition=None)
+        return replace(write, sends=SendNothing())
     newest = known.newest if known else None
-    if newest and _undoes(newest, base, planned.quantity) and _age(newest, now, as_of) < IDENTIFIER_HOLDS:
-        addition = replace(newest, is_cancel=True, is_delivered=False)
-    else:
-        addition = Addition(
-            identifier=identifier.of_addition(line.item, base, known.to_same_base if known else 0),
-            base=base,
-            value=difference,
-            timestamp=event_timestamp(line.item.period, as_of, None, leaves_room=False),
-            intended_at=now,
-            as_of=as_of,
-            attempted_at=now,
-            base_is_read=known is None,
-        )
-    return replace(planned, line=line, anchor=addition.timestamp, addition=addition)
+    if newest and _undoes(newest, base, write.quantity) and _age(newest, now, as_of) < IDENTIFIER_HOLDS:
+        cancelled = replace(newest, is_cancel=True, is_delivered=False)
+        return replace(write, anchor=cancelled.timestamp, sends=Cancel(cancelled))
+    addition = Addition(
+        identifier=identifiers.of_addition(write.item, base, known.to_same_base if known else 0),
+        base=base,
+        value=difference,
+        timestamp=event_timestamp(write.item.period, as_of, None, leaves_room=False),
+        intended_at=now,
+        as_of=as_of,
+        attempted_at=now,
+        base_is_read=known is None,
+    )
+    return replace(write, anchor=addition.timestamp, sends=Add(addition))
 
 
 def _undoes(newest: Addition, base: int, wanted: int) -> bool:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from meter_sync.core.outcomes import Reason
-from meter_sync.core.planning.stages import Action, Fail, Hold, Line, Set, Skip, Unchanged
+from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning.results import held
+from meter_sync.core.planning.stages import Checked, Metered, Planned, Result, Write
 
 
 @dataclass(frozen=True)
@@ -31,55 +32,55 @@ class Thresholds:
     """… if they are so many at least."""
 
 
-Brake = Callable[[Set, Thresholds], str | None]
+Brake = Callable[[Planned, Thresholds], str | None]
 """Given a planned write, a brake returns why it is implausible, or None."""
 
 
-def decrease(planned: Set, thresholds: Thresholds) -> str | None:
+def decrease(planned: Planned, thresholds: Thresholds) -> str | None:
     """Hold a running total that fell.
 
     SUM, COUNT, UNIQUE_COUNT and MAX cannot fall within a period unless events were lost or changed; gauges
     (LATEST, AVG, MIN) may.
     """
-    before, meter = planned.highest_before, planned.line.meter
-    if not before or meter is None or not meter.aggregation.never_falls:
+    before, meter, write = planned.highest_before, planned.metered.meter, planned.write
+    if not before or not meter.aggregation.never_falls:
         return None
-    fallen = before - planned.quantity
+    fallen = before - write.quantity
     fallen_percent = Decimal(fallen) * 100 / before
     if fallen_percent <= thresholds.decrease_percent or fallen <= thresholds.decrease_units:
         return None
     unless_foreign = (
         ""
-        if planned.total_before is None
+        if write.total_before is None
         else " (or another program reports for this item too: add --allow foreign_usage to bill only the rest)"
     )
     return (
-        f"the quantity would fall from {before} to {planned.quantity} (-{fallen_percent:.1f} %), which the "
+        f"the quantity would fall from {before} to {write.quantity} (-{fallen_percent:.1f} %), which the "
         f"{meter.aggregation} meter {meter.slug} cannot do by itself{unless_foreign}"
     )
 
 
-def jump(planned: Set, thresholds: Thresholds) -> str | None:
+def jump(planned: Planned, thresholds: Thresholds) -> str | None:
     """Hold a quantity that is out of proportion to the item's last periods: events sent twice look like that.
 
     Shorter periods count as if they had been as long as this one. An item without usage in them has nothing to be
-    compared with. What Stripe holds of this period was let pass before.
+    compared with. What stands in Stripe for this period was let pass before.
     """
-    largest = _largest_in_past(planned.line)
-    if not largest or not planned.sends:
+    largest, quantity = _largest_in_past(planned.metered), planned.write.quantity
+    if not largest or not planned.write.how_many:
         return None
     usual = max(largest, planned.highest_before or 0)
-    if planned.quantity <= usual * thresholds.jump_factor or planned.quantity - usual <= thresholds.jump_units:
+    if quantity <= usual * thresholds.jump_factor or quantity - usual <= thresholds.jump_units:
         return None
-    periods = len(planned.line.past)
+    periods = len(planned.metered.past)
     of_what = "its last period" if periods == 1 else f"the largest of its last {periods} periods"
-    return f"the quantity {planned.quantity} is {planned.quantity / largest:.1f} times that of {of_what} ({largest})"
+    return f"the quantity {quantity} is {quantity / largest:.1f} times that of {of_what} ({largest})"
 
 
-def _largest_in_past(line: Line) -> int:
-    length = line.item.period.end - line.item.period.start
+def _largest_in_past(metered: Metered) -> int:
+    length = metered.item.period.end - metered.item.period.start
     found = [0]
-    for past in line.past:
+    for past in metered.past:
         length_then = past.period.end - past.period.start
         found.append(round(past.quantity * max(1.0, length / length_then)) if length_then else past.quantity)
     return max(found)
@@ -88,17 +89,19 @@ def _largest_in_past(line: Line) -> int:
 BRAKES: dict[Reason, Brake] = {Reason.DECREASE: decrease, Reason.JUMP: jump}
 
 
-def check(actions: Iterable[Action], thresholds: Thresholds, allowed: Collection[Reason]) -> list[Action]:
+def check(
+    plan: Iterable[Planned | Result], thresholds: Thresholds, allowed: Collection[Reason]
+) -> list[Planned | Result]:
     """Given a plan, return it with every implausible write held, except where its brake was lifted."""
     brakes = {reason: brake for reason, brake in BRAKES.items() if reason not in allowed}
-    return [_checked(action, brakes, thresholds) if isinstance(action, Set) else action for action in actions]
+    return [_braked(one, brakes, thresholds) if isinstance(one, Planned) else one for one in plan]
 
 
-def _checked(planned: Set, brakes: dict[Reason, Brake], thresholds: Thresholds) -> Action:
+def _braked(planned: Planned, brakes: dict[Reason, Brake], thresholds: Thresholds) -> Planned | Result:
     for reason, brake in brakes.items():
         why = brake(planned, thresholds)
         if why:
-            return Hold(planned.line, reason, f"{why}; Stripe was left as it is: {_remedy(reason)}")
+            return held(planned.found, reason, f"{why}; Stripe was left as it is: {_remedy(reason)}")
     return planned
 
 
@@ -107,68 +110,93 @@ def _remedy(reason: Reason) -> str:
 
 
 def check_whole(
-    actions: Sequence[Action], thresholds: Thresholds, allowed: Collection[Reason], as_of: datetime
-) -> list[Action]:
-    """Given the checked plan of all open periods of an account, return it with what is implausible as a whole held.
+    plan: Sequence[Planned | Result], thresholds: Thresholds, allowed: Collection[Reason], as_of: datetime
+) -> list[Planned | Result]:
+    """Given the plan of all open periods of an account, return it with what is implausible as a whole held.
 
     Items that are only shown (`report = false`) count for nothing here.
     """
-    checked = [action for action in actions if action.line.row.report]
+    checked = [one for one in plan if one.found.row.report]
     if Reason.ALL_ZERO not in allowed:
         checked = _without_dead_meters(checked, thresholds, as_of)
     if Reason.TOO_MANY_HELD not in allowed:
         checked = _nothing_if_too_many_are_held(checked, thresholds)
-    changed = {action.line.item.id: action for action in checked}
-    return [changed.get(action.line.item.id, action) for action in actions]
+    changed = {one.item.key: one for one in checked}
+    return [changed.get(one.item.key, one) for one in plan]
 
 
-def _without_dead_meters(actions: Sequence[Action], thresholds: Thresholds, as_of: datetime) -> list[Action]:
+def passed(plan: Iterable[Planned | Result]) -> list[Checked | Result]:
+    """Given a plan of which the check has held what is implausible, return what of it may be written.
+
+    This is the one place that makes what a reporter takes, beside `checked_before`.
+    """
+    return [Checked(one.write) if isinstance(one, Planned) else one for one in plan]
+
+
+def checked_before(write: Write) -> Checked:
+    """Return a write that an earlier run had begun: it was checked then, and is repeated as it was."""
+    return Checked(write)
+
+
+def _without_dead_meters(
+    plan: Sequence[Planned | Result], thresholds: Thresholds, as_of: datetime
+) -> list[Planned | Result]:
     """Hold the items of a meter that had usage in their last period, where no item has any: its pipeline is broken.
 
     Nothing was used is also what a period's first hours look like; so it takes items late in their period, and one
     with usage, or without an answer, is enough to tell that events arrive, or that this cannot be told.
     """
-    silent: dict[str, list[Action]] = {}
+    silent: dict[str, list[Planned | Result]] = {}
     alive: set[str] = set()
-    for action in actions:
-        slug = action.line.meter.slug if action.line.meter else None
-        if slug is None or isinstance(action, Skip):
+    for one in plan:
+        slug = one.found.meter.slug if one.found.meter else None
+        if slug is None or (isinstance(one, Result) and one.outcome is Outcome.SKIPPED):
             continue
-        if not isinstance(action, Set | Unchanged) or action.line.usage != 0:
+        if not _is_settled(one) or one.found.usage != 0:
             alive.add(slug)
-        elif _is_late(action.line, thresholds, as_of) and action.line.past and action.line.past[0].quantity:
-            silent.setdefault(slug, []).append(action)
+        elif _is_late(one, thresholds, as_of) and _last_quantity(one):
+            silent.setdefault(slug, []).append(one)
     dead = {slug for slug, items in silent.items() if slug not in alive and len(items) >= thresholds.all_zero_items}
-    held = {action.line.item.id for slug in dead for action in silent[slug]}
-    return [_dead(action.line) if action.line.item.id in held else action for action in actions]
+    held_ones = {one.item.key for slug in dead for one in silent[slug]}
+    return [_dead(one) if one.item.key in held_ones else one for one in plan]
 
 
-def _is_late(line: Line, thresholds: Thresholds, as_of: datetime) -> bool:
-    period = line.item.period
+def _is_settled(one: Planned | Result) -> bool:
+    """Say whether what was used of an item is known, and no other run is writing it at this moment."""
+    return isinstance(one, Planned) or (one.outcome is Outcome.UNCHANGED and not one.gave_way)
+
+
+def _is_late(one: Planned | Result, thresholds: Thresholds, as_of: datetime) -> bool:
+    period = one.item.period
     over = (as_of - period.start) / (period.end - period.start)
     return over * 100 >= thresholds.all_zero_percent
 
 
-def _dead(line: Line) -> Hold:
-    slug = line.meter.slug if line.meter else ""
-    return Hold(
-        line,
+def _last_quantity(one: Planned | Result) -> int:
+    """Return what an item had in its last period, or zero where there was none."""
+    return one.found.past[0].quantity if one.found.past else 0
+
+
+def _dead(one: Planned | Result) -> Result:
+    return held(
+        one.found,
         Reason.ALL_ZERO,
-        f"no item of meter {slug} shows any usage, although this one had {line.past[0].quantity} in its last period: a "
-        f"broken pipeline looks like that; nothing was written: {_remedy(Reason.ALL_ZERO)}",
+        f"no item of meter {one.found.slug} shows any usage, although this one had {_last_quantity(one)} in its last "
+        f"period: a broken pipeline looks like that; nothing was written: {_remedy(Reason.ALL_ZERO)}",
     )
 
 
-def _nothing_if_too_many_are_held(actions: Sequence[Action], thresholds: Thresholds) -> list[Action]:
-    attempted = [action for action in actions if not isinstance(action, Skip)]
-    stopped = [action for action in attempted if isinstance(action, Hold | Fail)]
-    if len(stopped) < thresholds.held_items:
-        return list(actions)
-    percent = Decimal(len(stopped)) * 100 / len(attempted)
+def _nothing_if_too_many_are_held(plan: Sequence[Planned | Result], thresholds: Thresholds) -> list[Planned | Result]:
+    outcomes = [one.outcome for one in plan if isinstance(one, Result)]
+    attempted = len(plan) - outcomes.count(Outcome.SKIPPED)
+    stopped = outcomes.count(Outcome.HELD) + outcomes.count(Outcome.FAILED)
+    if stopped < thresholds.held_items:
+        return list(plan)
+    percent = Decimal(stopped) * 100 / attempted
     if percent <= thresholds.held_percent:
-        return list(actions)
+        return list(plan)
     why = (
-        f"{len(stopped)} of {len(attempted)} items ({percent:.0f} %) were held or failed, so nothing was written at "
+        f"{stopped} of {attempted} items ({percent:.0f} %) were held or failed, so nothing was written at "
         f"all: {_remedy(Reason.TOO_MANY_HELD)}"
     )
-    return [Hold(action.line, Reason.TOO_MANY_HELD, why) if isinstance(action, Set) else action for action in actions]
+    return [held(one.found, Reason.TOO_MANY_HELD, why) if isinstance(one, Planned) else one for one in plan]

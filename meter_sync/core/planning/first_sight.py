@@ -7,54 +7,70 @@ from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.additions import added
 from meter_sync.core.planning.foreign import can_be_topped_up, foreign_usage
-from meter_sync.core.planning.known import Remembered
-from meter_sync.core.planning.stages import Action, FirstLook, Line, LookAgain, Part, Set, Unchanged, UnfinishedLook
-from meter_sync.core.planning.totals import Policy, is_zero_without_record
-from meter_sync.core.planning.windows import all_days
+from meter_sync.core.planning.memory import Remembered
+from meter_sync.core.planning.policy import Policy
+from meter_sync.core.planning.results import unchanged
+from meter_sync.core.planning.stages import (
+    Findings,
+    FirstLook,
+    LookAgain,
+    Planned,
+    Result,
+    SetTotal,
+    SetWindows,
+    UnfinishedLook,
+    WindowQuantity,
+    Write,
+)
+from meter_sync.core.planning.totals import is_zero_without_record
+from meter_sync.core.planning.windows import windows_of, with_all_days, with_windows
 
 
-def looked(planned: Set, total: int, allowed: Collection[Reason]) -> Action:
+def looked_at_records(planned: Planned, total: int, allowed: Collection[Reason]) -> Planned | Result:
     """Given a write that needs a look and Stripe's total for the open period, return what to do now.
 
     After a first look nothing was ever there, or the first write has to find out whose it is. An unfinished look
     goes on with the total that it had read, which the caller passes as `total`; what it had written since may be
     there or not.
     """
-    line = replace(planned.line, previous=total)
-    highest = max(total, planned.highest_before or 0) if isinstance(planned.look, UnfinishedLook) else total
-    known = replace(planned, line=line, look=None, highest_before=highest, parts=_parts(planned, total))
+    is_unfinished = isinstance(planned.look, UnfinishedLook)
+    highest = max(total, planned.highest_before or 0) if is_unfinished else total
+    write = _by_days(planned, total).stands(total)
+    known = replace(planned, write=write, look=None, highest_before=highest)
     if isinstance(planned.look, LookAgain):
-        return _looked_again(replace(known, total_before=total), total - planned.look.at_anchor, allowed)
-    if total > 0 or isinstance(planned.look, UnfinishedLook):
-        return replace(known, total_before=total)
-    if isinstance(planned.look, FirstLook) and is_zero_without_record(line, planned.quantity):
-        return Unchanged(line)
+        known = replace(known, write=replace(write, total_before=total))
+        return _looked_again(known, total - planned.look.at_anchor, allowed)
+    if total > 0 or is_unfinished:
+        return replace(known, write=replace(write, total_before=total))
+    if isinstance(planned.look, FirstLook) and is_zero_without_record(write):
+        return unchanged(write.told)
     return known
 
 
-def _parts(planned: Set, total: int) -> tuple[Part, ...] | None:
-    """Return the days to write: all of them, unless Stripe holds nothing yet."""
-    if planned.parts is None or planned.method.way is not Way.DAY_RECORDS:
-        return planned.parts
+def _by_days(planned: Planned, total: int) -> Write:
+    """Return the write with the days to write: all of them, unless Stripe holds nothing yet."""
+    write = planned.write
+    if write.method.way is not Way.DAY_RECORDS:
+        return write
     if total or not isinstance(planned.look, FirstLook):
-        return all_days(planned)
-    return tuple(replace(part, held=0) for part in planned.parts)
+        return with_all_days(planned.metered, write)
+    return with_windows(write, tuple(replace(day, standing=0) for day in windows_of(write)))
 
 
-def looked_at_event_total(planned: Set, total: int, policy: Policy) -> Action:
+def looked_at_events(planned: Planned, total: int, policy: Policy) -> Planned | Result:
     """Given a first write by events, and what Stripe's summary of the period says, return what to do now.
 
     Whose events they are needs no telling: a later timestamp overrules them, or they are what is added to.
     """
-    if planned.line.way is Way.ADDITIONS:
-        return replace(added(planned, total, None, policy.now, policy.as_of), look=None, highest_before=total)
-    line = replace(planned.line, previous=total)
-    if total == planned.quantity == 0:
-        return Unchanged(line)
-    return replace(planned, line=line, look=None, highest_before=total)
+    write = planned.write.stands(total)
+    if write.method.way is Way.ADDITIONS:
+        write = added(write, total, None, policy.now, policy.as_of)
+    elif total == write.quantity == 0:
+        return unchanged(write.told)
+    return replace(planned, write=write, look=None, highest_before=total)
 
 
-def unfinished(line: Line, remembered: Remembered) -> Set | None:
+def unfinished(found: Findings, remembered: Remembered) -> Write | None:
     """Given an item and what is remembered of it, return the write that finishes an interrupted look, or None.
 
     It repeats what was intended then, by the method of then: whatever is thought of the item now, Stripe must first
@@ -62,42 +78,37 @@ def unfinished(line: Line, remembered: Remembered) -> Set | None:
     """
     if remembered.total_before is None:
         return None
-    return Set(
-        line=replace(
-            line,
-            subjects=remembered.subjects,
-            quantity=remembered.quantity,
-            previous=remembered.total_before,
-            follows=remembered.run,
-        ),
+    return Write(
+        found=replace(found, subjects=remembered.subjects, standing=remembered.total_before),
         quantity=remembered.quantity,
         method=remembered.method,
         anchor=remembered.anchor,
+        sends=_sends_of_then(remembered),
+        follows=remembered.run,
         total_before=remembered.total_before,
-        parts=_parts_of_then(remembered),
     )
 
 
-def _parts_of_then(remembered: Remembered) -> tuple[Part, ...] | None:
-    if not remembered.method.way.is_in_parts:
-        return None
-    then = sorted(remembered.parts.parts.items())
-    return tuple(Part(start, part.timestamp, part.value, None, part.total) for start, part in then)
+def _sends_of_then(remembered: Remembered) -> SetTotal | SetWindows:
+    if not remembered.method.way.is_by_window:
+        return SetTotal()
+    then = sorted(remembered.windows.by_start.items())
+    return SetWindows(tuple(WindowQuantity(start, one.timestamp, one.value, None, one.total) for start, one in then))
 
 
-def not_looked(planned: Set, allowed: Collection[Reason]) -> Action:
-    """Given a write that needs a look, return what a dry run, which looks at nothing, can say of it."""
+def not_looked(planned: Planned, allowed: Collection[Reason]) -> Planned | Result:
+    """Given a write that may need a look, return what a dry run, which looks at nothing, can say of it."""
     if isinstance(planned.look, LookAgain):
         return _looked_again(planned, planned.look.foreign, allowed)
     return planned
 
 
-def _looked_again(known: Set, foreign: int, allowed: Collection[Reason]) -> Action:
+def _looked_again(known: Planned, foreign: int, allowed: Collection[Reason]) -> Planned | Result:
     """Hold while others' records seem to be there, unless that is allowed; else let the write find out.
 
     What they hold is only an estimate here: the record at the anchor may have been moved since, by a run with another
     ledger. The write that follows reads the total again, and only then anything is topped up.
     """
-    if foreign <= 0 or (Reason.FOREIGN_USAGE in allowed and can_be_topped_up(known.line, known.quantity, foreign)):
+    if foreign <= 0 or (Reason.FOREIGN_USAGE in allowed and can_be_topped_up(known.write, foreign)):
         return known
-    return foreign_usage(known.line, known.quantity, foreign)
+    return foreign_usage(known.write, foreign)

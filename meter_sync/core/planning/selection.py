@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from meter_sync.core.planning.stages import Line
+from meter_sync.core.planning.stages import Findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,15 @@ class Selection:
         """Whether Stripe is asked for less than the whole account."""
         return bool(self.customers or self.subscriptions or self.prices)
 
-    def admits(self, line: Line) -> bool:
-        """Say whether the line was selected."""
-        return all(not wanted or not set(wanted).isdisjoint(found) for wanted, found in self._compared(line).values())
+    def admits(self, found: Findings) -> bool:
+        """Say whether an item was selected."""
+        return all(not wanted or not set(wanted).isdisjoint(has) for wanted, has in self._compared(found).values())
 
-    def unmatched(self, lines: Iterable[Line]) -> tuple[str, str] | None:
-        """Return the kind and the first value that no line has, or None."""
+    def unmatched(self, items: Iterable[Findings]) -> tuple[str, str] | None:
+        """Return the kind and the first value that no item has, or None."""
         found: dict[str, set[str]] = {kind: set() for kind in ("customer", "subscription", "price", "meter")}
-        for line in lines:
-            for kind, (_, values) in self._compared(line).items():
+        for item in items:
+            for kind, (_, values) in self._compared(item).items():
                 found[kind].update(values)
         wanted = {
             "customer": self.customers,
@@ -46,14 +46,14 @@ class Selection:
             None,
         )
 
-    def _compared(self, line: Line) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-        """Return for each kind what was wanted and what the line has."""
-        subscription = line.item.subscription
-        slug = (line.meter.slug,) if line.meter else ()
-        named = (line.row.openmeter,) if line.row.openmeter else ()
+    def _compared(self, found: Findings) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Return for each kind what was wanted and what an item has."""
+        subscription = found.item.subscription
+        slug = (found.meter.slug,) if found.meter else ()
+        named = (found.row.openmeter,) if found.row.openmeter else ()
         return {
             "customer": (self.customers, (subscription.customer.id,)),
             "subscription": (self.subscriptions, (subscription.id,)),
-            "price": (self.prices, (line.item.price.id,)),
+            "price": (self.prices, (found.item.price.id,)),
             "meter": (self.meters, slug + named),
         }

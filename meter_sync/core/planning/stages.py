@@ -1,55 +1,126 @@
-"""What should happen to an item, and what became of it, as data.
+"""The stages of an item's way through a run, as types: what a stage has found is there, not optional.
 
-Printing, checking, reporting and recording are four readers of the same list of actions.
+`Listed → Metered → Measured → Planned → Checked → Intended → Acknowledged → Result`. What goes no further leaves by
+one side door, as the `Result` that says why. Only the check makes what is `Checked`, and only the ledger what is
+`Intended`: "checked before it is written" and "intent before effect" are types.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import NewType
 
-from meter_sync.core.billing.item import Ending, SubscriptionItem
+from meter_sync.core.billing.intake import Intake
+from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.core.billing.span import Span
-from meter_sync.core.billing.way import Way, part_of
+from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.metering.mapping import MeterRow
-from meter_sync.core.metering.queries import Aggregation, Grouping, Need
+from meter_sync.core.metering.meter import Meter
+from meter_sync.core.metering.method import Method
+from meter_sync.core.metering.queries import Grouping, Need
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.planning.known import Addition, Method, PastPeriod
+from meter_sync.core.planning.memory import Addition, PastPeriod
 
 
 @dataclass(frozen=True, slots=True)
-class Meter:
-    """An OpenMeter meter."""
-
-    id: str
-    slug: str
-    aggregation: Aggregation
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One item of the plan, with what is known of it so far."""
+class Listed:
+    """A metered item in a billing period, and how far Stripe still takes usage of it."""
 
     item: SubscriptionItem
-    meter: Meter | None = None
+    intake: Intake = Intake.RUNNING
+    invoiced: int | None = None
+    """What the final invoice of the period bills, where that is not what was reported: its price moved unseen."""
+    is_read_back: bool = False
+    """Whether what stands in Stripe was read back after it took no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is known of an item's period, as far as its way has come: for those who print and record it."""
+
+    item: SubscriptionItem
     row: MeterRow = field(default_factory=MeterRow)
-    way: Way = Way.RECORD
-    grouping: Grouping = Grouping.SUBJECT
+    meter: Meter | None = None
+    way: Way | None = None
     subjects: tuple[str, ...] = ()
     span: Span | None = None
-    ending: Ending = Ending.OPEN
-    is_read_back: bool = False
-    """Whether what Stripe holds was read back after it took no more."""
-    billed: int | None = None
-    """What the final invoice of its period bills, where that is not what was reported: its price moved unseen."""
-    read_from: datetime | None = None
-    """For parts: from where on usage is read, if only the trailing stretch of the span is."""
     usage: Decimal | None = None
     quantity: int | None = None
-    previous: int | None = None
-    follows: str | None = None
-    """The run that intended the last write of the item's period; None where there was none."""
+    standing: int | None = None
+    """The quantity that stood in Stripe before, by the ledger, by Stripe or by the invoice; None: not known."""
     past: tuple[PastPeriod, ...] = ()
     """The item's last periods, the newest first."""
+
+    @property
+    def slug(self) -> str | None:
+        """The OpenMeter meter: as it was found, or else as it was named."""
+        return self.meter.slug if self.meter else self.row.openmeter
+
+    @property
+    def timestamp(self) -> datetime | None:
+        """The timestamp of its one record or event, if it has one."""
+        return None if self.span is None or (self.way and self.way.is_by_window) else self.span.anchor
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """A listed item with all that is needed to ask OpenMeter for its usage."""
+
+    listed: Listed
+    row: MeterRow
+    meter: Meter
+    way: Way
+    grouping: Grouping
+    subjects: tuple[str, ...]
+    span: Span
+    past: tuple[PastPeriod, ...] = ()
+    """The item's last periods, the newest first."""
+    read_since: datetime | None = None
+    """By the hour or day: from where on usage is read, if only the trailing part of the span is."""
+
+    @property
+    def item(self) -> SubscriptionItem:
+        """The subscription item, in its period."""
+        return self.listed.item
+
+    @property
+    def found(self) -> Findings:
+        """What is known of it."""
+        return Findings(self.item, self.row, self.meter, self.way, self.subjects, self.span, past=self.past)
+
+    @property
+    def method(self) -> Method:
+        """How its usage becomes what Stripe holds."""
+        row = self.row
+        return Method(self.way, self.meter.slug, row.filter, row.scale, row.rounding, self.item.price.stripe_meter)
+
+    @property
+    def need(self) -> Need:
+        """The usage that it needs."""
+        return Need(
+            item=self.item.id,
+            meter=self.meter.slug,
+            filter=self.row.filter,
+            subjects=self.subjects,
+            start=self.read_since or self.span.start,
+            end=self.span.end,
+            aggregation=self.meter.aggregation,
+            grouping=self.grouping,
+            window=window_of(self.way, self.item.price) if self.way.is_by_window else None,
+        )
+
+
+WindowUsage = Mapping[datetime, Decimal]
+"""The usage of each hour or day that has any, by its start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A metered item with its usage: one total, or that of each hour or day."""
+
+    metered: Metered
+    usage: Decimal | WindowUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +137,7 @@ class UnfinishedLook:
 
 @dataclass(frozen=True, slots=True)
 class LookAgain:
-    """Another program's records were found; the record at the anchor was left holding `at_anchor`."""
+    """Another program's records were found; the record at the anchor was left with `at_anchor`."""
 
     at_anchor: int
     foreign: int
@@ -77,119 +148,166 @@ Look = FirstLook | UnfinishedLook | LookAgain
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One thing that Stripe is to hold: an hour's or a day's quantity, or that of the whole period."""
+class WindowQuantity:
+    """What Stripe is to hold for one hour or day."""
 
     start: datetime
-    """Which part it is."""
+    """Which one it is."""
     timestamp: datetime
     value: int
-    held: int | None = None
-    """What Stripe holds of it already, None where that is not known."""
+    standing: int | None = None
+    """What stands in Stripe already, None where that is not known."""
     total: Decimal = Decimal(0)
     """The usage of the period up to its end."""
 
+    @property
+    def is_sent(self) -> bool:
+        """Whether it is to be sent."""
+        return self.standing != self.value
+
 
 @dataclass(frozen=True, slots=True)
-class Set:
-    """Stripe is to hold `quantity` for the period of the line."""
+class SetTotal:
+    """One usage record, or one event, is set to the quantity of the whole period."""
 
-    line: Line
+
+@dataclass(frozen=True, slots=True)
+class SetWindows:
+    """Hours or days are set, each to its own quantity."""
+
+    windows: tuple[WindowQuantity, ...]
+    """Those of which something is new."""
+    kept: int = 0
+    """How many were read and are as they were."""
+    is_whole: bool = False
+    """Whether all of the period was read."""
+
+    @property
+    def sent(self) -> tuple[WindowQuantity, ...]:
+        """Those that are to be sent, in order."""
+        return tuple(window for window in self.windows if window.is_sent)
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """An event adds to what stands in Stripe."""
+
+    addition: Addition
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The event that was added last is cancelled."""
+
+    addition: Addition
+
+
+@dataclass(frozen=True, slots=True)
+class SendNothing:
+    """Stripe is told nothing: it has the quantity, or takes no more."""
+
+
+Sends = SetTotal | SetWindows | Add | Cancel | SendNothing
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What Stripe is to hold for an item's period, with all that is needed to send it, and to send it again."""
+
+    found: Findings
     quantity: int
     method: Method
     anchor: datetime
-    highest_before: int | None = None
-    """The largest quantity that Stripe may hold already, as far as known."""
+    sends: Sends = field(default_factory=SetTotal)
+    intake: Intake = Intake.RUNNING
+    follows: str | None = None
+    """The run that intended the last write of the item's period; None where there was none."""
     foreign: int = 0
     """The part of the quantity that other records hold, by permission."""
-    look: Look | None = None
-    """What has to be found out in Stripe before this may be written."""
     total_before: int | None = None
     """Stripe's total before the first write, where whose it is has yet to be found out by that write."""
-    parts: tuple[Part, ...] | None = None
-    """The hours or days of which something is new, or the usage records; None is one for the whole period."""
-    kept: int = 0
-    """How many hours or days were read and are as they were."""
-    closed: int = 0
-    """What Stripe lacks, by sign, in hours that it takes no more."""
-    closed_before: int = 0
+    lacking: int = 0
+    """What Stripe does not bill of the period and takes no more, by sign."""
+    named_before: int = 0
     """How much of that was named before."""
-    is_whole: bool = False
-    """Whether all of the period was read."""
-    addition: Addition | None = None
-    """On a meter that only adds: what is to be added or cancelled."""
 
     @property
-    def sends(self) -> tuple[Part, ...]:
-        """What is to be sent, in order."""
-        if self.addition:
-            return (Part(self.anchor, self.addition.timestamp, self.addition.value),)
-        if self.parts is None:
-            return (Part(self.anchor, self.anchor, self.at_anchor),)
-        return tuple(part for part in self.parts if part.held != part.value)
+    def item(self) -> SubscriptionItem:
+        """The subscription item, in its period."""
+        return self.found.item
 
     @property
     def at_anchor(self) -> int:
         """What the record at the anchor is to hold."""
         return self.quantity - self.foreign
 
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What would be written, if its `[[meters]]` row did not say `report = false`."""
-
-    planned: Set
+    @property
+    def how_many(self) -> int:
+        """How many requests it takes."""
+        match self.sends:
+            case SetWindows(windows=windows):
+                return sum(window.is_sent for window in windows)
+            case SendNothing():
+                return 0
+        return 1
 
     @property
-    def line(self) -> Line:
-        """The line of it."""
-        return self.planned.line
+    def told(self) -> Findings:
+        """What is known of the item, with what was to be written."""
+        return replace(self.found, quantity=self.quantity)
+
+    def stands(self, standing: int | None) -> "Write":
+        """Return it with what stands in Stripe before it."""
+        return replace(self, found=replace(self.found, standing=standing))
 
 
 @dataclass(frozen=True, slots=True)
-class GiveWay:
-    """Another run is writing the item at this moment: what it reports is as new as this would be."""
+class Planned:
+    """A write, and what the check has to know of it."""
 
-    line: Line
+    metered: Metered
+    write: Write
+    highest_before: int | None = None
+    """The largest quantity that Stripe may hold already, as far as known."""
+    look: Look | None = None
+    """What has to be found out in Stripe before this may be written."""
 
+    @property
+    def item(self) -> SubscriptionItem:
+        """The subscription item, in its period."""
+        return self.metered.item
 
-@dataclass(frozen=True, slots=True)
-class Unchanged:
-    """Stripe holds the quantity already."""
-
-    line: Line
-    kept: int = 0
-    """How many hours or days were read and are as they were."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A safety rule forbids to write; a person has to look."""
-
-    line: Line
-    reason: Reason
-    message: str
+    @property
+    def found(self) -> Findings:
+        """What is known of it."""
+        return self.write.told
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """There is nothing that could be written."""
-
-    line: Line
-    reason: Reason
-    message: str
+Checked = NewType("Checked", Write)
+"""A write that may be sent, as far as the brakes can tell. Only the check makes one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fail:
-    """Something that had to be known could not be found out."""
+class Intended:
+    """A write that this run has to itself, and that the ledger has with all that is needed to repeat it.
 
-    line: Line
-    reason: Reason
-    message: str
+    Only the ledger makes one, once it is committed.
+    """
+
+    write: Write
+    step: int
+    """Which one of its run's writes for the item it is."""
 
 
-Action = Set | Shown | GiveWay | Unchanged | Hold | Skip | Fail
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """Stripe has taken a write."""
+
+    intended: Intended
+    at: datetime
+    request_id: str | None
+    is_foreign_held: bool = False
+    """Whether the item was left with what stood there, because other records were found beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +320,9 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one listed item."""
+    """What became of an item: by the side door, or at the end of its way."""
 
-    line: Line
+    found: Findings
     outcome: Outcome
     reason: Reason | None = None
     message: str | None = None
@@ -212,91 +330,10 @@ class Result:
     """Where the item is reported by the hour or day."""
     lacking: int | None = None
     """What Stripe does not bill of the period and can take no more, by sign; None where that is not known."""
+    gave_way: bool = False
+    """Whether the item was left to another run, which is writing it at this moment: that is as new as this would be."""
 
-
-def result(action: Action, *, reported: bool = False) -> Result:
-    """Given an action, return what became of its item: a write is planned until it was reported."""
-    match action:
-        case Set():
-            return _result_of_set(action, reported=reported)
-        case Shown(planned=planned):
-            line = replace(planned.line, quantity=planned.quantity)
-            moved = _moved(line, len(planned.sends), planned.kept)
-            return Result(
-                line, Outcome.PLANNED, message="not written: its [[meters]] row says report = false", moved=moved
-            )
-        case GiveWay(line=line):
-            return Result(line, Outcome.UNCHANGED)
-        case Unchanged(line=line, kept=kept):
-            return Result(line, Outcome.UNCHANGED, moved=_moved(line, 0, kept))
-        case Hold(line=line, reason=reason, message=message):
-            return Result(line, Outcome.HELD, reason, message)
-        case Skip(line=line, reason=reason, message=message):
-            return Result(line, Outcome.SKIPPED, reason, message)
-        case Fail(line=line, reason=reason, message=message):
-            return Result(line, Outcome.FAILED, reason, message)
-
-
-def _result_of_set(planned: Set, *, reported: bool) -> Result:
-    line = replace(planned.line, quantity=planned.quantity)
-    moved = _moved(line, len(planned.sends), planned.kept)
-    closed = planned.closed
-    if closed != planned.closed_before:
-        return Result(line, Outcome.HELD, Reason.PERIOD_CLOSED, _closed_message(planned), moved, closed)
-    if not planned.sends:
-        return Result(line, Outcome.UNCHANGED, moved=moved, lacking=closed)
-    return Result(line, Outcome.REPORTED if reported else Outcome.PLANNED, moved=moved, lacking=closed)
-
-
-def _moved(line: Line, sent: int, unchanged: int) -> Moved | None:
-    return Moved(sent, unchanged) if line.way.is_in_parts else None
-
-
-def _closed_message(planned: Set) -> str:
-    return f"{_WHY_CLOSED[planned.line.ending]}: {in_words(planned.closed)} in this period; {_SETTLE}"
-
-
-def in_words(lacking: int) -> str:
-    """Return what is not billed, or too much, in words."""
-    return f"{-lacking} too many are billed" if lacking < 0 else f"{lacking} are not billed"
-
-
-_WHY_CLOSED = {
-    Ending.OPEN: "there is usage in hours or days that Stripe takes no more, late events or the end of a subscription",
-    Ending.CLOSED: "Stripe takes no more usage of it",
-    Ending.UNBILLED: "it ended without an invoice",
-}
-_SETTLE = (
-    "settle this by hand, for example with an invoice item or a credit note, and then say so with "
-    "meter-sync history --settle"
-)
-
-
-def need(line: Line) -> Need:
-    """Given a line to query, return the usage that it needs."""
-    meter, span = meter_of(line), span_of(line)
-    return Need(
-        item=line.item.id,
-        meter=meter.slug,
-        filter=line.row.filter,
-        subjects=line.subjects,
-        start=line.read_from or span.start,
-        end=span.end,
-        aggregation=meter.aggregation,
-        grouping=line.grouping,
-        window=part_of(line.way, line.item.price) if line.way.is_in_parts else None,
-    )
-
-
-def meter_of(line: Line) -> Meter:
-    """Return the line's meter. Raise ValueError where it has none: such a line is never queried."""
-    if line.meter is None:
-        raise ValueError(f"{line.item.id} has no meter")
-    return line.meter
-
-
-def span_of(line: Line) -> Span:
-    """Return the line's span. Raise ValueError where it has none: such a line is never queried."""
-    if line.span is None:
-        raise ValueError(f"the usage of {line.item.id} has not started")
-    return line.span
+    @property
+    def item(self) -> SubscriptionItem:
+        """The subscription item, in its period."""
+        return self.found.item

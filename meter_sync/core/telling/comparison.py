@@ -10,10 +10,13 @@ from meter_sync.core.billing.item import Target
 from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digits, without_noise
 from meter_sync.core.metering.queries import Unanswered
 from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code
-from meter_sync.core.planning.known import Remembered
-from meter_sync.core.planning.stages import Hold, Line, Skip, span_of
-from meter_sync.core.planning.totals import Policy, held_back, invalid
+from meter_sync.core.planning.memory import Remembered
+from meter_sync.core.planning.obstacles import invalid, obstacle
+from meter_sync.core.planning.policy import Policy
+from meter_sync.core.planning.results import skipped
+from meter_sync.core.planning.stages import Findings, Metered, Result
 from meter_sync.core.planning.windows import SUMMARIES_LAG_AT_MOST
+from meter_sync.core.text import utc
 
 
 class Verdict(StrEnum):
@@ -58,10 +61,29 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """What was found out about an item; `line.span` ends where its usage was read until."""
+class Expected:
+    """A metered item, and what Stripe should hold of it."""
 
-    line: Line
+    metered: Metered
+    usage: Decimal
+    quantity: int
+
+    @property
+    def found(self) -> Findings:
+        """What is known of it."""
+        return replace(self.metered.found, usage=self.usage, quantity=self.quantity)
+
+    @property
+    def exact(self) -> Decimal:
+        """The quantity before it is rounded."""
+        return self.usage * self.metered.row.scale
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What was found out about an item; `found.span` ends where its usage was read until."""
+
+    found: Findings
     verdict: Verdict
     reason: Reason | Explanation | None = None
     message: str | None = None
@@ -100,63 +122,61 @@ def read_until(last: datetime | None, now: datetime, reported_within: timedelta)
     return last if last and now - last <= reported_within else now
 
 
-def until(prepared: Line, instant: datetime) -> Line | Skip:
-    """Given a line to query, return it with its usage up to an instant, or a skip where none can have been reported."""
-    span = span_of(prepared)
+def until(metered: Metered, instant: datetime) -> Metered | Result:
+    """Given an item, return it with its usage up to an instant, or a skip where none can have been reported."""
+    span = metered.span
     if instant <= span.start:
         message = "its period began after the last report: there is nothing to compare yet"
-        return Skip(prepared, Reason.NOT_STARTED, message)
-    return replace(prepared, span=replace(span, end=min(span.end, instant)))
+        return skipped(metered.found, Reason.NOT_STARTED, message)
+    return replace(metered, span=replace(span, end=min(span.end, instant)))
 
 
-def not_compared(one: Hold | Skip) -> Comparison:
+def not_compared(one: Result) -> Comparison:
     """Given an item that a run would hold or skip before asking for its usage, return that it was not compared."""
-    return Comparison(one.line, Verdict.SKIPPED, one.reason, one.message)
+    return Comparison(one.found, Verdict.SKIPPED, one.reason, one.message)
 
 
-def failed(line: Line, reason: Reason, message: str) -> Comparison:
+def failed(found: Findings, reason: Reason, message: str) -> Comparison:
     """Return that something that had to be known of an item could not be found out."""
-    return Comparison(line, Verdict.FAILED, reason, message, expected=line.quantity)
+    return Comparison(found, Verdict.FAILED, reason, message, expected=found.quantity)
 
 
-def measured(line: Line, usage: Decimal | Unanswered, remembered: Remembered | None) -> Line | Comparison:
-    """Given a line and the total of its usage, return it with what Stripe should hold, or why that is not known.
+def expected_of(metered: Metered, usage: Decimal | Unanswered, remembered: Remembered | None) -> Expected | Comparison:
+    """Given an item and the total of its usage, return what Stripe should hold, or why that is not known.
 
     What Stripe takes no more, in hours that are too old, is not expected: a run has named it as `period_closed`.
     """
     if isinstance(usage, Unanswered):
-        return failed(line, Reason.OPENMETER_ERROR, usage.message)
+        return failed(metered.found, Reason.OPENMETER_ERROR, usage.message)
     try:
         usage = without_noise(usage)
-        quantity = billable(usage, line.row.scale, line.row.rounding)
-        if line.way.target is Target.METER_EVENT and not line.way.is_in_parts:
+        quantity = billable(usage, metered.row.scale, metered.row.rounding)
+        if metered.way.target is Target.METER_EVENT and not metered.way.is_by_window:
             within_digits(quantity)
     except InvalidUsage as error:
-        return not_compared(invalid(replace(line, usage=usage), error))
-    closed = remembered.closed if remembered else 0
-    return replace(line, usage=usage, quantity=quantity - closed)
+        return not_compared(invalid(replace(metered.found, usage=usage), error))
+    return Expected(metered, usage, quantity - (remembered.lacking if remembered else 0))
 
 
-def compare(line: Line, actual: int, known: Known, now: datetime) -> Comparison:
-    """Given a line with its quantity, what Stripe holds and what the ledger knows, return how the two compare."""
-    expected = line.quantity or 0
-    if actual == expected:
-        return Comparison(line, Verdict.MATCH, None, None, expected, actual)
-    reason, message = _explained(line, expected, actual, known, now)
-    return Comparison(line, Verdict.MISMATCH, reason, message, expected, actual)
+def compare(one: Expected, actual: int, known: Known, now: datetime) -> Comparison:
+    """Given what Stripe should hold, what it holds and what the ledger knows, return how the two compare."""
+    if actual == one.quantity:
+        return Comparison(one.found, Verdict.MATCH, None, None, one.quantity, actual)
+    reason, message = _explained(one, actual, known, now)
+    return Comparison(one.found, Verdict.MISMATCH, reason, message, one.quantity, actual)
 
 
 Explained = tuple[Explanation, str]
 
 
-def _explained(line: Line, expected: int, actual: int, known: Known, now: datetime) -> Explained:
+def _explained(one: Expected, actual: int, known: Known, now: datetime) -> Explained:
     """Explain a difference, by what is known for certain first."""
     remembered = known.remembered
     if remembered is None:
-        return _without_report(line, expected, actual)
-    hold = held_back(line, remembered, Policy(now=now, as_of=now))
-    if hold:
-        return Explanation(hold.reason.value), hold.message
+        return _without_report(one, actual)
+    hindered = obstacle(one.found, one.metered.method, remembered, Policy(now=now, as_of=now))
+    if hindered and hindered.reason and hindered.message:
+        return Explanation(hindered.reason.value), hindered.message
     if remembered.foreign_held:
         return Explanation.FOREIGN_USAGE, (
             f"usage records that are not from this program hold {remembered.foreign} in this period; runs hold the "
@@ -168,19 +188,19 @@ def _explained(line: Line, expected: int, actual: int, known: Known, now: dateti
             "run reports it again"
         )
     if actual in {remembered.acknowledged, remembered.quantity}:
-        if known.last_report and known.last_report < span_of(line).end:
+        if known.last_report and known.last_report < one.metered.span.end:
             return Explanation.NOT_REPORTED, (
-                f"there was no run since the one for {known.last_report:%Y-%m-%dT%H:%M:%SZ}, of which Stripe holds the "
+                f"there was no run since the one for {utc(known.last_report)}, of which Stripe holds the "
                 f"{actual}: look at cron or the timer"
             )
-        return _since_the_report(line, expected, actual, remembered)
-    return _not_as_acknowledged(line, actual, remembered, now)
+        return _since_the_report(one, actual, remembered)
+    return _not_as_acknowledged(one, actual, remembered, now)
 
 
-def _without_report(line: Line, expected: int, actual: int) -> Explained:
-    if _is_rounding(line, actual):
-        return _rounded(line)
-    if actual < expected:
+def _without_report(one: Expected, actual: int) -> Explained:
+    if _is_rounding(one, actual):
+        return _rounded(one)
+    if actual < one.quantity:
         return Explanation.NOT_REPORTED, (
             f"the ledger has no report of it in this period, and Stripe holds {actual}: the next run reports it; if "
             "it stays so, look at what that run says of it"
@@ -204,28 +224,28 @@ def _intended(remembered: Remembered, intended: int | None) -> int:
     return remembered.quantity if intended is None else intended
 
 
-def _since_the_report(line: Line, expected: int, actual: int, remembered: Remembered) -> Explained:
+def _since_the_report(one: Expected, actual: int, remembered: Remembered) -> Explained:
     """Explain what differs from a report that Stripe holds."""
-    if _is_rounding(line, actual):
-        return _rounded(line)
-    reported, read = remembered.as_of, span_of(line).end
+    if _is_rounding(one, actual):
+        return _rounded(one)
+    reported, read = remembered.as_of, one.metered.span.end
     since = "events came late" if read <= reported else "events came late, or the runs since then held it or failed"
-    fell = line.meter is not None and line.meter.aggregation.never_falls and expected < actual
+    fell = one.metered.meter.aggregation.never_falls and one.quantity < actual
     then = "the decrease brake may hold the next run: find out why it fell" if fell else "the next run reports it"
     return Explanation.LATE_EVENTS, (
-        f"Stripe holds the {actual} that was reported for {reported:%Y-%m-%dT%H:%M:%SZ}, and OpenMeter says "
-        f"{expected} by now for the time until {read:%Y-%m-%dT%H:%M:%SZ}: {since}; {then}"
+        f"Stripe holds the {actual} that was reported for {utc(reported)}, and OpenMeter says "
+        f"{one.quantity} by now for the time until {utc(read)}: {since}; {then}"
     )
 
 
-def _not_as_acknowledged(line: Line, actual: int, remembered: Remembered, now: datetime) -> Explained:
+def _not_as_acknowledged(one: Expected, actual: int, remembered: Remembered, now: datetime) -> Explained:
     """Explain that Stripe holds something else than it acknowledged to this program.
 
     Usage records are read as they are. Summaries of billing meters lag, so one that shows too little is not believed
     for a day; after that Stripe has rejected what it took, without this program knowing it.
     """
     acknowledged = remembered.acknowledged or 0
-    if line.way.target is Target.METER_EVENT and actual < acknowledged:
+    if one.metered.way.target is Target.METER_EVENT and actual < acknowledged:
         since = remembered.acknowledged_at
         if since is not None and now - since < SUMMARIES_LAG_AT_MOST:
             return Explanation.SUMMARY_LAGS, (
@@ -242,16 +262,14 @@ def _not_as_acknowledged(line: Line, actual: int, remembered: Remembered, now: d
     )
 
 
-def _is_rounding(line: Line, actual: int) -> bool:
+def _is_rounding(one: Expected, actual: int) -> bool:
     """Say whether what Stripe holds is the usage but for a fraction of a unit."""
-    exact = (line.usage or Decimal(0)) * line.row.scale
-    return abs(exact - actual) < 1
+    return abs(one.exact - actual) < 1
 
 
-def _rounded(line: Line) -> Explained:
-    exact = (line.usage or Decimal(0)) * line.row.scale
+def _rounded(one: Expected) -> Explained:
     return Explanation.ROUNDING, (
-        f"before rounding it is {exact.normalize():f}, less than one unit away: it was rounded in another way, or "
+        f"before rounding it is {one.exact.normalize():f}, less than one unit away: it was rounded in another way, or "
         "corrected by a fraction; the next run reports it"
     )
 

@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
 
 from meter_sync.core.billing.quantity import InvalidUsage, billable
 from meter_sync.core.billing.span import usage_end
-from meter_sync.core.billing.way import Way, part_of
+from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.metering.mapping import Filter
-from meter_sync.core.planning.known import Method, Remembered
-from meter_sync.core.planning.stages import in_words
+from meter_sync.core.metering.method import Method
+from meter_sync.core.planning.memory import Remembered
+from meter_sync.core.planning.results import in_words
 from meter_sync.core.telling.history import Added, Held, Remainder, Story, Write, WrittenPart
+from meter_sync.core.text import digits, utc
 
 MOST_PARTS = 24
 """How many hours or days are told one by one; `history --parts` has all."""
@@ -150,28 +152,28 @@ def _filtered(filter: Filter) -> str:
 def _usage_end(story: Story, method: Method) -> datetime:
     item, period = story.item, story.whose.period
     is_in_windows = method.way is Way.WINDOWS and item.is_followed
-    return usage_end(period, part_of(method.way, item.price) if is_in_windows else None)
+    return usage_end(period, window_of(method.way, item.price) if is_in_windows else None)
 
 
 def _quantity(last: Write | None, method: Method) -> _Said:
     """Say how the usage of the last write became a quantity."""
     if last is None or last.usage is None:
         return
-    yield "usage", _number(last.usage)
+    yield "usage", digits(last.usage)
     yield "quantity", _scaled(last, last.usage, method)
     yield "before", "it was not known what Stripe held" if last.previous is None else f"{last.previous}"
 
 
 def _scaled(write: Write, usage: Decimal, method: Method) -> str:
-    times = "" if method.scale == 1 else f" times {_number(method.scale)} is {_number(usage * method.scale)}"
+    times = "" if method.scale == 1 else f" times {digits(method.scale)} is {digits(usage * method.scale)}"
     try:
         rounded = billable(usage, method.scale, method.rounding)
     except InvalidUsage as error:
         return f"{write.quantity}, although {error}"
-    text = f"{_number(usage)}{times}, rounded ({method.rounding}) to {rounded}"
+    text = f"{digits(usage)}{times}, rounded ({method.rounding}) to {rounded}"
     if rounded == write.quantity:
         return text
-    return f"{text}; {write.quantity} was written: {_WHY_LESS[method.way.is_in_parts]}"
+    return f"{text}; {write.quantity} was written: {_WHY_LESS[method.way.is_by_window]}"
 
 
 _WHY_LESS = {
@@ -191,7 +193,7 @@ def _events(story: Story) -> _Said:
 
 def _write(one: Write, story: Story) -> str:
     before = "" if one.previous is None else f" in place of {one.previous}"
-    used = "" if one.usage is None else f", for a usage of {_number(one.usage)}"
+    used = "" if one.usage is None else f", for a usage of {digits(one.usage)}"
     of_other = "" if one.whose.item == story.whose.item else f", as {one.whose.item}"
     beside = f", {one.at_anchor} of it in a record of this program" if one.at_anchor != one.quantity else ""
     at = f", timestamp {utc(one.timestamp)}" if _is_at_anchor(story) else ""
@@ -212,7 +214,7 @@ def _answer(one: Write | WrittenPart) -> str:
 
 def _held(one: Held) -> str:
     often = f"{one.times} times from {utc(one.first_at)} to {utc(one.last_at)}" if one.times > 1 else utc(one.first_at)
-    used = "" if one.usage is None else f" for a usage of {_number(one.usage)}"
+    used = "" if one.usage is None else f" for a usage of {digits(one.usage)}"
     numbers = "" if one.quantity is None else f" at {one.quantity}"
     before = "" if one.previous is None else f", while Stripe held {one.previous}"
     return f"{often}{used}{numbers}{before} ({one.reason}): {one.message or 'without a message'}; run {one.last_run}"
@@ -264,13 +266,3 @@ def _remainders(story: Story) -> _Said:
 
 def _of(story: Story, kind: type[_Kind]) -> Sequence[_Kind]:
     return [one for one in story.entries if isinstance(one, kind)]
-
-
-def _number(number: Decimal) -> str:
-    digits = f"{number:f}"
-    return digits.rstrip("0").rstrip(".") if "." in digits else digits
-
-
-def utc(instant: datetime) -> str:
-    """Return an instant as it is printed everywhere: UTC with a Z."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

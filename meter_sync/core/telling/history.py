@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from meter_sync.core.billing.item import Period, SubscriptionItem
-from meter_sync.core.planning.known import Remembered
+from meter_sync.core.planning.memory import Remembered
 
 
 @dataclass(frozen=True, slots=True)

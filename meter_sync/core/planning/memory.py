@@ -5,51 +5,31 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from meter_sync.core.billing.item import Period, Target
-from meter_sync.core.billing.quantity import Rounding
-from meter_sync.core.billing.way import Way
-from meter_sync.core.metering.mapping import Filter
+from meter_sync.core.billing.item import Period
+from meter_sync.core.metering.method import Method
+from meter_sync.core.ownership.claims import Claim
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
-    """How an item's usage becomes what Stripe holds: fixed per item and period."""
-
-    way: Way
-    meter: str
-    filter: Filter
-    scale: Decimal
-    rounding: Rounding
-    stripe_meter: str | None = None
-    """The billing meter that takes the events."""
-
-    @property
-    def target(self) -> Target:
-        """Where the usage is written."""
-        return self.way.target
-
-
-@dataclass(frozen=True, slots=True)
-class RememberedPart:
+class RememberedWindow:
     """What was last intended and acknowledged for one hour or day."""
 
     timestamp: datetime
     total: Decimal
-    """The usage of the period up to the part's end, as it was last read."""
+    """The usage of the period up to its end, as it was last read."""
     value: int
     """The quantity that was last intended."""
-    held: int | None
+    standing: int | None
     """The quantity that Stripe acknowledged last; None where nothing, or where that is in doubt."""
 
 
 @dataclass(frozen=True, slots=True)
-class RememberedParts:
+class RememberedWindows:
     """What is remembered of an item's hours or days: all of them, or the trailing ones and what is not settled."""
 
     total_before: Decimal = Decimal(0)
     """The usage of the period before the trailing ones."""
-    parts: Mapping[datetime, RememberedPart] = field(default_factory=dict)
-    """By the start of the part."""
+    by_start: Mapping[datetime, RememberedWindow] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +90,12 @@ class Remembered:
     total_before: int | None = None
     """While a first look is unfinished: Stripe's total before the first write."""
     read_whole_at: datetime | None = None
-    """For parts: when all of the period was last read, not only its trailing stretch."""
-    closed: int = 0
-    """What parts lack that Stripe takes no more, by sign: it was named already."""
+    """By the hour or day: when all of the period was last read, not only its trailing stretch."""
+    lacking: int = 0
+    """What Stripe lacks in hours or days that it takes no more, by sign: it was named already."""
     rejected: str | None = None
     """Why Stripe rejected what it had taken, to be shown once before it is reported again."""
-    parts: RememberedParts = field(default_factory=RememberedParts)
+    windows: RememberedWindows = field(default_factory=RememberedWindows)
     additions: RememberedAdditions = field(default_factory=RememberedAdditions)
 
     @property
@@ -130,23 +110,6 @@ class PastPeriod:
 
     period: Period
     quantity: int
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Usage that an item bills, as far as another item's could be the same."""
-
-    item: str
-    meter: str
-    filter: Filter
-    subjects: tuple[str, ...]
-    start: datetime
-    end: datetime
-    customer: str = ""
-    stripe_meter: str | None = None
-    """The customer's usage of a billing meter is billed by each item on it (reported by users)."""
-    shared: bool = False
-    """Whether it may bill what others bill."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,21 +10,21 @@ from meter_sync.errors import ConfigurationError
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.invoices import Invoices, invoices_since
 from meter_sync.stripe_api.subscription_events import Removals, removals
-from meter_sync.sync.adapters import Adapters
+from meter_sync.sync.job import Job
 
 log = structlog.get_logger()
 
 Found = TypeVar("Found")
 
 
-async def readable_invoices(adapters: Adapters, since: datetime, subscription: str | None) -> Invoices | None:
+async def readable_invoices(job: Job, since: datetime, subscription: str | None) -> Invoices | None:
     """Return what the invoices bill that were made since an instant, or None where they cannot be read."""
-    return await _if_permitted(invoices_since(adapters.stripe, since, subscription), "invoices_unread")
+    return await _if_permitted(invoices_since(job.stripe, since, subscription), "invoices_unread")
 
 
-async def readable_removals(adapters: Adapters, since: datetime) -> Removals | None:
+async def readable_removals(job: Job, since: datetime) -> Removals | None:
     """Return what went away since an instant, or None where that cannot be read."""
-    return await _if_permitted(removals(adapters.stripe, since), "events_unread")
+    return await _if_permitted(removals(job.stripe, since), "events_unread")
 
 
 async def _if_permitted(reading: Awaitable[Found], event: str) -> Found | None:

@@ -1,11 +1,11 @@
-"""Stripe's rate limits: how fast requests may leave, and slowing down when it says so."""
+"""How fast requests may leave, and slowing down when a server says 429, as Stripe does."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from meter_sync.waiting import Stop
+from meter_sync.net.stop import Stop
 
 _MARGIN = 0.96
 """Stripe counts in windows of a second that begin anywhere: at the full rate jitter alone would cross the limit."""

@@ -1,21 +1,28 @@
-"""What a run talks to, opened and closed together."""
+"""A run with all that it needs: what it is to do, and what it talks to."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from meter_sync import openmeter_api, stripe_api
 from meter_sync.config import Settings
-from meter_sync.http_session import open_session
-from meter_sync.ledger import Ledger
+from meter_sync.core.metering.mapping import MappingRules
+from meter_sync.core.planning.brakes import Thresholds
+from meter_sync.core.planning.policy import Policy
+from meter_sync.core.planning.selection import Selection
+from meter_sync.core.schedule import Schedule
+from meter_sync.ledger import Ledger, RunRecord
+from meter_sync.net.pace import Limiter
+from meter_sync.net.session import open_session
+from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.stripe_api.connection import StripeReader, StripeWriter
-from meter_sync.stripe_api.limits import Limiter
 from meter_sync.stripe_api.listing import Lister
 from meter_sync.stripe_api.meter_events import METER_EVENTS
-from meter_sync.waiting import Stop
+from meter_sync.sync.progress import Progress
+from meter_sync.sync.request import Request
 
 Clock = Callable[[], datetime]
 
@@ -23,9 +30,16 @@ CONNECTIONS = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Adapters:
-    """Everything outside the core that a run needs."""
+class Job:
+    """What one run is to do, and everything outside the core that it needs."""
 
+    run: RunRecord
+    selection: Selection
+    rules: MappingRules
+    policy: Policy
+    thresholds: Thresholds
+    closing: timedelta | None
+    """Only the items whose period ends or has ended within so long, as the ledger knows them."""
     stripe: StripeReader
     writer: StripeWriter | None
     """The same as `stripe` in a run that may write; None in a dry run."""
@@ -36,13 +50,14 @@ class Adapters:
     stop: Stop
     retry_seconds: float
     """How long a request, or a question whose answer lags, is tried."""
+    progress: Progress
 
 
 @asynccontextmanager
-async def open_adapters(
-    settings: Settings, ledger: Ledger, clock: Clock, stop: Stop, *, dry_run: bool
-) -> AsyncIterator[Adapters]:
-    """Open both clients. In a dry run the object that can write is not constructed."""
+async def open_job(
+    settings: Settings, request: Request, run: RunRecord, ledger: Ledger, clock: Clock, stop: Stop, progress: Progress
+) -> AsyncIterator[Job]:
+    """Open what a run talks to. In a dry run the object that can write is not constructed."""
     access = stripe_api.connection.Access(
         key=settings.stripe.api_key.get_secret_value,
         api_base=settings.stripe.api_base,
@@ -58,9 +73,15 @@ async def open_adapters(
         open_session(settings.stripe.api_base, CONNECTIONS) as session,
         open_session(settings.openmeter.url, settings.openmeter.concurrency) as metering,
     ):
-        writer = None if dry_run else StripeWriter(access, session, limiter, clock, stop)
+        writer = None if request.dry_run else StripeWriter(access, session, limiter, clock, stop)
         stripe = writer or StripeReader(access, session, limiter, clock, stop)
-        yield Adapters(
+        yield Job(
+            run=run,
+            selection=request.selection,
+            rules=settings.mapping_rules,
+            policy=_policy(settings, request, run),
+            thresholds=settings.thresholds,
+            closing=request.closing,
             stripe=stripe,
             writer=writer,
             lister=Lister(stripe, with_customers=settings.mapping_rules.needs_customer_metadata),
@@ -69,8 +90,21 @@ async def open_adapters(
             clock=clock,
             stop=stop,
             retry_seconds=settings.retry_seconds,
+            progress=progress,
         )
         await asyncio.sleep(0)  # lets the connections of the last answers close before the session does
+
+
+def _policy(settings: Settings, request: Request, run: RunRecord) -> Policy:
+    return Policy(
+        now=run.started_at,
+        as_of=run.as_of,
+        resend=request.resend,
+        resend_after=timedelta(hours=settings.resend_after_hours),
+        lookback=timedelta(days=settings.lookback_days),
+        cadence=Schedule(run.schedule).interval,
+        allowed=request.allowed,
+    )
 
 
 def _openmeter_access(settings: Settings) -> openmeter_api.client.Access:

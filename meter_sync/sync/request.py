@@ -1,4 +1,4 @@
-"""What a run is to do, and what became of it."""
+"""What a run is asked to do, and what became of it."""
 
 import uuid
 from collections import Counter
@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from meter_sync.core.metering.mapping import MappingRules
 from meter_sync.core.outcomes import ExitCode, Reason, exit_code
-from meter_sync.core.planning.brakes import Thresholds
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.planning.stages import Result
-from meter_sync.core.planning.totals import Policy
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import RunRecord
 
@@ -33,19 +30,6 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What a run is to do."""
-
-    run: RunRecord
-    selection: Selection
-    rules: MappingRules
-    policy: Policy
-    thresholds: Thresholds
-    closing: timedelta | None = None
-    """Only the items whose period ends or has ended within so long, as the ledger knows them."""
-
-
-@dataclass(frozen=True, slots=True)
 class RunReport:
     """What became of a run."""
 
@@ -60,7 +44,7 @@ class RunReport:
     @property
     def counts(self) -> dict[str, int]:
         """How many items ended in each outcome."""
-        return counted(self.results)
+        return dict(Counter(one.outcome.value for one in self.results))
 
     @property
     def exit_code(self) -> ExitCode:
@@ -114,8 +98,3 @@ _GRAVEST_FIRST = [
 def gravest(*codes: ExitCode) -> ExitCode:
     """Return the code that wins where several hold."""
     return min(codes, key=_GRAVEST_FIRST.index)
-
-
-def counted(results: Sequence[Result]) -> dict[str, int]:
-    """Return how many items ended in each outcome."""
-    return dict(Counter(one.outcome.value for one in results))

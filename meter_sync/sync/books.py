@@ -4,35 +4,29 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
 from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.core.planning.totals import Policy
+from meter_sync.core.schedule import Schedule
+from meter_sync.core.text import utc
 from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError
-from meter_sync.ledger import (
-    Ledger,
-    RunRecord,
-    Scope,
-    open_ledger,
-    open_ledger_read_only,
-    run_lock,
-)
-from meter_sync.sync.adapters import Clock, open_adapters
+from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger, open_ledger_read_only, run_lock
+from meter_sync.net.stop import Stop
 from meter_sync.sync.binding import check_mode
-from meter_sync.sync.order import Execution, Order, Request, RunReport, run_record
-from meter_sync.sync.progress import Progress
-from meter_sync.sync.run import synchronize
-from meter_sync.waiting import Stop
+from meter_sync.sync.job import Clock, open_job
+from meter_sync.sync.progress import NoProgress, Progress
+from meter_sync.sync.record import record
+from meter_sync.sync.request import Execution, Request, RunReport, run_record
+from meter_sync.sync.run import run as run_job
 
 log = structlog.get_logger()
 
 _CLOCK_TOLERANCE = timedelta(seconds=60)
 _WORK_DONE = (ExitCode.DONE, ExitCode.LOOK)
 """After these, what was queued by webhook before the run is reported too."""
-_PROMISED = {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}
 
 
 async def execute(
@@ -42,23 +36,18 @@ async def execute(
     began = time.monotonic()
     run = run_record(request, settings.schedule, clock())
     try:
-        run, report = await _with_books(settings, request, run, clock, stop, progress)
+        run, report = await _with_books(settings, request, run, clock, stop, progress or NoProgress())
     except MeterSyncError as error:
         report = RunReport(error=error)
     return Execution(run, report, clock(), time.monotonic() - began)
 
 
 async def _with_books(
-    settings: Settings,
-    request: Request,
-    run: RunRecord,
-    clock: Clock,
-    stop: Stop,
-    progress: Progress | None,
+    settings: Settings, request: Request, run: RunRecord, clock: Clock, stop: Stop, progress: Progress
 ) -> tuple[RunRecord, RunReport]:
     if run.as_of > run.started_at:
         raise ArgumentsError(
-            f"--as-of {run.as_of:%Y-%m-%dT%H:%M:%SZ} is in the future; nothing was read or written",
+            f"--as-of {utc(run.as_of)} is in the future; nothing was read or written",
             "name an instant that has passed, or leave it out for now",
         )
     with _books(settings, request) as ledger:
@@ -72,11 +61,10 @@ async def _with_books(
             run = _no_step_back(ledger, run, given=request.as_of is not None)
             ledger.runs.begin(run)
         queued = ledger.webhook_queue.waiting() if run.everything else []
-        order = _order(settings, request, run)
-        async with open_adapters(settings, ledger, clock, stop, dry_run=request.dry_run) as adapters:
-            report = await synchronize(order, adapters, progress)
+        async with open_job(settings, request, run, ledger, clock, stop, progress) as job:
+            report = await run_job(job)
         if not request.dry_run:
-            report = _finished(ledger, run, report, clock())
+            report = record(ledger, run, report, clock())
             if report.exit_code in _WORK_DONE and not report.gave_way:
                 ledger.webhook_queue.record_done([event.id for event in queued], clock())
         return run, report
@@ -95,25 +83,6 @@ def _books(settings: Settings, request: Request) -> Iterator[Ledger]:
         yield ledger
 
 
-def _order(settings: Settings, request: Request, run: RunRecord) -> Order:
-    return Order(
-        run=run,
-        selection=request.selection,
-        rules=settings.mapping_rules,
-        policy=Policy(
-            now=run.started_at,
-            as_of=run.as_of,
-            resend=request.resend,
-            resend_after=timedelta(hours=settings.resend_after_hours),
-            lookback=timedelta(days=settings.lookback_days),
-            cadence=_PROMISED[run.schedule],
-            allowed=request.allowed,
-        ),
-        thresholds=settings.thresholds,
-        closing=request.closing,
-    )
-
-
 def _no_step_back(ledger: Ledger, run: RunRecord, *, given: bool) -> RunRecord:
     """Return the run with an instant that is not older than any before: older usage would undo newer.
 
@@ -125,14 +94,13 @@ def _no_step_back(ledger: Ledger, run: RunRecord, *, given: bool) -> RunRecord:
         return run
     if given:
         raise ArgumentsError(
-            f"--as-of {run.as_of:%Y-%m-%dT%H:%M:%SZ} is older than what was reported already, up to "
-            f"{newest:%Y-%m-%dT%H:%M:%SZ}; nothing was written",
+            f"--as-of {utc(run.as_of)} is older than what was reported already, up to "
+            f"{utc(newest)}; nothing was written",
             "leave --as-of out, or add --dry-run to look at the past",
         )
     if newest - run.as_of > _CLOCK_TOLERANCE:
         raise ConfigurationError(
-            f"this machine's clock went back: usage was reported up to {newest:%Y-%m-%dT%H:%M:%SZ} already; nothing "
-            "was written",
+            f"this machine's clock went back: usage was reported up to {utc(newest)} already; nothing was written",
             "set the clock and run again",
             code="clock",
         )
@@ -141,19 +109,9 @@ def _no_step_back(ledger: Ledger, run: RunRecord, *, given: bool) -> RunRecord:
 
 def _warn_of_missed_run(ledger: Ledger, run: RunRecord) -> None:
     last = ledger.runs.last_complete()
-    if last and run.started_at - last > 2 * _PROMISED[run.schedule]:
+    if last and run.started_at - last > Schedule(run.schedule).missed_after:
         log.warning(
             "run_missed",
             message=f"the last complete run began over two {run.schedule} intervals ago: look at cron or the timer",
             last_complete_run=last.isoformat(),
         )
-
-
-def _finished(ledger: Ledger, run: RunRecord, report: RunReport, at: datetime) -> RunReport:
-    try:
-        ledger.holds.record(run, report.results, at)
-        ledger.runs.finish(run.id, at, report.exit_code, report.counts)
-    except MeterSyncError as error:
-        return replace(report, error=report.error or error)
-    log.info("record", run_id=run.id, exit_code=int(report.exit_code), **report.counts)
-    return report

@@ -11,7 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import stripe
 
-from meter_sync.addresses import is_loopback
+from meter_sync.net.addresses import is_loopback
 
 CONNECT_TIMEOUT_SECONDS = 10
 REQUEST_TIMEOUT_SECONDS = 40

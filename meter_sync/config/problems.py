@@ -1,0 +1,97 @@
+"""What is wrong with a configuration, in the operator's words, and nothing secret in them."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meter_sync.config.settings import SECRET
+from meter_sync.errors import ConfigurationError
+
+
+def wrong(problems: list[str]) -> ConfigurationError:
+    """Given everything that is wrong, return the error that says it at once."""
+    return ConfigurationError(
+        "the configuration is wrong, nothing was read or written",
+        "correct what is named; the README lists every setting",
+        details=problems,
+    )
+
+
+def in_words(fault: Mapping[str, Any], variables: Mapping[str, str], file: Path | None) -> str:
+    """Given a fault of validation, return it with the names that the operator wrote.
+
+    `variables` has the environment variable of each setting that has its value from one.
+    """
+    path = ".".join(str(part) for part in fault["loc"])
+    said = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        said = "is not a setting"
+    where = variables.get(path, path)
+    source = "" if path in variables or file is None else f" ({file})"
+    return f"{where}: {said}{source}" if where else f"{said}{source}"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSetting:
+    """A setting that is a secret: it may lie in a file of its own, and never in the configuration file."""
+
+    section: str
+    name: str
+    what: str
+    problems_of: Callable[[str], list[str]]
+    """Given the secret, or nothing, says what is wrong with it, without a character of it."""
+
+    def in_file(self, file: Path | None) -> str:
+        """Refuse it in the configuration file, which is read, copied and committed more freely than it may be."""
+        return (
+            f"{self.section}.{self.name}: a {self.what.removeprefix('webhook ')} does not belong into {file}; put it "
+            f"into a file of its own and name that with {self.section}.{self.name}_file"
+        )
+
+    def unreadable(self, file: object, error: OSError | ValueError) -> str:
+        """Say why its own file cannot be read."""
+        why = error.strerror if isinstance(error, OSError) else "it is not text, or its name is none"
+        return f"the {self.section} {self.what} file {file} cannot be read: {why}"
+
+
+def _of_stripe_key(key: str) -> list[str]:
+    if not key:
+        return ["no Stripe key: set STRIPE_API_KEY, STRIPE_API_KEY_FILE or stripe.api_key_file"]
+    if key.startswith("pk_"):
+        return ["STRIPE_API_KEY is a publishable key (pk_…): take a restricted key (rk_…) or a secret one"]
+    if not key.startswith(("sk_test_", "sk_live_", "rk_test_", "rk_live_")) or not _is_one_word(key):
+        return ["STRIPE_API_KEY is no Stripe key: it begins with rk_live_, rk_test_, sk_live_ or sk_test_"]
+    return []
+
+
+def _of_openmeter_key(key: str) -> list[str]:
+    if _is_one_word(key):
+        return []
+    return ["OPENMETER_API_KEY is no key: it has spaces, line breaks or characters that are not ASCII"]
+
+
+def _is_one_word(key: str) -> bool:
+    """Say whether a header of HTTP can have it."""
+    return key.isascii() and key.isprintable() and " " not in key
+
+
+def _of_webhook_secrets(secrets: str) -> list[str]:
+    separate = re.findall(SECRET, secrets)
+    if not separate:
+        return [
+            "no webhook secret: set STRIPE_WEBHOOK_SECRET, STRIPE_WEBHOOK_SECRET_FILE or stripe.webhook_secret_file to "
+            "the signing secret of the endpoint in Stripe"
+        ]
+    if not all(secret.startswith("whsec_") for secret in separate):
+        return ["STRIPE_WEBHOOK_SECRET is no signing secret of a webhook: it begins with whsec_"]
+    return []
+
+
+WEBHOOK_SECRET = SecretSetting("stripe", "webhook_secret", "webhook secret", _of_webhook_secrets)
+SECRETS = (
+    SecretSetting("stripe", "api_key", "key", _of_stripe_key),
+    WEBHOOK_SECRET,
+    SecretSetting("openmeter", "api_key", "key", _of_openmeter_key),
+)

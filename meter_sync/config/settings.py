@@ -1,0 +1,248 @@
+"""Every setting: its section, its default, and what it may be."""
+
+import os
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import platformdirs
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    model_validator,
+)
+
+from meter_sync.core.billing.quantity import Rounding
+from meter_sync.core.billing.way import Records
+from meter_sync.core.metering.mapping import OPENMETER_CUSTOMER, Filter, MappingRules, MeterRow
+from meter_sync.core.planning.brakes import Thresholds
+from meter_sync.core.schedule import Schedule
+from meter_sync.net.addresses import is_loopback
+
+SECRET = re.compile(r"[^\s,]+")
+"""One of several secrets, between commas or white space."""
+
+
+def _address(url: str, info: ValidationInfo) -> str:
+    """Admit the address of a server and nothing secret in it: addresses are named in messages and logs.
+
+    A key would travel unencrypted by plain http, which is for this machine only, unless the section allows it.
+    """
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # its message has a part of the address, which may be of a password
+        is_address = False
+    if not is_address or "?" in url or "#" in url:
+        raise ValueError("must be an address such as https://example.com")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must have no user and no password in it: a key has its own setting")
+    is_in_the_clear = parts.scheme == "http" and not is_loopback(parts.hostname or "")
+    if is_in_the_clear and not info.data.get("allow_plain_http"):
+        others = ", or, with openmeter.allow_plain_http = true, for a private network"
+        also = others if "allow_plain_http" in info.data else ""
+        raise ValueError(f"must begin with https: a key is sent there (http is for this machine only{also})")
+    return url.rstrip("/")
+
+
+def _subject_source(value: str) -> str:
+    owner, dot, key = value.partition(".metadata.")
+    if value in ("customer.id", OPENMETER_CUSTOMER) or (owner in ("customer", "subscription", "item") and dot and key):
+        return value
+    raise ValueError(
+        "must be customer.id, customer.metadata.KEY, subscription.metadata.KEY, item.metadata.KEY or openmeter.customer"
+    )
+
+
+def _ledger_path(path: Path) -> Path:
+    """Return the path with `~` replaced by the home folder."""
+    if "\0" in str(path):
+        raise ValueError("must be a path, and has a NUL in it")
+    try:
+        return path.expanduser()
+    except RuntimeError as error:  # the folder of a user that there is not
+        raise ValueError(str(error)) from error
+
+
+def _without_space(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value
+
+
+def _separated(value: object) -> object:
+    """Split `secret, other` into its parts, each once."""
+    return tuple(dict.fromkeys(re.findall(SECRET, value))) if isinstance(value, str) else value
+
+
+def _canonical_filter(value: object) -> object:
+    """Turn `{model = "gpt", region = ["eu", "us"]}` into sorted pairs, so that equal filters are equal."""
+    if not isinstance(value, dict):
+        return value
+    pairs = ((name, (one,) if isinstance(one, str) else one) for name, one in value.items())
+    try:
+        canonical = tuple((name, tuple(sorted(set(values)))) for name, values in sorted(pairs))
+    except TypeError:
+        raise ValueError("must be a table of texts or lists of texts") from None
+    if not all(values for _, values in canonical):
+        raise ValueError("names a dimension without a value, which would admit nothing, or all")
+    return canonical
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_without_space)]
+Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_separated)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class StripeSettings(_Section):
+    """How to reach Stripe, and how fast it may be asked."""
+
+    api_key: Secret = Field(default=SecretStr(""), validate_default=False)
+    api_key_file: Path | None = None
+    api_base: Annotated[str, AfterValidator(_address)] = "https://api.stripe.com"
+    webhook_secret: Secrets = ()
+    """What webhooks are signed with: several while one is rolled, or where there are several endpoints."""
+    webhook_secret_file: Path | None = None
+    rate: Rate | None = None
+    endpoint_rate: Rate = 25.0
+    meter_event_rate: Rate | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the key is of the live mode, whose invoices are real."""
+        return "_live_" in self.api_key.get_secret_value()[:8]
+
+    @property
+    def overall_rate(self) -> float:
+        """Requests per second over all: Stripe's default for the key's mode unless configured."""
+        return self.rate or (100.0 if self.is_live else 25.0)
+
+    @property
+    def event_rate(self) -> float:
+        """Meter events per second: Stripe's default for the key's mode unless configured."""
+        return self.meter_event_rate or (1000.0 if self.is_live else 25.0)
+
+
+class OpenMeterSettings(_Section):
+    """How to reach OpenMeter."""
+
+    allow_plain_http: bool = False
+    """Whether the key may travel unencrypted, to a server of one's own in a private network.
+
+    It stands before the address, which is checked by it. There is no such setting for Stripe.
+    """
+    url: Annotated[str, AfterValidator(_address)] = "https://openmeter.cloud"
+    api_key: Secret | None = None
+    api_key_file: Path | None = None
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 4
+
+
+class MappingSettings(_Section):
+    """How items find their meter and their subjects."""
+
+    subject: Annotated[str, AfterValidator(_subject_source)] = "customer.id"
+    meter_key: Text = "om_meter_id"
+
+
+Percent = Annotated[Decimal, Field(ge=0, le=100)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class BrakeSettings(_Section):
+    """From where on a change is implausible."""
+
+    decrease_percent: Percent = Thresholds.decrease_percent
+    decrease_units: Count = Thresholds.decrease_units
+    jump_factor: Annotated[Decimal, Field(ge=1, allow_inf_nan=False)] = Thresholds.jump_factor
+    jump_units: Count = Thresholds.jump_units
+    all_zero_percent: Percent = Thresholds.all_zero_percent
+    all_zero_items: Annotated[int, Field(ge=1)] = Thresholds.all_zero_items
+    held_percent: Percent = Thresholds.held_percent
+    held_items: Annotated[int, Field(ge=1)] = Thresholds.held_items
+
+
+class MeterSettings(_Section):
+    """A `[[meters]]` row."""
+
+    price: Text | None = None
+    lookup_key: Text | None = None
+    product: Text | None = None
+    stripe_meter: Text | None = None
+    openmeter: Text | None = None
+    filter: Annotated[Filter, BeforeValidator(_canonical_filter)] = ()
+    scale: Annotated[Decimal, Field(ge=Decimal("1e-18"), le=Decimal("1e18"), allow_inf_nan=False)] = Decimal(1)
+    rounding: Rounding = Rounding.FLOOR
+    records: Records = Records.PERIOD
+    shared: bool = False
+    ignore: bool = False
+    report: bool = True
+
+    @model_validator(mode="after")
+    def _says_which_and_how(self) -> "MeterSettings":
+        if len(self.selectors) != 1:
+            raise ValueError("needs exactly one of price, lookup_key, product and stripe_meter")
+        if bool(self.openmeter) == self.ignore:
+            raise ValueError('needs either openmeter = "SLUG" or ignore = true')
+        return self
+
+    @property
+    def selectors(self) -> list[tuple[str, str]]:
+        """What names the items that the row is for."""
+        names = ("price", "lookup_key", "product", "stripe_meter")
+        return [(name, value) for name in names if (value := getattr(self, name))]
+
+
+class Settings(_Section):
+    """Everything that can be configured. Precedence: option, environment, TOML, default."""
+
+    stripe: StripeSettings = StripeSettings()
+    openmeter: OpenMeterSettings = OpenMeterSettings()
+    mapping: MappingSettings = MappingSettings()
+    brakes: BrakeSettings = BrakeSettings()
+    meters: tuple[MeterSettings, ...] = ()
+    ledger: Annotated[Path, AfterValidator(_ledger_path)] = Field(
+        default_factory=lambda: _state_folder() / "ledger.sqlite3", validate_default=True
+    )
+    schedule: Schedule = Schedule.HOURLY
+    retry_seconds: Annotated[float, Field(ge=0, le=3600)] = 60.0
+    resend_after_hours: Annotated[float, Field(ge=0, le=24 * 31)] = 24.0
+    lookback_days: Annotated[int, Field(ge=1, le=366)] = 3
+
+    @model_validator(mode="after")
+    def _names_each_price_once(self) -> "Settings":
+        seen: set[tuple[str, str]] = set()
+        for row in self.meters:
+            (selector,) = row.selectors
+            if selector in seen:
+                raise ValueError(f"two [[meters]] rows are for {selector[0]} = {selector[1]!r}")
+            seen.add(selector)
+        return self
+
+    @property
+    def mapping_rules(self) -> MappingRules:
+        """How items find their meter and their subjects."""
+        return MappingRules(
+            meter_key=self.mapping.meter_key,
+            subject=self.mapping.subject,
+            rows=tuple(MeterRow(**dict(row)) for row in self.meters),
+        )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """From where on a change is implausible."""
+        return Thresholds(**dict(self.brakes))
+
+
+def _state_folder() -> Path:
+    given = os.environ.get("STATE_DIRECTORY")
+    return Path(given.split(":")[0]) if given else platformdirs.user_state_path("meter-sync")

@@ -1,0 +1,40 @@
+"""OpenMeter's meters."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Aggregation(StrEnum):
+    """How an OpenMeter meter makes one number of many events."""
+
+    SUM = "SUM"
+    COUNT = "COUNT"
+    UNIQUE_COUNT = "UNIQUE_COUNT"
+    AVG = "AVG"
+    MIN = "MIN"
+    MAX = "MAX"
+    LATEST = "LATEST"
+
+    @property
+    def combines_subjects(self) -> bool:
+        """Whether the usage of several subjects can be put together from their single answers."""
+        return self in {self.SUM, self.COUNT, self.MIN, self.MAX}
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the usage of a period is the sum of that of its parts."""
+        return self in {self.SUM, self.COUNT}
+
+    @property
+    def never_falls(self) -> bool:
+        """Whether a running total can only grow, so that a fall means that something went wrong."""
+        return self in {self.SUM, self.COUNT, self.UNIQUE_COUNT, self.MAX}
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """An OpenMeter meter."""
+
+    id: str
+    slug: str
+    aggregation: Aggregation

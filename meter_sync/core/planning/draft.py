@@ -1,0 +1,99 @@
+"""What every plan of an item begins with: what stood before, and whether anything may be written at all."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+from meter_sync.core.billing.intake import Intake
+from meter_sync.core.planning.memory import Memory, Remembered
+from meter_sync.core.planning.obstacles import obstacle, unsettled
+from meter_sync.core.planning.policy import Policy
+from meter_sync.core.planning.stages import (
+    Findings,
+    FirstLook,
+    Look,
+    LookAgain,
+    Metered,
+    Planned,
+    Result,
+    SendNothing,
+    UnfinishedLook,
+    Write,
+)
+
+
+def found_before(metered: Metered, remembered: Remembered | None) -> Findings:
+    """Given an item and what is remembered of it, return what is known of it before its usage is.
+
+    The timestamp of an item's one record or event stays what it was.
+    """
+    found = metered.found
+    if remembered is None:
+        return found
+    is_kept = not metered.way.is_by_window
+    span = replace(metered.span, anchor=remembered.anchor) if is_kept else metered.span
+    return replace(found, span=span, standing=remembered.acknowledged)
+
+
+def drafted(metered: Metered, found: Findings, usage: Decimal, quantity: int, remembered: Remembered | None) -> Write:
+    """Return the write of an item's quantity, as if all of it were to be set at once."""
+    return Write(
+        found=replace(found, usage=usage, quantity=quantity),
+        quantity=quantity,
+        method=metered.method,
+        anchor=found.span.anchor if found.span else metered.span.anchor,
+        intake=metered.listed.intake,
+        follows=remembered.run if remembered else None,
+    )
+
+
+def last_account_or_obstacle(metered: Metered, draft: Write, memory: Memory, policy: Policy) -> Planned | Result | None:
+    """Return what is left of a period of which Stripe takes no more, or what keeps an item from being written."""
+    remembered = memory.remembered.get(metered.item.id)
+    if not draft.intake.is_open:
+        is_known = metered.item.id in memory.known_items
+        return _last_account(metered, draft, remembered, is_known=is_known)
+    return obstacle(draft.told, draft.method, remembered, policy) if remembered else None
+
+
+def _last_account(metered: Metered, draft: Write, remembered: Remembered | None, *, is_known: bool) -> Planned | Result:
+    """Given an item of which Stripe takes no more usage, return what it lacks; nothing is sent.
+
+    What stands in Stripe is read back from it once, and else is what it acknowledged. Where nothing bills the period,
+    all of its usage is lacking.
+    """
+    if remembered and remembered.additions.newest and not remembered.additions.newest.is_delivered:
+        return unsettled(draft.told)
+    listed, is_unbilled = metered.listed, draft.intake is Intake.UNBILLED
+    acknowledged = 0 if is_unbilled or remembered is None else remembered.acknowledged or 0
+    is_zero = remembered is None and is_known and metered.item.price.aggregate_usage != "last_ever"
+    is_told = is_unbilled or listed.invoiced is not None or listed.is_read_back or is_zero
+    write = replace(draft, named_before=remembered.lacking if remembered else 0)
+    return Planned(
+        metered,
+        closed_with(write, acknowledged if listed.invoiced is None else listed.invoiced),
+        look=None if is_told else FirstLook(),
+    )
+
+
+def closed_with(write: Write, standing: int) -> Write:
+    """Given a write that nothing is sent for, and what Stripe bills, return it with what that lacks."""
+    wanted = write.quantity + write.lacking
+    return replace(write.stands(standing), quantity=standing, lacking=wanted - standing, sends=SendNothing())
+
+
+def look_of(remembered: Remembered) -> Look | None:
+    """Return what has to be found out in Stripe before an item that was reported before is written again."""
+    if remembered.total_before is not None:
+        return UnfinishedLook(remembered.total_before)
+    return LookAgain(remembered.at_anchor, remembered.foreign) if remembered.foreign_held else None
+
+
+def highest_before(metered: Metered, remembered: Remembered, policy: Policy) -> int | None:
+    """Return the largest quantity that Stripe may hold: an unanswered write may have arrived, or not.
+
+    None where it says nothing of a fall: the method changed, or the run is about an instant before what was reported
+    last, as only a dry run may be.
+    """
+    if metered.method != remembered.method or policy.as_of < remembered.as_of:
+        return None
+    return max(remembered.quantity, remembered.acknowledged or 0)

@@ -1,0 +1,72 @@
+"""Why an item that was reported before must not be written now."""
+
+from meter_sync.core.billing.quantity import InvalidUsage
+from meter_sync.core.billing.way import Way
+from meter_sync.core.metering.method import Method
+from meter_sync.core.outcomes import Reason
+from meter_sync.core.planning.memory import Remembered
+from meter_sync.core.planning.policy import Policy
+from meter_sync.core.planning.results import held
+from meter_sync.core.planning.stages import Findings, Result
+
+
+def obstacle(found: Findings, method: Method, remembered: Remembered, policy: Policy) -> Result | None:
+    """Given an item, its method and what is remembered of it, return what keeps it from being written, or None."""
+    newest = remembered.additions.newest
+    if remembered.rejected is not None:
+        is_in_doubt = newest is not None and newest.in_doubt
+        said = "may have been rejected" if is_in_doubt else "was reported, and then rejected by Stripe"
+        message = f"its usage {said}: {remembered.rejected}; remove the cause: the next run reports it again"
+        return held(found, Reason.REJECTED, message)
+    if newest and not newest.is_delivered:
+        return unsettled(found)
+    return _method_changed(found, method, remembered.method, policy)
+
+
+def unsettled(found: Findings) -> Result:
+    """Return the hold of an item of which it is not known whether its last addition arrived."""
+    return held(
+        found,
+        Reason.UNSETTLED,
+        "whether an earlier addition arrived cannot be told yet: nothing was added; the next runs ask again, and "
+        "know within a day",
+    )
+
+
+def invalid(found: Findings, error: InvalidUsage) -> Result:
+    """Return the hold of an item whose usage cannot be billed."""
+    return held(found, Reason.INVALID_USAGE, f"{error}; nothing was written, look at the meter's events")
+
+
+def _method_changed(found: Findings, now: Method, then: Method, policy: Policy) -> Result | None:
+    """Hold a method that changed within the period. That of Stripe's own side is changed by no permission.
+
+    What was written for the old price can neither be set to zero nor counted for the new one.
+    """
+    if now == then:
+        return None
+    if (now.target, now.stripe_meter) != (then.target, then.stripe_meter):
+        return held(
+            found,
+            Reason.MAPPING_CHANGED,
+            f"its price moved within the period, from {_place(then)} to {_place(now)}: it is reported again from the "
+            "next period on; look at this period's invoice, which may lack usage since the change",
+        )
+    if Reason.MAPPING_CHANGED in policy.allowed:
+        return None
+    return held(
+        found,
+        Reason.MAPPING_CHANGED,
+        f"the way of metering changed within the period, from {_in_words(then)} to {_in_words(now)}; the new one "
+        "begins with the next period, or now with --allow mapping_changed",
+    )
+
+
+def _in_words(method: Method) -> str:
+    where = "".join(f" {dimension}={'|'.join(values)}" for dimension, values in method.filter)
+    days = " in days" if method.way is Way.DAY_RECORDS else ""
+    return f"{method.meter}{where} x {method.scale.normalize():f} {method.rounding}{days}"
+
+
+def _place(method: Method) -> str:
+    return f"billing meter {method.stripe_meter}" if method.stripe_meter else "usage records"

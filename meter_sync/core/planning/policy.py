@@ -1,0 +1,24 @@
+"""What the operator decided for a run."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from meter_sync.core.outcomes import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator decided for this run."""
+
+    now: datetime
+    """When the run began, in UTC."""
+    as_of: datetime
+    """The instant that the run is about: the same, unless another one was asked for."""
+    resend: bool = False
+    resend_after: timedelta = timedelta(hours=24)
+    """An acknowledged quantity is sent again after so long, which heals what others changed in Stripe."""
+    lookback: timedelta = timedelta(days=3)
+    """How much of a period is read again in each run where hours or days are reported; at least a day."""
+    cadence: timedelta = timedelta(hours=1)
+    """How often runs are promised to come."""
+    allowed: frozenset[Reason] = frozenset()

@@ -1,0 +1,85 @@
+"""What becomes of an item, and the words for it."""
+
+from meter_sync.core.billing.intake import Intake
+from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning.stages import Checked, Findings, Metered, Moved, Result, SetWindows, Write
+
+
+def held(found: Findings, reason: Reason, message: str) -> Result:
+    """Return that a safety rule forbids to write: a person has to look."""
+    return Result(found, Outcome.HELD, reason, message)
+
+
+def skipped(found: Findings, reason: Reason, message: str) -> Result:
+    """Return that there is nothing that could be written."""
+    return Result(found, Outcome.SKIPPED, reason, message)
+
+
+def failed(found: Findings, reason: Reason, message: str) -> Result:
+    """Return that something that had to be known, or done, could not be."""
+    return Result(found, Outcome.FAILED, reason, message)
+
+
+def unchanged(found: Findings, moved: Moved | None = None) -> Result:
+    """Return that Stripe holds the quantity already."""
+    return Result(found, Outcome.UNCHANGED, moved=moved)
+
+
+def gave_way(found: Findings) -> Result:
+    """Return that an item was left to another run, which is writing it at this moment."""
+    return Result(found, Outcome.UNCHANGED, gave_way=True)
+
+
+def interrupted(found: Findings) -> Result:
+    """Return what becomes of an item that a signal came before."""
+    return skipped(found, Reason.INTERRUPTED, "the run ended before this item; the next run reports it")
+
+
+def shown(write: Write) -> Result:
+    """Return what would be written, if the item's `[[meters]]` row did not say `report = false`."""
+    said = "not written: its [[meters]] row says report = false"
+    return Result(write.told, Outcome.PLANNED, message=said, moved=_moved(write))
+
+
+def result(one: Checked | Result) -> Result:
+    """Given what the check left of a plan, return what becomes of the item if nothing is sent."""
+    return one if isinstance(one, Result) else outcome_of(one, Outcome.PLANNED)
+
+
+def outcome_of(write: Write, if_sent: Outcome) -> Result:
+    """Given a write, return what became of its item: `if_sent`, where something was to be sent."""
+    moved, lacking = _moved(write), write.lacking
+    if lacking != write.named_before:
+        message = f"{_WHY_CLOSED[write.intake]}: {in_words(lacking)} in this period; {_SETTLE}"
+        return Result(write.told, Outcome.HELD, Reason.PERIOD_CLOSED, message, moved, lacking)
+    outcome = if_sent if write.how_many else Outcome.UNCHANGED
+    return Result(write.told, outcome, moved=moved, lacking=lacking)
+
+
+def waiting(one: Metered | Result) -> Result:
+    """Return what becomes of an item if nothing more is done."""
+    return one if isinstance(one, Result) else interrupted(one.found)
+
+
+def _moved(write: Write) -> Moved | None:
+    if write.found.way is None or not write.found.way.is_by_window:
+        return None
+    return Moved(write.how_many, write.sends.kept if isinstance(write.sends, SetWindows) else 0)
+
+
+def in_words(lacking: int) -> str:
+    """Return what is not billed, or too much, in words."""
+    return f"{-lacking} too many are billed" if lacking < 0 else f"{lacking} are not billed"
+
+
+_STILL_TAKEN = "there is usage in hours or days that Stripe takes no more, late events or the end of a subscription"
+_WHY_CLOSED = {
+    Intake.RUNNING: _STILL_TAKEN,
+    Intake.GRACE: _STILL_TAKEN,
+    Intake.CLOSED: "Stripe takes no more usage of it",
+    Intake.UNBILLED: "it ended without an invoice",
+}
+_SETTLE = (
+    "settle this by hand, for example with an invoice item or a credit note, and then say so with "
+    "meter-sync history --settle"
+)

@@ -1,0 +1,32 @@
+"""Instants and amounts in text, as every part of the program writes them."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import overload
+
+
+def utc(instant: datetime) -> str:
+    """Return an instant as programs read it, in UTC."""
+    return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+@overload
+def digits(number: None) -> None: ...
+@overload
+def digits(number: Decimal | int) -> str: ...
+def digits(number: Decimal | int | None) -> str | None:
+    """Return an amount as a decimal string, so that no reader rounds it; None where there is none."""
+    return None if number is None else _written(number, "f")
+
+
+def thousands(number: Decimal | int | None) -> str:
+    """Return an amount as a person reads it, `-` where there is none."""
+    return "-" if number is None else _written(number, ",f")
+
+
+def _written(number: Decimal | int, notation: str) -> str:
+    number = Decimal(number)
+    if not number.is_finite():
+        return str(number)
+    written = format(number, notation)
+    return written.rstrip("0").rstrip(".") if "." in written else written

@@ -1,0 +1,1 @@
+"""What waits or talks over the network, and knows neither API."""

@@ -1,0 +1,170 @@
+"""Resuming: what an earlier run had begun is brought to its end, before anything new is thought of."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import structlog
+
+from meter_sync.core.billing.event_times import summary_span
+from meter_sync.core.billing.item import BillingMeter
+from meter_sync.core.planning.additions import as_settled, can_be_repeated, shows_in_summary
+from meter_sync.core.planning.brakes import checked_before
+from meter_sync.core.planning.first_sight import unfinished
+from meter_sync.core.planning.memory import Memory, Remembered
+from meter_sync.core.planning.stages import Findings, Metered
+from meter_sync.core.planning.windows import read_since
+from meter_sync.ledger.additions import Unsettled
+from meter_sync.ledger.parts import Wanted
+from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable, StripeWriter
+from meter_sync.stripe_api.meter_events import Event, cancel_event, event_total, send_event
+from meter_sync.sync.job import Job
+from meter_sync.sync.periods import Prepared
+from meter_sync.sync.report import RESUMED_STEP, Reporter
+from meter_sync.sync.workers import each
+from meter_sync.sync.write import writer_of
+
+log = structlog.get_logger()
+
+
+async def resume(job: Job, prepared: Prepared) -> Prepared:
+    """Finish the looks and the additions that an earlier run had begun, and recall all that is known by then.
+
+    This writes, to Stripe too, but nothing that was not checked and begun before. A dry run takes it that an addition
+    which a real one would send again arrives. Raise MeterSyncError.
+    """
+    if job.writer is None:
+        return _with_windows(job, _as_expected(job, prepared))
+    return _with_windows(job, await _write_what_was_begun(job, job.writer, prepared))
+
+
+def _as_expected(job: Job, prepared: Prepared) -> Prepared:
+    now, as_of = job.policy.now, job.policy.as_of
+    known = prepared.memory.remembered.items()
+    expected = {item: as_settled(one, now, as_of) for item, one in known}
+    return replace(prepared, memory=replace(prepared.memory, remembered=expected))
+
+
+async def _write_what_was_begun(job: Job, writer: StripeWriter, prepared: Prepared) -> Prepared:
+    # Of an item whose row says `report = false` nothing is written, whatever was begun.
+    found = [one.found for one in prepared.items if one.found.row.report]
+    any_looks = await _finish_looks(job, found, prepared.memory)
+    any_additions, busy = await _settle_additions(job, writer, found)
+    if not (any_looks or any_additions):
+        return replace(prepared, busy=busy)
+    recalled = job.ledger.memory.of([one.found.item for one in prepared.items])
+    memory = replace(prepared.memory, known_items=recalled.known_items, remembered=recalled.remembered)
+    return replace(prepared, memory=memory, busy=busy)
+
+
+def _with_windows(job: Job, prepared: Prepared) -> Prepared:
+    """Decide how much of each period's hours or days to read, and recall as much of them from the ledger."""
+    known = prepared.memory.remembered
+    items = [
+        replace(one, read_since=read_since(one, known.get(one.item.id), job.policy))
+        if isinstance(one, Metered) and one.way.is_by_window
+        else one
+        for one in prepared.items
+    ]
+    wanted = [
+        Wanted(*one.item.key, one.read_since)
+        for one in items
+        if isinstance(one, Metered) and _has_windows(one, known.get(one.item.id))
+    ]
+    return replace(prepared, items=items, memory=job.ledger.memory.with_parts(prepared.memory, wanted))
+
+
+def _has_windows(one: Metered, remembered: Remembered | None) -> bool:
+    return remembered is not None and (one.way.is_by_window or remembered.method.way.is_by_window)
+
+
+async def _finish_looks(job: Job, items: Sequence[Findings], memory: Memory) -> bool:
+    """Finish the looks that were begun, and return whether there were any."""
+    begun = [
+        found.item for found in items if (one := memory.remembered.get(found.item.id)) and one.total_before is not None
+    ]
+    known = job.ledger.memory.with_parts(memory, [Wanted(*item.key, None) for item in begun]).remembered
+    writes = [
+        checked_before(write)
+        for found in items
+        if (one := known.get(found.item.id)) and (write := unfinished(found, one))
+    ]
+    if writes:
+        reporter = Reporter(writer_of(job), job.progress, RESUMED_STEP)
+        await reporter.report(writes)
+        if reporter.error:
+            raise reporter.error
+    return bool(writes)
+
+
+async def _settle_additions(job: Job, writer: StripeWriter, items: Sequence[Findings]) -> tuple[bool, frozenset[str]]:
+    """Find out of each addition without an outcome whether Stripe has it, and return whether there were any.
+
+    Those that another run is making at this moment are left to it; return whose they are, too.
+
+    What cannot be found out yet stays as it is: the plan then adds nothing to that item. Stripe takes one call at a
+    time for each customer and billing meter (rate limit documentation).
+    """
+    meters = {meter.id: meter for one in items if (meter := one.item.price.billing_meter) is not None}
+    periods = {one.item.id: one.item.period for one in items}
+    unsettled, busy = job.ledger.additions.unsettled(list(periods), job.run, job.clock())
+
+    async def settle(one: Unsettled) -> None:
+        meter = meters.get(one.stripe_meter or "")
+        try:
+            if meter and can_be_repeated(one.addition, job.policy.now, job.policy.as_of):
+                await _repeat(job, writer, meter, one)
+            elif meter and one.period == periods[one.item]:
+                await _read_back(job, meter, one)
+        except (StripeRefused, StripeUnavailable) as error:
+            log.warning("addition_unsettled", item=one.item, message=error.message)
+
+    async def settle_in_turn(of_customer: Sequence[Unsettled]) -> None:
+        for one in of_customer:
+            await settle(one)
+
+    in_turn: dict[tuple[str, str | None], list[Unsettled]] = {}
+    for one in unsettled:
+        in_turn.setdefault((one.customer, one.stripe_meter), []).append(one)
+    await each(list(in_turn.values()), settle_in_turn, len(in_turn))
+    return bool(unsettled), busy
+
+
+async def _repeat(job: Job, writer: StripeWriter, meter: BillingMeter, one: Unsettled) -> None:
+    """Send it again, exactly: Stripe knows its identifier.
+
+    Where its base was read from a summary, the event that Stripe has already may be an older one, of a ledger that
+    was lost: what stands in Stripe must be read anew.
+    """
+    addition, book = one.addition, job.ledger.additions
+    book.record_attempt(one, job.clock())
+    if addition.is_cancel:
+        await _cancel_again(writer, meter, one)
+        book.settle(one, job.clock())
+        return
+    event = Event(meter, one.customer, addition.value, addition.timestamp, addition.identifier)
+    delivery = await send_event(writer, event)
+    if delivery.was_there and addition.base_is_read:
+        job.ledger.writes.forget([(one.item, one.period.start)])
+    else:
+        book.settle(one, job.clock())
+
+
+async def _read_back(job: Job, meter: BillingMeter, one: Unsettled) -> None:
+    """Let Stripe's summary tell, once it shows all that was sent: the item is then forgotten, and looked at anew."""
+    is_doubted = one.addition.in_doubt and one.is_answered
+    if is_doubted and await _total(job, meter, one) == one.acknowledged:
+        job.ledger.additions.clear_doubt(one)
+    elif shows_in_summary(one.addition, job.policy.now):
+        job.ledger.writes.forget([(one.item, one.period.start)])
+
+
+async def _total(job: Job, meter: BillingMeter, one: Unsettled) -> int:
+    return await event_total(job.stripe, meter.id, one.customer, summary_span(one.period))
+
+
+async def _cancel_again(writer: StripeWriter, meter: BillingMeter, one: Unsettled) -> None:
+    """Cancel an event again. That Stripe refuses to means that it was cancelled before: it is there, and is young."""
+    try:
+        await cancel_event(writer, meter, one.addition.identifier)
+    except StripeRefused as refusal:
+        log.info("cancelled_before", item=one.item, message=refusal.message)
