@@ -13,10 +13,10 @@ from meter_sync.cli.printing.table import Column, Row, print_table
 from meter_sync.cli.run.output import print_execution, summary
 from meter_sync.config import Settings, load
 from meter_sync.core.text import date_and_time, thousands
-from meter_sync.demo.epsilon import CUSTOMERS, Check, Epsilon
 from meter_sync.ledger import Scope, open_ledger_read_only
 from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault, Sandbox
+from meter_sync.sandbox.epsilon import CUSTOMERS, Check, Epsilon
 from meter_sync.sync.books import execute
 from meter_sync.sync.request import Execution, Request
 
