@@ -12,12 +12,17 @@ from dataclasses import replace
 
 from meter_sync.sandbox.http.traffic import Answer, Incoming
 from meter_sync.sandbox.stripe.endpoints import (
-    catalog,
+    account,
+    customers,
+    error_reports,
     events,
     invoices,
-    items,
+    meter_event_summaries,
+    meter_events,
     meters,
+    prices,
     subscription_changes,
+    subscription_items,
     subscriptions,
     usage_records,
 )
@@ -26,17 +31,23 @@ from meter_sync.sandbox.stripe.protocol.errors import Refusal, failure_answer, l
 from meter_sync.sandbox.stripe.protocol.parameters import Tree, parse_form, read_parameters
 from meter_sync.sandbox.stripe.protocol.rate_limits import METER_EVENTS, RateLimiter, RateLimits
 from meter_sync.sandbox.stripe.protocol.versions import Version, parse_version
-from meter_sync.sandbox.stripe.views.catalog import Views
+from meter_sync.sandbox.stripe.rules.meter_events import lock_of
+from meter_sync.sandbox.stripe.views.view import View
 from meter_sync.sandbox.stripe.world import StripeWorld
 
 ENDPOINTS = (
-    *catalog.ENDPOINTS,
+    *account.ENDPOINTS,
+    *customers.ENDPOINTS,
+    *prices.ENDPOINTS,
     *subscriptions.ENDPOINTS,
     *subscription_changes.ENDPOINTS,
-    *items.ENDPOINTS,
+    *subscription_items.ENDPOINTS,
     *usage_records.ENDPOINTS,
     *invoices.ENDPOINTS,
     *meters.ENDPOINTS,
+    *meter_events.ENDPOINTS,
+    *meter_event_summaries.ENDPOINTS,
+    *error_reports.ENDPOINTS,
     *events.ENDPOINTS,
 )
 
@@ -63,17 +74,14 @@ class StripeApi:
         return self._marked(request, failure_answer(status))
 
     def locks(self, request: Incoming) -> Hashable | None:
-        """Return what only one request at a time may be at: a customer's events on a meter.
-
-        "One concurrent call per customer per meter" (Stripe documentation, Rate limits).
-        """
+        """Return what only one request at a time may be at: a customer's events on a meter."""
         if not self._world.one_event_at_a_time or f"{request.method} {request.path}" != METER_EVENTS:
             return None
         try:
             with self._world.lock:
                 self._authenticate(request)
                 sent = _parameters(request)
-                return self._world.event_lock(sent.get("event_name"), sent.get("payload"))
+                return lock_of(self._world.state, sent.get("event_name"), sent.get("payload"))
         except Refusal:
             return None
 
@@ -97,8 +105,7 @@ class StripeApi:
             call = Call(
                 world=self._world,
                 state=state,
-                views=Views(state, version, livemode=key[2:7] == "_live"),
-                version=version,
+                view=View(state, version, livemode=key[2:7] == "_live"),
                 path=request.path,
                 ids=ids,
                 params={},
@@ -165,7 +172,7 @@ class StripeApi:
         idempotency_key = request.headers.get("idempotency-key")
         if request.method != "POST" or idempotency_key is None:
             return run()
-        saved, now = self._world.saved_answers, self._world.clock.timestamp()
+        saved, now = self._world.saved_answers, self._world.state.now
         signature = json.dumps([request.path, tree], sort_keys=True)
         replayed = saved.replay(key, idempotency_key, signature, now)
         return replayed or saved.carry_out(key, idempotency_key, signature, now, run)

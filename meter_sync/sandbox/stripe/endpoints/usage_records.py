@@ -1,8 +1,10 @@
 """Endpoints of the embedded Stripe: usage records and their summaries."""
 
-from meter_sync.sandbox.stripe.endpoints.endpoint import PAGING, Call, Endpoint, page_of_rows
+from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
+from meter_sync.sandbox.stripe.endpoints.paging import PAGING, page_of_rows
 from meter_sync.sandbox.stripe.protocol.parameters import choice, instant_or_now, whole
-from meter_sync.sandbox.stripe.views.catalog import Json
+from meter_sync.sandbox.stripe.views.usage_records import show_summaries, show_usage_record
+from meter_sync.sandbox.stripe.views.view import Json
 
 
 def _create_usage_record(call: Call) -> Json:
@@ -14,13 +16,13 @@ def _create_usage_record(call: Call) -> Json:
         call.params.get("action", "increment"),
     )
     number = call.state.new_number("usage_record")
-    return call.views.usage_record(call.state.items[call.ids[0]], timestamp, quantity, number)
+    return show_usage_record(call.view, call.state.items[call.ids[0]], timestamp, quantity, number)
 
 
 def _list_summaries(call: Call) -> Json:
     """List the usage of each period: newest first, the first being the open one."""
     item = call.state.item(call.ids[0], param="subscription_item")
-    return page_of_rows(call, "usage_record_summary", call.views.summaries(item))
+    return page_of_rows(call, "usage_record_summary", show_summaries(call.view, item))
 
 
 ENDPOINTS = (

@@ -150,6 +150,11 @@ def text_map(value: Any, name: str) -> dict[str, str]:
     return {key: text(each, _nested(name, key)) for key, each in value.items()}
 
 
+def merged(metadata: Mapping[str, str], change: Mapping[str, str]) -> dict[str, str]:
+    """Return metadata after an update: keys are added, and removed by an empty value."""
+    return {key: value for key, value in {**metadata, **change}.items() if value != ""}
+
+
 def group(fields: Mapping[str, Reader], required: tuple[str, ...] = ()) -> Reader:
     """Return a reader of nested parameters."""
 
