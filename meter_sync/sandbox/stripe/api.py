@@ -112,8 +112,7 @@ class StripeApi:
                 permissions=self._world.keys[key],
                 key_shown=masked(key),
             )
-            if endpoint.permission is not None:
-                call.require(endpoint.permission)
+            call.require(endpoint.permission)
             tree = _parameters(request)
             read = read_parameters(tree, endpoint.readers, endpoint.required)
             return self._carry_out_once(request, endpoint, replace(call, params=read), key, tree)
@@ -146,10 +145,10 @@ class StripeApi:
     def _route(self, request: Incoming, version: Version) -> tuple[Endpoint, tuple[str, ...]]:
         """Return the endpoint in this API version, if the rate limits let the request pass."""
         for endpoint in ENDPOINTS:
-            match = endpoint.pattern.fullmatch(request.path)
+            match = endpoint.pattern.fullmatch(f"{request.method} {request.path}")
             removed = endpoint.legacy_billing and not version.has_legacy_billing
-            if match is not None and endpoint.method == request.method and not removed:
-                self._check_rate(f"{endpoint.method} {endpoint.template}")
+            if match is not None and not removed:
+                self._check_rate(endpoint.route)
                 return endpoint, match.groups()
         self._check_rate("unknown")
         raise unrecognized_url(request.method, request.path)

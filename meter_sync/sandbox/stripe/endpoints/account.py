@@ -21,4 +21,4 @@ def _get_account(call: Call) -> Json:
     }
 
 
-ENDPOINTS = (Endpoint(method="GET", template="/v1/account", permission="accounts:read", carry_out=_get_account),)
+ENDPOINTS = (Endpoint("GET /v1/account", "accounts:read", _get_account),)

@@ -33,9 +33,9 @@ def _delete_customer(call: Call) -> Json:
 
 ENDPOINTS = (
     Endpoint(
-        method="POST",
-        template="/v1/customers",
-        permission="customers:write",
+        "POST /v1/customers",
+        "customers:write",
+        _create_customer,
         fields={
             "name": text,
             "email": text,
@@ -43,25 +43,8 @@ ENDPOINTS = (
             "metadata": text_map,
             "test_clock": text,
         },
-        carry_out=_create_customer,
     ),
-    Endpoint(
-        method="GET",
-        template="/v1/customers",
-        permission="customers:read",
-        fields={**PAGING, "email": text},
-        carry_out=_list_customers,
-    ),
-    Endpoint(
-        method="GET",
-        template="/v1/customers/{}",
-        permission="customers:read",
-        carry_out=_get_customer,
-    ),
-    Endpoint(
-        method="DELETE",
-        template="/v1/customers/{}",
-        permission="customers:write",
-        carry_out=_delete_customer,
-    ),
+    Endpoint("GET /v1/customers", "customers:read", _list_customers, fields={**PAGING, "email": text}),
+    Endpoint("GET /v1/customers/{}", "customers:read", _get_customer),
+    Endpoint("DELETE /v1/customers/{}", "customers:write", _delete_customer),
 )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -37,15 +37,15 @@ class Call:
         check_permission(permission, self.permissions, key_shown=self.key_shown, account=self.world.account)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Endpoint:
     """One route of Stripe's API, the parameters that it knows, and what it does."""
 
-    method: str
-    template: str
-    """A path with `{}` for each id."""
+    route: str
+    """A method and a path with `{}` for each id."""
+    permission: str
     carry_out: Callable[[Call], Json]
-    permission: str | None = None
+    _: KW_ONLY
     fields: Mapping[str, Reader] = field(default_factory=dict)
     required: tuple[str, ...] = ()
     expandable: frozenset[str] = frozenset()
@@ -59,8 +59,8 @@ class Endpoint:
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """What the path must match as a whole."""
-        parts = [re.escape(part) for part in self.template.split("{}")]
+        """What the method and the path must match as a whole."""
+        parts = [re.escape(part) for part in self.route.split("{}")]
         return re.compile("([^/]+)".join(parts))
 
     def _expansion(self, value: Any, name: str) -> str:

@@ -81,9 +81,9 @@ _CREATED: Reader = group(dict.fromkeys(("gt", "gte", "lt", "lte"), _instant))
 
 ENDPOINTS = (
     Endpoint(
-        method="GET",
-        template="/v2/core/events",
-        permission="events:read",
+        "GET /v2/core/events",
+        "events:read",
+        _list_error_events,
         fields={
             "types": list_of(text),
             "created": _CREATED,
@@ -91,7 +91,6 @@ ENDPOINTS = (
             "limit": whole(1, 100),
             "page": whole(0),
         },
-        carry_out=_list_error_events,
     ),
-    Endpoint(method="GET", template="/v2/core/events/{}", permission="events:read", carry_out=_get_error_event),
+    Endpoint("GET /v2/core/events/{}", "events:read", _get_error_event),
 )

@@ -42,11 +42,10 @@ def _get_event(call: Call) -> Json:
 
 ENDPOINTS = (
     Endpoint(
-        method="GET",
-        template="/v1/events",
-        permission="events:read",
+        "GET /v1/events",
+        "events:read",
+        _list_events,
         fields={**PAGING, "created": span, "type": text, "types": list_of(text)},
-        carry_out=_list_events,
     ),
-    Endpoint(method="GET", template="/v1/events/{}", permission="events:read", carry_out=_get_event),
+    Endpoint("GET /v1/events/{}", "events:read", _get_event),
 )

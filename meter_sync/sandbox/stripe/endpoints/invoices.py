@@ -52,9 +52,9 @@ def _upcoming_invoice(call: Call) -> Json:
 
 ENDPOINTS = (
     Endpoint(
-        method="GET",
-        template="/v1/invoices",
-        permission="invoices:read",
+        "GET /v1/invoices",
+        "invoices:read",
+        _list_invoices,
         fields={
             **PAGING,
             "created": span,
@@ -62,28 +62,15 @@ ENDPOINTS = (
             "status": choice("draft", "open", "paid", "uncollectible", "void"),
             "subscription": text,
         },
-        carry_out=_list_invoices,
     ),
     Endpoint(
-        method="GET",
-        template="/v1/invoices/upcoming",
-        permission="invoices:read",
+        "GET /v1/invoices/upcoming",
+        "invoices:read",
+        _upcoming_invoice,
         fields={"subscription": text},
         required=("subscription",),
         legacy_billing=True,
-        carry_out=_upcoming_invoice,
     ),
-    Endpoint(
-        method="GET",
-        template="/v1/invoices/{}",
-        permission="invoices:read",
-        carry_out=_get_invoice,
-    ),
-    Endpoint(
-        method="GET",
-        template="/v1/invoices/{}/lines",
-        permission="invoices:read",
-        fields=PAGING,
-        carry_out=_list_lines,
-    ),
+    Endpoint("GET /v1/invoices/{}", "invoices:read", _get_invoice),
+    Endpoint("GET /v1/invoices/{}/lines", "invoices:read", _list_lines, fields=PAGING),
 )

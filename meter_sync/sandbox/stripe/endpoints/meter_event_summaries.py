@@ -38,9 +38,9 @@ def _list_summaries(call: Call) -> Json:
 
 ENDPOINTS = (
     Endpoint(
-        method="GET",
-        template="/v1/billing/meters/{}/event_summaries",
-        permission="meter_events:read",
+        "GET /v1/billing/meters/{}/event_summaries",
+        "meter_events:read",
+        _list_summaries,
         fields={
             **PAGING,
             "customer": text,
@@ -49,6 +49,5 @@ ENDPOINTS = (
             "value_grouping_window": choice("hour", "day"),
         },
         required=("customer", "start_time", "end_time"),
-        carry_out=_list_summaries,
     ),
 )

@@ -18,23 +18,21 @@ def _create_adjustment(call: Call) -> Json:
 
 ENDPOINTS = (
     Endpoint(
-        method="POST",
-        template="/v1/billing/meter_events",
-        permission="meter_events:write",
+        "POST /v1/billing/meter_events",
+        "meter_events:write",
+        _create_event,
         fields={"event_name": text, "payload": text_map, "timestamp": whole(0), "identifier": text},
         required=("event_name", "payload"),
-        carry_out=_create_event,
     ),
     Endpoint(
-        method="POST",
-        template="/v1/billing/meter_event_adjustments",
-        permission="meter_events:write",
+        "POST /v1/billing/meter_event_adjustments",
+        "meter_events:write",
+        _create_adjustment,
         fields={
             "event_name": text,
             "type": choice("cancel"),
             "cancel": group({"identifier": text}, required=("identifier",)),
         },
         required=("event_name", "type", "cancel"),
-        carry_out=_create_adjustment,
     ),
 )

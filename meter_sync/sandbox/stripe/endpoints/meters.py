@@ -7,8 +7,6 @@ from meter_sync.sandbox.stripe.state.objects import Meter
 from meter_sync.sandbox.stripe.views.meters import show_meter
 from meter_sync.sandbox.stripe.views.view import Json
 
-_METER = "/v1/billing/meters/{}"
-
 
 def _create_meter(call: Call) -> Json:
     params = call.params
@@ -48,9 +46,9 @@ def _reactivate_meter(call: Call) -> Json:
 
 ENDPOINTS = (
     Endpoint(
-        method="POST",
-        template="/v1/billing/meters",
-        permission="billing_meters:write",
+        "POST /v1/billing/meters",
+        "billing_meters:write",
+        _create_meter,
         fields={
             "display_name": text,
             "event_name": text,
@@ -60,26 +58,14 @@ ENDPOINTS = (
             "value_settings": group({"event_payload_key": text}),
         },
         required=("display_name", "event_name", "default_aggregation"),
-        carry_out=_create_meter,
     ),
     Endpoint(
-        method="GET",
-        template="/v1/billing/meters",
-        permission="billing_meters:read",
+        "GET /v1/billing/meters",
+        "billing_meters:read",
+        _list_meters,
         fields={**PAGING, "status": choice("active", "inactive")},
-        carry_out=_list_meters,
     ),
-    Endpoint(method="GET", template=_METER, permission="billing_meters:read", carry_out=_get_meter),
-    Endpoint(
-        method="POST",
-        template=f"{_METER}/deactivate",
-        permission="billing_meters:write",
-        carry_out=_deactivate_meter,
-    ),
-    Endpoint(
-        method="POST",
-        template=f"{_METER}/reactivate",
-        permission="billing_meters:write",
-        carry_out=_reactivate_meter,
-    ),
+    Endpoint("GET /v1/billing/meters/{}", "billing_meters:read", _get_meter),
+    Endpoint("POST /v1/billing/meters/{}/deactivate", "billing_meters:write", _deactivate_meter),
+    Endpoint("POST /v1/billing/meters/{}/reactivate", "billing_meters:write", _reactivate_meter),
 )

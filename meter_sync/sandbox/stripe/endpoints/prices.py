@@ -119,23 +119,17 @@ _PRICE_UPDATE: dict[str, Reader] = {
 
 ENDPOINTS = (
     Endpoint(
-        method="POST",
-        template="/v1/products",
-        permission="products:write",
+        "POST /v1/products",
+        "products:write",
+        _create_product,
         fields={"id": text, "name": text, "metadata": text_map},
         required=("name",),
-        carry_out=_create_product,
     ),
+    Endpoint("GET /v1/products/{}", "products:read", _get_product),
     Endpoint(
-        method="GET",
-        template="/v1/products/{}",
-        permission="products:read",
-        carry_out=_get_product,
-    ),
-    Endpoint(
-        method="POST",
-        template="/v1/prices",
-        permission="prices:write",
+        "POST /v1/prices",
+        "prices:write",
+        _create_price,
         fields={
             **_PRICE_UPDATE,
             "billing_scheme": choice("per_unit"),
@@ -150,12 +144,11 @@ ENDPOINTS = (
             "unit_amount_decimal": amount,
         },
         required=("currency", "product", "recurring"),
-        carry_out=_create_price,
     ),
     Endpoint(
-        method="GET",
-        template="/v1/prices",
-        permission="prices:read",
+        "GET /v1/prices",
+        "prices:read",
+        _list_prices,
         fields={
             **PAGING,
             "active": flag,
@@ -165,14 +158,7 @@ ENDPOINTS = (
             "recurring": group({"interval": _INTERVAL, "meter": text, "usage_type": _USAGE_TYPE}),
             "type": choice("one_time", "recurring"),
         },
-        carry_out=_list_prices,
     ),
-    Endpoint(method="GET", template="/v1/prices/{}", permission="prices:read", carry_out=_get_price),
-    Endpoint(
-        method="POST",
-        template="/v1/prices/{}",
-        permission="prices:write",
-        fields=_PRICE_UPDATE,
-        carry_out=_update_price,
-    ),
+    Endpoint("GET /v1/prices/{}", "prices:read", _get_price),
+    Endpoint("POST /v1/prices/{}", "prices:write", _update_price, fields=_PRICE_UPDATE),
 )

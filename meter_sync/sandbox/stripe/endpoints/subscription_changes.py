@@ -127,9 +127,9 @@ def _resume_subscription(call: Call) -> Json:
 
 ENDPOINTS = (
     Endpoint(
-        method="POST",
-        template="/v1/subscriptions/{}",
-        permission="subscriptions:write",
+        "POST /v1/subscriptions/{}",
+        "subscriptions:write",
+        _update_subscription,
         fields={
             "billing_cycle_anchor": choice("now", "unchanged"),
             "cancel_at": or_empty(whole(0)),
@@ -142,14 +142,12 @@ ENDPOINTS = (
             "trial_settings": TRIAL_SETTINGS,
         },
         expandable=frozenset({"customer"}),
-        carry_out=_update_subscription,
     ),
     Endpoint(
-        method="POST",
-        template="/v1/subscriptions/{}/resume",
-        permission="subscriptions:write",
+        "POST /v1/subscriptions/{}/resume",
+        "subscriptions:write",
+        _resume_subscription,
         fields={"billing_cycle_anchor": choice("now", "unchanged"), "proration_behavior": _PRORATION},
         expandable=frozenset({"customer"}),
-        carry_out=_resume_subscription,
     ),
 )

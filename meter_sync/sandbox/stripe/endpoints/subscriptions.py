@@ -97,7 +97,7 @@ def _first_period(call: Call, price: Price) -> dict[str, Any]:
             name: from_unix(end),
             "created": from_unix(now),
         }
-    period = period_at(start, price.interval, price.interval_count, now)
+    period = period_at(start, price, now)
     return {
         "period_start": from_unix(period.start),
         "anchor": from_unix(start),
@@ -188,9 +188,9 @@ def _period_within(call: Call, subscription: Subscription) -> bool:
 
 ENDPOINTS = (
     Endpoint(
-        method="POST",
-        template="/v1/subscriptions",
-        permission="subscriptions:write",
+        "POST /v1/subscriptions",
+        "subscriptions:write",
+        _create_subscription,
         fields={
             "backdate_start_date": whole(0),
             "billing_cycle_anchor": whole(0),
@@ -203,12 +203,11 @@ ENDPOINTS = (
         },
         required=("customer", "items"),
         expandable=frozenset({"customer"}),
-        carry_out=_create_subscription,
     ),
     Endpoint(
-        method="GET",
-        template="/v1/subscriptions",
-        permission="subscriptions:read",
+        "GET /v1/subscriptions",
+        "subscriptions:read",
+        _list_subscriptions,
         fields={
             **PAGING,
             "created": span,
@@ -220,21 +219,13 @@ ENDPOINTS = (
             "test_clock": text,
         },
         expandable=frozenset({"data.customer"}),
-        carry_out=_list_subscriptions,
     ),
+    Endpoint("GET /v1/subscriptions/{}", "subscriptions:read", _get_subscription, expandable=frozenset({"customer"})),
     Endpoint(
-        method="GET",
-        template="/v1/subscriptions/{}",
-        permission="subscriptions:read",
-        expandable=frozenset({"customer"}),
-        carry_out=_get_subscription,
-    ),
-    Endpoint(
-        method="DELETE",
-        template="/v1/subscriptions/{}",
-        permission="subscriptions:write",
+        "DELETE /v1/subscriptions/{}",
+        "subscriptions:write",
+        _cancel_subscription,
         fields={"invoice_now": flag, "prorate": flag},
         expandable=frozenset({"customer"}),
-        carry_out=_cancel_subscription,
     ),
 )

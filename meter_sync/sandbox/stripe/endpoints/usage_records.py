@@ -27,9 +27,9 @@ def _list_summaries(call: Call) -> Json:
 
 ENDPOINTS = (
     Endpoint(
-        method="POST",
-        template="/v1/subscription_items/{}/usage_records",
-        permission="usage_records:write",
+        "POST /v1/subscription_items/{}/usage_records",
+        "usage_records:write",
+        _create_usage_record,
         fields={
             "action": choice("increment", "set"),
             "quantity": whole(0),
@@ -37,14 +37,12 @@ ENDPOINTS = (
         },
         required=("quantity",),
         legacy_billing=True,
-        carry_out=_create_usage_record,
     ),
     Endpoint(
-        method="GET",
-        template="/v1/subscription_items/{}/usage_record_summaries",
-        permission="usage_records:read",
+        "GET /v1/subscription_items/{}/usage_record_summaries",
+        "usage_records:read",
+        _list_summaries,
         fields=PAGING,
         legacy_billing=True,
-        carry_out=_list_summaries,
     ),
 )

@@ -82,8 +82,7 @@ def roll(
 ) -> None:
     """Begin the next period of these items: until an instant, or as their price's interval has it."""
     for item in items:
-        price = state.price_of(item)
-        regular = period_at(subscription.anchor, price.interval, price.interval_count, at)
+        regular = period_at(subscription.anchor, state.price_of(item), at)
         item.period = regular if until is None else Period(at, until)
 
 

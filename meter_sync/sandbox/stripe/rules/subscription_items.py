@@ -14,22 +14,19 @@ def new_item(
     state: StripeState,
     subscription: Subscription,
     price: Price,
+    period: Period,
     *,
-    start: int,
-    end: int | None,
     created: int,
     metadata: Metadata | None,
     quantity: int | None,
 ) -> Item:
-    """Add an item whose period ends at `end`, or where its price's interval ends."""
-    if end is None:
-        end = period_at(subscription.anchor, price.interval, price.interval_count, start).end
+    """Add an item to a subscription."""
     item = Item(
         id=state.new_id("si"),
         created=created,
         subscription=subscription.id,
         price=price.id,
-        period=Period(start, end),
+        period=period,
         metadata=dict(metadata or {}),
         quantity=None if price.usage_type == "metered" else quantity or 1,
     )
@@ -51,13 +48,11 @@ def add_item(
     """Add an item to a subscription in mid-period, and return its id."""
     with events.changing(state, subscription_id) as subscription:
         chosen = state.prices.find(price, param="price", status=400)
-        period = _period_beside(state, subscription, chosen)
         item = new_item(
             state,
             subscription,
             chosen,
-            start=period.start,
-            end=period.end,
+            _period_beside(state, subscription, chosen),
             created=state.now if created is None else unix_seconds(created),
             metadata=metadata,
             quantity=quantity,
@@ -72,7 +67,7 @@ def _period_beside(state: StripeState, subscription: Subscription, price: Price)
         other = state.price_of(item)
         if (other.interval, other.interval_count) == (price.interval, price.interval_count):
             return item.period
-    return period_at(subscription.anchor, price.interval, price.interval_count, state.now)
+    return period_at(subscription.anchor, price, state.now)
 
 
 def set_item_metadata(state: StripeState, item_id: str, metadata: Metadata) -> None:

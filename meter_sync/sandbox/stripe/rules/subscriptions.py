@@ -10,6 +10,7 @@ from datetime import datetime
 
 from meter_sync.sandbox.instants import unix_seconds
 from meter_sync.sandbox.stripe.rules import events, period_turns
+from meter_sync.sandbox.stripe.rules.billing_periods import period_at
 from meter_sync.sandbox.stripe.rules.subscription_items import new_item
 from meter_sync.sandbox.stripe.state.objects import (
     STATUSES,
@@ -78,21 +79,34 @@ def add_subscription(
         test_clock=owner.test_clock,
     )
     state.subscriptions.add(subscription, f"customer:{customer}")
-    per_item = [item_metadata] * len(prices) if isinstance(item_metadata, Mapping) else item_metadata
-    for place, price in enumerate(prices):
+    _add_items(state, subscription, prices, end, item_metadata, quantities)
+    period_turns.schedule(state, subscription)
+    events.of_subscription(state, events.CREATED, subscription, subscription.created)
+    return SubscriptionView(subscription.id, list(subscription.items))
+
+
+def _add_items(
+    state: StripeState,
+    subscription: Subscription,
+    prices: Sequence[str],
+    end: int | None,
+    metadata: Metadata | Sequence[Metadata] | None,
+    quantities: Sequence[int | None] | None,
+) -> None:
+    """Add the first items: their metadata are the same for all, or one for each."""
+    start, anchor = subscription.start_date, subscription.anchor
+    per_item = [metadata] * len(prices) if isinstance(metadata, Mapping) else metadata
+    for place, each in enumerate(prices):
+        price = state.prices.find(each, param="price", status=400)
         new_item(
             state,
             subscription,
-            state.prices.find(price, param="price", status=400),
-            start=start,
-            end=end,
+            price,
+            Period(start, period_at(anchor, price, start).end if end is None else end),
             created=subscription.created + _ITEM_CREATED_DELAY_SECONDS,
             metadata=per_item[place] if per_item else None,
             quantity=quantities[place] if quantities else None,
         )
-    period_turns.schedule(state, subscription)
-    events.of_subscription(state, events.CREATED, subscription, subscription.created)
-    return SubscriptionView(subscription.id, list(subscription.items))
 
 
 def set_status(state: StripeState, subscription_id: str, status: str) -> None:
