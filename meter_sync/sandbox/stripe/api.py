@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 
+from meter_sync.sandbox.http.faults import Fault
 from meter_sync.sandbox.http.traffic import Answer, Incoming
 from meter_sync.sandbox.stripe.endpoints import (
     account,
@@ -28,6 +29,7 @@ from meter_sync.sandbox.stripe.endpoints import (
 )
 from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
 from meter_sync.sandbox.stripe.protocol.errors import Refusal, failure_answer, locked, rate_limited, unrecognized_url
+from meter_sync.sandbox.stripe.protocol.idempotency import is_saved
 from meter_sync.sandbox.stripe.protocol.parameters import Tree, parse_form, read_parameters
 from meter_sync.sandbox.stripe.protocol.rate_limits import METER_EVENTS, RateLimiter, RateLimits
 from meter_sync.sandbox.stripe.protocol.versions import Version, parse_version
@@ -69,9 +71,11 @@ class StripeApi:
         except Refusal as refusal:
             return self._marked(request, refusal.answer())
 
-    def fail(self, request: Incoming, status: int) -> Answer:
-        """Return an error of this status without looking at the request, for injected faults."""
-        return self._marked(request, failure_answer(status))
+    def fail(self, request: Incoming, fault: Fault, status: int) -> Answer:
+        """Answer with an injected error: without looking at the request, unless Stripe would save it for replays."""
+        failure = fault.error(self._marked(request, failure_answer(status)))
+        saved = is_saved(status) if fault.saved is None else fault.saved
+        return self(replace(request, failure=failure)) if saved else failure
 
     def locks(self, request: Incoming) -> Hashable | None:
         """Return what only one request at a time may be at: a customer's events on a meter."""
@@ -171,10 +175,8 @@ class StripeApi:
         idempotency_key = request.headers.get("idempotency-key")
         if request.method != "POST" or idempotency_key is None:
             return run()
-        saved, now = self._world.saved_answers, self._world.state.now
         signature = json.dumps([request.path, tree], sort_keys=True)
-        replayed = saved.replay(key, idempotency_key, signature, now)
-        return replayed or saved.carry_out(key, idempotency_key, signature, now, run)
+        return self._world.saved_answers.once(key, idempotency_key, signature, call.state.now, run)
 
 
 def _carry_out(request: Incoming, endpoint: Endpoint, call: Call) -> Answer:
