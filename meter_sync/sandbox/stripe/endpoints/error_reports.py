@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from meter_sync.sandbox.instants import from_unix
 from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
 from meter_sync.sandbox.stripe.protocol.errors import Refusal, no_such
-from meter_sync.sandbox.stripe.protocol.parameters import Reader, group, list_of, text, whole
+from meter_sync.sandbox.stripe.protocol.parameters import Reader, group, list_of, text, whole, within
 from meter_sync.sandbox.stripe.state.objects import ErrorReport
 from meter_sync.sandbox.stripe.views.error_reports import show_error_report
 from meter_sync.sandbox.stripe.views.view import Json
@@ -45,18 +45,8 @@ def _is_asked_for(report: ErrorReport, params: Mapping[str, Any]) -> bool:
     return (
         report.type in params.get("types", [report.type])
         and params.get("object_id", report.meter) == report.meter
-        and _is_within(from_unix(report.created), params.get("created", {}))
+        and within(params.get("created"), from_unix(report.created))
     )
-
-
-def _is_within(instant: datetime, bounds: Mapping[str, datetime]) -> bool:
-    compared = {
-        "gt": instant.__gt__,
-        "gte": instant.__ge__,
-        "lt": instant.__lt__,
-        "lte": instant.__le__,
-    }
-    return all(compared[name](bound) for name, bound in bounds.items())
 
 
 def _get_error_event(call: Call) -> Json:

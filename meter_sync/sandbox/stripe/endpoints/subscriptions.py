@@ -8,7 +8,7 @@ from meter_sync.sandbox.instants import from_unix
 from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
 from meter_sync.sandbox.stripe.endpoints.paging import PAGING, page
 from meter_sync.sandbox.stripe.endpoints.subscription_items import check_quantity
-from meter_sync.sandbox.stripe.protocol.errors import Refusal
+from meter_sync.sandbox.stripe.protocol.errors import Refusal, no_such
 from meter_sync.sandbox.stripe.protocol.parameters import (
     choice,
     flag,
@@ -53,7 +53,7 @@ def _create_subscription(call: Call) -> Json:
         check_quantity(price, each.get("quantity"))
     customer = call.state.customers.find(params["customer"], param="customer", status=400)
     if customer.deleted:
-        raise Refusal(f"No such customer: '{customer.id}'", code="resource_missing", param="customer")
+        raise no_such("customer", customer.id, param="customer", status=400)
     view = call.world.add_subscription(
         customer.id,
         [price.id for price in prices],
@@ -92,17 +92,9 @@ def _first_period(call: Call, price: Price) -> dict[str, Any]:
     end = future(call, "trial_end") or future(call, "billing_cycle_anchor")
     if end is not None:
         name = "trial_end" if "trial_end" in call.params else "period_end"
-        return {
-            "period_start": from_unix(start),
-            name: from_unix(end),
-            "created": from_unix(now),
-        }
+        return {"period_start": from_unix(start), name: from_unix(end), "created": from_unix(now)}
     period = period_at(start, price, now)
-    return {
-        "period_start": from_unix(period.start),
-        "anchor": from_unix(start),
-        "created": from_unix(now),
-    }
+    return {"period_start": from_unix(period.start), "anchor": from_unix(start), "created": from_unix(now)}
 
 
 def future(call: Call, name: str) -> int | None:
@@ -124,12 +116,7 @@ def _cancel_subscription(call: Call) -> Json:
     shown = showing(call, "customer")
     subscription = call.state.subscriptions.find(call.ids[0])
     if subscription.ended:
-        raise Refusal(
-            f"No such subscription: '{subscription.id}'",
-            status=404,
-            code="resource_missing",
-            param="id",
-        )
+        raise no_such("subscription", subscription.id)
     call.world.cancel(subscription.id, invoice_now=call.params.get("invoice_now", False))
     return shown(call.view, subscription)
 
