@@ -141,7 +141,7 @@ class Epsilon:
         stripe = self._sandbox.stripe
         found = []
         for customer in self.customers:
-            (item,) = stripe.state.subscription(customer.subscription).items
+            (item,) = stripe.state.subscriptions[customer.subscription].items
             found.append((datetime.fromtimestamp(stripe.period(item).end, UTC), customer))
         return sorted(found, key=lambda each: each[0])
 

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from meter_sync.sandbox.stripe.endpoints.catalog import merged
-from meter_sync.sandbox.stripe.endpoints.endpoint import PAGING, Call, Endpoint, page
+from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
+from meter_sync.sandbox.stripe.endpoints.paging import PAGING, page
 from meter_sync.sandbox.stripe.protocol.errors import Refusal
-from meter_sync.sandbox.stripe.protocol.parameters import flag, text, text_map, whole
+from meter_sync.sandbox.stripe.protocol.parameters import flag, merged, text, text_map, whole
 from meter_sync.sandbox.stripe.state.objects import Price, Subscription
-from meter_sync.sandbox.stripe.views.catalog import Json
+from meter_sync.sandbox.stripe.views.subscriptions import show_item
+from meter_sync.sandbox.stripe.views.view import Json
 
 
 def check_quantity(price: Price, quantity: int | None) -> None:
@@ -22,7 +23,7 @@ def check_quantity(price: Price, quantity: int | None) -> None:
 
 def add_item(call: Call, subscription: Subscription, params: Mapping[str, Any]) -> str:
     """Add an item to a subscription by Stripe's rules, and return its id."""
-    price = call.state.price(params["price"], param="price", status=400)
+    price = call.state.prices.find(params["price"], param="price", status=400)
     check_quantity(price, params.get("quantity"))
     if subscription.ended:
         raise Refusal("A canceled subscription can only update its cancellation_details and metadata.")
@@ -47,18 +48,18 @@ def change_item(call: Call, identifier: str, params: Mapping[str, Any]) -> None:
 
 
 def _create_item(call: Call) -> Json:
-    subscription = call.state.subscription(call.params["subscription"], param="subscription", status=400)
-    return call.views.item(call.state.items[add_item(call, subscription, call.params)])
+    subscription = call.state.subscriptions.find(call.params["subscription"], param="subscription", status=400)
+    return show_item(call.view, call.state.items[add_item(call, subscription, call.params)])
 
 
 def _get_item(call: Call) -> Json:
-    return call.views.item(call.state.item(call.ids[0]))
+    return show_item(call.view, call.state.item(call.ids[0]))
 
 
 def _update_item(call: Call) -> Json:
     item = call.state.item(call.ids[0])
     change_item(call, item.id, call.params)
-    return call.views.item(item)
+    return show_item(call.view, item)
 
 
 def _delete_item(call: Call) -> Json:
@@ -69,47 +70,32 @@ def _delete_item(call: Call) -> Json:
 
 def _list_items(call: Call) -> Json:
     subscription = call.params["subscription"]
-    call.state.subscription(subscription, param="subscription", status=400)
+    call.state.subscriptions.find(subscription, param="subscription", status=400)
     items = call.state.items
-    shelf = items.shelf(f"subscription:{subscription}")
-    return page(call, "subscription_item", items, shelf, call.views.item)
+    return page(call, items, show_item, shelf=items.shelf(f"subscription:{subscription}"))
 
 
 ENDPOINTS = (
     Endpoint(
-        method="POST",
-        template="/v1/subscription_items",
-        permission="subscriptions:write",
+        "POST /v1/subscription_items",
+        "subscriptions:write",
+        _create_item,
         fields={"metadata": text_map, "price": text, "quantity": whole(0), "subscription": text},
         required=("price", "subscription"),
-        carry_out=_create_item,
     ),
     Endpoint(
-        method="GET",
-        template="/v1/subscription_items",
-        permission="subscriptions:read",
+        "GET /v1/subscription_items",
+        "subscriptions:read",
+        _list_items,
         fields={**PAGING, "subscription": text},
         required=("subscription",),
-        carry_out=_list_items,
     ),
+    Endpoint("GET /v1/subscription_items/{}", "subscriptions:read", _get_item),
     Endpoint(
-        method="GET",
-        template="/v1/subscription_items/{}",
-        permission="subscriptions:read",
-        carry_out=_get_item,
-    ),
-    Endpoint(
-        method="POST",
-        template="/v1/subscription_items/{}",
-        permission="subscriptions:write",
+        "POST /v1/subscription_items/{}",
+        "subscriptions:write",
+        _update_item,
         fields={"metadata": text_map, "price": text},
-        carry_out=_update_item,
     ),
-    Endpoint(
-        method="DELETE",
-        template="/v1/subscription_items/{}",
-        permission="subscriptions:write",
-        fields={"clear_usage": flag},
-        carry_out=_delete_item,
-    ),
+    Endpoint("DELETE /v1/subscription_items/{}", "subscriptions:write", _delete_item, fields={"clear_usage": flag}),
 )

@@ -1,8 +1,9 @@
-"""Endpoints of the embedded Stripe: customers, products, prices and the account."""
+"""Endpoints of the embedded Stripe: products and their prices."""
 
 from typing import Any
 
-from meter_sync.sandbox.stripe.endpoints.endpoint import PAGING, Call, Endpoint, page
+from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
+from meter_sync.sandbox.stripe.endpoints.paging import PAGING, page
 from meter_sync.sandbox.stripe.protocol.errors import Refusal
 from meter_sync.sandbox.stripe.protocol.parameters import (
     Reader,
@@ -11,12 +12,14 @@ from meter_sync.sandbox.stripe.protocol.parameters import (
     flag,
     group,
     list_of,
+    merged,
     text,
     text_map,
     whole,
 )
-from meter_sync.sandbox.stripe.state.objects import Customer, Price
-from meter_sync.sandbox.stripe.views.catalog import Json
+from meter_sync.sandbox.stripe.state.objects import Price
+from meter_sync.sandbox.stripe.views.prices import show_price, show_product
+from meter_sync.sandbox.stripe.views.view import Json
 
 _INTERVAL = choice("day", "week", "month", "year")
 _USAGE_TYPE = choice("metered", "licensed")
@@ -32,42 +35,13 @@ _RECURRING = group(
 )
 
 
-def merged(metadata: dict[str, str], change: dict[str, str]) -> dict[str, str]:
-    """Return metadata after an update: keys are added, and removed by an empty value."""
-    return {key: value for key, value in {**metadata, **change}.items() if value != ""}
-
-
-def _create_customer(call: Call) -> Json:
-    identifier = call.world.add_customer(**call.params)
-    return call.views.customer(call.state.customers[identifier])
-
-
-def _get_customer(call: Call) -> Json:
-    return call.views.customer(call.state.customer(call.ids[0]))
-
-
-def _list_customers(call: Call) -> Json:
-    email = call.params.get("email")
-
-    def matches(customer: Customer) -> bool:
-        return not customer.deleted and email in (None, customer.email)
-
-    customers = call.state.customers
-    return page(call, "customer", customers, customers.everything, call.views.customer, matches)
-
-
-def _delete_customer(call: Call) -> Json:
-    call.world.delete_customer(call.ids[0])
-    return call.views.customer(call.state.customers[call.ids[0]])
-
-
 def _create_product(call: Call) -> Json:
     identifier = call.world.add_product(**call.params)
-    return call.views.product(call.state.products[identifier])
+    return show_product(call.view, call.state.products[identifier])
 
 
 def _get_product(call: Call) -> Json:
-    return call.views.product(call.state.product(call.ids[0]))
+    return show_product(call.view, call.state.products.find(call.ids[0]))
 
 
 def _create_price(call: Call) -> Json:
@@ -82,7 +56,7 @@ def _create_price(call: Call) -> Json:
     recurring.setdefault("usage_type", "licensed")
     _check_recurring(call, recurring)
     identifier = call.world.add_price(**params, **recurring)
-    return call.views.price(call.state.prices[identifier])
+    return show_price(call.view, call.state.prices[identifier])
 
 
 def _check_recurring(call: Call, recurring: dict[str, Any]) -> None:
@@ -91,7 +65,7 @@ def _check_recurring(call: Call, recurring: dict[str, Any]) -> None:
     Changelog of 2025-03-31.basil: `aggregate_usage` is gone and metered prices need a billing
     meter.
     """
-    if not call.version.has_legacy_billing:
+    if not call.view.legacy:
         if "aggregate_usage" in recurring:
             name = "recurring[aggregate_usage]"
             raise Refusal(f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
@@ -104,17 +78,17 @@ def _check_recurring(call: Call, recurring: dict[str, Any]) -> None:
 
 
 def _get_price(call: Call) -> Json:
-    return call.views.price(call.state.price(call.ids[0]))
+    return show_price(call.view, call.state.prices.find(call.ids[0], param="price"))
 
 
 def _update_price(call: Call) -> Json:
-    price = call.state.price(call.ids[0])
+    price = call.state.prices.find(call.ids[0], param="price")
     price.active = call.params.get("active", price.active)
     price.nickname = call.params.get("nickname", price.nickname)
     price.metadata = merged(price.metadata, call.params.get("metadata", {}))
     if "lookup_key" in call.params:
         price.lookup_key = call.params["lookup_key"] or None
-    return call.views.price(price)
+    return show_price(call.view, price)
 
 
 def _list_prices(call: Call) -> Json:
@@ -133,25 +107,7 @@ def _list_prices(call: Call) -> Json:
             and ("lookup_keys" not in params or price.lookup_key in params["lookup_keys"])
         )
 
-    prices = call.state.prices
-    return page(call, "price", prices, prices.everything, call.views.price, matches)
-
-
-def _get_account(call: Call) -> Json:
-    """Show the account that the key is of."""
-    return {
-        "id": call.world.account,
-        "object": "account",
-        "business_type": "company",
-        "charges_enabled": True,
-        "country": "US",
-        "default_currency": "usd",
-        "details_submitted": True,
-        "email": "sandbox@example.com",
-        "metadata": {},
-        "payouts_enabled": True,
-        "type": "standard",
-    }
+    return page(call, call.state.prices, show_price, matches)
 
 
 _PRICE_UPDATE: dict[str, Reader] = {
@@ -163,55 +119,17 @@ _PRICE_UPDATE: dict[str, Reader] = {
 
 ENDPOINTS = (
     Endpoint(
-        method="POST",
-        template="/v1/customers",
-        permission="customers:write",
-        fields={
-            "name": text,
-            "email": text,
-            "description": text,
-            "metadata": text_map,
-            "test_clock": text,
-        },
-        carry_out=_create_customer,
-    ),
-    Endpoint(
-        method="GET",
-        template="/v1/customers",
-        permission="customers:read",
-        fields={**PAGING, "email": text},
-        carry_out=_list_customers,
-    ),
-    Endpoint(
-        method="GET",
-        template="/v1/customers/{}",
-        permission="customers:read",
-        carry_out=_get_customer,
-    ),
-    Endpoint(
-        method="DELETE",
-        template="/v1/customers/{}",
-        permission="customers:write",
-        carry_out=_delete_customer,
-    ),
-    Endpoint(
-        method="POST",
-        template="/v1/products",
-        permission="products:write",
+        "POST /v1/products",
+        "products:write",
+        _create_product,
         fields={"id": text, "name": text, "metadata": text_map},
         required=("name",),
-        carry_out=_create_product,
     ),
+    Endpoint("GET /v1/products/{}", "products:read", _get_product),
     Endpoint(
-        method="GET",
-        template="/v1/products/{}",
-        permission="products:read",
-        carry_out=_get_product,
-    ),
-    Endpoint(
-        method="POST",
-        template="/v1/prices",
-        permission="prices:write",
+        "POST /v1/prices",
+        "prices:write",
+        _create_price,
         fields={
             **_PRICE_UPDATE,
             "billing_scheme": choice("per_unit"),
@@ -226,12 +144,11 @@ ENDPOINTS = (
             "unit_amount_decimal": amount,
         },
         required=("currency", "product", "recurring"),
-        carry_out=_create_price,
     ),
     Endpoint(
-        method="GET",
-        template="/v1/prices",
-        permission="prices:read",
+        "GET /v1/prices",
+        "prices:read",
+        _list_prices,
         fields={
             **PAGING,
             "active": flag,
@@ -241,15 +158,7 @@ ENDPOINTS = (
             "recurring": group({"interval": _INTERVAL, "meter": text, "usage_type": _USAGE_TYPE}),
             "type": choice("one_time", "recurring"),
         },
-        carry_out=_list_prices,
     ),
-    Endpoint(method="GET", template="/v1/prices/{}", permission="prices:read", carry_out=_get_price),
-    Endpoint(
-        method="POST",
-        template="/v1/prices/{}",
-        permission="prices:write",
-        fields=_PRICE_UPDATE,
-        carry_out=_update_price,
-    ),
-    Endpoint(method="GET", template="/v1/account", permission="accounts:read", carry_out=_get_account),
+    Endpoint("GET /v1/prices/{}", "prices:read", _get_price),
+    Endpoint("POST /v1/prices/{}", "prices:write", _update_price, fields=_PRICE_UPDATE),
 )

@@ -1,4 +1,4 @@
-"""Everything that the embedded Stripe holds, with lookups that refuse unknown ids."""
+"""Everything that the embedded Stripe holds, without a lock and without a clock."""
 
 import heapq
 from collections import Counter, defaultdict
@@ -23,16 +23,18 @@ from meter_sync.sandbox.stripe.state.store import Store
 
 
 class StripeState:
-    """Everything that the embedded Stripe holds, without a lock and without a clock."""
+    """Everything that the embedded Stripe holds."""
 
     def __init__(self) -> None:
-        self.customers: Store[Customer] = Store()
-        self.products: Store[Product] = Store()
-        self.prices: Store[Price] = Store()
-        self.subscriptions: Store[Subscription] = Store()
-        self.items: Store[Item] = Store()
-        self.invoices: Store[Invoice] = Store()
-        self.events: Store[StripeEvent] = Store()
+        self.now = 0
+        """The present, in Unix seconds: that of the clock when this was settled last."""
+        self.customers: Store[Customer] = Store("customer")
+        self.products: Store[Product] = Store("product")
+        self.prices: Store[Price] = Store("price")
+        self.subscriptions: Store[Subscription] = Store("subscription")
+        self.items: Store[Item] = Store("subscription_item")
+        self.invoices: Store[Invoice] = Store("invoice")
+        self.events: Store[StripeEvent] = Store("event")
         self.news: list[StripeEvent | ErrorReport] = []
         """All events of both APIs, in the order in which they were recorded."""
         self.due: list[Due] = []
@@ -43,7 +45,7 @@ class StripeState:
         """The period end for which a subscription's upcoming invoice was told of last."""
         self.changing: set[str] = set()
         """Subscriptions in the middle of a change, which is told of once it is complete."""
-        self.meters: Store[Meter] = Store()
+        self.meters: Store[Meter] = Store("billing meter")
         self.meter_events: defaultdict[tuple[str, str], list[MeterEvent]] = defaultdict(list)
         """What counts of each meter and customer, in the order received."""
         self.identifiers: dict[str, MeterEvent] = {}
@@ -76,46 +78,11 @@ class StripeState:
         """Return the items of a subscription that are not deleted, oldest first."""
         return [self.items[identifier] for identifier in subscription.items]
 
-    def customer(self, identifier: str, *, param: str = "id", status: int = 404) -> Customer:
-        """Return a customer, deleted or not."""
-        found = self.customers.get(identifier)
-        if found is None:
-            raise no_such("customer", identifier, param=param, status=status)
-        return found
-
-    def product(self, identifier: str, *, param: str = "id", status: int = 404) -> Product:
-        """Return a product."""
-        found = self.products.get(identifier)
-        if found is None:
-            raise no_such("product", identifier, param=param, status=status)
-        return found
-
-    def price(self, identifier: str, *, param: str = "price", status: int = 404) -> Price:
-        """Return a price, active or not."""
-        found = self.prices.get(identifier)
-        if found is None:
-            raise no_such("price", identifier, param=param, status=status)
-        return found
-
-    def meter(self, identifier: str, *, param: str = "id", status: int = 404) -> Meter:
-        """Return a billing meter, active or not."""
-        found = self.meters.get(identifier)
-        if found is None:
-            raise no_such("billing meter", identifier, param=param, status=status)
-        return found
-
-    def subscription(self, identifier: str, *, param: str = "id", status: int = 404) -> Subscription:
-        """Return a subscription of any status."""
-        found = self.subscriptions.get(identifier)
-        if found is None:
-            raise no_such("subscription", identifier, param=param, status=status)
-        return found
-
     def item(self, identifier: str, *, param: str = "id", status: int = 404) -> Item:
         """Return a subscription item that is not deleted."""
-        found = self.items.get(identifier)
-        if found is None or found.deleted:
-            raise no_such("subscription_item", identifier, param=param, status=status)
+        found = self.items.find(identifier, param=param, status=status)
+        if found.deleted:
+            raise no_such(self.items.kind, identifier, param=param, status=status)
         return found
 
     def price_of(self, item: Item) -> Price:
