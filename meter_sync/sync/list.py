@@ -2,50 +2,29 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
 
 from meter_sync.core.billing.item import SubscriptionItem, Window
 from meter_sync.core.billing.way import Way
-from meter_sync.core.ownership.going_on import GoingOn, going_on
+from meter_sync.core.ownership.going_on import going_on
 from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.prepare import Metering, prepare
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
 from meter_sync.errors import MeterSyncError
-from meter_sync.ledger.listed import Seen
 from meter_sync.stripe_api.listing import Listing, nothing_selected
 from meter_sync.sync.binding import bind
 from meter_sync.sync.ends.find import find_and_record_ended
 from meter_sync.sync.job import Job
+from meter_sync.sync.periods import Periods, Prepared
 from meter_sync.sync.rejections import record_rejections
 from meter_sync.sync.workers import first_error_only
 
 log = structlog.get_logger()
 
 EMPTY_PRICE_ASKED_AGAIN_AFTER = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Items of which each may appear once, with what is remembered of them."""
-
-    items: Sequence[Metered | Result]
-    memory: Memory
-    busy: frozenset[str] = frozenset()
-    """Those that another run is writing at this moment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Periods:
-    """The periods that a run is about."""
-
-    open: Prepared
-    ended: Sequence[Seen]
-    """Those that have ended and are not closed, the oldest first."""
-    metering: Metering
-    going_on: GoingOn
 
 
 async def list_and_record(job: Job) -> Periods:

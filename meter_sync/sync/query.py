@@ -12,7 +12,7 @@ from meter_sync.core.planning.plan import measured
 from meter_sync.core.planning.stages import Measured, Metered, Result
 from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.sync.job import Job
-from meter_sync.sync.list import Prepared
+from meter_sync.sync.periods import Prepared
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.workers import each
 

@@ -18,7 +18,7 @@ from meter_sync.ledger.parts import Wanted
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable, StripeWriter
 from meter_sync.stripe_api.meter_events import Event, cancel_event, event_total, send_event
 from meter_sync.sync.job import Job
-from meter_sync.sync.list import Prepared
+from meter_sync.sync.periods import Prepared
 from meter_sync.sync.report import RESUMED_STEP, Reporter
 from meter_sync.sync.workers import each
 from meter_sync.sync.write import writer_of

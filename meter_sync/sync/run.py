@@ -13,8 +13,9 @@ from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.sync.check import check, check_whole, is_stopped
 from meter_sync.sync.ends.conclude import conclude_ended
 from meter_sync.sync.job import Job
-from meter_sync.sync.list import Prepared, list_and_record
+from meter_sync.sync.list import list_and_record
 from meter_sync.sync.look import look
+from meter_sync.sync.periods import Prepared
 from meter_sync.sync.plan import plan
 from meter_sync.sync.query import query
 from meter_sync.sync.report import Reported, report

@@ -35,7 +35,8 @@ from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.binding import check_mode
 from meter_sync.sync.job import Clock, Job, open_job
-from meter_sync.sync.list import Prepared, list_to_compare
+from meter_sync.sync.list import list_to_compare
+from meter_sync.sync.periods import Prepared
 from meter_sync.sync.progress import NoProgress, Progress
 from meter_sync.sync.query import query_totals
 from meter_sync.sync.request import Request, gravest, run_record

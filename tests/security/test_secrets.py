@@ -20,7 +20,9 @@ from meter_sync.core.outcomes import ExitCode
 from meter_sync.ledger import Scope, open_ledger
 from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
-from meter_sync.sync.job import open_adapters
+from meter_sync.sync.job import open_job
+from meter_sync.sync.progress import NoProgress
+from meter_sync.sync.request import Request, run_record
 from tests.end_to_end.test_webhook import about, serving
 from tests.security.permissions import EXACTLY
 from tests.security.tls import CERTIFICATE, listening
@@ -265,10 +267,12 @@ def test_nothing_that_holds_a_key_shows_it(tmp_path: Path) -> None:
     async def shown() -> list[str]:
         clock = partial(datetime.now, UTC)
         with open_ledger(settings.ledger, Scope("", "sandbox")) as ledger:
-            async with open_adapters(settings, ledger, clock, Stop(), dry_run=False) as adapters:
-                held = list(held_by(adapters))
+            asked = Request()
+            run = run_record(asked, "hourly", clock())
+            async with open_job(settings, asked, run, ledger, clock, Stop(), NoProgress()) as job:
+                held = list(held_by(job))
                 assert any(isinstance(one, stripe.StripeClient) for one in held)
-                return [repr(one) for one in (settings, settings.stripe, settings.openmeter, adapters, *held)]
+                return [repr(one) for one in (settings, settings.stripe, settings.openmeter, job, *held)]
 
     assert not [text for text in asyncio.run(shown()) if UNSEEN.decode() in text]
 

@@ -13,7 +13,7 @@ from meter_sync.ledger.listed import Conclusion, Seen
 from meter_sync.stripe_api.invoices import Invoiced, Invoices
 from meter_sync.sync.ends.permitted import readable_invoices
 from meter_sync.sync.job import Job
-from meter_sync.sync.list import Periods, Prepared
+from meter_sync.sync.periods import Periods, Prepared
 from meter_sync.sync.report import Reported
 
 _BEFORE_THE_END = timedelta(hours=1)
