@@ -1,4 +1,4 @@
-"""Epsilon, a serverless product: $0.20 per 1,000,000 requests, and customers of very different sizes."""
+"""An example to show the program with. Epsilon, a serverless product: $0.20 per 1,000,000 requests, many customers."""
 
 import random
 from collections.abc import Iterable, Mapping, Sequence

@@ -9,17 +9,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BESIDE = Path(sys.executable).parent
 
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        ("mypy",),
-        ("ruff", "check", "."),
-        ("ruff", "format", "--check", "."),
-        ("lint-imports", "--no-cache"),
-    ],
-    ids=" ".join,
+CHECKS = (
+    ("mypy",),
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "."),
+    ("lint-imports", "--no-cache"),
 )
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=" ".join)
 def test_the_code_passes(check: tuple[str, ...]) -> None:
     done = subprocess.run([BESIDE / check[0], *check[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
 

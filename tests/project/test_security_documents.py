@@ -1,4 +1,4 @@
-"""What is said of security is so: the README's table of permissions, and SECURITY.md."""
+"""What is said of security is so: the table of permissions, and SECURITY.md."""
 
 import re
 import subprocess
@@ -10,46 +10,33 @@ import pytest
 
 from meter_sync.config import OpenMeterSettings, StripeSettings
 from tests.security.permissions import PERMISSIONS
+from tests.support.documents import ROOT, document, section, table
 
-ROOT = Path(__file__).parents[2]
-README = ROOT.joinpath("README.md").read_text(encoding="utf-8")
-SECURITY = ROOT.joinpath("SECURITY.md").read_text(encoding="utf-8")
+SECURITY = document("SECURITY.md")
 HEAD = "| in the Dashboard | give | in messages | what for | without it |"
 
 
 def rows() -> list[list[str]]:
-    """The cells of the README's table of permissions."""
-    assert README.count(HEAD) == 1
-    table = README.split(HEAD)[1].split("\n\n")[0].splitlines()[2:]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    """The cells of the table of permissions."""
+    return table(section("docs/security.md", "The key for Stripe"), HEAD)
 
 
-def test_the_readme_names_exactly_the_permissions_that_are_needed() -> None:
+def test_the_table_names_exactly_the_permissions_that_are_needed() -> None:
     shown = [(row, access, name) for row, access, name, _, _ in rows()]
 
     assert shown == [(one.row, one.access, f"`rak_{one.in_messages}`") for one in PERMISSIONS]
 
 
-def test_the_readme_says_which_of_them_are_optional_and_what_is_logged() -> None:
+def test_the_table_says_which_of_them_are_optional_and_what_is_logged() -> None:
     logged = {name: set(re.findall(r"`(\w+_unread)`", without)) for _, _, name, _, without in rows()}
 
     assert logged == {f"`rak_{one.in_messages}`": set(one.unread) for one in PERMISSIONS}
 
 
-def test_every_link_leads_somewhere() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", SECURITY)
-    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", README, flags=re.MULTILINE)}
-
-    assert links
-    for link in links:
-        path, _, anchor = link.partition("#")
-        assert ROOT.joinpath(path).is_file()
-        assert not anchor or anchor in headings
-
-
 def test_what_is_said_of_plain_http_is_a_setting_of_openmeter_only() -> None:
     assert "openmeter.allow_plain_http = true" in SECURITY
-    assert "openmeter.allow_plain_http" in README
+    assert "openmeter.allow_plain_http" in document("docs/security.md")
+    assert "openmeter.allow_plain_http" in document("docs/configuration.md")
     assert "allow_plain_http" in OpenMeterSettings.model_fields
     assert "allow_plain_http" not in StripeSettings.model_fields
 
@@ -67,7 +54,7 @@ def test_the_source_distribution_has_it(tmp_path: Path) -> None:
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
 
-    assert {"SECURITY.md", "README.md", "pyproject.toml"} <= names
+    assert {"SECURITY.md", "README.md", "pyproject.toml", "mkdocs.yml", "docs/run.md"} <= names
 
 
 @pytest.mark.parametrize("word", ["restricted key", "SSL_CERT_FILE", "0600", "private vulnerability reporting"])

@@ -1,16 +1,15 @@
-"""The README says what the webhook does."""
+"""The documentation says what the webhook does."""
 
 import re
-from pathlib import Path
 
 import click
 
 from meter_sync.cli.webhook import webhook
 from meter_sync.webhook.events import RELEVANT
 from meter_sync.webhook.server import HEALTH_PATH, WEBHOOK_PATH
+from tests.support.documents import blocks, document
 
-README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
-SECTION = README.split("\n## `meter-sync webhook`\n")[1].split("\n## ")[0]
+PAGE = document("docs/webhook.md")
 
 
 def help_of_webhook() -> str:
@@ -18,18 +17,18 @@ def help_of_webhook() -> str:
 
 
 def test_the_options_and_their_variables_are_those_of_the_help() -> None:
-    table = "\n".join(line for line in SECTION.splitlines() if line.startswith("| `--"))
+    table = "\n".join(line for line in PAGE.splitlines() if line.startswith("| `--"))
 
     for names in (r"--[a-z]+", r"METER_SYNC_[A-Z_]+"):
         assert set(re.findall(names, table)) == set(re.findall(names, help_of_webhook())) - {"--help"}
 
 
 def test_the_events_to_select_are_those_that_are_read() -> None:
-    assert set(re.findall(r"`((?:v1|invoice|customer)\.[a-z_.]+)`", SECTION)) == set(RELEVANT)
+    assert set(re.findall(r"`((?:v1|invoice|customer)\.[a-z_.]+)`", PAGE)) == set(RELEVANT)
 
 
 def test_the_unit_starts_the_command_with_the_credentials_that_it_looks_for() -> None:
-    (unit,) = re.findall(r"```ini\n(.*?)```", SECTION, flags=re.DOTALL)
+    (unit,) = blocks("docs/webhook.md", "ini")
 
     assert re.search(r"^ExecStart=/opt/meter-sync/bin/meter-sync webhook$", unit, flags=re.MULTILINE)
     assert set(re.findall(r"LoadCredential=(\w+):", unit)) == {
@@ -41,7 +40,8 @@ def test_the_unit_starts_the_command_with_the_credentials_that_it_looks_for() ->
 
 
 def test_the_unit_is_as_confined_as_that_of_run() -> None:
-    service, _timer, own = re.findall(r"```ini\n(.*?)```", README, flags=re.DOTALL)[:3]
+    service, _timer = blocks("docs/operation.md", "ini")
+    (own,) = blocks("docs/webhook.md", "ini")
     confining = {
         line for line in service.splitlines() if re.match(r"(Cap|Lock|Mem|NoNew|Priv|Prot|Restr|Sys|UM|Dyn)", line)
     }
@@ -51,5 +51,5 @@ def test_the_unit_is_as_confined_as_that_of_run() -> None:
 
 
 def test_the_paths_are_named() -> None:
-    assert f"https://hooks.example.com{WEBHOOK_PATH}`" in SECTION
-    assert f"`GET {HEALTH_PATH}`" in SECTION
+    assert f"https://hooks.example.com{WEBHOOK_PATH}`" in PAGE
+    assert f"`GET {HEALTH_PATH}`" in PAGE
