@@ -1,20 +1,24 @@
-"""Items, lines and memories with defaults, so that a test names only what it is about."""
+"""Items, stages and memories with defaults, so that a test names only what it is about."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from hypothesis import settings
 
+from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import BillingMeter, Customer, Period, Price, Subscription, SubscriptionItem
 from meter_sync.core.billing.quantity import Rounding
-from meter_sync.core.billing.span import usage_span
+from meter_sync.core.billing.span import Span, usage_span
 from meter_sync.core.billing.way import Way
 from meter_sync.core.metering.mapping import Filter, MeterRow
-from meter_sync.core.metering.queries import Aggregation
-from meter_sync.core.planning.memory import Memory, Method, Remembered
-from meter_sync.core.planning.stages import FirstLook, Line, Look, Meter, Set
-from meter_sync.core.planning.totals import Policy
+from meter_sync.core.metering.meter import Aggregation, Meter
+from meter_sync.core.metering.method import Method
+from meter_sync.core.metering.queries import Grouping
+from meter_sync.core.planning.memory import Memory, Remembered
+from meter_sync.core.planning.policy import Policy
+from meter_sync.core.planning.stages import FirstLook, Listed, Look, Metered, Planned, Write
 
 START = datetime(2026, 11, 1, 9, 30, 17, tzinfo=UTC)
 END = datetime(2026, 12, 1, 9, 30, 17, tzinfo=UTC)
@@ -93,7 +97,7 @@ def make_meter(slug: str = "requests", aggregation: Aggregation = Aggregation.SU
     return Meter(id=f"01{slug}", slug=slug, aggregation=aggregation)
 
 
-def make_line(
+def make_metered(
     item: SubscriptionItem | None = None,
     *,
     meter: Meter | None = None,
@@ -102,10 +106,16 @@ def make_line(
     rounding: Rounding = Rounding.FLOOR,
     subjects: tuple[str, ...] = ("cus_1",),
     as_of: datetime = AS_OF,
-) -> Line:
+    way: Way = Way.RECORD,
+    span: Span | None = None,
+    intake: Intake = Intake.RUNNING,
+) -> Metered:
+    """Return an item whose usage can be asked for; its span is that of a usage record, unless another one is given."""
     item, meter = item or make_item(), meter or make_meter()
     row = MeterRow(price=item.price.id, openmeter=meter.slug, filter=filter, scale=scale, rounding=rounding)
-    return Line(item=item, meter=meter, row=row, subjects=subjects, span=usage_span(item, as_of))
+    span = span or usage_span(item, as_of)
+    assert span
+    return Metered(Listed(item, intake), row, meter, way, Grouping.SUBJECT, subjects, span)
 
 
 def make_method(
@@ -158,22 +168,23 @@ def knowing(item: str = "si_1") -> Memory:
     return Memory(known_items=frozenset({item}))
 
 
-def make_set(
+def make_write(quantity: int = 100, *, metered: Metered | None = None, follows: str | None = None) -> Write:
+    """Return a write that sets the quantity of a whole period, by the anchor of its first second."""
+    metered = metered or make_metered()
+    usage = Decimal(quantity)
+    found = replace(metered.found, usage=usage, quantity=quantity)
+    return Write(found, quantity, metered.method, metered.span.anchor, follows=follows)
+
+
+def make_planned(
     quantity: int = 100,
     *,
-    line: Line | None = None,
+    metered: Metered | None = None,
     highest_before: int | None = None,
     look: Look | None = None,
-) -> Set:
-    line = line or make_line()
-    return Set(
-        line=line,
-        quantity=quantity,
-        method=make_method(),
-        anchor=START + SECOND,
-        highest_before=highest_before,
-        look=look,
-    )
+) -> Planned:
+    metered = metered or make_metered()
+    return Planned(metered, make_write(quantity, metered=metered), highest_before, look)
 
 
 FIRST_LOOK = FirstLook()
