@@ -102,7 +102,7 @@ def _bills_of(
     A window that straddles a boundary belongs to what follows (Stripe moves it to the next invoice as a whole), but
     with the last period everything has to be billed.
     """
-    subscription = stripe.state.subscription(item.subscription)
+    subscription = stripe.state.subscriptions[item.subscription]
     began = None
     for closed in item.closed:
         start, end = _instant(closed.period.start), _instant(closed.period.end)

@@ -9,13 +9,14 @@ from meter_sync import __version__
 from meter_sync.cli.lazy import LazyGroup
 
 COMMANDS = {
-    "run": ("meter_sync.cli.run:run", "Report the usage of metered subscription items to Stripe."),
-    "verify": ("meter_sync.cli.verify:verify", "Compare what Stripe holds with what OpenMeter says; writes nothing."),
-    "webhook": ("meter_sync.cli.webhook:webhook", "Receive Stripe's webhooks and report at once."),
-    "history": ("meter_sync.cli.history:history", "Show what was billed and why, and what was left unbilled."),
-    "demo": ("meter_sync.cli.demo:demo", "Show the whole job against an embedded Stripe and OpenMeter."),
-    "sandbox": ("meter_sync.cli.sandbox:sandbox", "Serve an embedded Stripe and OpenMeter to play with."),
+    "run": ("run.command", "Report the usage of metered subscription items to Stripe."),
+    "verify": ("verify.command", "Compare what Stripe holds with what OpenMeter says; writes nothing."),
+    "webhook": ("webhook", "Receive Stripe's webhooks and report at once."),
+    "history": ("history.command", "Show what was billed and why, and what was left unbilled."),
+    "demo": ("demo.command", "Show the whole job against an embedded Stripe and OpenMeter."),
+    "sandbox": ("sandbox", "Serve an embedded Stripe and OpenMeter to play with."),
 }
+"""The module of each command, where it has the command's name, and what is said of it."""
 
 EPILOG = (
     "Exit codes: 0 done; 1 failed; 2 wrong arguments; 3 some items failed; 4 someone should look; 75 try again "
@@ -56,13 +57,7 @@ EPILOG = (
 )
 @click.version_option(__version__, prog_name="meter-sync")
 @click.pass_context
-def cli(
-    context: click.Context,
-    config: str | None,
-    log_format: str | None,
-    log_level: str,
-    no_color: bool,
-) -> None:
+def cli(context: click.Context, config: str | None, log_format: str | None, log_level: str, no_color: bool) -> None:
     """Bill in Stripe exactly the usage that OpenMeter has metered."""
     from meter_sync.cli.globals import Globals
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,13 +37,16 @@ class Globals:
         log_format = self.log_format or ("console" if on_terminal else "json")
         logs.configure(log_format, self.log_level, color=on_terminal and self.color)
 
-    def load_settings(self, options: dict[str, Any]) -> "Settings":
-        """Load the configuration. Raise ConfigurationError that names every problem at once."""
+    def load_settings(self, *, for_webhook: bool = False, **options: Any) -> "Settings":
+        """Load the configuration; None is an option that was not given.
+
+        Raise ConfigurationError that names every problem at once.
+        """
         from meter_sync.config import found_file, load
 
         given = {name: value for name, value in options.items() if value is not None}
         file = Path(self.config) if self.config else found_file()
-        return load(file, os.environ, given)
+        return load(file, os.environ, given, for_webhook=for_webhook)
 
     def console(self, *, stderr: bool = False) -> "Console":
         """Return where to print for a person; without a terminal lines are long rather than cut."""
@@ -51,3 +55,8 @@ class Globals:
         stream = sys.stderr if stderr else sys.stdout
         width = None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL
         return Console(stderr=stderr, width=width, no_color=not self.color, highlight=False, soft_wrap=False)
+
+
+def now() -> datetime:
+    """Return the instant of the machine's clock, in UTC."""
+    return datetime.now(UTC)

@@ -22,8 +22,8 @@ class LazyGroup(click.Group):
         """Import a command."""
         if cmd_name not in self._commands_by_name:
             return None
-        module, _, name = self._commands_by_name[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
+        module, _ = self._commands_by_name[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f"meter_sync.cli.{module}"), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,24 +1,105 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the types of their values."""
 
+import contextlib
+import functools
+import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+from meter_sync.core.planning.selection import Selection
 
-_SELECTORS = (
-    click.option("--customer", "customers", multiple=True, metavar="cus_x", help="Only this customer; repeatable."),
-    click.option(
-        "--subscription", "subscriptions", multiple=True, metavar="sub_x", help="Only this subscription; repeatable."
-    ),
-    click.option("--meter", "meters", multiple=True, metavar="SLUG", help="Only this OpenMeter meter; repeatable."),
-    click.option("--price", "prices", multiple=True, metavar="price_x", help="Only this price; repeatable."),
-)
+Command = Callable[..., None]
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class Instant(click.ParamType[datetime]):
+    """An instant in ISO 8601 with its offset from UTC."""
+
+    name = "ISO8601"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Parse the instant, or say how it should look."""
+        with contextlib.suppress(ValueError, OverflowError):
+            instant = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+            if instant.tzinfo:
+                return instant.astimezone(UTC)
+        return self.fail(f"{value!r} is not an instant with its offset, such as 2026-11-01T00:00:00Z.", param, ctx)
+
+
+class Duration(click.ParamType[timedelta]):
+    """A length of time with its unit, in words `what`; its unit is one of some letters."""
+
+    name = "DURATION"
+
+    def __init__(self, what: str, units: str, at_least: timedelta = timedelta(0)) -> None:
+        self._what = what
+        self._units = units
+        self._at_least = at_least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Parse the length, or say how it should look."""
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(f"([1-9][0-9]{{0,4}})([{self._units}])", str(value))
+        length = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
+        if length is None or length < self._at_least:
+            self.fail(f"{value!r} is not {self._what}.", param, ctx)
+        return length
 
 
 def selectors(command: Command) -> Command:
-    """Give a command the options that say which items it is about: AND between kinds, OR within one."""
-    for option in reversed(_SELECTORS):
-        command = option(command)
-    return command
+    """Give a command the options that say which items it is about: AND between kinds, OR within one.
+
+    It is called with them as a `selection`.
+    """
+
+    @functools.wraps(command)
+    def selecting(
+        customers: tuple[str, ...],
+        subscriptions: tuple[str, ...],
+        meters: tuple[str, ...],
+        prices: tuple[str, ...],
+        **others: Any,
+    ) -> None:
+        command(selection=Selection(customers, subscriptions, prices, meters), **others)
+
+    for option, name, metavar, what in reversed(
+        (
+            ("--customer", "customers", "cus_x", "customer"),
+            ("--subscription", "subscriptions", "sub_x", "subscription"),
+            ("--meter", "meters", "SLUG", "OpenMeter meter"),
+            ("--price", "prices", "price_x", "price"),
+        )
+    ):
+        selecting = click.option(option, name, multiple=True, metavar=metavar, help=f"Only this {what}; repeatable.")(
+            selecting
+        )
+    return selecting
+
+
+def output(command: Command) -> Command:
+    """Give a command the option that says how results are printed."""
+    return click.option(
+        "--output",
+        type=click.Choice(["table", "json", "csv"]),
+        default="table",
+        show_default=True,
+        envvar="METER_SYNC_OUTPUT",
+        show_envvar=True,
+        help="How results are printed on stdout.",
+    )(command)
+
+
+def quiet(unless: str) -> Callable[[Command], Command]:
+    """Return what gives a command the option to print nothing unless an item is as it says."""
+    return click.option(
+        "--quiet",
+        is_flag=True,
+        envvar="METER_SYNC_QUIET",
+        show_envvar=True,
+        help=f"Print no table or csv unless an item {unless}.",
+    )

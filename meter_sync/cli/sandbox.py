@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from meter_sync.demo.epsilon import Epsilon
     from meter_sync.sandbox import Sandbox
+    from meter_sync.sandbox.epsilon import Epsilon
 
 
 @click.command()
@@ -45,8 +45,8 @@ def sandbox(stripe_port: int, openmeter_port: int) -> None:
 
 async def _serve(folder: Path, stripe_port: int, openmeter_port: int) -> None:
     from meter_sync.cli.signals import stop_on_signals
-    from meter_sync.demo.epsilon import Epsilon
     from meter_sync.sandbox import Sandbox
+    from meter_sync.sandbox.epsilon import Epsilon
 
     served = Sandbox()
     epsilon = Epsilon(served)

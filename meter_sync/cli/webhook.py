@@ -1,17 +1,15 @@
 """`meter-sync webhook`: report at once what Stripe's events are about."""
 
 import asyncio
-import os
 import sys
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from meter_sync.cli.errors import print_error
-from meter_sync.cli.globals import Globals
+from meter_sync.cli.globals import Globals, now
+from meter_sync.cli.printing.errors import print_error
 from meter_sync.core.outcomes import ExitCode
+from meter_sync.errors import MeterSyncError
 
 if TYPE_CHECKING:
     from meter_sync.config import Settings
@@ -42,23 +40,15 @@ def webhook(options: Globals, host: str, port: int) -> None:
     Listens on /webhook until it is interrupted. An event that a period turned, that a subscription ended or that an
     invoice is due is queued in the ledger, and the subscription concerned is reported as `meter-sync run` would.
     """
-    from meter_sync.errors import MeterSyncError
-
     options.start_logging()
     try:
-        asyncio.run(_serve(_settings(options), host, port))
+        asyncio.run(_serve(options.load_settings(for_webhook=True), host, port))
     except MeterSyncError as error:
         print_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("meter-sync: cut off by a second signal; what is queued is in the ledger", err=True)
         sys.exit(ExitCode.FAILED)
-
-
-def _settings(options: Globals) -> "Settings":
-    from meter_sync.config import found_file, load
-
-    return load(Path(options.config) if options.config else found_file(), os.environ, {}, for_webhook=True)
 
 
 async def _serve(settings: "Settings", host: str, port: int) -> None:
@@ -70,20 +60,15 @@ async def _serve(settings: "Settings", host: str, port: int) -> None:
     from meter_sync.webhook.server import Receiver, serve
     from meter_sync.webhook.worker import Worker
 
-    is_live = settings.stripe.is_live
-    queue = Queue(settings.ledger, Scope(account="", mode="live" if is_live else "sandbox"), _now)
+    queue = Queue(settings.ledger, Scope(account="", mode=settings.stripe.mode), now)
     try:
         with stop_on_signals() as stop:
             await queue.waiting()  # a ledger that cannot be used ends it here, and not at the first event
-            worker = Worker(queue, reporter(settings, _now, stop), stop)
-            receiver = Receiver(settings.stripe.webhook_secret, is_live, queue, worker.wake)
+            worker = Worker(queue, reporter(settings, now, stop), stop)
+            receiver = Receiver(settings.stripe.webhook_secret, settings.stripe.is_live, queue, worker.wake)
             async with first_error_only(), asyncio.TaskGroup() as group:
-                following = group.create_task(follow_up(settings, _now, stop))
+                following = group.create_task(follow_up(settings, now, stop))
                 await serve(receiver, worker, stop, host, port)
                 following.cancel()
     finally:
         queue.close()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

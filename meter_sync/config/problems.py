@@ -92,6 +92,6 @@ def _of_webhook_secrets(secrets: str) -> list[str]:
 WEBHOOK_SECRET = SecretSetting("stripe", "webhook_secret", "webhook secret", _of_webhook_secrets)
 SECRETS = (
     SecretSetting("stripe", "api_key", "key", _of_stripe_key),
-    WEBHOOK_SECRET,
     SecretSetting("openmeter", "api_key", "key", _of_openmeter_key),
+    WEBHOOK_SECRET,
 )

@@ -4,7 +4,7 @@ import os
 import re
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -121,6 +121,11 @@ class StripeSettings(_Section):
     def is_live(self) -> bool:
         """Whether the key is of the live mode, whose invoices are real."""
         return "_live_" in self.api_key.get_secret_value()[:8]
+
+    @property
+    def mode(self) -> Literal["live", "sandbox"]:
+        """The mode of the key, by its name."""
+        return "live" if self.is_live else "sandbox"
 
     @property
     def overall_rate(self) -> float:

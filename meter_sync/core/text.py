@@ -10,6 +10,11 @@ def utc(instant: datetime) -> str:
     return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
+def date_and_time(instant: datetime) -> str:
+    """Return an instant in UTC as a person reads it, where a heading says that it is."""
+    return f"{instant:%Y-%m-%d %H:%M:%S}"
+
+
 @overload
 def digits(number: None) -> None: ...
 @overload
@@ -19,12 +24,12 @@ def digits(number: Decimal | int | None) -> str | None:
     return None if number is None else _written(number, "f")
 
 
-def thousands(number: Decimal | int | None) -> str:
-    """Return an amount as a person reads it, `-` where there is none."""
+def thousands(number: Decimal | int | str | None) -> str:
+    """Return an amount, also one that is text already, as a person reads it, `-` where there is none."""
     return "-" if number is None else _written(number, ",f")
 
 
-def _written(number: Decimal | int, notation: str) -> str:
+def _written(number: Decimal | int | str, notation: str) -> str:
     number = Decimal(number)
     if not number.is_finite():
         return str(number)

@@ -1,7 +1,5 @@
 """The books of one Stripe account and mode. Every public write of a book is one short transaction."""
 
-from dataclasses import dataclass
-
 from meter_sync.ledger.additions import Additions
 from meter_sync.ledger.binding import Binding
 from meter_sync.ledger.claims import Claims
@@ -19,44 +17,23 @@ from meter_sync.ledger.webhook_queue import WebhookQueue
 from meter_sync.ledger.writes import Writes
 
 
-@dataclass(frozen=True, slots=True)
 class Ledger:
     """What was intended, what Stripe acknowledged, and which run did it: a book for each."""
 
-    mode: str
-    """The mode of Stripe that these books are about: `live` or `sandbox`."""
-    additions: Additions
-    binding: Binding
-    claims: Claims
-    history: History
-    holds: Holds
-    listed: Listed
-    memory: Memories
-    pruning: Pruning
-    rejections: Rejections
-    remainders: Remainders
-    runs: Runs
-    successions: Successions
-    webhook_queue: WebhookQueue
-    writes: Writes
-
-
-def ledger_in(database: Database) -> Ledger:
-    """Return the books that a database holds."""
-    return Ledger(
-        mode=database.scope["mode"],
-        additions=Additions(database),
-        binding=Binding(database),
-        claims=Claims(database),
-        history=History(database),
-        holds=Holds(database),
-        listed=Listed(database),
-        memory=Memories(database),
-        pruning=Pruning(database),
-        rejections=Rejections(database),
-        remainders=Remainders(database),
-        runs=Runs(database),
-        successions=Successions(database),
-        webhook_queue=WebhookQueue(database),
-        writes=Writes(database),
-    )
+    def __init__(self, database: Database) -> None:
+        self.mode = database.scope["mode"]
+        """The mode of Stripe that these books are about: `live` or `sandbox`."""
+        self.additions = Additions(database)
+        self.binding = Binding(database)
+        self.claims = Claims(database)
+        self.history = History(database)
+        self.holds = Holds(database)
+        self.listed = Listed(database)
+        self.memory = Memories(database)
+        self.pruning = Pruning(database)
+        self.rejections = Rejections(database)
+        self.remainders = Remainders(database)
+        self.runs = Runs(database)
+        self.successions = Successions(database)
+        self.webhook_queue = WebhookQueue(database)
+        self.writes = Writes(database)

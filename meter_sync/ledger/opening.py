@@ -10,7 +10,7 @@ from sqlalchemy import Connection, event
 
 from meter_sync.ledger.database import Database, Scope
 from meter_sync.ledger.files import make_file, translated, unwritable
-from meter_sync.ledger.ledger import Ledger, ledger_in
+from meter_sync.ledger.ledger import Ledger
 from meter_sync.ledger.migrate import REVISIONS, revision, upgrade
 from meter_sync.ledger.schema import metadata
 
@@ -27,7 +27,7 @@ def open_ledger(path: Path, scope: Scope) -> Iterator[Ledger]:
     with _connected(path, f"file:{_quoted(path)}?mode=rw") as connection:
         with translated(path), connection.begin():
             upgrade(connection)
-        yield ledger_in(Database(connection, path, scope))
+        yield Ledger(Database(connection, path, scope))
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def open_ledger_read_only(path: Path, scope: Scope) -> Iterator[Ledger]:
         with translated(path), connection.begin():
             is_current = revision(connection) == REVISIONS[-1]
         with _empty(scope) as empty:
-            yield ledger_in(Database(connection, path, scope)) if is_current else empty
+            yield Ledger(Database(connection, path, scope)) if is_current else empty
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def _empty(scope: Scope) -> Iterator[Ledger]:
         with engine.connect() as connection:
             with connection.begin():
                 metadata.create_all(connection)
-            yield ledger_in(Database(connection, Path(":memory:"), scope))
+            yield Ledger(Database(connection, Path(":memory:"), scope))
     finally:
         engine.dispose()
 

@@ -7,23 +7,24 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
 
-from meter_sync.ledger import schema
 from meter_sync.ledger.additions import lacks_answer
 from meter_sync.ledger.database import Database, of_same_period
 from meter_sync.ledger.memory import PAST
 from meter_sync.ledger.rows import keys
 from meter_sync.ledger.runs import Runs
-from meter_sync.ledger.schema import additions, item_periods, runs, seen_periods, webhook_events
-
-_OF_PERIODS = (
-    schema.writes,
-    schema.parts,
+from meter_sync.ledger.schema import (
     additions,
-    schema.holds,
-    schema.forgotten,
+    forgotten,
+    holds,
     item_periods,
+    parts,
+    runs,
     seen_periods,
+    webhook_events,
+    writes,
 )
+
+_OF_PERIODS = (writes, parts, additions, holds, forgotten, item_periods, seen_periods)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,10 +57,12 @@ metadata = MetaData()
 
 def _scope() -> tuple[Column[str], Column[str]]:
     """The Stripe account and mode (live or sandbox), first in every key."""
-    return (
-        Column("account", String(255), primary_key=True),
-        Column("mode", String(10), primary_key=True),
-    )
+    return Column("account", String(255), primary_key=True), Column("mode", String(10), primary_key=True)
+
+
+def _place() -> tuple[Column[str], Column[datetime]]:
+    """An item and its period."""
+    return Column("item", String(255), primary_key=True), Column("period_start", UtcSeconds, primary_key=True)
 
 
 runs = Table(
@@ -90,8 +92,7 @@ forgotten = Table(
     "forgotten",
     metadata,
     *_scope(),
-    Column("item", String(255), primary_key=True),
-    Column("period_start", UtcSeconds, primary_key=True),
+    *_place(),
 )
 """Periods of which it is not known any more what Stripe holds: they are looked at anew, though the item is known."""
 
@@ -99,8 +100,7 @@ item_periods = Table(
     "item_periods",
     metadata,
     *_scope(),
-    Column("item", String(255), primary_key=True),
-    Column("period_start", UtcSeconds, primary_key=True),
+    *_place(),
     Column("period_end", UtcSeconds, nullable=False),
     Column("subscription", String(255), nullable=False),
     Column("customer", String(255), nullable=False),
@@ -169,8 +169,7 @@ parts = Table(
     "parts",
     metadata,
     *_scope(),
-    Column("item", String(255), primary_key=True),
-    Column("period_start", UtcSeconds, primary_key=True),
+    *_place(),
     Column("start", UtcSeconds, primary_key=True),
     Column("timestamp", UtcSeconds, nullable=False),
     Column("total", DecimalText, nullable=False),
@@ -187,8 +186,7 @@ additions = Table(
     "additions",
     metadata,
     *_scope(),
-    Column("item", String(255), primary_key=True),
-    Column("period_start", UtcSeconds, primary_key=True),
+    *_place(),
     Column("number", Integer, primary_key=True),
     Column("identifier", String(100), nullable=False),
     Column("run", String(36), nullable=False),
@@ -222,8 +220,7 @@ seen_periods = Table(
     "seen_periods",
     metadata,
     *_scope(),
-    Column("item", String(255), primary_key=True),
-    Column("period_start", UtcSeconds, primary_key=True),
+    *_place(),
     Column("period_end", UtcSeconds, nullable=False),
     Column("subscription", String(255), nullable=False),
     Column("customer", String(255), nullable=False),
@@ -275,8 +272,7 @@ holds = Table(
     "holds",
     metadata,
     *_scope(),
-    Column("item", String(255), primary_key=True),
-    Column("period_start", UtcSeconds, primary_key=True),
+    *_place(),
     Column("number", Integer, primary_key=True),
     Column("outcome", String(20), nullable=False),
     Column("reason", String(40), nullable=False),

@@ -40,11 +40,7 @@ class OpenMeterCustomer:
 
 def question(query: Query) -> dict[str, Any]:
     """Return the body of the POST that asks a query."""
-    asked: dict[str, Any] = {
-        "from": utc(query.start),
-        "to": utc(query.end),
-        "groupBy": [query.grouping.value],
-    }
+    asked: dict[str, Any] = {"from": utc(query.start), "to": utc(query.end), "groupBy": [query.grouping.value]}
     if query.subjects is not None:
         asked[_FILTER[query.grouping]] = list(query.subjects)
     if query.window:
@@ -167,10 +163,9 @@ def meters(answer: object) -> dict[str, Meter]:
 
     A meter with an aggregation that this program does not know is left out, so that it is never misread.
     """
-    if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
-        raise OpenMeterRefused("a list of meters was expected")
+    rows = _objects(answer, "a list of meters")
     known = {aggregation.value for aggregation in Aggregation}
-    listed = [(_named(row, "id"), _named(row, "slug"), _named(row, "aggregation")) for row in answer]
+    listed = [(_named(row, "id"), _named(row, "slug"), _named(row, "aggregation")) for row in rows]
     for names in ([id for id, _, _ in listed], [slug for _, slug, _ in listed]):
         if len(set(names)) < len(names):
             raise OpenMeterRefused("a list with two meters of one name")
@@ -193,26 +188,31 @@ def _is_torn(text: str) -> bool:
 
 def customers(answer: object) -> list[OpenMeterCustomer]:
     """Given a page of customers, return them, the deleted ones too. Raise OpenMeterRefused if it is none."""
-    rows = answer.get("items") if isinstance(answer, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise OpenMeterRefused("a page of customers was expected")
     return [
         OpenMeterCustomer(
             id=_named(row, "id"),
             key=None if row.get("key") is None else _named(row, "key"),
             is_deleted=bool(row.get("deletedAt")),
         )
-        for row in rows
+        for row in _items(answer, "a page of customers")
     ]
 
 
 def stripe_customer(answer: object) -> str | None:
     """Given the app data of a customer, return the Stripe customer in it, or None. Raise OpenMeterRefused."""
-    rows = answer.get("items") if isinstance(answer, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise OpenMeterRefused("the app data of a customer was expected")
+    rows = _items(answer, "the app data of a customer")
     of_stripe = [row for row in rows if row.get("type") == "stripe" and row.get("stripeCustomerId") is not None]
     return next((_named(row, "stripeCustomerId") for row in of_stripe), None)
+
+
+def _items(answer: object, what: str) -> list[dict[str, Any]]:
+    return _objects(answer.get("items") if isinstance(answer, dict) else None, what)
+
+
+def _objects(rows: object, what: str) -> list[dict[str, Any]]:
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise OpenMeterRefused(f"{what} was expected")
+    return rows
 
 
 def detail(text: str) -> str:

@@ -20,13 +20,7 @@ from meter_sync.core.metering.window_queries import WindowAnswer
 from meter_sync.errors import ConfigurationError, MeterSyncError, TryAgainError
 from meter_sync.net.patience import Patience
 from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
-from meter_sync.net.session import (
-    CONNECT_TIMEOUT_SECONDS,
-    REDIRECT,
-    REQUEST_TIMEOUT_SECONDS,
-    distrust,
-    without_key,
-)
+from meter_sync.net.session import CONNECT_TIMEOUT_SECONDS, REDIRECT, REQUEST_TIMEOUT_SECONDS, distrust, without_key
 from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api import answers
 from meter_sync.openmeter_api.answers import OpenMeterRefused
@@ -84,11 +78,7 @@ class OpenMeter:
             answer = await self._retried("GET", "/api/v1/meters", None)
             return answers.meters(answer)
         except Transient as failure:
-            raise TryAgainError(
-                f"OpenMeter could not be asked: {failure.message}; nothing was written",
-                "run again later; if it stays so, check OPENMETER_URL and the server",
-                code="openmeter_unreachable",
-            ) from failure
+            raise _unreachable("OpenMeter could not be asked", failure) from failure
         except OpenMeterRefused as refusal:
             raise ConfigurationError(
                 f"{self._access.url} does not answer as OpenMeter does: {refusal.message}; nothing was written",
@@ -165,11 +155,7 @@ class OpenMeter:
                 found = _named_once((name, id) for name, id in by_app if name in wanted) | found
             return found
         except (Transient, OpenMeterRefused) as failure:
-            raise TryAgainError(
-                f"OpenMeter's customers could not be listed: {failure.message}; nothing was written",
-                "run again later; if it stays so, check OPENMETER_URL and the server",
-                code="openmeter_unreachable",
-            ) from failure
+            raise _unreachable("OpenMeter's customers could not be listed", failure) from failure
 
     async def _all_customers(self) -> list[answers.OpenMeterCustomer]:
         """Return all customers. They are ordered by id: by name, the default, a page could skip some."""
@@ -256,6 +242,14 @@ def _named_once(named: Iterable[tuple[str | None, str]]) -> dict[str, str]:
         if len(ids) > 1:
             log.warning("customer_named_twice", stripe_customer=name, openmeter_customers=sorted(ids))
     return {name: ids.pop() for name, ids in found.items() if len(ids) == 1}
+
+
+def _unreachable(what: str, failure: Transient | OpenMeterRefused) -> TryAgainError:
+    return TryAgainError(
+        f"{what}: {failure.message}; nothing was written",
+        "run again later; if it stays so, check OPENMETER_URL and the server",
+        code="openmeter_unreachable",
+    )
 
 
 def _too_old(said: str) -> MeterSyncError:

@@ -3,6 +3,8 @@
 import threading
 from datetime import UTC, datetime, timedelta
 
+from meter_sync.sandbox.instants import aware
+
 
 class SandboxClock:
     """A clock in UTC that stands still at a given instant, or runs with real time if none is given.
@@ -12,7 +14,7 @@ class SandboxClock:
 
     def __init__(self, now: datetime | None = None) -> None:
         self._guard = threading.Lock()
-        self._frozen_at = None if now is None else _aware(now)
+        self._frozen_at = None if now is None else aware(now)
         self._offset = timedelta(0)
 
     @property
@@ -36,7 +38,7 @@ class SandboxClock:
 
         Moving forward over the end of a billing period closes it; moving back does not reopen it.
         """
-        target = _aware(instant)
+        target = aware(instant)
         with self._guard:
             if self._frozen_at is not None:
                 self._frozen_at = target
@@ -46,9 +48,3 @@ class SandboxClock:
     def advance(self, step: timedelta) -> None:
         """Move the present by a step."""
         self.move_to(self.now() + step)
-
-
-def _aware(instant: datetime) -> datetime:
-    if instant.tzinfo is None:
-        raise ValueError("the sandbox's clock takes aware datetimes only")
-    return instant.astimezone(UTC)

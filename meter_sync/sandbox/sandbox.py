@@ -11,7 +11,8 @@ from meter_sync.sandbox.clock import SandboxClock
 from meter_sync.sandbox.http.faults import Faults
 from meter_sync.sandbox.http.server import LOOPBACK, LocalServer
 from meter_sync.sandbox.http.traffic import Incoming, RequestSeen
-from meter_sync.sandbox.openmeter.api import OpenMeterApi, problem
+from meter_sync.sandbox.openmeter.api import OpenMeterApi
+from meter_sync.sandbox.openmeter.problems import problem
 from meter_sync.sandbox.openmeter.world import OpenMeterWorld
 from meter_sync.sandbox.stripe.api import StripeApi
 from meter_sync.sandbox.stripe.protocol.rate_limits import RateLimits
@@ -120,7 +121,7 @@ class Sandbox:
             OpenMeterApi(self.openmeter),
             self,
             latency_seconds=lambda request: self.latency.of_openmeter(request),
-            failure=lambda _, status: problem(status),
+            failure=lambda _, fault, status: fault.error(problem(status)),
         )
         try:
             self._ports = (await stripe.start(stripe_port), await openmeter.start(openmeter_port))

@@ -1,8 +1,17 @@
 """The account that a key is of."""
 
+from typing import Literal
+
 from meter_sync.errors import ConfigurationError
 from meter_sync.stripe_api.connection import CURRENT_VERSION, StripeReader
-from meter_sync.stripe_api.wire import AccountData, read
+from meter_sync.stripe_api.shapes import Shape, read
+
+
+class AccountData(Shape):
+    """The account of a key."""
+
+    object: Literal["account"]
+    id: str
 
 
 async def account_of(stripe: StripeReader) -> str | None:

@@ -101,13 +101,7 @@ class StripeReader:
         self._was_understood = False
         self.requests_sent = 0
 
-    async def get(
-        self,
-        path: str,
-        endpoint: str,
-        params: Mapping[str, Any],
-        version: str = CURRENT_VERSION,
-    ) -> Answer:
+    async def get(self, path: str, endpoint: str, params: Mapping[str, Any], version: str = CURRENT_VERSION) -> Answer:
         """GET `path` with the parameters; `endpoint` names the route for Stripe's per-endpoint limit.
 
         Raise StripeRefused, StripeUnavailable, or ConfigurationError where the key or the clock is wrong.

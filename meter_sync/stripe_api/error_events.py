@@ -3,19 +3,29 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
+from pydantic import AliasPath, Field, StringConstraints
 
 from meter_sync.errors import ConfigurationError
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.paging import refusing
-from meter_sync.stripe_api.wire import ErrorReport, EventPage, NotUnderstood, read
+from meter_sync.stripe_api.shapes import (
+    Identified,
+    Identifier,
+    Instant,
+    NotUnderstood,
+    PathIdentifier,
+    Quantity,
+    Shape,
+    Text,
+    read,
+)
 
 log = structlog.get_logger()
 
-ERROR_REPORT = "v1.billing.meter.error_report_triggered"
-NO_METER_FOUND = "v1.billing.meter.no_meter_found"
+METER_ERRORS = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
 
 _PAGE_SIZE = 100
 _WHAT = "the error events"
@@ -44,6 +54,45 @@ class Rejections:
     uncounted: list[Uncounted] = field(default_factory=list)
 
 
+class SampleError(Shape):
+    """An event that Stripe rejected."""
+
+    error_message: Text
+    identifier: Identifier = Field(validation_alias=AliasPath("request", "identifier"))
+
+
+class Cause(Shape):
+    """Rejections for one cause, of which only samples are named."""
+
+    code: Text
+    error_count: Annotated[Quantity, Field(ge=0)]
+    sample_errors: list[SampleError]
+
+
+class ErrorData(Shape):
+    """What an error event reports."""
+
+    causes: list[Cause] = Field(validation_alias=AliasPath("reason", "error_types"))
+    validation_start: Instant
+    validation_end: Instant
+
+
+class ErrorReport(Shape):
+    """An event of Stripe's that reports rejected meter events."""
+
+    id: PathIdentifier
+    created: Identifier
+    related_object: Identified | None = None
+    data: ErrorData | None = None
+
+
+class EventPage(Shape):
+    """A page of events, in the shape of Stripe's second API."""
+
+    data: list[ErrorReport]
+    next_page_url: Annotated[str, StringConstraints(pattern=r"^/v2/core/events[?]")] | None = None
+
+
 async def rejections(stripe: StripeReader, position: str | None) -> Rejections | None:
     """Return what Stripe has rejected after `position`, that of an earlier reading, or None where it cannot be read.
 
@@ -67,7 +116,7 @@ async def rejections(stripe: StripeReader, position: str | None) -> Rejections |
 
 
 async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]:
-    params: dict[str, Any] = {"types": [ERROR_REPORT, NO_METER_FOUND], "limit": _PAGE_SIZE}
+    params: dict[str, Any] = {"types": list(METER_ERRORS), "limit": _PAGE_SIZE}
     if since:
         params["created"] = {"gte": since}
     path: str | None = "/v2/core/events"
@@ -92,10 +141,10 @@ def _understood(reports: Sequence[ErrorReport]) -> Rejections:
     by_identifier: dict[str, str] = {}
     uncounted: list[Uncounted] = []
     for report in reports:
-        causes = report.data.reason.error_types if report.data else []
+        causes = report.data.causes if report.data else []
         for cause in causes:
             for sample in cause.sample_errors:
-                by_identifier.setdefault(sample.request.identifier, f"{cause.code}: {sample.error_message}")
+                by_identifier.setdefault(sample.identifier, f"{cause.code}: {sample.error_message}")
         unnamed = sum(cause.error_count - len(cause.sample_errors) for cause in causes)
         if report.data and unnamed > 0:
             codes = ", ".join(dict.fromkeys(cause.code for cause in causes))

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import AliasPath, Field, model_validator
 
 from meter_sync.core.billing.item import Period
 from meter_sync.stripe_api.connection import StripeReader
 from meter_sync.stripe_api.paging import rows
-from meter_sync.stripe_api.wire import InvoiceData, InvoiceLineData, instant
+from meter_sync.stripe_api.shapes import Identifier, Page, PathIdentifier, Quantity, Shape, UnixSeconds, instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,67 @@ class Invoices:
         return found
 
 
+class LineItem(Shape):
+    """Which subscription item a line bills."""
+
+    subscription_item: PathIdentifier | None = None
+
+
+class LineParent(Shape):
+    """What a line comes from (API version basil and later)."""
+
+    subscription_item_details: LineItem | None = None
+
+
+class LinePrice(Shape):
+    """The price of a line."""
+
+    price: Identifier
+
+
+class LinePricing(Shape):
+    """How a line is priced (API version basil and later)."""
+
+    price_details: LinePrice | None = None
+
+
+class InvoiceLineData(Shape):
+    """A line of an invoice."""
+
+    id: Identifier
+    start: UnixSeconds = Field(validation_alias=AliasPath("period", "start"))
+    end: UnixSeconds = Field(validation_alias=AliasPath("period", "end"))
+    quantity: Quantity | None = None
+    parent: LineParent | None = None
+    pricing: LinePricing | None = None
+
+    @property
+    def price(self) -> str | None:
+        """The price that it bills by."""
+        details = self.pricing.price_details if self.pricing else None
+        return details.price if details else None
+
+    @property
+    def item(self) -> str | None:
+        """The subscription item that it bills, if it bills one."""
+        details = self.parent.subscription_item_details if self.parent else None
+        return details.subscription_item if details else None
+
+
+class InvoiceData(Shape):
+    """An invoice with the first of its lines."""
+
+    id: PathIdentifier
+    status: Literal["draft", "open", "paid", "uncollectible", "void"]
+    lines: Page[InvoiceLineData]
+
+    @model_validator(mode="after")
+    def _has_each_line_once(self) -> "InvoiceData":
+        if len({line.id for line in self.lines.data}) < len(self.lines.data):
+            raise ValueError("it has a line twice")
+        return self
+
+
 async def invoices_since(stripe: StripeReader, since: datetime, subscription: str | None) -> Invoices:
     """Return what the invoices bill that were made since an instant, of one subscription or all.
 
@@ -51,7 +114,7 @@ async def invoices_since(stripe: StripeReader, since: datetime, subscription: st
     for invoice in await rows(InvoiceData, stripe, "/v1/invoices", "invoices", "an invoice", filters):
         for line in await _lines(stripe, invoice):
             if line.item:
-                period = Period(instant(line.period.start), instant(line.period.end))
+                period = Period(instant(line.start), instant(line.end))
                 is_draft = invoice.status == "draft"
                 found.append(Invoiced(line.item, period, is_draft, line.price, line.quantity or 0))
     return Invoices(found)

@@ -1,41 +1,94 @@
 """Finding the metered items of living subscriptions in as few requests as possible."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, TypeVar
+from operator import itemgetter
+from typing import Any, Literal
 from urllib.parse import quote
 
-from meter_sync.core.billing.item import BillingMeter, Price, SubscriptionItem
+from pydantic import Field, model_validator
+
+from meter_sync.core.billing.item import Customer, Period, Price, Subscription, SubscriptionItem
 from meter_sync.core.planning.selection import Selection
 from meter_sync.errors import MeterSyncError
-from meter_sync.stripe_api.connection import (
-    USAGE_RECORD_VERSION,
-    StripeReader,
-    StripeRefused,
-    StripeUnavailable,
-    unreachable,
-)
+from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable, unreachable
 from meter_sync.stripe_api.paging import pages, refusing
-from meter_sync.stripe_api.wire import (
-    ItemData,
-    MeterData,
-    NotUnderstood,
+from meter_sync.stripe_api.prices import (
     PriceData,
-    SubscriptionData,
+    RecurringPrice,
+    billing_meters,
+    check_asked_for,
+    checked_metered,
+    metered_prices,
+    prices_by_id,
+    selecting,
+    to_price,
+)
+from meter_sync.stripe_api.shapes import (
+    Identifier,
+    Metadata,
+    NotUnderstood,
+    Page,
+    PathIdentifier,
+    Shape,
+    UnixSeconds,
     instant,
     read,
-    to_item,
-    to_meter,
-    to_price,
-    to_subscription,
 )
-
-Found = TypeVar("Found", PriceData, SubscriptionData)
 
 _LIVING = frozenset({"active", "past_due", "trialing", "unpaid", "paused"})
 """Incomplete subscriptions are no customers yet; canceled ones are none any more."""
+
+
+class CustomerData(Shape):
+    """An expanded customer; a deleted one has little more than its id."""
+
+    id: Identifier
+    deleted: bool = False
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class ItemData(Shape):
+    """A subscription item, with its own billing period (API version basil and later)."""
+
+    id: PathIdentifier
+    subscription: PathIdentifier
+    created: UnixSeconds
+    current_period_start: UnixSeconds
+    current_period_end: UnixSeconds
+    metadata: Metadata
+    price: RecurringPrice
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> "ItemData":
+        if self.current_period_end < self.current_period_start:
+            raise ValueError("its period ends before it starts")
+        return self
+
+
+class SubscriptionData(Shape):
+    """A subscription with the first page of its items."""
+
+    id: PathIdentifier
+    customer: Identifier | CustomerData
+    status: Literal[
+        "incomplete", "incomplete_expired", "trialing", "active", "past_due", "canceled", "unpaid", "paused"
+    ]
+    created: UnixSeconds
+    trial_end: UnixSeconds | None = None
+    ended_at: UnixSeconds | None = None
+    metadata: Metadata
+    billing_thresholds: dict[str, Any] | None = None
+    items: Page[ItemData]
+
+    @model_validator(mode="after")
+    def _has_its_own_items(self) -> "SubscriptionData":
+        if any(item.subscription != self.id for item in self.items.data):
+            raise ValueError("it has an item of another subscription")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +142,20 @@ class Lister:
                 code="stripe_refused",
             ) from refusal
 
-    async def fate(self, subscription: str) -> "Fate":
+    async def fate(self, subscription: str) -> Fate:
         """Return what has become of a subscription that a listing did not have, or not with all its items.
 
         Raise StripeRefused, StripeUnavailable or ConfigurationError.
         """
-        expand: dict[str, Any] = {"expand": ["customer"]} if self._with_customers else {}
-        path = f"/v1/subscriptions/{quote(subscription, safe='')}"
-        answer = await self._stripe.get(path, "subscription", expand)
         with refusing():
-            data = _asked_for(read(SubscriptionData, answer.data, f"subscription {subscription}"), subscription)
+            data = await self._subscription(subscription)
             items = await self._items([data])
         return Fate(None if data.ended_at is None else instant(data.ended_at), items)
 
     async def _prices(self, selection: Selection, skip_prices: Collection[str]) -> list[PriceData]:
         if selection.prices:
-            return [price for price in await self._prices_by_id(selection.prices) if price.is_metered]
-        metered = {"recurring": {"usage_type": "metered"}}
-        listed = pages(self._stripe, "/v1/prices", "prices", metered, USAGE_RECORD_VERSION)
-        prices = [_metered(read(PriceData, row, f"price {row['id']}")) async for row in listed]
-        return [price for price in prices if price.active or price.id not in skip_prices]
+            return [price for price in await prices_by_id(self._stripe, selection.prices) if price.is_metered]
+        return [price for price in await metered_prices(self._stripe) if price.active or price.id not in skip_prices]
 
     async def _of_prices(self, prices: Iterable[PriceData]) -> Listing:
         """List the subscriptions of each price, several prices at once.
@@ -129,12 +176,8 @@ class Lister:
     async def _of_customers(self, customers: Iterable[str]) -> list[SubscriptionData]:
         found: dict[str, SubscriptionData] = {}
         for customer in customers:
-            try:
+            with selecting("customer", customer):
                 rows = _living(await self._listed({"customer": customer}))
-            except StripeRefused as refusal:
-                if not refusal.is_missing:
-                    raise
-                raise nothing_selected("customer", customer) from refusal
             found.update((row.id, row) for row in rows)
         return list(found.values())
 
@@ -148,40 +191,18 @@ class Lister:
         ]
 
     async def _subscriptions(self, ids: Iterable[str]) -> list[SubscriptionData]:
-        expand: dict[str, Any] = {"expand": ["customer"]} if self._with_customers else {}
         found = []
         for subscription in ids:
-            path = f"/v1/subscriptions/{quote(subscription, safe='')}"
-            try:
-                answer = await self._stripe.get(path, "subscription", expand)
-            except StripeRefused as refusal:
-                if not refusal.is_missing:
-                    raise
-                raise nothing_selected("subscription", subscription) from refusal
-            found.append(_asked_for(read(SubscriptionData, answer.data, f"subscription {subscription}"), subscription))
+            with selecting("subscription", subscription):
+                found.append(await self._subscription(subscription))
         return _living(found)
 
-    async def _prices_by_id(self, ids: Iterable[str]) -> list[PriceData]:
-        return list(await asyncio.gather(*(self._price(price) for price in ids)))
-
-    async def _price(self, price: str) -> PriceData:
-        path = f"/v1/prices/{quote(price, safe='')}"
-        try:
-            answer = await self._stripe.get(path, "price", {}, USAGE_RECORD_VERSION)
-        except StripeRefused as refusal:
-            if not refusal.is_missing:
-                raise
-            raise nothing_selected("price", price) from refusal
-        return _asked_for(read(PriceData, answer.data, f"price {price}"), price)
-
-    async def _meters(self) -> dict[str, BillingMeter]:
-        """Return all billing meters, also the inactive ones: prices stay on them."""
-        listed = pages(self._stripe, "/v1/billing/meters", "billing_meters", {})
-        rows = [read(MeterData, row, f"billing meter {row['id']}") async for row in listed]
-        active = [row.event_name for row in rows if row.status == "active"]
-        if len(set(active)) < len(active):
-            raise NotUnderstood("the billing meters", "two active ones have one event name")
-        return {row.id: to_meter(row) for row in rows}
+    async def _subscription(self, id: str) -> SubscriptionData:
+        expand: dict[str, Any] = {"expand": ["customer"]} if self._with_customers else {}
+        answer = await self._stripe.get(f"/v1/subscriptions/{quote(id, safe='')}", "subscription", expand)
+        data = read(SubscriptionData, answer.data, f"subscription {id}")
+        check_asked_for(data.id, id)
+        return data
 
     async def _items(
         self, subscriptions: list[SubscriptionData], known: dict[str, Price] | None = None
@@ -193,12 +214,15 @@ class Lister:
             for item in await self._items_of(subscription)
             if item.price.is_metered
         ]
-        _check_each_once(item for _, item in rows)
+        id, times = max(Counter(item.id for _, item in rows).items(), key=itemgetter(1), default=("", 0))
+        if times > 1:  # only one of the two can be true
+            raise NotUnderstood("the items of subscriptions", f"it has {id} twice")
         prices = dict(known or {})
         missing = {item.price.id for _, item in rows} - prices.keys()
-        prices.update((price.id, to_price(_metered(price))) for price in await self._prices_by_id(sorted(missing)))
+        asked = await prices_by_id(self._stripe, sorted(missing))
+        prices.update((price.id, to_price(checked_metered(price))) for price in asked)
         if any(prices[item.price.id].stripe_meter for _, item in rows):
-            meters = await self._meters()
+            meters = await billing_meters(self._stripe)
             prices = {
                 id: replace(price, billing_meter=meters.get(price.stripe_meter or "")) for id, price in prices.items()
             }
@@ -217,37 +241,33 @@ class Lister:
         return items
 
 
-def _asked_for(found: Found, id: str) -> Found:
-    """Return what was asked for by its id. Raise NotUnderstood if something else came."""
-    if found.id != id:
-        raise NotUnderstood(id, f"it is about {found.id}")
-    return found
-
-
-def _metered(price: PriceData) -> PriceData:
-    """Return a price that was asked for, or is subscribed to, as a metered one. Raise NotUnderstood if it is not."""
-    if not price.is_metered:
-        raise NotUnderstood(f"price {price.id}", "a metered price was expected")
-    return price
-
-
-def _check_each_once(items: Iterable[ItemData]) -> None:
-    """Raise NotUnderstood if an item is there twice: only one of the two can be true."""
-    seen: set[str] = set()
-    for item in items:
-        if item.id in seen:
-            raise NotUnderstood("the items of subscriptions", f"it has {item.id} twice")
-        seen.add(item.id)
-
-
 def _living(rows: Iterable[SubscriptionData]) -> list[SubscriptionData]:
     return [row for row in rows if row.status in _LIVING]
 
 
-def nothing_selected(kind: str, value: str) -> MeterSyncError:
-    """Return the error of a selector that matches nothing: never a silent success."""
-    return MeterSyncError(
-        f"--{kind} {value} matches no metered item of a living subscription; nothing was written",
-        "check the value, and that the key belongs to the same account and mode (live or sandbox)",
-        code="nothing_selected",
+def to_subscription(data: SubscriptionData) -> Subscription:
+    """Return a subscription as the core knows it."""
+    customer = data.customer
+    return Subscription(
+        id=data.id,
+        customer=Customer(id=customer)
+        if isinstance(customer, str)
+        else Customer(customer.id, customer.deleted, customer.metadata),
+        status=data.status,
+        created=instant(data.created),
+        metadata=data.metadata,
+        has_billing_thresholds=bool(data.billing_thresholds),
+        trial_end=None if data.trial_end is None else instant(data.trial_end),
+    )
+
+
+def to_item(data: ItemData, subscription: Subscription, price: Price) -> SubscriptionItem:
+    """Return a subscription item as the core knows it."""
+    return SubscriptionItem(
+        id=data.id,
+        subscription=subscription,
+        price=price,
+        period=Period(instant(data.current_period_start), instant(data.current_period_end)),
+        created=instant(data.created),
+        metadata=data.metadata,
     )

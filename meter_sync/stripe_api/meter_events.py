@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from meter_sync.core.billing.item import BillingMeter, Period, Window
 from meter_sync.core.billing.quantity import InvalidUsage, denoised
@@ -17,7 +19,7 @@ from meter_sync.stripe_api.connection import (
     StripeWriter,
 )
 from meter_sync.stripe_api.paging import in_doubt, rows
-from meter_sync.stripe_api.wire import EventSummary, MeterEventData, NotUnderstood, instant, read
+from meter_sync.stripe_api.shapes import Identifier, NotUnderstood, PathIdentifier, Shape, UnixSeconds, instant, read
 
 METER_EVENTS = "meter_events"
 """The route that has a rate limit of its own."""
@@ -45,6 +47,21 @@ class Event:
     value: int
     timestamp: datetime
     identifier: str
+
+
+class MeterEventData(Shape):
+    """A meter event as Stripe has taken it."""
+
+    identifier: Identifier
+
+
+class EventSummary(Shape):
+    """What the events of a customer add up to within some time."""
+
+    id: Identifier
+    meter: PathIdentifier
+    start_time: UnixSeconds
+    aggregated_value: Annotated[float, Field(allow_inf_nan=False)]
 
 
 async def send_event(stripe: StripeWriter, event: Event) -> Delivery:

@@ -2,16 +2,12 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
-
-from pydantic import BaseModel
+from typing import Any
 
 from meter_sync.stripe_api.connection import CURRENT_VERSION, StripeReader, StripeRefused, StripeUnavailable
-from meter_sync.stripe_api.wire import Identified, NotUnderstood, Page, read
+from meter_sync.stripe_api.shapes import Identified, NotUnderstood, Page, Shaped, read
 
 PAGE_SIZE = 100
-
-Row = TypeVar("Row", bound=BaseModel)
 
 
 async def pages(
@@ -47,8 +43,8 @@ async def pages(
 
 
 async def rows(
-    shape: type[Row], stripe: StripeReader, path: str, endpoint: str, what: str, params: Mapping[str, Any]
-) -> list[Row]:
+    shape: type[Shaped], stripe: StripeReader, path: str, endpoint: str, what: str, params: Mapping[str, Any]
+) -> list[Shaped]:
     """Return the rows of all pages of a list in their shape; `what` names one of them for a person.
 
     Raise StripeRefused, also for what is not understood, StripeUnavailable or ConfigurationError.

@@ -1,19 +1,49 @@
 """Usage records of legacy metered prices: what Stripe holds, and setting it."""
 
 from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
 
 from meter_sync.core.billing.item import SubscriptionItem
-from meter_sync.stripe_api.connection import (
-    USAGE_RECORD_VERSION,
-    StripeReader,
-    StripeRefused,
-    StripeWriter,
-)
+from meter_sync.stripe_api.connection import USAGE_RECORD_VERSION, StripeReader, StripeRefused, StripeWriter
 from meter_sync.stripe_api.paging import in_doubt, refusing
-from meter_sync.stripe_api.wire import NotUnderstood, Page, UsageRecordData, UsageRecordSummary, instant, read
+from meter_sync.stripe_api.shapes import (
+    NotUnderstood,
+    Page,
+    PathIdentifier,
+    Quantity,
+    Shape,
+    UnixSeconds,
+    instant,
+    read,
+)
 
 _SUMMARIES = 6
 """How far back a period is looked for: that of a month, half a year."""
+
+
+class SummaryPeriod(Shape):
+    """The period of a summary; Stripe leaves the bounds of an open one out at times."""
+
+    start: UnixSeconds | None = None
+    end: UnixSeconds | None = None
+
+
+class UsageRecordSummary(Shape):
+    """What Stripe holds for one period of an item."""
+
+    subscription_item: PathIdentifier
+    period: SummaryPeriod = SummaryPeriod()
+    total_usage: Annotated[Quantity, Field(ge=0)]
+
+
+class UsageRecordData(Shape):
+    """A usage record as Stripe has taken it."""
+
+    subscription_item: PathIdentifier
+    quantity: Quantity
+    timestamp: UnixSeconds
 
 
 async def period_total(stripe: StripeReader, item: SubscriptionItem) -> int:

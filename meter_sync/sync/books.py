@@ -18,7 +18,6 @@ from meter_sync.net.stop import Stop
 from meter_sync.sync.binding import check_mode
 from meter_sync.sync.job import Clock, open_job
 from meter_sync.sync.progress import NoProgress, Progress
-from meter_sync.sync.record import record
 from meter_sync.sync.request import Execution, Request, RunReport, run_record
 from meter_sync.sync.run import run as run_job
 
@@ -63,17 +62,15 @@ async def _with_books(
         queued = ledger.webhook_queue.waiting() if run.everything else []
         async with open_job(settings, request, run, ledger, clock, stop, progress) as job:
             report = await run_job(job)
-        if not request.dry_run:
-            report = record(ledger, run, report, clock())
-            if report.exit_code in _WORK_DONE and not report.gave_way:
-                ledger.webhook_queue.record_done([event.id for event in queued], clock())
+        if not request.dry_run and report.exit_code in _WORK_DONE and not report.gave_way:
+            ledger.webhook_queue.record_done([event.id for event in queued], clock())
         return run, report
 
 
 @contextmanager
 def _books(settings: Settings, request: Request) -> Iterator[Ledger]:
     """Open the ledger: under the run lock, or without it beside others, or for a dry run read-only."""
-    scope = Scope(account="", mode="live" if settings.stripe.is_live else "sandbox")
+    scope = Scope(account="", mode=settings.stripe.mode)
     if request.dry_run:
         with open_ledger_read_only(settings.ledger, scope) as ledger:
             yield ledger

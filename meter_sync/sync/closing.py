@@ -13,7 +13,7 @@ from meter_sync.net.stop import Stop
 from meter_sync.sync.books import execute
 from meter_sync.sync.job import Clock
 from meter_sync.sync.progress import Progress
-from meter_sync.sync.request import Execution, Request, RunReport
+from meter_sync.sync.request import Execution, Request
 
 log = structlog.get_logger()
 
@@ -47,7 +47,8 @@ async def execute_in_time(
         except Interrupted:
             break
         last = replace(request, closing=2 * LAST_REPORT_BEFORE_THE_END)
-        done = _together(done, await execute(settings, last, clock, stop, progress))
+        later = await execute(settings, last, clock, stop, progress)
+        done = Execution(later.run, done.report.and_then(later.report), later.finished_at, done.seconds + later.seconds)
     return done
 
 
@@ -64,15 +65,3 @@ def last_moments(results: Sequence[Result], as_of: datetime) -> list[datetime]:
         if as_of < moment and end <= as_of + NEXT_RUN_COMES_WITHIN and not is_shared:
             moments.append(moment)
     return moments
-
-
-def _together(done: Execution, later: Execution) -> Execution:
-    results = {one.item.key: one for one in (*done.report.results, *later.report.results)}
-    report = RunReport(
-        results=tuple(results.values()),
-        error=done.report.error or later.report.error,
-        stripe_requests=done.report.stripe_requests + later.report.stripe_requests,
-        openmeter_requests=done.report.openmeter_requests + later.report.openmeter_requests,
-        gave_way=done.report.gave_way or later.report.gave_way,
-    )
-    return Execution(later.run, report, later.finished_at, done.seconds + later.seconds)

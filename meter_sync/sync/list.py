@@ -14,7 +14,8 @@ from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.prepare import Metering, prepare
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
 from meter_sync.errors import MeterSyncError
-from meter_sync.stripe_api.listing import Listing, nothing_selected
+from meter_sync.stripe_api.listing import Listing
+from meter_sync.stripe_api.prices import nothing_selected
 from meter_sync.sync.binding import bind
 from meter_sync.sync.ends.find import find_and_record_ended
 from meter_sync.sync.job import Job

@@ -1,23 +1,29 @@
 """The record step: what became of a run, in the ledger."""
 
 from dataclasses import replace
-from datetime import datetime
 
 import structlog
 
 from meter_sync.errors import MeterSyncError
-from meter_sync.ledger import Ledger, RunRecord
+from meter_sync.sync.job import Job
 from meter_sync.sync.request import RunReport
 
 log = structlog.get_logger()
 
 
-def record(ledger: Ledger, run: RunRecord, report: RunReport, at: datetime) -> RunReport:
-    """Record how a run ended, and return its report: with the error, if the ledger could not be written any more."""
+def record(job: Job, done: RunReport) -> RunReport:
+    """Record how a run ended, and return its report: with the error, if the ledger could not be written any more.
+
+    A dry run records nothing.
+    """
+    at, stripe_requests, openmeter_requests = job.clock(), job.stripe.requests_sent, job.openmeter.requests_sent
+    report = replace(done, stripe_requests=stripe_requests, openmeter_requests=openmeter_requests)
+    if job.writer is None:
+        return report
     try:
-        ledger.holds.record(run, report.results, at)
-        ledger.runs.finish(run.id, at, report.exit_code, report.counts)
+        job.ledger.holds.record(job.run, report.results, at)
+        job.ledger.runs.finish(job.run.id, at, report.exit_code, report.counts)
     except MeterSyncError as error:
         return replace(report, error=report.error or error)
-    log.info("record", run_id=run.id, exit_code=int(report.exit_code), **report.counts)
+    log.info("record", exit_code=int(report.exit_code), **report.counts)
     return report

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 
 import structlog
@@ -11,9 +11,11 @@ from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.results import failed, gave_way, interrupted, result
 from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Result, SetWindows, WindowQuantity, Write
 from meter_sync.errors import Interrupted, MeterSyncError
+from meter_sync.net.patience import Patience
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.job import Job
 from meter_sync.sync.progress import Progress
+from meter_sync.sync.request import RunReport
 from meter_sync.sync.workers import each
 from meter_sync.sync.write import ItemWriter, UnknownAddition, writer_of
 
@@ -27,36 +29,19 @@ RESUMED_STEP = 10
 _CLAIMED_AT_ONCE = 100
 _RECORDED_AT_ONCE = 500
 _RECORDED_EVERY_SECONDS = 1.0
-_HOPELESS_AFTER = 16
+HOPELESS_AFTER = 16
 """So many items in a row without any answer of Stripe, and the rest is not tried in this run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """What became of some items."""
-
-    results: Sequence[Result] = ()
-    error: MeterSyncError | None = None
-    """What ended the reporting before its time, if anything did."""
-    refused: frozenset[str] = frozenset()
-    """The items whose write Stripe refused."""
-    gave_way: bool = False
-    """Whether an item was left to another writer, which may be about an earlier instant."""
-
-    def and_then(self, later: "Reported") -> "Reported":
-        """Return this together with what was reported later."""
-        return replace(later, results=[*self.results, *later.results], gave_way=self.gave_way or later.gave_way)
-
-
-async def report(job: Job, checked: Sequence[Checked | Result]) -> Reported:
+async def report(job: Job, checked: Sequence[Checked | Result]) -> RunReport:
     """Report and record what passed the check; a dry run returns what that would be."""
     if job.writer is None:
-        return Reported([result(one) for one in checked])
+        return RunReport([result(one) for one in checked])
     reporter = Reporter(writer_of(job), job.progress)
     results = await reporter.report(checked)
     job.ledger.rejections.record_shown([one.item.key for one in results if one.reason is Reason.REJECTED])
     log.info("report", **Counter(one.outcome.value for one in results))
-    return Reported(results, reporter.error, frozenset(reporter.refused), reporter.gave_way)
+    return RunReport(results, reporter.error, gave_way=reporter.gave_way, refused=frozenset(reporter.refused))
 
 
 @dataclass(slots=True)
@@ -82,7 +67,7 @@ class Reporter:
         self._results: dict[str, Result] = {}
         self._news = _News()
         self._recorded_at = writer.clock()
-        self._unanswered_in_a_row = 0
+        self._patience = Patience(HOPELESS_AFTER)
         self.refused: set[str] = set()
         """The items whose write Stripe refused."""
         self.gave_way = False
@@ -146,13 +131,14 @@ class Reporter:
             self.refused.add(write.item.id)
             return self._not_sent(write, f"Stripe refused {_what(write)}: {refusal.message}")
         except StripeUnavailable as failure:
-            self._unanswered_in_a_row += not failure.rate_limited
+            if not failure.rate_limited:
+                self._patience.unanswered()
             self._leave(write, in_doubt=True)
             return _failed(write, _unknown(failure))
         except MeterSyncError as error:
             self.error = self.error or error
             return _failed(write, error.message)
-        self._unanswered_in_a_row = 0
+        self._patience.answered()
         self._acknowledge(acknowledged)
         return outcome
 
@@ -160,7 +146,7 @@ class Reporter:
         """Return why nothing more is to be tried in this run, or None."""
         if self.error:
             return self.error.message
-        if self._unanswered_in_a_row >= _HOPELESS_AFTER:
+        if self._patience.is_lost:
             return "Stripe did not answer for several items before this one"
         return None
 

@@ -3,7 +3,7 @@
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from meter_sync.core.outcomes import ExitCode, Reason, exit_code
@@ -40,6 +40,8 @@ class RunReport:
     openmeter_requests: int = 0
     gave_way: bool = False
     """Whether an item was left to another writer, which may be about an earlier instant."""
+    refused: frozenset[str] = frozenset()
+    """The items whose write Stripe refused."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -50,9 +52,19 @@ class RunReport:
     def exit_code(self) -> ExitCode:
         """The code to exit with: the gravest of the error's and the items'."""
         items = exit_code((one.outcome, one.reason) for one in self.results)
-        if self.error is None:
-            return items
-        return gravest(self.error.exit_code, items)
+        return items if self.error is None else gravest(self.error.exit_code, items)
+
+    def and_then(self, later: "RunReport") -> "RunReport":
+        """Return this together with what became of a later part of the run, or a later run, of each period the last."""
+        results = {one.item.key: one for one in (*self.results, *later.results)}
+        return replace(
+            later,
+            results=list(results.values()),
+            error=self.error or later.error,
+            stripe_requests=self.stripe_requests + later.stripe_requests,
+            openmeter_requests=self.openmeter_requests + later.openmeter_requests,
+            gave_way=self.gave_way or later.gave_way,
+        )
 
 
 @dataclass(frozen=True, slots=True)

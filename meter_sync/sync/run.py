@@ -18,7 +18,8 @@ from meter_sync.sync.look import look
 from meter_sync.sync.periods import Prepared
 from meter_sync.sync.plan import plan
 from meter_sync.sync.query import query
-from meter_sync.sync.report import Reported, report
+from meter_sync.sync.record import record
+from meter_sync.sync.report import report
 from meter_sync.sync.request import RunReport
 from meter_sync.sync.resume import resume
 
@@ -29,22 +30,27 @@ async def run(job: Job) -> RunReport:
     So do full, narrowed, webhook and closing runs alike: they differ in what they list.
     """
     with bound_contextvars(run_id=job.run.id):
-        ended, waits = Reported(), list[Result]()
-        try:
-            listed = await list_and_record(job)
-            waits = [waiting(one) for one in listed.open.items]
-            checked = check_whole(job, await _planned(job, listed.open))
-            if is_stopped(checked):
-                # Periods that have ended wait, and so do events that were queued by webhook.
-                return _told(job, replace(await report(job, checked), gave_way=True))
-            ended = await conclude_ended(job, listed, partial(_carry_out, job))
-            if ended.error:
-                raise ended.error
-            return _told(job, ended.and_then(await report(job, checked)))
-        except MeterSyncError as error:
-            # Whatever was listed is named, also when the run could not go on with it.
-            told_by_the_items = isinstance(error, Interrupted) and waits
-            return _told(job, Reported([*ended.results, *waits], None if told_by_the_items else error))
+        return record(job, await _reported(job))
+
+
+async def _reported(job: Job) -> RunReport:
+    """List, plan and check the open periods; conclude those that have ended; and only then report the open ones."""
+    ended, waits = RunReport(), list[Result]()
+    try:
+        listed = await list_and_record(job)
+        waits = [waiting(one) for one in listed.open.items]
+        checked = check_whole(job, await _planned(job, listed.open))
+        if is_stopped(checked):
+            # Periods that have ended wait, and so do events that were queued by webhook.
+            return replace(await report(job, checked), gave_way=True)
+        ended = await conclude_ended(job, listed, partial(_carry_out, job))
+        if ended.error:
+            raise ended.error
+        return ended.and_then(await report(job, checked))
+    except MeterSyncError as error:
+        # Whatever was listed is named, also when the run could not go on with it.
+        told_by_the_items = isinstance(error, Interrupted) and waits
+        return RunReport([*ended.results, *waits], None if told_by_the_items else error)
 
 
 async def _planned(job: Job, prepared: Prepared) -> Sequence[Planned | Result]:
@@ -56,16 +62,6 @@ async def _planned(job: Job, prepared: Prepared) -> Sequence[Planned | Result]:
     return check(job, looked, resumed.busy)
 
 
-async def _carry_out(job: Job, prepared: Prepared) -> Reported:
+async def _carry_out(job: Job, prepared: Prepared) -> RunReport:
     """Do the same for periods that have ended, and report them."""
     return await report(job, passed(await _planned(job, prepared)))
-
-
-def _told(job: Job, reported: Reported) -> RunReport:
-    return RunReport(
-        results=reported.results,
-        error=reported.error,
-        gave_way=reported.gave_way,
-        stripe_requests=job.stripe.requests_sent,
-        openmeter_requests=job.openmeter.requests_sent,
-    )

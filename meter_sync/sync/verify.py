@@ -31,6 +31,7 @@ from meter_sync.core.telling.comparison import (
 from meter_sync.core.telling.sample import Sample, sample_of
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.ledger import Scope, open_ledger_read_only
+from meter_sync.net.patience import Patience
 from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.binding import check_mode
@@ -39,14 +40,12 @@ from meter_sync.sync.list import list_to_compare
 from meter_sync.sync.periods import Prepared
 from meter_sync.sync.progress import NoProgress, Progress
 from meter_sync.sync.query import query_totals
+from meter_sync.sync.report import HOPELESS_AFTER
 from meter_sync.sync.request import Request, gravest, run_record
 from meter_sync.sync.standing import standing_total
 from meter_sync.sync.workers import each
 
 log = structlog.get_logger()
-
-_HOPELESS_AFTER = 16
-"""So many items in a row without any answer of Stripe, and the rest is not tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ async def verify(
     run = run_record(asked, settings.schedule, clock())
     sample = sample_of(run.as_of.date(), request.sample_days) if request.sample_days else None
     verification = Verification(run.id, run.started_at, clock(), run.as_of, sample=sample)
-    scope = Scope(account="", mode="live" if settings.stripe.is_live else "sandbox")
+    scope = Scope(account="", mode=settings.stripe.mode)
     try:
         with bound_contextvars(run_id=run.id), open_ledger_read_only(settings.ledger, scope) as ledger:
             check_mode(ledger)
@@ -121,7 +120,7 @@ class _Steps:
         self._job = job
         self._last_complete = job.ledger.runs.last_complete_as_of()
         self._found: dict[str, Comparison] = {}
-        self._unanswered_in_a_row = 0
+        self._patience = Patience(HOPELESS_AFTER)
 
     async def carried_out(self, verification: Verification) -> Verification:
         """List, recall, query, read and compare. What ends it before its time is in the result."""
@@ -193,7 +192,7 @@ class _Steps:
 
     async def _compared(self, one: Expected, known: Known) -> Comparison:
         """Read what stands in Stripe for one item, and compare. Raise ConfigurationError."""
-        if self._unanswered_in_a_row >= _HOPELESS_AFTER:
+        if self._patience.is_lost:
             said = "not tried: Stripe did not answer for several items before this"
             return failed(one.found, Reason.STRIPE_ERROR, said)
         try:
@@ -202,10 +201,11 @@ class _Steps:
         except Interrupted:
             return _left_over(one.metered)
         except (StripeRefused, StripeUnavailable) as error:
-            self._unanswered_in_a_row += isinstance(error, StripeUnavailable) and not error.rate_limited
+            if isinstance(error, StripeUnavailable) and not error.rate_limited:
+                self._patience.unanswered()
             said = f"Stripe's total could not be read: {error.message}"
             return failed(one.found, Reason.STRIPE_ERROR, said)
-        self._unanswered_in_a_row = 0
+        self._patience.answered()
         return compare(one, standing, known, self._job.policy.now)
 
 

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Json = Mapping[str, Any]
+from meter_sync.stripe_api.error_events import METER_ERRORS
 
-METER_ERRORS = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
-"""Thin events: they name no subscription, and what was rejected is read elsewhere."""
+Json = Mapping[str, Any]
 
 _LONGEST_NAME = 255
 
@@ -47,7 +46,7 @@ def understand(received: object) -> Event:
         raise NotAnEvent("it has no id or no type")
     why: str | None = None
     subscription: str | None = None
-    if kind in METER_ERRORS:
+    if kind in METER_ERRORS:  # thin events: they name no subscription, and what was rejected is read elsewhere
         why = "meter_error"
     elif kind in _READERS:
         data = _object(received.get("data"))
@@ -101,18 +100,10 @@ def _what_bills(item: Json) -> tuple[Any, ...]:
     return item.get("id"), price.get("id"), item.get("current_period_start"), item.get("current_period_end")
 
 
-def _deleted(now: Json, _before: Json) -> tuple[str | None, str | None]:
-    return "subscription_deleted", _name(now.get("id"))
-
-
 def _invoice_created(now: Json, _before: Json) -> tuple[str | None, str | None]:
     """A draft takes late usage of meters until it is finalized, about an hour later; any other invoice takes none."""
     is_draft = now.get("status") == "draft" or now.get("billing_reason") == "subscription_cycle"
     return "invoice_drafted" if is_draft else None, _subscription_of(now)
-
-
-def _invoice_upcoming(now: Json, _before: Json) -> tuple[str | None, str | None]:
-    return "invoice_upcoming", _subscription_of(now)
 
 
 def _subscription_of(invoice: Json) -> str | None:
@@ -123,9 +114,9 @@ def _subscription_of(invoice: Json) -> str | None:
 
 _READERS: Mapping[str, Callable[[Json, Json], tuple[str | None, str | None]]] = {
     "customer.subscription.updated": _updated,
-    "customer.subscription.deleted": _deleted,
+    "customer.subscription.deleted": lambda now, _before: ("subscription_deleted", _name(now.get("id"))),
     "invoice.created": _invoice_created,
-    "invoice.upcoming": _invoice_upcoming,
+    "invoice.upcoming": lambda now, _before: ("invoice_upcoming", _subscription_of(now)),
 }
 
 RELEVANT = (*_READERS, *METER_ERRORS)

@@ -27,7 +27,10 @@ def reporter(settings: Settings, clock: Callable[[], datetime], stop: Stop) -> R
     """Return what reports a subscription and returns the exit code that `run` would end with."""
 
     async def report(subscription: str | None) -> ExitCode:
-        execution = await _execute(settings, subscription, clock, stop)
+        # Without a subscription it is a run for all, which reads the meters' error events first.
+        selection = Selection(subscriptions=(subscription,) if subscription else ())
+        request = Request(selection=selection, is_beside=subscription is not None)
+        execution = await execute(settings, request, clock, stop)
         _log(execution, subscription)
         error = execution.report.error
         if error and error.code == _NOTHING_TO_REPORT:
@@ -48,17 +51,6 @@ async def follow_up(settings: Settings, clock: Callable[[], datetime], stop: Sto
             await stop.sleep(FOLLOW_UP_SECONDS)
             request = Request(closing=FOLLOWED_FOR, is_beside=True)
             _log(await execute(settings, request, clock, stop), None)
-
-
-async def _execute(
-    settings: Settings, subscription: str | None, clock: Callable[[], datetime], stop: Stop
-) -> Execution:
-    """Carry out a run for one subscription, beside whatever else runs.
-
-    Without one it is a run for all, which reads the meters' error events first.
-    """
-    request = Request(selection=Selection(subscriptions=(subscription,)), is_beside=True) if subscription else Request()
-    return await execute(settings, request, clock, stop)
 
 
 def _log(execution: Execution, subscription: str | None) -> None:

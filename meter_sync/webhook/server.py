@@ -91,9 +91,7 @@ class Receiver:
             body = await _body_of(request)
             verify(body, request.headers.get("Stripe-Signature"), self.secrets)
             event = understand(_parsed(body))
-        except SignatureRefused as refusal:
-            return _refused(400, refusal.why)
-        except NotAnEvent as refusal:
+        except (SignatureRefused, NotAnEvent) as refusal:
             return _refused(400, str(refusal))
         except web.HTTPRequestEntityTooLarge:
             return _refused(413, f"it has more than {LARGEST_BODY} bytes")

@@ -108,20 +108,18 @@ class Worker:
     async def _do(self, job: Job) -> None:
         try:
             code = await self._report(job.subscription)
-            if code in _IS_DONE:
-                await self._queue.done(job.events)
+            if code not in _IS_DONE:
+                return self._try_again(job, f"exit code {int(code)}", code)
+            await self._queue.done(job.events)
         except MeterSyncError as error:
             self._try_again(job, error.message, error.exit_code)
         except Exception as error:
             traceback.print_exc()
             self._try_again(job, f"meter-sync itself failed with {type(error).__name__}", ExitCode.FAILED)
         else:
-            if code in _IS_DONE:
-                self._of_all = Pause(self._first_pause_seconds)
-                self._of_one.pop(job.subscription, None)
-                log.info("webhook_done", subscription=job.subscription, events=len(job.events), exit_code=int(code))
-            else:
-                self._try_again(job, f"exit code {int(code)}", code)
+            self._of_all = Pause(self._first_pause_seconds)
+            self._of_one.pop(job.subscription, None)
+            log.info("webhook_done", subscription=job.subscription, events=len(job.events), exit_code=int(code))
 
     def _try_again(self, job: Job, because: str, code: ExitCode) -> None:
         if self._stop.requested:

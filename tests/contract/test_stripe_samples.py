@@ -12,19 +12,10 @@ import pytest
 from openapi_core.exceptions import OpenAPIError
 
 from meter_sync.errors import MeterSyncError
-from meter_sync.stripe_api.wire import (
-    CustomerData,
-    ItemData,
-    Page,
-    PriceData,
-    SubscriptionData,
-    UsageRecordSummary,
-    instant,
-    read,
-    to_item,
-    to_price,
-    to_subscription,
-)
+from meter_sync.stripe_api.listing import CustomerData, ItemData, SubscriptionData, to_item, to_subscription
+from meter_sync.stripe_api.prices import PriceData, to_price
+from meter_sync.stripe_api.shapes import Page, instant, read
+from meter_sync.stripe_api.usage_records import UsageRecordSummary
 
 from .documents import Document
 

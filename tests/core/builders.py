@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from hypothesis import settings
-from meter_sync.core.planning.known import Memory, Method, Remembered
 
 from meter_sync.core.billing.item import BillingMeter, Customer, Period, Price, Subscription, SubscriptionItem
 from meter_sync.core.billing.quantity import Rounding
@@ -13,6 +12,7 @@ from meter_sync.core.billing.span import usage_span
 from meter_sync.core.billing.way import Way
 from meter_sync.core.metering.mapping import Filter, MeterRow
 from meter_sync.core.metering.queries import Aggregation
+from meter_sync.core.planning.memory import Memory, Method, Remembered
 from meter_sync.core.planning.stages import FirstLook, Line, Look, Meter, Set
 from meter_sync.core.planning.totals import Policy
 

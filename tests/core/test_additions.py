@@ -8,7 +8,7 @@ import pytest
 from meter_sync.core.billing.item import BillingMeter
 from meter_sync.core.billing.way import Way
 from meter_sync.core.planning.additions import added, can_be_repeated, shows_in_summary
-from meter_sync.core.planning.known import Addition, RememberedAdditions
+from meter_sync.core.planning.memory import Addition, RememberedAdditions
 from meter_sync.core.planning.stages import Set
 
 from .builders import AS_OF, END, HOUR, START, make_item, make_line, make_method, make_price, make_set

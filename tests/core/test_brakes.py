@@ -14,7 +14,7 @@ from meter_sync.core.billing.item import Period
 from meter_sync.core.metering.queries import Aggregation
 from meter_sync.core.outcomes import LIFTABLE, Reason
 from meter_sync.core.planning.brakes import Thresholds, check, check_whole, decrease, jump
-from meter_sync.core.planning.known import PastPeriod
+from meter_sync.core.planning.memory import PastPeriod
 from meter_sync.core.planning.stages import Action, Fail, Hold, Line, Set, Shown, Skip, Unchanged, result
 
 from .builders import END, HOUR, START, make_item, make_line, make_meter, make_set, many

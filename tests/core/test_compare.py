@@ -13,7 +13,7 @@ from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Way
 from meter_sync.core.metering.queries import Aggregation, Unanswered
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.planning.known import Addition, Remembered, RememberedAdditions
+from meter_sync.core.planning.memory import Addition, Remembered, RememberedAdditions
 from meter_sync.core.planning.stages import Hold, Line, Skip
 from meter_sync.core.telling.comparison import (
     Comparison,

@@ -10,7 +10,7 @@ import pytest
 from meter_sync.core.billing.item import BillingMeter, Price, SubscriptionItem, Window
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Way
-from meter_sync.core.planning.known import Remembered
+from meter_sync.core.planning.memory import Remembered
 from meter_sync.core.telling.explanation import MOST_PARTS, explain
 from meter_sync.core.telling.history import Added, Entry, Held, Remainder, Story, Whose, Write, WrittenPart
 from tests.core.builders import (

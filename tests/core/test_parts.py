@@ -8,12 +8,12 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from meter_sync.core.planning.known import Memory, Remembered, RememberedPart, RememberedParts
 
 from meter_sync.core.billing.item import BillingMeter, Window
 from meter_sync.core.billing.span import usage_span, window_span
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning.memory import Memory, Remembered, RememberedPart, RememberedParts
 from meter_sync.core.planning.stages import Action, Hold, Line, Set, Unchanged, result, span_of
 from meter_sync.core.planning.totals import method
 from meter_sync.core.planning.windows import all_days, decide_parts, looked_at_windows, read_from

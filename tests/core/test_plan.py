@@ -9,7 +9,6 @@ from itertools import product
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from meter_sync.core.planning.known import Claim, Memory, Remembered
 
 from meter_sync.core.billing.item import Customer, SubscriptionItem
 from meter_sync.core.billing.quantity import Rounding
@@ -17,6 +16,7 @@ from meter_sync.core.billing.span import Span
 from meter_sync.core.metering.mapping import Filter, MappingRules, MeterRow
 from meter_sync.core.metering.queries import Aggregation, Need, Unanswered
 from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning.memory import Claim, Memory, Remembered
 from meter_sync.core.planning.prepare import prepare
 from meter_sync.core.planning.stages import (
     Action,

@@ -340,7 +340,7 @@ def test_a_price_that_came_back_to_life_is_listed_at_once(world: World) -> None:
     joining = world.stripe.add_price(active=False, metadata={"om_meter_id": METER})
     incomplete = world.subscribe(joining, status="incomplete")
     world.run()
-    world.stripe.state.price(reactivated).active = True
+    world.stripe.state.prices[reactivated].active = True
     world.stripe.set_status(incomplete.id, "active")
     added = world.subscribe(reactivated)
 

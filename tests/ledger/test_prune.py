@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from meter_sync.core.planning.known import Addition
 
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning.memory import Addition
 from meter_sync.core.planning.stages import Result, Set
 from meter_sync.core.telling.history import Sought
 from meter_sync.ledger import Acknowledgement, Ledger, RunRecord, Scope, open_ledger

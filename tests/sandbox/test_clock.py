@@ -6,7 +6,7 @@ import pytest
 
 from meter_sync.sandbox import Sandbox
 
-from .conftest import NOW
+from .instants import NOW
 
 
 def test_a_frozen_clock_moves_only_when_moved() -> None:

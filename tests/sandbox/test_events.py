@@ -1,6 +1,6 @@
 """The embedded Stripe tells of what happened: in order, at its own instant, with what was before."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,10 +8,9 @@ import pytest
 from meter_sync.sandbox import Sandbox
 from meter_sync.sandbox.stripe.world import SubscriptionView
 
+from .instants import PERIOD_END, PERIOD_START
 from .wire import ACACIA, StripeWire
 
-PERIOD_START = datetime(2026, 11, 1, tzinfo=UTC)
-PERIOD_END = datetime(2026, 12, 1, tzinfo=UTC)
 START, END = int(PERIOD_START.timestamp()), int(PERIOD_END.timestamp())
 ENDIVE = "2026-10-28.endive"
 WEEK = 7 * 86_400

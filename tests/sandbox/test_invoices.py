@@ -10,11 +10,9 @@ import pytest
 from meter_sync.sandbox import Sandbox
 from meter_sync.sandbox.stripe.world import SubscriptionView
 
-from .conftest import NOW
+from .instants import NOW, PERIOD_END, PERIOD_START
 from .wire import StripeWire
 
-PERIOD_START = datetime(2026, 11, 1, tzinfo=UTC)
-PERIOD_END = datetime(2026, 12, 1, tzinfo=UTC)
 ANCHOR = int(PERIOD_START.timestamp()) + 1
 
 Interval = Literal["day", "week", "month", "year"]

@@ -8,7 +8,7 @@ import pytest
 
 from meter_sync.sandbox import Sandbox
 
-from .conftest import NOW
+from .instants import NOW
 from .wire import OpenMeterWire, StripeWire
 
 BASIL = "2026-10-28.endive"

@@ -8,11 +8,9 @@ import pytest
 from meter_sync.sandbox import Sandbox
 from meter_sync.sandbox.stripe.world import SubscriptionView
 
-from .conftest import NOW
+from .instants import NOW, PERIOD_END, PERIOD_START
 from .wire import StripeWire
 
-PERIOD_START = datetime(2026, 11, 1, tzinfo=UTC)
-PERIOD_END = datetime(2026, 12, 1, tzinfo=UTC)
 START, END = int(PERIOD_START.timestamp()), int(PERIOD_END.timestamp())
 ODD = datetime(2026, 11, 17, 3, 4, 5, tzinfo=UTC)
 ENDIVE = "2026-10-28.endive"

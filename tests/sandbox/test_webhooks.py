@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -16,10 +16,9 @@ from stripe import SignatureVerificationError, StripeClient, Webhook
 
 from meter_sync.sandbox import Sandbox
 
+from .instants import PERIOD_END, PERIOD_START
 from .wire import ACACIA
 
-PERIOD_START = datetime(2026, 11, 1, tzinfo=UTC)
-PERIOD_END = datetime(2026, 12, 1, tzinfo=UTC)
 START, END = int(PERIOD_START.timestamp()), int(PERIOD_END.timestamp())
 TURN = ["invoice.created", "customer.subscription.updated"]
 

@@ -265,7 +265,7 @@ class Simulation:
     def _watch(self) -> None:
         """Note the ends of periods, about which somebody is to come."""
         for account in self.accounts:
-            subscription = self.stripe.state.subscription(account.subscription.id)
+            subscription = self.stripe.state.subscriptions[account.subscription.id]
             account.is_gone = subscription.ended
             ends = [] if subscription.ended else [self.stripe.period(item).end for item in subscription.items]
             if subscription.cancel_at and not subscription.ended:

@@ -97,7 +97,7 @@ class World:
         return self.stripe.add_subscription(customer, list(prices or [self.price]), **details)
 
     def customer_of(self, subscription: SubscriptionView) -> str:
-        return self.stripe.state.subscription(subscription.id).customer
+        return self.stripe.state.subscriptions[subscription.id].customer
 
     def use(
         self, subject: str | SubscriptionView, value: float | str, at: datetime | None = None, meter: str = METER

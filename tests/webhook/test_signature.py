@@ -52,8 +52,8 @@ def test_another_signature_is_refused_without_a_word_of_the_secret() -> None:
         with pytest.raises(SignatureRefused) as refused:
             verify(body, header, [OLD, NEW])
 
-        assert refused.value.why
-        assert "whsec" not in refused.value.why
+        assert str(refused.value)
+        assert "whsec" not in str(refused.value)
 
 
 def test_an_old_signature_is_refused_and_that_is_said_also_with_several_secrets() -> None:

@@ -1,7 +1,7 @@
 """The plan for items that are reported by the hour or day: which of these have to be sent."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -104,8 +104,9 @@ def _first_report(
 ) -> Planned:
     """Plan for an item that was not reported in this period yet."""
     standing = 0 if is_known else None
-    news = _sorted(metered, split, {}, policy, standing=standing)
-    return Planned(metered, _with(draft.stands(standing), news, metered), look=None if is_known else FirstLook())
+    news, lacking = _sorted(metered, split, {}, policy, standing=standing)
+    write = _lacking(replace(draft.stands(standing), sends=news), lacking)
+    return Planned(metered, write, look=None if is_known else FirstLook())
 
 
 def _next_report(
@@ -120,36 +121,22 @@ def _next_report(
     anew = look is not None or foreign > 0 or policy.resend or is_other_way
     then = remembered.windows.by_start
     standing = None if anew and metered.way is not Way.WINDOWS else 0
-    news = _sorted(metered, split, then, policy, standing=standing, anew=anew)
+    news, lacking = _sorted(metered, split, then, policy, standing=standing, anew=anew)
     if foreign:
         news = replace(news, windows=_beside_foreign(news.windows, foreign, {} if policy.resend else then))
-    if metered.read_since:
-        news = replace(news, lacking=remembered.lacking)
-    write = _with(replace(draft, foreign=foreign, named_before=remembered.lacking), news, metered)
+    write = replace(draft, sends=news, foreign=foreign, named_before=remembered.lacking)
+    write = _lacking(write, remembered.lacking if metered.read_since else lacking)
     if is_other_way:
         # The one record of the period until now is the first day's: it is set again even if that day used nothing.
         write = with_all_days(metered, write)
-    if news.windows or metered.read_since is None or is_other_way:
+    if news.windows or news.is_whole or is_other_way:
         return Planned(metered, write, highest_before(metered, remembered, policy), look)
     return unchanged(write.told, Moved(0, news.kept))
 
 
-@dataclass(frozen=True, slots=True)
-class _Sorted:
-    """The windows of a plan: those to be sent or recorded, and what is lacking in those that are closed."""
-
-    windows: tuple[WindowQuantity, ...]
-    kept: int
-    lacking: int
-
-
-def _with(draft: Write, news: _Sorted, metered: Metered) -> Write:
-    return replace(
-        draft,
-        quantity=draft.quantity - news.lacking,
-        lacking=news.lacking,
-        sends=SetWindows(news.windows, news.kept, is_whole=metered.read_since is None),
-    )
+def _lacking(write: Write, lacking: int) -> Write:
+    """Return a write without what Stripe takes no more of it."""
+    return replace(write, quantity=write.quantity - lacking, lacking=lacking)
 
 
 def _beside_foreign(
@@ -169,8 +156,8 @@ def _sorted(
     *,
     standing: int | None,
     anew: bool = False,
-) -> _Sorted:
-    """Sort out which windows are new, which are as they were, and which Stripe takes no more.
+) -> tuple[SetWindows, int]:
+    """Sort out which windows are new, which are as they were, and what is lacking in those that Stripe takes no more.
 
     `standing` is what stands in one that is not remembered, None where that is not known; `anew` has those that are
     remembered written again.
@@ -190,7 +177,7 @@ def _sorted(
         kept += not one.is_sent
         if one.is_sent or before is None or (before.total, before.value) != (one.total, one.value):
             windows.append(one)
-    return _Sorted(tuple(windows), kept, closed)
+    return SetWindows(tuple(windows), kept, is_whole=metered.read_since is None), closed
 
 
 def _was_on_trial(metered: Metered, portion: Portion) -> bool:
@@ -275,7 +262,7 @@ def with_standing_windows(planned: Planned, found: Mapping[datetime, int], polic
         windows.append(one)
     stood = sum(inside.values())
     sends = SetWindows(tuple(windows), sum(not one.is_sent for one in windows), is_whole=metered.read_since is None)
-    news = replace(write.stands(stood), quantity=write.quantity - closed, lacking=closed, sends=sends)
+    news = _lacking(replace(write.stands(stood), sends=sends), closed)
     return replace(planned, write=news, highest_before=stood, look=None)
 
 

@@ -3,10 +3,10 @@
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from meter_sync.sandbox.http.traffic import JSON, Incoming
+from meter_sync.sandbox.http.traffic import JSON, Answer, Incoming
 
 Server = Literal["stripe", "openmeter"]
 
@@ -34,11 +34,7 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     text: str | None = None
     saved: bool | None = None
-    """Whether Stripe saves this answer under the request's idempotency key, so that it is replayed.
-
-    Stripe replays "the same result, including 500 errors" (API reference, Idempotent requests); so
-    None means: if the status is 500. The statuses 502, 503 and 504 come from proxies before Stripe.
-    """
+    """Whether this answer is saved under the request's idempotency key, so that it is replayed; None for as usual."""
     drop: Literal["before", "after"] | None = None
     """Close the connection without an answer, before or after carrying out the request."""
     truncate: bool = False
@@ -59,24 +55,17 @@ class Fault:
     """Whether what is filled is sent without saying beforehand how long it is."""
 
     def __post_init__(self) -> None:
-        effects = [
-            self.status is not None,
-            self.drop is not None,
-            self.truncate,
-            self.delay_seconds is not None,
-            self.drip_seconds is not None,
-            self.replace_text is not None,
-            self.relabel is not None,
-            self.rewrite is not None,
-            self.fill_bytes is not None,
-        ]
-        if sum(effects) != 1:
+        effects = (
+            *(self.status, self.drop, self.delay_seconds, self.drip_seconds),
+            *(self.replace_text, self.relabel, self.rewrite, self.fill_bytes),
+        )
+        if sum(effect is not None for effect in effects) + self.truncate != 1:
             raise ValueError("a fault has exactly one effect")
 
-    @property
-    def saved_by_stripe(self) -> bool:
-        """Whether the answer is replayed to requests with the same idempotency key."""
-        return self.status == 500 if self.saved is None else self.saved
+    def error(self, usual: Answer) -> Answer:
+        """Return the error that is answered, given the one in the server's own shape."""
+        body = usual.body if self.text is None else self.text
+        return replace(usual, body=body, headers={**usual.headers, **self.headers})
 
     def matches(self, server: str, request: Incoming) -> bool:
         """Whether this request meets all conditions."""

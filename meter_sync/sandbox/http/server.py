@@ -43,7 +43,7 @@ class LocalServer:
         surroundings: Surroundings,
         *,
         latency_seconds: Callable[[Incoming], float],
-        failure: Callable[[Incoming, int], Answer],
+        failure: Callable[[Incoming, Fault, int], Answer],
         locks: Locks = lambda _: None,
     ) -> None:
         self._name = name
@@ -97,10 +97,7 @@ class LocalServer:
         if fault.drop == "before":
             return None
         if fault.status is not None:
-            failure = self._injected_failure(incoming, fault, fault.status)
-            if self._name != "stripe" or not fault.saved_by_stripe:
-                return failure
-            return self._api(replace(incoming, failure=failure))
+            return self._failure(incoming, fault, fault.status)
         with self._under_way(incoming) as admitted:
             await asyncio.sleep(self._latency_seconds(incoming))
             answer = self._api(admitted)
@@ -128,12 +125,6 @@ class LocalServer:
                 yield incoming
             finally:
                 self._locked.remove(lock)
-
-    def _injected_failure(self, incoming: Incoming, fault: Fault, status: int) -> Answer:
-        answer = self._failure(incoming, status)
-        if fault.text is not None:
-            answer = replace(answer, body=fault.text)
-        return replace(answer, headers={**answer.headers, **fault.headers})
 
     def _note(self, incoming: Incoming, answer: Answer | None, arrived: float) -> None:
         self._surroundings.saw(

@@ -1,15 +1,18 @@
-"""Customers of the embedded OpenMeter: listing them, and the Stripe customer that their app data names.
+"""Customers of the embedded OpenMeter: listing them, the Stripe customer that their app data names, and their subjects.
+
+A deleted customer is listed no more, unless it is asked for, and nothing else of it is answered.
 
 Source: OpenMeter's OpenAPI document (Customer, CustomerPaginatedResponse, CustomerAppDataPaginatedResponse).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs
 
+from meter_sync.sandbox.openmeter.problems import Problem
 from meter_sync.sandbox.openmeter.times import show_time
 
 LIST = "/api/v1/customers"
@@ -17,10 +20,6 @@ APPS = re.compile(r"/api/v1/customers/([^/]+)/apps")
 """With a customer's id or its key."""
 
 _ORDERS = {"id": "id", "name": "name", "createdAt": "created"}
-
-
-class InvalidPage(ValueError):
-    """A page that the server answers with 400; the text says why."""
 
 
 @dataclass(slots=True)
@@ -33,14 +32,14 @@ class Customer:
     subjects: tuple[str, ...]
     stripe_customer_id: str | None
     created: datetime
-    deleted: datetime | None = None
+    deleted_at: datetime | None = None
     is_only_listed: bool = False
     """Whether it was deleted right after it was listed."""
 
     @property
-    def is_gone(self) -> bool:
+    def is_deleted(self) -> bool:
         """Whether it can be asked for no more."""
-        return self.deleted is not None or self.is_only_listed
+        return self.deleted_at is not None or self.is_only_listed
 
     @property
     def counted(self) -> tuple[str, ...]:
@@ -56,11 +55,13 @@ def page(customers: Mapping[str, Customer], query: str) -> dict[str, Any]:
         number, size = int(asked.get("page", "1")), int(asked.get("pageSize", "100"))
         order = _ORDERS[asked.get("orderBy", "name")]
     except (ValueError, KeyError) as error:
-        raise InvalidPage(f"invalid page: {query}") from error
+        raise Problem(400, f"invalid page: {query}") from error
     if number < 1 or not 1 <= size <= 1000:
-        raise InvalidPage(f"invalid page: {query}")
+        raise Problem(400, f"invalid page: {query}")
     deleted = asked.get("includeDeleted") == "true"
-    rows = [each for each in customers.values() if (deleted or not each.deleted) and _has_key(each, asked.get("key"))]
+    rows = [
+        each for each in customers.values() if (deleted or not each.deleted_at) and _has_key(each, asked.get("key"))
+    ]
     rows.sort(key=lambda each: getattr(each, order), reverse=asked.get("order") == "DESC")
     first = (number - 1) * size
     return _paginated([_show(each) for each in rows[first : first + size]], len(rows), number, size)
@@ -70,7 +71,18 @@ def found(customers: Mapping[str, Customer], id_or_key: str) -> Customer | None:
     """Return the customer with this id, or else with this key, unless it was deleted."""
     by_id = customers.get(id_or_key)
     candidates = [by_id] if by_id else [each for each in customers.values() if each.key == id_or_key]
-    return next((each for each in candidates if not each.is_gone), None)
+    return next((each for each in candidates if not each.is_deleted), None)
+
+
+def subjects_of(customers: Mapping[str, Customer], ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the subjects of each customer; one that is unknown or deleted refuses the whole query."""
+    subjects = {}
+    for identifier in ids:
+        customer = customers.get(identifier)
+        if customer is None or customer.is_deleted:
+            raise Problem(404, f"customer not found: {identifier}")
+        subjects[identifier] = customer.counted
+    return subjects
 
 
 def app_data(customer: Customer) -> dict[str, Any]:
@@ -96,7 +108,7 @@ def _show(customer: Customer) -> dict[str, Any]:
     }
     if customer.key:
         shown["key"] = customer.key
-    return {**shown, "deletedAt": show_time(customer.deleted)} if customer.deleted else shown
+    return {**shown, "deletedAt": show_time(customer.deleted_at)} if customer.deleted_at else shown
 
 
 def _paginated(items: list[dict[str, Any]], total: int, number: int, size: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from meter_sync.sandbox.http.traffic import Incoming
+from meter_sync.sandbox.openmeter.problems import Problem
 from meter_sync.sandbox.openmeter.times import parse_time
 from meter_sync.sandbox.openmeter.world import OpenMeterWorld
 
@@ -12,10 +13,6 @@ _BATCH = "application/cloudevents-batch+json"
 _EITHER = "application/json"
 
 _REQUIRED = ("id", "source", "specversion", "type", "subject")
-
-
-class BadEvent(ValueError):
-    """A request whose events are not accepted; none of them is."""
 
 
 def ingest(world: OpenMeterWorld, request: Incoming) -> None:
@@ -37,32 +34,32 @@ def ingest(world: OpenMeterWorld, request: Incoming) -> None:
 def _events(request: Incoming) -> list[Any]:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type not in (_SINGLE, _BATCH, _EITHER):
-        raise BadEvent(f"header Content-Type has unexpected value {content_type!r}")
+        raise Problem(400, f"header Content-Type has unexpected value {content_type!r}")
     try:
         body = json.loads(request.body)
     except ValueError as error:
-        raise BadEvent("the request body is not JSON") from error
+        raise Problem(400, "the request body is not JSON") from error
     if isinstance(body, list) and content_type != _SINGLE:
         return body
     if isinstance(body, dict) and content_type != _BATCH:
         return [body]
-    raise BadEvent(f"the request body does not fit {content_type}")
+    raise Problem(400, f"the request body does not fit {content_type}")
 
 
 def _check(event: Any) -> None:
     """Refuse what is not an event (OpenAPI document, Event)."""
     if not isinstance(event, dict):
-        raise BadEvent("an event must be a JSON object")
+        raise Problem(400, "an event must be a JSON object")
     for name in _REQUIRED:
         value = event.get(name)
         if not isinstance(value, str) or not value:
-            raise BadEvent(f"property {name!r} is missing or not a string")
+            raise Problem(400, f"property {name!r} is missing or not a string")
     if event["specversion"] != "1.0":
-        raise BadEvent(f"specversion {event['specversion']!r} is not supported")
+        raise Problem(400, f"specversion {event['specversion']!r} is not supported")
     if event.get("time") is not None:
         try:
             parse_time(event["time"])
         except ValueError as error:
-            raise BadEvent(str(error)) from error
+            raise Problem(400, str(error)) from error
     if event.get("data") is not None and not isinstance(event["data"], dict):
-        raise BadEvent("data must be a JSON object")
+        raise Problem(400, "data must be a JSON object")

@@ -11,8 +11,11 @@ from itertools import groupby
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from meter_sync.sandbox.instants import from_unix
+from meter_sync.sandbox.openmeter.meters import Meter, matches
+from meter_sync.sandbox.openmeter.problems import Problem
 from meter_sync.sandbox.openmeter.series import Series, Value, aggregate
-from meter_sync.sandbox.openmeter.world import Meter, OpenMeterWorld, matches, utc
+from meter_sync.sandbox.openmeter.world import OpenMeterWorld
 
 WindowSize = Literal["MINUTE", "HOUR", "DAY", "MONTH"]
 WINDOW_SIZES: tuple[WindowSize, ...] = ("MINUTE", "HOUR", "DAY", "MONTH")
@@ -21,10 +24,6 @@ MOST_SUBJECTS = 100
 MOST_CUSTOMERS = 100
 _IDENTITIES = frozenset({"subject", "customer_id"})
 """What can be grouped by beside a meter's own dimensions."""
-
-
-class InvalidQuery(ValueError):
-    """A query that the server answers with 400; the text says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,29 +58,29 @@ _Group = tuple[str | None, str | None, tuple[str | None, ...]]
 
 
 def check(query: Query, meter: Meter, *, requires_minutes: bool) -> None:
-    """Raise InvalidQuery unless the server would carry this query out."""
+    """Raise Problem unless the server would carry this query out."""
     if query.start is not None and query.end is not None and query.start >= query.end:
-        raise InvalidQuery("from must be before to")
+        raise Problem(400, "from must be before to")
     if len(query.subjects) > MOST_SUBJECTS:
-        raise InvalidQuery(f"maximum number of items is {MOST_SUBJECTS}: subject")
+        raise Problem(400, f"maximum number of items is {MOST_SUBJECTS}: subject")
     if len(query.customers) > MOST_CUSTOMERS:
-        raise InvalidQuery(f"maximum number of items is {MOST_CUSTOMERS}: filterCustomerId")
+        raise Problem(400, f"maximum number of items is {MOST_CUSTOMERS}: filterCustomerId")
     if "customer_id" in query.group_by and not query.customers:
-        raise InvalidQuery("customer_id can only be grouped by together with filterCustomerId")
+        raise Problem(400, "customer_id can only be grouped by together with filterCustomerId")
     _check_dimensions(query, meter)
     if requires_minutes:
         for name, instant in (("from", query.start), ("to", query.end)):
             if instant is not None and instant % 60:
-                raise InvalidQuery(f"{name} must be rounded to MINUTE like YYYY-MM-DDTHH:mm:00")
+                raise Problem(400, f"{name} must be rounded to MINUTE like YYYY-MM-DDTHH:mm:00")
 
 
 def _check_dimensions(query: Query, meter: Meter) -> None:
     for name in query.filter_group_by:
         if name not in meter.dimensions:
-            raise InvalidQuery(f"invalid group by filter: {name}")
+            raise Problem(400, f"invalid group by filter: {name}")
     for name in query.group_by:
         if name not in _IDENTITIES and name not in meter.dimensions:
-            raise InvalidQuery(f"invalid group by: {name}")
+            raise Problem(400, f"invalid group by: {name}")
 
 
 def run(world: OpenMeterWorld, meter: Meter, query: Query) -> list[Row]:
@@ -199,9 +198,9 @@ def window(at: int, size: WindowSize, zone: ZoneInfo) -> tuple[int, int]:
     """Return the bounds of the window that contains an instant, in a time zone."""
     if size == "MINUTE":
         return at // 60 * 60, at // 60 * 60 + 60
-    local = utc(at).astimezone(zone)
+    local = from_unix(at).astimezone(zone)
     if size == "HOUR":
-        start = utc(at) - timedelta(minutes=local.minute, seconds=local.second)
+        start = from_unix(at) - timedelta(minutes=local.minute, seconds=local.second)
         return int(start.timestamp()), int(start.timestamp()) + 3600
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     if size == "DAY":

@@ -6,49 +6,20 @@ from bisect import insort
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from meter_sync.sandbox.clock import SandboxClock
+from meter_sync.sandbox.instants import aware
 from meter_sync.sandbox.openmeter.customers import Customer
-from meter_sync.sandbox.openmeter.series import (
-    AGGREGATIONS,
-    Aggregation,
-    Event,
-    Series,
-    aggregate_exactly,
-    dimension_of,
-    is_path,
-    value_of,
-)
+from meter_sync.sandbox.openmeter.meters import Meter, matches, read_events
+from meter_sync.sandbox.openmeter.series import AGGREGATIONS, Aggregation, Event, Series, aggregate_exactly, is_path
 
 Filter = Mapping[str, Iterable[str]]
 """Dimension to the values that count."""
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-
-@dataclass(frozen=True)
-class Meter:
-    """Which events count, and how they are aggregated."""
-
-    id: str
-    slug: str
-    aggregation: Aggregation
-    event_type: str
-    value_property: str | None
-    group_by: Mapping[str, str]
-    created: datetime
-    name: str | None = None
-    description: str | None = None
-    event_from: datetime | None = None
-    metadata: Mapping[str, str] | None = None
-
-    @property
-    def dimensions(self) -> tuple[str, ...]:
-        """The names of its group-by dimensions."""
-        return tuple(self.group_by)
 
 
 @dataclass
@@ -149,7 +120,7 @@ class OpenMeterWorld:
     def delete_customer(self, id: str) -> None:
         """Delete a customer: its events stay, but it can be asked for no more."""
         with self.lock:
-            self.customers[id].deleted = self.clock.now()
+            self.customers[id].deleted_at = self.clock.now()
 
     def delete_after_listing(self, id: str) -> None:
         """Let a customer still be listed, and then be unknown: it was deleted in between."""
@@ -171,8 +142,6 @@ class OpenMeterWorld:
         data: Mapping[str, Any] | None = None,
     ) -> None:
         """Ingest an event with these data, or with `{"value": value}`."""
-        if time.tzinfo is None:
-            raise ValueError("the sandbox takes aware datetimes only")
         content = {"value": value} if data is None else dict(data)
         with self.lock:
             of_type = self._events[event_type]
@@ -180,7 +149,7 @@ class OpenMeterWorld:
             if found is None:
                 found = of_type[subject] = _SubjectEvents()
             # Event times are floored to whole seconds at ingest.
-            found.add(Event(int(time.timestamp() // 1), content))
+            found.add(Event(int(aware(time).timestamp() // 1), content))
 
     def add_events(
         self,
@@ -208,7 +177,7 @@ class OpenMeterWorld:
             if found is None:
                 return None
             if meter.slug not in found.series:
-                found.series[meter.slug] = _read(meter, found.events)
+                found.series[meter.slug] = read_events(meter, found.events)
             return found.series[meter.slug]
 
     def usage(
@@ -239,29 +208,6 @@ class OpenMeterWorld:
         return aggregate_exactly(meter.aggregation, [value for _, value in found])
 
 
-def matches(meter: Meter, dimensions: tuple[str | None, ...], wanted: Mapping[str, set[str]]) -> bool:
-    """Whether an event's dimensions have one of the wanted values each."""
-    if not wanted:
-        return True
-    values = dict(zip(meter.dimensions, dimensions, strict=True))
-    return all(values[name] in allowed for name, allowed in wanted.items())
-
-
-def _read(meter: Meter, events: Iterable[Event]) -> Series:
-    since = None if meter.event_from is None else meter.event_from.timestamp()
-    times: list[int] = []
-    values: list[int | float | str] = []
-    dimensions: list[tuple[str | None, ...]] = []
-    for event in events:
-        value = value_of(event, meter.aggregation, meter.value_property)
-        if value is None or (since is not None and event.at < since):
-            continue
-        times.append(event.at)
-        values.append(value)
-        dimensions.append(tuple(dimension_of(event, path) for path in meter.group_by.values()))
-    return Series(times, values, dimensions)
-
-
 def _ulid(number: int) -> str:
     """Return a deterministic identifier in the shape of a ULID."""
     digits = ""
@@ -269,8 +215,3 @@ def _ulid(number: int) -> str:
         number, digit = divmod(number, len(_CROCKFORD))
         digits = _CROCKFORD[digit] + digits
     return "01SANDB0X0" + digits
-
-
-def utc(seconds: int) -> datetime:
-    """Return Unix seconds as an aware datetime."""
-    return datetime.fromtimestamp(seconds, UTC)

@@ -10,33 +10,46 @@ import json
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 
+from meter_sync.sandbox.http.faults import Fault
 from meter_sync.sandbox.http.traffic import Answer, Incoming
 from meter_sync.sandbox.stripe.endpoints import (
-    catalog,
+    account,
+    customers,
+    error_reports,
     events,
     invoices,
-    items,
+    meter_event_summaries,
+    meter_events,
     meters,
+    prices,
     subscription_changes,
+    subscription_items,
     subscriptions,
     usage_records,
 )
 from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
 from meter_sync.sandbox.stripe.protocol.errors import Refusal, failure_answer, locked, rate_limited, unrecognized_url
+from meter_sync.sandbox.stripe.protocol.idempotency import is_saved
 from meter_sync.sandbox.stripe.protocol.parameters import Tree, parse_form, read_parameters
 from meter_sync.sandbox.stripe.protocol.rate_limits import METER_EVENTS, RateLimiter, RateLimits
 from meter_sync.sandbox.stripe.protocol.versions import Version, parse_version
-from meter_sync.sandbox.stripe.views.catalog import Views
+from meter_sync.sandbox.stripe.rules.meter_events import lock_of
+from meter_sync.sandbox.stripe.views.view import View
 from meter_sync.sandbox.stripe.world import StripeWorld
 
 ENDPOINTS = (
-    *catalog.ENDPOINTS,
+    *account.ENDPOINTS,
+    *customers.ENDPOINTS,
+    *prices.ENDPOINTS,
     *subscriptions.ENDPOINTS,
     *subscription_changes.ENDPOINTS,
-    *items.ENDPOINTS,
+    *subscription_items.ENDPOINTS,
     *usage_records.ENDPOINTS,
     *invoices.ENDPOINTS,
     *meters.ENDPOINTS,
+    *meter_events.ENDPOINTS,
+    *meter_event_summaries.ENDPOINTS,
+    *error_reports.ENDPOINTS,
     *events.ENDPOINTS,
 )
 
@@ -58,22 +71,21 @@ class StripeApi:
         except Refusal as refusal:
             return self._marked(request, refusal.answer())
 
-    def fail(self, request: Incoming, status: int) -> Answer:
-        """Return an error of this status without looking at the request, for injected faults."""
-        return self._marked(request, failure_answer(status))
+    def fail(self, request: Incoming, fault: Fault, status: int) -> Answer:
+        """Answer with an injected error: without looking at the request, unless Stripe would save it for replays."""
+        failure = fault.error(self._marked(request, failure_answer(status)))
+        saved = is_saved(status) if fault.saved is None else fault.saved
+        return self(replace(request, failure=failure)) if saved else failure
 
     def locks(self, request: Incoming) -> Hashable | None:
-        """Return what only one request at a time may be at: a customer's events on a meter.
-
-        "One concurrent call per customer per meter" (Stripe documentation, Rate limits).
-        """
+        """Return what only one request at a time may be at: a customer's events on a meter."""
         if not self._world.one_event_at_a_time or f"{request.method} {request.path}" != METER_EVENTS:
             return None
         try:
             with self._world.lock:
                 self._authenticate(request)
                 sent = _parameters(request)
-                return self._world.event_lock(sent.get("event_name"), sent.get("payload"))
+                return lock_of(self._world.state, sent.get("event_name"), sent.get("payload"))
         except Refusal:
             return None
 
@@ -97,16 +109,14 @@ class StripeApi:
             call = Call(
                 world=self._world,
                 state=state,
-                views=Views(state, version, livemode=key[2:7] == "_live"),
-                version=version,
+                view=View(state, version, livemode=key[2:7] == "_live"),
                 path=request.path,
                 ids=ids,
                 params={},
                 permissions=self._world.keys[key],
                 key_shown=masked(key),
             )
-            if endpoint.permission is not None:
-                call.require(endpoint.permission)
+            call.require(endpoint.permission)
             tree = _parameters(request)
             read = read_parameters(tree, endpoint.readers, endpoint.required)
             return self._carry_out_once(request, endpoint, replace(call, params=read), key, tree)
@@ -139,10 +149,10 @@ class StripeApi:
     def _route(self, request: Incoming, version: Version) -> tuple[Endpoint, tuple[str, ...]]:
         """Return the endpoint in this API version, if the rate limits let the request pass."""
         for endpoint in ENDPOINTS:
-            match = endpoint.pattern.fullmatch(request.path)
+            match = endpoint.pattern.fullmatch(f"{request.method} {request.path}")
             removed = endpoint.legacy_billing and not version.has_legacy_billing
-            if match is not None and endpoint.method == request.method and not removed:
-                self._check_rate(f"{endpoint.method} {endpoint.template}")
+            if match is not None and not removed:
+                self._check_rate(endpoint.route)
                 return endpoint, match.groups()
         self._check_rate("unknown")
         raise unrecognized_url(request.method, request.path)
@@ -165,10 +175,8 @@ class StripeApi:
         idempotency_key = request.headers.get("idempotency-key")
         if request.method != "POST" or idempotency_key is None:
             return run()
-        saved, now = self._world.saved_answers, self._world.clock.timestamp()
         signature = json.dumps([request.path, tree], sort_keys=True)
-        replayed = saved.replay(key, idempotency_key, signature, now)
-        return replayed or saved.carry_out(key, idempotency_key, signature, now, run)
+        return self._world.saved_answers.once(key, idempotency_key, signature, call.state.now, run)
 
 
 def _carry_out(request: Incoming, endpoint: Endpoint, call: Call) -> Answer:

@@ -14,14 +14,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from meter_sync.sandbox.stripe.protocol.versions import parse_version
-from meter_sync.sandbox.stripe.rules.meters import ERROR_REPORT, NO_METER_FOUND
+from meter_sync.sandbox.stripe.protocol.versions import Version, parse_version
+from meter_sync.sandbox.stripe.rules.error_reports import ERROR_REPORT, NO_METER_FOUND
 from meter_sync.sandbox.stripe.state.objects import ErrorReport, StripeEvent
-from meter_sync.sandbox.stripe.views import events as stripe_event_views
-from meter_sync.sandbox.stripe.world_base import WorldBase
+from meter_sync.sandbox.stripe.state.stripe_state import StripeState
+from meter_sync.sandbox.stripe.views.error_reports import show_thin
+from meter_sync.sandbox.stripe.views.events import show_event
+from meter_sync.sandbox.stripe.views.view import View
 
 THIN_EVENTS = (ERROR_REPORT, NO_METER_FOUND)
 _TIMEOUT_SECONDS = 30.0
@@ -109,10 +112,14 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class Webhooks:
-    """The endpoints, and what is still to be delivered to them."""
+    """The endpoints, and what is still to be delivered to them.
 
-    def __init__(self, world: WorldBase) -> None:
-        self._world = world
+    `settled` holds the world's lock over its state; `is_live` is its mode.
+    """
+
+    def __init__(self, settled: Callable[[], AbstractContextManager[StripeState]], is_live: Callable[[], bool]) -> None:
+        self._settled = settled
+        self._is_live = is_live
         self._endpoints: dict[str, WebhookEndpoint] = {}
         self._pending: list[Delivery] = []
 
@@ -125,7 +132,7 @@ class Webhooks:
         api_version: str | None = None,
     ) -> WebhookEndpoint:
         """Add an endpoint for what happens from now on, by default with a secret of its own."""
-        with self._world.settled() as state:
+        with self._settled() as state:
             endpoint = WebhookEndpoint(
                 id=state.new_id("we"),
                 url=url,
@@ -139,13 +146,13 @@ class Webhooks:
 
     def remove_endpoint(self, endpoint: WebhookEndpoint) -> None:
         """Remove an endpoint, and forget what was not delivered to it."""
-        with self._world.lock:
+        with self._settled():
             del self._endpoints[endpoint.id]
             self._pending = [delivery for delivery in self._pending if delivery.endpoint is not endpoint]
 
     def pending(self) -> list[Delivery]:
         """Return what was not taken yet, in the order in which it happened."""
-        with self._world.settled() as state:
+        with self._settled() as state:
             for endpoint in self._endpoints.values():
                 news = state.news[endpoint.seen :]
                 self._pending += [Delivery(endpoint, event) for event in news if endpoint.wants(event.type)]
@@ -179,7 +186,7 @@ class Webhooks:
             status = send(attempt)
             delivery.answers.append(status)
             statuses.append(status)
-        with self._world.lock:
+        with self._settled():
             self._pending = [delivery for delivery in self._pending if not delivery.done]
         return statuses
 
@@ -195,11 +202,9 @@ class Webhooks:
         return Attempt(delivery.endpoint.url, headers, body)
 
     def _body(self, delivery: Delivery) -> str:
-        with self._world.lock:
-            event, livemode = delivery.event, self._world.livemode
+        event = delivery.event
+        with self._settled() as state:
+            view = View(state, Version(state.api_version), livemode=self._is_live())
             if isinstance(event, ErrorReport):
-                return json.dumps(stripe_event_views.thin(event, livemode=livemode))
-            shown = stripe_event_views.event(
-                self._world.state, event, livemode=livemode, version=delivery.endpoint.api_version, pending=1
-            )
-            return json.dumps(shown, indent=2)
+                return json.dumps(show_thin(view, event))
+            return json.dumps(show_event(view, event, version=delivery.endpoint.api_version, pending=1), indent=2)

@@ -14,12 +14,12 @@ from meter_sync.stripe_api.invoices import Invoiced, Invoices
 from meter_sync.sync.ends.permitted import readable_invoices
 from meter_sync.sync.job import Job
 from meter_sync.sync.periods import Periods, Prepared
-from meter_sync.sync.report import Reported
+from meter_sync.sync.request import RunReport
 
 _BEFORE_THE_END = timedelta(hours=1)
 """An invoice is not made before the end of its period; the hour is for clocks."""
 
-CarryOut = Callable[[Prepared], Awaitable[Reported]]
+CarryOut = Callable[[Prepared], Awaitable[RunReport]]
 """Resumes, queries, plans, checks and reports some items, of which each may appear once."""
 
 
@@ -37,13 +37,13 @@ class Ended:
         return self.seen.item
 
 
-async def conclude_ended(job: Job, periods: Periods, carry_out: CarryOut) -> Reported:
+async def conclude_ended(job: Job, periods: Periods, carry_out: CarryOut) -> RunReport:
     """Report the rest of periods that have ended, record how far each has come, and return what became of them."""
     written = job.ledger.memory.reported([one.item for one in periods.ended])
     nothing = [one.item.key for one in periods.ended if _bills_nothing(job, periods, one.item, written)]
     _record(job, [Conclusion(*key, is_closed=True) for key in nothing])
     seen = [one for one in periods.ended if one.item.key not in nothing]
-    done = Reported()
+    done = RunReport()
     for together in _once_each(await _ended(job, periods, seen, written)):
         done = done.and_then(await _conclude(job, periods, together, carry_out))
         if done.error:
@@ -56,7 +56,7 @@ def _bills_nothing(job: Job, periods: Periods, item: SubscriptionItem, written: 
     return was_free(item) or (item.key not in written and periods.going_on.bills_all_of(item, job.rules))
 
 
-async def _conclude(job: Job, periods: Periods, ended: Sequence[Ended], carry_out: CarryOut) -> Reported:
+async def _conclude(job: Job, periods: Periods, ended: Sequence[Ended], carry_out: CarryOut) -> RunReport:
     """Conclude one period of each item. Where Stripe refuses the report, say right away what is left."""
     reported = await carry_out(_prepared(job, periods, ended))
     results = {one.item.id: one for one in reported.results}

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from meter_sync.sandbox.stripe.endpoints.catalog import merged
+from meter_sync.sandbox.instants import from_unix
 from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
-from meter_sync.sandbox.stripe.endpoints.items import add_item, change_item
-from meter_sync.sandbox.stripe.endpoints.subscriptions import TRIAL_SETTINGS, future, instant, pauses, show
+from meter_sync.sandbox.stripe.endpoints.subscription_items import add_item, change_item
+from meter_sync.sandbox.stripe.endpoints.subscriptions import TRIAL_SETTINGS, future, pauses, showing
 from meter_sync.sandbox.stripe.protocol.errors import Refusal, no_such
 from meter_sync.sandbox.stripe.protocol.parameters import (
     choice,
@@ -13,13 +13,15 @@ from meter_sync.sandbox.stripe.protocol.parameters import (
     group,
     instant_or_now,
     list_of,
+    merged,
     or_empty,
     text,
     text_map,
     whole,
 )
+from meter_sync.sandbox.stripe.rules.events import changing
 from meter_sync.sandbox.stripe.state.objects import Subscription
-from meter_sync.sandbox.stripe.views.catalog import Json
+from meter_sync.sandbox.stripe.views.view import Json
 
 _PRORATION = choice("always_invoice", "create_prorations", "none")
 """Taken and without effect: prorations are of licensed items, which are not billed here."""
@@ -40,12 +42,12 @@ _CHANGED_ITEM = group(
 
 def _update_subscription(call: Call) -> Json:
     """Change a subscription; whatever changes together is told of by one event."""
-    shown = show(call, "customer")
-    subscription, params = call.state.subscription(call.ids[0]), call.params
+    shown = showing(call, "customer")
+    subscription, params = call.state.subscriptions.find(call.ids[0]), call.params
     if subscription.ended and params.keys() - {"expand", "metadata"}:
         raise Refusal("A canceled subscription can only update its cancellation_details and metadata.")
     _check(call)
-    with call.world.changing(subscription.id):
+    with changing(call.state, subscription.id):
         for change in params.get("items", []):
             _update_item(call, subscription, change)
         if params.get("billing_cycle_anchor") == "now":
@@ -59,7 +61,7 @@ def _update_subscription(call: Call) -> Json:
         _update_end(call, subscription)
         if "metadata" in params:
             call.world.set_subscription_metadata(subscription.id, merged(subscription.metadata, params["metadata"]))
-    return shown(subscription)
+    return shown(call.view, subscription)
 
 
 def _check(call: Call) -> None:
@@ -89,7 +91,7 @@ def _update_item(call: Call, subscription: Subscription, change: dict[str, Any])
 
 def _update_trial(call: Call, subscription: Subscription, trial_end: int | None) -> None:
     if trial_end is not None:
-        call.world.start_trial(subscription.id, instant(trial_end))
+        call.world.start_trial(subscription.id, from_unix(trial_end))
     elif subscription.status == "trialing":
         call.world.end_trial(subscription.id)
 
@@ -99,7 +101,9 @@ def _update_collection(call: Call, subscription: Subscription, pause: dict[str, 
         call.world.pause_collection(subscription.id, None)
         return
     resumes_at = pause.get("resumes_at")
-    call.world.pause_collection(subscription.id, pause["behavior"], None if resumes_at is None else instant(resumes_at))
+    call.world.pause_collection(
+        subscription.id, pause["behavior"], None if resumes_at is None else from_unix(resumes_at)
+    )
 
 
 def _update_end(call: Call, subscription: Subscription) -> None:
@@ -109,23 +113,23 @@ def _update_end(call: Call, subscription: Subscription) -> None:
         call.world.cancel_at_period_end(subscription.id)
     elif "cancel_at_period_end" in params or "cancel_at" in params:
         end = params.get("cancel_at")
-        call.world.cancel_at(subscription.id, None if end is None else instant(end))
+        call.world.cancel_at(subscription.id, None if end is None else from_unix(end))
 
 
 def _resume_subscription(call: Call) -> Json:
-    shown = show(call, "customer")
-    subscription = call.state.subscription(call.ids[0])
+    shown = showing(call, "customer")
+    subscription = call.state.subscriptions.find(call.ids[0])
     if subscription.status != "paused":
         raise Refusal("You can only resume a subscription whose status is `paused`.")
     call.world.resume(subscription.id, new_anchor=call.params.get("billing_cycle_anchor", "now") == "now")
-    return shown(subscription)
+    return shown(call.view, subscription)
 
 
 ENDPOINTS = (
     Endpoint(
-        method="POST",
-        template="/v1/subscriptions/{}",
-        permission="subscriptions:write",
+        "POST /v1/subscriptions/{}",
+        "subscriptions:write",
+        _update_subscription,
         fields={
             "billing_cycle_anchor": choice("now", "unchanged"),
             "cancel_at": or_empty(whole(0)),
@@ -138,14 +142,12 @@ ENDPOINTS = (
             "trial_settings": TRIAL_SETTINGS,
         },
         expandable=frozenset({"customer"}),
-        carry_out=_update_subscription,
     ),
     Endpoint(
-        method="POST",
-        template="/v1/subscriptions/{}/resume",
-        permission="subscriptions:write",
+        "POST /v1/subscriptions/{}/resume",
+        "subscriptions:write",
+        _resume_subscription,
         fields={"billing_cycle_anchor": choice("now", "unchanged"), "proration_behavior": _PRORATION},
         expandable=frozenset({"customer"}),
-        carry_out=_resume_subscription,
     ),
 )

@@ -1,12 +1,14 @@
 """Endpoints of the embedded Stripe: subscriptions and their items."""
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from meter_sync.sandbox.stripe.endpoints.endpoint import PAGING, Call, Endpoint, page
-from meter_sync.sandbox.stripe.endpoints.items import check_quantity
-from meter_sync.sandbox.stripe.protocol.errors import Refusal
+from meter_sync.sandbox.instants import from_unix
+from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
+from meter_sync.sandbox.stripe.endpoints.paging import PAGING, page
+from meter_sync.sandbox.stripe.endpoints.subscription_items import check_quantity
+from meter_sync.sandbox.stripe.protocol.errors import Refusal, no_such
 from meter_sync.sandbox.stripe.protocol.parameters import (
     choice,
     flag,
@@ -20,7 +22,8 @@ from meter_sync.sandbox.stripe.protocol.parameters import (
 )
 from meter_sync.sandbox.stripe.rules.billing_periods import period_at
 from meter_sync.sandbox.stripe.state.objects import ENDED_STATUSES, STATUSES, Price, Subscription
-from meter_sync.sandbox.stripe.views.catalog import Json
+from meter_sync.sandbox.stripe.views.subscriptions import show_subscription
+from meter_sync.sandbox.stripe.views.view import Json, View
 
 _THRESHOLDS = group({"amount_gte": whole(1), "reset_billing_cycle_anchor": flag})
 _END_BEHAVIOR = group({"missing_payment_method": choice("create_invoice", "pause")}, ("missing_payment_method",))
@@ -28,17 +31,12 @@ TRIAL_SETTINGS = group({"end_behavior": _END_BEHAVIOR}, ("end_behavior",))
 _NEW_ITEM = group({"price": text, "metadata": text_map, "quantity": whole(0)}, required=("price",))
 
 
-def instant(seconds: int) -> datetime:
-    """Return Unix seconds as an aware datetime."""
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def show(call: Call, expansion: str) -> Callable[[Subscription], Json]:
+def showing(call: Call, expansion: str) -> Callable[[View, Subscription], Json]:
     """Return how subscriptions are shown; expanding the customer needs the right to read it."""
     expand = call.expands(expansion)
     if expand:
         call.require("customers:read")
-    return lambda subscription: call.views.subscription(subscription, expand_customer=expand)
+    return partial(show_subscription, expand_customer=expand)
 
 
 def _create_subscription(call: Call) -> Json:
@@ -46,16 +44,16 @@ def _create_subscription(call: Call) -> Json:
 
     Simplified: usage before a backdated subscription's current period is not billed here.
     """
-    shown = show(call, "customer")
+    shown = showing(call, "customer")
     params = call.params
-    prices = [call.state.price(each["price"], param="items", status=400) for each in params["items"]]
+    prices = [call.state.prices.find(each["price"], param="items", status=400) for each in params["items"]]
     if not prices:
         raise Refusal("Missing required param: items.", code="parameter_missing", param="items")
     for price, each in zip(prices, params["items"], strict=True):
         check_quantity(price, each.get("quantity"))
-    customer = call.state.customer(params["customer"], param="customer", status=400)
+    customer = call.state.customers.find(params["customer"], param="customer", status=400)
     if customer.deleted:
-        raise Refusal(f"No such customer: '{customer.id}'", code="resource_missing", param="customer")
+        raise no_such("customer", customer.id, param="customer", status=400)
     view = call.world.add_subscription(
         customer.id,
         [price.id for price in prices],
@@ -66,7 +64,7 @@ def _create_subscription(call: Call) -> Json:
         pauses_after_trial=pauses(params),
         **_first_period(call, prices[0]),
     )
-    return shown(call.state.subscriptions[view.id])
+    return shown(call.view, call.state.subscriptions[view.id])
 
 
 def pauses(params: Mapping[str, Any]) -> bool:
@@ -87,30 +85,22 @@ def _first_period(call: Call, price: Price) -> dict[str, Any]:
     A trial, or else a billing cycle anchor in the future, ends the first period early; a backdated
     subscription's periods are counted from its start (Stripe documentation, Billing cycle).
     """
-    now = call.world.clock.timestamp()
+    now = call.state.now
     start = call.params.get("backdate_start_date", now)
     if start > now:
         raise Refusal("The backdated start date must be in the past.", param="backdate_start_date")
     end = future(call, "trial_end") or future(call, "billing_cycle_anchor")
     if end is not None:
         name = "trial_end" if "trial_end" in call.params else "period_end"
-        return {
-            "period_start": instant(start),
-            name: instant(end),
-            "created": instant(now),
-        }
-    period = period_at(start, price.interval, price.interval_count, now)
-    return {
-        "period_start": instant(period.start),
-        "anchor": instant(start),
-        "created": instant(now),
-    }
+        return {"period_start": from_unix(start), name: from_unix(end), "created": from_unix(now)}
+    period = period_at(start, price, now)
+    return {"period_start": from_unix(period.start), "anchor": from_unix(start), "created": from_unix(now)}
 
 
 def future(call: Call, name: str) -> int | None:
     """Return the Unix seconds given under a name, None for none; refuse what is not in the future."""
     instant: int | None = call.params.get(name)
-    if instant is not None and instant <= call.world.clock.timestamp():
+    if instant is not None and instant <= call.state.now:
         raise Refusal(
             f"Invalid timestamp: {name} must be an integer Unix timestamp in the future.",
             param=name,
@@ -119,21 +109,16 @@ def future(call: Call, name: str) -> int | None:
 
 
 def _get_subscription(call: Call) -> Json:
-    return show(call, "customer")(call.state.subscription(call.ids[0]))
+    return showing(call, "customer")(call.view, call.state.subscriptions.find(call.ids[0]))
 
 
 def _cancel_subscription(call: Call) -> Json:
-    shown = show(call, "customer")
-    subscription = call.state.subscription(call.ids[0])
+    shown = showing(call, "customer")
+    subscription = call.state.subscriptions.find(call.ids[0])
     if subscription.ended:
-        raise Refusal(
-            f"No such subscription: '{subscription.id}'",
-            status=404,
-            code="resource_missing",
-            param="id",
-        )
+        raise no_such("subscription", subscription.id)
     call.world.cancel(subscription.id, invoice_now=call.params.get("invoice_now", False))
-    return shown(subscription)
+    return shown(call.view, subscription)
 
 
 def _has_status(subscription: Subscription, wanted: str | None) -> bool:
@@ -148,13 +133,13 @@ def _has_status(subscription: Subscription, wanted: str | None) -> bool:
 def _list_subscriptions(call: Call) -> Json:
     """List subscriptions; those of test clocks only with `customer` or `test_clock`."""
     params, state = call.params, call.state
-    shown = show(call, "data.customer")
-    shelf = state.subscriptions.everything
+    shown = showing(call, "data.customer")
+    shelf = None
     if "price" in params:
-        state.price(params["price"], param="price", status=400)
+        state.prices.find(params["price"], param="price", status=400)
         shelf = state.subscriptions.shelf(f"price:{params['price']}")
     if "customer" in params:
-        state.customer(params["customer"], param="customer", status=400)
+        state.customers.find(params["customer"], param="customer", status=400)
         shelf = state.subscriptions.shelf(f"customer:{params['customer']}")
     test_clock = params.get("test_clock")
 
@@ -168,7 +153,7 @@ def _list_subscriptions(call: Call) -> Json:
             and _period_within(call, subscription)
         )
 
-    return page(call, "subscription", state.subscriptions, shelf, shown, matches)
+    return page(call, state.subscriptions, shown, matches, shelf)
 
 
 def _contains(call: Call, subscription: Subscription, price: str) -> bool:
@@ -190,9 +175,9 @@ def _period_within(call: Call, subscription: Subscription) -> bool:
 
 ENDPOINTS = (
     Endpoint(
-        method="POST",
-        template="/v1/subscriptions",
-        permission="subscriptions:write",
+        "POST /v1/subscriptions",
+        "subscriptions:write",
+        _create_subscription,
         fields={
             "backdate_start_date": whole(0),
             "billing_cycle_anchor": whole(0),
@@ -205,12 +190,11 @@ ENDPOINTS = (
         },
         required=("customer", "items"),
         expandable=frozenset({"customer"}),
-        carry_out=_create_subscription,
     ),
     Endpoint(
-        method="GET",
-        template="/v1/subscriptions",
-        permission="subscriptions:read",
+        "GET /v1/subscriptions",
+        "subscriptions:read",
+        _list_subscriptions,
         fields={
             **PAGING,
             "created": span,
@@ -222,21 +206,13 @@ ENDPOINTS = (
             "test_clock": text,
         },
         expandable=frozenset({"data.customer"}),
-        carry_out=_list_subscriptions,
     ),
+    Endpoint("GET /v1/subscriptions/{}", "subscriptions:read", _get_subscription, expandable=frozenset({"customer"})),
     Endpoint(
-        method="GET",
-        template="/v1/subscriptions/{}",
-        permission="subscriptions:read",
-        expandable=frozenset({"customer"}),
-        carry_out=_get_subscription,
-    ),
-    Endpoint(
-        method="DELETE",
-        template="/v1/subscriptions/{}",
-        permission="subscriptions:write",
+        "DELETE /v1/subscriptions/{}",
+        "subscriptions:write",
+        _cancel_subscription,
         fields={"invoice_now": flag, "prorate": flag},
         expandable=frozenset({"customer"}),
-        carry_out=_cancel_subscription,
     ),
 )

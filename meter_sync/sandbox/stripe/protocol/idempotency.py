@@ -28,16 +28,21 @@ class SavedAnswers:
     def __init__(self) -> None:
         self._saved: dict[tuple[str, str], _Saved] = {}
 
-    def replay(self, account_key: str, key: str, signature: str, now: int) -> Answer | None:
-        """Return the saved answer, None if there is none; refuse the key for another request."""
+    def once(self, api_key: str, key: str, signature: str, now: int, run: Callable[[], Answer]) -> Answer:
+        """Replay the answer saved under an idempotency key, or else carry the request out and save its answer.
+
+        Raise Refusal for a key that was used for a request with another signature.
+        """
         if not 0 < len(key) <= LONGEST_KEY:
             raise Refusal(
                 f"Idempotency keys must be between 1 and {LONGEST_KEY} characters long.",
                 kind="idempotency_error",
             )
-        saved = self._saved.get((account_key, key))
+        saved = self._saved.get((api_key, key))
         if saved is None or now - saved.at >= KEPT_SECONDS:
-            return None
+            answer = run()
+            self._saved[api_key, key] = _Saved(signature, answer, now)
+            return answer
         if saved.signature != signature:
             raise Refusal(
                 "Keys for idempotent requests can only be used with the same parameters they were"
@@ -45,11 +50,13 @@ class SavedAnswers:
                 " different request.",
                 kind="idempotency_error",
             )
-        headers = {**saved.answer.headers, "Idempotent-Replayed": "true"}
-        return replace(saved.answer, headers=headers)
+        return replace(saved.answer, headers={**saved.answer.headers, "Idempotent-Replayed": "true"})
 
-    def carry_out(self, account_key: str, key: str, signature: str, now: int, run: Callable[[], Answer]) -> Answer:
-        """Carry a request out and save its answer."""
-        answer = run()
-        self._saved[account_key, key] = _Saved(signature, answer, now)
-        return answer
+
+def is_saved(status: int) -> bool:
+    """Whether Stripe saves an error of this status.
+
+    It replays "the same result, including 500 errors" (API reference, Idempotent requests). The statuses 502, 503
+    and 504 come from proxies before Stripe.
+    """
+    return status == 500

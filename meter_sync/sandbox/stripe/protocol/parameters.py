@@ -3,6 +3,7 @@
 Shapes of the errors: API reference, Errors; the wordings are those that its users quote.
 """
 
+import operator
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
@@ -17,6 +18,7 @@ Tree = dict[str, Any]
 Reader = Callable[[Any, str], Any]
 """Turns what was sent under a name into a value, or raises Refusal."""
 
+_COMPARED = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
 _NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 
 
@@ -150,6 +152,11 @@ def text_map(value: Any, name: str) -> dict[str, str]:
     return {key: text(each, _nested(name, key)) for key, each in value.items()}
 
 
+def merged(metadata: Mapping[str, str], change: Mapping[str, str]) -> dict[str, str]:
+    """Return metadata after an update: keys are added, and removed by an empty value."""
+    return {key: value for key, value in {**metadata, **change}.items() if value != ""}
+
+
 def group(fields: Mapping[str, Reader], required: tuple[str, ...] = ()) -> Reader:
     """Return a reader of nested parameters."""
 
@@ -178,15 +185,10 @@ def span(value: Any, name: str) -> dict[str, int]:
     if isinstance(value, str):
         exact = whole(0)(value, name)
         return {"gte": exact, "lte": exact}
-    bound = whole(0)
-    bounds: dict[str, int] = group({"gt": bound, "gte": bound, "lt": bound, "lte": bound})(value, name)
+    bounds: dict[str, int] = group(dict.fromkeys(_COMPARED, whole(0)))(value, name)
     return bounds
 
 
-def within(bounds: Mapping[str, int] | None, instant: int) -> bool:
+def within(bounds: Mapping[str, Any] | None, instant: Any) -> bool:
     """Whether an instant meets a filter by time."""
-    if bounds is None:
-        return True
-    return bounds.get("gt", instant - 1) < instant < bounds.get("lt", instant + 1) and bounds.get(
-        "gte", instant
-    ) <= instant <= bounds.get("lte", instant)
+    return all(_COMPARED[name](instant, bound) for name, bound in (bounds or {}).items())

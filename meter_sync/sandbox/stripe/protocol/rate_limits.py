@@ -24,7 +24,6 @@ class RateLimiter:
     """Counts requests in a sliding window of one second of real time."""
 
     def __init__(self) -> None:
-        self._meter_events: deque[float] = deque()
         self._overall: deque[float] = deque()
         self._endpoints: defaultdict[str, deque[float]] = defaultdict(deque)
 
@@ -33,25 +32,18 @@ class RateLimiter:
 
         The reasons are the values of the header `Stripe-Rate-Limited-Reason`.
         """
-        now = time.monotonic()
+        now, recent = time.monotonic(), self._endpoints[endpoint]
+        windows = [
+            ("endpoint-rate", recent, limits.endpoint_per_second),
+            ("global-rate", self._overall, limits.overall_per_second),
+        ]
         if endpoint == METER_EVENTS:
-            return self._of_meter_events(limits, now)
-        recent = self._endpoints[endpoint]
-        for window in (self._overall, recent):
+            windows = [("endpoint-rate", recent, limits.meter_events_per_second)]
+        for reason, window, most in windows:
             while window and window[0] <= now - _WINDOW_SECONDS:
                 window.popleft()
-        if len(recent) >= limits.endpoint_per_second:
-            return "endpoint-rate"
-        if len(self._overall) >= limits.overall_per_second:
-            return "global-rate"
-        self._overall.append(now)
-        recent.append(now)
-        return None
-
-    def _of_meter_events(self, limits: RateLimits, now: float) -> str | None:
-        while self._meter_events and self._meter_events[0] <= now - _WINDOW_SECONDS:
-            self._meter_events.popleft()
-        if len(self._meter_events) >= limits.meter_events_per_second:
-            return "endpoint-rate"
-        self._meter_events.append(now)
+            if len(window) >= most:
+                return reason
+        for _, window, _ in windows:
+            window.append(now)
         return None

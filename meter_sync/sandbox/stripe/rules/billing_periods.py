@@ -5,31 +5,18 @@ of day, or on the month's last day where the month is shorter; the anchor's day 
 """
 
 import calendar
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
 
-Interval = Literal["day", "week", "month", "year"]
+from meter_sync.sandbox.stripe.state.objects import Interval, Period, Price
 
 _DAY_SECONDS = 86_400
 _SECONDS = {"day": _DAY_SECONDS, "week": 7 * _DAY_SECONDS}
 _MONTHS = {"month": 1, "year": 12}
 
 
-@dataclass(frozen=True, slots=True)
-class Period:
-    """From `start` until just before `end`, in Unix seconds."""
-
-    start: int
-    end: int
-
-    def strictly_contains(self, timestamp: int) -> bool:
-        """Whether a usage record may lie here: not at the start, not at the end."""
-        return self.start < timestamp < self.end
-
-
-def period_at(anchor: int, interval: Interval, count: int, at: int) -> Period:
-    """Return the period that contains the instant `at`, which may lie before the anchor."""
+def period_at(anchor: int, price: Price, at: int) -> Period:
+    """Return the period of a price that contains the instant `at`, which may lie before the anchor."""
+    interval, count = price.interval, price.interval_count
     if interval in _SECONDS:
         number = (at - anchor) // (_SECONDS[interval] * count)
     else:

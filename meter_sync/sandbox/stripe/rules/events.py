@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from meter_sync.sandbox.stripe.state.objects import Invoice, StripeEvent, Subscription, SubscriptionSnapshot
-from meter_sync.sandbox.stripe.state.state import StripeState
+from meter_sync.sandbox.stripe.state.stripe_state import StripeState
 
 KEPT_SECONDS = 30 * 86_400
 """How long events can be read (API reference, Events)."""
@@ -37,7 +37,15 @@ def of_invoice(state: StripeState, kind: str, invoice: Invoice, at: int) -> None
 
 
 @contextmanager
-def changing(state: StripeState, subscription: Subscription, at: int) -> Iterator[None]:
+def changing(state: StripeState, subscription_id: str) -> Iterator[Subscription]:
+    """Change a subscription now: all that changes within is told of by one event."""
+    subscription = state.subscriptions.find(subscription_id, param="subscription", status=400)
+    with changing_at(state, subscription, state.now):
+        yield subscription
+
+
+@contextmanager
+def changing_at(state: StripeState, subscription: Subscription, at: int) -> Iterator[None]:
     """Record one update of a subscription for all that changes within, unless nothing does.
 
     A subscription that is canceled within is told of as deleted instead (types of events).

@@ -1,68 +1,23 @@
-"""Invoices: what they bill, their drafts, and their end.
+"""Invoices: their drafts, what late usage changes of them, and their end.
 
-Sources: Stripe's documentation of metered billing (billed in arrears, with the invoice of the
-period's end), of invoices (a draft is finalized about an hour after it was created) and of
-transformed quantities. Only metered lines are modelled: an invoice here shows usage and nothing
-else.
+Sources: Stripe's documentation of metered billing (billed in arrears, with the invoice of the period's end) and of
+invoices (a draft is finalized about an hour after it was created).
 """
 
 from collections.abc import Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 
-from meter_sync.sandbox.stripe.rules import events as stripe_events
-from meter_sync.sandbox.stripe.rules.billing_periods import Period
-from meter_sync.sandbox.stripe.rules.meters import period_usage
-from meter_sync.sandbox.stripe.rules.usage_records import total_usage
+from meter_sync.sandbox.stripe.rules import events
+from meter_sync.sandbox.stripe.rules.invoice_lines import line_for, preview
 from meter_sync.sandbox.stripe.state.objects import (
     BillingReason,
     ClosedPeriod,
     Invoice,
-    InvoiceLine,
     InvoiceStatus,
     Item,
-    Price,
+    Period,
     Subscription,
 )
-from meter_sync.sandbox.stripe.state.state import StripeState
-
-
-def amount_cents(price: Price, quantity: int) -> Decimal:
-    """Return what a quantity costs in whole cents, rounded half up once, at the line."""
-    units = Decimal(quantity)
-    transform = price.transform_quantity
-    if transform is not None:
-        rounding = ROUND_CEILING if transform.round == "up" else ROUND_FLOOR
-        units = (units / transform.divide_by).to_integral_value(rounding)
-    return (units * price.unit_amount_decimal).quantize(Decimal(1), ROUND_HALF_UP)
-
-
-def quantity_of(state: StripeState, price: Price, item: Item, period: Period) -> int:
-    """Return what an item used in a period: by its usage records, or by its customer's meter events.
-
-    Meter events may have decimal values; what is billed of their total here are whole units.
-    """
-    if price.meter is None:
-        return total_usage(item, price.aggregate_usage, period)
-    customer = state.subscriptions[item.subscription].customer
-    return int(period_usage(state, state.meters[price.meter], customer, period))
-
-
-def line_for(state: StripeState, price: Price, item: Item, period: Period, *, free: bool) -> InvoiceLine:
-    """Return the line for what an item used in a period; a trial's usage costs nothing."""
-    quantity = quantity_of(state, price, item, period)
-    cost = Decimal(0) if free else amount_cents(price, quantity)
-    return InvoiceLine(item.id, price.id, quantity, cost, period)
-
-
-def preview(state: StripeState, subscription: Subscription) -> list[InvoiceLine]:
-    """Return the lines that the next invoice would have if the open periods ended now."""
-    free = subscription.status == "trialing"
-    lines = []
-    for item in state.items_of(subscription):
-        price = state.price_of(item)
-        if price.usage_type == "metered":
-            lines.append(line_for(state, price, item, item.period, free=free))
-    return lines
+from meter_sync.sandbox.stripe.state.stripe_state import StripeState
 
 
 def upcoming(state: StripeState, subscription: Subscription) -> Invoice:
@@ -76,7 +31,7 @@ def upcoming(state: StripeState, subscription: Subscription) -> Invoice:
         customer=subscription.customer,
         currency=state.price_of(state.items_of(subscription)[0]).currency,
         period=Period(min(period.start for period in periods), end),
-        lines=preview(state, subscription),
+        lines=preview(state, subscription.id),
         billing_reason="upcoming",
     )
 
@@ -118,7 +73,7 @@ def draft(
     subscription.latest_invoice = invoice.id
     if invoice.finalizes_at is not None:
         state.schedule(invoice.finalizes_at, "final", invoice.id)
-    stripe_events.of_invoice(state, stripe_events.INVOICE_CREATED, invoice, at)
+    events.of_invoice(state, events.INVOICE_CREATED, invoice, at)
     return invoice
 
 
@@ -127,7 +82,7 @@ def finalize(state: StripeState, invoice: Invoice, at: int) -> None:
     state.drafts[invoice.customer].remove(invoice.id)
     invoice.finalized_at = at
     invoice.status = "open"
-    stripe_events.of_invoice(state, stripe_events.INVOICE_FINALIZED, invoice, at)
+    events.of_invoice(state, events.INVOICE_FINALIZED, invoice, at)
     if invoice.collection == "void":
         _become(state, invoice, "void", "invoice.voided", at)
     elif invoice.collection == "mark_uncollectible":
@@ -138,7 +93,7 @@ def finalize(state: StripeState, invoice: Invoice, at: int) -> None:
 
 def _become(state: StripeState, invoice: Invoice, status: InvoiceStatus, event: str, at: int) -> None:
     invoice.status = status
-    stripe_events.of_invoice(state, event, invoice, at)
+    events.of_invoice(state, event, invoice, at)
 
 
 def redraft(state: StripeState, item: Item, closed: ClosedPeriod) -> None:

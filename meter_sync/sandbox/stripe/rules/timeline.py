@@ -3,13 +3,14 @@
 import heapq
 from collections.abc import Callable, Mapping
 
-from meter_sync.sandbox.stripe.rules import events, invoices, lifecycle
+from meter_sync.sandbox.stripe.rules import events, invoices, period_turns
 from meter_sync.sandbox.stripe.state.objects import Due, Happening
-from meter_sync.sandbox.stripe.state.state import StripeState
+from meter_sync.sandbox.stripe.state.stripe_state import StripeState
 
 
 def settle(state: StripeState, now: int) -> None:
-    """Let everything happen that was due by now, each thing at its own instant."""
+    """Let everything happen that was due by now, in Unix seconds, each thing at its own instant."""
+    state.now = now
     while state.due and state.due[0].at <= now:
         due = heapq.heappop(state.due)
         state.settled_until = max(state.settled_until, due.at)
@@ -18,7 +19,7 @@ def settle(state: StripeState, now: int) -> None:
 
 
 def _turn(state: StripeState, due: Due) -> None:
-    lifecycle.turn(state, state.subscriptions[due.id], due.at)
+    period_turns.turn(state, state.subscriptions[due.id], due.at)
 
 
 def _finalize(state: StripeState, due: Due) -> None:
@@ -44,7 +45,8 @@ def _collect(state: StripeState, due: Due) -> None:
     subscription = state.subscriptions[due.id]
     pause = subscription.pause_collection
     if pause is not None and pause.resumes_at == due.at and not subscription.ended:
-        lifecycle.pause_collection(state, subscription, due.at, None)
+        with events.changing_at(state, subscription, due.at):
+            subscription.pause_collection = None
 
 
 _HAPPENINGS: Mapping[Happening, Callable[[StripeState, Due], None]] = {

@@ -1,27 +1,24 @@
-"""Legacy usage records: what is accepted, and what a period's records add up to.
+"""Legacy usage records: which item takes one, and how it is written.
 
 Sources: Stripe's API reference of 2025-01-27.acacia (usage records), its legacy guide to metered
-billing, and error messages quoted in authgear-server#2430 and stripe-node#725.
+billing, and the error message quoted in stripe-node#725.
 """
 
 from typing import Literal
 
 from meter_sync.sandbox.stripe.protocol.errors import Refusal
-from meter_sync.sandbox.stripe.rules.billing_periods import Period
-from meter_sync.sandbox.stripe.state.objects import Aggregation, ClosedPeriod, Item, Price, Subscription
+from meter_sync.sandbox.stripe.rules import invoices
+from meter_sync.sandbox.stripe.rules.usage_record_timestamps import check_bounds
+from meter_sync.sandbox.stripe.state.objects import Price, Subscription
+from meter_sync.sandbox.stripe.state.stripe_state import StripeState
 
 Action = Literal["increment", "set"]
 
-TOO_OLD = (
-    "Cannot create the usage record with this timestamp because timestamps must be after the"
-    " subscription's last invoice period (or current period start time)."
-)
 NOT_LEGACY = (
     "Cannot create a usage record for this subscription item because it is not on the legacy"
     " metered billing system. Call /v1/billing/meter_events instead."
 )
 # For the following refusals Stripe's own words were not found; the rules are Stripe's.
-IN_THE_FUTURE = "Cannot create the usage record with this timestamp because timestamps must not be in the future."
 NOT_METERED = (
     "Cannot create a usage record for this subscription item because its price has recurring[usage_type]=licensed."
 )
@@ -29,7 +26,33 @@ THRESHOLDS = "Cannot set usage on a subscription with billing thresholds: `incre
 CANCELED = "Cannot create a usage record for a subscription that has been canceled."
 
 
-def check_item(subscription: Subscription, price: Price, action: Action) -> None:
+def create_usage_record(
+    state: StripeState,
+    item_id: str,
+    quantity: int,
+    timestamp: int | None,
+    action: Action,
+    *,
+    now: float,
+    grace_seconds: float,
+) -> int:
+    """Write a usage record and return its timestamp (given None: now), or raise Refusal.
+
+    `set` overwrites the quantity at that timestamp, `increment` adds. In the grace after a period's end it changes the
+    draft of that period's invoice.
+    """
+    item = state.item(item_id, param="subscription_item")
+    _check_item(state.subscriptions[item.subscription], state.price_of(item), action)
+    at = int(now) if timestamp is None else timestamp
+    closed = check_bounds(state, item, at, now=now, grace_seconds=grace_seconds)
+    before = item.records.get(at, 0) if action == "increment" else 0
+    item.records[at] = before + quantity
+    if closed is not None:
+        invoices.redraft(state, item, closed)
+    return at
+
+
+def _check_item(subscription: Subscription, price: Price, action: Action) -> None:
     """Raise Refusal unless this item takes usage records with this action."""
     if price.meter is not None:
         raise Refusal(NOT_LEGACY)
@@ -41,53 +64,6 @@ def check_item(subscription: Subscription, price: Price, action: Action) -> None
         raise Refusal(THRESHOLDS, param="action")
 
 
-def check_timestamp(
-    item: Item, price: Price, timestamp: int, *, now: float, grace_seconds: float
-) -> ClosedPeriod | None:
-    """Return the closed period that a record falls into, None for the open one, or raise Refusal.
-
-    A record lies strictly inside the current period and not in the future. For a few minutes after
-    a period's end, and on `sum` prices only, it may lie strictly inside that period (Stripe's
-    legacy guide: "we don't guarantee it").
-    """
-    if timestamp > now:
-        raise Refusal(IN_THE_FUTURE, param="timestamp")
-    if item.period.strictly_contains(timestamp):
-        return None
-    last = item.closed[-1] if item.closed else None
-    if (
-        last is not None
-        and price.aggregate_usage == "sum"
-        and last.period.strictly_contains(timestamp)
-        and now <= last.period.end + grace_seconds
-    ):
-        return last
-    raise Refusal(TOO_OLD, param="timestamp")
-
-
-def record(item: Item, timestamp: int, quantity: int, action: Action) -> None:
-    """Write a record: `set` overwrites the quantity at that timestamp, `increment` adds."""
-    before = item.records.get(timestamp, 0) if action == "increment" else 0
-    item.records[timestamp] = before + quantity
-
-
-def total_usage(item: Item, aggregation: Aggregation | None, period: Period) -> int:
-    """Return the usage of a period, as the price's `aggregate_usage` makes it from the records.
-
-    `last_ever` takes the record of an earlier period if this one has none (API reference,
-    recurring.aggregate_usage).
-    """
-    inside = {
-        timestamp: quantity for timestamp, quantity in item.records.items() if period.start <= timestamp < period.end
-    }
-    if aggregation == "last_ever":
-        inside = inside or {
-            timestamp: quantity for timestamp, quantity in item.records.items() if timestamp < period.end
-        }
-    if not inside:
-        return 0
-    if aggregation == "sum":
-        return sum(inside.values())
-    if aggregation == "max":
-        return max(inside.values())
-    return inside[max(inside)]
+def records(state: StripeState, item_id: str) -> dict[int, int]:
+    """Return all usage records of an item: timestamp to quantity."""
+    return dict(state.items[item_id].records)

@@ -1,11 +1,12 @@
 """What the embedded Stripe holds: plain data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
-from meter_sync.sandbox.stripe.rules.billing_periods import Interval, Period
-
+Metadata = Mapping[str, str]
+Interval = Literal["day", "week", "month", "year"]
 UsageType = Literal["metered", "licensed"]
 Aggregation = Literal["sum", "last_during_period", "last_ever", "max"]
 Rounding = Literal["up", "down"]
@@ -15,6 +16,18 @@ InvoiceStatus = Literal["draft", "open", "paid", "uncollectible", "void"]
 CollectionPause = Literal["keep_as_draft", "mark_uncollectible", "void"]
 BillingReason = Literal["subscription_cycle", "subscription_update", "upcoming"]
 """Why an invoice was drafted: of Stripe's reasons (invoice object, billing_reason) those that bill usage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A billing period: from `start` until just before `end`, in Unix seconds."""
+
+    start: int
+    end: int
+
+    def strictly_contains(self, timestamp: int) -> bool:
+        """Whether a usage record may lie here: not at the start, not at the end."""
+        return self.start < timestamp < self.end
 
 
 @dataclass(slots=True)

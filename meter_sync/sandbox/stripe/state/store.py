@@ -7,6 +7,8 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
+from meter_sync.sandbox.stripe.protocol.errors import no_such
+
 Key = tuple[int, int, str]
 """When an object was created, its sequence number among those of one second, and its id."""
 
@@ -60,7 +62,9 @@ class Shelf:
 class Store(Generic[StoredT]):
     """All objects of one kind, with a shelf of all and named shelves of some."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        """What Stripe calls them where there is no such object."""
         self._objects: dict[str, StoredT] = {}
         self._keys: dict[str, Key] = {}
         self._shelves: dict[str, Shelf] = {}
@@ -94,6 +98,13 @@ class Store(Generic[StoredT]):
     def get(self, identifier: str) -> StoredT | None:
         """Return the object with this id."""
         return self._objects.get(identifier)
+
+    def find(self, identifier: str, *, param: str = "id", status: int = 404) -> StoredT:
+        """Return the object with this id; raise Refusal if there is none: 400 instead of 404 for one in a parameter."""
+        found = self.get(identifier)
+        if found is None:
+            raise no_such(self.kind, identifier, param=param, status=status)
+        return found
 
     def key(self, identifier: str) -> Key | None:
         """Return the place of an object in the order of creation."""

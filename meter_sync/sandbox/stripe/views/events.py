@@ -1,47 +1,39 @@
-"""How Stripe shows events: as snapshots of an object, or as thin notices (object types of stripe-python 16)."""
+"""How Stripe shows events: with an object as it was right after the change."""
+
+from dataclasses import replace
 
 from meter_sync.sandbox.stripe.protocol.versions import Version
-from meter_sync.sandbox.stripe.state.objects import ErrorReport, Invoice, StripeEvent
-from meter_sync.sandbox.stripe.state.state import StripeState
-from meter_sync.sandbox.stripe.views import invoices, meters
-from meter_sync.sandbox.stripe.views.catalog import Json, Views
-
-_THIN = ("id", "object", "context", "created", "livemode", "related_object", "type")
+from meter_sync.sandbox.stripe.state.objects import Invoice, StripeEvent
+from meter_sync.sandbox.stripe.views.invoices import show_invoice
+from meter_sync.sandbox.stripe.views.subscriptions import show_snapshot
+from meter_sync.sandbox.stripe.views.view import Json, View
 
 
-def event(
-    state: StripeState, shown: StripeEvent, *, livemode: bool, version: str | None = None, pending: int = 0
-) -> Json:
-    """Show an event in a version, by default in the account's at its time.
+def show_event(view: View, event: StripeEvent, *, version: str | None = None, pending: int = 0) -> Json:
+    """Show an event in a version: by default in the account's at its time, whatever the request's (List events).
 
     `previous_attributes` is what an update changed, as it was. So the turn of a cycle shows `items` and
     `latest_invoice` from 2025-03-31.basil on, and the subscription's own period before.
     """
-    name = version or shown.api_version
-    views = Views(state, Version(name), livemode=livemode)
-    if isinstance(shown.subject, Invoice):
-        data: Json = {"object": invoices.invoice(views, shown.subject)}
+    name = version or event.api_version
+    view = replace(view, version=Version(name))
+    if isinstance(event.subject, Invoice):
+        data: Json = {"object": show_invoice(view, event.subject)}
     else:
-        data = {"object": views.snapshot(shown.subject)}
-    if shown.before is not None:
-        before = views.snapshot(shown.before)
+        data = {"object": show_snapshot(view, event.subject)}
+    if event.before is not None:
+        before = show_snapshot(view, event.before)
         data["previous_attributes"] = {
             attribute: value for attribute, value in before.items() if data["object"].get(attribute) != value
         }
     return {
-        "id": shown.id,
+        "id": event.id,
         "object": "event",
         "api_version": name,
-        "created": shown.created,
+        "created": event.created,
         "data": data,
-        "livemode": livemode,
+        "livemode": view.livemode,
         "pending_webhooks": pending,
         "request": {"id": None, "idempotency_key": None},
-        "type": shown.type,
+        "type": event.type,
     }
-
-
-def thin(report: ErrorReport, *, livemode: bool) -> Json:
-    """Show the notice of an event of the second API: without its data, which is to be fetched."""
-    whole = meters.report(report, 0, livemode=livemode)
-    return {name: whole[name] for name in _THIN if name in whole}

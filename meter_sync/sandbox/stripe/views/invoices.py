@@ -5,13 +5,14 @@ versions. An invoice's link to its subscription and a line's to its item moved i
 """
 
 from meter_sync.sandbox.stripe.state.objects import Invoice, InvoiceLine
-from meter_sync.sandbox.stripe.views.catalog import Json, Views
+from meter_sync.sandbox.stripe.views.prices import show_price
+from meter_sync.sandbox.stripe.views.view import Json, View
 
 LINES_EMBEDDED = 10
 """How many lines an invoice shows; the rest is in the list of its lines."""
 
 
-def invoice(views: Views, shown: Invoice) -> Json:
+def show_invoice(view: View, shown: Invoice) -> Json:
     """Show an invoice with its first lines; an upcoming one has no id."""
     total = int(shown.total_cents)
     paid = shown.status == "paid"
@@ -32,20 +33,10 @@ def invoice(views: Views, shown: Invoice) -> Json:
         "currency": shown.currency,
         "customer": shown.customer,
         "default_tax_rates": [],
-        "lines": {
-            "object": "list",
-            "data": lines(views, shown)[:LINES_EMBEDDED],
-            "has_more": len(shown.lines) > LINES_EMBEDDED,
-            "total_count": len(shown.lines),
-            "url": f"/v1/invoices/{shown.id}/lines",
-        },
-        "livemode": views.livemode,
+        "lines": _first_lines(view, shown),
+        "livemode": view.livemode,
         "metadata": {},
-        "payment_settings": {
-            "default_mandate": None,
-            "payment_method_options": None,
-            "payment_method_types": None,
-        },
+        "payment_settings": dict.fromkeys(("default_mandate", "payment_method_options", "payment_method_types")),
         "period_end": shown.period.end,
         "period_start": shown.period.start,
         "post_payment_credit_notes_amount": 0,
@@ -55,19 +46,23 @@ def invoice(views: Views, shown: Invoice) -> Json:
         "status_transitions": {"finalized_at": shown.finalized_at},
         "subtotal": total,
         "total": total,
+        **_by_version(view, shown, paid=paid),
     }
     if shown.billing_reason == "upcoming":
         del json["id"]
-    if views.legacy:
+    return json
+
+
+def _by_version(view: View, shown: Invoice, *, paid: bool) -> Json:
+    """Show what moved or was removed in 2025-03-31.basil."""
+    if view.legacy:
         return {
-            **json,
             "paid": paid,
             "paid_out_of_band": False,
             "subscription": shown.subscription,
             "total_tax_amounts": [],
         }
     return {
-        **json,
         "automatically_finalizes_at": shown.finalizes_at if shown.status == "draft" else None,
         "parent": {
             "type": "subscription_details",
@@ -76,14 +71,24 @@ def invoice(views: Views, shown: Invoice) -> Json:
     }
 
 
-def lines(views: Views, of: Invoice) -> list[Json]:
+def _first_lines(view: View, shown: Invoice) -> Json:
+    return {
+        "object": "list",
+        "data": show_lines(view, shown)[:LINES_EMBEDDED],
+        "has_more": len(shown.lines) > LINES_EMBEDDED,
+        "total_count": len(shown.lines),
+        "url": f"/v1/invoices/{shown.id}/lines",
+    }
+
+
+def show_lines(view: View, of: Invoice) -> list[Json]:
     """Show all lines of an invoice, in its order."""
     number = of.id.removeprefix("in_")
-    return [_line(views, line, of, f"il_{number}{place:03d}") for place, line in enumerate(of.lines)]
+    return [_line(view, line, of, f"il_{number}{place:03d}") for place, line in enumerate(of.lines)]
 
 
-def _line(views: Views, line: InvoiceLine, of: Invoice, identifier: str) -> Json:
-    price = views.state.prices[line.price]
+def _line(view: View, line: InvoiceLine, of: Invoice, identifier: str) -> Json:
+    price = view.state.prices[line.price]
     json: Json = {
         "id": identifier,
         "object": "line_item",
@@ -91,15 +96,15 @@ def _line(views: Views, line: InvoiceLine, of: Invoice, identifier: str) -> Json
         "currency": of.currency,
         "description": None,
         "discountable": True,
-        "livemode": views.livemode,
+        "livemode": view.livemode,
         "metadata": {},
         "period": {"end": line.period.end, "start": line.period.start},
         "quantity": line.quantity,
     }
-    if views.legacy:
+    if view.legacy:
         return {
             **json,
-            "price": views.price(price),
+            "price": show_price(view, price),
             "proration": False,
             "subscription": of.subscription,
             "subscription_item": line.item,

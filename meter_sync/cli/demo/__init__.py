@@ -1,0 +1,1 @@
+"""`meter-sync demo`: the whole job against an embedded Stripe and OpenMeter."""

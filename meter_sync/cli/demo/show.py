@@ -1,0 +1,164 @@
+"""The acts of the demo, and what they are played on."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+
+from meter_sync.cli.globals import Globals
+from meter_sync.cli.printing.table import Column, Row, print_table
+from meter_sync.cli.run.output import print_execution, summary
+from meter_sync.config import Settings, load
+from meter_sync.core.text import date_and_time, thousands
+from meter_sync.ledger import Scope, open_ledger_read_only
+from meter_sync.net.stop import Stop
+from meter_sync.sandbox import Fault, Sandbox
+from meter_sync.sandbox.epsilon import CUSTOMERS, Check, Epsilon
+from meter_sync.sync.books import execute
+from meter_sync.sync.request import Execution, Request
+
+_NOW = datetime(2026, 3, 27, 14, 23, 45, tzinfo=UTC)
+_AN_HOUR = timedelta(hours=1)
+_LOST = 40
+"""So many answers are lost after Stripe has carried a request out, and as many requests before."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What the acts are played on."""
+
+    options: Globals
+    sandbox: Sandbox
+    settings: Settings
+
+    def title(self, title: str, detail: str) -> None:
+        click.echo(f"\n{click.style(title, bold=self._color, reset=self._color)} {detail}")
+
+    @property
+    def _color(self) -> bool:
+        return self.options.color and sys.stdout.isatty()
+
+    async def run(self, *, dry_run: bool = False) -> Execution:
+        """Do what the command `run` does, by the sandbox's clock."""
+        return await self._execute(Request(dry_run=dry_run))
+
+    async def close(self) -> Execution:
+        """Do what `run --closing 3m` does."""
+        return await self._execute(Request(closing=timedelta(minutes=3), is_beside=True))
+
+    async def _execute(self, request: Request) -> Execution:
+        now = self.sandbox.clock.now()
+        self.sandbox.date_skew_seconds = (now - datetime.now(UTC)).total_seconds()
+        return await execute(self.settings, request, self.sandbox.clock.now, Stop())
+
+    def named(self) -> dict[str, int]:
+        """Return what the ledger names as not billed, by subscription."""
+        with open_ledger_read_only(self.settings.ledger, Scope(account="", mode="sandbox")) as ledger:
+            return {one.subscription: one.open_quantity for one in ledger.remainders.unbilled()}
+
+    def the_network_breaks(self) -> None:
+        """Lose the answers to most of what is sent to Stripe: some of it arrives, and some does not."""
+        for drop in ("after", "before"):
+            self.sandbox.faults.add(
+                Fault(server="stripe", method="POST", path="event|usage_record", skip=4, times=_LOST, drop=drop)
+            )
+
+    async def run_and_sum_up(self) -> Execution:
+        execution = await self.run()
+        click.echo(summary(execution, dry_run=False))
+        return execution
+
+    def show(self, execution: Execution, *, dry_run: bool = False, only_noteworthy: bool = False) -> None:
+        print_execution(execution, "table", self.options, dry_run=dry_run, quiet=only_noteworthy)
+
+    def show_checks(self, checks: Sequence[Check]) -> list[Check]:
+        """Print each customer's amounts, the smallest first, and return those that are wrong."""
+        columns = [Column("customer"), Column("Stripe takes")]
+        columns += [Column(name, is_amount=True) for name in ("used", *checks[0].elsewhere)]
+        rows = []
+        for one in sorted(checks, key=lambda one: one.used):
+            amounts = (thousands(one.used), *one.elsewhere.values())
+            rows.append(Row((one.customer.name, one.customer.kind, *amounts, "equal" if one.is_right else "DIFFERENT")))
+        print_table(self.options, [*columns, Column("")], rows)
+        return [one for one in checks if not one.is_right]
+
+
+async def show(options: Globals, folder: Path) -> bool:
+    """Play all acts and return whether every invoice is right."""
+    sandbox = Sandbox(now=_NOW)
+    epsilon = Epsilon(sandbox)
+    async with sandbox.serving():
+        environment = {
+            **sandbox.environment(),
+            "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3"),
+            "METER_SYNC_STRIPE_RATE": "100",
+            "METER_SYNC_STRIPE_METER_EVENT_RATE": "1000",
+            "METER_SYNC_RETRY_SECONDS": "1",
+        }
+        stage = _Stage(options, sandbox, load(None, environment, {}))
+        stage.title("An embedded Stripe and OpenMeter serve on loopback; it is", f"{date_and_time(_NOW)} UTC.")
+        epsilon.set_up()
+        events = await epsilon.use_so_far()
+        click.echo(
+            "Epsilon costs $0.20 per package of 1,000,000 requests, begun ones included. "
+            f"{CUSTOMERS} customers, whose billing periods began at odd seconds, sent their usage: "
+            f"{events:,} CloudEvents over HTTP. Some have a legacy metered price, the others one on a billing meter."
+        )
+        return await _acts(stage, epsilon)
+
+
+async def _acts(stage: _Stage, epsilon: Epsilon) -> bool:
+    stage.title("1. The plan:", "meter-sync run --dry-run")
+    stage.show(await stage.run(dry_run=True), dry_run=True)
+    stage.title("2. The first run:", "meter-sync run")
+    await stage.run_and_sum_up()
+    stage.title("3. The same again has nothing to do:", "meter-sync run")
+    repeated = await stage.run_and_sum_up()
+    before = stage.sandbox.clock.now()
+    stage.sandbox.clock.advance(_AN_HOUR)
+    events = await epsilon.use_more(since=before)
+    stage.title("4. An hour later, half of the customers have used more:", f"{events:,} events, meter-sync run")
+    stage.the_network_breaks()
+    await stage.run_and_sum_up()
+    stage.title("5. Most answers of Stripe were lost. The next run makes up for it:", "meter-sync run")
+    stage.sandbox.faults.clear()
+    await stage.run_and_sum_up()
+    stage.title("6. What the invoices would say now,", "next to what the customers used")
+    wrong = stage.show_checks(epsilon.invoices())
+    if wrong:
+        click.echo(f"{len(wrong)} of {CUSTOMERS} invoices differ from the usage.", err=True)
+    is_repeated = bool(repeated.report.counts.get("reported"))
+    if is_repeated:
+        click.echo("The second run reported again what Stripe held already.", err=True)
+    is_right = not wrong and not is_repeated
+    if is_right:
+        click.echo(f"All {CUSTOMERS} invoices say exactly what was used.")
+    return await _a_month_turns(stage, epsilon) and is_right
+
+
+async def _a_month_turns(stage: _Stage, epsilon: Epsilon) -> bool:
+    """Play the end of every customer's period, with usage in its last seconds and some that comes too late."""
+    ends = epsilon.ends()
+    stage.title("7. Every period comes to its end:", "meter-sync run --closing 3m, a minute before and after each")
+    for end, customer in ends:
+        stage.sandbox.clock.move_to(end - timedelta(minutes=1))
+        await epsilon.use_at(customer, end - timedelta(minutes=1, seconds=5))
+        await stage.close()
+        await epsilon.use_at(customer, end - timedelta(seconds=1))
+        stage.sandbox.clock.move_to(end + timedelta(minutes=1))
+        await stage.close()
+    stage.sandbox.clock.advance(2 * _AN_HOUR)
+    for end, customer in ends[-2:]:
+        await epsilon.use_at(customer, end - timedelta(hours=30))
+    click.echo("Two customers' usage of the day before comes two hours after the last end: their invoices are final.")
+    stage.show(await stage.run(), only_noteworthy=True)
+    stage.title("8. Where every unit is now:", "on an invoice, in the next period, or named by meter-sync history")
+    wrong = stage.show_checks(epsilon.month(stage.named()))
+    if wrong:
+        click.echo(f"The units of {len(wrong)} of {CUSTOMERS} customers are not where they should be.", err=True)
+    else:
+        click.echo(f"For all {CUSTOMERS} customers, invoice + next period + what is named is exactly what was used.")
+    return not wrong

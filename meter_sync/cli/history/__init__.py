@@ -1,0 +1,1 @@
+"""`meter-sync history`: what the ledger knows; it asks no server."""

@@ -1,0 +1,85 @@
+"""What `meter-sync history` does with the ledger, and what it shows of it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import datetime, timedelta
+
+from meter_sync.cli.globals import now
+from meter_sync.cli.history import output
+from meter_sync.cli.history.output import Answer
+from meter_sync.cli.history.request import HistoryRequest
+from meter_sync.config import Settings
+from meter_sync.core.text import utc
+from meter_sync.errors import MeterSyncError
+from meter_sync.ledger import Ledger, Scope, open_ledger, open_ledger_read_only, run_lock
+
+
+def carry_out(settings: Settings, asked: HistoryRequest) -> Answer:
+    """Do what was asked for, and return what there is to say. Raise MeterSyncError, with what to do."""
+    if asked.settle is not None:
+        return _settle(settings, *asked.settle, str(asked.note).strip())
+    if asked.prune is not None:
+        return _prune(settings, asked.prune)
+    with _books(settings) as ledger:
+        if asked.unbilled:
+            return output.unbilled(ledger.remainders.unbilled())
+        if asked.explain is not None:
+            return _explain(ledger, asked.explain, asked.period)
+        if asked.sought.is_nothing:
+            return output.runs(ledger.runs.past(asked.since, asked.until, asked.limit))
+        return _entries(ledger, asked)
+
+
+@contextmanager
+def _books(settings: Settings, *, is_read_only: bool = True, is_alone: bool = False) -> Iterator[Ledger]:
+    """Open the ledger, only to read unless told otherwise, and where it must be alone, under the run lock."""
+    scope = Scope(account="", mode=settings.stripe.mode)
+    opened = open_ledger_read_only if is_read_only else open_ledger
+    with run_lock(settings.ledger) if is_alone else nullcontext(), opened(settings.ledger, scope) as ledger:
+        yield ledger
+
+
+def _entries(ledger: Ledger, asked: HistoryRequest) -> Answer:
+    unmatched = ledger.history.unmatched(asked.sought)
+    if unmatched:
+        raise _not_known(f"--{unmatched.kind} {unmatched.value} matches nothing in the ledger", unmatched.known)
+    if not ledger.history.matches_together(asked.sought):
+        raise _not_known("no item in the ledger matches all the selectors together")
+    entries = ledger.history.entries(asked.sought, with_parts=asked.parts)
+    return output.entries([one for one in entries if asked.is_within(one.at)])
+
+
+def _explain(ledger: Ledger, name: str, period_start: datetime | None) -> Answer:
+    stories = ledger.history.stories(name, period_start)
+    if not stories:
+        newest = [utc(one.whose.period.start) for one in ledger.history.stories(name, None)]
+        if not newest:
+            raise _not_known(f"the ledger knows no item, subscription or customer {name}")
+        start = utc(period_start) if period_start else ""
+        raise _not_known(f"the ledger knows no period of {name} that starts at {start}", newest)
+    return output.explanations(stories)
+
+
+def _not_known(what: str, known: Sequence[str] = ()) -> MeterSyncError:
+    some = ", ".join(known)
+    hint = f"known are {some}" if some else "check the values, and that the ledger is the one that the runs use"
+    return MeterSyncError(what, hint, code="nothing_selected")
+
+
+def _settle(settings: Settings, item: str, period_start: datetime, note: str) -> Answer:
+    with _books(settings, is_read_only=False) as ledger:
+        one = ledger.remainders.of(item, period_start)
+        if one is None or not one.open_quantity:
+            raise MeterSyncError(
+                f"nothing is open of {item} for a period that starts at {utc(period_start)}; nothing was changed",
+                "meter-sync history --unbilled lists what is, with the start of its period",
+                code="nothing_open",
+            )
+        ledger.remainders.settle(one, note, now())
+    return output.settled(one, note)
+
+
+def _prune(settings: Settings, older_than: timedelta) -> Answer:
+    before = now() - older_than
+    with _books(settings, is_read_only=False, is_alone=True) as ledger:
+        return output.pruned(before, ledger.pruning.prune(before))

@@ -1,0 +1,1 @@
+"""One way of printing for all commands: a table for a person, json and csv for programs."""

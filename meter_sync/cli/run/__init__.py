@@ -1,0 +1,1 @@
+"""`meter-sync run`: list, query, plan, check, report, record."""

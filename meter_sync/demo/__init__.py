@@ -1,1 +1,0 @@
-"""A product to show the program with, in the embedded Stripe and OpenMeter."""

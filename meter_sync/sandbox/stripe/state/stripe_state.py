@@ -1,0 +1,90 @@
+"""Everything that the embedded Stripe holds, without a lock and without a clock."""
+
+import heapq
+from collections import Counter, defaultdict
+
+from meter_sync.sandbox.stripe.protocol.errors import no_such
+from meter_sync.sandbox.stripe.protocol.versions import ACCOUNT_DEFAULT
+from meter_sync.sandbox.stripe.state.objects import (
+    Customer,
+    Due,
+    ErrorReport,
+    Happening,
+    Invoice,
+    Item,
+    Meter,
+    MeterEvent,
+    Price,
+    Product,
+    StripeEvent,
+    Subscription,
+)
+from meter_sync.sandbox.stripe.state.store import Store
+
+
+class StripeState:
+    """Everything that the embedded Stripe holds."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        """The present, in Unix seconds: that of the clock when this was settled last."""
+        self.customers: Store[Customer] = Store("customer")
+        self.products: Store[Product] = Store("product")
+        self.prices: Store[Price] = Store("price")
+        self.subscriptions: Store[Subscription] = Store("subscription")
+        self.items: Store[Item] = Store("subscription_item")
+        self.invoices: Store[Invoice] = Store("invoice")
+        self.events: Store[StripeEvent] = Store("event")
+        self.news: list[StripeEvent | ErrorReport] = []
+        """All events of both APIs, in the order in which they were recorded."""
+        self.due: list[Due] = []
+        """A heap, the next one first."""
+        self.settled_until = 0
+        """The instant until which everything that was due has happened."""
+        self.noticed: dict[str, int] = {}
+        """The period end for which a subscription's upcoming invoice was told of last."""
+        self.changing: set[str] = set()
+        """Subscriptions in the middle of a change, which is told of once it is complete."""
+        self.meters: Store[Meter] = Store("billing meter")
+        self.meter_events: defaultdict[tuple[str, str], list[MeterEvent]] = defaultdict(list)
+        """What counts of each meter and customer, in the order received."""
+        self.identifiers: dict[str, MeterEvent] = {}
+        """The newest event with each identifier."""
+        self.rejected: list[tuple[str | None, MeterEvent]] = []
+        """Meter events that no error report has named yet, with their meter if there is one."""
+        self.reports: list[ErrorReport] = []
+        """Oldest first."""
+        self.drafts: defaultdict[str, list[str]] = defaultdict(list)
+        """The invoices of each customer that are not finalized yet, oldest first."""
+        self.api_version = ACCOUNT_DEFAULT
+        self.seconds_from_draft_to_final = 3600
+        self.seconds_before_upcoming: int | None = 7 * 86_400
+        self._counters: Counter[str] = Counter()
+
+    def new_id(self, prefix: str) -> str:
+        """Return the next id of a kind: deterministic, in Stripe's shape."""
+        return f"{prefix}_1Sandbox{self.new_number(prefix):08d}"
+
+    def new_number(self, kind: str) -> int:
+        """Return the next number of a kind, from 1."""
+        self._counters[kind] += 1
+        return self._counters[kind]
+
+    def schedule(self, at: int, what: Happening, identifier: str) -> None:
+        """Note that something falls due."""
+        heapq.heappush(self.due, Due(at, self.new_number("due"), what, identifier))
+
+    def items_of(self, subscription: Subscription) -> list[Item]:
+        """Return the items of a subscription that are not deleted, oldest first."""
+        return [self.items[identifier] for identifier in subscription.items]
+
+    def item(self, identifier: str, *, param: str = "id", status: int = 404) -> Item:
+        """Return a subscription item that is not deleted."""
+        found = self.items.find(identifier, param=param, status=status)
+        if found.deleted:
+            raise no_such(self.items.kind, identifier, param=param, status=status)
+        return found
+
+    def price_of(self, item: Item) -> Price:
+        """Return the price of an item."""
+        return self.prices[item.price]

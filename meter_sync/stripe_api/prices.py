@@ -1,0 +1,163 @@
+"""Prices, and the billing meters that they are on."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+from urllib.parse import quote
+
+from pydantic import AliasPath, Field
+
+from meter_sync.core.billing.item import BillingMeter, Price, Window
+from meter_sync.errors import MeterSyncError
+from meter_sync.stripe_api.connection import USAGE_RECORD_VERSION, StripeReader, StripeRefused
+from meter_sync.stripe_api.paging import pages
+from meter_sync.stripe_api.shapes import Identifier, Metadata, NotUnderstood, PathIdentifier, Shape, Text, read
+
+
+class Recurring(Shape):
+    """How often and how a price recurs."""
+
+    usage_type: Literal["licensed", "metered"]
+    aggregate_usage: Text | None = None
+    meter: PathIdentifier | None = None
+
+
+class ItemPrice(Shape):
+    """As much of a price as an item needs to know."""
+
+    id: Identifier
+    recurring: Recurring | None = None
+
+    @property
+    def is_metered(self) -> bool:
+        """Whether usage is billed through it."""
+        return self.recurring is not None and self.recurring.usage_type == "metered"
+
+
+class RecurringPrice(ItemPrice):
+    """The price of an item: only what recurs is subscribed to."""
+
+    recurring: Recurring
+
+
+class PriceData(ItemPrice):
+    """A price, in either API version."""
+
+    product: Identifier
+    active: bool
+    lookup_key: Text | None = None
+    metadata: Metadata
+
+
+class MeterData(Shape):
+    """A billing meter."""
+
+    id: PathIdentifier
+    event_name: Identifier
+    formula: Text = Field(validation_alias=AliasPath("default_aggregation", "formula"))
+    event_time_window: Text | None = None
+    customer_key: Identifier = Field(validation_alias=AliasPath("customer_mapping", "event_payload_key"))
+    customer_mapping: Text = Field(validation_alias=AliasPath("customer_mapping", "type"))
+    value_key: Identifier = Field(validation_alias=AliasPath("value_settings", "event_payload_key"))
+    status: Literal["active", "inactive"]
+
+
+async def metered_prices(stripe: StripeReader) -> list[PriceData]:
+    """Return all metered prices, also the archived ones, in the older version's full shape.
+
+    Raise what StripeReader raises, or NotUnderstood.
+    """
+    metered = {"recurring": {"usage_type": "metered"}}
+    listed = pages(stripe, "/v1/prices", "prices", metered, USAGE_RECORD_VERSION)
+    return [checked_metered(read(PriceData, row, f"price {row['id']}")) async for row in listed]
+
+
+async def prices_by_id(stripe: StripeReader, ids: Iterable[str]) -> list[PriceData]:
+    """Return the prices that are named, several asked for at once.
+
+    Raise what StripeReader raises, NotUnderstood, or MeterSyncError for one that there is not.
+    """
+    return list(await asyncio.gather(*(_price(stripe, price) for price in ids)))
+
+
+async def _price(stripe: StripeReader, price: str) -> PriceData:
+    with selecting("price", price):
+        answer = await stripe.get(f"/v1/prices/{quote(price, safe='')}", "price", {}, USAGE_RECORD_VERSION)
+    data = read(PriceData, answer.data, f"price {price}")
+    check_asked_for(data.id, price)
+    return data
+
+
+def checked_metered(price: PriceData) -> PriceData:
+    """Return a price that was asked for, or is subscribed to, as a metered one. Raise NotUnderstood if it is not."""
+    if not price.is_metered:
+        raise NotUnderstood(f"price {price.id}", "a metered price was expected")
+    return price
+
+
+async def billing_meters(stripe: StripeReader) -> dict[str, BillingMeter]:
+    """Return all billing meters by their ids, also the inactive ones: prices stay on them.
+
+    Raise what StripeReader raises, or NotUnderstood.
+    """
+    listed = pages(stripe, "/v1/billing/meters", "billing_meters", {})
+    rows = [read(MeterData, row, f"billing meter {row['id']}") async for row in listed]
+    active = [row.event_name for row in rows if row.status == "active"]
+    if len(set(active)) < len(active):
+        raise NotUnderstood("the billing meters", "two active ones have one event name")
+    return {row.id: _to_meter(row) for row in rows}
+
+
+def _to_meter(data: MeterData) -> BillingMeter:
+    """Return a billing meter as the core knows it."""
+    return BillingMeter(
+        id=data.id,
+        event_name=data.event_name,
+        formula=data.formula,
+        window=Window(known) if (known := data.event_time_window) in set(Window) else None,
+        unknown_window=None if known in set(Window) else known,
+        customer_key=data.customer_key,
+        customer_mapping=data.customer_mapping,
+        value_key=data.value_key,
+        is_active=data.status == "active",
+    )
+
+
+def to_price(data: PriceData) -> Price:
+    """Return a price as the core knows it; `aggregate_usage` needs an answer of the older version."""
+    recurring = data.recurring or Recurring(usage_type="licensed")
+    return Price(
+        id=data.id,
+        product=data.product,
+        lookup_key=data.lookup_key,
+        aggregate_usage=recurring.aggregate_usage or "sum",
+        stripe_meter=recurring.meter,
+        metadata=data.metadata,
+    )
+
+
+@contextmanager
+def selecting(kind: str, value: str) -> Iterator[None]:
+    """Say of what Stripe does not have that a selector matches nothing. Raise MeterSyncError then."""
+    try:
+        yield
+    except StripeRefused as refusal:
+        if not refusal.is_missing:
+            raise
+        raise nothing_selected(kind, value) from refusal
+
+
+def nothing_selected(kind: str, value: str) -> MeterSyncError:
+    """Return the error of a selector that matches nothing: never a silent success."""
+    return MeterSyncError(
+        f"--{kind} {value} matches no metered item of a living subscription; nothing was written",
+        "check the value, and that the key belongs to the same account and mode (live or sandbox)",
+        code="nothing_selected",
+    )
+
+
+def check_asked_for(found: str, asked: str) -> None:
+    """Raise NotUnderstood if something else came than what was asked for by its id."""
+    if found != asked:
+        raise NotUnderstood(asked, f"it is about {found}")

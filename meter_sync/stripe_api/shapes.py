@@ -1,0 +1,76 @@
+"""What the shapes of Stripe's answers are made of, and reading one, so that nothing is believed unchecked.
+
+Each shape stands beside what reads it.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from meter_sync.errors import MeterSyncError
+
+_LATEST_SECOND = 253_402_300_799  # the end of the year 9999, beyond which there is no datetime
+_LARGEST_QUANTITY = 2**63 - 1  # what the ledger can hold, and more than any bill has
+
+Text = Annotated[str, StringConstraints(max_length=5_000)]
+"""Being checked at all refuses what is no Unicode, such as half a surrogate pair, which could not be printed."""
+Identifier = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,255}$")]
+PathIdentifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,255}$")]
+"""The prefixes of identifiers say nothing: Stripe may change them at any time (API reference, Versioning)."""
+UnixSeconds = Annotated[int, Field(ge=0, le=_LATEST_SECOND)]
+Quantity = Annotated[int, Field(ge=-_LARGEST_QUANTITY, le=_LARGEST_QUANTITY)]
+Instant = Annotated[AwareDatetime, Field(strict=False)]
+"""Written as text, which is no datetime in strict checking."""
+Metadata = dict[Text, Text]
+
+
+class Shape(BaseModel):
+    """What is of another type than it should be is refused, also where it could be converted."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+
+class Identified(Shape):
+    """Anything with an id."""
+
+    id: Identifier
+
+
+T = TypeVar("T")
+Shaped = TypeVar("Shaped", bound=Shape)
+
+
+class Page(Shape, Generic[T]):
+    """A page of a list."""
+
+    data: list[T]
+    has_more: bool
+
+
+class NotUnderstood(MeterSyncError):
+    """An answer of Stripe's has not the shape that it should have, or contradicts the question or itself."""
+
+    code = "stripe_answer"
+
+    def __init__(self, what: str, why: str) -> None:
+        self.why = f"Stripe's answer for {what} was not understood: {why}"
+        super().__init__(f"{self.why}; nothing was written", "run again; if it stays so, report it with this message")
+
+
+def read(shape: type[Shaped], data: object, what: str) -> Shaped:
+    """Given an answer, return it in its shape. Raise NotUnderstood if it does not have it.
+
+    `what` names the thing for a person. The message has the place of the fault but never the answer's content.
+    """
+    try:
+        return shape.model_validate(data)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise NotUnderstood(what, f"{where}: {fault['msg']}") from None
+
+
+def instant(unix_seconds: int) -> datetime:
+    """Given Unix seconds, return the instant, in UTC."""
+    return datetime.fromtimestamp(unix_seconds, UTC)

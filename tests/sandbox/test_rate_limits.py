@@ -1,0 +1,55 @@
+"""The embedded Stripe's rate limits, of which meter events have their own."""
+
+from meter_sync.sandbox import RateLimits, Sandbox
+from meter_sync.sandbox.stripe.protocol.rate_limits import METER_EVENTS, RateLimiter
+
+from .metering import Meter
+from .wire import StripeWire
+
+
+def test_requests_above_a_limit_are_refused_with_its_reason(sandbox: Sandbox, stripe: StripeWire) -> None:
+    sandbox.rate_limits = RateLimits(overall_per_second=3, endpoint_per_second=2)
+    prices = [stripe("GET", "/v1/prices") for _ in range(3)]
+    assert [reply.status for reply in prices] == [200, 200, 429]
+    assert prices[2].headers["Stripe-Rate-Limited-Reason"] == "endpoint-rate"
+    assert prices[2].error["code"] == "rate_limit"
+    others = [stripe("GET", path) for path in ("/v1/account", "/v1/customers")]
+    assert [reply.status for reply in others] == [200, 429]
+    assert others[1].headers["Stripe-Rate-Limited-Reason"] == "global-rate"
+
+
+def test_meter_events_are_limited_by_a_rate_of_their_own(sandbox: Sandbox, metered: Meter) -> None:
+    usage = metered()
+    sandbox.rate_limits = RateLimits(meter_events_per_second=0)
+    refused = usage.send(5, identifier="once")
+    assert (refused.status, refused.error["code"]) == (429, "rate_limit")
+    assert refused.headers["Stripe-Rate-Limited-Reason"] == "endpoint-rate"
+    assert usage.stripe("GET", "/v1/account").status == 200
+    # What the limiter refuses leaves nothing behind.
+    sandbox.rate_limits = None
+    assert usage.upcoming() == 0
+    assert usage.send(5, identifier="once").status == 200
+
+
+def test_the_other_limits_do_not_hold_meter_events_back_nor_do_these_use_them_up(
+    sandbox: Sandbox, metered: Meter
+) -> None:
+    usage = metered()
+    sandbox.rate_limits = RateLimits(overall_per_second=0, endpoint_per_second=0, meter_events_per_second=3)
+    assert usage.stripe("GET", "/v1/account").status == 429
+    assert [usage.send(1).status for _ in range(3)] == [200, 200, 200]
+    sandbox.rate_limits = RateLimits(overall_per_second=1, endpoint_per_second=1, meter_events_per_second=3)
+    assert usage.stripe("GET", "/v1/account").status == 200
+
+
+def test_adjustments_and_summaries_are_limited_as_every_other_endpoint(sandbox: Sandbox, metered: Meter) -> None:
+    usage = metered()
+    usage.send(1, identifier="once")
+    sandbox.rate_limits = RateLimits(endpoint_per_second=0)
+    assert [usage.cancel("once").status, usage.summaries().status] == [429, 429]
+
+
+def test_no_more_meter_events_pass_in_a_second_than_their_rate() -> None:
+    limiter, limits = RateLimiter(), RateLimits(meter_events_per_second=2)
+    found = [limiter.reason_to_refuse(limits, METER_EVENTS) for _ in range(3)]
+    assert found == [None, None, "endpoint-rate"]
