@@ -58,7 +58,7 @@ _HARMLESS = frozenset({Reason.IGNORED, Reason.NOT_STARTED, Reason.SUBSCRIPTION_P
 
 
 class ExitCode(IntEnum):
-    """The exit codes of the command line; the README has the same table."""
+    """The exit codes of the command line; `docs/run.md` has the same table."""
 
     DONE = 0
     FAILED = 1

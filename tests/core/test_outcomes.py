@@ -1,4 +1,4 @@
-"""The exit code that cron and a monitoring system see, against the table of the README."""
+"""The exit code that cron and a monitoring system see, against the table of the documents."""
 
 from itertools import product
 

@@ -82,6 +82,16 @@ def test_a_shell_understands_every_block(name: str) -> None:
         assert subprocess.run(["/bin/sh", "-n", "-c", block], check=False).returncode == 0
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("docs/")])
+def test_lists_are_written_so_that_both_readers_of_markdown_see_them(name: str) -> None:
+    """mkdocs takes a block into a list item only from four spaces on, and begins a list only after an empty line."""
+    text = document(name)
+    prose = re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+    assert not re.search(r"^ {1,3}```", text, flags=re.MULTILINE)
+    assert not re.search(r"^[A-Za-z`\[][^\n]*\n(\* |\d+\. )", prose, flags=re.MULTILINE)
+
+
 def slug(heading: str) -> str:
     """The anchor of a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")

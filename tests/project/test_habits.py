@@ -4,6 +4,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.project.test_code import CHECKS
-from tests.support.documents import NAMES, ROOT, blocks, document
+from tests.support.documents import NAMES, ROOT, blocks, document, table
 
 RECIPES = dict(re.findall(r"^([a-z-]+)(?: \*\w+)?:\n((?:    .+\n)+)", document("justfile"), flags=re.MULTILINE))
 """The commands of each task."""
@@ -41,7 +42,7 @@ def test_the_hooks_need_no_network() -> None:
 
 def test_every_task_that_is_named_is_there() -> None:
     shown = [line for name in NAMES for block in blocks(name, "sh") for line in block.splitlines()]
-    named = {words[1] for line in shown if (words := line.split())[:1] == ["just"]}
+    named = {words[1] for line in shown if (words := line.split())[:1] == ["just"] and len(words) > 1}
     named |= {span for text in map(document, NAMES) for span in re.findall(r"`just ([a-z-]+)", text)}
 
     assert named
@@ -52,6 +53,13 @@ def test_the_task_that_tests_is_the_command_of_the_readme() -> None:
     (command,) = [line for line in document("README.md").splitlines() if line.endswith("worksteal")]
 
     assert command.split(".venv/bin/")[-1] in RECIPES["test"]
+
+
+def test_every_marker_of_the_tests_is_described() -> None:
+    options = tomllib.loads(document("pyproject.toml"))["tool"]["pytest"]["ini_options"]
+    described = {row[0].strip("`") for row in table(document("CONTRIBUTING.md"), "| marker | what it holds |")}
+
+    assert {line.partition(":")[0] for line in options.get("markers", [])} - {"slow"} <= described
 
 
 def test_the_changelog_is_kept_as_it_says() -> None:

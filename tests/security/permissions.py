@@ -1,4 +1,4 @@
-"""What a restricted key for this program may do: the list that the README shows."""
+"""What a restricted key for this program may do: the list that the documents show."""
 
 from dataclasses import dataclass
 
