@@ -254,7 +254,7 @@ def test_the_process_list_shows_no_key_and_what_a_kill_leaves_has_none(world: Wo
     assert b"meter-sync" in shown
     assert UNSEEN not in shown
     assert world.ledger.exists()
-    assert is_unseen(world, Outcome(process.returncode, stdout, stderr))
+    assert is_unseen(world, Outcome(process.wait(), stdout, stderr))
 
 
 def test_nothing_that_holds_a_key_shows_it(tmp_path: Path) -> None:
