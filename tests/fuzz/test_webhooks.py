@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from meter_sync.sandbox import Sandbox
 from meter_sync.webhook.events import RELEVANT
 from meter_sync.webhook.server import LARGEST_BODY
-from tests.end_to_end.test_webhook import ACACIA, SECRET, Served, about, serving, signed
 from tests.fuzz.mutations import Mutation, as_body, mutations
 from tests.fuzz.profile import examples
+from tests.support.webhook import ACACIA, SECRET, Served, about, serving, signed
 from tests.support.world import World
 
 READ = (

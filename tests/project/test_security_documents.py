@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from meter_sync.config import OpenMeterSettings, StripeSettings
-from tests.security.permissions import PERMISSIONS
+from tests.support.permissions import PERMISSIONS
 
 ROOT = Path(__file__).parents[2]
 README = ROOT.joinpath("README.md").read_text(encoding="utf-8")

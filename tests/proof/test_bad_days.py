@@ -22,7 +22,7 @@ from meter_sync.sync.execute import execute
 from meter_sync.sync.order import Request
 from meter_sync.waiting import Stop
 from tests.proof.account import MINUTE, Account, account
-from tests.security.runs import executed, settings
+from tests.support.runs import executed, settings
 from tests.support.world import World
 
 KINDS = {

@@ -14,7 +14,7 @@ from meter_sync.sync.execute import execute
 from meter_sync.sync.order import Execution, Request
 from meter_sync.waiting import Stop
 from tests.proof.account import MINUTE, Account, account
-from tests.security.runs import settings
+from tests.support.runs import settings
 from tests.support.world import World
 
 FAST = dict.fromkeys(("METER_SYNC_STRIPE_RATE", "METER_SYNC_STRIPE_ENDPOINT_RATE"), "10000")

@@ -21,10 +21,10 @@ from meter_sync.ledger import Scope, open_ledger
 from meter_sync.sandbox import Fault
 from meter_sync.sync.adapters import open_adapters
 from meter_sync.waiting import Stop
-from tests.end_to_end.test_webhook import about, serving
-from tests.security.permissions import EXACTLY
 from tests.security.tls import CERTIFICATE, listening
 from tests.support.forked import template
+from tests.support.permissions import EXACTLY
+from tests.support.webhook import about, serving
 from tests.support.world import NOW, Outcome, World
 
 STRIPE_KEY = "rk_test_51TheKeyOfStripeThatNobodySees"

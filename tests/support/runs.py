@@ -18,7 +18,7 @@ from meter_sync.sync.execute import execute
 from meter_sync.sync.order import Request, RunReport
 from meter_sync.waiting import Stop
 from meter_sync.webhook.reporting import reporter
-from tests.end_to_end.test_billing_meters import WAYS, metered
+from tests.support.ways import WAYS, metered
 from tests.support.world import NOW, World
 
 KEY = "rk_test_restricted"
