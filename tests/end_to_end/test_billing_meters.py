@@ -74,7 +74,7 @@ def test_every_kind_of_meter_is_billed_exactly_after_an_answer_was_lost(
     subscription = metered(world, way)
     world.use(subscription, 7)
     world.sandbox.faults.add(Fault(path="/v1/billing/meter_events$", drop=when, times=None))
-    broken = world.run(METER_SYNC_RETRY_SECONDS="0")
+    broken = world.run()
     assert (broken.code, broken.verdict) == (1, ("failed", "stripe_error"))
 
     world.sandbox.faults.clear()
@@ -237,7 +237,7 @@ def test_an_addition_without_an_answer_is_sent_again_exactly(world: World) -> No
     subscription = metered(world, "additions")
     world.use(subscription, 7)
     world.sandbox.faults.add(Fault(path="/v1/billing/meter_events", drop="after"))
-    world.run(METER_SYNC_RETRY_SECONDS="0")
+    world.run()
     world.use(subscription, 5)
     world.sandbox.clock.advance(HOUR)
     assert world.run().code == 0

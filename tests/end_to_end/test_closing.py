@@ -101,7 +101,7 @@ def test_runs_beside_each_other_bill_once(world: World, way: str) -> None:
     world.sandbox.clock.move_to(end - MINUTE)
 
     async def together() -> None:
-        settings = load(None, world.environment(METER_SYNC_RETRY_SECONDS="0"), {})
+        settings = load(None, world.environment(), {})
         beside = Request(closing=WITHIN, is_beside=True)
         clock = world.sandbox.clock.now
         done = await asyncio.gather(*(execute(settings, beside, clock, Stop()) for _ in range(4)))

@@ -301,7 +301,7 @@ def test_there_is_one_path_for_events_and_one_for_health(idle: Served, method: s
 def test_health_says_how_much_waits(world: World) -> None:
     subscription = subscribe(world)
     world.sandbox.faults.add(Fault(server="stripe", times=None, drop="before"))
-    with serving(world, METER_SYNC_RETRY_SECONDS="0") as served:
+    with serving(world) as served:
         assert served.queued == 0
         served.deliver(about(subscription.id))
         served.logged("webhook_try_again")
@@ -368,7 +368,7 @@ def test_what_was_queued_survives_a_kill_and_is_reported_by_the_next(world: Worl
 def test_a_report_that_fails_is_tried_again_until_it_goes_well(world: World) -> None:
     subscription = subscribe(world)
     world.sandbox.faults.add(Fault(server="stripe", method="POST", path=RECORDS, times=None, status=500))
-    with serving(world, METER_SYNC_RETRY_SECONDS="0") as served:
+    with serving(world) as served:
         served.deliver(about(subscription.id))
         served.logged("webhook_try_again", subscription=subscription.id)
         assert served.queued == 1

@@ -70,7 +70,7 @@ EVENTS = true_events()
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The installed command, which has to serve all examples."""
     world = World(tmp_path_factory.mktemp("webhooks"), datetime.now(UTC).replace(microsecond=0))
-    with world.sandbox.in_background(), serving(world, METER_SYNC_RETRY_SECONDS="0") as served:
+    with world.sandbox.in_background(), serving(world) as served:
         yield served
         assert served.deliver(about("sub_after_all", "evt_after_all")) == 200
         assert not served.all_logged("webhook_failed")

@@ -100,10 +100,8 @@ class Life:
 def settings(world: World) -> Settings:
     """The settings for a run now, by the sandbox's clock: requests are tried once, and as fast as they come."""
     world.sandbox.date_skew_seconds = (world.now - datetime.now(UTC)).total_seconds()
-    fast = dict.fromkeys(("STRIPE_RATE", "STRIPE_ENDPOINT_RATE", "STRIPE_METER_EVENT_RATE"), "10000")
-    environment = {f"METER_SYNC_{name}": value for name, value in fast.items()}
     file = world.config if world.config.exists() else None
-    return load(file, world.environment(METER_SYNC_RETRY_SECONDS="0", **environment), {})
+    return load(file, world.environment(), {})
 
 
 def executed(world: World, **request: Any) -> RunReport:
