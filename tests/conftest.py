@@ -1,10 +1,23 @@
 """What all tests share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.forked import end_template
+from tests.support.world import NOW, World
+
+SLOW = frozenset(("simulation", "project", "installed", "every_way"))
+"""Markers of the slow tier: a plain `pytest` runs the tests without one, `pytest -m slow` those with one, each once."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, before tests are selected by their marks."""
+    for item in items:
+        if any(mark.name in SLOW for mark in item.iter_markers()):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -12,3 +25,11 @@ def _template_ended() -> Iterator[None]:
     """End the process that commands are forked from before coverage collects what was measured."""
     yield
     end_template()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A sandbox whose clock stands still, with one meter and one metered price."""
+    world = World(tmp_path, NOW)
+    with world.sandbox.in_background():
+        yield world

@@ -12,7 +12,7 @@ from three_months.play import OTHER_WAYS, THIS_PROGRAM, Play
 from three_months.scenario import BEGIN, DAY, HOUR, RUN_AT, Scenario, draw, next_run
 from three_months.troubles import TROUBLES, Trouble, draw_troubles
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.simulation, pytest.mark.no_cover]
 """What a simulation runs through is covered by other tests; measuring it would double its time."""
 
 CUSTOMERS, DAYS, SEED = 6, 36, 1

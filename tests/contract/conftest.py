@@ -48,8 +48,8 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="session")
-def traffic(tmp_path_factory: pytest.TempPathFactory) -> list[Exchange]:
-    """Every request that the installed command sends in its ways of running, with its answer."""
+def traffic(specs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Exchange]:
+    """Every request that the command sends in its ways of running, with its answer; without the documents, a skip."""
     return [
         *runs_with_usage_records(Sandbox(now=NOW), tmp_path_factory.mktemp("usage_records")),
         *runs_with_billing_meters(Sandbox(now=NOW), tmp_path_factory.mktemp("billing_meters")),

@@ -1,14 +1,14 @@
-"""What the installed command `meter-sync run` says to the sandbox, and what it is answered."""
+"""What the command `meter-sync run` says to the sandbox, and what it is answered."""
 
 import os
-import subprocess
-import sysconfig
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from meter_sync.sandbox import RequestSeen, Sandbox
+from tests.support.forked import template
+from tests.support.world import UNHURRIED
 
 from .messages import Request, Response, send
 
@@ -153,25 +153,19 @@ def _run(sandbox: Sandbox, folder: Path, *options: str, accepted: int = 0, **env
     config.write_text(CONFIGURATION)
     ours = ("METER_SYNC_", "OPENMETER_", "STRIPE_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    command = Path(sysconfig.get_path("scripts")) / "meter-sync"
-    done = subprocess.run(
-        [command, "--config", config, "run", "--as-of", sandbox.clock.now().isoformat(), *options],
-        env={
+    done = template().run(
+        ["--config", str(config), "run", "--as-of", sandbox.clock.now().isoformat(), *options],
+        {
             **kept,
             **sandbox.environment(),
+            **UNHURRIED,
             "XDG_CONFIG_HOME": str(folder),  # the SDK keeps a file there
             "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3"),
-            "METER_SYNC_STRIPE_RATE": "1000",
-            "METER_SYNC_STRIPE_ENDPOINT_RATE": "1000",
             **environment,
         },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-        check=False,
+        folder,
     )
-    assert done.returncode == accepted, done.stdout
+    assert done.returncode == accepted, done.stdout + done.stderr
     return [_exchange(sandbox, seen) for seen in sandbox.requests[before:]]
 
 

@@ -44,7 +44,7 @@ KINDS: Mapping[str, Mapping[str, Any] | None] = {
 }
 WINDOWS = {"hours": HOUR, "days": DAY}
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.simulation, pytest.mark.no_cover]
 """What a simulation runs through is covered by other tests; measuring it would double its time."""
 
 quarters = st.integers(1, 40).map(lambda quarters: Decimal(quarters) / 4)

@@ -8,38 +8,18 @@ import pytest
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.state.objects import MeterEvent
 from meter_sync.sandbox.stripe.world import SubscriptionView
+from tests.support.ways import WAYS, MeterOf, by_tier, metered, metered_price
 from tests.support.world import METER, NOW, PERIOD_START, World
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 MIDNIGHT = NOW.replace(hour=0)
 
-MeterOf = dict[str, str]
-
-WAYS: dict[str, MeterOf] = {
-    "hours": {"formula": "sum", "window": "hour"},
-    "days": {"formula": "sum", "window": "day"},
-    "last": {"formula": "last"},
-    "additions": {"formula": "sum"},
-}
-"""Every kind of billing meter that can hold a total."""
-
-
-def metered(world: World, way: str, **details: object) -> SubscriptionView:
-    """Subscribe a customer to a price on a billing meter of this kind, on the usual OpenMeter meter."""
-    return world.subscribe(metered_price(world, way), **details)
-
 
 def metered_by_other(world: World, way: str) -> SubscriptionView:
     """Subscribe another customer to the price of the first."""
     (price,) = (price.id for price in world.stripe.state.prices if price.meter)
     return world.subscribe(price)
-
-
-def metered_price(world: World, way: str) -> str:
-    """Add a price on a billing meter of this kind, on the usual OpenMeter meter."""
-    meter = world.stripe.add_meter(f"{way}_{METER}", **WAYS[way])  # type: ignore[arg-type]
-    return world.stripe.add_price(meter=meter, metadata={"om_meter_id": METER})
 
 
 def events(world: World, subscription: SubscriptionView) -> list[MeterEvent]:
@@ -50,7 +30,7 @@ def events(world: World, subscription: SubscriptionView) -> list[MeterEvent]:
     return world.stripe.meter_events(meter, world.customer_of(subscription))
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=by_tier(WAYS))
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -94,7 +74,7 @@ def test_every_kind_of_meter_is_billed_exactly_after_an_answer_was_lost(
     subscription = metered(world, way)
     world.use(subscription, 7)
     world.sandbox.faults.add(Fault(path="/v1/billing/meter_events$", drop=when, times=None))
-    broken = world.run(METER_SYNC_RETRY_SECONDS="0")
+    broken = world.run()
     assert (broken.code, broken.verdict) == (1, ("failed", "stripe_error"))
 
     world.sandbox.faults.clear()
@@ -245,7 +225,7 @@ def test_any_aggregation_fits_a_meter_that_takes_totals(world: World) -> None:
     assert world.billed(subscription) == 9
 
 
-@pytest.mark.parametrize("way", ["hours", "days", "additions"])
+@pytest.mark.parametrize("way", by_tier(["hours", "days", "additions"]))
 def test_what_does_not_add_up_is_never_billed_as_a_sum(world: World, way: str) -> None:
     world.openmeter.add_meter("seats", aggregation="MAX")
     meter = world.stripe.add_meter("seats", **WAYS[way])  # type: ignore[arg-type]
@@ -257,7 +237,7 @@ def test_an_addition_without_an_answer_is_sent_again_exactly(world: World) -> No
     subscription = metered(world, "additions")
     world.use(subscription, 7)
     world.sandbox.faults.add(Fault(path="/v1/billing/meter_events", drop="after"))
-    world.run(METER_SYNC_RETRY_SECONDS="0")
+    world.run()
     world.use(subscription, 5)
     world.sandbox.clock.advance(HOUR)
     assert world.run().code == 0
@@ -448,7 +428,7 @@ def test_what_was_only_counted_as_rejected_is_found_by_comparing_totals(world: W
     assert world.billed(subscription) == 7
 
 
-@pytest.mark.parametrize("way", ["hours", "days"])
+@pytest.mark.parametrize("way", by_tier(["hours", "days"]))
 def test_windows_that_are_there_are_not_doubted_when_rejections_are_only_counted(world: World, way: str) -> None:
     world.stripe.samples_per_error = 0
     subscription, other = metered(world, way), metered_by_other(world, way)

@@ -9,12 +9,10 @@ from meter_sync.ledger import Scope, open_ledger
 from meter_sync.ledger.webhook_queue import WebhookEvent
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.end_to_end.test_billing_meters import WAYS, metered
-from tests.end_to_end.test_meter_mishaps import end_of
+from tests.support.ways import ALL_WAYS, by_tier, end_of, metered
 from tests.support.world import METER, NOW, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-ALL_WAYS = ["record", *WAYS]
 
 
 def used_last_month(world: World, way: str, quantity: int) -> SubscriptionView:
@@ -26,7 +24,7 @@ def used_last_month(world: World, way: str, quantity: int) -> SubscriptionView:
     return subscription
 
 
-@pytest.mark.parametrize("way", ALL_WAYS)
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
 def test_a_jump_against_the_last_period_is_held_until_it_is_allowed(world: World, way: str) -> None:
     subscription = used_last_month(world, way, 100)
     world.use(subscription, 5000)
@@ -50,7 +48,7 @@ def test_thresholds_of_the_configuration_count(world: World) -> None:
     assert (world.verdict(subscription), world.billed(subscription)) == ("decrease", 297)
 
 
-@pytest.mark.parametrize("way", ALL_WAYS)
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
 def test_a_meter_without_any_usage_late_in_the_period_is_held_and_shown(world: World, way: str) -> None:
     subscription = used_last_month(world, way, 100)
     assert world.verdict(subscription) == "all_zero"
@@ -139,7 +137,7 @@ def test_an_openmeter_that_fails_for_most_leaves_the_rest_alone_too(world: World
     assert world.writes == []
 
 
-@pytest.mark.parametrize("way", ALL_WAYS)
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
 def test_a_row_that_is_not_to_be_reported_is_planned_and_shown_and_never_written(world: World, way: str) -> None:
     subscription = world.subscribe() if way == "record" else metered(world, way)
     price = world.stripe.state.items[subscription.items[0]].price

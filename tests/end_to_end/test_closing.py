@@ -13,8 +13,7 @@ from meter_sync.sandbox import Fault
 from meter_sync.sync.books import execute
 from meter_sync.sync.closing import last_moments
 from meter_sync.sync.request import Request
-from tests.end_to_end.test_meter_mishaps import end_of
-from tests.end_to_end.test_period_ends import LEGACY_AND_METERS, invoiced, subscribed
+from tests.support.ways import ALL_WAYS, by_tier, end_of, invoiced, subscribed
 from tests.support.world import METER, NOW, PERIOD_START, World
 
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
@@ -62,7 +61,7 @@ def test_only_what_ends_is_reported_and_nothing_is_listed(world: World) -> None:
     assert not [one for one in world.sandbox.requests if one.path in ("/v1/prices", "/v1/subscriptions")]
 
 
-@pytest.mark.parametrize("way", LEGACY_AND_METERS)
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
 def test_the_very_last_second_is_billed_right_after_the_end(world: World, way: str) -> None:
     subscription = subscribed(world, way)
     end = end_of(world, subscription)
@@ -92,7 +91,7 @@ def test_a_full_run_that_takes_long_does_not_keep_it_from_its_work(world: World)
     assert world.billed(subscription) == 2
 
 
-@pytest.mark.parametrize("way", LEGACY_AND_METERS)
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
 def test_runs_beside_each_other_bill_once(world: World, way: str) -> None:
     subscription = subscribed(world, way, period_start=PERIOD_START)
     world.use(subscription, 1, at=NOW - DAY)
@@ -102,7 +101,7 @@ def test_runs_beside_each_other_bill_once(world: World, way: str) -> None:
     world.sandbox.clock.move_to(end - MINUTE)
 
     async def together() -> None:
-        settings = load(None, world.environment(METER_SYNC_RETRY_SECONDS="0"), {})
+        settings = load(None, world.environment(), {})
         beside = Request(closing=WITHIN, is_beside=True)
         clock = world.sandbox.clock.now
         done = await asyncio.gather(*(execute(settings, beside, clock, Stop()) for _ in range(4)))
@@ -139,7 +138,7 @@ def test_a_hold_at_the_end_is_not_repeated_every_minute_for_ever(world: World) -
     assert close(world) == []
 
 
-@pytest.mark.parametrize("way", ["record", "max", "last", "additions"])
+@pytest.mark.parametrize("way", by_tier(["record", "max", "last", "additions"]))
 def test_it_reports_once_more_in_the_last_seconds_before_the_end(world: World, way: str) -> None:
     """On prices that are not `sum`, Stripe takes nothing after it."""
     if way == "max":

@@ -52,19 +52,19 @@ ITEM = {
 }
 
 
-@pytest.fixture
-def installed(tmp_path: Path) -> Iterator[InstalledWorld]:
-    """The usual world, where the console script is started for each run."""
-    world = InstalledWorld(tmp_path, NOW)
+@pytest.fixture(params=[World, pytest.param(InstalledWorld, marks=pytest.mark.installed)])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """The usual world; and again where the console script is started for each run."""
+    world: World = request.param(tmp_path, NOW)
     with world.sandbox.in_background():
         yield world
 
 
-def test_the_json_document_has_the_promised_keys(installed: InstalledWorld) -> None:
-    subscription = installed.subscribe()
-    installed.use(subscription, "1234567.5")
+def test_the_json_document_has_the_promised_keys(either: World) -> None:
+    subscription = either.subscribe()
+    either.use(subscription, "1234567.5")
 
-    document = installed.run().document
+    document = either.run().document
 
     assert set(document) == DOCUMENT
     assert set(document["run"]) == RUN
@@ -74,12 +74,12 @@ def test_the_json_document_has_the_promised_keys(installed: InstalledWorld) -> N
     assert document["run"]["as_of"] == "2025-06-10T12:00:00Z"
     assert document["items"][0] | {"message": None} == {
         "account": None,
-        "customer": installed.customer_of(subscription),
+        "customer": either.customer_of(subscription),
         "subscription": subscription.id,
         "subscription_item": subscription.items[0],
-        "price": installed.price,
+        "price": either.price,
         "meter": METER,
-        "subjects": [installed.customer_of(subscription)],
+        "subjects": [either.customer_of(subscription)],
         "target": "usage_record",
         "period": {"start": "2025-06-01T09:30:17Z", "end": "2025-07-01T09:30:17Z"},
         "usage": "1234567.5",
@@ -105,9 +105,9 @@ def test_the_json_document_has_the_promised_keys(installed: InstalledWorld) -> N
     ],
 )
 def test_stdout_is_one_json_document_however_the_run_ends(
-    installed: InstalledWorld, overrides: dict[str, str], flags: tuple[str, ...], code: int
+    either: World, overrides: dict[str, str], flags: tuple[str, ...], code: int
 ) -> None:
-    done = installed.run(*flags, **{"METER_SYNC_RETRY_SECONDS": "0.1", **overrides})
+    done = either.run(*flags, **{"METER_SYNC_RETRY_SECONDS": "0.1", **overrides})
 
     assert done.code == done.document["summary"]["exit_code"] == code
     assert set(done.document) == DOCUMENT
@@ -115,36 +115,36 @@ def test_stdout_is_one_json_document_however_the_run_ends(
     assert "what to do: " in done.stderr
 
 
-def test_csv_has_a_row_for_each_item(installed: InstalledWorld) -> None:
-    installed.use(installed.subscribe(), 5)
-    installed.subscribe(status="paused")
+def test_csv_has_a_row_for_each_item(either: World) -> None:
+    either.use(either.subscribe(), 5)
+    either.subscribe(status="paused")
 
-    done = installed.meter_sync("run", "--output", "csv", "--as-of", installed.now.isoformat())
+    done = either.meter_sync("run", "--output", "csv", "--as-of", either.now.isoformat())
 
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert sorted((row["outcome"], row["quantity"]) for row in rows) == [("reported", "5"), ("skipped", "")]
 
 
-def test_the_table_names_every_item_and_says_what_to_do(installed: InstalledWorld) -> None:
-    healthy = installed.subscribe()
-    installed.use(healthy, 1234567)
-    unmapped = installed.subscribe(installed.stripe.add_price())
+def test_the_table_names_every_item_and_says_what_to_do(either: World) -> None:
+    healthy = either.subscribe()
+    either.use(healthy, 1234567)
+    unmapped = either.subscribe(either.stripe.add_price())
 
-    done = installed.meter_sync("run", "--as-of", installed.now.isoformat())
+    done = either.meter_sync("run", "--as-of", either.now.isoformat())
 
     assert done.code == 4
     for words in (healthy.items[0], "1,234,567", unmapped.items[0], "no_meter_mapping", "om_meter_id", "exit code 4"):
         assert words in done.stdout
 
 
-def test_quiet_prints_nothing_unless_something_is_wrong(installed: InstalledWorld) -> None:
-    subscription = installed.subscribe()
-    installed.use(subscription, 5)
-    quiet = ("run", "--quiet", "--as-of", installed.now.isoformat())
+def test_quiet_prints_nothing_unless_something_is_wrong(either: World) -> None:
+    subscription = either.subscribe()
+    either.use(subscription, 5)
+    quiet = ("run", "--quiet", "--as-of", either.now.isoformat())
 
-    assert installed.meter_sync(*quiet).stdout == ""
-    installed.openmeter.value_overrides[METER, installed.customer_of(subscription)] = "-1"
-    assert "invalid_usage" in installed.meter_sync(*quiet).stdout
+    assert either.meter_sync(*quiet).stdout == ""
+    either.openmeter.value_overrides[METER, either.customer_of(subscription)] = "-1"
+    assert "invalid_usage" in either.meter_sync(*quiet).stdout
 
 
 def test_a_run_without_metered_items_is_done(world: World) -> None:
@@ -164,11 +164,11 @@ def test_a_run_without_metered_items_is_done(world: World) -> None:
         ("--log-level", "loud", "run"),
     ],
 )
-def test_wrong_arguments_exit_with_2(installed: InstalledWorld, arguments: tuple[str, ...]) -> None:
-    done = installed.meter_sync(*arguments)
+def test_wrong_arguments_exit_with_2(either: World, arguments: tuple[str, ...]) -> None:
+    done = either.meter_sync(*arguments)
 
     assert (done.code, done.stdout) == (2, "")
-    assert not installed.sandbox.requests
+    assert not either.sandbox.requests
 
 
 @pytest.mark.parametrize("variable", ["DRY_RUN", "AS_OF", "ALLOW", "RESEND", "CUSTOMER", "METER", "PRICE"])
@@ -284,11 +284,11 @@ def test_no_key_is_ever_logged(world: World) -> None:
     assert world.sandbox.openmeter_key not in written
 
 
-def test_each_step_is_one_log_event_with_the_runs_id(installed: InstalledWorld) -> None:
-    installed.use(installed.subscribe(), 5)
+def test_each_step_is_one_log_event_with_the_runs_id(either: World) -> None:
+    either.use(either.subscribe(), 5)
 
-    done = installed.meter_sync(
-        "--log-level", "info", "--log-format", "json", "run", "--output", "json", "--as-of", installed.now.isoformat()
+    done = either.meter_sync(
+        "--log-level", "info", "--log-format", "json", "run", "--output", "json", "--as-of", either.now.isoformat()
     )
 
     events = [json.loads(line) for line in done.stderr.splitlines()]

@@ -135,7 +135,7 @@ def test_days_without_an_answer_are_set_again(world: World) -> None:
     for days in range(4):
         world.use(subscription, 1, at=MIDNIGHT - days * DAY)
     world.sandbox.faults.add(Fault(path="usage_records$", skip=2, drop="before", times=None))
-    broken = world.run(METER_SYNC_RETRY_SECONDS="0")
+    broken = world.run()
     assert (broken.code, broken.verdict) == (1, ("failed", "stripe_error"))
     assert world.billed(subscription) == 2
     world.sandbox.faults.clear()

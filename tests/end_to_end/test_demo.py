@@ -3,22 +3,14 @@
 import json
 import re
 import signal
-import subprocess
 from pathlib import Path
 
-from tests.support.world import World, installed_command, interrupt
+from tests.support.forked import template
+from tests.support.world import World, interrupt
 
 
 def test_the_demo_shows_that_invoices_equal_usage(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [*installed_command(), "demo"],
-        cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = template().run(["demo"], {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}, tmp_path)
 
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

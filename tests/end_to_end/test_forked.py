@@ -1,8 +1,11 @@
 """A forked command is what the installed one is, so that what the other tests see of it is true."""
 
+import signal
+
 import pytest
 
-from tests.support.world import World
+from meter_sync.sandbox import Fault
+from tests.support.world import Process, World, interrupt
 
 
 @pytest.mark.parametrize(
@@ -23,6 +26,22 @@ def test_it_prints_and_exits_like_the_installed_one(world: World, arguments: tup
 
     assert forked == installed
     assert forked.code == code
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
+def test_it_takes_a_signal_like_the_installed_one(world: World, how: signal.Signals) -> None:
+    world.sandbox.faults.add(Fault(path="/v1/prices$", times=None, status=503))
+
+    def signalled(process: Process) -> tuple[int, str, list[str]]:
+        world.sandbox.wait_for("GET", "/v1/prices")
+        world.sandbox.requests.clear()
+        ended = interrupt(process, how)
+        return ended.code, ended.stdout, [line for line in ended.stderr.splitlines() if not line.startswith("{")]
+
+    command, patient = ("run", "--output", "csv"), {"METER_SYNC_RETRY_SECONDS": "60"}
+    forked = signalled(world.start(*command, **patient))
+    assert forked == signalled(world.start_installed(*command, **patient))
+    assert (forked[0] == -signal.SIGKILL) is (how is signal.SIGKILL)
 
 
 def test_it_leaves_nothing_to_the_next_one(world: World) -> None:

@@ -13,22 +13,17 @@ from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.end_to_end.test_billing_meters import WAYS, metered
-from tests.end_to_end.test_meter_mishaps import end_of
 from tests.end_to_end.test_replaced_items import replaced
+from tests.support.ways import ALL_WAYS, by_tier, end_of, metered, subscribed
 from tests.support.world import METER, NOW, PERIOD_START, World
 
 START = "2025-06-01T09:30:17Z"
 HOUR = timedelta(hours=1)
 
 
-@pytest.fixture(params=["record", *WAYS])
+@pytest.fixture(params=by_tier(ALL_WAYS))
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-def subscribed(world: World, way: str) -> SubscriptionView:
-    return world.subscribe() if way == "record" else metered(world, way)
 
 
 def told(world: World, *arguments: str) -> Any:

@@ -182,10 +182,11 @@ def test_a_run_with_a_wrong_clock_does_not_stand_in_the_way_of_the_next(world: W
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGKILL"])
 def test_an_ended_run_knows_what_it_sent_and_the_next_one_finishes(world: World, how: str) -> None:
-    subscriptions = [world.subscribe() for _ in range(80)]
+    subscriptions = [world.subscribe() for _ in range(20)]
     for subscription in subscriptions:
         world.use(subscription, 5)
-    process = world.start("run", "--output", "json", "--as-of", world.now.isoformat())
+    slowly = {"METER_SYNC_STRIPE_ENDPOINT_RATE": "10"}
+    process = world.start("run", "--output", "json", "--as-of", world.now.isoformat(), **slowly)
     world.sandbox.wait_for("POST", "/usage_records")
 
     ended = interrupt(process, signal.Signals[how])

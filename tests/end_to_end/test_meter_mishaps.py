@@ -4,26 +4,17 @@ Runs are the program's own, in this process and over real HTTP.
 """
 
 import shutil
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox import Fault
-from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.end_to_end.test_billing_meters import WAYS, metered, metered_price
+from tests.support.ways import EVENTS, NOT_FOUND, WAYS, by_tier, end_of, metered, metered_price
 from tests.support.world import METER, NOW, PERIOD_START, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-EVENTS = "/v1/billing/meter_events$"
-NOT_FOUND = "meter_event_customer_not_found"
-
-
-def end_of(world: World, subscription: SubscriptionView) -> datetime:
-    return datetime.fromtimestamp(world.stripe.period(subscription.items[0]).end, UTC)
-
-
 # -- rejections ----------------------------------------------------------------------------------
 
 
@@ -314,7 +305,7 @@ def test_windows_of_a_day_are_followed_by_windows_of_an_hour_without_a_gap(world
     assert world.verdict(subscription) == "unchanged"
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", by_tier(WAYS))
 def test_a_late_event_of_any_age_is_billed_by_the_last_run_of_its_period(world: World, way: str) -> None:
     subscription = metered(world, way)
     end = end_of(world, subscription)

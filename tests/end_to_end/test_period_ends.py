@@ -14,26 +14,26 @@ from meter_sync.ledger import Scope, open_ledger
 from meter_sync.ledger.webhook_queue import WebhookEvent
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.end_to_end.test_billing_meters import WAYS, metered, metered_price
-from tests.end_to_end.test_meter_mishaps import EVENTS, NOT_FOUND, end_of
+from tests.support.ways import (
+    ALL_WAYS,
+    EVENTS,
+    NOT_FOUND,
+    WAYS,
+    by_tier,
+    end_of,
+    invoiced,
+    metered,
+    metered_price,
+    subscribed,
+)
 from tests.support.world import NOW, PERIOD_START, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-LEGACY_AND_METERS = ["record", *WAYS]
 
 
-@pytest.fixture(params=LEGACY_AND_METERS)
+@pytest.fixture(params=by_tier(ALL_WAYS))
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-def subscribed(world: World, way: str, **details: object) -> SubscriptionView:
-    return world.subscribe(**details) if way == "record" else metered(world, way, **details)
-
-
-def invoiced(world: World) -> int:
-    """What all invoices bill."""
-    return sum(line.quantity for invoice in world.stripe.invoices for line in invoice.lines)
 
 
 def named(world: World) -> list[tuple[Reason | None, int | None]]:
@@ -98,7 +98,7 @@ def test_late_usage_that_is_named_already_is_named_again_only_when_it_grows(worl
     assert invoiced(world) + world.unbilled()[subscription.items[0]] == 16
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", by_tier(WAYS))
 def test_what_was_rejected_at_a_periods_end_is_reported_again_while_its_invoice_is_a_draft(
     world: World, way: str
 ) -> None:
@@ -130,7 +130,7 @@ def test_a_last_report_whose_answer_was_lost_is_made_again(world: World, way: st
     assert world.unbilled() == {}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", by_tier(WAYS))
 def test_a_period_that_ended_just_before_the_ledger_was_lost_is_found_by_its_draft(world: World, way: str) -> None:
     subscription = metered(world, way)
     end = end_of(world, subscription)
@@ -375,7 +375,7 @@ def test_an_item_removed_between_two_deliveries_ends_at_the_second_of_its_remova
     assert world.unbilled() == {subscription.items[0]: 3}
 
 
-@pytest.mark.parametrize("new", WAYS)
+@pytest.mark.parametrize("new", by_tier(WAYS))
 def test_a_price_that_moved_before_the_end_and_after_the_last_run_leaves_what_the_invoice_lacks(
     world: World, way: str, new: str
 ) -> None:
@@ -441,7 +441,7 @@ def test_usage_while_a_subscription_is_paused_is_named_and_not_sent_by_webhook_e
     assert world.stripe.total(subscription.items[0]) == 0
 
 
-@pytest.mark.parametrize("way", LEGACY_AND_METERS)
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
 def test_what_was_held_as_duplicate_is_named_with_its_quantity_at_the_end(world: World, way: str) -> None:
     subscription = subscribed(world, way)
     customer = world.customer_of(subscription)

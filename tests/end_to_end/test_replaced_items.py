@@ -7,15 +7,13 @@ import pytest
 
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.end_to_end.test_billing_meters import WAYS, metered
-from tests.end_to_end.test_meter_mishaps import EVENTS, end_of
-from tests.end_to_end.test_period_ends import invoiced
+from tests.support.ways import EVENTS, WAYS, by_tier, end_of, invoiced, metered
 from tests.support.world import METER, NOW, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=by_tier(WAYS))
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -29,7 +29,7 @@ from tests.support.three_months import (
     Simulation,
 )
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.simulation, pytest.mark.no_cover]
 """What a simulation runs through is covered by other tests; measuring it would double its time."""
 
 COLLECTION_PAUSES: tuple[CollectionPause, ...] = ("keep_as_draft", "mark_uncollectible", "void")

@@ -16,7 +16,7 @@ from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from meter_sync.sync.verify import Verification, VerifyRequest, verify
-from tests.end_to_end.test_billing_meters import WAYS, metered
+from tests.support.ways import WAYS, by_tier, metered
 from tests.support.world import ANCHOR, METER, NOW, PERIOD_START, World, interrupt
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -58,7 +58,7 @@ def subscribed(world: World, way: str) -> SubscriptionView:
     return world.subscribe(world.stripe.add_price(aggregate_usage=way, metadata={"om_meter_id": METER}))  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=[*WAYS, "sum", "max", "last_during_period", "last_ever", "day records"])
+@pytest.fixture(params=by_tier([*WAYS, "sum", "max", "last_during_period", "last_ever", "day records"]))
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -245,7 +245,7 @@ def test_what_a_summary_does_not_show_yet_is_named_as_that(world: World) -> None
     assert {one.verdict for one in verified(world).comparisons} == {Verdict.MATCH}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", by_tier(WAYS))
 def test_what_stripe_rejected_is_named_once_a_run_knows_of_it(world: World, way: str) -> None:
     subscription, other = metered(world, way), world.subscribe()
     world.use(subscription, 7)
@@ -258,7 +258,7 @@ def test_what_stripe_rejected_is_named_once_a_run_knows_of_it(world: World, way:
     assert explained(one, "rejected", "meter_event_customer_not_found") == (7, 0, -7)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", by_tier(WAYS))
 def test_what_is_still_lacking_after_a_day_was_rejected_or_cancelled(world: World, way: str) -> None:
     subscription = metered(world, way)
     world.use(subscription, 7)

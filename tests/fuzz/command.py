@@ -11,13 +11,6 @@ from meter_sync.cli import cli
 from meter_sync.core.outcomes import ExitCode
 from tests.support.world import World
 
-FAST = {
-    "METER_SYNC_RETRY_SECONDS": "0",
-    "METER_SYNC_STRIPE_RATE": "10000",
-    "METER_SYNC_STRIPE_ENDPOINT_RATE": "10000",
-    "METER_SYNC_STRIPE_METER_EVENT_RATE": "10000",
-}
-
 
 def run(world: World, *arguments: str, output: str = "json", **overrides: str) -> int:
     """Do what `meter-sync run` does as of the sandbox's clock, and return its exit code, one of the contract.
@@ -27,7 +20,7 @@ def run(world: World, *arguments: str, output: str = "json", **overrides: str) -
     config = ["--config", str(world.config)] if world.config.exists() else []
     command = [*config, "run", "--output", output, "--as-of", world.now.isoformat(), *arguments]
     with _logging_restored():
-        done = CliRunner().invoke(cli, command, env=world.environment(**FAST, **overrides))
+        done = CliRunner().invoke(cli, command, env=world.environment(**overrides))
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     assert "Traceback" not in done.stderr, done.stderr
     if output == "json":

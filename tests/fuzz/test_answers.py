@@ -23,7 +23,7 @@ from tests.fuzz.mutations import Mutation, as_body, mutations, rewriting
 from tests.fuzz.profile import examples
 from tests.support.world import METER, NOW, PERIOD_START, World
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.simulation, pytest.mark.no_cover]
 """What a broken answer runs through is covered by other tests; measuring it would double its time."""
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from meter_sync.sandbox import Sandbox
 from meter_sync.webhook.events import RELEVANT
 from meter_sync.webhook.server import LARGEST_BODY
-from tests.end_to_end.test_webhook import ACACIA, SECRET, Served, about, serving, signed
 from tests.fuzz.mutations import Mutation, as_body, mutations
 from tests.fuzz.profile import examples
+from tests.support.webhook import ACACIA, SECRET, Served, about, serving, signed
 from tests.support.world import World
 
 READ = (
@@ -70,7 +70,7 @@ EVENTS = true_events()
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The installed command, which has to serve all examples."""
     world = World(tmp_path_factory.mktemp("webhooks"), datetime.now(UTC).replace(microsecond=0))
-    with world.sandbox.in_background(), serving(world, METER_SYNC_RETRY_SECONDS="0") as served:
+    with world.sandbox.in_background(), serving(world) as served:
         yield served
         assert served.deliver(about("sub_after_all", "evt_after_all")) == 200
         assert not served.all_logged("webhook_failed")

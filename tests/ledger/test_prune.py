@@ -19,8 +19,7 @@ from meter_sync.ledger.listed import Conclusion
 from meter_sync.ledger.webhook_queue import WebhookEvent
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.core.builders import make_item, make_line, make_method, make_set
-from tests.end_to_end.test_billing_meters import WAYS, metered, metered_price
-from tests.end_to_end.test_meter_mishaps import end_of
+from tests.support.ways import ALL_WAYS, by_tier, end_of, metered, metered_price
 from tests.support.world import NOW, World
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -192,7 +191,7 @@ def invoiced(world: World) -> int:
     return sum(line.quantity for invoice in world.stripe.invoices for line in invoice.lines)
 
 
-@pytest.mark.parametrize("way", ["record", *WAYS])
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
 def test_after_pruning_runs_bill_exactly_the_same(world: World, way: str) -> None:
     subscription = world.subscribe() if way == "record" else metered(world, way)
     used = months(world, subscription, 5)

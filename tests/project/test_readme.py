@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from tests.security.permissions import PERMISSIONS
 from tests.support.documents import ROOT, blocks, document, section
+from tests.support.permissions import PERMISSIONS
 
 README = document("README.md")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from meter_sync.config import OpenMeterSettings, StripeSettings
-from tests.security.permissions import PERMISSIONS
 from tests.support.documents import ROOT, document, section, table
+from tests.support.permissions import PERMISSIONS
 
 SECURITY = document("SECURITY.md")
 HEAD = "| in the Dashboard | give | in messages | what for | without it |"

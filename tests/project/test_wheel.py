@@ -7,6 +7,10 @@ import venv
 import zipfile
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.project
+
 ROOT = Path(__file__).parents[2]
 
 

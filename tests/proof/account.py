@@ -8,9 +8,8 @@ from datetime import timedelta
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.core.telling.history import Added, Entry, Remainder, Sought, Write, WrittenPart
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.end_to_end.test_billing_meters import WAYS, metered_price
-from tests.end_to_end.test_meter_mishaps import end_of
-from tests.security.runs import executed
+from tests.support.runs import executed
+from tests.support.ways import WAYS, end_of, metered_price
 from tests.support.world import METER, NOW, World
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)

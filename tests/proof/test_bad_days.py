@@ -22,7 +22,7 @@ from meter_sync.sandbox import Fault
 from meter_sync.sync.books import execute
 from meter_sync.sync.request import Request
 from tests.proof.account import MINUTE, Account, account
-from tests.security.runs import executed, settings
+from tests.support.runs import executed, settings
 from tests.support.world import World
 
 KINDS = {

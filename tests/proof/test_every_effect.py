@@ -13,11 +13,10 @@ import pytest
 from meter_sync import effects
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.end_to_end.test_billing_meters import WAYS, metered
-from tests.end_to_end.test_meter_mishaps import end_of
+from tests.support.ways import WAYS, end_of, metered
 from tests.support.world import METER, NOW, World
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.simulation, pytest.mark.no_cover]
 """What these runs go through is covered by other tests."""
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

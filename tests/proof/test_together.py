@@ -14,10 +14,8 @@ from meter_sync.sandbox import Fault
 from meter_sync.sync.books import execute
 from meter_sync.sync.request import Execution, Request
 from tests.proof.account import MINUTE, Account, account
-from tests.security.runs import settings
+from tests.support.runs import settings
 from tests.support.world import World
-
-FAST = dict.fromkeys(("METER_SYNC_STRIPE_RATE", "METER_SYNC_STRIPE_ENDPOINT_RATE"), "10000")
 
 
 class Gate:
@@ -41,8 +39,7 @@ def ended(world: World, runs: int, gate: Gate, beside: list[Request]) -> tuple[l
     world.sandbox.faults.add(Fault(path="/v1/prices$", times=None, status=503))
     world.sandbox.date_skew_seconds = 0.0  # the commands' clock is the real one
     started = [
-        world.start("run", "--as-of", world.now.isoformat(), METER_SYNC_RETRY_SECONDS="300", **FAST)
-        for _ in range(runs)
+        world.start("run", "--as-of", world.now.isoformat(), METER_SYNC_RETRY_SECONDS="300") for _ in range(runs)
     ]
     try:
         with ThreadPoolExecutor(runs) as waiting:

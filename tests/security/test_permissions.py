@@ -7,8 +7,8 @@ import pytest
 
 from meter_sync.core.outcomes import ExitCode, Outcome
 from meter_sync.sandbox import Fault
-from tests.security.permissions import EXACTLY, PERMISSIONS, READ_ONLY, Permission
-from tests.security.runs import KINDS, Life, executed
+from tests.support.permissions import EXACTLY, PERMISSIONS, READ_ONLY, Permission
+from tests.support.runs import KINDS, Life, executed
 
 NEEDED = [permission for permission in PERMISSIONS if not permission.is_optional]
 OPTIONAL = [permission for permission in PERMISSIONS if permission.is_optional]

@@ -7,9 +7,9 @@ import pytest
 from meter_sync.core.outcomes import ExitCode, Reason
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.http.faults import Server
-from tests.security.permissions import EXACTLY
-from tests.security.runs import Life, executed
 from tests.security.tls import listening
+from tests.support.permissions import EXACTLY
+from tests.support.runs import Life, executed
 
 REDIRECT = "answered with a redirect, which is not followed with a key"
 STATUSES = (301, 302, 303, 307, 308)

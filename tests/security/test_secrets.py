@@ -23,10 +23,10 @@ from meter_sync.sandbox import Fault
 from meter_sync.sync.job import open_job
 from meter_sync.sync.progress import NoProgress
 from meter_sync.sync.request import Request, run_record
-from tests.end_to_end.test_webhook import about, serving
-from tests.security.permissions import EXACTLY
 from tests.security.tls import CERTIFICATE, listening
 from tests.support.forked import template
+from tests.support.permissions import EXACTLY
+from tests.support.webhook import about, serving
 from tests.support.world import NOW, Outcome, World
 
 STRIPE_KEY = "rk_test_51TheKeyOfStripeThatNobodySees"
@@ -256,7 +256,7 @@ def test_the_process_list_shows_no_key_and_what_a_kill_leaves_has_none(world: Wo
     assert b"meter-sync" in shown
     assert UNSEEN not in shown
     assert world.ledger.exists()
-    assert is_unseen(world, Outcome(process.returncode, stdout, stderr))
+    assert is_unseen(world, Outcome(process.wait(), stdout, stderr))
 
 
 def test_nothing_that_holds_a_key_shows_it(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from meter_sync.config import Settings, load
 from meter_sync.core.outcomes import Reason
@@ -25,12 +25,20 @@ from meter_sync.sandbox.stripe.world import SubscriptionView
 from meter_sync.sync.books import execute
 from meter_sync.sync.closing import execute_in_time
 from meter_sync.sync.request import Execution, Request
-from tests.support.forked import template
+from tests.support.forked import Started, template
 
 NOW = datetime(2025, 6, 10, 12, 0, 0, tzinfo=UTC)
 PERIOD_START = datetime(2025, 6, 1, 9, 30, 17, tzinfo=UTC)
 ANCHOR = int(PERIOD_START.timestamp()) + 1
 METER = "api_requests"
+UNHURRIED = {
+    "METER_SYNC_RETRY_SECONDS": "0",
+    "METER_SYNC_STRIPE_RATE": "10000",
+    "METER_SYNC_STRIPE_ENDPOINT_RATE": "10000",
+    "METER_SYNC_STRIPE_METER_EVENT_RATE": "10000",
+}
+"""Settings with which no command waits for a limit or to try again; a test of limits or of retrying says its own."""
+Process: TypeAlias = "Started | subprocess.Popen[str]"
 _OF_THE_PROGRAM = ("STRIPE_API_", "STRIPE_WEBHOOK_", "OPENMETER_", "METER_SYNC_")
 
 
@@ -119,7 +127,7 @@ class World:
             **kept,
             **self.sandbox.environment(),
             "METER_SYNC_LEDGER": str(self.ledger),
-            "METER_SYNC_RETRY_SECONDS": "3",
+            **UNHURRIED,
             **overrides,
         }
 
@@ -136,7 +144,7 @@ class World:
         With variables that are not the program's own the installed command is started instead: Python or a library may
         read them while it is imported.
         """
-        if not all(name.startswith(_OF_THE_PROGRAM) for name in overrides):
+        if not _are_of_the_program(overrides):
             return self.installed_meter_sync(*arguments, **overrides)
         return _outcome(template().run(self._configured(arguments), self.environment(**overrides), self.folder))
 
@@ -181,13 +189,7 @@ class World:
         return self._carried_out(execute_in_time(settings, wanted, clock, Stop(), wait_until))
 
     def _settings(self, retry_seconds: int, schedule: str) -> Settings:
-        environment = self.environment(
-            METER_SYNC_RETRY_SECONDS=str(retry_seconds),
-            METER_SYNC_SCHEDULE=schedule,
-            METER_SYNC_STRIPE_RATE="10000",
-            METER_SYNC_STRIPE_ENDPOINT_RATE="10000",
-            METER_SYNC_STRIPE_METER_EVENT_RATE="10000",
-        )
+        environment = self.environment(METER_SYNC_RETRY_SECONDS=str(retry_seconds), METER_SYNC_SCHEDULE=schedule)
         return load(self.config if self.config.exists() else None, environment, {})
 
     def _agree_on_time(self) -> None:
@@ -220,7 +222,13 @@ class World:
         result = self.execute(*allowed, **request)[subscription.items[0]]
         return str(result.reason or result.outcome)
 
-    def start(self, *arguments: str, **overrides: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, **overrides: str) -> Process:
+        """Start the command, to be signalled or waited for; where it comes from, `meter_sync` says."""
+        if not _are_of_the_program(overrides):
+            return self.start_installed(*arguments, **overrides)
+        return template().start(self._configured(arguments), self.environment(**overrides), self.folder)
+
+    def start_installed(self, *arguments: str, **overrides: str) -> "subprocess.Popen[str]":
         """Start the installed command, to be signalled or waited for."""
         return subprocess.Popen(
             self.command(*arguments),
@@ -255,6 +263,10 @@ class InstalledWorld(World):
         return self.installed_meter_sync(*arguments, **overrides)
 
 
+def _are_of_the_program(variables: Iterable[str]) -> bool:
+    return all(name.startswith(_OF_THE_PROGRAM) for name in variables)
+
+
 def _outcome(done: "subprocess.CompletedProcess[str]") -> Outcome:
     assert "Traceback" not in done.stderr, done.stderr
     return Outcome(done.returncode, done.stdout, done.stderr)
@@ -268,8 +280,9 @@ def installed_command() -> list[str]:
     return [found]
 
 
-def interrupt(process: "subprocess.Popen[str]", how: signal.Signals = signal.SIGTERM) -> Outcome:
+def interrupt(process: Process, how: signal.Signals = signal.SIGTERM) -> Outcome:
     """Signal a started command and wait for its end."""
     process.send_signal(how)
     stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode is not None
     return Outcome(process.returncode, stdout, stderr)

@@ -18,7 +18,7 @@ from meter_sync.net.stop import Stop
 from meter_sync.sync.books import execute
 from meter_sync.sync.request import Request, RunReport
 from meter_sync.webhook.reporting import reporter
-from tests.end_to_end.test_billing_meters import WAYS, metered
+from tests.support.ways import WAYS, metered
 from tests.support.world import NOW, World
 
 KEY = "rk_test_restricted"
@@ -100,10 +100,8 @@ class Life:
 def settings(world: World) -> Settings:
     """The settings for a run now, by the sandbox's clock: requests are tried once, and as fast as they come."""
     world.sandbox.date_skew_seconds = (world.now - datetime.now(UTC)).total_seconds()
-    fast = dict.fromkeys(("STRIPE_RATE", "STRIPE_ENDPOINT_RATE", "STRIPE_METER_EVENT_RATE"), "10000")
-    environment = {f"METER_SYNC_{name}": value for name, value in fast.items()}
     file = world.config if world.config.exists() else None
-    return load(file, world.environment(METER_SYNC_RETRY_SECONDS="0", **environment), {})
+    return load(file, world.environment(), {})
 
 
 def executed(world: World, **request: Any) -> RunReport:

@@ -1,0 +1,45 @@
+"""The fast tier, which the README's command runs, and the slow tier, which CI runs as well, have every test once."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SLOW
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.project
+
+
+def collected(*selection: str) -> tuple[set[str], int]:
+    """Return the tests that pytest would run, and how many it found to select from."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", *selection]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    *names, summary = done.stdout.strip().splitlines()
+    found = re.match(r"(\d+)/(\d+) tests collected", summary)
+    assert found, summary
+    tests = {name for name in names if "::" in name}
+    assert len(tests) == int(found[1])
+    return tests, int(found[2])
+
+
+def test_every_test_is_in_one_of_the_two_tiers() -> None:
+    (fast, found), (slow, _) = collected(), collected("-m", "slow")
+
+    assert fast
+    assert slow
+    assert not fast & slow
+    assert len(fast) + len(slow) == found
+
+
+def test_every_marker_of_a_tier_is_explained() -> None:
+    options = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"]
+
+    assert {line.partition(":")[0] for line in options["markers"]} == SLOW | {"slow"}
