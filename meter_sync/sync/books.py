@@ -15,6 +15,7 @@ from meter_sync.core.text import utc
 from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError
 from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger, open_ledger_read_only, run_lock
 from meter_sync.net.stop import Stop
+from meter_sync.stripe_api.connection import CLOCK_TOLERANCE_SECONDS
 from meter_sync.sync.binding import check_mode
 from meter_sync.sync.job import Clock, open_job
 from meter_sync.sync.progress import NoProgress, Progress
@@ -23,7 +24,6 @@ from meter_sync.sync.run import run as run_job
 
 log = structlog.get_logger()
 
-_CLOCK_TOLERANCE = timedelta(seconds=60)
 _WORK_DONE = (ExitCode.DONE, ExitCode.LOOK)
 """After these, what was queued by webhook before the run is reported too."""
 
@@ -95,7 +95,7 @@ def _no_step_back(ledger: Ledger, run: RunRecord, *, given: bool) -> RunRecord:
             f"{utc(newest)}; nothing was written",
             "leave --as-of out, or add --dry-run to look at the past",
         )
-    if newest - run.as_of > _CLOCK_TOLERANCE:
+    if (newest - run.as_of).total_seconds() > CLOCK_TOLERANCE_SECONDS:
         raise ConfigurationError(
             f"this machine's clock went back: usage was reported up to {utc(newest)} already; nothing was written",
             "set the clock and run again",
