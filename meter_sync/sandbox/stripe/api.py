@@ -176,7 +176,7 @@ class StripeApi:
         if request.method != "POST" or idempotency_key is None:
             return run()
         signature = json.dumps([request.path, tree], sort_keys=True)
-        return self._world.saved_answers.once(key, idempotency_key, signature, call.state.now, run)
+        return self._world.saved_answers.replay_or_carry_out(key, idempotency_key, signature, call.state.now, run)
 
 
 def _carry_out(request: Incoming, endpoint: Endpoint, call: Call) -> Answer:

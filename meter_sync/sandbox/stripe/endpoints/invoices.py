@@ -43,9 +43,7 @@ def _upcoming_invoice(call: Call) -> Json:
     subscription = call.state.subscriptions.find(call.params["subscription"], param="subscription")
     if subscription.ended or not subscription.items:
         raise Refusal(
-            f"No upcoming invoices for customer: {subscription.customer}",
-            status=404,
-            code="invoice_upcoming_none",
+            f"No upcoming invoices for customer: {subscription.customer}", status=404, code="invoice_upcoming_none"
         )
     return show_invoice(call.view, upcoming(call.state, subscription))
 

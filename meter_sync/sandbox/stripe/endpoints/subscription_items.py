@@ -15,10 +15,7 @@ from meter_sync.sandbox.stripe.views.view import Json
 def check_quantity(price: Price, quantity: int | None) -> None:
     """Refuse a quantity for a metered price: it comes from usage (API reference, quantity)."""
     if price.usage_type == "metered" and quantity is not None:
-        raise Refusal(
-            f"Quantity should not be specified where usage_type is `metered` ({price.id}).",
-            param="quantity",
-        )
+        raise Refusal(f"Quantity should not be specified where usage_type is `metered` ({price.id}).", param="quantity")
 
 
 def add_item(call: Call, subscription: Subscription, params: Mapping[str, Any]) -> str:
@@ -31,10 +28,7 @@ def add_item(call: Call, subscription: Subscription, params: Mapping[str, Any]) 
     if price.id in taken:
         raise Refusal(f"Cannot add multiple subscription items with the same plan: {price.id}", param="price")
     return call.world.add_item(
-        subscription.id,
-        price.id,
-        metadata=params.get("metadata"),
-        quantity=params.get("quantity"),
+        subscription.id, price.id, metadata=params.get("metadata"), quantity=params.get("quantity")
     )
 
 

@@ -101,10 +101,7 @@ def future(call: Call, name: str) -> int | None:
     """Return the Unix seconds given under a name, None for none; refuse what is not in the future."""
     instant: int | None = call.params.get(name)
     if instant is not None and instant <= call.state.now:
-        raise Refusal(
-            f"Invalid timestamp: {name} must be an integer Unix timestamp in the future.",
-            param=name,
-        )
+        raise Refusal(f"Invalid timestamp: {name} must be an integer Unix timestamp in the future.", param=name)
     return instant
 
 

@@ -28,15 +28,16 @@ class SavedAnswers:
     def __init__(self) -> None:
         self._saved: dict[tuple[str, str], _Saved] = {}
 
-    def once(self, api_key: str, key: str, signature: str, now: int, run: Callable[[], Answer]) -> Answer:
+    def replay_or_carry_out(
+        self, api_key: str, key: str, signature: str, now: int, run: Callable[[], Answer]
+    ) -> Answer:
         """Replay the answer saved under an idempotency key, or else carry the request out and save its answer.
 
         Raise Refusal for a key that was used for a request with another signature.
         """
         if not 0 < len(key) <= LONGEST_KEY:
             raise Refusal(
-                f"Idempotency keys must be between 1 and {LONGEST_KEY} characters long.",
-                kind="idempotency_error",
+                f"Idempotency keys must be between 1 and {LONGEST_KEY} characters long.", kind="idempotency_error"
             )
         saved = self._saved.get((api_key, key))
         if saved is None or now - saved.at >= KEPT_SECONDS:

@@ -51,9 +51,7 @@ def read_parameters(
     if unknown:
         plural = "s" if len(unknown) > 1 else ""
         raise Refusal(
-            f"Received unknown parameter{plural}: {', '.join(unknown)}",
-            code="parameter_unknown",
-            param=unknown[0],
+            f"Received unknown parameter{plural}: {', '.join(unknown)}", code="parameter_unknown", param=unknown[0]
         )
     for name in required:
         if tree.get(name) in (None, ""):
@@ -103,10 +101,7 @@ def instant_or_now(value: Any, name: str) -> int | None:
     if value == "now":
         return None
     if not isinstance(value, str) or re.fullmatch(r"\d{1,11}", value) is None:
-        raise Refusal(
-            f"Invalid timestamp: {value}. It must be an integer Unix timestamp or 'now'.",
-            param=name,
-        )
+        raise Refusal(f"Invalid timestamp: {value}. It must be an integer Unix timestamp or 'now'.", param=name)
     return int(value)
 
 
