@@ -11,31 +11,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meter_sync.core.billing.item import Period
-from meter_sync.core.metering.queries import Aggregation
-from meter_sync.core.outcomes import LIFTABLE, Reason
-from meter_sync.core.planning.brakes import Thresholds, check, check_whole, decrease, jump
+from meter_sync.core.metering.meter import Aggregation
+from meter_sync.core.outcomes import LIFTABLE, Outcome, Reason
+from meter_sync.core.planning.brakes import Thresholds, check, check_whole, decrease, jump, passed
 from meter_sync.core.planning.memory import PastPeriod
-from meter_sync.core.planning.stages import Action, Fail, Hold, Line, Set, Shown, Skip, Unchanged, result
+from meter_sync.core.planning.results import failed, held, result, shown, skipped, unchanged
+from meter_sync.core.planning.stages import Findings, Metered, Planned, Result, SendNothing
 
-from .builders import END, HOUR, START, make_item, make_line, make_meter, make_set, many
+from .builders import END, HOUR, START, make_item, make_meter, make_metered, make_planned, many
 
 NEVER_FALL = [Aggregation.SUM, Aggregation.COUNT, Aggregation.UNIQUE_COUNT, Aggregation.MAX]
 GAUGES = [Aggregation.LATEST, Aggregation.AVG, Aggregation.MIN]
 NO_TOLERANCE = Thresholds()
 
 
-def falling(before: int | None, quantity: int, aggregation: Aggregation = Aggregation.SUM) -> Set:
-    line = make_line(meter=make_meter("requests", aggregation))
-    return make_set(quantity, line=line, highest_before=before)
+def falling(before: int | None, quantity: int, aggregation: Aggregation = Aggregation.SUM) -> Planned:
+    metered = make_metered(meter=make_meter("requests", aggregation))
+    return make_planned(quantity, metered=metered, highest_before=before)
+
+
+def said(one: Planned | Result, reason: Reason) -> str:
+    """Return the words for an item that was held for this reason."""
+    assert isinstance(one, Result)
+    assert (one.outcome, one.reason) == (Outcome.HELD, reason)
+    assert one.message
+    return one.message
 
 
 @pytest.mark.parametrize("aggregation", NEVER_FALL)
 def test_a_running_total_that_fell_by_one_is_held(aggregation: Aggregation) -> None:
-    (held,) = check([falling(100, 99, aggregation)], NO_TOLERANCE, ())
-    assert isinstance(held, Hold)
-    assert held.reason is Reason.DECREASE
-    assert "from 100 to 99" in held.message
-    assert "--allow decrease" in held.message
+    (one,) = check([falling(100, 99, aggregation)], NO_TOLERANCE, ())
+    message = said(one, Reason.DECREASE)
+    assert "from 100 to 99" in message
+    assert "--allow decrease" in message
 
 
 @pytest.mark.parametrize("aggregation", GAUGES)
@@ -57,9 +65,8 @@ def test_where_stripe_holds_nothing_nothing_can_fall(before: int | None) -> None
 
 
 def test_the_whole_bill_falling_to_zero_is_held() -> None:
-    (held,) = check([falling(2**53, 0)], NO_TOLERANCE, ())
-    assert isinstance(held, Hold)
-    assert "(-100.0 %)" in held.message
+    (one,) = check([falling(2**53, 0)], NO_TOLERANCE, ())
+    assert "(-100.0 %)" in said(one, Reason.DECREASE)
 
 
 def test_one_unit_of_the_largest_quantity_is_still_a_fall() -> None:
@@ -99,9 +106,9 @@ def past(*quantities: int, days: int = 30) -> tuple[PastPeriod, ...]:
     )
 
 
-def jumping(quantity: int, *quantities: int, days: int = 30, highest_before: int | None = None) -> Set:
-    line = replace(make_line(), past=past(*quantities, days=days))
-    return make_set(quantity, line=line, highest_before=highest_before)
+def jumping(quantity: int, *quantities: int, days: int = 30, highest_before: int | None = None) -> Planned:
+    metered = replace(make_metered(), past=past(*quantities, days=days))
+    return make_planned(quantity, metered=metered, highest_before=highest_before)
 
 
 @pytest.mark.parametrize(("quantity", "held"), [(2000, False), (20_000, False), (20_001, True)])
@@ -130,32 +137,38 @@ def test_what_was_let_pass_once_is_no_jump_any_more() -> None:
 
 def test_what_is_not_sent_is_no_jump() -> None:
     """A quantity of a period that Stripe has closed is named, not written."""
-    assert jump(replace(jumping(60_000, 1000), parts=()), NO_TOLERANCE) is None
+    planned = jumping(60_000, 1000)
+    assert jump(replace(planned, write=replace(planned.write, sends=SendNothing())), NO_TOLERANCE) is None
 
 
 LATE = START + (END - START) / 2
 
 
-def silent(item: str, usage: int = 0, before: int = 5, meter: str = "requests") -> Unchanged:
-    line = make_line(make_item(item), meter=make_meter(meter))
-    return Unchanged(replace(line, usage=Decimal(usage), quantity=usage, past=past(before)))
+def with_past(item: str, before: int = 5, meter: str = "requests", *, report: bool = True) -> Metered:
+    """Return an item with a quantity in its last period; `report` is what its row says of it."""
+    metered = make_metered(make_item(item), meter=make_meter(meter))
+    return replace(metered, row=replace(metered.row, report=report), past=past(before))
+
+
+def silent(item: str, usage: int = 0, before: int = 5, meter: str = "requests", *, report: bool = True) -> Result:
+    return unchanged(make_planned(usage, metered=with_past(item, before, meter, report=report)).found)
 
 
 def whole(
-    actions: Sequence[Action], *allowed: Reason, as_of: datetime = LATE, **thresholds: int
+    plan: Sequence[Planned | Result], *allowed: Reason, as_of: datetime = LATE, **thresholds: int
 ) -> list[Reason | None]:
     limits = Thresholds(**thresholds)  # type: ignore[arg-type]
-    return [result(action).reason for action in check_whole(actions, limits, allowed, as_of)]
+    return [result(one).reason for one in passed(check_whole(plan, limits, allowed, as_of))]
 
 
 def test_a_meter_of_which_no_item_shows_usage_is_held() -> None:
-    zero = make_set(0, line=silent("si_2").line)
+    zero = make_planned(0, metered=with_past("si_2"))
     others = silent("si_3", usage=4, meter="tokens")
     assert whole([silent("si_1"), zero, others]) == [Reason.ALL_ZERO, Reason.ALL_ZERO, None]
 
 
 def test_it_is_not_where_one_item_shows_usage_or_it_cannot_be_told() -> None:
-    unanswered = Fail(silent("si_2").line, Reason.OPENMETER_ERROR, "")
+    unanswered = failed(silent("si_2").found, Reason.OPENMETER_ERROR, "")
     assert whole([silent("si_1"), silent("si_2", usage=1)]) == [None, None]
     assert whole([silent("si_1"), unanswered]) == [None, Reason.OPENMETER_ERROR]
 
@@ -170,31 +183,29 @@ def test_nor_for_fewer_items_than_are_to_be_noticed_nor_when_it_is_allowed() -> 
     assert whole([silent("si_1")], Reason.ALL_ZERO) == [None]
 
 
-def only_shown(action: Set | Unchanged) -> Action:
-    """Return an action of an item whose row says `report = false`."""
-    line = replace(action.line, row=replace(action.line.row, report=False))
-    return Shown(replace(action, line=line)) if isinstance(action, Set) else replace(action, line=line)
-
-
 def test_what_is_only_shown_neither_shows_that_a_meter_lives_nor_counts_as_held() -> None:
-    shown = only_shown(make_set(4, line=silent("si_2", usage=4).line))
-    assert whole([silent("si_1"), shown]) == [Reason.ALL_ZERO, None]
-    many_shown = [only_shown(silent(f"si_s{number}", usage=1)) for number in range(30)]
+    planned = make_planned(4, metered=with_past("si_2", report=False))
+    assert whole([silent("si_1"), shown(planned.write)]) == [Reason.ALL_ZERO, None]
+    many_shown = [silent(f"si_s{number}", usage=1, report=False) for number in range(30)]
     assert whole([*held_items(10), *writes(1), *many_shown])[10] is Reason.TOO_MANY_HELD
 
 
-def held_items(count: int) -> list[Action]:
-    return [Hold(make_line(make_item(f"si_h{number}")), Reason.DECREASE, "") for number in range(count)]
+def found_of(item: str) -> Findings:
+    return make_metered(make_item(item)).found
 
 
-def writes(count: int) -> list[Action]:
-    return [make_set(1, line=make_line(make_item(f"si_w{number}"))) for number in range(count)]
+def held_items(count: int) -> list[Planned | Result]:
+    return [held(found_of(f"si_h{number}"), Reason.DECREASE, "") for number in range(count)]
+
+
+def writes(count: int) -> list[Planned | Result]:
+    return [make_planned(1, metered=make_metered(make_item(f"si_w{number}"))) for number in range(count)]
 
 
 def test_nothing_is_written_where_too_many_are_held_or_fail() -> None:
-    failed = Fail(make_line(make_item("si_f")), Reason.OPENMETER_ERROR, "")
-    assert whole([*held_items(10), failed, *writes(10)])[11:] == [Reason.TOO_MANY_HELD] * 10
-    assert whole([*held_items(9), failed, *writes(10)])[10:] == [None] * 10
+    unanswered = failed(found_of("si_f"), Reason.OPENMETER_ERROR, "")
+    assert whole([*held_items(10), unanswered, *writes(10)])[11:] == [Reason.TOO_MANY_HELD] * 10
+    assert whole([*held_items(9), unanswered, *writes(10)])[10:] == [None] * 10
 
 
 def test_few_items_of_a_small_account_are_not_too_many() -> None:
@@ -210,24 +221,19 @@ def test_the_brake_is_lifted_by_its_own_reason_and_by_no_other() -> None:
     planned = falling(100, 10)
     assert check([planned], NO_TOLERANCE, {Reason.DECREASE}) == [planned]
     others = set(LIFTABLE) - {Reason.DECREASE}
-    assert isinstance(check([planned], NO_TOLERANCE, others)[0], Hold)
-
-
-def test_a_line_without_a_meter_has_no_brake_to_compare_by() -> None:
-    line = Line(item=make_line().item)
-    assert decrease(make_set(1, line=line, highest_before=9), NO_TOLERANCE) is None
+    assert said(check([planned], NO_TOLERANCE, others)[0], Reason.DECREASE)
 
 
 def test_only_writes_are_checked_and_one_held_write_holds_no_other() -> None:
-    line = make_line()
-    others: list[Action] = [
-        Unchanged(line),
-        Hold(line, Reason.DUPLICATE_USAGE, ""),
-        Skip(line, Reason.IGNORED, ""),
-        Fail(line, Reason.OPENMETER_ERROR, ""),
+    found = make_metered().found
+    others: list[Planned | Result] = [
+        unchanged(found),
+        held(found, Reason.DUPLICATE_USAGE, ""),
+        skipped(found, Reason.IGNORED, ""),
+        failed(found, Reason.OPENMETER_ERROR, ""),
     ]
     grown = falling(100, 200)
     checked = check([*others, falling(100, 50), grown], NO_TOLERANCE, ())
     assert checked[:4] == others
-    assert isinstance(checked[4], Hold)
+    assert said(checked[4], Reason.DECREASE)
     assert checked[5] is grown

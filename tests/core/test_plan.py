@@ -1,6 +1,6 @@
 """What happens to each listed item, and that nothing is billed twice, lost or quietly changed."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -14,26 +14,17 @@ from meter_sync.core.billing.item import Customer, SubscriptionItem
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.span import Span
 from meter_sync.core.metering.mapping import Filter, MappingRules, MeterRow
-from meter_sync.core.metering.queries import Aggregation, Need, Unanswered
+from meter_sync.core.metering.meter import Aggregation, Meter
+from meter_sync.core.metering.queries import Need, Unanswered
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.planning.memory import Claim, Memory, Remembered
-from meter_sync.core.planning.prepare import prepare
-from meter_sync.core.planning.stages import (
-    Action,
-    Fail,
-    FirstLook,
-    Hold,
-    Line,
-    LookAgain,
-    Meter,
-    Set,
-    Skip,
-    Unchanged,
-    UnfinishedLook,
-    need,
-    result,
-)
-from meter_sync.core.planning.totals import Policy, decide
+from meter_sync.core.ownership.claims import Claim
+from meter_sync.core.planning import results
+from meter_sync.core.planning.brakes import passed
+from meter_sync.core.planning.memory import Memory, Remembered
+from meter_sync.core.planning.plan import measured, plan
+from meter_sync.core.planning.policy import Policy
+from meter_sync.core.planning.prepare import Metering, prepare
+from meter_sync.core.planning.stages import FirstLook, Listed, LookAgain, Metered, Planned, Result, UnfinishedLook
 
 from .builders import (
     AS_OF,
@@ -45,12 +36,12 @@ from .builders import (
     few,
     knowing,
     make_item,
-    make_line,
     make_meter,
+    make_metered,
     make_method,
+    make_planned,
     make_price,
     make_remembered,
-    make_set,
     make_subscription,
     many,
     remembering,
@@ -70,16 +61,26 @@ def prepared(
     *items: SubscriptionItem,
     rules: MappingRules | None = None,
     others: tuple[Claim, ...] = (),
-) -> list[Line | Hold | Skip]:
-    return prepare(items, rules or MappingRules(), METERS, Memory(other_claims=others), AS_OF)
+) -> list[Metered | Result]:
+    metering = Metering(rules or MappingRules(), METERS)
+    return prepare([Listed(item) for item in items], metering, Memory(other_claims=others), AS_OF)
 
 
-def skipped(item: SubscriptionItem, rules: MappingRules | None = None) -> Reason:
+def skipped(item: SubscriptionItem, rules: MappingRules | None = None) -> Reason | None:
     (one,) = prepared(item, rules=rules)
-    assert isinstance(one, Skip)
-    assert one.line.item is item
+    assert isinstance(one, Result)
+    assert one.outcome is Outcome.SKIPPED
+    assert one.item is item
     assert one.message
     return one.reason
+
+
+def said(one: Metered | Planned | Result, outcome: Outcome, reason: Reason) -> str:
+    """Return the words for an item that went no further, with this outcome and for this reason."""
+    assert isinstance(one, Result)
+    assert (one.outcome, one.reason) == (outcome, reason)
+    assert one.message
+    return one.message
 
 
 # --- Which items are queried, and why the others are not -----------------------------------------
@@ -87,9 +88,9 @@ def skipped(item: SubscriptionItem, rules: MappingRules | None = None) -> Reason
 
 def test_a_mapped_item_is_queried_for_exactly_its_usage() -> None:
     row = MeterRow(price="price_1", openmeter="requests", filter=(("model", ("gpt",)),))
-    (line,) = prepared(make_item(), rules=MappingRules(rows=(row,)))
-    assert isinstance(line, Line)
-    assert need(line) == Need(
+    (one,) = prepared(make_item(), rules=MappingRules(rows=(row,)))
+    assert isinstance(one, Metered)
+    assert one.need == Need(
         item="si_1",
         meter="requests",
         filter=(("model", ("gpt",)),),
@@ -101,17 +102,16 @@ def test_a_mapped_item_is_queried_for_exactly_its_usage() -> None:
 
 
 def test_a_meter_is_found_by_its_id_and_queried_by_its_slug() -> None:
-    (line,) = prepared(make_item(metadata={"om_meter_id": "01requests"}))
-    assert isinstance(line, Line)
-    assert need(line).meter == "requests"
+    (one,) = prepared(make_item(metadata={"om_meter_id": "01requests"}))
+    assert isinstance(one, Metered)
+    assert one.need.meter == "requests"
 
 
 def test_an_item_without_a_mapping_is_named_with_what_to_do() -> None:
     (one,) = prepared(make_item())
-    assert isinstance(one, Skip)
-    assert one.reason is Reason.NO_METER_MAPPING
-    assert "om_meter_id" in one.message
-    assert "price_1" in one.message
+    message = said(one, Outcome.SKIPPED, Reason.NO_METER_MAPPING)
+    assert "om_meter_id" in message
+    assert "price_1" in message
 
 
 DELETED = make_subscription(customer=Customer("cus_1", deleted=True))
@@ -142,7 +142,7 @@ def test_a_billing_meter_that_the_key_cannot_read_is_not_written() -> None:
 @pytest.mark.parametrize("status", ["active", "past_due", "trialing", "unpaid"])
 def test_a_living_subscription_is_billed_whatever_its_status(status: str) -> None:
     (one,) = prepared(make_item(subscription=make_subscription(status=status), metadata=MAPPED))
-    assert isinstance(one, Line)
+    assert isinstance(one, Metered)
 
 
 def test_an_ignored_price_is_left_alone_whatever_else_is_wrong_with_it() -> None:
@@ -172,7 +172,7 @@ def test_an_item_whose_usage_cannot_be_asked_for_says_why(
 
 def test_a_gauge_of_one_subject_named_twice_is_billed() -> None:
     (one,) = prepared(make_item(metadata={"om_meter_id": "seats", "om": "a, a"}), rules=BY_ITEM)
-    assert isinstance(one, Line)
+    assert isinstance(one, Metered)
     assert one.subjects == ("a",)
 
 
@@ -183,8 +183,7 @@ def test_every_listed_item_appears_exactly_once_and_in_its_place() -> None:
         make_item("si_3", metadata=MAPPED),
         make_item("si_4", subscription=PAUSED),
     ]
-    found = [one if isinstance(one, Line) else one.line for one in prepared(*items)]
-    assert [line.item.id for line in found] == ["si_1", "si_2", "si_3", "si_4"]
+    assert [one.item.id for one in prepared(*items)] == ["si_1", "si_2", "si_3", "si_4"]
 
 
 # --- One usage, one item --------------------------------------------------------------------------
@@ -200,10 +199,10 @@ def twin(item: str, row: MeterRow, subject: str = "a") -> tuple[SubscriptionItem
 def held(*twins: tuple[SubscriptionItem, MeterRow], others: tuple[Claim, ...] = ()) -> set[str]:
     rules = replace(BY_ITEM, rows=tuple(row for _, row in twins))
     found = prepared(*(item for item, _ in twins), rules=rules, others=others)
-    for one in found:
-        assert not isinstance(one, Skip)
-        assert not isinstance(one, Hold) or one.reason is Reason.DUPLICATE_USAGE
-    return {one.line.item.id for one in found if isinstance(one, Hold)}
+    stopped = [one for one in found if isinstance(one, Result)]
+    for one in stopped:
+        assert said(one, Outcome.HELD, Reason.DUPLICATE_USAGE)
+    return {one.item.id for one in stopped}
 
 
 def only(**admitted: str) -> MeterRow:
@@ -270,20 +269,20 @@ def test_items_of_two_customers_on_the_same_usage_hold_each_other_too() -> None:
 def test_an_item_that_is_skipped_holds_nobody() -> None:
     one, row = twin("si_1", ALL)
     other, other_row = twin("si_2", replace(ALL, openmeter=None, ignore=True))
-    found = prepared(one, other, rules=replace(BY_ITEM, rows=(row, other_row)))
-    assert [type(each) for each in found] == [Line, Skip]
+    billed, ignored = prepared(one, other, rules=replace(BY_ITEM, rows=(row, other_row)))
+    assert isinstance(billed, Metered)
+    assert said(ignored, Outcome.SKIPPED, Reason.IGNORED)
 
 
 def test_held_duplicates_name_each_other_and_how_many_more_there_are() -> None:
     twins = [twin(f"si_{number}", ALL) for number in range(6)]
     rules = replace(BY_ITEM, rows=tuple(row for _, row in twins))
     first = prepared(*(item for item, _ in twins), rules=rules)[0]
-    assert isinstance(first, Hold)
-    assert "si_1, si_2, si_3 and 2 more" in first.message
-    assert "si_0" not in first.message
+    message = said(first, Outcome.HELD, Reason.DUPLICATE_USAGE)
+    assert "si_1, si_2, si_3 and 2 more" in message
+    assert "si_0" not in message
     pair = prepared(*(item for item, _ in twins[:2]), rules=rules)[0]
-    assert isinstance(pair, Hold)
-    assert "by si_1:" in pair.message
+    assert "by si_1:" in said(pair, Outcome.HELD, Reason.DUPLICATE_USAGE)
 
 
 def test_a_narrowed_run_holds_what_an_item_outside_it_bills() -> None:
@@ -375,7 +374,8 @@ def test_exactly_the_items_that_would_bill_one_event_twice_are_held(
         if twice and not one.outside:
             expected[name] = twice
     found = _prepare_all(billing)
-    holds = {one.line.item.id: one.message for one in found if isinstance(one, Hold)}
+    stopped = [one for one in found if isinstance(one, Result) and one.outcome is Outcome.HELD]
+    holds = {one.item.id: one.message or "" for one in stopped}
     assert holds.keys() == expected.keys()
     for name, others in expected.items():
         named = {other for other in checked if other in holds[name].split(":")[0]}
@@ -383,7 +383,7 @@ def test_exactly_the_items_that_would_bill_one_event_twice_are_held(
         assert len(named) == min(3, len(others))
 
 
-def _prepare_all(billing: list[Billing]) -> list[Line | Hold | Skip]:
+def _prepare_all(billing: list[Billing]) -> list[Metered | Result]:
     items, rows, claims = [], [], []
     for number, one in enumerate(billing):
         name, price = f"si_{number}", f"price_{number}"
@@ -401,42 +401,52 @@ def _prepare_all(billing: list[Billing]) -> list[Line | Hold | Skip]:
 # --- The next report of a period ------------------------------------------------------------------
 
 
+def decide(metered: Metered, usage: Decimal | Unanswered, memory: Memory, policy: Policy) -> Planned | Result:
+    """Return what should happen to an item, by OpenMeter's answer."""
+    one = measured(metered, usage, memory)
+    return one if isinstance(one, Result) else plan(one, memory, policy)
+
+
 def decided(
     remembered: Remembered,
     usage: int | str = 100,
     *,
-    line: Line | None = None,
+    metered: Metered | None = None,
     policy: Policy = POLICY,
-) -> Action:
-    return decide(line or make_line(), Decimal(usage), remembering(remembered), policy)
+) -> Planned | Result:
+    return decide(metered or make_metered(), Decimal(usage), remembering(remembered), policy)
+
+
+def is_unchanged(one: Planned | Result) -> bool:
+    return isinstance(one, Result) and one.outcome is Outcome.UNCHANGED
 
 
 def test_what_stripe_acknowledged_within_a_day_is_not_sent_again() -> None:
-    action = decided(make_remembered(100))
-    assert isinstance(action, Unchanged)
-    assert action.line.quantity == action.line.previous == 100
+    one = decided(make_remembered(100))
+    assert is_unchanged(one)
+    assert one.found.quantity == one.found.standing == 100
 
 
 def test_usage_that_rounds_to_what_stripe_holds_is_unchanged() -> None:
-    assert isinstance(decided(make_remembered(100), "100.999"), Unchanged)
+    assert is_unchanged(decided(make_remembered(100), "100.999"))
 
 
-NEW_PRICE = make_line(make_item(price=make_price("price_2")))
-NEW_SUBJECT = make_line(subjects=("cus_1", "cus_1_test"))
+NEW_PRICE = make_metered(make_item(price=make_price("price_2")))
+NEW_SUBJECT = make_metered(subjects=("cus_1", "cus_1_test"))
 
 
-@pytest.mark.parametrize("line", [NEW_PRICE, NEW_SUBJECT])
-def test_the_same_quantity_of_another_price_or_of_other_subjects_is_sent(line: Line) -> None:
-    action = decided(make_remembered(100), line=line)
-    assert isinstance(action, Set)
-    assert (action.quantity, action.anchor) == (100, START + SECOND)
+@pytest.mark.parametrize("metered", [NEW_PRICE, NEW_SUBJECT])
+def test_the_same_quantity_of_another_price_or_of_other_subjects_is_sent(metered: Metered) -> None:
+    one = decided(make_remembered(100), metered=metered)
+    assert isinstance(one, Planned)
+    assert (one.write.quantity, one.write.anchor) == (100, START + SECOND)
 
 
 def test_another_quantity_is_sent_to_the_same_timestamp() -> None:
-    action = decided(make_remembered(100), 130)
-    assert isinstance(action, Set)
-    assert (action.quantity, action.at_anchor, action.highest_before) == (130, 130, 100)
-    assert (action.line.previous, action.look) == (100, None)
+    one = decided(make_remembered(100), 130)
+    assert isinstance(one, Planned)
+    assert (one.write.quantity, one.write.at_anchor, one.highest_before) == (130, 130, 100)
+    assert (one.found.standing, one.look) == (100, None)
 
 
 @pytest.mark.parametrize(
@@ -451,173 +461,173 @@ def test_a_quantity_acknowledged_a_day_ago_is_sent_again_and_heals_what_others_c
     age: timedelta, sent: bool
 ) -> None:
     remembered = make_remembered(100, acknowledged_at=AS_OF - age)
-    assert isinstance(decided(remembered), Set if sent else Unchanged)
+    one = decided(remembered)
+    assert isinstance(one, Planned) if sent else is_unchanged(one)
 
 
 def test_the_operator_chooses_after_how_long_a_quantity_is_sent_again() -> None:
     policy = replace(POLICY, resend_after=timedelta(minutes=30))
-    assert isinstance(decided(make_remembered(100), policy=policy), Set)
+    assert isinstance(decided(make_remembered(100), policy=policy), Planned)
 
 
 def test_resend_sends_what_stripe_holds_already() -> None:
-    assert isinstance(decided(make_remembered(100), policy=replace(POLICY, resend=True)), Set)
+    assert isinstance(decided(make_remembered(100), policy=replace(POLICY, resend=True)), Planned)
 
 
 def test_an_intent_that_was_never_acknowledged_is_sent_even_where_the_quantity_is_equal() -> None:
     remembered = make_remembered(100, acknowledged=100, acknowledged_at=None)
-    assert isinstance(decided(remembered), Set)
+    assert isinstance(decided(remembered), Planned)
 
 
 @pytest.mark.parametrize(("intended", "acknowledged"), [(150, 100), (100, 150)])
 def test_an_unanswered_write_counts_as_what_stripe_may_hold(intended: int, acknowledged: int) -> None:
     remembered = make_remembered(intended, acknowledged=acknowledged, acknowledged_at=None)
-    action = decided(remembered, 160)
-    assert isinstance(action, Set)
-    assert (action.highest_before, action.line.previous) == (150, acknowledged)
+    one = decided(remembered, 160)
+    assert isinstance(one, Planned)
+    assert (one.highest_before, one.found.standing) == (150, acknowledged)
 
 
 def test_the_first_intent_of_a_period_counts_even_where_nothing_was_acknowledged() -> None:
     remembered = replace(make_remembered(100), acknowledged=None, acknowledged_at=None)
-    action = decided(remembered, 90)
-    assert isinstance(action, Set)
-    assert (action.highest_before, action.line.previous) == (100, None)
+    one = decided(remembered, 90)
+    assert isinstance(one, Planned)
+    assert (one.highest_before, one.found.standing) == (100, None)
 
 
 def test_the_remembered_timestamp_is_kept_whatever_would_be_chosen_today() -> None:
     anchor = START + 77 * SECOND
-    action = decided(make_remembered(100, anchor=anchor), 101)
-    assert isinstance(action, Set)
-    assert action.anchor == anchor
-    assert action.line.span == Span(START, AS_OF, anchor)
+    one = decided(make_remembered(100, anchor=anchor), 101)
+    assert isinstance(one, Planned)
+    assert one.write.anchor == anchor
+    assert one.found.span == Span(START, AS_OF, anchor)
 
 
 CHANGED_METHODS = [
-    make_line(meter=make_meter("tokens")),
-    make_line(filter=(("model", ("gpt",)),)),
-    make_line(scale=Decimal("0.001")),
-    make_line(rounding=Rounding.CEILING),
+    make_metered(meter=make_meter("tokens")),
+    make_metered(filter=(("model", ("gpt",)),)),
+    make_metered(scale=Decimal("0.001")),
+    make_metered(rounding=Rounding.CEILING),
 ]
 
 
-@pytest.mark.parametrize("line", CHANGED_METHODS)
+@pytest.mark.parametrize("metered", CHANGED_METHODS)
 @pytest.mark.parametrize("resend", [False, True])
-def test_a_method_that_changed_within_the_period_is_held(line: Line, resend: bool) -> None:
-    action = decided(make_remembered(100), line=line, policy=replace(POLICY, resend=resend))
-    assert isinstance(action, Hold)
-    assert action.reason is Reason.MAPPING_CHANGED
-    assert "--allow mapping_changed" in action.message
+def test_a_method_that_changed_within_the_period_is_held(metered: Metered, resend: bool) -> None:
+    one = decided(make_remembered(100), metered=metered, policy=replace(POLICY, resend=resend))
+    assert "--allow mapping_changed" in said(one, Outcome.HELD, Reason.MAPPING_CHANGED)
 
 
-@pytest.mark.parametrize("line", CHANGED_METHODS)
-def test_a_changed_method_is_written_with_allow_over_what_the_old_one_reported(line: Line) -> None:
+@pytest.mark.parametrize("metered", CHANGED_METHODS)
+def test_a_changed_method_is_written_with_allow_over_what_the_old_one_reported(metered: Metered) -> None:
     policy = replace(POLICY, allowed=frozenset({Reason.MAPPING_CHANGED}))
     for usage in (100, 5):
-        action = decided(make_remembered(100), usage, line=line, policy=policy)
-        assert isinstance(action, Set)
-        assert action.anchor == START + SECOND
-        assert action.highest_before is None
-        assert action.method != make_method()
+        one = decided(make_remembered(100), usage, metered=metered, policy=policy)
+        assert isinstance(one, Planned)
+        assert one.write.anchor == START + SECOND
+        assert one.highest_before is None
+        assert one.write.method != make_method()
 
 
 def test_no_other_permission_lets_a_changed_method_pass() -> None:
     policy = replace(POLICY, allowed=frozenset({Reason.DECREASE, Reason.FOREIGN_USAGE}))
-    assert isinstance(decided(make_remembered(), line=CHANGED_METHODS[0], policy=policy), Hold)
+    one = decided(make_remembered(), metered=CHANGED_METHODS[0], policy=policy)
+    assert said(one, Outcome.HELD, Reason.MAPPING_CHANGED)
 
 
 def test_the_change_is_said_in_words() -> None:
-    line = make_line(filter=(("model", ("gpt", "opus")),), scale=Decimal("0.0010"))
-    action = decided(make_remembered(), line=line)
-    assert isinstance(action, Hold)
-    assert "from requests x 1 floor to requests model=gpt|opus x 0.001 floor" in action.message
+    metered = make_metered(filter=(("model", ("gpt", "opus")),), scale=Decimal("0.0010"))
+    one = decided(make_remembered(), metered=metered)
+    message = said(one, Outcome.HELD, Reason.MAPPING_CHANGED)
+    assert "from requests x 1 floor to requests model=gpt|opus x 0.001 floor" in message
 
 
 def test_a_scale_written_another_way_is_no_change() -> None:
-    assert isinstance(decided(make_remembered(100), line=make_line(scale=Decimal("1.00"))), Unchanged)
+    assert is_unchanged(decided(make_remembered(100), metered=make_metered(scale=Decimal("1.00"))))
 
 
 # --- Usage by other programs ----------------------------------------------------------------------
 
 
 def test_a_topped_up_item_is_reported_without_what_other_records_hold() -> None:
-    action = decided(make_remembered(100, foreign=60), 130)
-    assert isinstance(action, Set)
-    assert (action.quantity, action.foreign, action.at_anchor) == (130, 60, 70)
+    one = decided(make_remembered(100, foreign=60), 130)
+    assert isinstance(one, Planned)
+    assert (one.write.quantity, one.write.foreign, one.write.at_anchor) == (130, 60, 70)
 
 
 def test_a_topped_up_item_whose_whole_quantity_is_the_same_is_unchanged() -> None:
-    assert isinstance(decided(make_remembered(100, foreign=60)), Unchanged)
+    assert is_unchanged(decided(make_remembered(100, foreign=60)))
 
 
 def test_a_topped_up_item_that_fell_below_the_foreign_part_is_never_set_below_zero() -> None:
-    gauge = make_line(meter=make_meter("requests", Aggregation.LATEST))
-    action = decided(make_remembered(100, foreign=60), 50, line=gauge)
-    assert not isinstance(action, Set) or action.at_anchor >= 0
+    gauge = make_metered(meter=make_meter("requests", Aggregation.LATEST))
+    one = decided(make_remembered(100, foreign=60), 50, metered=gauge)
+    assert not isinstance(one, Planned) or one.write.at_anchor >= 0
 
 
 def test_nothing_is_subtracted_after_a_change_to_a_price_that_does_not_add_up() -> None:
-    line = make_line(make_item(price=make_price("price_2", aggregate_usage="max")))
-    action = decided(make_remembered(100, foreign=60), 130, line=line)
-    assert not isinstance(action, Set) or action.at_anchor == 130
+    metered = make_metered(make_item(price=make_price("price_2", aggregate_usage="max")))
+    one = decided(make_remembered(100, foreign=60), 130, metered=metered)
+    assert not isinstance(one, Planned) or one.write.at_anchor == 130
 
 
 def test_an_item_held_for_foreign_usage_is_looked_at_again_even_if_nothing_changed() -> None:
-    action = decided(make_remembered(100, foreign=60, foreign_held=True))
-    assert isinstance(action, Set)
-    assert action.look == LookAgain(at_anchor=40, foreign=60)
-    assert (action.quantity, action.foreign) == (100, 0)
+    one = decided(make_remembered(100, foreign=60, foreign_held=True))
+    assert isinstance(one, Planned)
+    assert one.look == LookAgain(at_anchor=40, foreign=60)
+    assert (one.write.quantity, one.write.foreign) == (100, 0)
 
 
 def test_an_interrupted_look_is_finished_with_the_number_that_it_had_read() -> None:
-    action = decided(make_remembered(100, total_before=30))
-    assert isinstance(action, Set)
-    assert action.look == UnfinishedLook(total_before=30)
+    one = decided(make_remembered(100, total_before=30))
+    assert isinstance(one, Planned)
+    assert one.look == UnfinishedLook(total_before=30)
 
 
 def test_an_interrupted_look_is_finished_before_foreign_usage_is_judged_again() -> None:
     remembered = make_remembered(100, foreign=60, foreign_held=True, total_before=0)
-    action = decided(remembered)
-    assert isinstance(action, Set)
-    assert action.look == UnfinishedLook(total_before=0)
+    one = decided(remembered)
+    assert isinstance(one, Planned)
+    assert one.look == UnfinishedLook(total_before=0)
 
 
 # --- The first report of a period -----------------------------------------------------------------
 
 
 def test_an_item_that_was_never_seen_is_looked_at_before_its_first_write() -> None:
-    action = decide(make_line(), Decimal(100), Memory(), POLICY)
-    assert isinstance(action, Set)
-    assert (action.look, action.line.previous, action.highest_before) == (FirstLook(), None, None)
+    one = decide(make_metered(), Decimal(100), Memory(), POLICY)
+    assert isinstance(one, Planned)
+    assert (one.look, one.found.standing, one.highest_before) == (FirstLook(), None, None)
 
 
 @pytest.mark.parametrize("aggregate", ["sum", "max", "last_during_period", "last_ever"])
 def test_a_known_item_is_reported_in_a_new_period_without_a_look(aggregate: str) -> None:
-    line = make_line(make_item(price=make_price(aggregate_usage=aggregate)))
-    action = decide(line, Decimal(7), knowing(), POLICY)
-    assert isinstance(action, Set)
-    assert (action.quantity, action.anchor) == (7, START + SECOND)
-    assert (action.look, action.line.previous, action.foreign) == (None, 0, 0)
+    metered = make_metered(make_item(price=make_price(aggregate_usage=aggregate)))
+    one = decide(metered, Decimal(7), knowing(), POLICY)
+    assert isinstance(one, Planned)
+    assert (one.write.quantity, one.write.anchor) == (7, START + SECOND)
+    assert (one.look, one.found.standing, one.write.foreign) == (None, 0, 0)
 
 
 @pytest.mark.parametrize("aggregate", ["sum", "max", "last_during_period"])
 def test_a_known_item_without_usage_needs_no_record(aggregate: str) -> None:
-    line = make_line(make_item(price=make_price(aggregate_usage=aggregate)))
-    action = decide(line, Decimal(0), knowing(), POLICY)
-    assert isinstance(action, Unchanged)
-    assert (action.line.quantity, action.line.previous) == (0, 0)
+    metered = make_metered(make_item(price=make_price(aggregate_usage=aggregate)))
+    one = decide(metered, Decimal(0), knowing(), POLICY)
+    assert is_unchanged(one)
+    assert (one.found.quantity, one.found.standing) == (0, 0)
 
 
 def test_no_usage_on_a_last_ever_price_is_sent_so_that_the_last_period_does_not_bill_again() -> None:
-    line = make_line(make_item(price=make_price(aggregate_usage="last_ever")))
-    action = decide(line, Decimal(0), knowing(), POLICY)
-    assert isinstance(action, Set)
-    assert action.quantity == 0
+    metered = make_metered(make_item(price=make_price(aggregate_usage="last_ever")))
+    one = decide(metered, Decimal(0), knowing(), POLICY)
+    assert isinstance(one, Planned)
+    assert one.write.quantity == 0
 
 
 def test_an_item_added_in_mid_period_is_stamped_after_its_own_creation() -> None:
     added = START + timedelta(days=3)
-    action = decide(make_line(make_item(created=added)), Decimal(1), Memory(), POLICY)
-    assert isinstance(action, Set)
-    assert action.anchor == added + SECOND
+    one = decide(make_metered(make_item(created=added)), Decimal(1), Memory(), POLICY)
+    assert isinstance(one, Planned)
+    assert one.write.anchor == added + SECOND
 
 
 # --- What is no usage -----------------------------------------------------------------------------
@@ -626,55 +636,45 @@ def test_an_item_added_in_mid_period_is_stamped_after_its_own_creation() -> None
 @pytest.mark.parametrize("memory", [Memory(), knowing(), remembering(make_remembered(100))])
 def test_no_answer_is_a_failure_and_never_zero(memory: Memory) -> None:
     policy = Policy(now=AS_OF, as_of=AS_OF, resend=True, allowed=frozenset(Reason))
-    action = decide(make_line(), Unanswered("HTTP status 500"), memory, policy)
-    assert isinstance(action, Fail)
-    assert (action.reason, action.message) == (Reason.OPENMETER_ERROR, "HTTP status 500")
-    assert action.line.quantity is None
+    one = decide(make_metered(), Unanswered("HTTP status 500"), memory, policy)
+    assert said(one, Outcome.FAILED, Reason.OPENMETER_ERROR) == "HTTP status 500"
+    assert one.found.quantity is None
 
 
 @pytest.mark.parametrize("usage", ["NaN", "Infinity", "-1", "1e16"])
 @pytest.mark.parametrize("memory", [Memory(), remembering(make_remembered(100))])
 def test_a_usage_that_is_no_usage_holds_the_item_and_lowers_no_bill(usage: str, memory: Memory) -> None:
     policy = Policy(now=AS_OF, as_of=AS_OF, allowed=frozenset(Reason))
-    action = decide(make_line(), Decimal(usage), memory, policy)
-    assert isinstance(action, Hold)
-    assert action.reason is Reason.INVALID_USAGE
+    one = decide(make_metered(), Decimal(usage), memory, policy)
+    assert said(one, Outcome.HELD, Reason.INVALID_USAGE)
 
 
 def test_usage_is_scaled_and_rounded_by_the_items_own_row() -> None:
-    line = make_line(scale=Decimal("0.001"), rounding=Rounding.CEILING)
-    action = decide(line, Decimal(1001), knowing(), POLICY)
-    assert isinstance(action, Set)
-    assert action.quantity == 2
-    assert action.line.usage == Decimal(1001)
-
-
-def test_a_line_that_was_not_prepared_is_never_decided_on() -> None:
-    bare = Line(item=make_item())
-    with pytest.raises(ValueError, match="has no meter"):
-        need(bare)
-    with pytest.raises(ValueError, match="has not started"):
-        need(replace(bare, meter=make_meter()))
+    metered = make_metered(scale=Decimal("0.001"), rounding=Rounding.CEILING)
+    one = decide(metered, Decimal(1001), knowing(), POLICY)
+    assert isinstance(one, Planned)
+    assert one.write.quantity == 2
+    assert one.found.usage == Decimal(1001)
 
 
 # --- Every action has one outcome -----------------------------------------------------------------
 
 
 def test_each_action_ends_in_the_outcome_that_the_contract_names() -> None:
-    line = make_line()
-    planned = make_set(7, line=line)
-    assert result(planned).outcome is Outcome.PLANNED
-    assert result(planned, reported=True).outcome is Outcome.REPORTED
-    assert result(planned).line.quantity == 7
-    assert result(Unchanged(line)).outcome is Outcome.UNCHANGED
-    stopped: Collection[tuple[Action, Outcome]] = [
-        (Hold(line, Reason.DECREASE, "why"), Outcome.HELD),
-        (Skip(line, Reason.IGNORED, "why"), Outcome.SKIPPED),
-        (Fail(line, Reason.STRIPE_ERROR, "why"), Outcome.FAILED),
-    ]
-    for action, outcome in stopped:
-        became = result(action)
-        assert (became.outcome, became.message, became.line) == (outcome, "why", line)
+    found = make_metered().found
+    (checked,) = passed([make_planned(7)])
+    assert not isinstance(checked, Result)
+    assert results.result(checked).outcome is Outcome.PLANNED
+    assert results.outcome_of(checked, Outcome.REPORTED).outcome is Outcome.REPORTED
+    assert results.result(checked).found.quantity == 7
+    assert results.unchanged(found).outcome is Outcome.UNCHANGED
+    for stopped, outcome in (
+        (results.held(found, Reason.DECREASE, "why"), Outcome.HELD),
+        (results.skipped(found, Reason.IGNORED, "why"), Outcome.SKIPPED),
+        (results.failed(found, Reason.STRIPE_ERROR, "why"), Outcome.FAILED),
+    ):
+        became = results.result(stopped)
+        assert (became.outcome, became.message, became.found) == (outcome, "why", found)
         assert became.reason is not None
 
 
@@ -713,7 +713,7 @@ def test_an_item_is_left_alone_only_where_stripe_surely_holds_its_quantity(
         foreign_held=foreign_held,
         total_before=total_before,
     )
-    action = decided(remembered, quantity, policy=replace(POLICY, resend=resend))
+    one = decided(remembered, quantity, policy=replace(POLICY, resend=resend))
     surely = (
         acknowledged == quantity
         and hours is not None
@@ -722,14 +722,14 @@ def test_an_item_is_left_alone_only_where_stripe_surely_holds_its_quantity(
         and total_before is None
         and not resend
     )
-    assert isinstance(action, Unchanged if surely else Set)
-    if isinstance(action, Set):
-        assert action.anchor == START + SECOND
-        assert action.quantity == quantity
-        assert action.highest_before == max(intended, acknowledged or 0)
+    assert is_unchanged(one) if surely else isinstance(one, Planned)
+    if isinstance(one, Planned):
+        assert one.write.anchor == START + SECOND
+        assert one.write.quantity == quantity
+        assert one.highest_before == max(intended, acknowledged or 0)
 
 
 def test_resend_reports_a_known_customer_without_usage_too() -> None:
     memory = Memory(known_items=frozenset({"si_1"}))
-    assert isinstance(decide(make_line(), Decimal(0), memory, POLICY), Unchanged)
-    assert isinstance(decide(make_line(), Decimal(0), memory, replace(POLICY, resend=True)), Set)
+    assert is_unchanged(decide(make_metered(), Decimal(0), memory, POLICY))
+    assert isinstance(decide(make_metered(), Decimal(0), memory, replace(POLICY, resend=True)), Planned)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meter_sync.core.metering.mapping import Filter
+from meter_sync.core.metering.meter import Aggregation
 from meter_sync.core.metering.queries import (
     SUBJECTS_PER_QUERY,
-    Aggregation,
     Answer,
     Need,
     Query,

@@ -3,7 +3,7 @@
 import pytest
 
 from meter_sync.core.billing.item import BillingMeter, Price, Target, Window
-from meter_sync.core.billing.way import Records, Unsupported, Way, part_of, way_of
+from meter_sync.core.billing.way import Records, Unsupported, Way, way_of, window_of
 
 from .builders import make_price
 
@@ -72,5 +72,5 @@ def test_a_meter_with_windows_of_another_size_is_refused_by_name() -> None:
 
 
 def test_parts_are_as_long_as_the_meters_windows_and_days_for_records() -> None:
-    assert part_of(Way.WINDOWS, on_meter("sum", Window.HOUR)) is Window.HOUR
-    assert part_of(Way.DAY_RECORDS, make_price()) is Window.DAY
+    assert window_of(Way.WINDOWS, on_meter("sum", Window.HOUR)) is Window.HOUR
+    assert window_of(Way.DAY_RECORDS, make_price()) is Window.DAY

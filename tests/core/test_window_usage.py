@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from meter_sync.core.billing.item import Window
 from meter_sync.core.billing.windows import stretches
-from meter_sync.core.metering.queries import Aggregation, Grouping, Need, Query, Unanswered
+from meter_sync.core.metering.meter import Aggregation
+from meter_sync.core.metering.queries import Grouping, Need, Query, Unanswered
 from meter_sync.core.metering.window_queries import WindowQueryPlan
 
 from .builders import AS_OF, HOUR, SECOND, START, few

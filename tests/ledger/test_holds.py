@@ -10,10 +10,10 @@ import pytest
 
 from meter_sync.core.billing.item import Period
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.planning.stages import Line, Result
+from meter_sync.core.planning.stages import Findings, Result
 from meter_sync.core.telling.history import Held, Sought
 from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
-from tests.core.builders import AS_OF, END, HOUR, make_item, make_line
+from tests.core.builders import AS_OF, END, HOUR, make_item, make_metered
 
 
 @pytest.fixture
@@ -27,18 +27,18 @@ def held(
     reason: Reason = Reason.DECREASE,
     outcome: Outcome = Outcome.HELD,
     message: str = "it fell",
-    line: Line | None = None,
+    found: Findings | None = None,
 ) -> Result:
     usage = None if quantity is None else Decimal(quantity)
-    found = replace(line or make_line(), usage=usage, quantity=quantity, previous=10)
-    return Result(found, outcome, reason, message)
+    told = replace(found or make_metered().found, usage=usage, quantity=quantity, standing=10)
+    return Result(told, outcome, reason, message)
 
 
 def record(ledger: Ledger, *results: Result) -> list[Held]:
     """Record the results of runs one hour after the other, and return what the ledger has then."""
     for number, one in enumerate(results):
         at = AS_OF + number * HOUR
-        ledger.listed.record([one.line.item], at)
+        ledger.listed.record([one.item], at)
         ledger.holds.record(RunRecord(f"run {number}", at, at, "hourly", True), [one], at)
     found = ledger.history.entries(Sought(), with_parts=False)
     return [one for one in found if isinstance(one, Held)]
@@ -75,8 +75,8 @@ def test_nothing_that_is_not_known_differs_from_nothing(ledger: Ledger) -> None:
 
 def test_another_period_has_a_row_of_its_own(ledger: Ledger) -> None:
     following = make_item(start=END, end=END + timedelta(days=31))
-    later = Line(following)
-    assert [one.whose.period for one in record(ledger, held(), held(line=later))] == [
+    later = Findings(following)
+    assert [one.whose.period for one in record(ledger, held(), held(found=later))] == [
         make_item().period,
         Period(END, END + timedelta(days=31)),
     ]
@@ -97,12 +97,12 @@ def test_another_period_has_a_row_of_its_own(ledger: Ledger) -> None:
     ],
 )
 def test_what_does_no_harm_is_not_kept(ledger: Ledger, outcome: Outcome, reason: Reason | None, is_kept: bool) -> None:
-    assert bool(record(ledger, Result(make_line(), outcome, reason))) is is_kept
+    assert bool(record(ledger, Result(make_metered().found, outcome, reason))) is is_kept
 
 
 def test_more_items_than_fit_into_one_query_are_kept(ledger: Ledger) -> None:
-    results = [held(line=make_line(make_item(f"si_{number}"))) for number in range(1201)]
-    ledger.listed.record([one.line.item for one in results], AS_OF)
+    results = [held(found=make_metered(make_item(f"si_{number}")).found) for number in range(1201)]
+    ledger.listed.record([one.item for one in results], AS_OF)
     for _ in range(2):
         ledger.holds.record(RunRecord("run", AS_OF, AS_OF, "hourly", True), results, AS_OF)
     found = [one for one in ledger.history.entries(Sought(), with_parts=False) if isinstance(one, Held)]

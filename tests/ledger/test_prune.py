@@ -11,14 +11,15 @@ import pytest
 
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning.brakes import checked_before
 from meter_sync.core.planning.memory import Addition
-from meter_sync.core.planning.stages import Result, Set
+from meter_sync.core.planning.stages import Acknowledged, Add, Checked, Intended, Result, Write
 from meter_sync.core.telling.history import Sought
-from meter_sync.ledger import Acknowledgement, Ledger, RunRecord, Scope, open_ledger
+from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
 from meter_sync.ledger.listed import Conclusion
 from meter_sync.ledger.webhook_queue import WebhookEvent
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.core.builders import make_item, make_line, make_method, make_set
+from tests.core.builders import make_item, make_metered, make_method, make_write
 from tests.support.ways import ALL_WAYS, by_tier, end_of, metered, metered_price
 from tests.support.world import NOW, World
 
@@ -45,16 +46,22 @@ def live_through(ledger: Ledger, start: datetime, end: datetime, item: str = "si
     run = RunRecord(f"{item} {start}", start + DAY, start + DAY, "hourly", everything=True)
     done = write(start, end, item)
     ledger.runs.begin(run)
-    ledger.listed.record([done.line.item], run.as_of)
-    ledger.writes.intend(run, [done], run.as_of)
-    ledger.writes.acknowledge(run, [Acknowledgement(done, run.as_of, "req_1")])
-    ledger.holds.record(run, [Result(done.line, Outcome.HELD, Reason.DECREASE)], run.as_of)
+    ledger.listed.record([done.item], run.as_of)
+    (intended,) = ledger.writes.claim(run, [done], run.as_of, 0)
+    ledger.writes.acknowledge(run, [Acknowledged(intended, run.as_of, "req_1")])
+    ledger.writes.release(run, [done])
+    ledger.holds.record(run, [Result(done.found, Outcome.HELD, Reason.DECREASE)], run.as_of)
     ledger.runs.finish(run.id, run.as_of, 4, {"held": 1})
 
 
-def write(start: datetime, end: datetime, item: str) -> Set:
+def write(start: datetime, end: datetime, item: str) -> Checked:
     found = make_item(item, start=start, end=end, created=FIRST)
-    return make_set(line=make_line(found, as_of=start + DAY))
+    return checked_before(make_write(metered=make_metered(found, as_of=start + DAY)))
+
+
+def intend(ledger: Ledger, run: RunRecord, one: Write) -> None:
+    """Record a write of a period that is closed, which a run could no longer claim."""
+    ledger.writes.intend_correction(run, Intended(one, 0), one, run.as_of)
 
 
 def starts(ledger: Ledger, item: str = "si_1") -> list[datetime]:
@@ -145,8 +152,8 @@ def test_a_period_with_an_addition_stays_until_it_is_known_whether_it_arrived(le
     at = run.as_of
     addition = Addition("id_1", base=0, value=7, timestamp=at, intended_at=at, as_of=at, attempted_at=at)
     method = make_method(way=Way.ADDITIONS, stripe_meter="mtr_1")
-    adding = replace(write(*PERIODS[0], "si_1"), method=method, addition=addition)
-    ledger.writes.intend(run, [adding], at)
+    adding = replace(write(*PERIODS[0], "si_1"), method=method, sends=Add(addition))
+    intend(ledger, run, adding)
     ledger.pruning.prune(NOW + 1000 * DAY)
     (waiting,), _ = ledger.additions.unsettled(["si_1"], run, at)
     ledger.additions.settle(waiting, at)
@@ -162,7 +169,7 @@ def test_the_last_complete_run_and_the_newest_instant_stay(ledger: Ledger) -> No
 
 def test_the_newest_instant_stays_also_where_it_is_that_of_an_old_period(ledger: Ledger) -> None:
     late = RunRecord("late", NOW, NOW, "hourly", everything=False)
-    ledger.writes.intend(late, [write(*PERIODS[0], "si_1")], NOW)
+    intend(ledger, late, write(*PERIODS[0], "si_1"))
     ledger.pruning.prune(NOW + 1000 * DAY)
     assert ledger.runs.newest_as_of() == NOW
 
