@@ -64,7 +64,7 @@ class ExitCode(IntEnum):
     FAILED = 1
     ARGUMENTS = 2
     PARTIAL = 3
-    LOOK = 4
+    ATTENTION = 4
     TRY_AGAIN = 75
     CONFIGURATION = 78
 
@@ -81,12 +81,12 @@ def exit_code(results: Iterable[tuple[Outcome, Reason | None]]) -> ExitCode:
     if Outcome.FAILED in outcomes:
         succeeded = outcomes & {Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED}
         return ExitCode.PARTIAL if succeeded else ExitCode.FAILED
-    if any(_needs_a_look(outcome, reason) for outcome, reason in seen):
-        return ExitCode.LOOK
+    if any(_needs_attention(outcome, reason) for outcome, reason in seen):
+        return ExitCode.ATTENTION
     return ExitCode.DONE
 
 
-def _needs_a_look(outcome: Outcome, reason: Reason | None) -> bool:
+def _needs_attention(outcome: Outcome, reason: Reason | None) -> bool:
     if outcome is Outcome.SKIPPED:
         return reason not in _HARMLESS
     return outcome is Outcome.HELD

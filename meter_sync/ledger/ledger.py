@@ -1,12 +1,12 @@
 """The books of one Stripe account and mode. Every public write of a book is one short transaction."""
 
 from meter_sync.ledger.additions import Additions
+from meter_sync.ledger.billed_usage import BilledUsages
 from meter_sync.ledger.binding import Binding
-from meter_sync.ledger.claims import Claims
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.history import History
 from meter_sync.ledger.holds import Holds
-from meter_sync.ledger.listed import Listed
+from meter_sync.ledger.listed import ListedPeriods
 from meter_sync.ledger.memory import Memories
 from meter_sync.ledger.pruning import Pruning
 from meter_sync.ledger.rejections import Rejections
@@ -25,10 +25,10 @@ class Ledger:
         """The mode of Stripe that these books are about: `live` or `sandbox`."""
         self.additions = Additions(database)
         self.binding = Binding(database)
-        self.claims = Claims(database)
+        self.billed_usage = BilledUsages(database)
         self.history = History(database)
         self.holds = Holds(database)
-        self.listed = Listed(database)
+        self.listed = ListedPeriods(database)
         self.memory = Memories(database)
         self.pruning = Pruning(database)
         self.rejections = Rejections(database)

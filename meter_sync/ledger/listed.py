@@ -54,7 +54,7 @@ class Conclusion:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedPeriods:
     """Every item and period that was ever listed, and how far its end has come."""
 
     database: Database

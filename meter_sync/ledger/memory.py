@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.core.billing.way import Way
 from meter_sync.core.planning.memory import Memory, PastPeriod, Remembered
-from meter_sync.ledger import additions, listed, parts, rows, successions
+from meter_sync.ledger import additions, listed, rows, successions, windows
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.schema import forgotten, item_periods, items, writes
 
@@ -75,9 +75,9 @@ class Memories:
             for item, one in remembered.items()
         }
 
-    def with_parts(self, memory: Memory, wanted: Sequence[parts.Wanted]) -> Memory:
+    def with_windows(self, memory: Memory, wanted: Sequence[windows.Wanted]) -> Memory:
         """Given what is known, return it with the hours or days that are wanted."""
-        recalled = parts.recall(self.database, wanted)
+        recalled = windows.recall(self.database, wanted)
         remembered = {
             item: replace(one, windows=recalled[item]) if item in recalled else one
             for item, one in memory.remembered.items()

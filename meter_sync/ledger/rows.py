@@ -10,12 +10,12 @@ from sqlalchemy import Row
 
 from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.event_times import summary_span, summary_windows
-from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem, Window
+from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem, WindowSize
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.metering.mapping import Filter
 from meter_sync.core.metering.method import Method
-from meter_sync.core.ownership.claims import Claim
+from meter_sync.core.ownership.billed_usage import BilledUsage
 from meter_sync.core.planning.memory import Remembered
 from meter_sync.core.planning.stages import Acknowledged, SetWindows, WindowQuantity, Write
 
@@ -35,7 +35,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class PartTaken:
+class WindowTaken:
     """Stripe has taken an hour or a day of a write."""
 
     written: Write
@@ -186,13 +186,13 @@ def period(row: Row[Any]) -> Period:
     return Period(row.period_start, row.period_end)
 
 
-def _window(row: Row[Any]) -> Window | None:
-    return Window(row.window) if row.window else None
+def _window(row: Row[Any]) -> WindowSize | None:
+    return WindowSize(row.window) if row.window else None
 
 
-def claim(row: Row[Any]) -> Claim:
+def claim(row: Row[Any]) -> BilledUsage:
     """Return the usage that the item of a row bills."""
-    return Claim(
+    return BilledUsage(
         item=row.item,
         meter=row.meter,
         filter=_filter(row.filter),

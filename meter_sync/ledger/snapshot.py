@@ -9,7 +9,15 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from meter_sync.core.billing.item import BillingMeter, Customer, Period, Price, Subscription, SubscriptionItem, Window
+from meter_sync.core.billing.item import (
+    BillingMeter,
+    Customer,
+    Period,
+    Price,
+    Subscription,
+    SubscriptionItem,
+    WindowSize,
+)
 from meter_sync.errors import LedgerError
 
 
@@ -135,7 +143,7 @@ def _meter(one: _BillingMeter) -> BillingMeter:
         id=one.id,
         event_name=one.event_name,
         formula=one.formula,
-        window=Window(one.window) if one.window else None,
+        window=WindowSize(one.window) if one.window else None,
         unknown_window=one.unknown_window,
         customer_key=one.customer_key,
         customer_mapping=one.customer_mapping,

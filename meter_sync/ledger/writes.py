@@ -6,9 +6,9 @@ from datetime import datetime
 
 from meter_sync.core.billing.item import PeriodKey
 from meter_sync.core.planning.stages import Acknowledged, Add, Checked, Intended, WindowQuantity, Write
-from meter_sync.ledger import additions, parts, rows, schema, writers
+from meter_sync.ledger import additions, rows, schema, windows, writers
 from meter_sync.ledger.database import Database
-from meter_sync.ledger.rows import PartTaken, RunRecord, key
+from meter_sync.ledger.rows import RunRecord, WindowTaken, key
 from meter_sync.ledger.schema import forgotten, item_periods, items, writes
 
 _KEPT = ("acknowledged", "seen_at", "read_whole_at", "opening")
@@ -58,7 +58,7 @@ class Writes:
         history = [rows.history(one.write, run, at, one.step) for one in intended if one.write.how_many]
         self.database.put(item_periods, states, _REPLACED, completed=("read_whole_at",))
         self.database.insert(writes, history)
-        parts.intend(self.database, run.id, planned)
+        windows.intend(self.database, run.id, planned)
         additions.intend(self.database, run.id, planned, at)
 
     def acknowledge(self, run: RunRecord, acknowledgements: Sequence[Acknowledged]) -> None:
@@ -83,10 +83,10 @@ class Writes:
             self.database.delete(items, beside_others)
             additions.acknowledge(self.database, acknowledgements)
 
-    def acknowledge_parts(self, taken: Sequence[PartTaken]) -> None:
+    def acknowledge_windows(self, taken: Sequence[WindowTaken]) -> None:
         """Record which hours or days Stripe has taken."""
         with self.database.transaction():
-            parts.acknowledge(self.database, taken)
+            windows.acknowledge(self.database, taken)
 
     def record_partly(self, write: Write, standing: int | None, unsent: Sequence[WindowQuantity]) -> None:
         """Record what became of a write of which only some was taken.
@@ -95,7 +95,7 @@ class Writes:
         what certainly never arrived.
         """
         with self.database.transaction():
-            parts.withdraw(self.database, write, unsent)
+            windows.withdraw(self.database, write, unsent)
             if standing is not None:
                 self.database.update(item_periods, [{**key(write.item), "acknowledged": standing}])
 
@@ -111,7 +111,7 @@ class Writes:
             self.database.delete(item_periods, guessed)
             self.database.delete(item_periods, keys, item_periods.c.acknowledged.is_(None))
             self.database.update(item_periods, keys, quantity=item_periods.c.acknowledged)
-            parts.drop_orphans(self.database, keys)
+            windows.drop_orphans(self.database, keys)
 
     def forget(self, unknown: Iterable[PeriodKey]) -> None:
         """Forget what Stripe holds of items, each with the start of its period: they are looked at before a write.

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from meter_sync.core.billing.item import Window
+from meter_sync.core.billing.item import WindowSize
 from meter_sync.core.metering.meter import Aggregation, Meter
 from meter_sync.core.metering.queries import Grouping, Query
 from meter_sync.core.text import utc
@@ -101,7 +101,7 @@ def window_values(query: Query, answer: object) -> dict[str, dict[datetime, Deci
     return dict(found)
 
 
-def _window_start(query: Query, window: Window, stated: str) -> datetime:
+def _window_start(query: Query, window: WindowSize, stated: str) -> datetime:
     """Given the start that a row states, return it. Raise OpenMeterRefused if the query has no such window."""
     try:
         read = datetime.fromisoformat(stated)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from meter_sync.core.billing.item import BillingMeter, Period, Window
+from meter_sync.core.billing.item import BillingMeter, Period, WindowSize
 from meter_sync.core.billing.quantity import InvalidUsage, denoised
 from meter_sync.stripe_api.connection import (
     CURRENT_VERSION,
@@ -128,7 +128,7 @@ async def event_total(stripe: StripeReader, meter: str, customer: str, span: Per
 
 
 async def window_totals(
-    stripe: StripeReader, meter: BillingMeter, customer: str, window: Window, span: Period
+    stripe: StripeReader, meter: BillingMeter, customer: str, window: WindowSize, span: Period
 ) -> dict[datetime, int]:
     """Given a billing meter and a customer, return what Stripe's summaries say for each UTC hour or day with usage.
 

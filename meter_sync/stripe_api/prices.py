@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from pydantic import AliasPath, Field
 
-from meter_sync.core.billing.item import BillingMeter, Price, Window
+from meter_sync.core.billing.item import BillingMeter, Price, WindowSize
 from meter_sync.errors import MeterSyncError
 from meter_sync.stripe_api.connection import USAGE_RECORD_VERSION, StripeReader, StripeRefused
 from meter_sync.stripe_api.paging import pages
@@ -115,8 +115,8 @@ def _to_meter(data: MeterData) -> BillingMeter:
         id=data.id,
         event_name=data.event_name,
         formula=data.formula,
-        window=Window(known) if (known := data.event_time_window) in set(Window) else None,
-        unknown_window=None if known in set(Window) else known,
+        window=WindowSize(known) if (known := data.event_time_window) in set(WindowSize) else None,
+        unknown_window=None if known in set(WindowSize) else known,
         customer_key=data.customer_key,
         customer_mapping=data.customer_mapping,
         value_key=data.value_key,

@@ -24,7 +24,7 @@ from meter_sync.sync.run import run as run_job
 
 log = structlog.get_logger()
 
-_WORK_DONE = (ExitCode.DONE, ExitCode.LOOK)
+_WORK_DONE = (ExitCode.DONE, ExitCode.ATTENTION)
 """After these, what was queued by webhook before the run is reported too."""
 
 

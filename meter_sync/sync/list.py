@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import structlog
 
-from meter_sync.core.billing.item import SubscriptionItem, Window
+from meter_sync.core.billing.item import SubscriptionItem, WindowSize
 from meter_sync.core.billing.way import Way
 from meter_sync.core.ownership.going_on import going_on
 from meter_sync.core.planning.memory import Memory
@@ -48,7 +48,7 @@ async def _list_all(job: Job) -> Periods:
     prepared = prepare([Listed(item) for item in items], metering, memory, job.run.as_of)
     _warn_of_fine_windows(job, prepared)
     selected = _selected(job, prepared, [one.item for one in ended])
-    return Periods(Prepared(selected, memory), ended, metering, going_on(items, memory.other_claims, job.rules))
+    return Periods(Prepared(selected, memory), ended, metering, going_on(items, memory.billed_by_others, job.rules))
 
 
 async def _list_due(job: Job, within: timedelta) -> Periods:
@@ -62,12 +62,12 @@ async def _list_due(job: Job, within: timedelta) -> Periods:
     items = [one.item for one in due if one.item.period.end > as_of]
     await bind(job)
     metering = await _metering(job, [one.item for one in due])
-    memory = replace(ledger.memory.of(items), other_claims=ledger.claims.open_after(as_of))
+    memory = replace(ledger.memory.of(items), billed_by_others=ledger.billed_usage.open_after(as_of))
     return Periods(
         Prepared(prepare([Listed(item) for item in items], metering, memory, as_of), memory),
         [one for one in due if one.item.period.end <= as_of],
         metering,
-        going_on(items, memory.other_claims, job.rules),
+        going_on(items, memory.billed_by_others, job.rules),
     )
 
 
@@ -111,17 +111,17 @@ def _record(job: Job, listing: Listing) -> None:
 
 def _recall(job: Job, listing: Listing) -> Memory:
     """Return what the ledger knows of the listed items, and of others that may bill the same."""
-    memory, claims = job.ledger.memory.of(listing.items), job.ledger.claims
+    memory, billed = job.ledger.memory.of(listing.items), job.ledger.billed_usage
     if job.selection.is_everything:
         _warn_of_unused_rows(job, listing)
     if job.selection.narrows_the_listing:
-        return replace(memory, other_claims=claims.open_after(job.run.as_of))
+        return replace(memory, billed_by_others=billed.open_after(job.run.as_of))
     if job.writer is None:
         return memory
     # Of an item that is not listed any more, but not known to have ended, another one must not take the place yet.
     listed = {item.id for item in listing.items}
-    open_ones = claims.open_on_meters(job.run.as_of)
-    return replace(memory, other_claims=tuple(one for one in open_ones if one.item not in listed))
+    open_ones = billed.open_on_meters(job.run.as_of)
+    return replace(memory, billed_by_others=tuple(one for one in open_ones if one.item not in listed))
 
 
 def _warn_of_unused_rows(job: Job, listing: Listing) -> None:
@@ -140,7 +140,7 @@ def _warn_of_fine_windows(job: Job, prepared: Sequence[Metered | Result]) -> Non
         if isinstance(one, Metered) and one.way is Way.WINDOWS and (meter := one.item.price.billing_meter)
     }
     for meter in meters.values():
-        if meter.window is Window.HOUR and job.run.schedule == "daily":
+        if meter.window is WindowSize.HOUR and job.run.schedule == "daily":
             log.warning(
                 "window_finer_than_schedule",
                 stripe_meter=meter.id,

@@ -182,7 +182,7 @@ class Reporter:
         taken, book = list(self._writer.taken), self._ledger.writes
         self._recorded_at = self._clock()
         try:
-            book.acknowledge_parts(taken)
+            book.acknowledge_windows(taken)
             del self._writer.taken[: len(taken)]
             book.acknowledge(self._writer.run, news.acknowledged)
             for one in news.partly:

@@ -102,7 +102,7 @@ _GRAVEST_FIRST = [
     ExitCode.ARGUMENTS,
     ExitCode.FAILED,
     ExitCode.PARTIAL,
-    ExitCode.LOOK,
+    ExitCode.ATTENTION,
     ExitCode.DONE,
 ]
 

@@ -14,7 +14,7 @@ from meter_sync.core.planning.memory import Memory, Remembered
 from meter_sync.core.planning.stages import Findings, Metered
 from meter_sync.core.planning.windows import read_since
 from meter_sync.ledger.additions import Unsettled
-from meter_sync.ledger.parts import Wanted
+from meter_sync.ledger.windows import Wanted
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable, StripeWriter
 from meter_sync.stripe_api.meter_events import Event, cancel_event, event_total, send_event
 from meter_sync.sync.job import Job
@@ -70,7 +70,7 @@ def _with_windows(job: Job, prepared: Prepared) -> Prepared:
         for one in items
         if isinstance(one, Metered) and _has_windows(one, known.get(one.item.id))
     ]
-    return replace(prepared, items=items, memory=job.ledger.memory.with_parts(prepared.memory, wanted))
+    return replace(prepared, items=items, memory=job.ledger.memory.with_windows(prepared.memory, wanted))
 
 
 def _has_windows(one: Metered, remembered: Remembered | None) -> bool:
@@ -82,7 +82,7 @@ async def _finish_looks(job: Job, items: Sequence[Findings], memory: Memory) -> 
     begun = [
         found.item for found in items if (one := memory.remembered.get(found.item.id)) and one.total_before is not None
     ]
-    known = job.ledger.memory.with_parts(memory, [Wanted(*item.key, None) for item in begun]).remembered
+    known = job.ledger.memory.with_windows(memory, [Wanted(*item.key, None) for item in begun]).remembered
     writes = [
         checked_before(write)
         for found in items

@@ -25,7 +25,7 @@ from meter_sync.core.planning.stages import (
 )
 from meter_sync.core.planning.windows import windows_of, with_windows
 from meter_sync.ledger import Ledger, RunRecord
-from meter_sync.ledger.rows import PartTaken
+from meter_sync.ledger.rows import WindowTaken
 from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeWriter
 from meter_sync.stripe_api.meter_events import Event, cancel_event, send_event
@@ -43,7 +43,7 @@ class ItemWriter:
     allowed: Collection[Reason]
     clock: Clock
     stop: Stop
-    taken: list[PartTaken] = field(default_factory=list)
+    taken: list[WindowTaken] = field(default_factory=list)
     """The hours and days that Stripe has taken, to be recorded; the writer only adds to it."""
     sent: dict[str, int] = field(default_factory=dict)
     """How many of each item's hours or days were taken so far."""
@@ -109,7 +109,7 @@ class ItemWriter:
             self.sent[write.item.id] = done
             self.stop.check()
             request_id = await self._set(write, window.start, window.timestamp, window.value)
-            self.taken.append(PartTaken(write, window, self.clock(), request_id))
+            self.taken.append(WindowTaken(write, window, self.clock(), request_id))
         return request_id
 
     async def _set(self, write: Write, start: datetime, timestamp: datetime, value: int) -> str | None:

@@ -21,7 +21,7 @@ Report = Callable[[str | None], Awaitable[ExitCode]]
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 
-_IS_DONE = (ExitCode.DONE, ExitCode.LOOK)
+_IS_DONE = (ExitCode.DONE, ExitCode.ATTENTION)
 """Somebody should look at what was held, but to report it again at once would hold it again."""
 _WOULD_BE_THE_SAME_FOR_ALL = (ExitCode.TRY_AGAIN, ExitCode.CONFIGURATION)
 

@@ -106,7 +106,7 @@ def test_a_period_without_a_report_yet_is_skipped_without_harm() -> None:
     skip = until(make_line(), START)
     assert isinstance(skip, Skip)
     assert skip.reason is Reason.NOT_STARTED
-    assert not not_compared(skip).needs_a_look
+    assert not not_compared(skip).needs_attention
 
 
 # -- what Stripe should hold ------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_what_is_equal_matches_whatever_is_remembered_and_every_difference_is_ex
     assert (one.expected, one.actual, one.difference) == (usage, actual, actual - usage)
     assert (one.verdict is Verdict.MATCH) == (actual == usage)
     assert (one.reason is None, one.message is None) == (actual == usage, actual == usage)
-    assert one.needs_a_look == (actual != usage)
+    assert one.needs_attention == (actual != usage)
 
 
 def test_a_ledger_that_knows_nothing_tells_too_little_from_too_much() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from meter_sync.core.billing.item import BillingMeter, Price, SubscriptionItem, Window
+from meter_sync.core.billing.item import BillingMeter, Price, SubscriptionItem, WindowSize
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Way
 from meter_sync.core.planning.memory import Remembered
@@ -26,7 +26,7 @@ from tests.core.builders import (
 )
 
 WHOSE = Whose("cus_1", "sub_1", "si_1", make_item().period, "requests")
-HOURS = BillingMeter("mtr_1", "requests_event", "sum", Window.HOUR)
+HOURS = BillingMeter("mtr_1", "requests_event", "sum", WindowSize.HOUR)
 
 
 def write(quantity: int = 100, usage: str | None = "100", **details: Any) -> Write:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.billing.item import BillingMeter, Window
+from meter_sync.core.billing.item import BillingMeter, WindowSize
 from meter_sync.core.billing.span import usage_span, window_span
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Outcome, Reason
@@ -32,14 +32,14 @@ from .builders import (
     remembering,
 )
 
-METER = BillingMeter("mtr_1", "used", "sum", Window.HOUR)
+METER = BillingMeter("mtr_1", "used", "sum", WindowSize.HOUR)
 DAY = timedelta(days=1)
-FIRST = Window.HOUR.floor(START)
+FIRST = WindowSize.HOUR.floor(START)
 
 
 def hourly(as_of: datetime = AS_OF, **details: object) -> Line:
     item = make_item(price=make_price(billing_meter=METER), **details)  # type: ignore[arg-type]
-    return replace(make_line(item), way=Way.WINDOWS, span=window_span(item, Window.HOUR, as_of))
+    return replace(make_line(item), way=Way.WINDOWS, span=window_span(item, WindowSize.HOUR, as_of))
 
 
 def daily(as_of: datetime = AS_OF) -> Line:
@@ -84,7 +84,7 @@ def test_a_part_whose_write_was_not_acknowledged_is_sent_again_also_before_the_t
     known = memory.remembered["si_1"]
     unsettled = {**known.parts.parts, FIRST + HOUR: replace(known.parts.parts[FIRST + HOUR], held=None)}
     memory = remembering(replace(known, parts=RememberedParts(Decimal(5), unsettled)))
-    line = replace(hourly(), read_from=Window.HOUR.floor(AS_OF - 3 * DAY))
+    line = replace(hourly(), read_from=WindowSize.HOUR.floor(AS_OF - 3 * DAY))
     again = decide_parts(line, {AS_OF - HOUR: Decimal(7)}, memory, POLICY)
     assert sent(again) == {FIRST + HOUR: 5}
 
@@ -92,7 +92,7 @@ def test_a_part_whose_write_was_not_acknowledged_is_sent_again_also_before_the_t
 def test_what_is_as_it_was_is_unchanged() -> None:
     usage = {AS_OF - HOUR: Decimal(7)}
     memory = after(decide_parts(hourly(), usage, knowing(), POLICY), knowing())
-    line = replace(hourly(), read_from=Window.HOUR.floor(AS_OF - 3 * DAY))
+    line = replace(hourly(), read_from=WindowSize.HOUR.floor(AS_OF - 3 * DAY))
     assert isinstance(decide_parts(line, usage, memory, POLICY), Unchanged)
     whole = result(decide_parts(hourly(), usage, memory, POLICY), reported=True)
     assert whole.outcome is Outcome.UNCHANGED
@@ -100,7 +100,7 @@ def test_what_is_as_it_was_is_unchanged() -> None:
 
 def yearly() -> Line:
     item = make_item(price=make_price(billing_meter=METER), start=AS_OF - 100 * DAY, end=AS_OF + 200 * DAY)
-    return replace(make_line(item), way=Way.WINDOWS, span=window_span(item, Window.HOUR, AS_OF))
+    return replace(make_line(item), way=Way.WINDOWS, span=window_span(item, WindowSize.HOUR, AS_OF))
 
 
 def test_parts_that_stripe_takes_no_more_are_named_once_with_their_signed_quantity() -> None:
@@ -132,7 +132,7 @@ def test_a_trailing_read_comes_to_the_same_as_a_whole_one(hours: dict[int, Decim
     usage = {FIRST + n * HOUR: value for n, value in hours.items()}
     first = decide_parts(hourly(), usage, knowing(), POLICY)
     memory = after(first, knowing())
-    since = Window.HOUR.floor(AS_OF - 3 * DAY)
+    since = WindowSize.HOUR.floor(AS_OF - 3 * DAY)
     changed = dict(usage)
     for n in data.draw(st.lists(st.integers(0, 71), max_size=5)):
         changed[since + n * HOUR] = Decimal(n) / 10
@@ -166,7 +166,7 @@ def test_the_whole_period_is_read_once_a_day_and_whenever_something_else_changed
 ) -> None:
     known = replace(make_remembered(method=method(hourly())), read_whole_at=AS_OF - HOUR)
     since = read_from(hourly(), replace(known, **change), POLICY)  # type: ignore[arg-type]
-    assert since == (None if is_whole else Window.HOUR.floor(AS_OF - 3 * DAY))
+    assert since == (None if is_whole else WindowSize.HOUR.floor(AS_OF - 3 * DAY))
 
 
 def test_a_changed_method_or_a_resend_reads_the_whole_period() -> None:
@@ -196,12 +196,12 @@ def test_after_a_look_for_days_every_day_is_written() -> None:
     days = all_days(planned)
     assert [day.value for day in days] == [5] + [0] * (len(days) - 1)
     assert days[0].start == START
-    assert days[-1].start == Window.DAY.floor(AS_OF)
+    assert days[-1].start == WindowSize.DAY.floor(AS_OF)
     assert all(START < day.timestamp < planned.line.item.period.end for day in days)
 
 
 def test_a_negative_day_is_taken_off_the_days_before_it_but_an_event_holds_a_negative_hour() -> None:
-    second, third = (Window.DAY.floor(START) + days * DAY for days in (1, 2))
+    second, third = (WindowSize.DAY.floor(START) + days * DAY for days in (1, 2))
     usage = {START: Decimal(5), second: Decimal(1), third: Decimal(-2)}
     assert sent(decide_parts(daily(), usage, knowing(), POLICY)) == {START: 4}
     hours = {FIRST: Decimal(5), FIRST + HOUR: Decimal(-2)}

@@ -17,7 +17,7 @@ from meter_sync.core.metering.mapping import Filter, MappingRules, MeterRow
 from meter_sync.core.metering.meter import Aggregation, Meter
 from meter_sync.core.metering.queries import Need, Unanswered
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.ownership.claims import Claim
+from meter_sync.core.ownership.billed_usage import BilledUsage
 from meter_sync.core.planning import results
 from meter_sync.core.planning.brakes import passed
 from meter_sync.core.planning.memory import Memory, Remembered
@@ -60,10 +60,10 @@ BY_ITEM = MappingRules(subject="item.metadata.om")
 def prepared(
     *items: SubscriptionItem,
     rules: MappingRules | None = None,
-    others: tuple[Claim, ...] = (),
+    others: tuple[BilledUsage, ...] = (),
 ) -> list[Metered | Result]:
     metering = Metering(rules or MappingRules(), METERS)
-    return prepare([Listed(item) for item in items], metering, Memory(other_claims=others), AS_OF)
+    return prepare([Listed(item) for item in items], metering, Memory(billed_by_others=others), AS_OF)
 
 
 def skipped(item: SubscriptionItem, rules: MappingRules | None = None) -> Reason | None:
@@ -196,7 +196,7 @@ def twin(item: str, row: MeterRow, subject: str = "a") -> tuple[SubscriptionItem
     return metered, replace(row, price=price)
 
 
-def held(*twins: tuple[SubscriptionItem, MeterRow], others: tuple[Claim, ...] = ()) -> set[str]:
+def held(*twins: tuple[SubscriptionItem, MeterRow], others: tuple[BilledUsage, ...] = ()) -> set[str]:
     rules = replace(BY_ITEM, rows=tuple(row for _, row in twins))
     found = prepared(*(item for item, _ in twins), rules=rules, others=others)
     stopped = [one for one in found if isinstance(one, Result)]
@@ -286,7 +286,7 @@ def test_held_duplicates_name_each_other_and_how_many_more_there_are() -> None:
 
 
 def test_a_narrowed_run_holds_what_an_item_outside_it_bills() -> None:
-    other = Claim("si_2", "requests", (), ("a",), START, END)
+    other = BilledUsage("si_2", "requests", (), ("a",), START, END)
     assert held(twin("si_1", ALL), others=(other,)) == {"si_1"}
     for harmless in (
         replace(other, item="si_1"),
@@ -390,7 +390,7 @@ def _prepare_all(billing: list[Billing]) -> list[Metered | Result]:
         start, end = START + one.first * SECOND, START + one.last * SECOND
         subjects = tuple(sorted(one.subjects))
         if one.outside:
-            claims.append(Claim(name, one.meter, one.filter, subjects, start, end))
+            claims.append(BilledUsage(name, one.meter, one.filter, subjects, start, end))
             continue
         listed = {"om": ",".join(subjects)}
         items.append(make_item(name, price=make_price(price), start=start, end=end, metadata=listed))

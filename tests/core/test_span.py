@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.billing.item import SubscriptionItem, Window
+from meter_sync.core.billing.item import SubscriptionItem, WindowSize
 from meter_sync.core.billing.span import Span, usage_span, usage_start, window_span
 
 from .builders import AS_OF, END, LONG_AGO, SECOND, START, make_item, make_subscription, many
@@ -208,7 +208,7 @@ def _span(item: SubscriptionItem, as_of: datetime) -> Span:
 def test_a_window_that_straddles_two_periods_has_nothing_from_before_the_item_was_there() -> None:
     subscribed = START - timedelta(minutes=20)
     item = make_item(created=subscribed + SECOND, subscription=make_subscription(created=subscribed))
-    for billed_until in (None, Window.DAY.floor(START)):
-        span = window_span(item, Window.DAY, AS_OF, billed_until)
+    for billed_until in (None, WindowSize.DAY.floor(START)):
+        span = window_span(item, WindowSize.DAY, AS_OF, billed_until)
         assert span
         assert span.start == subscribed

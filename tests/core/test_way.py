@@ -2,13 +2,13 @@
 
 import pytest
 
-from meter_sync.core.billing.item import BillingMeter, Price, Target, Window
+from meter_sync.core.billing.item import BillingMeter, Price, Target, WindowSize
 from meter_sync.core.billing.way import Records, Unsupported, Way, way_of, window_of
 
 from .builders import make_price
 
 
-def on_meter(formula: str, window: Window | None = None, **details: object) -> Price:
+def on_meter(formula: str, window: WindowSize | None = None, **details: object) -> Price:
     return make_price(billing_meter=BillingMeter("mtr_1", "used", formula, window, **details))  # type: ignore[arg-type]
 
 
@@ -17,8 +17,8 @@ def on_meter(formula: str, window: Window | None = None, **details: object) -> P
     [
         (make_price(), Way.RECORD, Target.USAGE_RECORD),
         (make_price(aggregate_usage="max"), Way.RECORD, Target.USAGE_RECORD),
-        (on_meter("sum", Window.HOUR), Way.WINDOWS, Target.METER_EVENT),
-        (on_meter("sum", Window.DAY), Way.WINDOWS, Target.METER_EVENT),
+        (on_meter("sum", WindowSize.HOUR), Way.WINDOWS, Target.METER_EVENT),
+        (on_meter("sum", WindowSize.DAY), Way.WINDOWS, Target.METER_EVENT),
         (on_meter("last"), Way.LAST, Target.METER_EVENT),
         (on_meter("sum"), Way.ADDITIONS, Target.METER_EVENT),
     ],
@@ -32,9 +32,9 @@ def test_each_price_is_written_in_its_one_way(price: Price, way: Way, target: Ta
     "price",
     [
         on_meter("count"),
-        on_meter("count", Window.HOUR),
-        on_meter("last", Window.HOUR),
-        on_meter("last", Window.DAY),
+        on_meter("count", WindowSize.HOUR),
+        on_meter("last", WindowSize.HOUR),
+        on_meter("last", WindowSize.DAY),
         on_meter("median"),
         on_meter("sum", customer_mapping="by_email"),
     ],
@@ -61,7 +61,7 @@ def test_records_for_each_day_are_only_for_prices_that_add_them_up() -> None:
 
 
 def test_a_row_with_records_for_each_day_may_stay_when_its_price_moves_to_a_meter() -> None:
-    assert way_of(on_meter("sum", Window.HOUR), Records.DAY) is Way.WINDOWS
+    assert way_of(on_meter("sum", WindowSize.HOUR), Records.DAY) is Way.WINDOWS
 
 
 def test_a_meter_with_windows_of_another_size_is_refused_by_name() -> None:
@@ -72,5 +72,5 @@ def test_a_meter_with_windows_of_another_size_is_refused_by_name() -> None:
 
 
 def test_parts_are_as_long_as_the_meters_windows_and_days_for_records() -> None:
-    assert window_of(Way.WINDOWS, on_meter("sum", Window.HOUR)) is Window.HOUR
-    assert window_of(Way.DAY_RECORDS, make_price()) is Window.DAY
+    assert window_of(Way.WINDOWS, on_meter("sum", WindowSize.HOUR)) is WindowSize.HOUR
+    assert window_of(Way.DAY_RECORDS, make_price()) is WindowSize.DAY

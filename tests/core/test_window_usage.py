@@ -7,8 +7,8 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.billing.item import Window
-from meter_sync.core.billing.windows import stretches
+from meter_sync.core.billing.item import WindowSize
+from meter_sync.core.billing.windows import windows_between
 from meter_sync.core.metering.meter import Aggregation
 from meter_sync.core.metering.queries import Grouping, Need, Query, Unanswered
 from meter_sync.core.metering.window_queries import WindowQueryPlan
@@ -24,7 +24,7 @@ def need(
     end: datetime,
     subjects: tuple[str, ...],
     *,
-    window: Window = Window.HOUR,
+    window: WindowSize = WindowSize.HOUR,
     grouping: Grouping = Grouping.SUBJECT,
 ) -> Need:
     return Need(item, "requests", (), subjects, start, end, Aggregation.SUM, grouping, window)
@@ -64,9 +64,9 @@ needs_of = st.lists(
 
 
 @few
-@given(events_of, needs_of, st.sampled_from(Window))
+@given(events_of, needs_of, st.sampled_from(WindowSize))
 def test_every_item_gets_the_usage_of_each_of_its_stretches(
-    events: list[Event], wanted: list[tuple[int, int, set[str], bool]], window: Window
+    events: list[Event], wanted: list[tuple[int, int, set[str], bool]], window: WindowSize
 ) -> None:
     as_of = START + 6 * 24 * HOUR
     needs = [
@@ -87,16 +87,16 @@ def test_every_item_gets_the_usage_of_each_of_its_stretches(
     for one in needs:
         usage = found[one.item]
         assert not isinstance(usage, Unanswered)
-        for stretch in stretches(one.start, one.end, window):
+        for stretch in windows_between(one.start, one.end, window):
             expected = sum(
                 n for subject, at, n in events if subject in one.subjects and stretch.start <= at < stretch.end
             )
             assert usage.get(stretch.start, 0) == expected
-        assert usage.keys() <= {stretch.start for stretch in stretches(one.start, one.end, window)}
+        assert usage.keys() <= {stretch.start for stretch in windows_between(one.start, one.end, window)}
 
 
 def test_the_trailing_stretch_of_ten_thousand_customers_is_one_query() -> None:
-    since = Window.HOUR.floor(AS_OF - 72 * HOUR)
+    since = WindowSize.HOUR.floor(AS_OF - 72 * HOUR)
     plan = WindowQueryPlan([need(f"si_{n}", since, AS_OF, (f"cus_{n}",)) for n in range(10_000)])
     assert (len(plan.queries), len(plan.single_queries)) == (1, 0)
     assert plan.queries[0].subjects is None
@@ -104,7 +104,7 @@ def test_the_trailing_stretch_of_ten_thousand_customers_is_one_query() -> None:
 
 def test_whole_periods_are_asked_for_a_hundred_subjects_at_a_time() -> None:
     plan = WindowQueryPlan(
-        [need(f"si_{n}", Window.HOUR.floor(START) + (n % 50) * HOUR, AS_OF, (f"cus_{n}",)) for n in range(1000)]
+        [need(f"si_{n}", WindowSize.HOUR.floor(START) + (n % 50) * HOUR, AS_OF, (f"cus_{n}",)) for n in range(1000)]
     )
     assert len(plan.queries) == 10
     assert all(len(query.subjects or ()) == 100 for query in plan.queries)
@@ -116,13 +116,13 @@ def test_an_answer_that_no_machine_could_hold_is_not_asked_for() -> None:
 
 
 def test_customers_are_always_named() -> None:
-    since = Window.HOUR.floor(AS_OF - 72 * HOUR)
+    since = WindowSize.HOUR.floor(AS_OF - 72 * HOUR)
     needs = [need(f"si_{n}", since, AS_OF, (f"01{n}",), grouping=Grouping.CUSTOMER) for n in range(2000)]
     assert all(query.subjects and len(query.subjects) <= 100 for query in WindowQueryPlan(needs).queries)
 
 
 def test_no_answer_for_one_subject_leaves_only_its_items_unanswered() -> None:
-    since = Window.HOUR.floor(START)
+    since = WindowSize.HOUR.floor(START)
     plan = WindowQueryPlan([need("si_1", since, AS_OF, ("a",)), need("si_2", since, AS_OF, ("b",))])
     (query,) = plan.queries
     unknown = Unanswered("deleted")

@@ -7,13 +7,13 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.billing.item import Window
+from meter_sync.core.billing.item import WindowSize
 from meter_sync.core.billing.quantity import Rounding, billable
-from meter_sync.core.billing.windows import portions, stretches
+from meter_sync.core.billing.windows import shares, windows_between
 
 from .builders import SECOND, START, many
 
-windows = st.sampled_from(Window)
+windows = st.sampled_from(WindowSize)
 spans = st.tuples(st.integers(0, 200_000), st.integers(1, 500_000)).map(
     lambda span: (START + span[0] * SECOND, START + (span[0] + span[1]) * SECOND)
 )
@@ -22,8 +22,8 @@ amounts = st.decimals(min_value=0, max_value=1000, places=4)
 
 @many
 @given(spans, windows)
-def test_a_span_is_covered_once(span: tuple[datetime, datetime], window: Window) -> None:
-    found = stretches(*span, window)
+def test_a_span_is_covered_once(span: tuple[datetime, datetime], window: WindowSize) -> None:
+    found = windows_between(*span, window)
     assert found[0].start == span[0]
     assert found[-1].end == span[1]
     assert all(one.end == other.start for one, other in pairwise(found))
@@ -31,17 +31,19 @@ def test_a_span_is_covered_once(span: tuple[datetime, datetime], window: Window)
 
 @many
 @given(spans, windows)
-def test_a_span_is_split_at_utc_hours_or_days_and_nowhere_else(span: tuple[datetime, datetime], window: Window) -> None:
+def test_a_span_is_split_at_utc_hours_or_days_and_nowhere_else(
+    span: tuple[datetime, datetime], window: WindowSize
+) -> None:
     seconds = int(window.length.total_seconds())
-    boundaries = [stretch.end for stretch in stretches(*span, window)[:-1]]
+    boundaries = [stretch.end for stretch in windows_between(*span, window)[:-1]]
     assert all(int(boundary.timestamp()) % seconds == 0 for boundary in boundaries)
-    assert all(stretch.end - stretch.start <= window.length for stretch in stretches(*span, window))
+    assert all(stretch.end - stretch.start <= window.length for stretch in windows_between(*span, window))
 
 
 def test_a_day_begins_at_midnight_utc() -> None:
     noon = datetime(2026, 3, 29, 12, 0, tzinfo=UTC)
-    assert Window.DAY.floor(noon) == datetime(2026, 3, 29, tzinfo=UTC)
-    assert Window.HOUR.floor(noon + timedelta(minutes=59)) == noon
+    assert WindowSize.DAY.floor(noon) == datetime(2026, 3, 29, tzinfo=UTC)
+    assert WindowSize.HOUR.floor(noon + timedelta(minutes=59)) == noon
 
 
 @many
@@ -51,11 +53,11 @@ def test_a_day_begins_at_midnight_utc() -> None:
     st.decimals(min_value="0.001", max_value=10, places=3),
 )
 def test_the_parts_sum_to_the_rounded_whole(usage: list[Decimal], rounding: Rounding, scale: Decimal) -> None:
-    start = Window.HOUR.floor(START)
-    split = stretches(start, start + len(usage) * Window.HOUR.length, Window.HOUR)
+    start = WindowSize.HOUR.floor(START)
+    split = windows_between(start, start + len(usage) * WindowSize.HOUR.length, WindowSize.HOUR)
     by_start = {stretch.start: used for stretch, used in zip(split, usage, strict=True)}
-    found = portions(split, by_start, Decimal(0), scale, rounding)
-    assert sum(portion.value for portion in found) == billable(sum(usage, Decimal(0)), scale, rounding)
+    found = shares(split, by_start, Decimal(0), scale, rounding)
+    assert sum(share.value for share in found) == billable(sum(usage, Decimal(0)), scale, rounding)
 
 
 @many
@@ -63,10 +65,10 @@ def test_the_parts_sum_to_the_rounded_whole(usage: list[Decimal], rounding: Roun
 def test_reading_only_the_trailing_parts_comes_to_the_same_values(
     usage: list[Decimal], rounding: Rounding, data: st.DataObject
 ) -> None:
-    start = Window.HOUR.floor(START)
-    split = stretches(start, start + len(usage) * Window.HOUR.length, Window.HOUR)
+    start = WindowSize.HOUR.floor(START)
+    split = windows_between(start, start + len(usage) * WindowSize.HOUR.length, WindowSize.HOUR)
     by_start = {stretch.start: used for stretch, used in zip(split, usage, strict=True)}
-    whole = portions(split, by_start, Decimal(0), Decimal("0.1"), rounding)
+    whole = shares(split, by_start, Decimal(0), Decimal("0.1"), rounding)
     place = data.draw(st.integers(1, len(usage) - 1))
-    trailing = portions(split[place:], by_start, whole[place - 1].total, Decimal("0.1"), rounding)
+    trailing = shares(split[place:], by_start, whole[place - 1].total, Decimal("0.1"), rounding)
     assert trailing == whole[place:]

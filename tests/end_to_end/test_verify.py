@@ -136,7 +136,7 @@ def explained(one: Comparison, reason: str, *words: str) -> tuple[int | None, in
     assert (one.verdict, one.reason) == (Verdict.MISMATCH, reason), one
     assert one.message
     assert all(word in one.message for word in words), one.message
-    assert one.needs_a_look
+    assert one.needs_attention
     return numbers(one)
 
 

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from meter_sync.core.billing.item import BillingMeter, Customer, Period, Price, Subscription, SubscriptionItem, Window
+from meter_sync.core.billing.item import (
+    BillingMeter,
+    Customer,
+    Period,
+    Price,
+    Subscription,
+    SubscriptionItem,
+    WindowSize,
+)
 from meter_sync.errors import LedgerError
 from meter_sync.ledger.snapshot import item_from, stored
 
@@ -56,8 +64,8 @@ ITEMS = [
     aggregated("max"),
     aggregated("last_during_period"),
     aggregated("last_ever"),
-    metered("hours", window=Window.HOUR),
-    metered("days", "count", window=Window.DAY),
+    metered("hours", window=WindowSize.HOUR),
+    metered("days", "count", window=WindowSize.DAY),
     metered("no_window", "last"),
     metered(
         "odd",
@@ -142,7 +150,7 @@ def test_every_field_of_an_item_is_stored() -> None:
             WITH_METADATA.price,
             aggregate_usage="max",
             stripe_meter="mtr_1",
-            billing_meter=BillingMeter("mtr_1", "e", "sum", Window.DAY, "week", "who", "by_email", "units", False),
+            billing_meter=BillingMeter("mtr_1", "e", "sum", WindowSize.DAY, "week", "who", "by_email", "units", False),
         ),
         subscription=Subscription(
             "sub_1",

@@ -149,7 +149,7 @@ def test_a_bug_in_one_report_ends_no_others(tmp_path: Path, capsys: pytest.Captu
 
 def test_what_is_held_is_for_a_person_and_not_tried_again(tmp_path: Path) -> None:
     async def answer(_: str | None) -> ExitCode:
-        return ExitCode.LOOK
+        return ExitCode.ATTENTION
 
     async def scene(stage: Stage) -> None:
         await stage.put(("evt_1", "sub_a"))

@@ -125,7 +125,7 @@ def unbilled(found: Sequence[Unbilled]) -> Answer:
                 click.echo(f"    {printable(one.why)}")
         click.echo(f"{len(found)} open." if found else "Nothing was left unbilled.")
 
-    code = ExitCode.LOOK if found else ExitCode.DONE
+    code = ExitCode.ATTENTION if found else ExitCode.DONE
     return Answer("unbilled", [row_of_unbilled(one) for one in found], UNBILLED_FIELDS, in_words, exit_code=code)
 
 

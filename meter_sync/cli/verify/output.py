@@ -26,7 +26,7 @@ def print_verification(verification: Verification, output: str, options: Globals
         summary=summary,
         items=items,
         shown=[
-            item for item, one in zip(items, verification.comparisons, strict=True) if not quiet or one.needs_a_look
+            item for item, one in zip(items, verification.comparisons, strict=True) if not quiet or one.needs_attention
         ],
         columns=_COLUMNS,
         amounts=_AMOUNTS,

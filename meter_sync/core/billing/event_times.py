@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from meter_sync.core.billing.item import Period, SubscriptionItem, Window
+from meter_sync.core.billing.item import Period, SubscriptionItem, WindowSize
 from meter_sync.core.billing.span import added_at, usage_end
 
 _ONE_SECOND = timedelta(seconds=1)
@@ -28,7 +28,7 @@ def summary_before(item: SubscriptionItem) -> Period | None:
     return Period(start, end) if start < end else None
 
 
-def summary_windows(period: Period, usage_start: datetime, window: Window) -> Period:
+def summary_windows(period: Period, usage_start: datetime, window: WindowSize) -> Period:
     """Given a billing period on a meter with windows, return those of its windows, the first one as a whole."""
     return Period(window.floor(usage_start), usage_end(period, window))
 

@@ -25,7 +25,7 @@ class Period:
     end: datetime
 
 
-class Window(StrEnum):
+class WindowSize(StrEnum):
     """A stretch of UTC time for which one quantity is reported."""
 
     HOUR = "hour"
@@ -34,7 +34,7 @@ class Window(StrEnum):
     @property
     def length(self) -> timedelta:
         """How long it is: UTC has no daylight saving time."""
-        return timedelta(hours=1) if self is Window.HOUR else timedelta(days=1)
+        return timedelta(hours=1) if self is WindowSize.HOUR else timedelta(days=1)
 
     def floor(self, instant: datetime) -> datetime:
         """Return the start of the window that contains the instant."""
@@ -52,7 +52,7 @@ class BillingMeter:
     event_name: str
     formula: str
     """How the events of a period become its quantity: sum, count, last."""
-    window: Window | None = None
+    window: WindowSize | None = None
     """Where set, only the most recently received event of each window counts."""
     unknown_window: str | None = None
     """A window of another size, which this program cannot fill."""

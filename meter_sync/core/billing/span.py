@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from meter_sync.core.billing.anchor import anchor
-from meter_sync.core.billing.item import Period, SubscriptionItem, Window
+from meter_sync.core.billing.item import Period, SubscriptionItem, WindowSize
 
 _CREATED_WITH_SUBSCRIPTION = timedelta(minutes=1)
 
@@ -37,7 +37,7 @@ def usage_span(item: SubscriptionItem, as_of: datetime, billed_until: datetime |
     return Span(start=start, end=end, anchor=anchor(max(start, item.period.start), item.period.end))
 
 
-def usage_end(period: Period, window: Window | None) -> datetime:
+def usage_end(period: Period, window: WindowSize | None) -> datetime:
     """Given a billing period, return where its usage ends; `window` is that of its billing meter, if it has any.
 
     Stripe moves a window that straddles the boundary of two periods to the later one's invoice, as a whole
@@ -72,7 +72,7 @@ def added_at(item: SubscriptionItem) -> datetime | None:
 
 
 def window_span(
-    item: SubscriptionItem, window: Window, as_of: datetime, billed_until: datetime | None = None
+    item: SubscriptionItem, window: WindowSize, as_of: datetime, billed_until: datetime | None = None
 ) -> Span | None:
     """Given an item on a meter with windows, return what counts of its period, in whole windows where it can be.
 

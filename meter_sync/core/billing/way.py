@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from meter_sync.core.billing.item import BillingMeter, Price, SubscriptionItem, Target, Window
+from meter_sync.core.billing.item import BillingMeter, Price, SubscriptionItem, Target, WindowSize
 
 
 class Way(StrEnum):
@@ -79,10 +79,10 @@ def meter_on(item: SubscriptionItem) -> BillingMeter:
     return item.price.billing_meter
 
 
-def window_of(way: Way, price: Price) -> Window:
+def window_of(way: Way, price: Price) -> WindowSize:
     """Given a way by the hour or day, return which of them."""
     window = price.billing_meter.window if price.billing_meter else None
-    return window if way is Way.WINDOWS and window else Window.DAY
+    return window if way is Way.WINDOWS and window else WindowSize.DAY
 
 
 def _by_records(price: Price, records: Records) -> Way | Unsupported:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import StrEnum
 from itertools import islice
 
-from meter_sync.core.billing.item import Window
+from meter_sync.core.billing.item import WindowSize
 from meter_sync.core.metering.mapping import Filter
 from meter_sync.core.metering.meter import Aggregation
 
@@ -52,7 +52,7 @@ class Need:
     end: datetime
     aggregation: Aggregation
     grouping: Grouping = Grouping.SUBJECT
-    window: Window | None = None
+    window: WindowSize | None = None
     """Where set, the usage of each hour or day is needed by itself."""
 
 
@@ -66,7 +66,7 @@ class Query:
     end: datetime
     subjects: tuple[str, ...] | None
     grouping: Grouping = Grouping.SUBJECT
-    window: Window | None = None
+    window: WindowSize | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
-from meter_sync.core.billing.item import Window
-from meter_sync.core.billing.windows import stretches
+from meter_sync.core.billing.item import WindowSize
+from meter_sync.core.billing.windows import windows_between
 from meter_sync.core.metering.queries import (
     SUBJECTS_PER_QUERY,
     Answer,
@@ -147,16 +147,16 @@ def _split(need: Need, latest: datetime | None) -> _Split:
     return _Split(replace(need, start=start, end=end), tuple(singles))
 
 
-def _left_over(need: Need, window: Window) -> tuple[Need, ...]:
+def _left_over(need: Need, window: WindowSize) -> tuple[Need, ...]:
     """Return the parts of a need that has no whole window: one, or two where a boundary lies within it."""
-    return tuple(_single(need, each.start, each.end) for each in stretches(need.start, need.end, window))
+    return tuple(_single(need, each.start, each.end) for each in windows_between(need.start, need.end, window))
 
 
 def _single(need: Need, start: datetime, end: datetime) -> Need:
     return replace(need, item=f"{need.item} {int(start.timestamp())}", start=start, end=end, window=None)
 
 
-def _window(need: Need) -> Window:
+def _window(need: Need) -> WindowSize:
     if need.window is None:
         raise ValueError(f"{need.item} needs no windows")
     return need.window

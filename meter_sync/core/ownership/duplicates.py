@@ -3,16 +3,16 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from meter_sync.core.billing.item import SubscriptionItem
-from meter_sync.core.ownership.claims import Claim
+from meter_sync.core.ownership.billed_usage import BilledUsage
 
 
-def billed_twice(claims: Sequence[Claim], others: Collection[Claim]) -> dict[str, tuple[str, ...]]:
+def billed_twice(claims: Sequence[BilledUsage], others: Collection[BilledUsage]) -> dict[str, tuple[str, ...]]:
     """Given what items bill, return for each whose usage another item bills too, those items.
 
     `others` are of items beside these. Those of a `shared = true` row are left out: they may bill what others bill.
     """
     ours = {claim.item for claim in claims}
-    by_usage: dict[tuple[str, str], list[Claim]] = {}
+    by_usage: dict[tuple[str, str], list[BilledUsage]] = {}
     for claim in (*claims, *(other for other in others if other.item not in ours)):
         for subject in () if claim.shared else claim.subjects:
             by_usage.setdefault((claim.meter, subject), []).append(claim)
@@ -24,7 +24,7 @@ def billed_twice(claims: Sequence[Claim], others: Collection[Claim]) -> dict[str
     return {item: tuple(others) for item, others in twice.items() if item in ours}
 
 
-def on_one_meter(items: Sequence[SubscriptionItem], others: Collection[Claim]) -> dict[str, tuple[str, ...]]:
+def on_one_meter(items: Sequence[SubscriptionItem], others: Collection[BilledUsage]) -> dict[str, tuple[str, ...]]:
     """Given items, return for each on a billing meter the other items of its customer on that meter.
 
     Usage on a billing meter belongs to the customer: each of these items bills the customer's whole total (reported by
@@ -45,7 +45,7 @@ def on_one_meter(items: Sequence[SubscriptionItem], others: Collection[Claim]) -
     }
 
 
-def _overlapping(claims: Sequence[Claim]) -> list[tuple[str, str]]:
+def _overlapping(claims: Sequence[BilledUsage]) -> list[tuple[str, str]]:
     """Return the pairs of items whose claims on one subject of one meter overlap in time and filter."""
     pairs = []
     by_start = sorted(claims, key=lambda claim: claim.start)

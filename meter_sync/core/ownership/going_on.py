@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.core.metering.mapping import MappingRules
-from meter_sync.core.ownership.claims import Claim
+from meter_sync.core.ownership.billed_usage import BilledUsage
 from meter_sync.core.ownership.successions import is_contained, is_reported
 
 CustomersMeter = tuple[str, str | None]
@@ -37,7 +37,7 @@ class GoingOn:
         return any(is_contained(item, other, rules) for other in self.items)
 
 
-def going_on(items: Sequence[SubscriptionItem], others: Iterable[Claim], rules: MappingRules) -> GoingOn:
+def going_on(items: Sequence[SubscriptionItem], others: Iterable[BilledUsage], rules: MappingRules) -> GoingOn:
     """Given the listed items, and what the ledger knows of others, return what goes on."""
     on_meters = [item for item in items if item.price.stripe_meter]
     known = [one for one in others if one.stripe_meter]

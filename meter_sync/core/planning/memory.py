@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from meter_sync.core.billing.item import Period
 from meter_sync.core.metering.method import Method
-from meter_sync.core.ownership.claims import Claim
+from meter_sync.core.ownership.billed_usage import BilledUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,5 +126,5 @@ class Memory:
     """Per item, its last periods, the newest first."""
     born: Mapping[str, datetime] = field(default_factory=dict)
     """Per item that took another's place on its billing meter in this period, when that one was created."""
-    other_claims: tuple[Claim, ...] = ()
+    billed_by_others: tuple[BilledUsage, ...] = ()
     """What items outside a narrowed listing bill, as the last whole listing saw them."""

@@ -12,7 +12,7 @@ from meter_sync.core.metering.mapping import MappingRules, MeterRow, meter_row, 
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Grouping
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.ownership.claims import Claim
+from meter_sync.core.ownership.billed_usage import BilledUsage
 from meter_sync.core.ownership.duplicates import billed_twice, on_one_meter
 from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.results import held, skipped
@@ -37,8 +37,8 @@ def prepare(listed: Sequence[Listed], metering: Metering, memory: Memory, as_of:
     """
     prepared = [_prepared(_as_born(one, memory), metering, memory, as_of) for one in listed]
     claims = [_claim(one) for one in prepared if isinstance(one, Metered)]
-    twice = billed_twice(claims, memory.other_claims)
-    together = on_one_meter([one.item for one in listed if not _is_paused(one)], memory.other_claims)
+    twice = billed_twice(claims, memory.billed_by_others)
+    together = on_one_meter([one.item for one in listed if not _is_paused(one)], memory.billed_by_others)
     return [_not_duplicate(one, twice, together) if isinstance(one, Metered) else one for one in prepared]
 
 
@@ -162,9 +162,9 @@ def _does_not_add_up_message(meter: Meter, way: Way) -> str:
     )
 
 
-def _claim(one: Metered) -> Claim:
+def _claim(one: Metered) -> BilledUsage:
     need, item = one.need, one.item
-    return Claim(
+    return BilledUsage(
         item=item.id,
         meter=need.meter,
         filter=need.filter,

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from meter_sync.core.billing.anchor import anchor
-from meter_sync.core.billing.item import Window
+from meter_sync.core.billing.item import WindowSize
 from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digits
 from meter_sync.core.billing.span import usage_end
 from meter_sync.core.billing.way import Way, window_of
-from meter_sync.core.billing.windows import Portion, carried_back, joined, portions, stretches
+from meter_sync.core.billing.windows import Share, carried_back, joined, shares, windows_between
 from meter_sync.core.planning.draft import drafted, found_before, highest_before, last_account_or_obstacle, look_of
 from meter_sync.core.planning.foreign import can_be_topped_up, foreign_usage, lowered
 from meter_sync.core.planning.memory import Memory, Remembered, RememberedWindow, RememberedWindows
@@ -62,7 +62,7 @@ def plan_windows(metered: Metered, usage: WindowUsage, memory: Memory, policy: P
     found = found_before(metered, remembered)
     known = _known(metered, remembered)
     try:
-        split = _portions(metered, usage, known)
+        split = _shares(metered, usage, known)
         total = split[-1].total if split else known.total_before
         quantity = billable(total, row.scale, row.rounding)
     except InvalidUsage as error:
@@ -83,25 +83,23 @@ def _known(metered: Metered, remembered: Remembered | None) -> RememberedWindows
     return remembered.windows if metered.read_since else replace(remembered.windows, total_before=Decimal(0))
 
 
-def _portions(metered: Metered, usage: WindowUsage, known: RememberedWindows) -> list[Portion]:
+def _shares(metered: Metered, usage: WindowUsage, known: RememberedWindows) -> list[Share]:
     span, row, window = metered.span, metered.row, _window(metered)
-    whole = stretches(metered.read_since or span.start, span.end, window)
+    whole = windows_between(metered.read_since or span.start, span.end, window)
     split, usage = joined(whole, usage, window.floor(metered.item.period.start))
-    found = portions(split, usage, known.total_before, row.scale, row.rounding)
+    found = shares(split, usage, known.total_before, row.scale, row.rounding)
     if metered.way is not Way.WINDOWS:
         return carried_back(found)
-    for portion in found:
-        within_digits(portion.value)
+    for share in found:
+        within_digits(share.value)
     return found
 
 
-def _window(metered: Metered) -> Window:
+def _window(metered: Metered) -> WindowSize:
     return window_of(metered.way, metered.item.price)
 
 
-def _first_report(
-    metered: Metered, draft: Write, split: Sequence[Portion], policy: Policy, *, is_known: bool
-) -> Planned:
+def _first_report(metered: Metered, draft: Write, split: Sequence[Share], policy: Policy, *, is_known: bool) -> Planned:
     """Plan for an item that was not reported in this period yet."""
     standing = 0 if is_known else None
     news, lacking = _sorted(metered, split, {}, policy, standing=standing)
@@ -110,7 +108,7 @@ def _first_report(
 
 
 def _next_report(
-    metered: Metered, draft: Write, split: Sequence[Portion], remembered: Remembered, policy: Policy
+    metered: Metered, draft: Write, split: Sequence[Share], remembered: Remembered, policy: Policy
 ) -> Planned | Result:
     """Plan for an item that was reported in this period before."""
     look = look_of(remembered)
@@ -150,7 +148,7 @@ def _beside_foreign(
 
 def _sorted(
     metered: Metered,
-    split: Sequence[Portion],
+    split: Sequence[Share],
     then: Mapping[datetime, RememberedWindow],
     policy: Policy,
     *,
@@ -163,12 +161,12 @@ def _sorted(
     remembered written again.
     """
     windows, kept, closed = _unacknowledged(metered, then, policy), 0, 0
-    for portion in split:
-        before = then.get(portion.stretch.start)
-        is_trials = _was_on_trial(metered, portion)
-        if not (before or portion.usage or is_trials):
+    for share in split:
+        before = then.get(share.window.start)
+        is_trials = _was_on_trial(metered, share)
+        if not (before or share.usage or is_trials):
             continue
-        one = _quantity(metered, portion, before, None if before is None and is_trials else standing)
+        one = _quantity(metered, share, before, None if before is None and is_trials else standing)
         one = replace(one, standing=None) if before and anew else one
         if (before or standing is not None) and not _is_taken(metered, one.timestamp, policy):
             stood = before.standing if before and _is_billed(metered, one.timestamp) else 0
@@ -180,23 +178,21 @@ def _sorted(
     return SetWindows(tuple(windows), kept, is_whole=metered.read_since is None), closed
 
 
-def _was_on_trial(metered: Metered, portion: Portion) -> bool:
+def _was_on_trial(metered: Metered, share: Share) -> bool:
     """Say whether a window has what was used on a trial: it is set anew when the trial ends, if only to zero."""
     item = metered.item
-    starts_here = metered.way is Way.WINDOWS and portion.stretch.start == item.period.start
+    starts_here = metered.way is Way.WINDOWS and share.window.start == item.period.start
     return starts_here and item.subscription.trial_end == item.period.start
 
 
-def _quantity(
-    metered: Metered, portion: Portion, before: RememberedWindow | None, standing: int | None
-) -> WindowQuantity:
-    start = portion.stretch.start
+def _quantity(metered: Metered, share: Share, before: RememberedWindow | None, standing: int | None) -> WindowQuantity:
+    start = share.window.start
     return WindowQuantity(
         start=start,
         timestamp=_timestamp(metered, start),
-        value=portion.value,
+        value=share.value,
         standing=before.standing if before else standing,
-        total=portion.total,
+        total=share.total,
     )
 
 
@@ -278,7 +274,7 @@ def with_all_days(metered: Metered, write: Write) -> Write:
     """
     wanted = {day.start: day for day in windows_of(write)}
     days, total = [], Decimal(0)
-    for stretch in stretches(metered.span.start, metered.span.end, Window.DAY):
+    for stretch in windows_between(metered.span.start, metered.span.end, WindowSize.DAY):
         start = stretch.start
         day = wanted.get(start) or WindowQuantity(start, _timestamp(metered, start), 0, None, total)
         total = day.total

@@ -98,7 +98,7 @@ class Comparison:
         return None if self.expected is None or self.actual is None else self.actual - self.expected
 
     @property
-    def needs_a_look(self) -> bool:
+    def needs_attention(self) -> bool:
         """Whether a person should look at it."""
         return verify_exit_code([self]) is not ExitCode.DONE
 
@@ -286,5 +286,5 @@ def verify_exit_code(comparisons: Iterable[Comparison]) -> ExitCode:
     if Verdict.FAILED in verdicts:
         return ExitCode.PARTIAL if verdicts & {Verdict.MATCH, Verdict.MISMATCH} else ExitCode.FAILED
     if Verdict.MISMATCH in verdicts:
-        return ExitCode.LOOK
+        return ExitCode.ATTENTION
     return exit_code((Outcome.SKIPPED, reason) for _, reason in seen if isinstance(reason, Reason))

@@ -7,7 +7,7 @@ from meter_sync.core.metering.mapping import Filter
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class BilledUsage:
     """Usage that an item bills, as far as another item's could be the same."""
 
     item: str

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from meter_sync.core.ownership.claims import Claim
+from meter_sync.core.ownership.billed_usage import BilledUsage
 from meter_sync.ledger import rows
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.runs import Runs
@@ -13,12 +13,12 @@ from meter_sync.ledger.schema import item_periods, seen_periods
 
 
 @dataclass(frozen=True, slots=True)
-class Claims:
+class BilledUsages:
     """What items bill, as far as is known."""
 
     database: Database
 
-    def open_after(self, since: datetime) -> tuple[Claim, ...]:
+    def open_after(self, since: datetime) -> tuple[BilledUsage, ...]:
         """Return what items bill whose period is open after `since`, as far as the last whole run still saw them.
 
         Of one on a billing meter that was never written, for whatever reason, that is only which meter it is.
@@ -38,7 +38,7 @@ class Claims:
         query = self.database.of(seen_periods, "item").group_by(seen_periods.c.item).having(last <= since)
         return frozenset(row.item for row in self.database.rows(query))
 
-    def open_on_meters(self, since: datetime) -> list[Claim]:
+    def open_on_meters(self, since: datetime) -> list[BilledUsage]:
         """Return the items on billing meters whose period is open after an instant, as far as is known."""
         query = self.database.of(seen_periods, "item", "customer", "stripe_meter", "period_start", "period_end").where(
             seen_periods.c.stripe_meter.is_not(None),
@@ -46,7 +46,7 @@ class Claims:
             seen_periods.c.closed_at.is_(None),
         )
         return [
-            Claim(
+            BilledUsage(
                 item=row.item,
                 meter="",
                 filter=(),

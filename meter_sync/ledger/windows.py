@@ -15,7 +15,7 @@ from meter_sync.core.planning.memory import RememberedWindow, RememberedWindows
 from meter_sync.core.planning.stages import WindowQuantity, Write
 from meter_sync.core.planning.windows import windows_of
 from meter_sync.ledger.database import Database, Rows, batches, of_same_period
-from meter_sync.ledger.rows import PartTaken, key
+from meter_sync.ledger.rows import WindowTaken, key
 from meter_sync.ledger.schema import item_periods, parts
 
 
@@ -90,7 +90,7 @@ def _row(write: Write, part: WindowQuantity, run: str) -> dict[str, Any]:
 _KEY = ("item", "period_start", "start")
 
 
-def acknowledge(database: Database, taken: Iterable[PartTaken]) -> None:
+def acknowledge(database: Database, taken: Iterable[WindowTaken]) -> None:
     """Record which parts Stripe has taken, when, and its name for each request."""
     rows = [
         {
