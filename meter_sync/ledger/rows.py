@@ -108,12 +108,12 @@ def _identifier(write: Write, run: RunRecord) -> str | None:
     return identifiers.of_set(run.id, write.item.id, write.anchor) if is_one_event else None
 
 
-def history(write: Write, run: RunRecord, at: datetime, step: int) -> dict[str, Any]:
+def history(write: Write, run: RunRecord, at: datetime, number: int) -> dict[str, Any]:
     """Return the row of a write that is about to be sent."""
     return {
         **key(write.item),
         "run": run.id,
-        "step": step,
+        "step": number,
         "anchor": write.anchor,
         "usage": write.found.usage,
         "quantity": write.quantity,
@@ -141,7 +141,7 @@ def acknowledged_write(done: Acknowledged, run: RunRecord) -> dict[str, Any]:
     return {
         **key(done.intended.write.item),
         "run": run.id,
-        "step": done.intended.step,
+        "step": done.intended.number,
         "acknowledged_at": done.at,
         "request_id": done.request_id,
     }

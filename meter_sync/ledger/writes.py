@@ -27,15 +27,15 @@ class Writes:
         with self.database.transaction():
             self.database.insert_missing(items, [{"item": item, "looked_at": at} for item in looked])
 
-    def claim(self, run: RunRecord, checked: Sequence[Checked], at: datetime, step: int) -> list[Intended]:
+    def claim(self, run: RunRecord, checked: Sequence[Checked], at: datetime, number: int) -> list[Intended]:
         """Claim the items of writes, record what is about to be written, and return the writes that were granted.
 
-        One whose item another run is writing, or has written since the write was planned, is not. `step` says which one
+        One whose item another run is writing, or has written since the write was planned, is not. `number` says which one
         of the run's writes for each item it is.
         """
         with self.database.transaction():
             free = writers.claim(self.database, run, checked, at)
-            granted = [Intended(one, step) for one in checked if one.item.id in free]
+            granted = [Intended(one, number) for one in checked if one.item.id in free]
             self._intend(run, granted, at)
         return granted
 
@@ -46,7 +46,7 @@ class Writes:
 
     def intend_correction(self, run: RunRecord, intended: Intended, write: Write, at: datetime) -> Intended:
         """Record what is about to be written in place of what was intended, once that has shown whose usage it is."""
-        correction = Intended(write, intended.step + 1)
+        correction = Intended(write, intended.number + 1)
         with self.database.transaction():
             self._intend(run, [correction], at)
         return correction
@@ -55,7 +55,7 @@ class Writes:
         """Record what is about to be written, with all that is needed to repeat it exactly."""
         planned = [one.write for one in intended]
         states = [rows.state(write, run, at) for write in planned]
-        history = [rows.history(one.write, run, at, one.step) for one in intended if one.write.how_many]
+        history = [rows.history(one.write, run, at, one.number) for one in intended if one.write.how_many]
         self.database.put(item_periods, states, _REPLACED, completed=("read_whole_at",))
         self.database.insert(writes, history)
         windows.intend(self.database, run.id, planned)

@@ -21,9 +21,9 @@ from meter_sync.sync.write import ItemWriter, UnknownAddition, writer_of
 
 log = structlog.get_logger()
 
-PLANNED_STEP = 0
-"""The step under which the ledger keeps a run's planned writes; a correction of one follows it."""
-RESUMED_STEP = 10
+PLANNED_WRITE = 0
+"""The number under which the ledger keeps a run's planned writes; a correction of one follows it."""
+RESUMED_WRITE = 10
 """That of finishing what an earlier run had begun."""
 
 _CLAIMED_AT_ONCE = 100
@@ -58,12 +58,12 @@ class _News:
 class Reporter:
     """Writes the plan of one run to Stripe and records each acknowledgement."""
 
-    def __init__(self, writer: ItemWriter, progress: Progress, step: int = PLANNED_STEP) -> None:
+    def __init__(self, writer: ItemWriter, progress: Progress, number: int = PLANNED_WRITE) -> None:
         self._writer = writer
         self._ledger = writer.ledger
         self._clock = writer.clock
         self._progress = progress
-        self._step = step
+        self._number = number
         self._results: dict[str, Result] = {}
         self._news = _News()
         self._recorded_at = writer.clock()
@@ -99,7 +99,7 @@ class Reporter:
         waiting = iter(planned)
         while some := list(islice(waiting, _CLAIMED_AT_ONCE)):
             try:
-                granted = self._ledger.writes.claim(self._writer.run, some, self._clock(), self._step)
+                granted = self._ledger.writes.claim(self._writer.run, some, self._clock(), self._number)
             except MeterSyncError as error:
                 self.error = self.error or error
                 self._results |= {one.item.id: _failed(one, error.message) for one in [*some, *waiting]}

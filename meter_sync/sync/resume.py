@@ -19,7 +19,7 @@ from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable, S
 from meter_sync.stripe_api.meter_events import Event, cancel_event, event_total, send_event
 from meter_sync.sync.job import Job
 from meter_sync.sync.periods import Prepared
-from meter_sync.sync.report import RESUMED_STEP, Reporter
+from meter_sync.sync.report import RESUMED_WRITE, Reporter
 from meter_sync.sync.workers import each
 from meter_sync.sync.write import writer_of
 
@@ -47,7 +47,7 @@ def _as_expected(job: Job, prepared: Prepared) -> Prepared:
 async def _write_what_was_begun(job: Job, writer: StripeWriter, prepared: Prepared) -> Prepared:
     # Of an item whose row says `report = false` nothing is written, whatever was begun.
     found = [one.found for one in prepared.items if one.found.row.report]
-    any_looks = await _finish_looks(job, found, prepared.memory)
+    any_looks = await _resume_looks(job, found, prepared.memory)
     any_additions, busy = await _settle_additions(job, writer, found)
     if not (any_looks or any_additions):
         return replace(prepared, busy=busy)
@@ -77,7 +77,7 @@ def _has_windows(one: Metered, remembered: Remembered | None) -> bool:
     return remembered is not None and (one.way.is_by_window or remembered.method.way.is_by_window)
 
 
-async def _finish_looks(job: Job, items: Sequence[Findings], memory: Memory) -> bool:
+async def _resume_looks(job: Job, items: Sequence[Findings], memory: Memory) -> bool:
     """Finish the looks that were begun, and return whether there were any."""
     begun = [
         found.item for found in items if (one := memory.remembered.get(found.item.id)) and one.total_before is not None
@@ -89,7 +89,7 @@ async def _finish_looks(job: Job, items: Sequence[Findings], memory: Memory) -> 
         if (one := known.get(found.item.id)) and (write := unfinished(found, one))
     ]
     if writes:
-        reporter = Reporter(writer_of(job), job.progress, RESUMED_STEP)
+        reporter = Reporter(writer_of(job), job.progress, RESUMED_WRITE)
         await reporter.report(writes)
         if reporter.error:
             raise reporter.error

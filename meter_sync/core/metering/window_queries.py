@@ -98,9 +98,9 @@ class WindowQueryPlan:
     def usages(
         self, answers: Mapping[Query, WindowAnswer], single_answers: Mapping[Query, Answer]
     ) -> dict[str, Mapping[datetime, Decimal] | Unanswered]:
-        """Given the answer of each query, return the usage of each item, by the start of each stretch.
+        """Given the answer of each query, return the usage of each item, by the start of each window.
 
-        A stretch that is missing from a complete answer has used nothing.
+        A window that is missing from a complete answer has used nothing.
         """
         ends = self._ends.usages(single_answers)
         return {item: self._usage(split, answers, ends) for item, split in self._splits.items()}

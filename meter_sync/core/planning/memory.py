@@ -90,7 +90,7 @@ class Remembered:
     total_before: int | None = None
     """While a first look is unfinished: Stripe's total before the first write."""
     read_whole_at: datetime | None = None
-    """By the hour or day: when all of the period was last read, not only its trailing stretch."""
+    """By the hour or day: when all of the period was last read, not only its trailing hours or days."""
     lacking: int = 0
     """What Stripe lacks in hours or days that it takes no more, by sign: it was named already."""
     rejected: str | None = None

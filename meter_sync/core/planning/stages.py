@@ -295,7 +295,7 @@ class Intended:
     """
 
     write: Write
-    step: int
+    number: int
     """Which one of its run's writes for the item it is."""
 
 

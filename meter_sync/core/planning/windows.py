@@ -274,8 +274,8 @@ def with_all_days(metered: Metered, write: Write) -> Write:
     """
     wanted = {day.start: day for day in windows_of(write)}
     days, total = [], Decimal(0)
-    for stretch in windows_between(metered.span.start, metered.span.end, WindowSize.DAY):
-        start = stretch.start
+    for window in windows_between(metered.span.start, metered.span.end, WindowSize.DAY):
+        start = window.start
         day = wanted.get(start) or WindowQuantity(start, _timestamp(metered, start), 0, None, total)
         total = day.total
         days.append(replace(day, standing=None))
