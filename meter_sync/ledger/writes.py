@@ -30,8 +30,8 @@ class Writes:
     def claim(self, run: RunRecord, checked: Sequence[Checked], at: datetime, number: int) -> list[Intended]:
         """Claim the items of writes, record what is about to be written, and return the writes that were granted.
 
-        One whose item another run is writing, or has written since the write was planned, is not. `number` says which one
-        of the run's writes for each item it is.
+        One whose item another run is writing, or has written since the write was planned, is not. `number` says which
+        one of the run's writes for each item it is.
         """
         with self.database.transaction():
             free = writers.claim(self.database, run, checked, at)

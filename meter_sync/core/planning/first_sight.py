@@ -43,7 +43,7 @@ def looked_at_records(planned: Planned, total: int, allowed: Collection[Reason])
     if total > 0 or is_unfinished:
         return replace(known, write=replace(write, total_before=total))
     if isinstance(planned.look, FirstLook) and is_zero_without_record(write):
-        return unchanged(write.told)
+        return unchanged(write)
     return known
 
 
@@ -66,7 +66,7 @@ def looked_at_events(planned: Planned, total: int, policy: Policy) -> Planned | 
     if write.method.way is Way.ADDITIONS:
         write = added(write, total, None, policy.now, policy.as_of)
     elif total == write.quantity == 0:
-        return unchanged(write.told)
+        return unchanged(write)
     return replace(planned, write=write, look=None, highest_before=total)
 
 

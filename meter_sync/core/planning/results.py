@@ -20,9 +20,10 @@ def failed(found: Findings, reason: Reason, message: str) -> Result:
     return Result(found, Outcome.FAILED, reason, message)
 
 
-def unchanged(found: Findings, moved: Moved | None = None) -> Result:
-    """Return that Stripe holds the quantity already."""
-    return Result(found, Outcome.UNCHANGED, moved=moved)
+def unchanged(write: Write, kept: int = 0) -> Result:
+    """Return that Stripe holds the quantity already; `kept` of its hours or days were read and are as they were."""
+    is_by_window = write.found.way is not None and write.found.way.is_by_window
+    return Result(write.told, Outcome.UNCHANGED, moved=Moved(0, kept) if is_by_window else None)
 
 
 def gave_way(found: Findings) -> Result:

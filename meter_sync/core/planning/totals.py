@@ -56,7 +56,7 @@ def _first_report(metered: Metered, draft: Write, policy: Policy, *, is_known: b
     """
     draft = draft.stands(0 if is_known else None)
     if is_known and not policy.resend and is_zero_without_record(draft):
-        return unchanged(draft.told)
+        return unchanged(draft)
     if metered.way is not Way.RECORD:
         draft = stamped(draft, event_timestamp(draft.item.period, policy.as_of, None, leaves_room=is_known))
     if metered.way is Way.ADDITIONS and is_known:
@@ -71,7 +71,7 @@ def _next_report(metered: Metered, draft: Write, remembered: Remembered, policy:
     if foreign and not can_be_topped_up(draft, foreign):
         return foreign_usage(draft, foreign)
     if look is None and not policy.resend and _stands_already(metered, draft, remembered, policy):
-        return unchanged(draft.told)
+        return unchanged(draft)
     planned = Planned(
         metered,
         replace(draft, foreign=foreign, sends=_instead_of_days(metered, draft, remembered)),
@@ -87,7 +87,7 @@ def _next_addition(planned: Planned, remembered: Remembered, policy: Policy) -> 
     """Add what Stripe lacks: sending again what it acknowledged would bill it twice."""
     acknowledged = remembered.acknowledged or 0
     write = added(planned.write, acknowledged, remembered.additions, policy.now, policy.as_of)
-    return replace(planned, write=write) if write.how_many else unchanged(write.told)
+    return replace(planned, write=write) if write.how_many else unchanged(write)
 
 
 def _later(planned: Planned, policy: Policy) -> Planned | Result:

@@ -20,7 +20,6 @@ from meter_sync.core.planning.results import unchanged
 from meter_sync.core.planning.stages import (
     FirstLook,
     Metered,
-    Moved,
     Planned,
     Result,
     SetWindows,
@@ -129,7 +128,7 @@ def _next_report(
         write = with_all_days(metered, write)
     if news.windows or news.is_whole or is_other_way:
         return Planned(metered, write, highest_before(metered, remembered, policy), look)
-    return unchanged(write.told, Moved(0, news.kept))
+    return unchanged(write, news.kept)
 
 
 def _lacking(write: Write, lacking: int) -> Write:
