@@ -9,17 +9,24 @@ from meter_sync.core.billing.item import BillingMeter
 from meter_sync.core.billing.way import Way
 from meter_sync.core.planning.additions import added, can_be_repeated, shows_in_summary
 from meter_sync.core.planning.memory import Addition, RememberedAdditions
-from meter_sync.core.planning.stages import Set
+from meter_sync.core.planning.stages import Add, Cancel, SendNothing, Write
 
-from .builders import AS_OF, END, HOUR, START, make_item, make_line, make_method, make_price, make_set
+from .builders import AS_OF, END, HOUR, START, make_item, make_metered, make_price, make_write
 
 METER = BillingMeter("mtr_1", "used", "sum")
 NOTHING = RememberedAdditions()
 
 
-def planned(quantity: int) -> Set:
-    line = replace(make_line(make_item(price=make_price(billing_meter=METER))), way=Way.ADDITIONS)
-    return replace(make_set(quantity, line=line), method=make_method(way=Way.ADDITIONS, stripe_meter="mtr_1"))
+def planned(quantity: int) -> Write:
+    item = make_item(price=make_price(billing_meter=METER))
+    return make_write(quantity, metered=make_metered(item, way=Way.ADDITIONS))
+
+
+def sent(write: Write) -> Addition:
+    """Return what is added or cancelled."""
+    assert isinstance(write.sends, Add | Cancel)
+    assert write.sends.addition.is_cancel is isinstance(write.sends, Cancel)
+    return write.sends.addition
 
 
 def earlier(base: int, value: int, *, hours_ago: int = 1, is_delivered: bool = True) -> Addition:
@@ -28,9 +35,7 @@ def earlier(base: int, value: int, *, hours_ago: int = 1, is_delivered: bool = T
 
 
 def addition(quantity: int, base: int, known: RememberedAdditions = NOTHING) -> Addition:
-    found = added(planned(quantity), base, known, AS_OF, AS_OF).addition
-    assert found
-    return found
+    return sent(added(planned(quantity), base, known, AS_OF, AS_OF))
 
 
 def test_the_difference_is_added_inside_the_period() -> None:
@@ -40,7 +45,7 @@ def test_the_difference_is_added_inside_the_period() -> None:
 
 
 def test_nothing_is_added_where_nothing_is_lacking() -> None:
-    assert added(planned(7), 7, NOTHING, AS_OF, AS_OF).sends == ()
+    assert added(planned(7), 7, NOTHING, AS_OF, AS_OF).sends == SendNothing()
 
 
 def test_a_run_that_reads_the_same_base_comes_to_the_same_identifier_whatever_it_adds() -> None:
@@ -66,8 +71,7 @@ def test_what_is_too_much_is_subtracted_otherwise(newest: Addition) -> None:
     [(START, START + timedelta(seconds=43)), (END - timedelta(seconds=1), END - timedelta(seconds=18))],
 )
 def test_no_addition_is_stamped_into_a_boundary_minute(as_of: object, minute: object) -> None:
-    found = added(planned(7), 0, NOTHING, AS_OF, as_of).addition  # type: ignore[arg-type]
-    assert found
+    found = sent(added(planned(7), 0, NOTHING, AS_OF, as_of))  # type: ignore[arg-type]
     assert found.timestamp == minute
 
 
@@ -80,8 +84,7 @@ def test_an_addition_is_repeated_only_while_stripe_knows_its_identifier() -> Non
 
 
 def test_an_identifier_is_told_from_a_summary_only_by_a_run_that_read_one() -> None:
-    found = added(planned(12), 7, None, AS_OF, AS_OF).addition
-    assert found
+    found = sent(added(planned(12), 7, None, AS_OF, AS_OF))
     assert found.base_is_read
     assert not addition(12, 7).base_is_read
     assert found.identifier == addition(12, 7).identifier

@@ -11,19 +11,22 @@ from hypothesis import strategies as st
 from meter_sync.core.billing.item import BillingMeter
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Way
-from meter_sync.core.metering.queries import Aggregation, Unanswered
-from meter_sync.core.outcomes import Reason
+from meter_sync.core.metering.meter import Aggregation
+from meter_sync.core.metering.queries import Unanswered
+from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.memory import Addition, Remembered, RememberedAdditions
-from meter_sync.core.planning.stages import Hold, Line, Skip
+from meter_sync.core.planning.results import held, skipped
+from meter_sync.core.planning.stages import Metered, Result
 from meter_sync.core.telling.comparison import (
     Comparison,
+    Expected,
     Explanation,
     Known,
     Verdict,
     compare,
+    expected_of,
     failed,
     last_report,
-    measured,
     not_compared,
     read_until,
     until,
@@ -35,8 +38,8 @@ from tests.core.builders import (
     SECOND,
     START,
     make_item,
-    make_line,
     make_meter,
+    make_metered,
     make_method,
     make_price,
     make_remembered,
@@ -48,17 +51,17 @@ REPORTED = AS_OF - HOUR
 BILLING_METER = BillingMeter("mtr_1", "requests", "sum")
 
 
-def line_with(usage: str | int, *, as_of: datetime = REPORTED, **details: object) -> Line:
-    """Return a line on a legacy price with its usage until the last report, an hour ago."""
-    line = measured(make_line(as_of=as_of, **details), Decimal(usage), None)  # type: ignore[arg-type]
-    assert isinstance(line, Line)
-    return line
+def with_usage(usage: str | int, *, as_of: datetime = REPORTED, **details: object) -> Expected:
+    """Return an item on a legacy price with its usage until the last report, an hour ago."""
+    expected = expected_of(make_metered(as_of=as_of, **details), Decimal(usage), None)  # type: ignore[arg-type]
+    assert isinstance(expected, Expected)
+    return expected
 
 
-def on_meter(usage: int) -> Line:
+def on_meter(usage: int, way: Way = Way.LAST) -> Expected:
     """Return the same on a billing meter."""
     item = make_item(price=make_price(billing_meter=BILLING_METER))
-    return replace(line_with(usage, item=item), way=Way.LAST)
+    return with_usage(usage, item=item, way=way)
 
 
 def on_meter_remembered(quantity: int, acknowledged_at: datetime | None = REPORTED, **details: object) -> Remembered:
@@ -67,13 +70,13 @@ def on_meter_remembered(quantity: int, acknowledged_at: datetime | None = REPORT
 
 
 def explained(
-    line: Line, actual: int, remembered: Remembered | None, intended: int | None = None
+    one: Expected, actual: int, remembered: Remembered | None, intended: int | None = None
 ) -> Explanation | Reason | None:
     """Return why they differ, by a ledger whose last run was about the last report's instant."""
-    one = compare(line, actual, Known(remembered, intended, REPORTED), AS_OF)
-    assert one.verdict is Verdict.MISMATCH
-    assert one.message
-    return one.reason
+    found = compare(one, actual, Known(remembered, intended, REPORTED), AS_OF)
+    assert found.verdict is Verdict.MISMATCH
+    assert found.message
+    return found.reason
 
 
 # -- until when -------------------------------------------------------------------------------------
@@ -94,17 +97,17 @@ def test_usage_is_read_until_the_last_report_or_until_now_where_reports_are_miss
 
 
 def test_a_line_ends_at_the_last_report_at_the_latest_and_never_after_its_period() -> None:
-    line = make_line()
+    metered = make_metered()
     for instant, end in ((REPORTED, REPORTED), (AS_OF + DAY, AS_OF), (START + SECOND, START + SECOND)):
-        cut = until(line, instant)
-        assert isinstance(cut, Line)
-        assert cut.span
+        cut = until(metered, instant)
+        assert isinstance(cut, Metered)
         assert cut.span.end == end
 
 
 def test_a_period_without_a_report_yet_is_skipped_without_harm() -> None:
-    skip = until(make_line(), START)
-    assert isinstance(skip, Skip)
+    skip = until(make_metered(), START)
+    assert isinstance(skip, Result)
+    assert skip.outcome is Outcome.SKIPPED
     assert skip.reason is Reason.NOT_STARTED
     assert not not_compared(skip).needs_attention
 
@@ -113,26 +116,26 @@ def test_a_period_without_a_report_yet_is_skipped_without_harm() -> None:
 
 
 def test_it_should_hold_the_usage_scaled_and_rounded_less_what_it_takes_no_more() -> None:
-    line = make_line(scale=Decimal("0.5"), rounding=Rounding.CEILING)
-    for closed, quantity in ((0, 4), (3, 1)):
-        found = measured(line, Decimal(7), replace(make_remembered(), closed=closed))
-        assert isinstance(found, Line)
+    metered = make_metered(scale=Decimal("0.5"), rounding=Rounding.CEILING)
+    for lacking, quantity in ((0, 4), (3, 1)):
+        found = expected_of(metered, Decimal(7), replace(make_remembered(), lacking=lacking))
+        assert isinstance(found, Expected)
         assert (found.usage, found.quantity) == (Decimal(7), quantity)
 
 
 def test_no_answer_is_a_failure_and_what_cannot_be_billed_is_skipped() -> None:
-    unanswered = measured(make_line(), Unanswered("no answer"), None)
+    unanswered = expected_of(make_metered(), Unanswered("no answer"), None)
     assert isinstance(unanswered, Comparison)
     assert (unanswered.verdict, unanswered.reason) == (Verdict.FAILED, Reason.OPENMETER_ERROR)
     for usage in ("-1", "NaN", "1e17"):
-        invalid = measured(make_line(), Decimal(usage), None)
+        invalid = expected_of(make_metered(), Decimal(usage), None)
         assert isinstance(invalid, Comparison)
         assert (invalid.verdict, invalid.reason) == (Verdict.SKIPPED, Reason.INVALID_USAGE)
 
 
 def test_a_total_that_no_event_can_hold_is_skipped() -> None:
     item = make_item(price=make_price(billing_meter=BILLING_METER))
-    found = measured(replace(make_line(item), way=Way.LAST), Decimal(10**15), None)
+    found = expected_of(make_metered(item, way=Way.LAST), Decimal(10**15), None)
     assert isinstance(found, Comparison)
     assert found.reason is Reason.INVALID_USAGE
 
@@ -160,7 +163,7 @@ states = st.builds(
 def test_what_is_equal_matches_whatever_is_remembered_and_every_difference_is_explained(
     usage: int, actual: int, remembered: Remembered | None, intended: int | None
 ) -> None:
-    one = compare(line_with(usage), actual, Known(remembered, intended, REPORTED), AS_OF)
+    one = compare(with_usage(usage), actual, Known(remembered, intended, REPORTED), AS_OF)
     assert (one.expected, one.actual, one.difference) == (usage, actual, actual - usage)
     assert (one.verdict is Verdict.MATCH) == (actual == usage)
     assert (one.reason is None, one.message is None) == (actual == usage, actual == usage)
@@ -168,72 +171,76 @@ def test_what_is_equal_matches_whatever_is_remembered_and_every_difference_is_ex
 
 
 def test_a_ledger_that_knows_nothing_tells_too_little_from_too_much() -> None:
-    assert explained(line_with(10), 0, None) is Explanation.NOT_REPORTED
-    assert explained(line_with(10), 7, None) is Explanation.NOT_REPORTED
-    assert explained(line_with(10), 12, None) is Explanation.FOREIGN_USAGE
+    assert explained(with_usage(10), 0, None) is Explanation.NOT_REPORTED
+    assert explained(with_usage(10), 7, None) is Explanation.NOT_REPORTED
+    assert explained(with_usage(10), 12, None) is Explanation.FOREIGN_USAGE
 
 
 def test_less_than_a_unit_is_rounding_and_a_whole_one_is_not() -> None:
-    assert explained(line_with("10.25"), 11, None) is Explanation.ROUNDING
-    assert explained(line_with("10"), 11, None) is Explanation.FOREIGN_USAGE
-    assert explained(line_with("10.25"), 11, make_remembered(11)) is Explanation.ROUNDING
-    scaled = line_with(205, scale=Decimal("0.05"))
+    assert explained(with_usage("10.25"), 11, None) is Explanation.ROUNDING
+    assert explained(with_usage("10"), 11, None) is Explanation.FOREIGN_USAGE
+    assert explained(with_usage("10.25"), 11, make_remembered(11)) is Explanation.ROUNDING
+    scaled = with_usage(205, scale=Decimal("0.05"))
     assert explained(scaled, 11, None) is Explanation.ROUNDING
     assert explained(scaled, 12, None) is Explanation.FOREIGN_USAGE
 
 
 def test_what_somebody_else_changed_by_one_is_no_rounding() -> None:
-    assert explained(line_with("10.25"), 11, make_remembered(10)) is Explanation.FOREIGN_USAGE
+    assert explained(with_usage("10.25"), 11, make_remembered(10)) is Explanation.FOREIGN_USAGE
 
 
 @pytest.mark.parametrize("actual", [5, 6, 7])
 def test_what_stands_between_the_last_answer_and_the_last_report_is_a_report_under_way(actual: int) -> None:
     unanswered = make_remembered(8, acknowledged=5)
-    assert explained(line_with(8), actual, unanswered) is Explanation.NOT_REPORTED
-    assert explained(line_with(8), actual, make_remembered(5), 8) is Explanation.NOT_REPORTED
-    assert explained(line_with(9), 8, unanswered) is Explanation.LATE_EVENTS
-    assert explained(line_with(9), 4, unanswered) is Explanation.FOREIGN_USAGE
+    assert explained(with_usage(8), actual, unanswered) is Explanation.NOT_REPORTED
+    assert explained(with_usage(8), actual, make_remembered(5), 8) is Explanation.NOT_REPORTED
+    assert explained(with_usage(9), 8, unanswered) is Explanation.LATE_EVENTS
+    assert explained(with_usage(9), 4, unanswered) is Explanation.FOREIGN_USAGE
 
 
 def test_an_unfinished_look_is_a_report_under_way_whatever_stripe_holds() -> None:
     looking = make_remembered(8, acknowledged=0, total_before=30)
     for actual in (0, 30, 38):
-        assert explained(line_with(9), actual, looking) is Explanation.NOT_REPORTED
+        assert explained(with_usage(9), actual, looking) is Explanation.NOT_REPORTED
 
 
 def test_a_refused_report_is_known_from_what_was_written_last() -> None:
-    assert explained(line_with(8), 5, make_remembered(5), intended=8) is Explanation.NOT_REPORTED
-    assert explained(line_with(8), 5, make_remembered(5), intended=5) is Explanation.LATE_EVENTS
-    assert explained(line_with(8), 5, make_remembered(5)) is Explanation.LATE_EVENTS
+    assert explained(with_usage(8), 5, make_remembered(5), intended=8) is Explanation.NOT_REPORTED
+    assert explained(with_usage(8), 5, make_remembered(5), intended=5) is Explanation.LATE_EVENTS
+    assert explained(with_usage(8), 5, make_remembered(5)) is Explanation.LATE_EVENTS
 
 
 def test_usage_after_the_last_report_lacks_a_run() -> None:
-    one = compare(line_with(8, as_of=AS_OF), 5, Known(make_remembered(5), None, REPORTED), AS_OF)
+    one = compare(with_usage(8, as_of=AS_OF), 5, Known(make_remembered(5), None, REPORTED), AS_OF)
     assert one.reason is Explanation.NOT_REPORTED
 
 
 def test_a_fall_names_the_brake_only_where_usage_cannot_fall() -> None:
     for aggregation, named in ((Aggregation.SUM, True), (Aggregation.LATEST, False)):
-        line = line_with(3, meter=make_meter(aggregation=aggregation))
-        one = compare(line, 5, Known(make_remembered(5), None, REPORTED), AS_OF)
+        one = compare(
+            with_usage(3, meter=make_meter(aggregation=aggregation)),
+            5,
+            Known(make_remembered(5), None, REPORTED),
+            AS_OF,
+        )
         assert one.reason is Explanation.LATE_EVENTS
         assert ("decrease" in (one.message or "")) == named
 
 
 def test_held_foreign_usage_is_named_before_anything_else_that_may_be() -> None:
-    held = make_remembered(30, foreign=30, foreign_held=True)
-    assert explained(line_with(50), 30, held) is Explanation.FOREIGN_USAGE
+    remembered = make_remembered(30, foreign=30, foreign_held=True)
+    assert explained(with_usage(50), 30, remembered) is Explanation.FOREIGN_USAGE
 
 
 def test_what_a_run_would_hold_is_explained_in_its_words() -> None:
     moved = make_remembered(5, method=make_method("another"))
-    assert explained(line_with(8), 5, moved) is Explanation.MAPPING_CHANGED
+    assert explained(with_usage(8), 5, moved) is Explanation.MAPPING_CHANGED
     rejected = replace(on_meter_remembered(5), rejected="no customer")
     assert explained(on_meter(5), 0, rejected) is Explanation.REJECTED
     addition = Addition("a", 0, 8, REPORTED, REPORTED, REPORTED, REPORTED)
     method = make_method(way=Way.ADDITIONS, stripe_meter="mtr_1")
     adding = replace(on_meter_remembered(8), method=method, additions=RememberedAdditions(addition))
-    assert explained(replace(on_meter(8), way=Way.ADDITIONS), 0, adding) is Explanation.UNSETTLED
+    assert explained(on_meter(8, Way.ADDITIONS), 0, adding) is Explanation.UNSETTLED
 
 
 @pytest.mark.parametrize(
@@ -254,19 +261,19 @@ def test_a_summary_with_too_little_is_not_believed_for_a_day(
 
 
 def test_usage_records_do_not_lag() -> None:
-    assert explained(line_with(8), 3, make_remembered(5)) is Explanation.FOREIGN_USAGE
+    assert explained(with_usage(8), 3, make_remembered(5)) is Explanation.FOREIGN_USAGE
 
 
 # -- exit codes -------------------------------------------------------------------------------------
 
-LINE = make_line()
-MATCH = Comparison(LINE, Verdict.MATCH)
-MISMATCH = Comparison(LINE, Verdict.MISMATCH, Explanation.LATE_EVENTS)
-FAILED = failed(LINE, Reason.STRIPE_ERROR, "no answer")
-UNMAPPED = not_compared(Skip(LINE, Reason.NO_METER_MAPPING, "no meter"))
-IGNORED = not_compared(Skip(LINE, Reason.IGNORED, "ignored"))
-TWICE = not_compared(Hold(LINE, Reason.DUPLICATE_USAGE, "twice"))
-CUT_OFF = not_compared(Skip(LINE, Reason.INTERRUPTED, "the end"))
+FOUND = make_metered().found
+MATCH = Comparison(FOUND, Verdict.MATCH)
+MISMATCH = Comparison(FOUND, Verdict.MISMATCH, Explanation.LATE_EVENTS)
+FAILED = failed(FOUND, Reason.STRIPE_ERROR, "no answer")
+UNMAPPED = not_compared(skipped(FOUND, Reason.NO_METER_MAPPING, "no meter"))
+IGNORED = not_compared(skipped(FOUND, Reason.IGNORED, "ignored"))
+TWICE = not_compared(held(FOUND, Reason.DUPLICATE_USAGE, "twice"))
+CUT_OFF = not_compared(skipped(FOUND, Reason.INTERRUPTED, "the end"))
 
 
 @pytest.mark.parametrize(
