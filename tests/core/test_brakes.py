@@ -18,7 +18,7 @@ from meter_sync.core.planning.memory import PastPeriod
 from meter_sync.core.planning.results import failed, held, result, shown, skipped, unchanged
 from meter_sync.core.planning.stages import Findings, Metered, Planned, Result, SendNothing
 
-from .builders import END, HOUR, START, make_item, make_meter, make_metered, make_planned, many
+from .builders import END, HOUR, START, make_item, make_meter, make_metered, make_planned, make_write, many
 
 NEVER_FALL = [Aggregation.SUM, Aggregation.COUNT, Aggregation.UNIQUE_COUNT, Aggregation.MAX]
 GAUGES = [Aggregation.LATEST, Aggregation.AVG, Aggregation.MIN]
@@ -151,7 +151,7 @@ def with_past(item: str, before: int = 5, meter: str = "requests", *, report: bo
 
 
 def silent(item: str, usage: int = 0, before: int = 5, meter: str = "requests", *, report: bool = True) -> Result:
-    return unchanged(make_planned(usage, metered=with_past(item, before, meter, report=report)).found)
+    return unchanged(make_planned(usage, metered=with_past(item, before, meter, report=report)).write)
 
 
 def whole(
@@ -227,7 +227,7 @@ def test_the_brake_is_lifted_by_its_own_reason_and_by_no_other() -> None:
 def test_only_writes_are_checked_and_one_held_write_holds_no_other() -> None:
     found = make_metered().found
     others: list[Planned | Result] = [
-        unchanged(found),
+        unchanged(make_write()),
         held(found, Reason.DUPLICATE_USAGE, ""),
         skipped(found, Reason.IGNORED, ""),
         failed(found, Reason.OPENMETER_ERROR, ""),

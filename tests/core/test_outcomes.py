@@ -104,7 +104,7 @@ def test_the_codes_are_those_that_monitoring_relies_on() -> None:
         "FAILED": 1,
         "ARGUMENTS": 2,
         "PARTIAL": 3,
-        "LOOK": 4,
+        "ATTENTION": 4,
         "TRY_AGAIN": 75,
         "CONFIGURATION": 78,
     }

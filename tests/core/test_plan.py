@@ -667,7 +667,7 @@ def test_each_action_ends_in_the_outcome_that_the_contract_names() -> None:
     assert results.result(checked).outcome is Outcome.PLANNED
     assert results.outcome_of(checked, Outcome.REPORTED).outcome is Outcome.REPORTED
     assert results.result(checked).found.quantity == 7
-    assert results.unchanged(found).outcome is Outcome.UNCHANGED
+    assert results.unchanged(checked).outcome is Outcome.UNCHANGED
     for stopped, outcome in (
         (results.held(found, Reason.DECREASE, "why"), Outcome.HELD),
         (results.skipped(found, Reason.IGNORED, "why"), Outcome.SKIPPED),
