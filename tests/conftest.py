@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from tests.support.world import NOW, World
 
 SLOW = frozenset(("simulation", "project", "installed", "every_way"))
 """Markers of the slow tier: a plain `pytest` runs the tests without one, `pytest -m slow` those with one, each once."""
+
+
+def pytest_configure() -> None:
+    """Let the commands that are started be interrupted, also where this was started with interrupts ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from meter_sync.sandbox import Fault
-from tests.support.world import METER, NOW, PERIOD_START, InstalledWorld, World
+from tests.support.world import METER, NOW, PERIOD_START, UNHURRIED, InstalledWorld, World
 
 DOCUMENT = {"version", "run", "summary", "items", "error"}
 RUN = {"id", "started_at", "finished_at", "as_of", "schedule", "dry_run"}
@@ -182,7 +182,8 @@ def test_nothing_left_in_the_environment_narrows_or_unbrakes_the_billing(world: 
     )
 
 
-def test_all_problems_of_the_configuration_are_named_at_once(world: World) -> None:
+def test_all_problems_of_the_configuration_are_named_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(UNHURRIED, "METER_SYNC_STRIPE_RATE")  # a variable would win over the file
     world.configure(
         'scheduel = "hourly"\n[stripe]\nrate = -1\n[mapping]\nsubject = "customer.name"\n'
         '[[meters]]\nopenmeter = "x"\n[[meters]]\nprice = "p"\nopenmeter = "m"\nscale = 0\n'

@@ -9,8 +9,12 @@ from tests.support.forked import template
 from tests.support.world import World, interrupt
 
 
-def test_the_demo_shows_that_invoices_equal_usage(tmp_path: Path) -> None:
-    done = template().run(["demo"], {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}, tmp_path)
+def test_the_demo_shows_that_invoices_equal_usage_whatever_is_configured(world: World) -> None:
+    world.configure('[[meters]]\nproduct = "x"\nignore = true\n')
+    before = sorted(world.folder.rglob("*"))
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(world.folder), "STRIPE_API_KEY": "sk_live_not_for_the_demo"}
+
+    done = template().run(["--config", str(world.config), "demo"], environment, world.folder)
 
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -19,15 +23,7 @@ def test_the_demo_shows_that_invoices_equal_usage(tmp_path: Path) -> None:
     assert "36 items: 36 unchanged" in done.stdout
     assert "All 36 invoices say exactly what was used." in done.stdout
     assert "invoice + next period + what is named is exactly what was used." in done.stdout
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_demo_is_not_disturbed_by_what_is_configured(world: World) -> None:
-    world.configure('[[meters]]\nproduct = "x"\nignore = true\n')
-
-    done = world.meter_sync("demo", STRIPE_API_KEY="sk_live_not_for_the_demo")
-
-    assert done.code == 0
+    assert sorted(world.folder.rglob("*")) == before
     assert not world.sandbox.requests
 
 

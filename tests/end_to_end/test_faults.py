@@ -141,7 +141,7 @@ def test_a_query_that_failed_once_is_asked_again(world: World) -> None:
     world.use(subscription, 5)
     world.sandbox.faults.add(Fault(server="openmeter", path=QUERY, status=500))
 
-    assert world.run().verdict == ("reported", None)
+    assert world.run(METER_SYNC_RETRY_SECONDS="10").verdict == ("reported", None)
     assert world.billed(subscription) == 5
 
 
@@ -246,7 +246,7 @@ def test_a_page_that_breaks_off_in_the_listing_is_read_again(world: World) -> No
     world.use(subscription, 5)
     world.sandbox.faults.add(Fault(server="stripe", path="/v1/subscriptions$", truncate=True))
 
-    assert world.run().verdict == ("reported", None)
+    assert world.run(METER_SYNC_RETRY_SECONDS="10").verdict == ("reported", None)
 
 
 def test_a_listing_that_is_not_understood_writes_nothing(world: World) -> None:
@@ -268,12 +268,13 @@ def test_a_listing_that_is_not_understood_writes_nothing(world: World) -> None:
 
 
 def test_stripes_limits_are_met_and_every_item_is_reported(world: World) -> None:
-    subscriptions = [world.subscribe() for _ in range(60)]
+    subscriptions = [world.subscribe() for _ in range(30)]
     for subscription in subscriptions:
         world.use(subscription, 5)
     world.sandbox.rate_limits = RateLimits(overall_per_second=100, endpoint_per_second=20)
+    rates = {"METER_SYNC_STRIPE_RATE": "100", "METER_SYNC_STRIPE_ENDPOINT_RATE": "25"}
 
-    done = world.run(METER_SYNC_STRIPE_RATE="100", METER_SYNC_RETRY_SECONDS="60")
+    done = world.run(METER_SYNC_RETRY_SECONDS="60", **rates)
 
     assert done.code == 0
     assert any(request.status == 429 for request in world.sandbox.requests)
@@ -292,7 +293,7 @@ def test_a_rate_limited_run_slows_down_as_a_whole(world: World) -> None:
         )
     )
 
-    assert world.run().code == 0
+    assert world.run(METER_SYNC_RETRY_SECONDS="10", METER_SYNC_STRIPE_RATE="25").code == 0
 
     limited = next(request for request in world.sandbox.requests if request.status == 429)
     after = [request.at for request in world.writes if request.at > limited.at + 0.3]
@@ -342,9 +343,9 @@ def test_this_machine_is_not_reached_through_a_proxy(world: World) -> None:
 
 
 def test_waiting_in_our_own_queue_is_not_counted_as_trying(world: World) -> None:
-    for number in range(60):
+    for number in range(40):
         world.stripe.add_price(id=f"price_{number}", metadata={"om_meter_id": METER})
-    world.sandbox.faults.add(Fault(server="stripe", path="/v1/subscriptions$", skip=59, status=503))
+    world.sandbox.faults.add(Fault(server="stripe", path="/v1/subscriptions$", skip=39, status=503))
 
     assert world.run(METER_SYNC_RETRY_SECONDS="2", METER_SYNC_STRIPE_ENDPOINT_RATE="15").code == 0
     assert [request.status for request in world.seen("GET", "/v1/subscriptions")].count(503) == 1

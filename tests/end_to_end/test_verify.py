@@ -388,10 +388,10 @@ def test_it_needs_no_lock_and_works_beside_a_run(world: World) -> None:
 
 
 def test_a_signal_ends_it_after_the_requests_in_flight_and_names_what_was_left(world: World) -> None:
-    subscriptions = [world.subscribe() for _ in range(60)]
-    world.sandbox.faults.add(Fault(path="/usage_record_summaries", delay_seconds=0.5))
-    world.sandbox.faults.add(Fault(path="/usage_record_summaries", delay_seconds=2, times=None))
-    process = world.start("verify", "--output", "json")
+    subscriptions = [world.subscribe() for _ in range(30)]
+    world.sandbox.faults.add(Fault(path="/usage_record_summaries", delay_seconds=0.2))
+    world.sandbox.faults.add(Fault(path="/usage_record_summaries", delay_seconds=1, times=None))
+    process = world.start("verify", "--output", "json", METER_SYNC_STRIPE_RATE="25")
     world.sandbox.wait_for("GET", "/usage_record_summaries")
     done = interrupt(process)
     assert (done.code, done.document["error"]) == (1, None)

@@ -1,6 +1,6 @@
 """How many examples are drawn: few and always the same ones, or FUZZ_TIMES as many, new ones each time.
 
-`FUZZ_TIMES=100 pytest tests/fuzz` looks for what nobody has thought of yet.
+`FUZZ_TIMES=100 pytest -m '' tests/fuzz` looks for what nobody has thought of yet.
 """
 
 import os

@@ -30,13 +30,22 @@ def collected(*selection: str) -> tuple[set[str], int]:
     return tests, int(found[2])
 
 
-def test_every_test_is_in_one_of_the_two_tiers() -> None:
+def of(tests: set[str], separator: str) -> set[str]:
+    """Return the functions that tests belong to ("["), or their modules ("::")."""
+    return {test.partition(separator)[0] for test in tests}
+
+
+def test_every_test_is_in_one_of_the_two_tiers_and_every_promise_in_the_fast_one() -> None:
     (fast, found), (slow, _) = collected(), collected("-m", "slow")
 
     assert fast
     assert slow
     assert not fast & slow
     assert len(fast) + len(slow) == found
+    only_slow = of(slow, "[") - of(fast, "[")
+    assert not of(only_slow, "::") & of(fast, "::"), (
+        "only whole modules are left to the slow tier: simulations, the code"
+    )
 
 
 def test_every_marker_of_a_tier_is_explained() -> None:

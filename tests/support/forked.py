@@ -131,6 +131,7 @@ class Started:
                 self.wait(timeout)
             except subprocess.TimeoutExpired:
                 self.kill()
+                self.wait()
                 raise
             stdout, stderr = (text.result() for text in printed)
         return stdout, stderr
