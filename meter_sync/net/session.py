@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -86,12 +86,14 @@ def open_session(
     trace = aiohttp.TraceConfig()
     trace.on_request_redirect.append(_refuse_redirect)
     verified = _certificates() if urlsplit(address).scheme == "https" else True
+    proxy, proxy_auth = _proxy_for(address)
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=verified, limit=connections),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=timeouts(),
         trace_configs=[trace],
-        proxy=_proxy_for(address),
+        proxy=proxy,
+        proxy_auth=proxy_auth,
         response_class=_bounded(largest_answer_bytes),
     )
 
@@ -153,13 +155,20 @@ def _certificates() -> ssl.SSLContext:
     return context
 
 
-def _proxy_for(address: str) -> str | None:
+def _proxy_for(address: str) -> tuple[str | None, aiohttp.BasicAuth | None]:
     """Given a server's address, return the environment's proxy for it, or None; this machine needs none.
+
+    Its password comes by itself: messages name the address of a proxy that fails.
 
     Asked once and here: aiohttp's `trust_env` asks for every request, and would send what ~/.netrc has for the
     host in place of the key.
     """
     parts = urlsplit(address)
     if is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
-        return None
-    return getproxies().get(parts.scheme)
+        return None, None
+    found = getproxies().get(parts.scheme)
+    if found is None:
+        return None, None
+    proxy = urlsplit(found)
+    password = aiohttp.BasicAuth(unquote(proxy.username), unquote(proxy.password or "")) if proxy.username else None
+    return proxy._replace(netloc=proxy.netloc.rpartition("@")[2]).geturl(), password

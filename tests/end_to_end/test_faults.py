@@ -1,5 +1,6 @@
 """What goes wrong on the wire spoils nothing else, and the next run leaves the invoice right."""
 
+import base64
 import socket
 from typing import Any
 
@@ -334,6 +335,27 @@ def test_the_proxy_of_the_environment_is_used(world: World) -> None:
 
     assert asked.startswith(b"CONNECT api.stripe.invalid:443")
     assert world.sandbox.stripe_key.encode() not in asked
+
+
+def test_a_proxys_password_is_sent_to_it_and_stands_in_no_message(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(30)
+        running = world.start(
+            "run",
+            STRIPE_API_BASE="https://api.stripe.invalid",
+            https_proxy=f"http://operator:Secret-Word@127.0.0.1:{proxy.getsockname()[1]}",
+            no_proxy="",
+            METER_SYNC_RETRY_SECONDS="0",
+        )
+        connection, _ = proxy.accept()
+        with connection:
+            asked = connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        _, stderr = running.communicate(timeout=30)
+
+    assert base64.b64encode(b"operator:Secret-Word") in asked
+    assert "407" in stderr
+    assert "Secret-Word" not in stderr
 
 
 def test_this_machine_is_not_reached_through_a_proxy(world: World) -> None:
