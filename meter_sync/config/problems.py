@@ -14,7 +14,7 @@ def wrong(problems: list[str]) -> ConfigurationError:
     """Given everything that is wrong, return the error that says it at once."""
     return ConfigurationError(
         "the configuration is wrong, nothing was read or written",
-        "correct what is named; the README lists every setting",
+        "correct what is named; docs/configuration.md lists every setting",
         details=problems,
     )
 

@@ -28,7 +28,7 @@ class BilledUsages:
         if last_whole is not None:
             current = current.where(item_periods.c.seen_at >= last_whole)
         gone = self._gone(since)
-        written = {row.item: rows.claim(row) for row in self.database.rows(current) if row.item not in gone}
+        written = {row.item: rows.billed_usage(row) for row in self.database.rows(current) if row.item not in gone}
         beside = [one for one in self.open_on_meters(since) if one.item not in written]
         return (*written.values(), *beside)
 

@@ -50,7 +50,7 @@ class Conclusion:
     is_read_back: bool = False
     remainder: int | None = None
     why: str | None = None
-    is_closed: bool = False
+    is_watched_no_more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ def _concluded(one: Conclusion, at: datetime) -> dict[str, Any]:
         values["read_back_at"] = at
     if one.remainder is not None:
         values |= {"remainder": one.remainder, "why": one.why, "named_at": at}
-    if one.is_closed:
+    if one.is_watched_no_more:
         values["closed_at"] = at
     return values
 

@@ -1,4 +1,4 @@
-"""The run lock: two full runs never write at the same time."""
+"""The run lock: of runs that take it, two never write at the same time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -190,7 +190,7 @@ def _window(row: Row[Any]) -> WindowSize | None:
     return WindowSize(row.window) if row.window else None
 
 
-def claim(row: Row[Any]) -> BilledUsage:
+def billed_usage(row: Row[Any]) -> BilledUsage:
     """Return the usage that the item of a row bills."""
     return BilledUsage(
         item=row.item,

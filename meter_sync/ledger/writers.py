@@ -9,7 +9,7 @@ from meter_sync.ledger.database import Database
 from meter_sync.ledger.rows import RunRecord
 from meter_sync.ledger.schema import claims, item_periods, seen_periods
 
-HELD_FOR = timedelta(minutes=2)
+CLAIMED_FOR = timedelta(minutes=2)
 """Longer than a write takes; what a run leaves behind that was killed blocks no longer."""
 
 
@@ -18,7 +18,7 @@ def claim(database: Database, run: RunRecord, planned: Sequence[Write], at: date
     taken = busy(database, run, [one.item.id for one in planned], at) | _closed(database, planned)
     last = _last_writers(database, planned)
     free = [one.item.id for one in planned if one.item.id not in taken and last.get(one.item.key) == one.follows]
-    mine = {"run": run.id, "is_alone": run.is_alone, "expires_at": at + HELD_FOR}
+    mine = {"run": run.id, "is_alone": run.is_alone, "expires_at": at + CLAIMED_FOR}
     database.put(claims, [{"item": item, **mine} for item in free], mine)
     return frozenset(free)
 

@@ -158,7 +158,7 @@ class StripeReader:
         if isinstance(error, stripe.PermissionError):
             return ConfigurationError(
                 f"the Stripe key lacks a permission: {self._said(error)}",
-                "give the restricted key the permissions that the README lists",
+                "give the restricted key the permissions that docs/security.md lists",
                 code="stripe_permission",
             )
         if isinstance(error, stripe.RateLimitError):

@@ -114,7 +114,7 @@ async def _settle_additions(job: Job, writer: StripeWriter, items: Sequence[Find
             if meter and can_be_repeated(one.addition, job.policy.now, job.policy.as_of):
                 await _repeat(job, writer, meter, one)
             elif meter and one.period == periods[one.item]:
-                await _read_back(job, meter, one)
+                await _ask_summary(job, meter, one)
         except (StripeRefused, StripeUnavailable) as error:
             log.warning("addition_unsettled", item=one.item, message=error.message)
 
@@ -149,7 +149,7 @@ async def _repeat(job: Job, writer: StripeWriter, meter: BillingMeter, one: Unse
         book.settle(one, job.clock())
 
 
-async def _read_back(job: Job, meter: BillingMeter, one: Unsettled) -> None:
+async def _ask_summary(job: Job, meter: BillingMeter, one: Unsettled) -> None:
     """Let Stripe's summary tell, once it shows all that was sent: the item is then forgotten, and looked at anew."""
     is_doubted = one.addition.in_doubt and one.is_answered
     if is_doubted and await _total(job, meter, one) == one.acknowledged:

@@ -39,7 +39,7 @@ async def _reported(job: Job) -> RunReport:
     try:
         listed = await list_and_record(job)
         waits = [waiting(one) for one in listed.open.items]
-        checked = check_whole(job, await _planned(job, listed.open))
+        checked = check_whole(job, await _checked_plan(job, listed.open))
         if is_stopped(checked):
             # Periods that have ended wait, and so do events that were queued by webhook.
             return replace(await report(job, checked), gave_way=True)
@@ -53,7 +53,7 @@ async def _reported(job: Job) -> RunReport:
         return RunReport([*ended.results, *waits], None if told_by_the_items else error)
 
 
-async def _planned(job: Job, prepared: Prepared) -> Sequence[Planned | Result]:
+async def _checked_plan(job: Job, prepared: Prepared) -> Sequence[Planned | Result]:
     """Resume what was begun, query, plan, look and check. Each item may appear once. Raise MeterSyncError."""
     resumed = await resume(job, prepared)
     measured = await query(job, resumed)
@@ -63,5 +63,5 @@ async def _planned(job: Job, prepared: Prepared) -> Sequence[Planned | Result]:
 
 
 async def _carry_out(job: Job, prepared: Prepared) -> RunReport:
-    """Do the same for periods that have ended, and report them."""
-    return await report(job, passed(await _planned(job, prepared)))
+    """Do the same for periods that have ended, and report them; brakes over a whole account look at open ones only."""
+    return await report(job, passed(await _checked_plan(job, prepared)))

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-Job = TypeVar("Job")
+One = TypeVar("One")
 
 AT_ONCE = 128
 """More than Stripe's 25 requests per second need at its usual latency; the rate is the limiter's business."""
@@ -23,7 +23,7 @@ async def first_error_only() -> AsyncIterator[None]:
         raise first from None
 
 
-async def each(jobs: Iterable[Job], work: Callable[[Job], Awaitable[None]], at_most: int = AT_ONCE) -> None:
+async def each(jobs: Iterable[One], work: Callable[[One], Awaitable[None]], at_most: int = AT_ONCE) -> None:
     """Do the work for each job, begun in the order given, so many under way at once; there may be `at_most` jobs.
 
     The first error ends the rest and is raised.

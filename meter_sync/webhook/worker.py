@@ -27,7 +27,7 @@ _WOULD_BE_THE_SAME_FOR_ALL = (ExitCode.TRY_AGAIN, ExitCode.CONFIGURATION)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Due:
     """The events of one subscription that wait for one report."""
 
     subscription: str | None
@@ -88,15 +88,15 @@ class Worker:
                 self._log_failure(error.message, wait_seconds)
                 await self._rest(wait_seconds)
 
-    async def _jobs(self) -> Sequence[Job]:
+    async def _jobs(self) -> Sequence[Due]:
         """Return what waits, the subscription with the oldest event first."""
         events: dict[str | None, list[str]] = {}
         for event in await self._queue.waiting():
             events.setdefault(event.subscription, []).append(event.id)
         self._of_one = {subscription: pause for subscription, pause in self._of_one.items() if subscription in events}
-        return [Job(subscription, ids) for subscription, ids in events.items()]
+        return [Due(subscription, ids) for subscription, ids in events.items()]
 
-    async def _do_or_rest(self, jobs: Sequence[Job]) -> None:
+    async def _do_or_rest(self, jobs: Sequence[Due]) -> None:
         waits = [self._wait_seconds(job) for job in jobs]
         due = [job for job, seconds in zip(jobs, waits, strict=True) if seconds <= 0]
         if due:
@@ -105,7 +105,7 @@ class Worker:
         else:
             await self._rest(min([*waits, LONGEST_PAUSE_SECONDS]))
 
-    async def _do(self, job: Job) -> None:
+    async def _do(self, job: Due) -> None:
         try:
             code = await self._report(job.subscription)
             if code not in _IS_DONE:
@@ -121,7 +121,7 @@ class Worker:
             self._of_one.pop(job.subscription, None)
             log.info("webhook_done", subscription=job.subscription, events=len(job.events), exit_code=int(code))
 
-    def _try_again(self, job: Job, because: str, code: ExitCode) -> None:
+    def _try_again(self, job: Due, because: str, code: ExitCode) -> None:
         if self._stop.requested:
             log.info("webhook_left_queued", subscription=job.subscription, events=len(job.events))
             return
@@ -133,10 +133,10 @@ class Worker:
     def _log_failure(self, because: str, wait_seconds: float, **of: object) -> None:
         log.warning("webhook_try_again", because=because, wait_seconds=round(wait_seconds, 1), **of)
 
-    def _pause_of(self, job: Job) -> Pause:
+    def _pause_of(self, job: Due) -> Pause:
         return self._of_one.setdefault(job.subscription, Pause(self._first_pause_seconds))
 
-    def _wait_seconds(self, job: Job) -> float:
+    def _wait_seconds(self, job: Due) -> float:
         return max(self._of_all.remaining_seconds, self._pause_of(job).remaining_seconds)
 
     async def _rest(self, seconds: float) -> None:

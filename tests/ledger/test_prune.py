@@ -37,7 +37,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         for start, end in PERIODS:
             live_through(ledger, start, end)
             if end != PERIODS[-1][1]:
-                ledger.listed.conclude([Conclusion("si_1", start, is_closed=True)], end + 3 * DAY)
+                ledger.listed.conclude([Conclusion("si_1", start, is_watched_no_more=True)], end + 3 * DAY)
         yield ledger
 
 
@@ -118,7 +118,7 @@ def test_the_newest_period_and_those_that_brakes_compare_it_with_stay(ledger: Le
 def test_so_does_the_last_period_of_an_item_that_is_gone(ledger: Ledger) -> None:
     live_through(ledger, FIRST, FIRST + 30 * DAY, "si_gone")
     ledger.listed.record_end(make_item("si_gone", start=FIRST, end=FIRST + 30 * DAY), FIRST + 20 * DAY)
-    ledger.listed.conclude([Conclusion("si_gone", FIRST, is_closed=True)], FIRST + 40 * DAY)
+    ledger.listed.conclude([Conclusion("si_gone", FIRST, is_watched_no_more=True)], FIRST + 40 * DAY)
     ledger.pruning.prune(NOW + 1000 * DAY)
     assert starts(ledger, "si_gone") == [FIRST]
 
@@ -128,7 +128,7 @@ def test_a_period_that_is_not_closed_stays_and_so_do_those_shortly_before(tmp_pa
         for number, (start, end) in enumerate(PERIODS):
             live_through(ledger, start, end)
             if number != 5:
-                ledger.listed.conclude([Conclusion("si_1", start, is_closed=True)], end)
+                ledger.listed.conclude([Conclusion("si_1", start, is_watched_no_more=True)], end)
         ledger.pruning.prune(NOW + 1000 * DAY)
         assert starts(ledger)[:5] == [of(1), of(2), of(3), of(4), of(5)]
         assert of(6) not in starts(ledger)

@@ -10,7 +10,7 @@ from meter_sync.core.planning.brakes import checked_before
 from meter_sync.core.planning.stages import Acknowledged, Checked, Intended
 from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
 from meter_sync.ledger.listed import Conclusion
-from meter_sync.ledger.writers import HELD_FOR
+from meter_sync.ledger.writers import CLAIMED_FOR
 from tests.core.builders import AS_OF, make_write
 
 
@@ -49,8 +49,8 @@ def test_a_plan_that_another_write_overtook_gives_way(ledger: Ledger) -> None:
 
 def test_what_a_killed_run_leaves_behind_blocks_no_longer_than_a_write_takes(ledger: Ledger) -> None:
     claim(ledger, run("one"), write())
-    assert claim(ledger, run("two"), write("one"), AS_OF + HELD_FOR - timedelta(seconds=1)) == []
-    assert claim(ledger, run("two"), write("one"), AS_OF + HELD_FOR) == [Intended(write("one"), 0)]
+    assert claim(ledger, run("two"), write("one"), AS_OF + CLAIMED_FOR - timedelta(seconds=1)) == []
+    assert claim(ledger, run("two"), write("one"), AS_OF + CLAIMED_FOR) == [Intended(write("one"), 0)]
 
 
 def test_a_run_that_holds_the_lock_knows_that_no_other_one_lives_that_held_it(ledger: Ledger) -> None:
@@ -70,5 +70,5 @@ def test_a_period_that_was_closed_since_it_was_planned_for_is_written_no_more(le
     """Another item took the place of its item, and has what was reported for it."""
     item = write().item
     ledger.listed.record([item], AS_OF)
-    ledger.listed.conclude([Conclusion(item.id, item.period.start, is_closed=True)], AS_OF)
+    ledger.listed.conclude([Conclusion(item.id, item.period.start, is_watched_no_more=True)], AS_OF)
     assert claim(ledger, run("one"), write()) == []

@@ -6,16 +6,16 @@ from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.core.ownership.billed_usage import BilledUsage
 
 
-def billed_twice(claims: Sequence[BilledUsage], others: Collection[BilledUsage]) -> dict[str, tuple[str, ...]]:
+def billed_twice(usages: Sequence[BilledUsage], others: Collection[BilledUsage]) -> dict[str, tuple[str, ...]]:
     """Given what items bill, return for each whose usage another item bills too, those items.
 
     `others` are of items beside these. Those of a `shared = true` row are left out: they may bill what others bill.
     """
-    ours = {claim.item for claim in claims}
+    ours = {one.item for one in usages}
     by_usage: dict[tuple[str, str], list[BilledUsage]] = {}
-    for claim in (*claims, *(other for other in others if other.item not in ours)):
-        for subject in () if claim.shared else claim.subjects:
-            by_usage.setdefault((claim.meter, subject), []).append(claim)
+    for usage in (*usages, *(other for other in others if other.item not in ours)):
+        for subject in () if usage.shared else usage.subjects:
+            by_usage.setdefault((usage.meter, subject), []).append(usage)
     twice: dict[str, dict[str, None]] = {}
     for same_usage in by_usage.values():
         for one, other in _overlapping(same_usage):
@@ -32,7 +32,7 @@ def on_one_meter(items: Sequence[SubscriptionItem], others: Collection[BilledUsa
     """
     ours = {item.id for item in items}
     owners = [(item.id, item.subscription.customer.id, item.price.stripe_meter) for item in items]
-    owners += [(claim.item, claim.customer, claim.stripe_meter) for claim in others if claim.item not in ours]
+    owners += [(one.item, one.customer, one.stripe_meter) for one in others if one.item not in ours]
     together: dict[tuple[str, str], list[str]] = {}
     for item_id, customer, stripe_meter in owners:
         if stripe_meter:
@@ -45,10 +45,10 @@ def on_one_meter(items: Sequence[SubscriptionItem], others: Collection[BilledUsa
     }
 
 
-def _overlapping(claims: Sequence[BilledUsage]) -> list[tuple[str, str]]:
-    """Return the pairs of items whose claims on one subject of one meter overlap in time and filter."""
+def _overlapping(usages: Sequence[BilledUsage]) -> list[tuple[str, str]]:
+    """Return the pairs of items whose usage of one subject of one meter overlaps in time and filter."""
     pairs = []
-    by_start = sorted(claims, key=lambda claim: claim.start)
+    by_start = sorted(usages, key=lambda usage: usage.start)
     for position, one in enumerate(by_start):
         for other in by_start[position + 1 :]:
             if other.start >= one.end:

@@ -36,8 +36,8 @@ def prepare(listed: Sequence[Listed], metering: Metering, memory: Memory, as_of:
     `as_of` is the instant of the run.
     """
     prepared = [_prepared(_as_born(one, memory), metering, memory, as_of) for one in listed]
-    claims = [_claim(one) for one in prepared if isinstance(one, Metered)]
-    twice = billed_twice(claims, memory.billed_by_others)
+    usages = [_billed_usage(one) for one in prepared if isinstance(one, Metered)]
+    twice = billed_twice(usages, memory.billed_by_others)
     together = on_one_meter([one.item for one in listed if not _is_paused(one)], memory.billed_by_others)
     return [_not_duplicate(one, twice, together) if isinstance(one, Metered) else one for one in prepared]
 
@@ -162,7 +162,7 @@ def _does_not_add_up_message(meter: Meter, way: Way) -> str:
     )
 
 
-def _claim(one: Metered) -> BilledUsage:
+def _billed_usage(one: Metered) -> BilledUsage:
     need, item = one.need, one.item
     return BilledUsage(
         item=item.id,

@@ -1,7 +1,7 @@
 """What becomes of an item, and the words for it."""
 
-from meter_sync.core.billing.intake import Intake
 from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning import period_closed
 from meter_sync.core.planning.stages import Checked, Findings, Metered, Moved, Result, SetWindows, Write
 
 
@@ -51,7 +51,7 @@ def outcome_of(write: Write, if_sent: Outcome) -> Result:
     """Given a write, return what became of its item: `if_sent`, where something was to be sent."""
     moved, lacking = _moved(write), write.lacking
     if lacking != write.named_before:
-        message = f"{_WHY_CLOSED[write.intake]}: {in_words(lacking)} in this period; {_SETTLE}"
+        message = period_closed.message(write.intake, lacking)
         return Result(write.told, Outcome.HELD, Reason.PERIOD_CLOSED, message, moved, lacking)
     outcome = if_sent if write.how_many else Outcome.UNCHANGED
     return Result(write.told, outcome, moved=moved, lacking=lacking)
@@ -66,21 +66,3 @@ def _moved(write: Write) -> Moved | None:
     if write.found.way is None or not write.found.way.is_by_window:
         return None
     return Moved(write.how_many, write.sends.kept if isinstance(write.sends, SetWindows) else 0)
-
-
-def in_words(lacking: int) -> str:
-    """Return what is not billed, or too much, in words."""
-    return f"{-lacking} too many are billed" if lacking < 0 else f"{lacking} are not billed"
-
-
-_STILL_TAKEN = "there is usage in hours or days that Stripe takes no more, late events or the end of a subscription"
-_WHY_CLOSED = {
-    Intake.RUNNING: _STILL_TAKEN,
-    Intake.GRACE: _STILL_TAKEN,
-    Intake.CLOSED: "Stripe takes no more usage of it",
-    Intake.UNBILLED: "it ended without an invoice",
-}
-_SETTLE = (
-    "settle this by hand, for example with an invoice item or a credit note, and then say so with "
-    "meter-sync history --settle"
-)

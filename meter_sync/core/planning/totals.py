@@ -9,6 +9,7 @@ from meter_sync.core.billing.item import Target
 from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digits, without_noise
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Reason
+from meter_sync.core.planning import period_closed
 from meter_sync.core.planning.additions import added
 from meter_sync.core.planning.draft import drafted, found_before, highest_before, last_account_or_obstacle, look_of
 from meter_sync.core.planning.foreign import can_be_topped_up, foreign_usage
@@ -96,12 +97,8 @@ def _later(planned: Planned, policy: Policy) -> Planned | Result:
     timestamp = event_timestamp(write.item.period, policy.as_of, write.anchor, leaves_room=True)
     if timestamp > write.anchor:
         return replace(planned, write=stamped(write, timestamp))
-    return held(
-        write.told,
-        Reason.PERIOD_CLOSED,
-        f"Stripe holds {write.found.standing} at the last timestamp of the period; {write.quantity} can no "
-        "longer be set: settle the difference by hand",
-    )
+    message = period_closed.no_later_timestamp(write.found.standing, write.quantity)
+    return held(write.told, Reason.PERIOD_CLOSED, message)
 
 
 def stamped(write: Write, timestamp: datetime) -> Write:

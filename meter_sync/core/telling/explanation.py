@@ -12,7 +12,7 @@ from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.metering.mapping import Filter
 from meter_sync.core.metering.method import Method
 from meter_sync.core.planning.memory import Remembered
-from meter_sync.core.planning.results import in_words
+from meter_sync.core.planning.period_closed import in_words
 from meter_sync.core.telling.history import Added, Held, Remainder, Story, Write, WrittenPart
 from meter_sync.core.text import digits, utc
 

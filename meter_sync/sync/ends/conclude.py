@@ -41,7 +41,7 @@ async def conclude_ended(job: Job, periods: Periods, carry_out: CarryOut) -> Run
     """Report the rest of periods that have ended, record how far each has come, and return what became of them."""
     written = job.ledger.memory.reported([one.item for one in periods.ended])
     nothing = [one.item.key for one in periods.ended if _bills_nothing(job, periods, one.item, written)]
-    _record(job, [Conclusion(*key, is_closed=True) for key in nothing])
+    _record(job, [Conclusion(*key, is_watched_no_more=True) for key in nothing])
     seen = [one for one in periods.ended if one.item.key not in nothing]
     done = RunReport()
     for together in _once_each(await _ended(job, periods, seen, written)):
@@ -61,7 +61,7 @@ async def _conclude(job: Job, periods: Periods, ended: Sequence[Ended], carry_ou
     reported = await carry_out(_prepared(job, periods, ended))
     results = {one.item.id: one for one in reported.results}
     last = {one.item.id: one for one in ended}
-    closed = [_closed(one) for one in ended if one.item.id in reported.refused and _takes_records(one)]
+    closed = [_taken_no_more(one) for one in ended if one.item.id in reported.refused and _takes_records(one)]
     if closed and not reported.error:
         reported = reported.and_then(await carry_out(_prepared(job, periods, closed)))
         results = {one.item.id: one for one in reported.results}
@@ -71,7 +71,7 @@ async def _conclude(job: Job, periods: Periods, ended: Sequence[Ended], carry_ou
     return replace(reported, results=[result for _, result in found])
 
 
-def _closed(one: Ended) -> Ended:
+def _taken_no_more(one: Ended) -> Ended:
     return replace(one, listed=replace(one.listed, intake=Intake.CLOSED))
 
 
@@ -166,7 +166,7 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
         is_read_back=takes_no_more and result.lacking is not None,
         remainder=result.lacking if is_news else None,
         why=result.message,
-        is_closed=_is_watched_no_more(job, one.item) and result.outcome is not Outcome.FAILED,
+        is_watched_no_more=_is_watched_no_more(job, one.item) and result.outcome is not Outcome.FAILED,
     )
 
 
