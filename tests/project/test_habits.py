@@ -76,6 +76,7 @@ def test_the_changelog_is_kept_as_it_says() -> None:
     )
 
 
+@pytest.mark.project
 @pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="the extra `docs` is not installed")
 def test_the_documentation_is_built_without_a_warning(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]

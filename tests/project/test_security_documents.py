@@ -46,6 +46,7 @@ def test_nobody_is_invented() -> None:
     assert not re.findall(r"https?://|[\w.]+@[\w.]+|\+\d{6,}", SECURITY)
 
 
+@pytest.mark.project
 def test_the_source_distribution_has_it(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)

@@ -238,9 +238,9 @@ def test_the_webhook_shows_no_secret(tmp_path: Path) -> None:
             assert served.deliver(b"{", WEBHOOK_SECRET) == 400
             assert served.deliver(about(subscription.id), WEBHOOK_SECRET) == 200
             served.done(1)
+            served.logged("webhook_refused", times=3)
 
         assert world.billed(subscription) == 5
-        assert len(served.all_logged("webhook_refused")) == 3
         assert is_unseen(world, Outcome(0, "", served.output))
 
 

@@ -54,6 +54,12 @@ class Served:
         """Wait until so many events are done."""
         self.until(lambda: sum(entry["events"] for entry in self.all_logged("webhook_done")) >= events)
 
+    def settled(self, deliveries: int) -> None:
+        """Wait until so many deliveries are logged, and every event that was queued is done."""
+        answers = ("webhook_queued", "webhook_repeated", "webhook_ignored")
+        self.until(lambda: sum(len(self.all_logged(answer)) for answer in answers) >= deliveries)
+        self.done(len(self.all_logged("webhook_queued")))
+
     def until(self, is_so: Callable[[], bool]) -> None:
         with self._arrival:
             assert self._arrival.wait_for(lambda: is_so() or bool(self.all_logged("end of output")), 60), self.output
