@@ -1,18 +1,12 @@
-"""The habits of the project: checks of a commit, the usual tasks, the changelog, the documentation's build."""
+"""The habits of the project: checks of a commit, the usual tasks, the changelog."""
 
-import importlib.util
 import re
-import subprocess
-import sys
 import tomllib
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.project.test_code import CHECKS
-from tests.support.documents import NAMES, ROOT, blocks, document, table
+from tests.support.documents import NAMES, blocks, document, table
 
 RECIPES = dict(re.findall(r"^([a-z-]+)(?: \*\w+)?:\n((?:    .+\n)+)", document("justfile"), flags=re.MULTILINE))
 """The commands of each task."""
@@ -74,14 +68,3 @@ def test_the_changelog_is_kept_as_it_says() -> None:
         )
         for heading in headings[1:]
     )
-
-
-@pytest.mark.project
-@pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="the extra `docs` is not installed")
-def test_the_documentation_is_built_without_a_warning(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
-
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
-
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "site" / "run" / "index.html").is_file()

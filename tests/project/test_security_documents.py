@@ -1,15 +1,11 @@
 """What is said of security is so: the table of permissions, and SECURITY.md."""
 
 import re
-import subprocess
-import sys
-import tarfile
-from pathlib import Path
 
 import pytest
 
 from meter_sync.config import OpenMeterSettings, StripeSettings
-from tests.support.documents import ROOT, document, section, table
+from tests.support.documents import document, section, table
 from tests.support.permissions import PERMISSIONS
 
 SECURITY = document("SECURITY.md")
@@ -44,18 +40,6 @@ def test_what_is_said_of_plain_http_is_a_setting_of_openmeter_only() -> None:
 def test_nobody_is_invented() -> None:
     """No address, telephone or person that the project does not have."""
     assert not re.findall(r"https?://|[\w.]+@[\w.]+|\+\d{6,}", SECURITY)
-
-
-@pytest.mark.project
-def test_the_source_distribution_has_it(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)
-    (source,) = tmp_path.glob("*.tar.gz")
-
-    with tarfile.open(source) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-
-    assert {"SECURITY.md", "README.md", "pyproject.toml", "mkdocs.yml", "docs/run.md"} <= names
 
 
 @pytest.mark.parametrize("word", ["restricted key", "SSL_CERT_FILE", "0600", "private vulnerability reporting"])
