@@ -107,7 +107,7 @@ class Reporter:
             yield from granted
             for one in _not_granted(some, granted):
                 self.gave_way = True
-                self._results[one.item.id] = gave_way(one.told)
+                self._results[one.item.id] = gave_way(one.found)
                 self._progress.advance()
 
     async def _report_one(self, intended: Intended) -> None:
@@ -123,7 +123,7 @@ class Reporter:
             outcome, acknowledged = await self._writer.write(intended)
         except Interrupted:
             self._leave(write, in_doubt=False)
-            return interrupted(write.told)
+            return interrupted(write.found)
         except UnknownAddition as surprise:
             self._news.unknown.append(write)
             return _failed(write, surprise.message)
@@ -244,4 +244,4 @@ def _unknown(failure: StripeUnavailable) -> str:
 
 
 def _failed(write: Write, message: str) -> Result:
-    return failed(write.told, Reason.STRIPE_ERROR, message)
+    return failed(write.found, Reason.STRIPE_ERROR, message)

@@ -221,7 +221,6 @@ def test_an_addition_that_may_have_arrived_keeps_a_closed_period_from_being_name
     assert (one.found.usage, one.found.quantity, one.found.standing) == (Decimal(130), 130, 100)
 
 
-@pytest.mark.xfail(reason="it leaves with what Stripe bills instead")
 def test_a_closed_period_that_could_not_be_read_back_leaves_with_the_quantity_that_was_used() -> None:
     one = left(130, make_remembered(100))
     assert (one.found.usage, one.found.quantity, one.found.standing) == (Decimal(130), 130, 100)

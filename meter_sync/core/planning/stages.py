@@ -280,7 +280,7 @@ class Planned:
     @property
     def found(self) -> Findings:
         """What is known of it."""
-        return self.write.told
+        return self.write.found
 
 
 Checked = NewType("Checked", Write)

@@ -133,7 +133,8 @@ def _next_report(
 
 def _lacking(write: Write, lacking: int) -> Write:
     """Return a write without what Stripe takes no more of it."""
-    return replace(write, quantity=write.quantity - lacking, lacking=lacking)
+    quantity = write.quantity - lacking
+    return replace(write, found=replace(write.found, quantity=quantity), quantity=quantity, lacking=lacking)
 
 
 def _beside_foreign(
