@@ -5,8 +5,6 @@ import sys
 
 import structlog
 
-LEVELS = ("debug", "info", "warning", "error")
-
 
 def configure(log_format: str, level: str, *, color: bool) -> None:
     """Send logs to stderr as `console` lines or `json` objects, from this level on, with times in UTC."""
