@@ -33,15 +33,10 @@ async def resume(job: Job, prepared: Prepared) -> Prepared:
     which a real one would send again arrives. Raise MeterSyncError.
     """
     if job.writer is None:
-        return _with_windows(job, _as_expected(job, prepared))
-    return _with_windows(job, await _write_what_was_begun(job, job.writer, prepared))
-
-
-def _as_expected(job: Job, prepared: Prepared) -> Prepared:
-    now, as_of = job.policy.now, job.policy.as_of
-    known = prepared.memory.remembered.items()
-    expected = {item: as_settled(one, now, as_of) for item, one in known}
-    return replace(prepared, memory=replace(prepared.memory, remembered=expected))
+        prepared = replace(prepared, memory=as_settled(prepared.memory, job.policy.now, job.policy.as_of))
+    else:
+        prepared = await _write_what_was_begun(job, job.writer, prepared)
+    return _with_windows(job, prepared)
 
 
 async def _write_what_was_begun(job: Job, writer: StripeWriter, prepared: Prepared) -> Prepared:
