@@ -1,5 +1,6 @@
 """Resuming: what an earlier run had begun is brought to its end, before anything new is thought of."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from meter_sync.core.billing.item import BillingMeter
 from meter_sync.core.planning.additions import as_settled, can_be_repeated, shows_in_summary
 from meter_sync.core.planning.brakes import checked_before
 from meter_sync.core.planning.first_sight import unfinished
-from meter_sync.core.planning.memory import Memory, Remembered
+from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.stages import Findings, Metered
 from meter_sync.core.planning.windows import read_since
 from meter_sync.ledger.additions import Unsettled
@@ -63,13 +64,11 @@ def _with_windows(job: Job, prepared: Prepared) -> Prepared:
     wanted = [
         Wanted(*one.item.key, one.read_since)
         for one in items
-        if isinstance(one, Metered) and _has_windows(one, known.get(one.item.id))
+        if isinstance(one, Metered)
+        and (before := known.get(one.item.id))
+        and (one.way.is_by_window or before.method.way.is_by_window)
     ]
     return replace(prepared, items=items, memory=job.ledger.memory.with_windows(prepared.memory, wanted))
-
-
-def _has_windows(one: Metered, remembered: Remembered | None) -> bool:
-    return remembered is not None and (one.way.is_by_window or remembered.method.way.is_by_window)
 
 
 async def _resume_looks(job: Job, items: Sequence[Findings], memory: Memory) -> bool:
@@ -117,10 +116,10 @@ async def _settle_additions(job: Job, writer: StripeWriter, items: Sequence[Find
         for one in of_customer:
             await settle(one)
 
-    in_turn: dict[tuple[str, str | None], list[Unsettled]] = {}
+    in_turn = defaultdict[tuple[str, str | None], list[Unsettled]](list)
     for one in unsettled:
-        in_turn.setdefault((one.customer, one.stripe_meter), []).append(one)
-    await each(list(in_turn.values()), settle_in_turn, len(in_turn))
+        in_turn[one.customer, one.stripe_meter].append(one)
+    await each(in_turn.values(), settle_in_turn, len(in_turn))
     return bool(unsettled), busy
 
 
@@ -133,7 +132,11 @@ async def _repeat(job: Job, writer: StripeWriter, meter: BillingMeter, one: Unse
     addition, book = one.addition, job.ledger.additions
     book.record_attempt(one, job.clock())
     if addition.is_cancel:
-        await _cancel_again(writer, meter, one)
+        try:
+            await cancel_event(writer, meter, addition.identifier)
+        except StripeRefused as refusal:
+            # It was cancelled before: it is there, and is young.
+            log.info("cancelled_before", item=one.item, message=refusal.message)
         book.settle(one, job.clock())
         return
     event = Event(meter, one.customer, addition.value, addition.timestamp, addition.identifier)
@@ -146,20 +149,10 @@ async def _repeat(job: Job, writer: StripeWriter, meter: BillingMeter, one: Unse
 
 async def _ask_summary(job: Job, meter: BillingMeter, one: Unsettled) -> None:
     """Let Stripe's summary tell, once it shows all that was sent: the item is then forgotten, and looked at anew."""
-    is_doubted = one.addition.in_doubt and one.is_answered
-    if is_doubted and await _total(job, meter, one) == one.acknowledged:
-        job.ledger.additions.clear_doubt(one)
-    elif shows_in_summary(one.addition, job.policy.now):
+    if one.addition.in_doubt and one.is_answered:
+        total = await event_total(job.stripe, meter.id, one.customer, summary_span(one.period))
+        if total == one.acknowledged:
+            job.ledger.additions.clear_doubt(one)
+            return
+    if shows_in_summary(one.addition, job.policy.now):
         job.ledger.writes.forget([(one.item, one.period.start)])
-
-
-async def _total(job: Job, meter: BillingMeter, one: Unsettled) -> int:
-    return await event_total(job.stripe, meter.id, one.customer, summary_span(one.period))
-
-
-async def _cancel_again(writer: StripeWriter, meter: BillingMeter, one: Unsettled) -> None:
-    """Cancel an event again. That Stripe refuses to means that it was cancelled before: it is there, and is young."""
-    try:
-        await cancel_event(writer, meter, one.addition.identifier)
-    except StripeRefused as refusal:
-        log.info("cancelled_before", item=one.item, message=refusal.message)
