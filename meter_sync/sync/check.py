@@ -1,13 +1,12 @@
 """The check step: what is implausible is held, before anything is written."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import structlog
 
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning import brakes
-from meter_sync.core.planning.results import result
+from meter_sync.core.planning.results import counts
 from meter_sync.core.planning.stages import Checked, Planned, Result
 from meter_sync.sync.job import Job
 from meter_sync.sync.periods import Prepared
@@ -19,7 +18,7 @@ def check(job: Job, planned: Sequence[Planned | Result], resumed: Prepared) -> l
     """Given the plan for some items, return what of it may be written, and hold what is implausible."""
     whole_account_at = job.run.as_of if resumed.is_whole_account else None
     checked = brakes.check(planned, resumed.busy, job.thresholds, job.policy.allowed, whole_account_at)
-    log.info("check", **Counter(result(one).outcome.value for one in checked))
+    log.info("check", **counts(checked))
     return checked
 
 

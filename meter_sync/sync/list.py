@@ -35,8 +35,8 @@ async def list_and_record(job: Job) -> Periods:
     Raise MeterSyncError, also for a selector that matches nothing.
     """
     items, ended, metering, memory = await (_list_all(job) if job.closing is None else _list_due(job, job.closing))
-    goes_on = going_on(items, memory.billed_by_others, job.rules)
     prepared = _prepared(job, items, ended, metering, memory)
+    goes_on = going_on(items, memory.billed_by_others, job.rules)
     if job.closing is None:
         _warn_of_fine_windows(job, prepared.items)
     return Periods(prepared, ended, metering, goes_on)

@@ -33,28 +33,12 @@ async def resume(job: Job, prepared: Prepared) -> Prepared:
     This writes, to Stripe too, but nothing that was not checked and begun before. A dry run takes it that an addition
     which a real one would send again arrives. Raise MeterSyncError.
     """
-    if job.writer is None:
-        prepared = replace(prepared, memory=as_settled(prepared.memory, job.policy.now, job.policy.as_of))
-    else:
+    if job.writer is not None:
         prepared = await _write_what_was_begun(job, job.writer, prepared)
-    return _with_windows(job, prepared)
-
-
-async def _write_what_was_begun(job: Job, writer: StripeWriter, prepared: Prepared) -> Prepared:
-    # Of an item whose row says `report = false` nothing is written, whatever was begun.
-    found = [one.found for one in prepared.items if one.found.row.report]
-    any_looks = await _resume_looks(job, found, prepared.memory)
-    any_additions, busy = await _settle_additions(job, writer, found)
-    if not (any_looks or any_additions):
-        return replace(prepared, busy=busy)
-    recalled = job.ledger.memory.of([one.found.item for one in prepared.items])
-    memory = replace(prepared.memory, known_items=recalled.known_items, remembered=recalled.remembered)
-    return replace(prepared, memory=memory, busy=busy)
-
-
-def _with_windows(job: Job, prepared: Prepared) -> Prepared:
-    """Decide how much of each period's hours or days to read, and recall as much of them from the ledger."""
+    else:
+        prepared = replace(prepared, memory=as_settled(prepared.memory, job.policy.now, job.policy.as_of))
     known = prepared.memory.remembered
+    # How much of each period's hours or days to read; as much of them is recalled from the ledger.
     items = [
         replace(one, read_since=read_since(one, known.get(one.item.id), job.policy))
         if isinstance(one, Metered) and one.way.is_by_window
@@ -69,6 +53,18 @@ def _with_windows(job: Job, prepared: Prepared) -> Prepared:
         and (one.way.is_by_window or before.method.way.is_by_window)
     ]
     return replace(prepared, items=items, memory=job.ledger.memory.with_windows(prepared.memory, wanted))
+
+
+async def _write_what_was_begun(job: Job, writer: StripeWriter, prepared: Prepared) -> Prepared:
+    # Of an item whose row says `report = false` nothing is written, whatever was begun.
+    found = [one.found for one in prepared.items if one.found.row.report]
+    any_looks = await _resume_looks(job, found, prepared.memory)
+    any_additions, busy = await _settle_additions(job, writer, found)
+    if not (any_looks or any_additions):
+        return replace(prepared, busy=busy)
+    recalled = job.ledger.memory.of([one.found.item for one in prepared.items])
+    memory = replace(prepared.memory, known_items=recalled.known_items, remembered=recalled.remembered)
+    return replace(prepared, memory=memory, busy=busy)
 
 
 async def _resume_looks(job: Job, items: Sequence[Findings], memory: Memory) -> bool:

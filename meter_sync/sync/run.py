@@ -55,8 +55,8 @@ async def _reported(job: Job) -> RunReport:
 async def _checked_plan(job: Job, prepared: Prepared) -> Sequence[Checked | Result]:
     """Resume what was begun, query, plan, look and check. Each item may appear once. Raise MeterSyncError."""
     resumed = await resume(job, prepared)
-    measured = await query(job, resumed)
-    planned = plan(job, measured, resumed.memory)
+    usages = await query(job, resumed)
+    planned = plan(job, resumed, usages)
     looked = await look(job, planned)
     return check(job, looked, resumed)
 

@@ -11,7 +11,7 @@ from meter_sync.core.metering.queries import Unanswered
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.brakes import Thresholds, check, check_each, check_whole, checked_before
 from meter_sync.core.planning.memory import Memory, PastPeriod
-from meter_sync.core.planning.plan import measured, plan
+from meter_sync.core.planning.plan import measured, planned
 from meter_sync.core.planning.prepare import Metering, prepare
 from meter_sync.core.planning.results import failed, gave_way, held, shown, skipped, unchanged, waiting
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Moved, Planned, Result
@@ -71,8 +71,8 @@ def test_an_item_without_an_answer_leaves_with_what_stood_and_its_timestamp() ->
 
 
 def plan_of(metered: Metered, usage: Decimal | Unanswered, memory: Memory) -> Planned | Result:
-    one = measured(metered, usage, memory)
-    return one if isinstance(one, Result) else plan(one, memory, POLICY)
+    one = measured(metered, {metered.item.id: usage}, memory)
+    return planned(one, memory, POLICY)
 
 
 def test_a_usage_that_cannot_be_billed_leaves_with_that_usage_and_no_quantity() -> None:
