@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from meter_sync.net.stop import Stop
 
@@ -57,25 +57,16 @@ class Limiter:
     @asynccontextmanager
     async def slot(self, endpoint: str) -> AsyncIterator[None]:
         """Wait until a request to the endpoint may leave. Raise Interrupted if the run is to end."""
-        if endpoint in self._apart:
-            await self._take_apart(self._apart[endpoint])
-        else:
-            await self._take(self._endpoints[endpoint])
-        yield
-
-    async def _take_apart(self, pace: _Pace) -> None:
-        async with pace.lock:
-            await self._wait_for(pace)
-            pace.take(_now(), self._speed)
-
-    async def _take(self, pace: _Pace) -> None:
-        async with pace.lock:
-            await self._wait_for(pace)
-            async with self._overall.lock:
-                await self._wait_for(self._overall)
-                now = _now()
+        apart = self._apart.get(endpoint)
+        paces = [apart] if apart else [self._endpoints[endpoint], self._overall]
+        async with AsyncExitStack() as turns:
+            for pace in paces:
+                await turns.enter_async_context(pace.lock)
+                await self._wait_for(pace)
+            now = _now()
+            for pace in paces:
                 pace.take(now, self._speed)
-                self._overall.take(now, self._speed)
+        yield
 
     async def _wait_for(self, pace: _Pace) -> None:
         self._stop.check()
