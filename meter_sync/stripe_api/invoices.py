@@ -3,14 +3,23 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasPath, Field, model_validator
 
 from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.stripe_api.connection import StripeReader
 from meter_sync.stripe_api.paging import rows
-from meter_sync.stripe_api.shapes import Identified, Identifier, Page, PathIdentifier, Quantity, Shape, UnixSeconds
+from meter_sync.stripe_api.shapes import (
+    Identified,
+    Identifier,
+    Page,
+    PathIdentifier,
+    Quantity,
+    Shape,
+    UnixSeconds,
+    inside,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,50 +43,16 @@ def by_start(invoiced: Iterable[Invoiced]) -> dict[PeriodKey, Invoiced]:
     return found
 
 
-class LineItem(Shape):
-    """Which subscription item a line bills."""
-
-    subscription_item: PathIdentifier | None = None
-
-
-class LineParent(Shape):
-    """What a line comes from (API version basil and later)."""
-
-    subscription_item_details: LineItem | None = None
-
-
-class LinePrice(Shape):
-    """The price of a line."""
-
-    price: Identifier
-
-
-class LinePricing(Shape):
-    """How a line is priced (API version basil and later)."""
-
-    price_details: LinePrice | None = None
-
-
 class InvoiceLineData(Identified):
-    """A line of an invoice."""
+    """A line of an invoice; what it bills, and by which price, is there since API version basil."""
 
     start: UnixSeconds = Field(validation_alias=AliasPath("period", "start"))
     end: UnixSeconds = Field(validation_alias=AliasPath("period", "end"))
     quantity: Quantity | None = None
-    parent: LineParent | None = None
-    pricing: LinePricing | None = None
-
-    @property
-    def price(self) -> str | None:
-        """The price that it bills by."""
-        details = self.pricing.price_details if self.pricing else None
-        return details.price if details else None
-
-    @property
-    def item(self) -> str | None:
-        """The subscription item that it bills, if it bills one."""
-        details = self.parent.subscription_item_details if self.parent else None
-        return details.subscription_item if details else None
+    item: Annotated[PathIdentifier | None, inside("subscription_item_details", "subscription_item")] = Field(
+        None, validation_alias="parent"
+    )
+    price: Annotated[Identifier | None, inside("price_details", "price")] = Field(None, validation_alias="pricing")
 
 
 class InvoiceData(Shape):

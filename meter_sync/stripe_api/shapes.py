@@ -10,6 +10,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetPydanticSchema,
@@ -46,6 +47,21 @@ class Shape(BaseModel):
     """What is of another type than it should be is refused, also where it could be converted."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+
+def inside(*path: str) -> BeforeValidator:
+    """Read in place of an object what is deeper in it; each level may be left out or null, but nothing else."""
+
+    def found(value: object) -> object:
+        for name in path:
+            if value is None:
+                break
+            if not isinstance(value, dict):
+                raise ValueError("Input should be an object")
+            value = value.get(name)
+        return value
+
+    return BeforeValidator(found)
 
 
 class Identified(Shape):

@@ -8,23 +8,17 @@ from pydantic import Field
 from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.stripe_api.connection import USAGE_RECORD_VERSION, StripeReader, StripeRefused, StripeWriter
 from meter_sync.stripe_api.paging import in_doubt, refusing
-from meter_sync.stripe_api.shapes import NotUnderstood, Page, PathIdentifier, Quantity, Shape, UnixSeconds, read
+from meter_sync.stripe_api.shapes import NotUnderstood, Page, PathIdentifier, Quantity, Shape, UnixSeconds, inside, read
 
 _SUMMARIES = 6
 """How far back a period is looked for: that of a month, half a year."""
 
 
-class SummaryPeriod(Shape):
-    """The period of a summary; Stripe leaves the bounds of an open one out at times."""
-
-    start: UnixSeconds | None = None
-
-
 class UsageRecordSummary(Shape):
-    """What Stripe holds for one period of an item."""
+    """What Stripe holds for one period of an item; the bounds of an open one are left out at times."""
 
     subscription_item: PathIdentifier
-    period: SummaryPeriod = SummaryPeriod()
+    start: Annotated[UnixSeconds | None, inside("start")] = Field(None, validation_alias="period")
     total_usage: Annotated[Quantity, Field(ge=0)]
 
 
@@ -54,7 +48,7 @@ async def period_total(stripe: StripeReader, item: SubscriptionItem) -> int:
     if any(summary.subscription_item != item.id for summary in summaries):
         raise StripeRefused(f"it answered with a summary of another item than {item.id}")
     for summary in summaries:
-        if summary.period.start is None or summary.period.start < item.period.end:
+        if summary.start is None or summary.start < item.period.end:
             return summary.total_usage
     if summaries:
         raise StripeRefused("its period is too long ago")
