@@ -75,8 +75,7 @@ class OpenMeter:
         Raise ConfigurationError where the address or the key is wrong, TryAgainError where there is no answer.
         """
         try:
-            answer = await self._retried("GET", "/api/v1/meters", None)
-            return answers.meters(answer)
+            return answers.meters(await self._retried("GET", "/api/v1/meters"))
         except Transient as failure:
             raise _unreachable("OpenMeter could not be asked", failure) from failure
         except OpenMeterRefused as refusal:
@@ -163,8 +162,7 @@ class OpenMeter:
         page = 1
         while True:
             path = f"/api/v1/customers?page={page}&pageSize={_PAGE_SIZE}&orderBy=id"
-            answer = await self._retried("GET", path, None)
-            some = answers.customers(answer)
+            some = answers.customers(await self._retried("GET", path))
             known = len(found)
             found |= {one.id: one for one in some}
             if len(some) < _PAGE_SIZE:
@@ -175,15 +173,14 @@ class OpenMeter:
 
     async def _stripe_customer(self, customer: str) -> str | None:
         try:
-            return answers.stripe_customer(
-                await self._retried("GET", f"/api/v1/customers/{quote(customer, safe='')}/apps", None)
-            )
+            path = f"/api/v1/customers/{quote(customer, safe='')}/apps"
+            return answers.stripe_customer(await self._retried("GET", path))
         except OpenMeterRefused as refusal:
             if refusal.status == _NOT_FOUND:
                 return None
             raise
 
-    async def _retried(self, method: str, path: str, body: Mapping[str, Any] | None) -> object:
+    async def _retried(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> object:
         """Send a request, which only reads and so is safe to repeat, until it is answered."""
         return await retried(
             lambda: self._places, lambda: self._send(method, path, body), self._access.retry_seconds, self._stop

@@ -1,15 +1,14 @@
 """What Stripe says it has rejected after it had taken it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 
 import structlog
 from pydantic import AliasPath, Field, StringConstraints
 
-from meter_sync.errors import ConfigurationError
-from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.connection import PermissionMissing, StripeReader, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.paging import refusing
 from meter_sync.stripe_api.shapes import (
     Identified,
@@ -103,16 +102,11 @@ async def rejections(stripe: StripeReader, position: str | None) -> Rejections |
         since, *read = position.split() if position else [None]
         with refusing():
             reports = await _reports(stripe, since)
-        found = _understood([report for report in reports if report.id not in read])
-        return replace(found, position=_position(reports)) if found.position else found
-    except ConfigurationError as error:
-        if error.code != "stripe_permission":
-            raise
-        why = error.message
-    except (StripeRefused, StripeUnavailable) as error:
-        why = error.message
-    log.warning("error_events_unread", message=f"what Stripe rejected after the fact is not known: {why}")
-    return None
+    except (PermissionMissing, StripeRefused, StripeUnavailable) as error:
+        log.warning("error_events_unread", message=f"what Stripe rejected after the fact is not known: {error.message}")
+        return None
+    new = [report for report in reports if report.id not in read]
+    return _understood(new, _position(reports)) if new else Rejections()
 
 
 async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]:
@@ -126,7 +120,7 @@ async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]
         if path in asked:
             raise NotUnderstood(_WHAT, "a page follows itself")
         asked.add(path)
-        page = read(EventPage, (await stripe.get(path, "events", params)).data, _WHAT)
+        page = read(EventPage, await stripe.get(path, "events", params), _WHAT)
         found += [report if report.data else await _with_data(stripe, report) for report in page.data]
         path, params = page.next_page_url, {}
     return found
@@ -134,25 +128,27 @@ async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]
 
 async def _with_data(stripe: StripeReader, report: ErrorReport) -> ErrorReport:
     """Fetch an event by itself: a list may hold the events without their data."""
-    return read(ErrorReport, (await stripe.get(f"/v2/core/events/{report.id}", "event", {})).data, _WHAT)
+    return read(ErrorReport, await stripe.get(f"/v2/core/events/{report.id}", "event", {}), _WHAT)
 
 
-def _understood(reports: Sequence[ErrorReport]) -> Rejections:
+def _understood(reports: Sequence[ErrorReport], position: str) -> Rejections:
     by_identifier: dict[str, str] = {}
     uncounted: list[Uncounted] = []
     for report in reports:
-        causes = report.data.causes if report.data else []
+        if report.data is None:
+            continue
+        causes = report.data.causes
         for cause in causes:
             for sample in cause.sample_errors:
                 by_identifier.setdefault(sample.identifier, f"{cause.code}: {sample.error_message}")
         unnamed = sum(cause.error_count - len(cause.sample_errors) for cause in causes)
-        if report.data and unnamed > 0:
+        if unnamed > 0:
             codes = ", ".join(dict.fromkeys(cause.code for cause in causes))
             meter = report.related_object.id if report.related_object else None
             uncounted.append(Uncounted(meter, report.data.validation_start, codes))
-    return Rejections(_position(reports), by_identifier, uncounted)
+    return Rejections(position, by_identifier, uncounted)
 
 
-def _position(reports: Sequence[ErrorReport]) -> str | None:
-    newest = max((report.created for report in reports), default=None)
-    return " ".join([newest, *(report.id for report in reports if report.created == newest)]) if newest else None
+def _position(reports: Sequence[ErrorReport]) -> str:
+    newest = max(report.created for report in reports)
+    return " ".join([newest, *(report.id for report in reports if report.created == newest)])

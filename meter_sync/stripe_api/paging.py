@@ -1,13 +1,16 @@
-"""Reading a list of Stripe's page by page: all of it, each row once, and nothing for ever."""
+"""Reading a list of Stripe's page by page: all of it, each row once, and nothing for ever; or the thing of one id."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 from meter_sync.stripe_api.connection import CURRENT_VERSION, StripeReader, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.shapes import Identified, NotUnderstood, Page, Shaped, read
 
 PAGE_SIZE = 100
+
+Found = TypeVar("Found", bound=Identified)
 
 
 async def pages(
@@ -28,7 +31,7 @@ async def pages(
     what = f"the list at {path}"
     while True:
         answer = await stripe.get(path, endpoint, {**params, **after, "limit": PAGE_SIZE}, version)
-        page = read(Page[dict[str, Any]], answer.data, what)
+        page = read(Page[dict[str, Any]], answer, what)
         for row in page.data:
             id = read(Identified, row, what).id
             if id in seen:
@@ -53,13 +56,29 @@ async def rows(
         return [read(shape, row, what) async for row in pages(stripe, path, endpoint, params)]
 
 
+async def by_id(
+    shape: type[Found],
+    stripe: StripeReader,
+    kind: str,
+    id: str,
+    params: Mapping[str, Any],
+    version: str = CURRENT_VERSION,
+) -> Found:
+    """Return the thing of a kind, such as `price`, that has an id. Raise NotUnderstood, or what StripeReader raises."""
+    answer = await stripe.get(f"/v1/{kind}s/{quote(id, safe='')}", kind, params, version)
+    found = read(shape, answer, f"{kind} {id}")
+    if found.id != id:
+        raise NotUnderstood(id, f"it is about {found.id}")
+    return found
+
+
 @contextmanager
 def refusing() -> Iterator[None]:
     """Treat an answer that is not understood as a refusal: it is the matter of what was asked for, not of the run."""
     try:
         yield
     except NotUnderstood as error:
-        raise StripeRefused(error.message, None) from error
+        raise StripeRefused(error.message) from error
 
 
 @contextmanager

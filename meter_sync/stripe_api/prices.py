@@ -4,15 +4,23 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
-from urllib.parse import quote
 
 from pydantic import AliasPath, Field
 
 from meter_sync.core.billing.item import BillingMeter, Price, WindowSize
 from meter_sync.errors import MeterSyncError
 from meter_sync.stripe_api.connection import USAGE_RECORD_VERSION, StripeReader, StripeRefused
-from meter_sync.stripe_api.paging import pages
-from meter_sync.stripe_api.shapes import Identifier, Metadata, NotUnderstood, PathIdentifier, Shape, Text, read
+from meter_sync.stripe_api.paging import by_id, pages
+from meter_sync.stripe_api.shapes import (
+    Identified,
+    Identifier,
+    Metadata,
+    NotUnderstood,
+    PathIdentifier,
+    Shape,
+    Text,
+    read,
+)
 
 
 class Recurring(Shape):
@@ -23,10 +31,9 @@ class Recurring(Shape):
     meter: PathIdentifier | None = None
 
 
-class ItemPrice(Shape):
+class ItemPrice(Identified):
     """As much of a price as an item needs to know."""
 
-    id: Identifier
     recurring: Recurring | None = None
 
     @property
@@ -83,10 +90,7 @@ async def prices_by_id(stripe: StripeReader, ids: Iterable[str]) -> list[PriceDa
 
 async def _price(stripe: StripeReader, price: str) -> PriceData:
     with selecting("price", price):
-        answer = await stripe.get(f"/v1/prices/{quote(price, safe='')}", "price", {}, USAGE_RECORD_VERSION)
-    data = read(PriceData, answer.data, f"price {price}")
-    check_asked_for(data.id, price)
-    return data
+        return await by_id(PriceData, stripe, "price", price, {}, USAGE_RECORD_VERSION)
 
 
 def checked_metered(price: PriceData) -> PriceData:
@@ -155,9 +159,3 @@ def nothing_selected(kind: str, value: str) -> MeterSyncError:
         "check the value, and that the key belongs to the same account and mode (live or sandbox)",
         code="nothing_selected",
     )
-
-
-def check_asked_for(found: str, asked: str) -> None:
-    """Raise NotUnderstood if something else came than what was asked for by its id."""
-    if found != asked:
-        raise NotUnderstood(asked, f"it is about {found}")

@@ -6,20 +6,37 @@ Each shape stands beside what reads it.
 from datetime import UTC, datetime
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    StringConstraints,
+    ValidationError,
+)
 
 from meter_sync.errors import MeterSyncError
 
 _LATEST_SECOND = 253_402_300_799  # the end of the year 9999, beyond which there is no datetime
 _LARGEST_QUANTITY = 2**63 - 1  # what the ledger can hold, and more than any bill has
 
+
+def instant(unix_seconds: int) -> datetime:
+    """Given Unix seconds, return the instant, in UTC."""
+    return datetime.fromtimestamp(unix_seconds, UTC)
+
+
 Text = Annotated[str, StringConstraints(max_length=5_000)]
 """Being checked at all refuses what is no Unicode, such as half a surrogate pair, which could not be printed."""
 Identifier = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,255}$")]
 PathIdentifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,255}$")]
 """The prefixes of identifiers say nothing: Stripe may change them at any time (API reference, Versioning)."""
-UnixSeconds = Annotated[int, Field(ge=0, le=_LATEST_SECOND)]
 Quantity = Annotated[int, Field(ge=-_LARGEST_QUANTITY, le=_LARGEST_QUANTITY)]
+_Seconds = Annotated[int, Field(ge=0, le=_LATEST_SECOND), AfterValidator(instant)]
+UnixSeconds = Annotated[datetime, GetPydanticSchema(lambda _datetime, schema_of: schema_of(_Seconds))]
+"""Read as the instant that they are, in UTC."""
 Instant = Annotated[AwareDatetime, Field(strict=False)]
 """Written as text, which is no datetime in strict checking."""
 Metadata = dict[Text, Text]
@@ -69,8 +86,3 @@ def read(shape: type[Shaped], data: object, what: str) -> Shaped:
         fault = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in fault["loc"])
         raise NotUnderstood(what, f"{where}: {fault['msg']}") from None
-
-
-def instant(unix_seconds: int) -> datetime:
-    """Given Unix seconds, return the instant, in UTC."""
-    return datetime.fromtimestamp(unix_seconds, UTC)

@@ -9,7 +9,7 @@ from pydantic import AliasPath, Field, ValidationError
 
 from meter_sync.stripe_api.connection import StripeReader
 from meter_sync.stripe_api.paging import pages, refusing
-from meter_sync.stripe_api.shapes import Identifier, PathIdentifier, Shape, Text, UnixSeconds, instant
+from meter_sync.stripe_api.shapes import Identified, PathIdentifier, Shape, Text, UnixSeconds
 
 DELETED = "customer.subscription.deleted"
 UPDATED = "customer.subscription.updated"
@@ -34,10 +34,9 @@ class ItemName(Shape):
 Items = list[ItemName] | None
 
 
-class SubscriptionEvent(Shape):
+class SubscriptionEvent(Identified):
     """An event about a subscription, with the items that it has, and those that it had if they are others."""
 
-    id: Identifier
     type: Text
     created: UnixSeconds
     subscription: PathIdentifier = Field(validation_alias=AliasPath("data", "object", "id"))
@@ -70,7 +69,7 @@ async def removals(stripe: StripeReader, since: datetime) -> Removals:
             if event.type == DELETED:
                 subscriptions.add(event.subscription)
             elif event.type == UPDATED:
-                items |= dict.fromkeys(event.removed_items, instant(event.created))
+                items |= dict.fromkeys(event.removed_items, event.created)
     return Removals(frozenset(subscriptions), items)
 
 

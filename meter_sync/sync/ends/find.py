@@ -136,7 +136,7 @@ async def _record_invoiced(job: Job, listing: Listing, unseen: Collection[str]) 
     last_run = job.ledger.runs.last_complete()
     found = [
         replace(items[one.item], period=one.period)
-        for one in (invoices.periods if invoices else ())
+        for one in (invoices or ())
         if one.item in items
         and one.period.end <= items[one.item].period.start
         and (one.is_draft or (last_run and one.period.end > last_run))
