@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache, partial
 from typing import Any
 
 from meter_sync.core.billing.item import WindowSize
@@ -88,13 +89,10 @@ def window_values(query: Query, answer: object) -> dict[str, dict[datetime, Deci
     window = query.window
     if window is None:
         raise ValueError("the query is not by hours or days")
-    starts: dict[str, datetime] = {}
+    start_of = cache(partial(_window_start, query, window))
     found: defaultdict[str, dict[datetime, Decimal]] = defaultdict(dict)
     for subject, value, row in _rows(query, answer):
-        stated = str(row.get("windowStart"))
-        start = starts.get(stated)
-        if start is None:
-            start = starts[stated] = _window_start(query, window, stated)
+        start = start_of(str(row.get("windowStart")))
         if start in found[subject]:
             raise OpenMeterRefused(f"two rows for {subject!r} at {start.isoformat()}")
         found[subject][start] = value
@@ -166,14 +164,10 @@ def meters(answer: object) -> dict[str, Meter]:
 def _named(row: Mapping[str, object], name: str) -> str:
     """Return a text that a row must have. Raise OpenMeterRefused where it is none, or one that is no Unicode."""
     text = row.get(name)
-    if not isinstance(text, str) or not text or _is_torn(text):
+    # Half a surrogate pair could be neither recorded nor printed.
+    if not isinstance(text, str) or not text or any("\ud800" <= character <= "\udfff" for character in text):
         raise OpenMeterRefused(f"a row without its {name}")
     return text
-
-
-def _is_torn(text: str) -> bool:
-    """Say whether a text has half a surrogate pair, which could be neither recorded nor printed."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def customers(answer: object) -> list[OpenMeterCustomer]:

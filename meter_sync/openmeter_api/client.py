@@ -17,7 +17,7 @@ from openmeter.aio import Client
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Answer, Grouping, Query, Unanswered
 from meter_sync.core.metering.window_queries import WindowAnswer
-from meter_sync.errors import ConfigurationError, MeterSyncError, TryAgainError
+from meter_sync.errors import ConfigurationError, TryAgainError
 from meter_sync.net.patience import Patience
 from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
 from meter_sync.net.session import CONNECT_TIMEOUT_SECONDS, REDIRECT, REQUEST_TIMEOUT_SECONDS, distrust, without_key
@@ -93,10 +93,7 @@ class OpenMeter:
         return await self._asked(query, answers.values)
 
     async def window_usage(self, query: Query) -> WindowAnswer:
-        """Send one query by hours or days and return the value of each, by subject, or why there is no answer.
-
-        Raise ConfigurationError where the server is too old for whole seconds or the key is wrong.
-        """
+        """Send one query by hours or days, as `usage` does, and return the value of each, by subject."""
         return await self._asked(query, answers.window_values)
 
     async def _asked(
@@ -115,7 +112,11 @@ class OpenMeter:
         except OpenMeterRefused as refusal:
             said = refusal.message
             if "rounded to MINUTE" in said:
-                raise _too_old(said) from refusal
+                raise ConfigurationError(
+                    f"this OpenMeter server cannot answer for exact seconds: {said}; nothing was written",
+                    "upgrade OpenMeter to a release of March 2025 or later: rounding would bill the wrong usage",
+                    code="openmeter_too_old",
+                ) from refusal
             if refusal.status == _NOT_FOUND and query.grouping is Grouping.CUSTOMER and len(query.subjects or ()) > 1:
                 return await self._asked_in_halves(query, understood)
         remedy = "; check the filter of its [[meters]] row" if query.filter else ""
@@ -196,19 +197,15 @@ class OpenMeter:
                 response = await self._client.send_request(request)
             text = response.text()
         except (BaseError, aiohttp.ClientError, TimeoutError, UnicodeDecodeError, RecursionError) as error:
-            raise self._meaning(error) from error
+            if distrusted := distrust(error):
+                raise ConfigurationError(
+                    f"{self._access.url} {distrusted.why}",
+                    f"correct OPENMETER_URL{distrusted.remedy}",
+                    code="openmeter_address",
+                ) from error
+            why = without_key(cause_of(error), self._access.key())
+            raise Transient(f"no complete answer from {self._access.url}{why}") from error
         return self._read(response, text)
-
-    def _meaning(self, error: Exception) -> Exception:
-        """Given what kept an answer from coming, return what it means."""
-        if distrusted := distrust(error):
-            return ConfigurationError(
-                f"{self._access.url} {distrusted.why}",
-                f"correct OPENMETER_URL{distrusted.remedy}",
-                code="openmeter_address",
-            )
-        why = without_key(cause_of(error), self._access.key())
-        return Transient(f"no complete answer from {self._access.url}{why}")
 
     def _read(self, response: AsyncHttpResponse, text: str) -> object:
         """Given a response, return its JSON: the one place that says what is transient."""
@@ -246,12 +243,4 @@ def _unreachable(what: str, failure: Transient | OpenMeterRefused) -> TryAgainEr
         f"{what}: {failure.message}; nothing was written",
         "run again later; if it stays so, check OPENMETER_URL and the server",
         code="openmeter_unreachable",
-    )
-
-
-def _too_old(said: str) -> MeterSyncError:
-    return ConfigurationError(
-        f"this OpenMeter server cannot answer for exact seconds: {said}; nothing was written",
-        "upgrade OpenMeter to a release of March 2025 or later: rounding would bill the wrong usage",
-        code="openmeter_too_old",
     )

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from meter_sync.stripe_api.connection import PermissionMissing, StripeReader
-from meter_sync.stripe_api.shapes import Shape, read
+from meter_sync.stripe_api.shapes import Shape
 
 
 class AccountData(Shape):
@@ -19,6 +19,6 @@ async def account_of(stripe: StripeReader) -> str | None:
     Raise StripeRefused, StripeUnavailable, ConfigurationError, or NotUnderstood for another answer than an account.
     """
     try:
-        return read(AccountData, await stripe.get("/v1/account", "account", {}), "the account").id
+        return AccountData.read(await stripe.get("/v1/account", "account", {}), "the account").id
     except PermissionMissing:
         return None

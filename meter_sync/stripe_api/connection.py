@@ -175,10 +175,15 @@ class StripeReader:
                 f"the Stripe key lacks a permission: {said}",
                 "give the restricted key the permissions that docs/security.md lists",
             )
+        wished = retry_after_seconds(_header(error, "Retry-After"))
         if isinstance(error, stripe.RateLimitError):
-            return self._rate_limited(error, said)
+            # Only the limiter's own 429 has a reason (rate limit documentation); else it is about this one object
+            # (`lock_timeout`), and nothing else needs to go slower.
+            if _header(error, "Stripe-Rate-Limited-Reason"):
+                self._limiter.slow_down(wished)
+            return Transient(said, wished, rate_limited=True)
         if _may_pass(error):
-            return Transient(said, retry_after_seconds(_header(error, "Retry-After")))
+            return Transient(said, wished)
         if error.error is None and not self._was_understood:
             return ConfigurationError(
                 f"{self._access.api_base} does not answer as Stripe does (HTTP status {error.http_status})",
@@ -186,16 +191,6 @@ class StripeReader:
                 code="stripe_address",
             )
         return StripeRefused(said, error.http_status, error.code)
-
-    def _rate_limited(self, error: stripe.RateLimitError, said: str) -> Transient:
-        """Slow the whole run down, unless the 429 is about this one object (`lock_timeout`).
-
-        Only the limiter's own 429 carries Stripe-Rate-Limited-Reason (rate limit documentation).
-        """
-        wished = retry_after_seconds(_header(error, "Retry-After"))
-        if _header(error, "Stripe-Rate-Limited-Reason"):
-            self._limiter.slow_down(wished)
-        return Transient(said, wished, rate_limited=True)
 
 
 class StripeWriter(StripeReader):

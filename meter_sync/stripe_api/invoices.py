@@ -80,7 +80,7 @@ class InvoiceLineData(Identified):
         return details.subscription_item if details else None
 
 
-class InvoiceData(Shape):
+class InvoiceData(Identified):
     """An invoice with the first of its lines."""
 
     id: PathIdentifier
@@ -105,16 +105,12 @@ async def invoices_since(stripe: StripeReader, since: datetime, subscription: st
         filters["subscription"] = subscription
     found: list[Invoiced] = []
     for invoice in await rows(InvoiceData, stripe, "/v1/invoices", "invoices", "an invoice", filters):
-        for line in await _lines(stripe, invoice):
+        lines = invoice.lines.data
+        if invoice.lines.has_more:
+            path = f"/v1/invoices/{invoice.id}/lines"
+            lines = await rows(InvoiceLineData, stripe, path, "invoice_lines", f"a line of {invoice.id}", {})
+        for line in lines:
             if line.item:
                 period, is_draft = Period(line.start, line.end), invoice.status == "draft"
                 found.append(Invoiced(line.item, period, is_draft, line.price, line.quantity or 0))
     return found
-
-
-async def _lines(stripe: StripeReader, invoice: InvoiceData) -> list[InvoiceLineData]:
-    """Return all lines of an invoice, also those beyond the page that comes with it."""
-    if not invoice.lines.has_more:
-        return invoice.lines.data
-    path = f"/v1/invoices/{invoice.id}/lines"
-    return await rows(InvoiceLineData, stripe, path, "invoice_lines", f"a line of {invoice.id}", {})

@@ -33,7 +33,6 @@ from meter_sync.stripe_api.shapes import (
     Page,
     PathIdentifier,
     UnixSeconds,
-    read,
 )
 
 _LIVING = frozenset({"active", "past_due", "trialing", "unpaid", "paused"})
@@ -180,7 +179,7 @@ class Lister:
         if self._with_customers:
             filters = {**filters, "expand": ["data.customer"]}
         return [
-            read(SubscriptionData, row, f"subscription {row['id']}")
+            SubscriptionData.read(row, f"subscription {row['id']}")
             async for row in pages(self._stripe, "/v1/subscriptions", "subscriptions", filters)
         ]
 
@@ -226,7 +225,7 @@ class Lister:
             return subscription.items.data
         filters = {"subscription": subscription.id}
         listed = pages(self._stripe, "/v1/subscription_items", "subscription_items", filters)
-        items = [read(ItemData, row, f"an item of {subscription.id}") async for row in listed]
+        items = [ItemData.read(row, f"an item of {subscription.id}") async for row in listed]
         if any(item.subscription != subscription.id for item in items):
             raise NotUnderstood(f"the items of {subscription.id}", "it has an item of another subscription")
         return items

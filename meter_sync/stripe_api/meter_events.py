@@ -13,7 +13,7 @@ from meter_sync.core.billing.item import BillingMeter, Period, WindowSize
 from meter_sync.core.billing.quantity import InvalidUsage, denoised
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable, StripeWriter
 from meter_sync.stripe_api.paging import in_doubt, rows
-from meter_sync.stripe_api.shapes import Identified, Identifier, NotUnderstood, PathIdentifier, Shape, UnixSeconds, read
+from meter_sync.stripe_api.shapes import Identified, Identifier, NotUnderstood, PathIdentifier, Shape, UnixSeconds
 
 METER_EVENTS = "meter_events"
 """The route that has a rate limit of its own."""
@@ -78,7 +78,7 @@ async def send_event(stripe: StripeWriter, event: Event) -> Delivery:
             raise
         return Delivery(None, was_there=True, after_an_attempt=after_an_attempt)
     with in_doubt():
-        if read(MeterEventData, answer.data, "a meter event").identifier != event.identifier:
+        if MeterEventData.read(answer.data, "a meter event").identifier != event.identifier:
             raise NotUnderstood(f"meter event {event.identifier}", "it is about another event")
     return Delivery(answer.request_id)
 

@@ -4,7 +4,7 @@ Each shape stands beside what reads it.
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -22,19 +22,14 @@ from meter_sync.errors import MeterSyncError
 _LATEST_SECOND = 253_402_300_799  # the end of the year 9999, beyond which there is no datetime
 _LARGEST_QUANTITY = 2**63 - 1  # what the ledger can hold, and more than any bill has
 
-
-def instant(unix_seconds: int) -> datetime:
-    """Given Unix seconds, return the instant, in UTC."""
-    return datetime.fromtimestamp(unix_seconds, UTC)
-
-
 Text = Annotated[str, StringConstraints(max_length=5_000)]
 """Being checked at all refuses what is no Unicode, such as half a surrogate pair, which could not be printed."""
 Identifier = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,255}$")]
 PathIdentifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,255}$")]
 """The prefixes of identifiers say nothing: Stripe may change them at any time (API reference, Versioning)."""
 Quantity = Annotated[int, Field(ge=-_LARGEST_QUANTITY, le=_LARGEST_QUANTITY)]
-_Seconds = Annotated[int, Field(ge=0, le=_LATEST_SECOND), AfterValidator(instant)]
+_instant = AfterValidator(lambda unix_seconds: datetime.fromtimestamp(unix_seconds, UTC))
+_Seconds = Annotated[int, Field(ge=0, le=_LATEST_SECOND), _instant]
 UnixSeconds = Annotated[datetime, GetPydanticSchema(lambda _datetime, schema_of: schema_of(_Seconds))]
 """Read as the instant that they are, in UTC."""
 Instant = Annotated[AwareDatetime, Field(strict=False)]
@@ -47,6 +42,19 @@ class Shape(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
+    @classmethod
+    def read(cls, answer: object, what: str) -> Self:
+        """Given an answer, return it in this shape. Raise NotUnderstood if it does not have it.
+
+        `what` names the thing for a person. The message has the place of the fault but never the answer's content.
+        """
+        try:
+            return cls.model_validate(answer)
+        except ValidationError as error:
+            fault = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in fault["loc"])
+            raise NotUnderstood(what, f"{where}: {fault['msg']}") from None
+
 
 class Identified(Shape):
     """Anything with an id."""
@@ -55,7 +63,6 @@ class Identified(Shape):
 
 
 T = TypeVar("T")
-Shaped = TypeVar("Shaped", bound=Shape)
 
 
 class Page(Shape, Generic[T]):
@@ -73,16 +80,3 @@ class NotUnderstood(MeterSyncError):
     def __init__(self, what: str, why: str) -> None:
         self.why = f"Stripe's answer for {what} was not understood: {why}"
         super().__init__(f"{self.why}; nothing was written", "run again; if it stays so, report it with this message")
-
-
-def read(shape: type[Shaped], data: object, what: str) -> Shaped:
-    """Given an answer, return it in its shape. Raise NotUnderstood if it does not have it.
-
-    `what` names the thing for a person. The message has the place of the fault but never the answer's content.
-    """
-    try:
-        return shape.model_validate(data)
-    except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise NotUnderstood(what, f"{where}: {fault['msg']}") from None

@@ -8,7 +8,7 @@ from pydantic import Field
 from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.stripe_api.connection import USAGE_RECORD_VERSION, StripeReader, StripeRefused, StripeWriter
 from meter_sync.stripe_api.paging import in_doubt, refusing
-from meter_sync.stripe_api.shapes import NotUnderstood, Page, PathIdentifier, Quantity, Shape, UnixSeconds, read
+from meter_sync.stripe_api.shapes import NotUnderstood, Page, PathIdentifier, Quantity, Shape, UnixSeconds
 
 _SUMMARIES = 6
 """How far back a period is looked for: that of a month, half a year."""
@@ -51,7 +51,7 @@ async def period_total(stripe: StripeReader, item: SubscriptionItem) -> int:
         USAGE_RECORD_VERSION,
     )
     with refusing():
-        summaries = read(Page[UsageRecordSummary], answer, f"the usage record summaries of {item.id}").data
+        summaries = Page[UsageRecordSummary].read(answer, f"the usage record summaries of {item.id}").data
     if any(summary.subscription_item != item.id for summary in summaries):
         raise StripeRefused(f"it answered with a summary of another item than {item.id}")
     for summary in summaries:
@@ -76,7 +76,7 @@ async def set_quantity(stripe: StripeWriter, item: str, anchor: datetime, quanti
         USAGE_RECORD_VERSION,
     )
     with in_doubt():
-        taken = read(UsageRecordData, answer.data, f"the usage record of {item}")
+        taken = UsageRecordData.read(answer.data, f"the usage record of {item}")
         if (taken.subscription_item, taken.quantity, taken.timestamp) != (item, quantity, anchor):
             raise NotUnderstood(f"the usage record of {item}", "it is about another record")
     return answer.request_id

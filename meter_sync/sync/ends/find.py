@@ -11,8 +11,8 @@ from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.core.ownership.successions import is_billed_alike, is_reported, successions
 from meter_sync.ledger.listed import Seen
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.events import Removals
 from meter_sync.stripe_api.listing import Listing
-from meter_sync.stripe_api.subscription_events import Removals
 from meter_sync.sync.ends.permitted import readable_invoices, readable_removals
 from meter_sync.sync.job import Job
 
