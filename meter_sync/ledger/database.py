@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, Table
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from meter_sync import effects
+from meter_sync.effects import effect
 from meter_sync.ledger.files import translated
 
 _IDS_AT_ONCE = 500
@@ -107,14 +107,12 @@ class Database:
 
         Raise LedgerError, ConfigurationError or TryAgainError, each with what to do.
         """
-        effects.comes("ledger")
-        with translated(self._path), self._connection.begin():
+        with effect("ledger"), translated(self._path), self._connection.begin():
             self._is_changing = True
             try:
                 yield
             finally:
                 self._is_changing = False
-        effects.is_done("ledger")
 
     def insert(self, table: Table, rows: Rows) -> None:
         """Add rows."""

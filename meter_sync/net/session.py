@@ -15,6 +15,8 @@ from meter_sync.net.addresses import is_loopback
 
 CONNECT_TIMEOUT_SECONDS = 10
 REQUEST_TIMEOUT_SECONDS = 40
+TIMEOUTS = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
+"""How long a request may take before its outcome counts as unknown."""
 
 LARGEST_ANSWER_BYTES = 256 * 1024 * 1024
 """More than any true answer has: a query by the hour may have a million rows, of some 200 bytes each.
@@ -69,11 +71,6 @@ async def _refuse_redirect(
     raise RedirectRefused(f"{params.url.host} {REDIRECT}")
 
 
-def timeouts() -> aiohttp.ClientTimeout:
-    """Return how long a request may take before its outcome counts as unknown."""
-    return aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
-
-
 def open_session(
     address: str, connections: int, largest_answer_bytes: int = LARGEST_ANSWER_BYTES
 ) -> aiohttp.ClientSession:
@@ -90,7 +87,7 @@ def open_session(
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=verified, limit=connections),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=timeouts(),
+        timeout=TIMEOUTS,
         trace_configs=[trace],
         proxy=proxy,
         proxy_auth=proxy_auth,
@@ -125,18 +122,15 @@ class _BoundedBody:
 
         The connection is closed then: the SDK of Stripe would leave it open, and the pool has only so many.
         """
+        read = bytearray()
         try:
-            return await self._read()
+            while some := await self._body.readany():
+                read += some
+                if len(read) > self._largest_bytes:
+                    raise _too_large(self._response, self._largest_bytes)
         except BaseException:
             self._response.close()
             raise
-
-    async def _read(self) -> bytes:
-        read = bytearray()
-        while some := await self._body.readany():
-            read += some
-            if len(read) > self._largest_bytes:
-                raise _too_large(self._response, self._largest_bytes)
         return bytes(read)
 
     def __getattr__(self, name: str) -> Any:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from operator import itemgetter
 from typing import Any, Literal
-from urllib.parse import quote
 
 from pydantic import Field, model_validator
 
@@ -15,12 +14,11 @@ from meter_sync.core.billing.item import Customer, Period, Price, Subscription, 
 from meter_sync.core.planning.selection import Selection
 from meter_sync.errors import MeterSyncError
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable, unreachable
-from meter_sync.stripe_api.paging import pages, refusing
+from meter_sync.stripe_api.paging import by_id, pages, refusing
 from meter_sync.stripe_api.prices import (
     PriceData,
     RecurringPrice,
     billing_meters,
-    check_asked_for,
     checked_metered,
     metered_prices,
     prices_by_id,
@@ -28,30 +26,27 @@ from meter_sync.stripe_api.prices import (
     to_price,
 )
 from meter_sync.stripe_api.shapes import (
+    Identified,
     Identifier,
     Metadata,
     NotUnderstood,
     Page,
     PathIdentifier,
-    Shape,
     UnixSeconds,
-    instant,
-    read,
 )
 
 _LIVING = frozenset({"active", "past_due", "trialing", "unpaid", "paused"})
 """Incomplete subscriptions are no customers yet; canceled ones are none any more."""
 
 
-class CustomerData(Shape):
+class CustomerData(Identified):
     """An expanded customer; a deleted one has little more than its id."""
 
-    id: Identifier
     deleted: bool = False
     metadata: Metadata = Field(default_factory=dict)
 
 
-class ItemData(Shape):
+class ItemData(Identified):
     """A subscription item, with its own billing period (API version basil and later)."""
 
     id: PathIdentifier
@@ -69,7 +64,7 @@ class ItemData(Shape):
         return self
 
 
-class SubscriptionData(Shape):
+class SubscriptionData(Identified):
     """A subscription with the first page of its items."""
 
     id: PathIdentifier
@@ -127,11 +122,9 @@ class Lister:
         """
         try:
             if selection.customers:
-                found = await self._of_customers(selection.customers)
-                return Listing(await self._items(found))
+                return Listing(await self._items(await self._of_customers(selection.customers)))
             if selection.subscriptions:
-                found = await self._subscriptions(selection.subscriptions)
-                return Listing(await self._items(found))
+                return Listing(await self._items(await self._subscriptions(selection.subscriptions)))
             return await self._of_prices(await self._prices(selection, skip_prices))
         except StripeUnavailable as failure:
             raise unreachable(failure) from failure
@@ -150,7 +143,7 @@ class Lister:
         with refusing():
             data = await self._subscription(subscription)
             items = await self._items([data])
-        return Fate(None if data.ended_at is None else instant(data.ended_at), items)
+        return Fate(data.ended_at, items)
 
     async def _prices(self, selection: Selection, skip_prices: Collection[str]) -> list[PriceData]:
         if selection.prices:
@@ -186,7 +179,7 @@ class Lister:
         if self._with_customers:
             filters = {**filters, "expand": ["data.customer"]}
         return [
-            read(SubscriptionData, row, f"subscription {row['id']}")
+            SubscriptionData.read(row, f"subscription {row['id']}")
             async for row in pages(self._stripe, "/v1/subscriptions", "subscriptions", filters)
         ]
 
@@ -198,11 +191,8 @@ class Lister:
         return _living(found)
 
     async def _subscription(self, id: str) -> SubscriptionData:
-        expand: dict[str, Any] = {"expand": ["customer"]} if self._with_customers else {}
-        answer = await self._stripe.get(f"/v1/subscriptions/{quote(id, safe='')}", "subscription", expand)
-        data = read(SubscriptionData, answer.data, f"subscription {id}")
-        check_asked_for(data.id, id)
-        return data
+        expand = {"expand": ["customer"]} if self._with_customers else {}
+        return await by_id(SubscriptionData, self._stripe, "subscription", id, expand)
 
     async def _items(
         self, subscriptions: list[SubscriptionData], known: dict[str, Price] | None = None
@@ -235,7 +225,7 @@ class Lister:
             return subscription.items.data
         filters = {"subscription": subscription.id}
         listed = pages(self._stripe, "/v1/subscription_items", "subscription_items", filters)
-        items = [read(ItemData, row, f"an item of {subscription.id}") async for row in listed]
+        items = [ItemData.read(row, f"an item of {subscription.id}") async for row in listed]
         if any(item.subscription != subscription.id for item in items):
             raise NotUnderstood(f"the items of {subscription.id}", "it has an item of another subscription")
         return items
@@ -254,10 +244,10 @@ def to_subscription(data: SubscriptionData) -> Subscription:
         if isinstance(customer, str)
         else Customer(customer.id, customer.deleted, customer.metadata),
         status=data.status,
-        created=instant(data.created),
+        created=data.created,
         metadata=data.metadata,
         has_billing_thresholds=bool(data.billing_thresholds),
-        trial_end=None if data.trial_end is None else instant(data.trial_end),
+        trial_end=data.trial_end,
     )
 
 
@@ -267,7 +257,7 @@ def to_item(data: ItemData, subscription: Subscription, price: Price) -> Subscri
         id=data.id,
         subscription=subscription,
         price=price,
-        period=Period(instant(data.current_period_start), instant(data.current_period_end)),
-        created=instant(data.created),
+        period=Period(data.current_period_start, data.current_period_end),
+        created=data.created,
         metadata=data.metadata,
     )

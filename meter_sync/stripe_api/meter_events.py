@@ -11,15 +11,9 @@ from pydantic import Field
 
 from meter_sync.core.billing.item import BillingMeter, Period, WindowSize
 from meter_sync.core.billing.quantity import InvalidUsage, denoised
-from meter_sync.stripe_api.connection import (
-    CURRENT_VERSION,
-    StripeReader,
-    StripeRefused,
-    StripeUnavailable,
-    StripeWriter,
-)
+from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable, StripeWriter
 from meter_sync.stripe_api.paging import in_doubt, rows
-from meter_sync.stripe_api.shapes import Identifier, NotUnderstood, PathIdentifier, Shape, UnixSeconds, instant, read
+from meter_sync.stripe_api.shapes import Identified, Identifier, NotUnderstood, PathIdentifier, Shape, UnixSeconds
 
 METER_EVENTS = "meter_events"
 """The route that has a rate limit of its own."""
@@ -55,10 +49,9 @@ class MeterEventData(Shape):
     identifier: Identifier
 
 
-class EventSummary(Shape):
+class EventSummary(Identified):
     """What the events of a customer add up to within some time."""
 
-    id: Identifier
     meter: PathIdentifier
     start_time: UnixSeconds
     aggregated_value: Annotated[float, Field(allow_inf_nan=False)]
@@ -71,25 +64,21 @@ async def send_event(stripe: StripeWriter, event: Event) -> Delivery:
     Raise StripeRefused, StripeUnavailable, also for an answer that is about another event, Interrupted or
     ConfigurationError.
     """
-    payload = {event.meter.customer_key: event.customer, event.meter.value_key: str(event.value)}
     params = {
         "event_name": event.meter.event_name,
-        "payload": payload,
+        "payload": {event.meter.customer_key: event.customer, event.meter.value_key: str(event.value)},
         "timestamp": int(event.timestamp.timestamp()),
         "identifier": event.identifier,
     }
     try:
-        answer = await stripe.post("/v1/billing/meter_events", METER_EVENTS, params, CURRENT_VERSION)
-    except StripeRefused as refusal:
-        if not _is_known(refusal):
+        answer = await stripe.post("/v1/billing/meter_events", METER_EVENTS, params)
+    except (StripeRefused, StripeUnavailable) as error:
+        after_an_attempt = isinstance(error, StripeUnavailable)
+        if not _is_known(error.__cause__ if after_an_attempt else error):
             raise
-        return Delivery(None, was_there=True)
-    except StripeUnavailable as failure:
-        if not _is_known(failure.__cause__):
-            raise
-        return Delivery(None, was_there=True, after_an_attempt=True)
+        return Delivery(None, was_there=True, after_an_attempt=after_an_attempt)
     with in_doubt():
-        if read(MeterEventData, answer.data, "a meter event").identifier != event.identifier:
+        if MeterEventData.read(answer.data, "a meter event").identifier != event.identifier:
             raise NotUnderstood(f"meter event {event.identifier}", "it is about another event")
     return Delivery(answer.request_id)
 
@@ -111,7 +100,6 @@ async def cancel_event(stripe: StripeWriter, meter: BillingMeter, identifier: st
         "/v1/billing/meter_event_adjustments",
         "meter_event_adjustments",
         {"event_name": meter.event_name, "type": "cancel", "cancel": {"identifier": identifier}},
-        CURRENT_VERSION,
     )
     return answer.request_id
 
@@ -135,7 +123,7 @@ async def window_totals(
     Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
     """
     found = await _summaries(stripe, meter.id, customer, span, {"value_grouping_window": window.value})
-    return {instant(row.start_time): _whole(row) for row in found if row.aggregated_value}
+    return {row.start_time: _whole(row) for row in found if row.aggregated_value}
 
 
 async def _summaries(
@@ -149,8 +137,8 @@ async def _summaries(
     }
     path = f"/v1/billing/meters/{meter}/event_summaries"
     found = await rows(EventSummary, stripe, path, "event_summaries", f"an event summary of {customer}", params)
-    if any(row.meter != meter or not span.start <= instant(row.start_time) < span.end for row in found):
-        raise StripeRefused(f"it answered with a summary of something else than {meter} in the time asked for", None)
+    if any(row.meter != meter or not span.start <= row.start_time < span.end for row in found):
+        raise StripeRefused(f"it answered with a summary of something else than {meter} in the time asked for")
     return found
 
 
@@ -159,7 +147,7 @@ def _whole(row: EventSummary) -> int:
     try:
         value = denoised(Decimal(str(row.aggregated_value)))
     except InvalidUsage as error:
-        raise StripeRefused(f"its summary holds {row.aggregated_value}", None) from error
+        raise StripeRefused(f"its summary holds {row.aggregated_value}") from error
     if value != value.to_integral_value():
-        raise StripeRefused(f"its summary holds {value}, which is not from this program: it sends whole numbers", None)
+        raise StripeRefused(f"its summary holds {value}, which is not from this program: it sends whole numbers")
     return int(value)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meter_sync.stripe_api.error_events import METER_ERRORS
+from meter_sync.stripe_api.events import METER_ERRORS
 
 Json = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.prepare import prepare
 from meter_sync.core.planning.stages import Listed, Result
 from meter_sync.ledger.listed import Conclusion, Seen
-from meter_sync.stripe_api.invoices import Invoiced, Invoices
+from meter_sync.stripe_api.invoices import Invoiced, by_start
 from meter_sync.sync.ends.permitted import readable_invoices
 from meter_sync.sync.job import Job
 from meter_sync.sync.periods import Periods, Prepared
@@ -94,7 +94,7 @@ def _once_each(ended: Iterable[Ended]) -> list[list[Ended]]:
 async def _ended(job: Job, periods: Periods, seen: Sequence[Seen], written: Collection[PeriodKey]) -> list[Ended]:
     """Say of each period what Stripe does with usage of it; one of which that is not known yet is left for later."""
     invoices = await _invoices(job, [one for one in seen if _depends_on_invoice(one)])
-    lines = invoices.by_start() if invoices else {}
+    lines = by_start(invoices or ())
     found = []
     for one in seen:
         goes_on = periods.going_on.has_meter_of(one.item)
@@ -139,10 +139,10 @@ def _depends_on_invoice(seen: Seen) -> bool:
     return (may_become_final or seen.is_invoiced is None) and not seen.is_refused
 
 
-async def _invoices(job: Job, seen: Sequence[Seen]) -> Invoices | None:
+async def _invoices(job: Job, seen: Sequence[Seen]) -> list[Invoiced] | None:
     """Return the invoices that may bill these periods, or None where they cannot be read."""
     if not seen:
-        return Invoices()
+        return []
     since = min(one.item.period.end for one in seen) - _BEFORE_THE_END
     subscriptions = {one.item.subscription.id for one in seen}
     return await readable_invoices(job, since, subscriptions.pop() if len(subscriptions) == 1 else None)

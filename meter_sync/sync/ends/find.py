@@ -11,8 +11,8 @@ from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.core.ownership.successions import is_billed_alike, is_reported, successions
 from meter_sync.ledger.listed import Seen
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.events import Removals
 from meter_sync.stripe_api.listing import Listing
-from meter_sync.stripe_api.subscription_events import Removals
 from meter_sync.sync.ends.permitted import readable_invoices, readable_removals
 from meter_sync.sync.job import Job
 
@@ -136,7 +136,7 @@ async def _record_invoiced(job: Job, listing: Listing, unseen: Collection[str]) 
     last_run = job.ledger.runs.last_complete()
     found = [
         replace(items[one.item], period=one.period)
-        for one in (invoices.periods if invoices else ())
+        for one in (invoices or ())
         if one.item in items
         and one.period.end <= items[one.item].period.start
         and (one.is_draft or (last_run and one.period.end > last_run))
