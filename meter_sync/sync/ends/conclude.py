@@ -1,5 +1,6 @@
 """Concluding periods that have ended: the last usage is reported while Stripe takes it, and what is left is named."""
 
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -82,13 +83,11 @@ def _prepared(job: Job, periods: Periods, ended: Sequence[Ended]) -> Prepared:
 
 def _once_each(ended: Iterable[Ended]) -> list[list[Ended]]:
     """Return the periods in turns in which each item appears once, its oldest period first."""
-    turns: list[list[Ended]] = []
+    turns, before = defaultdict[int, list[Ended]](list), Counter[str]()
     for one in ended:
-        turn = next((turn for turn in turns if all(one.item.id != other.item.id for other in turn)), None)
-        if turn is None:
-            turns.append(turn := [])
-        turn.append(one)
-    return turns
+        turns[before[one.item.id]].append(one)
+        before[one.item.id] += 1
+    return list(turns.values())
 
 
 async def _ended(job: Job, periods: Periods, seen: Sequence[Seen], written: Collection[PeriodKey]) -> list[Ended]:
