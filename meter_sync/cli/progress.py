@@ -6,18 +6,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from meter_sync.cli.globals import Globals
-from meter_sync.sync.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
+    from meter_sync.sync.progress import Progress
+
 
 @contextmanager
-def progress(options: Globals) -> Iterator[Progress]:
-    """Yield what shows progress, or what shows nothing where nobody watches."""
+def progress(options: Globals) -> Iterator["Progress | None"]:
+    """Yield what shows progress, or nothing where nobody watches."""
     if not sys.stderr.isatty():
-        yield NoProgress()
+        yield None
         return
     from rich import progress as bars_of
 

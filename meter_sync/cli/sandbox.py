@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from meter_sync.cli.ending import stop_on_signals
+
 if TYPE_CHECKING:
     from meter_sync.sandbox import Sandbox
     from meter_sync.sandbox.epsilon import Epsilon
@@ -44,7 +46,6 @@ def sandbox(stripe_port: int, openmeter_port: int) -> None:
 
 
 async def _serve(folder: Path, stripe_port: int, openmeter_port: int) -> None:
-    from meter_sync.cli.signals import stop_on_signals
     from meter_sync.sandbox import Sandbox
     from meter_sync.sandbox.epsilon import Epsilon
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from meter_sync.cli.ending import stop_on_signals
 from meter_sync.cli.globals import Globals, now
-from meter_sync.cli.printing.errors import print_error
+from meter_sync.cli.printing import print_error
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import MeterSyncError
 
@@ -52,7 +53,6 @@ def webhook(options: Globals, host: str, port: int) -> None:
 
 
 async def _serve(settings: "Settings", host: str, port: int) -> None:
-    from meter_sync.cli.signals import stop_on_signals
     from meter_sync.ledger import Scope
     from meter_sync.sync.workers import first_error_only
     from meter_sync.webhook.queue import Queue

@@ -1,17 +1,57 @@
-"""What `meter-sync history` does with the ledger, and what it shows of it."""
+"""What a person asks `meter-sync history` for, what it does with the ledger, and what it shows of it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+import click
 
 from meter_sync.cli.globals import now
 from meter_sync.cli.history import output
 from meter_sync.cli.history.output import Answer
-from meter_sync.cli.history.request import HistoryRequest
 from meter_sync.config import Settings
+from meter_sync.core.telling.history import Sought
 from meter_sync.core.text import utc
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import Ledger, Scope, open_ledger, open_ledger_read_only, run_lock
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRequest:
+    """The options as they were given; times are in UTC."""
+
+    sought: Sought
+    parts: bool
+    since: datetime | None
+    until: datetime | None
+    limit: int
+    explain: str | None
+    """An item, a subscription or a customer."""
+    period: datetime | None
+    unbilled: bool
+    settle: tuple[str, datetime] | None
+    """An item and the start of its period."""
+    note: str | None
+    prune: timedelta | None
+
+    def is_within(self, at: datetime) -> bool:
+        """Say whether something happened in the time that was asked for."""
+        return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
+
+    def check(self) -> None:
+        """Raise UsageError for options that do not belong together."""
+        alone = {"--explain": self.explain, "--unbilled": self.unbilled, "--settle": self.settle, "--prune": self.prune}
+        given = [name for name, value in alone.items() if value not in (None, False)]
+        narrows = not self.sought.is_nothing
+        if len(given) > 1 or (given and (narrows or self.since or self.until)):
+            raise click.UsageError(f"{given[0]} stands alone: leave the other options out.")
+        if (self.settle is None) != (self.note is None) or (self.note is not None and not self.note.strip()):
+            raise click.UsageError("--settle and --note belong together: say how it was settled.")
+        if self.period and self.explain is None:
+            raise click.UsageError("--period belongs to --explain.")
+        if self.parts and not narrows:
+            raise click.UsageError("--parts belongs to a selector: --customer, --subscription, --item or --meter.")
 
 
 def carry_out(settings: Settings, asked: HistoryRequest) -> Answer:
