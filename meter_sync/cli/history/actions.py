@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 import click
 
 from meter_sync.cli.globals import now
-from meter_sync.cli.history import output
-from meter_sync.cli.history.output import Answer
+from meter_sync.cli.history import answers
+from meter_sync.cli.history.answers import Answer
 from meter_sync.config import Settings
 from meter_sync.core.telling.history import Sought
 from meter_sync.core.text import utc
@@ -62,11 +62,11 @@ def carry_out(settings: Settings, asked: HistoryRequest) -> Answer:
         return _prune(settings, asked.prune)
     with _books(settings) as ledger:
         if asked.unbilled:
-            return output.unbilled(ledger.remainders.unbilled())
+            return answers.unbilled(ledger.remainders.unbilled())
         if asked.explain is not None:
             return _explain(ledger, asked.explain, asked.period)
         if asked.sought.is_nothing:
-            return output.runs(ledger.runs.past(asked.since, asked.until, asked.limit))
+            return answers.runs(ledger.runs.past(asked.since, asked.until, asked.limit))
         return _entries(ledger, asked)
 
 
@@ -86,7 +86,7 @@ def _entries(ledger: Ledger, asked: HistoryRequest) -> Answer:
     if not ledger.history.matches_together(asked.sought):
         raise _not_known("no item in the ledger matches all the selectors together")
     entries = ledger.history.entries(asked.sought, with_parts=asked.parts)
-    return output.entries([one for one in entries if asked.is_within(one.at)])
+    return answers.entries([one for one in entries if asked.is_within(one.at)])
 
 
 def _explain(ledger: Ledger, name: str, period_start: datetime | None) -> Answer:
@@ -97,7 +97,7 @@ def _explain(ledger: Ledger, name: str, period_start: datetime | None) -> Answer
             raise _not_known(f"the ledger knows no item, subscription or customer {name}")
         start = utc(period_start) if period_start else ""
         raise _not_known(f"the ledger knows no period of {name} that starts at {start}", newest)
-    return output.explanations(stories)
+    return answers.explanations(stories)
 
 
 def _not_known(what: str, known: Sequence[str] = ()) -> MeterSyncError:
@@ -116,10 +116,10 @@ def _settle(settings: Settings, item: str, period_start: datetime, note: str) ->
                 code="nothing_open",
             )
         ledger.remainders.settle(one, note, now())
-    return output.settled(one, note)
+    return answers.settled(one, note)
 
 
 def _prune(settings: Settings, older_than: timedelta) -> Answer:
     before = now() - older_than
     with _books(settings, is_read_only=False, is_alone=True) as ledger:
-        return output.pruned(before, ledger.pruning.prune(before))
+        return answers.pruned(before, ledger.pruning.prune(before))
