@@ -13,8 +13,6 @@ from meter_sync.stripe_api.error_events import METER_ERRORS
 
 Json = Mapping[str, Any]
 
-_LONGEST_NAME = 255
-
 
 class NotAnEvent(ValueError):
     """What was received has not even an event's id and type."""
@@ -139,6 +137,6 @@ def _id_of(value: object) -> str | None:
 
 def _name(value: object) -> str | None:
     """Return an id or a type, or None if it can be none: it goes into the ledger, logs and addresses."""
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME:
+    if not isinstance(value, str) or not 0 < len(value) <= 255:
         return None
     return value if value.isascii() and value.isprintable() and " " not in value else None

@@ -1,7 +1,6 @@
 """What a person asks `meter-sync history` for, what it does with the ledger, and what it shows of it."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -56,11 +55,15 @@ class HistoryRequest:
 
 def carry_out(settings: Settings, asked: HistoryRequest) -> Answer:
     """Do what was asked for, and return what there is to say. Raise MeterSyncError, with what to do."""
+    scope = Scope(account="", mode=settings.stripe.mode)
     if asked.settle is not None:
-        return _settle(settings, *asked.settle, str(asked.note).strip())
+        with open_ledger(settings.ledger, scope) as ledger:
+            return _settle(ledger, *asked.settle, str(asked.note).strip())
     if asked.prune is not None:
-        return _prune(settings, asked.prune)
-    with _books(settings) as ledger:
+        before = now() - asked.prune
+        with run_lock(settings.ledger), open_ledger(settings.ledger, scope) as ledger:
+            return answers.pruned(before, ledger.pruning.prune(before))
+    with open_ledger_read_only(settings.ledger, scope) as ledger:
         if asked.unbilled:
             return answers.unbilled(ledger.remainders.unbilled())
         if asked.explain is not None:
@@ -68,15 +71,6 @@ def carry_out(settings: Settings, asked: HistoryRequest) -> Answer:
         if asked.sought.is_nothing:
             return answers.runs(ledger.runs.past(asked.since, asked.until, asked.limit))
         return _entries(ledger, asked)
-
-
-@contextmanager
-def _books(settings: Settings, *, is_read_only: bool = True, is_alone: bool = False) -> Iterator[Ledger]:
-    """Open the ledger, only to read unless told otherwise, and where it must be alone, under the run lock."""
-    scope = Scope(account="", mode=settings.stripe.mode)
-    opened = open_ledger_read_only if is_read_only else open_ledger
-    with run_lock(settings.ledger) if is_alone else nullcontext(), opened(settings.ledger, scope) as ledger:
-        yield ledger
 
 
 def _entries(ledger: Ledger, asked: HistoryRequest) -> Answer:
@@ -106,20 +100,13 @@ def _not_known(what: str, known: Sequence[str] = ()) -> MeterSyncError:
     return MeterSyncError(what, hint, code="nothing_selected")
 
 
-def _settle(settings: Settings, item: str, period_start: datetime, note: str) -> Answer:
-    with _books(settings, is_read_only=False) as ledger:
-        one = ledger.remainders.of(item, period_start)
-        if one is None or not one.open_quantity:
-            raise MeterSyncError(
-                f"nothing is open of {item} for a period that starts at {utc(period_start)}; nothing was changed",
-                "meter-sync history --unbilled lists what is, with the start of its period",
-                code="nothing_open",
-            )
-        ledger.remainders.settle(one, note, now())
+def _settle(ledger: Ledger, item: str, period_start: datetime, note: str) -> Answer:
+    one = ledger.remainders.of(item, period_start)
+    if one is None or not one.open_quantity:
+        raise MeterSyncError(
+            f"nothing is open of {item} for a period that starts at {utc(period_start)}; nothing was changed",
+            "meter-sync history --unbilled lists what is, with the start of its period",
+            code="nothing_open",
+        )
+    ledger.remainders.settle(one, note, now())
     return answers.settled(one, note)
-
-
-def _prune(settings: Settings, older_than: timedelta) -> Answer:
-    before = now() - older_than
-    with _books(settings, is_read_only=False, is_alone=True) as ledger:
-        return answers.pruned(before, ledger.pruning.prune(before))
