@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -61,14 +62,11 @@ async def _serve(settings: "Settings", host: str, port: int) -> None:
     from meter_sync.webhook.worker import Worker
 
     queue = Queue(settings.ledger, Scope(account="", mode=settings.stripe.mode), now)
-    try:
-        with stop_on_signals() as stop:
-            await queue.waiting()  # a ledger that cannot be used ends it here, and not at the first event
-            worker = Worker(queue, reporter(settings, now, stop), stop)
-            receiver = Receiver(settings.stripe.webhook_secret, settings.stripe.is_live, queue, worker.wake)
-            async with first_error_only(), asyncio.TaskGroup() as group:
-                following = group.create_task(follow_up(settings, now, stop))
-                await serve(receiver, worker, stop, host, port)
-                following.cancel()
-    finally:
-        queue.close()
+    with closing(queue), stop_on_signals() as stop:
+        await queue.waiting()  # a ledger that cannot be used ends it here, and not at the first event
+        worker = Worker(queue, reporter(settings, now, stop), stop)
+        receiver = Receiver(settings.stripe.webhook_secret, settings.stripe.is_live, queue, worker.wake)
+        async with first_error_only(), asyncio.TaskGroup() as group:
+            following = group.create_task(follow_up(settings, now, stop))
+            await serve(receiver, worker, stop, host, port)
+            following.cancel()

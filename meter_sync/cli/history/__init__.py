@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from meter_sync.cli.globals import Globals
-from meter_sync.cli.options import Duration, Instant, output
+from meter_sync.cli.options import Duration, Instant, output, repeatable
 from meter_sync.cli.printing import print_error, print_json
 from meter_sync.core.telling.history import Sought
 from meter_sync.errors import MeterSyncError
@@ -17,14 +17,10 @@ _KEPT = timedelta(days=90)
 
 
 @click.command()
-@click.option("--customer", "customers", multiple=True, metavar="cus_x", help="All about this customer; repeatable.")
-@click.option(
-    "--subscription", "subscriptions", multiple=True, metavar="sub_x", help="All about this subscription; repeatable."
-)
-@click.option("--item", "items", multiple=True, metavar="si_x", help="All about this subscription item; repeatable.")
-@click.option(
-    "--meter", "meters", multiple=True, metavar="SLUG", help="All that was reported from this meter; repeatable."
-)
+@repeatable("--customer", "cus_x", "All about this customer")
+@repeatable("--subscription", "sub_x", "All about this subscription")
+@repeatable("--item", "si_x", "All about this subscription item")
+@repeatable("--meter", "SLUG", "All that was reported from this meter")
 @click.option("--parts", is_flag=True, help="With a selector: each hour, day and addition too.")
 @click.option("--since", type=Instant(), help="Only what happened at this instant or later.")
 @click.option("--until", type=Instant(), help="Only what happened before this instant.")
