@@ -14,9 +14,9 @@ from pydantic.fields import FieldInfo
 
 from meter_sync import errors
 from meter_sync.cli import cli
-from meter_sync.cli.history.command import history
-from meter_sync.cli.run.command import run
-from meter_sync.cli.verify.command import verify
+from meter_sync.cli.history import history
+from meter_sync.cli.run import run
+from meter_sync.cli.verify import verify
 from meter_sync.config import ENVIRONMENT, Settings, load
 from meter_sync.config.settings import BrakeSettings, MeterSettings
 from meter_sync.core.outcomes import LIFTABLE, ExitCode, Outcome, Reason
