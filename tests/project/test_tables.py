@@ -96,6 +96,11 @@ def raised_errors() -> Iterator[tuple[str, ExitCode]]:
                 for keyword in node.keywords:
                     if keyword.arg == "code" and isinstance(keyword.value, ast.Constant):
                         yield str(keyword.value.value), kinds[node.func.id].exit_code
+            if isinstance(node, ast.ClassDef):
+                parents = [kinds[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in kinds]
+                for part in node.body:
+                    if parents and isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == "code":
+                        yield ast.literal_eval(part.value), parents[0].exit_code
 
 
 def test_the_errors_that_end_a_run_are_complete() -> None:
