@@ -96,7 +96,7 @@ def raised_errors() -> Iterator[tuple[str, ExitCode]]:
                 for keyword in node.keywords:
                     if keyword.arg == "code" and isinstance(keyword.value, ast.Constant):
                         yield str(keyword.value.value), kinds[node.func.id].exit_code
-            if isinstance(node, ast.ClassDef):
+            if isinstance(node, ast.ClassDef) and node.name not in kinds:
                 parents = [kinds[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in kinds]
                 for part in node.body:
                     if parents and isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == "code":
