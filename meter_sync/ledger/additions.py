@@ -12,7 +12,7 @@ from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.core.planning.memory import Addition, RememberedAdditions
 from meter_sync.core.planning.stages import Acknowledged, Add, Cancel, Write
 from meter_sync.ledger import rows, writers
-from meter_sync.ledger.database import Database, of_same_period
+from meter_sync.ledger.database import Book, Database, of_same_period
 from meter_sync.ledger.rows import RunRecord
 from meter_sync.ledger.schema import additions, item_periods
 
@@ -34,11 +34,8 @@ class Unsettled:
     addition: Addition
 
 
-@dataclass(frozen=True, slots=True)
-class Additions:
+class Additions(Book):
     """The additions of which it is not known whether Stripe has them."""
-
-    database: Database
 
     def unsettled(self, items: Sequence[str], run: RunRecord, at: datetime) -> tuple[list[Unsettled], frozenset[str]]:
         """Return the additions of these items, in any period, that may or may not have been carried out.

@@ -1,22 +1,18 @@
 """Who bills which usage, beside the items that a run has listed."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from meter_sync.core.ownership.billed_usage import BilledUsage
 from meter_sync.ledger import rows
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Book
 from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import item_periods, seen_periods
 
 
-@dataclass(frozen=True, slots=True)
-class BilledUsages:
+class BilledUsages(Book):
     """What items bill, as far as is known."""
-
-    database: Database
 
     def open_after(self, since: datetime) -> tuple[BilledUsage, ...]:
         """Return what items bill whose period is open after `since`, as far as the last whole run still saw them.

@@ -21,7 +21,7 @@ from meter_sync.core.telling.history import (
     WrittenPart,
 )
 from meter_sync.ledger import rows
-from meter_sync.ledger.database import Database, of_same_period
+from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.listed import item_of
 from meter_sync.ledger.schema import additions, holds, item_periods, parts, runs, seen_periods, writes
 
@@ -42,11 +42,8 @@ class Unmatched:
     """Some values that would."""
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Book):
     """What was written and held of items in their periods."""
-
-    database: Database
 
     def unmatched(self, sought: Sought) -> Unmatched | None:
         """Return the first selector of what is sought that matches nothing in the ledger, or None."""

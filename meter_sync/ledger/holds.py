@@ -1,13 +1,12 @@
 """The ledger's book of what kept items from being reported."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from meter_sync.core.outcomes import ExitCode, exit_code
 from meter_sync.core.planning.stages import Result
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Book
 from meter_sync.ledger.rows import RunRecord, key
 from meter_sync.ledger.schema import holds
 
@@ -17,11 +16,8 @@ _AGAIN = ("item", "period_start", "last_run", "last_at", "message")
 """What a run that says the same says of a row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Holds:
+class Holds(Book):
     """What kept items from being reported, and for how long."""
-
-    database: Database
 
     def record(self, run: RunRecord, results: Sequence[Result], at: datetime) -> None:
         """Given what became of a run's items, record those that were held, failed, or skipped with possible harm.

@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from meter_sync.core.billing.intake import usage_end_of
 from meter_sync.core.billing.item import Period, SubscriptionItem
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Book, Database
 from meter_sync.ledger.rows import key, keys, read_as
 from meter_sync.ledger.schema import item_periods, prices, seen_periods
 from meter_sync.ledger.snapshot import item_from, stored
@@ -53,11 +53,8 @@ class Conclusion:
     is_watched_no_more: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ListedPeriods:
+class ListedPeriods(Book):
     """Every item and period that was ever listed, and how far its end has come."""
-
-    database: Database
 
     def record(self, items: Sequence[SubscriptionItem], at: datetime) -> None:
         """Record the listed items in their periods. A period that another one of its item overtook ended at its start.

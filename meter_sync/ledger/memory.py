@@ -1,7 +1,7 @@
 """What the ledger remembers of items, for the plan."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -10,18 +10,15 @@ from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.core.billing.way import Way
 from meter_sync.core.planning.memory import Memory, PastPeriod, Remembered
 from meter_sync.ledger import additions, listed, rows, successions, windows
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Book
 from meter_sync.ledger.schema import forgotten, item_periods, items, writes
 
 PAST = timedelta(days=100)
 """How long before an item's newest period its older ones are compared with what it uses now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Memories:
+class Memories(Book):
     """What was intended and acknowledged for items."""
-
-    database: Database
 
     def of(self, listed_items: Sequence[SubscriptionItem]) -> Memory:
         """Return what is known of the listed items in their current periods, as of one moment."""

@@ -1,6 +1,5 @@
 """Forgetting what is long over, and nothing that a later run could need."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement
 
 from meter_sync.ledger.additions import lacks_answer
-from meter_sync.ledger.database import Database, of_same_period
+from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.memory import PAST
 from meter_sync.ledger.rows import keys
 from meter_sync.ledger.runs import Runs
@@ -27,11 +26,8 @@ from meter_sync.ledger.schema import (
 _OF_PERIODS = (writes, parts, additions, holds, forgotten, item_periods, seen_periods)
 
 
-@dataclass(frozen=True, slots=True)
-class Pruning:
+class Pruning(Book):
     """What of the ledger can go."""
-
-    database: Database
 
     def prune(self, before: datetime) -> dict[str, int]:
         """Delete what is about periods that were over before an instant, and return how many rows went, by table.

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.ledger import rows
 from meter_sync.ledger.additions import lacks_answer, recount
-from meter_sync.ledger.database import Database, of_same_period
+from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.schema import additions, cursors, item_periods, parts
 
 _ERROR_EVENTS = "error_events"
@@ -31,11 +31,8 @@ class Written:
     """Whether an addition is on its way of which the outcome is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rejections:
+class Rejections(Book):
     """What Stripe took and does not hold."""
-
-    database: Database
 
     def read_until(self) -> str | None:
         """Return when the last error event was made that was read, or None before the first."""

@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from meter_sync.core.billing.item import Period
 from meter_sync.ledger import rows
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Book
 from meter_sync.ledger.schema import seen_periods
 
 
@@ -34,11 +34,8 @@ class Unbilled:
         return self.remainder - (self.settled or 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Remainders:
+class Remainders(Book):
     """What Stripe does not bill of items' periods."""
-
-    database: Database
 
     def unbilled(self) -> list[Unbilled]:
         """Return every remainder that no person has marked as settled, the oldest first."""

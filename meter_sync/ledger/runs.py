@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Column, Row
 
 from meter_sync.core.telling.history import PastRun
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Book
 from meter_sync.ledger.rows import RunRecord, read_as
 from meter_sync.ledger.schema import item_periods, runs
 
@@ -18,11 +17,8 @@ _WORK_DONE = (0, 3, 4)
 """The exit codes of runs that listed everything and did what could be done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Runs:
+class Runs(Book):
     """Which runs there were, and up to when they reported."""
-
-    database: Database
 
     def begin(self, run: RunRecord) -> None:
         """Record that a run has begun, before its first effect."""

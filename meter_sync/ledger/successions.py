@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, Table
 
 from meter_sync.core.billing.item import SubscriptionItem
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Book, Database
 from meter_sync.ledger.rows import key
 from meter_sync.ledger.schema import additions, item_periods, items, parts, seen_periods
 
@@ -22,11 +22,8 @@ class Continued:
     """When that one was created."""
 
 
-@dataclass(frozen=True, slots=True)
-class Successions:
+class Successions(Book):
     """Which items took the place of others."""
-
-    database: Database
 
     def hand_over(self, old: SubscriptionItem, new: SubscriptionItem, at: datetime) -> bool:
         """Move what was reported for a removed item to its successor, and return whether that could be done.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Book
 from meter_sync.ledger.schema import webhook_events
 
 _REMEMBERED = timedelta(days=35)
@@ -22,11 +22,8 @@ class WebhookEvent:
     received_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookQueue:
+class WebhookQueue(Book):
     """Which events came, and which of them wait for their report."""
-
-    database: Database
 
     def enqueue(self, event: WebhookEvent) -> bool:
         """Record an event and return whether it is new; a known one, also one that is done, stays as it is."""

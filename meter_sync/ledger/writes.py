@@ -1,13 +1,12 @@
 """The ledger's book of writes: each is intended before it is sent, and acknowledged once Stripe has taken it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from meter_sync.core.billing.item import PeriodKey
 from meter_sync.core.planning.stages import Acknowledged, Add, Checked, Intended, WindowQuantity, Write
 from meter_sync.ledger import additions, rows, schema, windows, writers
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Book
 from meter_sync.ledger.rows import RunRecord, WindowTaken, key
 from meter_sync.ledger.schema import forgotten, item_periods, items, writes
 
@@ -16,11 +15,8 @@ _KEPT = ("acknowledged", "seen_at", "read_whole_at", "opening")
 _REPLACED = [one.name for one in item_periods.c if not one.primary_key and one.name not in _KEPT]
 
 
-@dataclass(frozen=True, slots=True)
-class Writes:
+class Writes(Book):
     """What is about to be written, and what became of it."""
-
-    database: Database
 
     def record_looks(self, looked: Iterable[str], at: datetime) -> None:
         """Record that the items were looked at in Stripe: nothing is held there that this ledger does not know."""
