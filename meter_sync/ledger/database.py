@@ -55,10 +55,9 @@ class Database:
         with self.at_one_moment():
             return self._connection.execute(query).all()
 
-    def row(self, table: Table, item: str, period_start: datetime) -> Row[Any] | None:
-        """Return a table's row about an item's period, or None; of several the first."""
-        found = self.rows(self.of(table).where(table.c.item == item, table.c.period_start == period_start))
-        return found[0] if found else None
+    def rows_about(self, table: Table, item: str, period_start: datetime) -> Sequence[Row[Any]]:
+        """Return a table's rows about an item's period."""
+        return self.rows(self.of(table).where(table.c.item == item, table.c.period_start == period_start))
 
     def rows_of(self, query: Select[Any], column: ColumnElement[Any], ids: Iterable[str]) -> Iterator[Row[Any]]:
         """Return what a query finds where a column is one of these ids, however many they are."""

@@ -1,13 +1,12 @@
 """The books of one Stripe account and mode. Every public write of a book is one short transaction."""
 
 from meter_sync.ledger.additions import Additions
-from meter_sync.ledger.billed_usage import BilledUsages
 from meter_sync.ledger.binding import Binding
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.history import History
 from meter_sync.ledger.holds import Holds
 from meter_sync.ledger.listed import ListedPeriods
-from meter_sync.ledger.memory import Memories
+from meter_sync.ledger.memory import BilledUsages, Memories
 from meter_sync.ledger.pruning import Pruning
 from meter_sync.ledger.rejections import Rejections
 from meter_sync.ledger.remainders import Remainders

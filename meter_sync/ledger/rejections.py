@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import Row
 
-from meter_sync.core.billing.item import Period, PeriodKey
+from meter_sync.core.billing.event_times import summary_span, summary_windows
+from meter_sync.core.billing.item import Period, PeriodKey, WindowSize
 from meter_sync.ledger import rows
 from meter_sync.ledger.additions import lacks_answer, recount
 from meter_sync.ledger.database import Book, of_same_period
@@ -89,10 +91,7 @@ class Rejections(Book):
             item_periods.c.acknowledged.is_not(None),
             item_periods.c.as_of >= since,
         )
-        return [
-            rows.read_as(Written, row, period=rows.period(row), summarized=rows.summarized(row))
-            for row in self.database.rows(query)
-        ]
+        return [_written(row) for row in self.database.rows(query)]
 
     def record_doubt(self, one: Written, why: str, taken_since: datetime) -> None:
         """Record that Stripe holds less of an item's period than it took, without its saying which event it rejected.
@@ -111,3 +110,10 @@ class Rejections(Book):
         """Record that a person was told of these items' rejections: the next run reports them again."""
         with self.database.transaction():
             self.database.update(item_periods, rows.keys(shown), rejected=None)
+
+
+def _written(row: Row[Any]) -> Written:
+    period = rows.period(row)
+    window = WindowSize(row.window) if row.window else None
+    summarized = summary_windows(period, row.usage_start, window) if window else summary_span(period)
+    return rows.read_as(Written, row, period=period, summarized=summarized)
