@@ -22,8 +22,8 @@ from meter_sync.core.telling.history import (
 )
 from meter_sync.ledger import rows
 from meter_sync.ledger.database import Book, of_same_period
-from meter_sync.ledger.listed import item_of
 from meter_sync.ledger.schema import additions, holds, item_periods, parts, runs, seen_periods, writes
+from meter_sync.ledger.snapshot import item_from
 
 _NOT_KNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 """Stands for when an addition arrived that was never acknowledged, but rejected."""
@@ -90,17 +90,15 @@ class History(Book):
     def _story(self, seen: Row[Any]) -> Story:
         chain = self._chain(seen)
         told = self.entries(Sought(items=tuple(sorted({key[0] for key in chain}))), with_parts=True)
-        is_it = (item_periods.c.item == seen.item, item_periods.c.period_start == seen.period_start)
-        state = next(iter(self.database.rows(self.database.of(item_periods).where(*is_it))), None)
-        return Story(
-            item=item_of(seen),
+        state = next(iter(self.database.rows_about(item_periods, seen.item, seen.period_start)), None)
+        return rows.read_as(
+            Story,
+            seen,
+            item=item_from(seen.snapshot),
             whose=_whose(seen, state.meter if state else None),
             entries=[one for one in told if (one.whose.item, one.whose.period.start) in chain],
             remembered=rows.remembered(state) if state else None,
             usage_start=state.usage_start if state else None,
-            continues=seen.continues,
-            complete_until=seen.complete_until,
-            closed_at=seen.closed_at,
             closed_why=None if seen.named_at else seen.why,
         )
 
@@ -153,23 +151,17 @@ class History(Book):
     def _read(self, sought: Sought, places: Mapping[PeriodKey, Whose], table: Table, read: _Reader) -> Iterable[Entry]:
         query = self.database.of(table).where(table.c.item.in_(self._items(sought)))
         if table is writes:
-            query = self._with_instants(self._with_deliveries(query))
+            # Also when an addition, whose write had no answer, was found to have arrived, and the run's instant.
+            is_its = of_same_period(additions, writes), additions.c.run == writes.c.run
+            is_found = *self.database.in_scope(additions), additions.c.delivered_at > _NOT_KNOWN
+            query = query.outerjoin(additions, sa.and_(*is_its, *is_found))
+            query = query.outerjoin(runs, sa.and_(runs.c.run == writes.c.run, *self.database.in_scope(runs)))
+            query = query.add_columns(additions.c.delivered_at, runs.c.as_of)
         for row in self.database.rows(query):
             whose = places.get((row.item, row.period_start))
             entry = read(row, whose) if whose else None
             if entry:
                 yield entry
-
-    def _with_deliveries(self, query: sa.Select[Any]) -> sa.Select[Any]:
-        """Ask also when an addition, whose write had no answer, was found to have arrived."""
-        is_its = [of_same_period(additions, writes), additions.c.run == writes.c.run]
-        found = sa.and_(*is_its, *self.database.in_scope(additions), additions.c.delivered_at > _NOT_KNOWN)
-        return query.add_columns(additions.c.delivered_at).outerjoin(additions, found)
-
-    def _with_instants(self, query: sa.Select[Any]) -> sa.Select[Any]:
-        """Ask also which instant the run was about."""
-        is_its = sa.and_(runs.c.run == writes.c.run, *self.database.in_scope(runs))
-        return query.add_columns(runs.c.as_of).outerjoin(runs, is_its)
 
 
 def _write(row: Row[Any], whose: Whose) -> Entry:
@@ -177,16 +169,8 @@ def _write(row: Row[Any], whose: Whose) -> Entry:
     return rows.read_as(Write, row, whose=whose, timestamp=row.anchor, acknowledged_at=at)
 
 
-def _held(row: Row[Any], whose: Whose) -> Entry:
-    return rows.read_as(Held, row, whose=whose)
-
-
 def _remainder(row: Row[Any], whose: Whose) -> Entry | None:
     return None if row.named_at is None else rows.read_as(Remainder, row, whose=whose, quantity=row.remainder)
-
-
-def _part(row: Row[Any], whose: Whose) -> Entry:
-    return rows.read_as(WrittenPart, row, whose=whose)
 
 
 def _added(row: Row[Any], whose: Whose) -> Entry:
@@ -194,8 +178,15 @@ def _added(row: Row[Any], whose: Whose) -> Entry:
     return rows.read_as(Added, row, whose=whose, delivered_at=row.delivered_at if is_known else None)
 
 
-_READERS: tuple[tuple[Table, _Reader], ...] = ((writes, _write), (holds, _held), (seen_periods, _remainder))
-_READERS_OF_PARTS: tuple[tuple[Table, _Reader], ...] = ((parts, _part), (additions, _added))
+_READERS: tuple[tuple[Table, _Reader], ...] = (
+    (writes, _write),
+    (holds, lambda row, whose: rows.read_as(Held, row, whose=whose)),
+    (seen_periods, _remainder),
+)
+_READERS_OF_PARTS: tuple[tuple[Table, _Reader], ...] = (
+    (parts, lambda row, whose: rows.read_as(WrittenPart, row, whose=whose)),
+    (additions, _added),
+)
 
 
 def _whose(row: Row[Any], meter: str | None) -> Whose:

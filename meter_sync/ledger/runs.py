@@ -3,10 +3,9 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Column, Row
+from sqlalchemy import Column
 
 from meter_sync.core.telling.history import PastRun
 from meter_sync.ledger.database import Book
@@ -63,8 +62,7 @@ class Runs(Book):
             query = query.where(runs.c.started_at >= since)
         if until is not None:
             query = query.where(runs.c.started_at < until)
-        return [_past_run(row) for row in self.database.rows(query.limit(limit))]
-
-
-def _past_run(row: Row[Any]) -> PastRun:
-    return read_as(PastRun, row, id=row.run, counts=json.loads(row.counts) if row.counts else {})
+        return [
+            read_as(PastRun, row, id=row.run, counts=json.loads(row.counts) if row.counts else {})
+            for row in self.database.rows(query.limit(limit))
+        ]

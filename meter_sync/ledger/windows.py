@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -17,6 +16,8 @@ from meter_sync.core.planning.windows import windows_of
 from meter_sync.ledger.database import Database, Rows, batches, of_same_period
 from meter_sync.ledger.rows import WindowTaken, key
 from meter_sync.ledger.schema import item_periods, parts
+
+_KEY = ("item", "period_start", "start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +70,21 @@ def _totals_before(database: Database, periods: Mapping[str, datetime], since: d
 
 def intend(database: Database, run: str, planned: Sequence[Write]) -> None:
     """Record the parts of the writes: what is about to be sent is in doubt until it is acknowledged."""
-    new = [_row(write, part, run) for write in planned for part in windows_of(write)]
+    new = []
+    for write in planned:
+        for part in windows_of(write):
+            is_event = part.is_sent and write.method.target is Target.METER_EVENT
+            row = {
+                **key(write.item),
+                "start": part.start,
+                "timestamp": part.timestamp,
+                "total": part.total,
+                "value": part.value,
+                "acknowledged": None if part.is_sent else part.standing,
+                "identifier": identifiers.of_set(run, write.item.id, part.start) if is_event else None,
+            }
+            new.append(row)
     database.put(parts, new, ("timestamp", "total", "value", "acknowledged"), completed=("identifier",))
-
-
-def _row(write: Write, part: WindowQuantity, run: str) -> dict[str, Any]:
-    is_event = part.is_sent and write.method.target is Target.METER_EVENT
-    item = write.item
-    return {
-        **key(item),
-        "start": part.start,
-        "timestamp": part.timestamp,
-        "total": part.total,
-        "value": part.value,
-        "acknowledged": None if part.is_sent else part.standing,
-        "identifier": identifiers.of_set(run, item.id, part.start) if is_event else None,
-    }
-
-
-_KEY = ("item", "period_start", "start")
 
 
 def acknowledge(database: Database, taken: Iterable[WindowTaken]) -> None:
