@@ -91,7 +91,7 @@ class Database:
         """Return the condition that there is such a row."""
         return sa.select(sa.literal(1)).select_from(table).where(*self.in_scope(table), *conditions).exists()
 
-    def value(self, query: Select[Any]) -> Any:
+    def value(self, query: Select[Any]) -> Any | None:
         """Return the first column of the first row, or None."""
         with self.at_one_moment():
             return self._connection.execute(query).scalar()

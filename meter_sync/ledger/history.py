@@ -1,6 +1,6 @@
 """What the ledger tells of the past: what was written and held of items in their periods."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -9,17 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Row, Table
 
 from meter_sync.core.billing.item import PeriodKey
-from meter_sync.core.telling.history import (
-    Added,
-    Entry,
-    Held,
-    Remainder,
-    Sought,
-    Story,
-    Whose,
-    Write,
-    WrittenPart,
-)
+from meter_sync.core.telling.history import Added, Entry, Held, Remainder, Sought, Story, Whose, Write, WrittenPart
 from meter_sync.ledger import rows
 from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.schema import additions, holds, item_periods, parts, runs, seen_periods, writes
@@ -71,8 +61,21 @@ class History(Book):
         `with_parts` each hour, day and addition too.
         """
         places = self._places(sought)
-        readers = [*_READERS, *(_READERS_OF_PARTS if with_parts else ())]
-        found = [entry for table, read in readers for entry in self._read(sought, places, table, read)]
+        found: list[Entry] = []
+        for table, read in (*_READERS, *(_READERS_OF_PARTS if with_parts else ())):
+            query = self.database.of(table).where(table.c.item.in_(self._items(sought)))
+            if table is writes:
+                # Also when an addition, whose write had no answer, was found to have arrived, and the run's instant.
+                is_its = of_same_period(additions, writes), additions.c.run == writes.c.run
+                is_found = *self.database.in_scope(additions), additions.c.delivered_at > _NOT_KNOWN
+                query = query.outerjoin(additions, sa.and_(*is_its, *is_found))
+                query = query.outerjoin(runs, sa.and_(runs.c.run == writes.c.run, *self.database.in_scope(runs)))
+                query = query.add_columns(additions.c.delivered_at, runs.c.as_of)
+            for row in self.database.rows(query):
+                whose = places.get((row.item, row.period_start))
+                entry = read(row, whose) if whose else None
+                if entry:
+                    found.append(entry)
         return sorted(found, key=lambda entry: (entry.at, entry.whose.item))
 
     def stories(self, name: str, period_start: datetime | None) -> list[Story]:
@@ -147,21 +150,6 @@ class History(Book):
         firsts = self.database.of(seen_periods, "continues").where(seen_periods.c.item.in_(reported))
         between = self.database.of(seen_periods, "item").where(seen_periods.c.continues.in_(firsts))
         return sa.union(reported, firsts.where(seen_periods.c.continues.is_not(None)), between)
-
-    def _read(self, sought: Sought, places: Mapping[PeriodKey, Whose], table: Table, read: _Reader) -> Iterable[Entry]:
-        query = self.database.of(table).where(table.c.item.in_(self._items(sought)))
-        if table is writes:
-            # Also when an addition, whose write had no answer, was found to have arrived, and the run's instant.
-            is_its = of_same_period(additions, writes), additions.c.run == writes.c.run
-            is_found = *self.database.in_scope(additions), additions.c.delivered_at > _NOT_KNOWN
-            query = query.outerjoin(additions, sa.and_(*is_its, *is_found))
-            query = query.outerjoin(runs, sa.and_(runs.c.run == writes.c.run, *self.database.in_scope(runs)))
-            query = query.add_columns(additions.c.delivered_at, runs.c.as_of)
-        for row in self.database.rows(query):
-            whose = places.get((row.item, row.period_start))
-            entry = read(row, whose) if whose else None
-            if entry:
-                yield entry
 
 
 def _write(row: Row[Any], whose: Whose) -> Entry:

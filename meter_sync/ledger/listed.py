@@ -96,11 +96,7 @@ class ListedPeriods(Book):
         self.database.update(seen_periods, [row])
 
     def record_listing(
-        self,
-        items: Iterable[SubscriptionItem],
-        asked_prices: Iterable[str],
-        empty_prices: Iterable[str],
-        at: datetime,
+        self, items: Iterable[SubscriptionItem], asked_prices: Iterable[str], empty_prices: Iterable[str], at: datetime
     ) -> None:
         """Record which items a listing saw and which archived prices it found empty."""
         empty = [{"price": price, "found_empty_at": at} for price in empty_prices]
@@ -139,8 +135,7 @@ class ListedPeriods(Book):
     def first_seen(self) -> datetime | None:
         """Return when the oldest of the open periods was recorded, or None where there is none."""
         oldest = self.database.of(seen_periods, sa.func.min(seen_periods.c.seen_at))
-        found: datetime | None = self.database.value(oldest.where(seen_periods.c.closed_at.is_(None)))
-        return found
+        return self.database.value(oldest.where(seen_periods.c.closed_at.is_(None)))
 
     def of_subscriptions(self, subscriptions: Collection[str]) -> list[Seen]:
         """Return the periods of these subscriptions' items that are not closed, the one that ends first first."""

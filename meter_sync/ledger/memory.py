@@ -12,7 +12,7 @@ from meter_sync.core.billing.way import Way
 from meter_sync.core.ownership.billed_usage import BilledUsage
 from meter_sync.core.planning.memory import Memory, PastPeriod, Remembered
 from meter_sync.ledger import additions, rows, windows
-from meter_sync.ledger.database import Book
+from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import forgotten, item_periods, items, seen_periods, writes
 from meter_sync.ledger.snapshot import item_from
@@ -94,11 +94,10 @@ class Memories(Book):
 
         That of an item's state is taken back when Stripe refuses it; here it stays.
         """
-        is_of_last_run = sa.and_(
-            *(writes.c[name] == item_periods.c[name] for name in ("account", "mode", "item", "period_start", "run"))
-        )
-        query = self.database.of(writes, "item", "period_start", "quantity").join(item_periods, is_of_last_run)
-        oldest_first = query.order_by(writes.c.intended_at, writes.c.step)
+        is_last_run = *self.database.in_scope(item_periods), writes.c.run == item_periods.c.run
+        query = self.database.of(writes, "item", "period_start", "quantity").where(*is_last_run)
+        of_last_run = query.join(item_periods, of_same_period(writes, item_periods))
+        oldest_first = of_last_run.order_by(writes.c.intended_at, writes.c.step)
         found = self.database.rows_in(oldest_first, writes, _periods(listed_items))
         return {row.item: row.quantity for row in found}
 

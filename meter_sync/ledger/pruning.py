@@ -64,11 +64,12 @@ class Pruning(Book):
         )
         is_settled = one.remainder == sa.func.coalesce(one.settled, 0)
         is_in_doubt = sa.or_(lacks_answer(), additions.c.in_doubt)
+        has_newest_instant = self.database.is_newest(item_periods, "as_of")
         is_needed = (
             self.database.is_newest(seen_periods, "period_start", "item"),
             self._is_shortly_before_a_needed_one(),
             self.database.exists(additions, of_same_period(additions, seen_periods), is_in_doubt),
-            self._has_newest_instant(),
+            self.database.exists(item_periods, of_same_period(item_periods, seen_periods), has_newest_instant),
         )
         return self.database.of(seen_periods, "item", "period_start").where(*is_old, is_settled, ~sa.or_(*is_needed))
 
@@ -83,7 +84,3 @@ class Pruning(Book):
             looked_back <= sa.type_coerce(seen_periods.c.period_end, sa.BigInteger),
             sa.or_(following.c.closed_at.is_(None), self.database.is_newest(following, "period_start", "item")),
         )
-
-    def _has_newest_instant(self) -> ColumnElement[bool]:
-        is_newest = self.database.is_newest(item_periods, "as_of")
-        return self.database.exists(item_periods, of_same_period(item_periods, seen_periods), is_newest)

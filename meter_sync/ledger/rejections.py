@@ -39,8 +39,7 @@ class Rejections(Book):
     def read_until(self) -> str | None:
         """Return when the last error event was made that was read, or None before the first."""
         of_list = cursors.c.cursor == _ERROR_EVENTS
-        found: str | None = self.database.value(self.database.of(cursors, "position").where(of_list))
-        return found
+        return self.database.value(self.database.of(cursors, "position").where(of_list))
 
     def record(self, messages: Mapping[str, str], read_until: str) -> int:
         """Given why Stripe rejected events, by their identifiers, record that it does not hold them; return how many.

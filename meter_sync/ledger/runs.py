@@ -39,8 +39,7 @@ class Runs(Book):
 
     def newest_as_of(self) -> datetime | None:
         """Return the newest instant up to which anything was intended to be reported, or None before that."""
-        newest: datetime | None = self.database.value(self.database.of(item_periods, sa.func.max(item_periods.c.as_of)))
-        return newest
+        return self.database.value(self.database.of(item_periods, sa.func.max(item_periods.c.as_of)))
 
     def last_complete(self) -> datetime | None:
         """Return when the last run over the whole account that did its work was begun, or None."""
@@ -52,8 +51,7 @@ class Runs(Book):
 
     def _newest_complete(self, instant: Column[datetime]) -> datetime | None:
         is_complete = runs.c.everything.is_(True), runs.c.exit_code.in_(_WORK_DONE)
-        newest: datetime | None = self.database.value(self.database.of(runs, sa.func.max(instant)).where(*is_complete))
-        return newest
+        return self.database.value(self.database.of(runs, sa.func.max(instant)).where(*is_complete))
 
     def past(self, since: datetime | None, until: datetime | None, limit: int) -> list[PastRun]:
         """Return the newest runs that began within some time, the newest first."""
