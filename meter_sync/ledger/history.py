@@ -1,6 +1,6 @@
 """What the ledger tells of the past: what was written and held of items in their periods."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -98,7 +98,7 @@ class History(Book):
             Story,
             seen,
             item=item_from(seen.snapshot),
-            whose=_whose(seen, state.meter if state else None),
+            whose=rows.read_as(Whose, seen, period=rows.period(seen), meter=state.meter if state else None),
             entries=[one for one in told if (one.whose.item, one.whose.period.start) in chain],
             remembered=rows.remembered(state) if state else None,
             usage_start=state.usage_start if state else None,
@@ -119,16 +119,14 @@ class History(Book):
 
     def _places(self, sought: Sought) -> dict[PeriodKey, Whose]:
         """Return the items in their periods that are sought."""
-        metered = self.database.of(item_periods, "item", "period_start", "meter")
-        of_sought = metered.where(item_periods.c.item.in_(self._items(sought)))
-        meters = {(row.item, row.period_start): row.meter for row in self.database.rows(of_sought)}
-        query = self.database.of(seen_periods, "item", "period_start", "period_end", "customer", "subscription")
-        found = {}
-        for row in self.database.rows(query.where(seen_periods.c.item.in_(self._items(sought)))):
-            meter = meters.get((row.item, row.period_start))
-            if not sought.meters or meter is None or meter in sought.meters:
-                found[row.item, row.period_start] = _whose(row, meter)
-        return found
+        of_period = "item", "period_start", "period_end", "customer", "subscription"
+        is_its = sa.and_(of_same_period(item_periods, seen_periods), *self.database.in_scope(item_periods))
+        query = self.database.of(seen_periods, *of_period, item_periods.c.meter).outerjoin(item_periods, is_its)
+        return {
+            (row.item, row.period_start): rows.read_as(Whose, row, period=rows.period(row))
+            for row in self.database.rows(query.where(seen_periods.c.item.in_(self._items(sought))))
+            if not sought.meters or row.meter is None or row.meter in sought.meters
+        }
 
     def _items(self, sought: Sought) -> sa.Select[Any]:
         """Ask for the ids of the items that are sought."""
@@ -138,18 +136,14 @@ class History(Book):
             if values:
                 query = query.where(seen_periods.c[column].in_(values))
         if sought.meters:
-            query = query.where(seen_periods.c.item.in_(self._metered(sought.meters)))
+            # Those that were reported from these meters, and those whose place one of them took: what was reported for
+            # a removed item is kept with the one that goes on with it.
+            reported = self.database.of(item_periods, "item").where(item_periods.c.meter.in_(sought.meters))
+            firsts = self.database.of(seen_periods, "continues").where(seen_periods.c.item.in_(reported))
+            between = self.database.of(seen_periods, "item").where(seen_periods.c.continues.in_(firsts))
+            metered = sa.union(reported, firsts.where(seen_periods.c.continues.is_not(None)), between)
+            query = query.where(seen_periods.c.item.in_(metered))
         return query
-
-    def _metered(self, meters: Collection[str]) -> sa.CompoundSelect[Any]:
-        """Ask for the items that were reported from these meters, and for those whose place one of them took.
-
-        What was reported for a removed item is kept with the one that goes on with it.
-        """
-        reported = self.database.of(item_periods, "item").where(item_periods.c.meter.in_(meters))
-        firsts = self.database.of(seen_periods, "continues").where(seen_periods.c.item.in_(reported))
-        between = self.database.of(seen_periods, "item").where(seen_periods.c.continues.in_(firsts))
-        return sa.union(reported, firsts.where(seen_periods.c.continues.is_not(None)), between)
 
 
 def _write(row: Row[Any], whose: Whose) -> Entry:
@@ -175,7 +169,3 @@ _READERS_OF_PARTS: tuple[tuple[Table, _Reader], ...] = (
     (parts, lambda row, whose: rows.read_as(WrittenPart, row, whose=whose)),
     (additions, _added),
 )
-
-
-def _whose(row: Row[Any], meter: str | None) -> Whose:
-    return Whose(row.customer, row.subscription, row.item, rows.period(row), meter)
