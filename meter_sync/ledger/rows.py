@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -46,8 +46,8 @@ Kind = TypeVar("Kind")
 
 def read_as(kind: type[Kind], row: Row[Any], **others: Any) -> Kind:
     """Return a row as data of a kind whose fields are named as columns, but for these others."""
-    named = [field.name for field in fields(kind) if field.name not in others]  # type: ignore[arg-type]
-    return kind(**{name: getattr(row, name) for name in named}, **others)
+    fields: tuple[str, ...] = kind.__match_args__  # type: ignore[attr-defined]
+    return kind(**{name: getattr(row, name) for name in fields if name not in others}, **others)
 
 
 def key(item: SubscriptionItem) -> dict[str, Any]:
