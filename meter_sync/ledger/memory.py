@@ -39,7 +39,7 @@ class Memories(Book):
                 remembered[row.item] = rows.remembered(row)
             elif row.period_end == periods[row.item] and row.stripe_meter != meters[row.item]:
                 known.discard(row.item)
-        # These are known, but not any more what Stripe holds of them.
+        # Of these it is not known any more what Stripe holds.
         known -= {row.item for row in self.database.rows_in(self.database.of(forgotten), forgotten, periods)}
         adding = {item: periods[item] for item, one in remembered.items() if one.method.way is Way.ADDITIONS}
         for item, recalled in additions.recall(self.database, adding).items():

@@ -11,13 +11,11 @@ import sqlalchemy as sa
 from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.item import Target
 from meter_sync.core.planning.memory import RememberedWindow, RememberedWindows
-from meter_sync.core.planning.stages import WindowQuantity, Write
+from meter_sync.core.planning.stages import Write
 from meter_sync.core.planning.windows import windows_of
-from meter_sync.ledger.database import Database, Rows, batches, of_same_period
-from meter_sync.ledger.rows import WindowTaken, key
-from meter_sync.ledger.schema import item_periods, parts
-
-_KEY = ("item", "period_start", "start")
+from meter_sync.ledger.database import Database, batches, of_same_period
+from meter_sync.ledger.rows import key
+from meter_sync.ledger.schema import parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +34,17 @@ def recall(database: Database, wanted: Iterable[Wanted]) -> dict[str, Remembered
         by_since[one.since][one.item] = one.period_start
     recalled: dict[str, RememberedWindows] = {}
     for since, periods in by_since.items():
-        found = _by_item(database, periods, since)
+        query = database.of(parts, "item", "period_start", "start", "timestamp", "total", "value", "acknowledged")
+        if since is not None:
+            is_unsettled = sa.or_(parts.c.acknowledged.is_(None), parts.c.acknowledged != parts.c.value)
+            query = query.where(sa.or_(parts.c.start >= since, is_unsettled))
+        found: defaultdict[str, dict[datetime, RememberedWindow]] = defaultdict(dict)
+        for row in database.rows_in(query, parts, periods):
+            part = RememberedWindow(row.timestamp, row.total, row.value, standing=row.acknowledged)
+            found[row.item][row.start] = part
         before = _totals_before(database, periods, since) if since else {}
         recalled |= {item: RememberedWindows(before.get(item, Decimal(0)), found.get(item, {})) for item in periods}
     return recalled
-
-
-def _by_item(
-    database: Database, periods: Mapping[str, datetime], since: datetime | None
-) -> dict[str, dict[datetime, RememberedWindow]]:
-    query = database.of(parts, "item", "period_start", "start", "timestamp", "total", "value", "acknowledged")
-    if since is not None:
-        is_unsettled = sa.or_(parts.c.acknowledged.is_(None), parts.c.acknowledged != parts.c.value)
-        query = query.where(sa.or_(parts.c.start >= since, is_unsettled))
-    found: defaultdict[str, dict[datetime, RememberedWindow]] = defaultdict(dict)
-    for row in database.rows_in(query, parts, periods):
-        found[row.item][row.start] = RememberedWindow(row.timestamp, row.total, row.value, standing=row.acknowledged)
-    return found
 
 
 def _totals_before(database: Database, periods: Mapping[str, datetime], since: datetime) -> dict[str, Decimal]:
@@ -85,33 +77,3 @@ def intend(database: Database, run: str, planned: Sequence[Write]) -> None:
             }
             new.append(row)
     database.put(parts, new, ("timestamp", "total", "value", "acknowledged"), completed=("identifier",))
-
-
-def acknowledge(database: Database, taken: Iterable[WindowTaken]) -> None:
-    """Record which parts Stripe has taken, when, and its name for each request."""
-    rows = [
-        {
-            **key(one.written.item),
-            "start": one.part.start,
-            "acknowledged": one.part.value,
-            "acknowledged_at": one.at,
-            "request_id": one.request_id,
-        }
-        for one in taken
-    ]
-    database.update(parts, rows, by=_KEY)
-
-
-def withdraw(database: Database, write: Write, unsent: Iterable[WindowQuantity]) -> None:
-    """Take back that parts were about to be sent: Stripe holds what it held before."""
-    rows = [{**key(write.item), "start": part.start, "acknowledged": part.standing} for part in unsent]
-    database.update(parts, rows, by=_KEY)
-
-
-def drop_orphans(database: Database, keys: Rows) -> None:
-    """Drop the parts of items' periods that have no row of their own any more.
-
-    What was never sent must not be taken for something that has to be sent again.
-    """
-    has_row = database.exists(item_periods, of_same_period(item_periods, parts))
-    database.delete(parts, keys, ~has_row)

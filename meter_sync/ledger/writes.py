@@ -10,10 +10,11 @@ from meter_sync.core.billing.item import PeriodKey
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.planning.stages import Acknowledged, Add, Checked, Intended, SetWindows, WindowQuantity, Write
 from meter_sync.ledger import additions, rows, schema, windows, writers
-from meter_sync.ledger.database import Book
+from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.rows import RunRecord, WindowTaken, key
-from meter_sync.ledger.schema import forgotten, item_periods, items, writes
+from meter_sync.ledger.schema import forgotten, item_periods, items, parts, writes
 
+_KEY_OF_PART = ("item", "period_start", "start")
 _KEPT = ("acknowledged", "seen_at", "read_whole_at", "opening")
 """What an intent leaves as it is in the row of an item and period."""
 _REPLACED = [one.name for one in item_periods.c if not one.primary_key and one.name not in _KEPT]
@@ -102,9 +103,19 @@ class Writes(Book):
             additions.acknowledge(self.database, acknowledgements)
 
     def acknowledge_windows(self, taken: Sequence[WindowTaken]) -> None:
-        """Record which hours or days Stripe has taken."""
+        """Record which hours or days Stripe has taken, when, and its name for each request."""
+        sent = [
+            {
+                **key(one.written.item),
+                "start": one.part.start,
+                "acknowledged": one.part.value,
+                "acknowledged_at": one.at,
+                "request_id": one.request_id,
+            }
+            for one in taken
+        ]
         with self.database.transaction():
-            windows.acknowledge(self.database, taken)
+            self.database.update(parts, sent, by=_KEY_OF_PART)
 
     def record_partly(self, write: Write, standing: int | None, unsent: Sequence[WindowQuantity]) -> None:
         """Record what became of a write of which only some was taken.
@@ -112,10 +123,12 @@ class Writes(Book):
         `standing` is what Stripe holds of the item's period with that, None where nothing new was taken; `unsent` is
         what certainly never arrived.
         """
+        place = key(write.item)
+        before = [{**place, "start": part.start, "acknowledged": part.standing} for part in unsent]
         with self.database.transaction():
-            windows.withdraw(self.database, write, unsent)
+            self.database.update(parts, before, by=_KEY_OF_PART)
             if standing is not None:
-                self.database.update(item_periods, [{**key(write.item), "acknowledged": standing}])
+                self.database.update(item_periods, [{**place, "acknowledged": standing}])
 
     def withdraw(self, unsent: Sequence[Write]) -> None:
         """Take back what was intended but never sent, or was refused: Stripe holds what it had acknowledged before.
@@ -129,7 +142,9 @@ class Writes(Book):
             self.database.delete(item_periods, guessed)
             self.database.delete(item_periods, keys, item_periods.c.acknowledged.is_(None))
             self.database.update(item_periods, keys, quantity=item_periods.c.acknowledged)
-            windows.drop_orphans(self.database, keys)
+            # What was never sent must not be taken for something that has to be sent again.
+            has_row = self.database.exists(item_periods, of_same_period(item_periods, parts))
+            self.database.delete(parts, keys, ~has_row)
 
     def forget(self, unknown: Iterable[PeriodKey]) -> None:
         """Forget what Stripe holds of items, each with the start of its period: they are looked at before a write.
@@ -138,7 +153,7 @@ class Writes(Book):
         """
         keys = rows.keys(unknown)
         with self.database.transaction():
-            for table in (schema.additions, schema.parts, item_periods):
+            for table in (schema.additions, parts, item_periods):
                 self.database.delete(table, keys)
             self.database.delete(items, [{"item": one["item"]} for one in keys])
             self.database.insert_missing(forgotten, keys)
