@@ -1,7 +1,6 @@
 """The HTTP sessions that both SDKs talk through."""
 
 import ssl
-from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import stripe
 
+from meter_sync.errors import ConfigurationError
 from meter_sync.net.addresses import is_loopback
 
 CONNECT_TIMEOUT_SECONDS = 10
@@ -35,25 +35,18 @@ class AnswerTooLarge(aiohttp.ClientPayloadError):
     """A server's answer was larger than any true one; what it was, and whether a write was carried out, is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Distrust:
-    """Why a server is not the one that a key is for, and what to do about its address."""
-
-    why: str
-    remedy: str
-
-
-def distrust(error: BaseException) -> Distrust | None:
-    """Given what a request raised, return why its server cannot be trusted, or None for all that may pass."""
+def distrust(error: BaseException, address: str, remedy: str, code: str) -> ConfigurationError | None:
+    """Given what a request to an address raised, return why no key goes there, or None for all that may pass."""
     for one in (error, error.__cause__):
         if isinstance(one, RedirectRefused):
-            return Distrust(REDIRECT, "")
+            return ConfigurationError(f"{address} {REDIRECT}", remedy, code=code)
         if isinstance(one, aiohttp.ClientConnectorCertificateError):
             found = one.certificate_error
             why = found.verify_message if isinstance(found, ssl.SSLCertVerificationError) else "it is wrong"
-            return Distrust(
-                f"shows a certificate that cannot be trusted ({why}), so no key was sent there",
-                "; the certificates of an authority of your own are added with SSL_CERT_FILE",
+            return ConfigurationError(
+                f"{address} shows a certificate that cannot be trusted ({why}), so no key was sent there",
+                f"{remedy}; the certificates of an authority of your own are added with SSL_CERT_FILE",
+                code=code,
             )
     return None
 

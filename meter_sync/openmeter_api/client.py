@@ -197,12 +197,8 @@ class OpenMeter:
                 response = await self._client.send_request(request)
             text = response.text()
         except (BaseError, aiohttp.ClientError, TimeoutError, UnicodeDecodeError, RecursionError) as error:
-            if distrusted := distrust(error):
-                raise ConfigurationError(
-                    f"{self._access.url} {distrusted.why}",
-                    f"correct OPENMETER_URL{distrusted.remedy}",
-                    code="openmeter_address",
-                ) from error
+            if distrusted := distrust(error, self._access.url, "correct OPENMETER_URL", "openmeter_address"):
+                raise distrusted from error
             why = without_key(cause_of(error), self._access.key())
             raise Transient(f"no complete answer from {self._access.url}{why}") from error
         return self._read(response, text)

@@ -154,12 +154,9 @@ class StripeReader:
 
     def _meaning(self, error: Exception) -> Exception:
         """Given what the SDK raised, return what it means: the one place that says what is transient."""
-        if distrusted := distrust(error):
-            return ConfigurationError(
-                f"{self._access.api_base} {distrusted.why}",
-                f"correct STRIPE_API_BASE, or leave it out{distrusted.remedy}",
-                code="stripe_address",
-            )
+        remedy = "correct STRIPE_API_BASE, or leave it out"
+        if distrusted := distrust(error, self._access.api_base, remedy, "stripe_address"):
+            return distrusted
         if isinstance(error, stripe.APIConnectionError) or not isinstance(error, stripe.StripeError):
             why = without_key(cause_of(error), self._access.key())
             return Transient(f"no complete answer from Stripe at {self._access.api_base}{why}")
@@ -187,7 +184,7 @@ class StripeReader:
         if error.error is None and not self._was_understood:
             return ConfigurationError(
                 f"{self._access.api_base} does not answer as Stripe does (HTTP status {error.http_status})",
-                "correct STRIPE_API_BASE, or leave it out",
+                remedy,
                 code="stripe_address",
             )
         return StripeRefused(said, error.http_status, error.code)

@@ -175,14 +175,12 @@ async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]
             raise NotUnderstood(_WHAT, "a page follows itself")
         asked.add(path)
         page = EventPage.read(await stripe.get(path, "events", params), _WHAT)
-        found += [report if report.data else await _with_data(stripe, report) for report in page.data]
+        for report in page.data:
+            if report.data is None:  # a list may hold the events without their data
+                report = ErrorReport.read(await stripe.get(f"/v2/core/events/{report.id}", "event", {}), _WHAT)
+            found.append(report)
         path, params = page.next_page_url, {}
     return found
-
-
-async def _with_data(stripe: StripeReader, report: ErrorReport) -> ErrorReport:
-    """Fetch an event by itself: a list may hold the events without their data."""
-    return ErrorReport.read(await stripe.get(f"/v2/core/events/{report.id}", "event", {}), _WHAT)
 
 
 async def removals(stripe: StripeReader, since: datetime) -> Removals:
