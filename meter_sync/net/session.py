@@ -10,7 +10,6 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import stripe
 
-from meter_sync.errors import ConfigurationError
 from meter_sync.net.addresses import is_loopback
 
 CONNECT_TIMEOUT_SECONDS = 10
@@ -35,18 +34,17 @@ class AnswerTooLarge(aiohttp.ClientPayloadError):
     """A server's answer was larger than any true one; what it was, and whether a write was carried out, is unknown."""
 
 
-def distrust(error: BaseException, address: str, remedy: str, code: str) -> ConfigurationError | None:
-    """Given what a request to an address raised, return why no key goes there, or None for all that may pass."""
+def distrust(error: BaseException, address: str, remedy: str) -> tuple[str, str] | None:
+    """Given what a request raised, return why no key goes to the address and what to do, or None if it may pass."""
     for one in (error, error.__cause__):
         if isinstance(one, RedirectRefused):
-            return ConfigurationError(f"{address} {REDIRECT}", remedy, code=code)
+            return f"{address} {REDIRECT}", remedy
         if isinstance(one, aiohttp.ClientConnectorCertificateError):
             found = one.certificate_error
             why = found.verify_message if isinstance(found, ssl.SSLCertVerificationError) else "it is wrong"
-            return ConfigurationError(
+            return (
                 f"{address} shows a certificate that cannot be trusted ({why}), so no key was sent there",
                 f"{remedy}; the certificates of an authority of your own are added with SSL_CERT_FILE",
-                code=code,
             )
     return None
 
@@ -151,9 +149,8 @@ def _proxy_for(address: str) -> tuple[str | None, aiohttp.BasicAuth | None]:
     host in place of the key.
     """
     parts = urlsplit(address)
-    if is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
-        return None, None
-    found = getproxies().get(parts.scheme)
+    is_near = is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc)
+    found = None if is_near else getproxies().get(parts.scheme)
     if found is None:
         return None, None
     proxy = urlsplit(found)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import aiohttp
 import structlog
 from corehttp.exceptions import BaseError
-from corehttp.rest import AsyncHttpResponse, HttpRequest
+from corehttp.rest import HttpRequest
 from corehttp.transport.aiohttp import AioHttpTransport
 from openmeter.aio import Client
 
@@ -188,6 +188,7 @@ class OpenMeter:
         )
 
     async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> object:
+        """Send a request and return the answer's JSON: the one place that says what is transient."""
         self._stop.check()
         self.requests_sent += 1
         try:
@@ -197,14 +198,10 @@ class OpenMeter:
                 response = await self._client.send_request(request)
             text = response.text()
         except (BaseError, aiohttp.ClientError, TimeoutError, UnicodeDecodeError, RecursionError) as error:
-            if distrusted := distrust(error, self._access.url, "correct OPENMETER_URL", "openmeter_address"):
-                raise distrusted from error
+            if distrusted := distrust(error, self._access.url, "correct OPENMETER_URL"):
+                raise ConfigurationError(*distrusted, code="openmeter_address") from error
             why = without_key(cause_of(error), self._access.key())
             raise Transient(f"no complete answer from {self._access.url}{why}") from error
-        return self._read(response, text)
-
-    def _read(self, response: AsyncHttpResponse, text: str) -> object:
-        """Given a response, return its JSON: the one place that says what is transient."""
         status = response.status_code
         if status == 200:
             return answers.parsed(text, response.headers.get("Content-Type", ""))

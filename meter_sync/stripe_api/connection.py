@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import aiohttp
 import stripe
+from aiohttp import ClientError, ClientSession
 from stripe import StripeResponse
 
 from meter_sync.effects import effect
@@ -79,12 +79,7 @@ class StripeReader:
     """Reads from Stripe. A dry run has nothing else: it cannot write."""
 
     def __init__(
-        self,
-        access: Access,
-        session: aiohttp.ClientSession,
-        limiter: Limiter,
-        clock: Callable[[], datetime],
-        stop: Stop,
+        self, access: Access, session: ClientSession, limiter: Limiter, clock: Callable[[], datetime], stop: Stop
     ) -> None:
         self._client = stripe.StripeClient(
             access.key(),
@@ -119,7 +114,7 @@ class StripeReader:
             response: StripeResponse = await self._client.raw_request_async(
                 method, path, stripe_version=version, **params
             )
-        except (stripe.StripeError, aiohttp.ClientError, TimeoutError, *_NOT_READ) as error:
+        except (stripe.StripeError, ClientError, TimeoutError, *_NOT_READ) as error:
             self._compare_clocks(getattr(error, "headers", None))
             raise self._meaning(error) from error
         self._compare_clocks(response.headers)
@@ -155,8 +150,8 @@ class StripeReader:
     def _meaning(self, error: Exception) -> Exception:
         """Given what the SDK raised, return what it means: the one place that says what is transient."""
         remedy = "correct STRIPE_API_BASE, or leave it out"
-        if distrusted := distrust(error, self._access.api_base, remedy, "stripe_address"):
-            return distrusted
+        if distrusted := distrust(error, self._access.api_base, remedy):
+            return ConfigurationError(*distrusted, code="stripe_address")
         if isinstance(error, stripe.APIConnectionError) or not isinstance(error, stripe.StripeError):
             why = without_key(cause_of(error), self._access.key())
             return Transient(f"no complete answer from Stripe at {self._access.api_base}{why}")

@@ -167,8 +167,7 @@ class Lister:
         found: dict[str, SubscriptionData] = {}
         for customer in customers:
             with selecting("customer", customer):
-                rows = _living(await self._listed({"customer": customer}))
-            found.update((row.id, row) for row in rows)
+                found |= {row.id: row for row in _living(await self._listed({"customer": customer}))}
         return list(found.values())
 
     async def _listed(self, filters: dict[str, Any]) -> list[SubscriptionData]:
@@ -188,7 +187,7 @@ class Lister:
         return _living(found)
 
     async def _subscription(self, id: str) -> SubscriptionData:
-        expand = {"expand": ["customer"]} if self._with_customers else {}
+        expand: dict[str, Any] = {"expand": ["customer"]} if self._with_customers else {}
         return await by_id(SubscriptionData, self._stripe, "subscription", id, expand)
 
     async def _items(

@@ -88,11 +88,8 @@ async def cancel_event(stripe: StripeWriter, meter: BillingMeter, identifier: st
 
     Raise StripeRefused, also where it was cancelled before, StripeUnavailable, Interrupted or ConfigurationError.
     """
-    answer = await stripe.post(
-        "/v1/billing/meter_event_adjustments",
-        "meter_event_adjustments",
-        {"event_name": meter.event_name, "type": "cancel", "cancel": {"identifier": identifier}},
-    )
+    params = {"event_name": meter.event_name, "type": "cancel", "cancel": {"identifier": identifier}}
+    answer = await stripe.post("/v1/billing/meter_event_adjustments", "meter_event_adjustments", params)
     return answer.request_id
 
 
