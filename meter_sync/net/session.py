@@ -2,7 +2,6 @@
 
 import ssl
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -54,11 +53,7 @@ def without_key(said: str, key: str | None) -> str:
     return said.replace(key, "****") if key else said
 
 
-async def _refuse_redirect(
-    _session: aiohttp.ClientSession,
-    _context: SimpleNamespace,
-    params: aiohttp.TraceRequestRedirectParams,
-) -> None:
+async def _refuse_redirect(_session: object, _context: object, params: aiohttp.TraceRequestRedirectParams) -> None:
     raise RedirectRefused(f"{params.url.host} {REDIRECT}")
 
 

@@ -18,8 +18,7 @@ from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Answer, Grouping, Query, Unanswered
 from meter_sync.core.metering.window_queries import WindowAnswer
 from meter_sync.errors import ConfigurationError, TryAgainError
-from meter_sync.net.patience import Patience
-from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
+from meter_sync.net.retry import Patience, Transient, cause_of, retried, retry_after_seconds
 from meter_sync.net.session import CONNECT_TIMEOUT_SECONDS, REDIRECT, REQUEST_TIMEOUT_SECONDS, distrust, without_key
 from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api import answers
@@ -28,6 +27,8 @@ from meter_sync.openmeter_api.answers import OpenMeterRefused
 log = structlog.get_logger()
 
 Value = TypeVar("Value")
+Understood = Callable[[Query, object], Mapping[str, Value]]
+Asked = Mapping[str, Value | Unanswered] | Unanswered
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 _NOT_FOUND = 404
@@ -96,9 +97,7 @@ class OpenMeter:
         """Send one query by hours or days, as `usage` does, and return the value of each, by subject."""
         return await self._asked(query, answers.window_values)
 
-    async def _asked(
-        self, query: Query, understood: Callable[[Query, object], Mapping[str, Value]]
-    ) -> Mapping[str, Value | Unanswered] | Unanswered:
+    async def _asked(self, query: Query, understood: Understood[Value]) -> Asked[Value]:
         path = f"/api/v1/meters/{quote(query.meter, safe='')}/query"
         try:
             if self._patience.is_lost:
@@ -124,9 +123,7 @@ class OpenMeter:
             f"OpenMeter did not answer for meter {query.meter}: {said}; the item was left as it is{remedy}"
         )
 
-    async def _asked_in_halves(
-        self, query: Query, understood: Callable[[Query, object], Mapping[str, Value]]
-    ) -> Mapping[str, Value | Unanswered] | Unanswered:
+    async def _asked_in_halves(self, query: Query, understood: Understood[Value]) -> Asked[Value]:
         """Ask again with half of the customers each: one that was deleted meanwhile answers 404 for all of them."""
         customers = query.subjects or ()
         middle = len(customers) // 2

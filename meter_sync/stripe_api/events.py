@@ -9,7 +9,7 @@ import structlog
 from pydantic import AliasPath, Field, StringConstraints, ValidationError
 
 from meter_sync.stripe_api.connection import PermissionMissing, StripeReader, StripeRefused, StripeUnavailable
-from meter_sync.stripe_api.paging import pages, refusing
+from meter_sync.stripe_api.paging import PAGE_SIZE, pages, refusing
 from meter_sync.stripe_api.shapes import (
     Identified,
     Identifier,
@@ -28,7 +28,6 @@ METER_ERRORS = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_
 DELETED = "customer.subscription.deleted"
 UPDATED = "customer.subscription.updated"
 
-_PAGE_SIZE = 100
 _WHAT = "the error events"
 
 
@@ -164,7 +163,7 @@ async def rejections(stripe: StripeReader, position: str | None) -> Rejections |
 
 
 async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]:
-    params: dict[str, Any] = {"types": list(METER_ERRORS), "limit": _PAGE_SIZE}
+    params: dict[str, Any] = {"types": list(METER_ERRORS), "limit": PAGE_SIZE}
     if since:
         params["created"] = {"gte": since}
     path: str | None = "/v2/core/events"
