@@ -141,8 +141,7 @@ class Lister:
         """
         with refusing():
             data = await self._subscription(subscription)
-            items = await self._items([data])
-        return Fate(data.ended_at, items)
+            return Fate(data.ended_at, await self._items([data]))
 
     async def _of_prices(self, selected: Collection[str], skipped: Collection[str]) -> Listing:
         """List the subscriptions of each price, several prices at once.
