@@ -59,11 +59,12 @@ class ListedPeriods:
 
     database: Database
 
-    def record(self, items: Sequence[SubscriptionItem], at: datetime) -> None:
-        """Record the listed items in their periods. A period that another one of its item overtook ended at its start.
+    def record(self, items: Sequence[SubscriptionItem], at: datetime) -> frozenset[str]:
+        """Record the listed items in their periods, and return those that were never listed before.
 
-        Where periods were missed altogether, or there were none while the subscription was paused, one that fills the
-        gap stands for them. What is as it was is not written.
+        A period that another one of its item overtook ended at its start. Where periods were missed altogether, or
+        there were none while the subscription was paused, one that fills the gap stands for them. What is as it was
+        is not written.
         """
         listed = {item.id: item for item in items}
         is_newest = self.database.is_newest(seen_periods, "period_start", "item")
@@ -72,6 +73,7 @@ class ListedPeriods:
             newest = {row.item: row for row in self.database.rows_of(query, seen_periods.c.item, listed)}
             rows = [row for id, item in listed.items() for row in self._rows(item, newest.get(id), at)]
             self.database.put(seen_periods, rows, _REPLACED)
+        return frozenset(listed.keys() - newest.keys())
 
     def _rows(self, item: SubscriptionItem, last: Row[Any] | None, at: datetime) -> Iterable[Mapping[str, Any]]:
         """Return the rows to write of an item, and end the period before it."""
@@ -124,11 +126,6 @@ class ListedPeriods:
             for one in conclusions:
                 if values := _concluded(one, at):
                     self.database.update(seen_periods, keys([(one.item, one.period_start)]), **values)
-
-    def never_seen(self, items: Sequence[str]) -> frozenset[str]:
-        """Return those of the items that were never listed before."""
-        known = self.database.rows_of(self.database.of(seen_periods, "item"), seen_periods.c.item, items)
-        return frozenset(items) - {row.item for row in known}
 
     def first_seen(self) -> datetime | None:
         """Return when the oldest of the open periods was recorded, or None where there is none."""

@@ -126,7 +126,6 @@ class _Steps:
         """List, recall, query, read and compare. What ends it before its time is in the result."""
         items: list[Metered | Result] = []
         listed, error = 0, None
-        as_of = self._read_until(self._last_complete)
         try:
             everything = await list_to_compare(self._job)
             sample, listed = verification.sample, len(everything.items)
@@ -142,7 +141,7 @@ class _Steps:
         log.info("verify", items=len(comparisons), listed=listed)
         return replace(
             verification,
-            as_of=as_of,
+            as_of=self._read_until(self._last_complete),
             comparisons=comparisons,
             listed=listed,
             error=error,

@@ -132,6 +132,14 @@ class SubscriptionItem:
         return self.id, self.period.start
 
     @property
+    def was_free(self) -> bool:
+        """Whether the period was a trial, whose usage costs nothing."""
+        trial_end, end = self.subscription.trial_end, self.period.end
+        return trial_end is not None and (
+            trial_end == end or (self.subscription.status == "trialing" and trial_end > end)
+        )
+
+    @property
     def since(self) -> datetime:
         """From when on it has been there, or the ones whose place it took: it bills their usage too."""
         return self.born_at or self.created

@@ -1,10 +1,11 @@
 """Concluding periods that have ended: the last usage is reported while Stripe takes it, and what is left is named."""
 
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from meter_sync.core.billing.intake import DRAFTS_LAST, Intake, intake_of, was_free
+from meter_sync.core.billing.intake import DRAFTS_LAST, Intake, intake_of
 from meter_sync.core.billing.item import PeriodKey, SubscriptionItem, Target
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.prepare import prepare
@@ -40,9 +41,15 @@ class Ended:
 async def conclude_ended(job: Job, periods: Periods, carry_out: CarryOut) -> RunReport:
     """Report the rest of periods that have ended, record how far each has come, and return what became of them."""
     written = job.ledger.memory.reported([one.item for one in periods.ended])
-    nothing = [one.item.key for one in periods.ended if _bills_nothing(job, periods, one.item, written)]
-    _record(job, [Conclusion(*key, is_watched_no_more=True) for key in nothing])
-    seen = [one for one in periods.ended if one.item.key not in nothing]
+    seen, nothing = list[Seen](), list[Conclusion]()
+    for one in periods.ended:
+        # A trial costs nothing; of what was never reported nothing is left, where another item bills the same.
+        is_billed = one.item.key in written or not periods.going_on.bills_all_of(one.item, job.rules)
+        if is_billed and not one.item.was_free:
+            seen.append(one)
+        else:
+            nothing.append(Conclusion(*one.item.key, is_watched_no_more=True))
+    _record(job, nothing)
     done = RunReport()
     for together in _once_each(await _ended(job, periods, seen, written)):
         done = done.and_then(await _conclude(job, periods, together, carry_out))
@@ -51,32 +58,21 @@ async def conclude_ended(job: Job, periods: Periods, carry_out: CarryOut) -> Run
     return done
 
 
-def _bills_nothing(job: Job, periods: Periods, item: SubscriptionItem, written: Collection[PeriodKey]) -> bool:
-    """Say whether the period was a trial, or nothing was ever reported of it since another item bills the same."""
-    return was_free(item) or (item.key not in written and periods.going_on.bills_all_of(item, job.rules))
-
-
 async def _conclude(job: Job, periods: Periods, ended: Sequence[Ended], carry_out: CarryOut) -> RunReport:
     """Conclude one period of each item. Where Stripe refuses the report, say right away what is left."""
     reported = await carry_out(_prepared(job, periods, ended))
-    results = {one.item.id: one for one in reported.results}
-    last = {one.item.id: one for one in ended}
-    closed = [_taken_no_more(one) for one in ended if one.item.id in reported.refused and _takes_records(one)]
+    closed = [
+        replace(one, listed=replace(one.listed, intake=Intake.CLOSED))
+        for one in ended
+        if one.item.id in reported.refused and one.item.price.target is Target.USAGE_RECORD
+    ]
     if closed and not reported.error:
         reported = reported.and_then(await carry_out(_prepared(job, periods, closed)))
-        results = {one.item.id: one for one in reported.results}
-    last |= {one.item.id: one for one in closed}
-    found = [(last[one.item.id], results[one.item.id]) for one in ended if one.item.id in results]
+    results = {one.item.id: one for one in reported.results}
+    last = {one.item.id: one for one in (*ended, *closed)}
+    found = [(one, results[id]) for id, one in last.items() if id in results]
     _record(job, [_concluded(job, one, result) for one, result in found])
     return replace(reported, results=[result for _, result in found])
-
-
-def _taken_no_more(one: Ended) -> Ended:
-    return replace(one, listed=replace(one.listed, intake=Intake.CLOSED))
-
-
-def _takes_records(one: Ended) -> bool:
-    return one.item.price.target is Target.USAGE_RECORD
 
 
 def _prepared(job: Job, periods: Periods, ended: Sequence[Ended]) -> Prepared:
@@ -87,13 +83,11 @@ def _prepared(job: Job, periods: Periods, ended: Sequence[Ended]) -> Prepared:
 
 def _once_each(ended: Iterable[Ended]) -> list[list[Ended]]:
     """Return the periods in turns in which each item appears once, its oldest period first."""
-    turns: list[list[Ended]] = []
+    turns, before = defaultdict[int, list[Ended]](list), Counter[str]()
     for one in ended:
-        turn = next((turn for turn in turns if all(one.item.id != other.item.id for other in turn)), None)
-        if turn is None:
-            turns.append(turn := [])
-        turn.append(one)
-    return turns
+        turns[before[one.item.id]].append(one)
+        before[one.item.id] += 1
+    return list(turns.values())
 
 
 async def _ended(job: Job, periods: Periods, seen: Sequence[Seen], written: Collection[PeriodKey]) -> list[Ended]:

@@ -30,11 +30,11 @@ async def find_and_record_ended(job: Job, listing: Listing) -> list[Seen]:
     """
     book = job.ledger.listed
     if job.writer is not None:
-        unseen = book.never_seen([item.id for item in listing.items])
-        book.record(listing.items, job.policy.now)
+        unseen = book.record(listing.items, job.policy.now)
         await _record_gone(job, listing)
         await _record_invoiced(job, listing, unseen)
         _hand_over(job)
+        book.record_listing(listing.items, listing.asked_prices, listing.empty_archived_prices, job.policy.now)
     ended = book.ended(job.run.as_of)
     if not job.selection.narrows_the_listing:
         return ended
