@@ -1,9 +1,7 @@
 """The HTTP sessions that both SDKs talk through."""
 
 import ssl
-from dataclasses import dataclass
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -35,25 +33,17 @@ class AnswerTooLarge(aiohttp.ClientPayloadError):
     """A server's answer was larger than any true one; what it was, and whether a write was carried out, is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Distrust:
-    """Why a server is not the one that a key is for, and what to do about its address."""
-
-    why: str
-    remedy: str
-
-
-def distrust(error: BaseException) -> Distrust | None:
-    """Given what a request raised, return why its server cannot be trusted, or None for all that may pass."""
+def distrust(error: BaseException, address: str, remedy: str) -> tuple[str, str] | None:
+    """Given what a request raised, return why no key goes to the address and what to do, or None if it may pass."""
     for one in (error, error.__cause__):
         if isinstance(one, RedirectRefused):
-            return Distrust(REDIRECT, "")
+            return f"{address} {REDIRECT}", remedy
         if isinstance(one, aiohttp.ClientConnectorCertificateError):
             found = one.certificate_error
             why = found.verify_message if isinstance(found, ssl.SSLCertVerificationError) else "it is wrong"
-            return Distrust(
-                f"shows a certificate that cannot be trusted ({why}), so no key was sent there",
-                "; the certificates of an authority of your own are added with SSL_CERT_FILE",
+            return (
+                f"{address} shows a certificate that cannot be trusted ({why}), so no key was sent there",
+                f"{remedy}; the certificates of an authority of your own are added with SSL_CERT_FILE",
             )
     return None
 
@@ -63,11 +53,7 @@ def without_key(said: str, key: str | None) -> str:
     return said.replace(key, "****") if key else said
 
 
-async def _refuse_redirect(
-    _session: aiohttp.ClientSession,
-    _context: SimpleNamespace,
-    params: aiohttp.TraceRequestRedirectParams,
-) -> None:
+async def _refuse_redirect(_session: object, _context: object, params: aiohttp.TraceRequestRedirectParams) -> None:
     raise RedirectRefused(f"{params.url.host} {REDIRECT}")
 
 
@@ -158,9 +144,8 @@ def _proxy_for(address: str) -> tuple[str | None, aiohttp.BasicAuth | None]:
     host in place of the key.
     """
     parts = urlsplit(address)
-    if is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
-        return None, None
-    found = getproxies().get(parts.scheme)
+    is_near = is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc)
+    found = None if is_near else getproxies().get(parts.scheme)
     if found is None:
         return None, None
     proxy = urlsplit(found)

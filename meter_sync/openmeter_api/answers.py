@@ -59,10 +59,9 @@ def parsed(text: str, content_type: str) -> object:
     if "json" not in content_type.lower():
         raise OpenMeterRefused(f"an answer of type {content_type or 'unknown'} instead of JSON")
     try:
-        read: object = json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=Decimal)
+        return json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=Decimal)
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise Transient("its answer was not complete JSON") from error
-    return read
 
 
 def values(query: Query, answer: object) -> dict[str, Decimal]:

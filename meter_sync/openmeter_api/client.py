@@ -10,7 +10,7 @@ from urllib.parse import quote
 import aiohttp
 import structlog
 from corehttp.exceptions import BaseError
-from corehttp.rest import AsyncHttpResponse, HttpRequest
+from corehttp.rest import HttpRequest
 from corehttp.transport.aiohttp import AioHttpTransport
 from openmeter.aio import Client
 
@@ -18,8 +18,7 @@ from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Answer, Grouping, Query, Unanswered
 from meter_sync.core.metering.window_queries import WindowAnswer
 from meter_sync.errors import ConfigurationError, TryAgainError
-from meter_sync.net.patience import Patience
-from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
+from meter_sync.net.retry import Patience, Transient, cause_of, retried, retry_after_seconds
 from meter_sync.net.session import CONNECT_TIMEOUT_SECONDS, REDIRECT, REQUEST_TIMEOUT_SECONDS, distrust, without_key
 from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api import answers
@@ -28,6 +27,8 @@ from meter_sync.openmeter_api.answers import OpenMeterRefused
 log = structlog.get_logger()
 
 Value = TypeVar("Value")
+Understood = Callable[[Query, object], Mapping[str, Value]]
+Asked = Mapping[str, Value | Unanswered] | Unanswered
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 _NOT_FOUND = 404
@@ -96,9 +97,7 @@ class OpenMeter:
         """Send one query by hours or days, as `usage` does, and return the value of each, by subject."""
         return await self._asked(query, answers.window_values)
 
-    async def _asked(
-        self, query: Query, understood: Callable[[Query, object], Mapping[str, Value]]
-    ) -> Mapping[str, Value | Unanswered] | Unanswered:
+    async def _asked(self, query: Query, understood: Understood[Value]) -> Asked[Value]:
         path = f"/api/v1/meters/{quote(query.meter, safe='')}/query"
         try:
             if self._patience.is_lost:
@@ -124,9 +123,7 @@ class OpenMeter:
             f"OpenMeter did not answer for meter {query.meter}: {said}; the item was left as it is{remedy}"
         )
 
-    async def _asked_in_halves(
-        self, query: Query, understood: Callable[[Query, object], Mapping[str, Value]]
-    ) -> Mapping[str, Value | Unanswered] | Unanswered:
+    async def _asked_in_halves(self, query: Query, understood: Understood[Value]) -> Asked[Value]:
         """Ask again with half of the customers each: one that was deleted meanwhile answers 404 for all of them."""
         customers = query.subjects or ()
         middle = len(customers) // 2
@@ -188,6 +185,7 @@ class OpenMeter:
         )
 
     async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> object:
+        """Send a request and return the answer's JSON: the one place that says what is transient."""
         self._stop.check()
         self.requests_sent += 1
         try:
@@ -197,18 +195,10 @@ class OpenMeter:
                 response = await self._client.send_request(request)
             text = response.text()
         except (BaseError, aiohttp.ClientError, TimeoutError, UnicodeDecodeError, RecursionError) as error:
-            if distrusted := distrust(error):
-                raise ConfigurationError(
-                    f"{self._access.url} {distrusted.why}",
-                    f"correct OPENMETER_URL{distrusted.remedy}",
-                    code="openmeter_address",
-                ) from error
+            if distrusted := distrust(error, self._access.url, "correct OPENMETER_URL"):
+                raise ConfigurationError(*distrusted, code="openmeter_address") from error
             why = without_key(cause_of(error), self._access.key())
             raise Transient(f"no complete answer from {self._access.url}{why}") from error
-        return self._read(response, text)
-
-    def _read(self, response: AsyncHttpResponse, text: str) -> object:
-        """Given a response, return its JSON: the one place that says what is transient."""
         status = response.status_code
         if status == 200:
             return answers.parsed(text, response.headers.get("Content-Type", ""))

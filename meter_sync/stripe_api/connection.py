@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import aiohttp
 import stripe
+from aiohttp import ClientError, ClientSession
 from stripe import StripeResponse
 
 from meter_sync.effects import effect
-from meter_sync.errors import ConfigurationError, Interrupted, TryAgainError
+from meter_sync.errors import ConfigurationError, Interrupted, PermissionMissing, TryAgainError
 from meter_sync.net.pace import Limiter
 from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
 from meter_sync.net.session import TIMEOUTS, distrust, without_key
@@ -48,12 +48,6 @@ class StripeRefused(Exception):
         return self.status == 404 or self.code == "resource_missing"
 
 
-class PermissionMissing(ConfigurationError):
-    """The key may not do this; where a run can make do without, it does."""
-
-    code = "stripe_permission"
-
-
 class StripeUnavailable(Exception):
     """Stripe gave no usable answer within the retry budget; whether it carried out a write is unknown.
 
@@ -79,12 +73,7 @@ class StripeReader:
     """Reads from Stripe. A dry run has nothing else: it cannot write."""
 
     def __init__(
-        self,
-        access: Access,
-        session: aiohttp.ClientSession,
-        limiter: Limiter,
-        clock: Callable[[], datetime],
-        stop: Stop,
+        self, access: Access, session: ClientSession, limiter: Limiter, clock: Callable[[], datetime], stop: Stop
     ) -> None:
         self._client = stripe.StripeClient(
             access.key(),
@@ -119,7 +108,7 @@ class StripeReader:
             response: StripeResponse = await self._client.raw_request_async(
                 method, path, stripe_version=version, **params
             )
-        except (stripe.StripeError, aiohttp.ClientError, TimeoutError, *_NOT_READ) as error:
+        except (stripe.StripeError, ClientError, TimeoutError, *_NOT_READ) as error:
             self._compare_clocks(getattr(error, "headers", None))
             raise self._meaning(error) from error
         self._compare_clocks(response.headers)
@@ -154,12 +143,9 @@ class StripeReader:
 
     def _meaning(self, error: Exception) -> Exception:
         """Given what the SDK raised, return what it means: the one place that says what is transient."""
-        if distrusted := distrust(error):
-            return ConfigurationError(
-                f"{self._access.api_base} {distrusted.why}",
-                f"correct STRIPE_API_BASE, or leave it out{distrusted.remedy}",
-                code="stripe_address",
-            )
+        remedy = "correct STRIPE_API_BASE, or leave it out"
+        if distrusted := distrust(error, self._access.api_base, remedy):
+            return ConfigurationError(*distrusted, code="stripe_address")
         if isinstance(error, stripe.APIConnectionError) or not isinstance(error, stripe.StripeError):
             why = without_key(cause_of(error), self._access.key())
             return Transient(f"no complete answer from Stripe at {self._access.api_base}{why}")
@@ -187,7 +173,7 @@ class StripeReader:
         if error.error is None and not self._was_understood:
             return ConfigurationError(
                 f"{self._access.api_base} does not answer as Stripe does (HTTP status {error.http_status})",
-                "correct STRIPE_API_BASE, or leave it out",
+                remedy,
                 code="stripe_address",
             )
         return StripeRefused(said, error.http_status, error.code)

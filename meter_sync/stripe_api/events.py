@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import structlog
 from pydantic import AliasPath, Field, StringConstraints, ValidationError
 
-from meter_sync.stripe_api.connection import PermissionMissing, StripeReader, StripeRefused, StripeUnavailable
-from meter_sync.stripe_api.paging import pages, refusing
+from meter_sync.errors import PermissionMissing
+from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.paging import PAGE_SIZE, pages, refusing
 from meter_sync.stripe_api.shapes import (
     Identified,
     Identifier,
@@ -28,7 +29,6 @@ METER_ERRORS = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_
 DELETED = "customer.subscription.deleted"
 UPDATED = "customer.subscription.updated"
 
-_PAGE_SIZE = 100
 _WHAT = "the error events"
 
 
@@ -164,7 +164,7 @@ async def rejections(stripe: StripeReader, position: str | None) -> Rejections |
 
 
 async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]:
-    params: dict[str, Any] = {"types": list(METER_ERRORS), "limit": _PAGE_SIZE}
+    params: dict[str, Any] = {"types": list(METER_ERRORS), "limit": PAGE_SIZE}
     if since:
         params["created"] = {"gte": since}
     path: str | None = "/v2/core/events"
@@ -175,14 +175,12 @@ async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]
             raise NotUnderstood(_WHAT, "a page follows itself")
         asked.add(path)
         page = EventPage.read(await stripe.get(path, "events", params), _WHAT)
-        found += [report if report.data else await _with_data(stripe, report) for report in page.data]
+        for report in page.data:
+            if report.data is None:  # a list may hold the events without their data
+                report = ErrorReport.read(await stripe.get(f"/v2/core/events/{report.id}", "event", {}), _WHAT)
+            found.append(report)
         path, params = page.next_page_url, {}
     return found
-
-
-async def _with_data(stripe: StripeReader, report: ErrorReport) -> ErrorReport:
-    """Fetch an event by itself: a list may hold the events without their data."""
-    return ErrorReport.read(await stripe.get(f"/v2/core/events/{report.id}", "event", {}), _WHAT)
 
 
 async def removals(stripe: StripeReader, since: datetime) -> Removals:

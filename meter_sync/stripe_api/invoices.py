@@ -67,18 +67,6 @@ class InvoiceLineData(Identified):
     parent: LineParent | None = None
     pricing: LinePricing | None = None
 
-    @property
-    def price(self) -> str | None:
-        """The price that it bills by."""
-        details = self.pricing.price_details if self.pricing else None
-        return details.price if details else None
-
-    @property
-    def item(self) -> str | None:
-        """The subscription item that it bills, if it bills one."""
-        details = self.parent.subscription_item_details if self.parent else None
-        return details.subscription_item if details else None
-
 
 class InvoiceData(Identified):
     """An invoice with the first of its lines."""
@@ -110,7 +98,16 @@ async def invoices_since(stripe: StripeReader, since: datetime, subscription: st
             path = f"/v1/invoices/{invoice.id}/lines"
             lines = await rows(InvoiceLineData, stripe, path, "invoice_lines", f"a line of {invoice.id}", {})
         for line in lines:
-            if line.item:
-                period, is_draft = Period(line.start, line.end), invoice.status == "draft"
-                found.append(Invoiced(line.item, period, is_draft, line.price, line.quantity or 0))
+            billed = line.parent.subscription_item_details if line.parent else None
+            if billed and billed.subscription_item:
+                priced = line.pricing.price_details if line.pricing else None
+                found.append(
+                    Invoiced(
+                        item=billed.subscription_item,
+                        period=Period(line.start, line.end),
+                        is_draft=invoice.status == "draft",
+                        price=priced.price if priced else None,
+                        quantity=line.quantity or 0,
+                    )
+                )
     return found

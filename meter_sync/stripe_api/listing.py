@@ -16,7 +16,6 @@ from meter_sync.errors import MeterSyncError
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable, unreachable
 from meter_sync.stripe_api.paging import by_id, pages, refusing
 from meter_sync.stripe_api.prices import (
-    PriceData,
     RecurringPrice,
     billing_meters,
     checked_metered,
@@ -125,7 +124,7 @@ class Lister:
                 return Listing(await self._items(await self._of_customers(selection.customers)))
             if selection.subscriptions:
                 return Listing(await self._items(await self._subscriptions(selection.subscriptions)))
-            return await self._of_prices(await self._prices(selection, skip_prices))
+            return await self._of_prices(selection.prices, skip_prices)
         except StripeUnavailable as failure:
             raise unreachable(failure) from failure
         except StripeRefused as refusal:
@@ -142,20 +141,17 @@ class Lister:
         """
         with refusing():
             data = await self._subscription(subscription)
-            items = await self._items([data])
-        return Fate(data.ended_at, items)
+            return Fate(data.ended_at, await self._items([data]))
 
-    async def _prices(self, selection: Selection, skip_prices: Collection[str]) -> list[PriceData]:
-        if selection.prices:
-            return [price for price in await prices_by_id(self._stripe, selection.prices) if price.is_metered]
-        return [price for price in await metered_prices(self._stripe) if price.active or price.id not in skip_prices]
-
-    async def _of_prices(self, prices: Iterable[PriceData]) -> Listing:
+    async def _of_prices(self, selected: Collection[str], skipped: Collection[str]) -> Listing:
         """List the subscriptions of each price, several prices at once.
 
         Only a price without any subscription is empty: an incomplete one may come to life within the day.
         """
-        prices = list(prices)
+        if selected:
+            prices = [price for price in await prices_by_id(self._stripe, selected) if price.is_metered]
+        else:
+            prices = [price for price in await metered_prices(self._stripe) if price.active or price.id not in skipped]
         known = {price.id: to_price(price) for price in prices}
         found = await asyncio.gather(*(self._listed({"price": price.id}) for price in prices))
         empty = [price.id for price, rows in zip(prices, found, strict=True) if not (rows or price.active)]
@@ -170,8 +166,7 @@ class Lister:
         found: dict[str, SubscriptionData] = {}
         for customer in customers:
             with selecting("customer", customer):
-                rows = _living(await self._listed({"customer": customer}))
-            found.update((row.id, row) for row in rows)
+                found |= {row.id: row for row in _living(await self._listed({"customer": customer}))}
         return list(found.values())
 
     async def _listed(self, filters: dict[str, Any]) -> list[SubscriptionData]:
@@ -191,19 +186,23 @@ class Lister:
         return _living(found)
 
     async def _subscription(self, id: str) -> SubscriptionData:
-        expand = {"expand": ["customer"]} if self._with_customers else {}
+        expand: dict[str, Any] = {"expand": ["customer"]} if self._with_customers else {}
         return await by_id(SubscriptionData, self._stripe, "subscription", id, expand)
 
     async def _items(
         self, subscriptions: list[SubscriptionData], known: dict[str, Price] | None = None
     ) -> list[SubscriptionItem]:
         """Return the metered items of the subscriptions, with prices in the older version's full shape."""
-        rows = [
-            (subscription, item)
-            for subscription in subscriptions
-            for item in await self._items_of(subscription)
-            if item.price.is_metered
-        ]
+        rows: list[tuple[SubscriptionData, ItemData]] = []
+        for subscription in subscriptions:
+            items = subscription.items.data
+            if subscription.items.has_more:  # than the page that comes with it
+                filters = {"subscription": subscription.id}
+                listed = pages(self._stripe, "/v1/subscription_items", "subscription_items", filters)
+                items = [ItemData.read(row, f"an item of {subscription.id}") async for row in listed]
+            if any(item.subscription != subscription.id for item in items):
+                raise NotUnderstood(f"the items of {subscription.id}", "it has an item of another subscription")
+            rows += [(subscription, item) for item in items if item.price.is_metered]
         id, times = max(Counter(item.id for _, item in rows).items(), key=itemgetter(1), default=("", 0))
         if times > 1:  # only one of the two can be true
             raise NotUnderstood("the items of subscriptions", f"it has {id} twice")
@@ -218,17 +217,6 @@ class Lister:
             }
         cores = {subscription.id: to_subscription(subscription) for subscription in subscriptions}
         return [to_item(item, cores[subscription.id], prices[item.price.id]) for subscription, item in rows]
-
-    async def _items_of(self, subscription: SubscriptionData) -> list[ItemData]:
-        """Return all items of a subscription, also those beyond the page that comes with it."""
-        if not subscription.items.has_more:
-            return subscription.items.data
-        filters = {"subscription": subscription.id}
-        listed = pages(self._stripe, "/v1/subscription_items", "subscription_items", filters)
-        items = [ItemData.read(row, f"an item of {subscription.id}") async for row in listed]
-        if any(item.subscription != subscription.id for item in items):
-            raise NotUnderstood(f"the items of {subscription.id}", "it has an item of another subscription")
-        return items
 
 
 def _living(rows: Iterable[SubscriptionData]) -> list[SubscriptionData]:

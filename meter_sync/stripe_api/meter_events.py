@@ -1,7 +1,6 @@
 """Meter events of billing meters: sending and cancelling them, and reading back what they add up to."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -19,6 +18,7 @@ METER_EVENTS = "meter_events"
 """The route that has a rate limit of its own."""
 
 _EXISTS = re.compile(r"already exists with identifier", re.IGNORECASE)
+"""Of "An event already exists with identifier X.": what users report; the documentation does not name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +73,14 @@ async def send_event(stripe: StripeWriter, event: Event) -> Delivery:
     try:
         answer = await stripe.post("/v1/billing/meter_events", METER_EVENTS, params)
     except (StripeRefused, StripeUnavailable) as error:
-        after_an_attempt = isinstance(error, StripeUnavailable)
-        if not _is_known(error.__cause__ if after_an_attempt else error):
+        refusal = error.__cause__ if isinstance(error, StripeUnavailable) else error
+        if not isinstance(refusal, StripeRefused) or not _EXISTS.search(refusal.message):
             raise
-        return Delivery(None, was_there=True, after_an_attempt=after_an_attempt)
+        return Delivery(None, was_there=True, after_an_attempt=refusal is not error)
     with in_doubt():
         if MeterEventData.read(answer.data, "a meter event").identifier != event.identifier:
             raise NotUnderstood(f"meter event {event.identifier}", "it is about another event")
     return Delivery(answer.request_id)
-
-
-def _is_known(refusal: BaseException | None) -> bool:
-    """Say whether Stripe refused an event because it has it: "An event already exists with identifier X.".
-
-    That is what users report; the documentation does not name it.
-    """
-    return isinstance(refusal, StripeRefused) and bool(_EXISTS.search(refusal.message))
 
 
 async def cancel_event(stripe: StripeWriter, meter: BillingMeter, identifier: str) -> str | None:
@@ -96,11 +88,8 @@ async def cancel_event(stripe: StripeWriter, meter: BillingMeter, identifier: st
 
     Raise StripeRefused, also where it was cancelled before, StripeUnavailable, Interrupted or ConfigurationError.
     """
-    answer = await stripe.post(
-        "/v1/billing/meter_event_adjustments",
-        "meter_event_adjustments",
-        {"event_name": meter.event_name, "type": "cancel", "cancel": {"identifier": identifier}},
-    )
+    params = {"event_name": meter.event_name, "type": "cancel", "cancel": {"identifier": identifier}}
+    answer = await stripe.post("/v1/billing/meter_event_adjustments", "meter_event_adjustments", params)
     return answer.request_id
 
 
@@ -112,7 +101,7 @@ async def event_total(stripe: StripeReader, meter: str, customer: str, span: Per
     """
     if span.start >= span.end:
         return 0
-    return sum(_whole(row) for row in await _summaries(stripe, meter, customer, span, {}))
+    return sum(_whole(row) for row in await _summaries(stripe, meter, customer, span))
 
 
 async def window_totals(
@@ -122,12 +111,12 @@ async def window_totals(
 
     Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
     """
-    found = await _summaries(stripe, meter.id, customer, span, {"value_grouping_window": window.value})
+    found = await _summaries(stripe, meter.id, customer, span, value_grouping_window=window.value)
     return {row.start_time: _whole(row) for row in found if row.aggregated_value}
 
 
 async def _summaries(
-    stripe: StripeReader, meter: str, customer: str, span: Period, grouping: Mapping[str, str]
+    stripe: StripeReader, meter: str, customer: str, span: Period, **grouping: str
 ) -> list[EventSummary]:
     params: dict[str, Any] = {
         "customer": customer,

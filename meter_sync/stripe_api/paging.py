@@ -53,12 +53,7 @@ async def rows(
 
 
 async def by_id(
-    shape: type[Found],
-    stripe: StripeReader,
-    kind: str,
-    id: str,
-    params: Mapping[str, Any],
-    version: str = CURRENT_VERSION,
+    shape: type[Found], stripe: StripeReader, kind: str, id: str, params: dict[str, Any], version: str = CURRENT_VERSION
 ) -> Found:
     """Return the thing of a kind, such as `price`, that has an id. Raise NotUnderstood, or what StripeReader raises."""
     answer = await stripe.get(f"/v1/{kind}s/{quote(id, safe='')}", kind, params, version)

@@ -44,12 +44,8 @@ async def period_total(stripe: StripeReader, item: SubscriptionItem) -> int:
     2025-01-27.acacia). The newest that begins before the item's period ends is that of the period.
     Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
     """
-    answer = await stripe.get(
-        f"/v1/subscription_items/{item.id}/usage_record_summaries",
-        "usage_record_summaries",
-        {"limit": _SUMMARIES},
-        USAGE_RECORD_VERSION,
-    )
+    path = f"/v1/subscription_items/{item.id}/usage_record_summaries"
+    answer = await stripe.get(path, "usage_record_summaries", {"limit": _SUMMARIES}, USAGE_RECORD_VERSION)
     with refusing():
         summaries = Page[UsageRecordSummary].read(answer, f"the usage record summaries of {item.id}").data
     if any(summary.subscription_item != item.id for summary in summaries):
@@ -69,12 +65,9 @@ async def set_quantity(stripe: StripeWriter, item: str, anchor: datetime, quanti
     `set` overwrites what is held at that timestamp and nothing else, so repeating it changes nothing.
     Raise StripeRefused, StripeUnavailable, also for an answer that is about anything else, or ConfigurationError.
     """
-    answer = await stripe.post(
-        f"/v1/subscription_items/{item}/usage_records",
-        "usage_records",
-        {"quantity": quantity, "timestamp": int(anchor.timestamp()), "action": "set"},
-        USAGE_RECORD_VERSION,
-    )
+    path = f"/v1/subscription_items/{item}/usage_records"
+    params = {"quantity": quantity, "timestamp": int(anchor.timestamp()), "action": "set"}
+    answer = await stripe.post(path, "usage_records", params, USAGE_RECORD_VERSION)
     with in_doubt():
         taken = UsageRecordData.read(answer.data, f"the usage record of {item}")
         if (taken.subscription_item, taken.quantity, taken.timestamp) != (item, quantity, anchor):

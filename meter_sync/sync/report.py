@@ -11,7 +11,7 @@ from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.results import failed, gave_way, interrupted, result
 from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Result, SetWindows, WindowQuantity, Write
 from meter_sync.errors import Interrupted, MeterSyncError
-from meter_sync.net.patience import Patience
+from meter_sync.net.retry import Patience
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.job import Job
 from meter_sync.sync.progress import Progress

@@ -31,7 +31,7 @@ from meter_sync.core.telling.comparison import (
 from meter_sync.core.telling.sample import Sample, sample_of
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.ledger import Scope, open_ledger_read_only
-from meter_sync.net.patience import Patience
+from meter_sync.net.retry import Patience
 from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.binding import check_mode
