@@ -7,7 +7,7 @@ that is read as its default in silence makes a price of the maximum one of the s
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from meter_sync.core.billing.item import (
     BillingMeter,
@@ -27,6 +27,10 @@ class _Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, from_attributes=True)
 
 
+_UNKNOWN_WORD = Field(default=None, exclude_if=lambda word: word is None)
+"""Is not stored where there is none, as hardly ever: so it was not by the versions that refused such a word."""
+
+
 class _Customer(_Shape):
     id: str
     deleted: bool
@@ -41,6 +45,7 @@ class _Subscription(_Shape):
     metadata: Mapping[str, str]
     has_billing_thresholds: bool
     trial_end: AwareDatetime | None
+    unknown_billing_mode: str | None = _UNKNOWN_WORD
 
 
 class _BillingMeter(_Shape):
@@ -53,6 +58,7 @@ class _BillingMeter(_Shape):
     customer_mapping: str
     value_key: str
     is_active: bool
+    unknown_status: str | None = _UNKNOWN_WORD
 
 
 class _Price(_Shape):
@@ -109,6 +115,7 @@ def item_from(snapshot: str) -> SubscriptionItem:
             metadata=subscription.metadata,
             has_billing_thresholds=subscription.has_billing_thresholds,
             trial_end=subscription.trial_end,
+            unknown_billing_mode=subscription.unknown_billing_mode,
         ),
         price=Price(
             id=price.id,
@@ -137,4 +144,5 @@ def _meter(one: _BillingMeter) -> BillingMeter:
         customer_mapping=one.customer_mapping,
         value_key=one.value_key,
         is_active=one.is_active,
+        unknown_status=one.unknown_status,
     )

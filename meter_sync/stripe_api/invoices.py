@@ -3,14 +3,26 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import AliasPath, Field, model_validator
 
 from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.stripe_api.connection import StripeReader
 from meter_sync.stripe_api.paging import rows
-from meter_sync.stripe_api.shapes import Identified, Identifier, Page, PathIdentifier, Quantity, Shape, UnixSeconds
+from meter_sync.stripe_api.shapes import (
+    Identified,
+    Identifier,
+    Page,
+    PathIdentifier,
+    Quantity,
+    Shape,
+    Text,
+    UnixSeconds,
+)
+
+_IS_DRAFT = {"draft": True, "open": False, "paid": False, "uncollectible": False, "void": False}
+"""Whether an invoice still takes usage, by its status (API reference)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +31,8 @@ class Invoiced:
 
     item: str
     period: Period
-    is_draft: bool
+    is_draft: bool | None
+    """None in a status that this version does not know."""
     price: str | None
     quantity: int
     """What is billed, over all lines of the item: a tiered price has several."""
@@ -72,7 +85,7 @@ class InvoiceData(Identified):
     """An invoice with the first of its lines."""
 
     id: PathIdentifier
-    status: Literal["draft", "open", "paid", "uncollectible", "void"]
+    status: Text
     lines: Page[InvoiceLineData]
 
     @model_validator(mode="after")
@@ -105,7 +118,7 @@ async def invoices_since(stripe: StripeReader, since: datetime, subscription: st
                     Invoiced(
                         item=billed.subscription_item,
                         period=Period(line.start, line.end),
-                        is_draft=invoice.status == "draft",
+                        is_draft=_IS_DRAFT.get(invoice.status),
                         price=priced.price if priced else None,
                         quantity=line.quantity or 0,
                     )

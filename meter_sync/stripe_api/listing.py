@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import AliasPath, Field, model_validator
 
 from meter_sync.core.billing.item import Customer, Period, Price, Subscription, SubscriptionItem
 from meter_sync.core.planning.selection import Selection
@@ -31,11 +31,13 @@ from meter_sync.stripe_api.shapes import (
     NotUnderstood,
     Page,
     PathIdentifier,
+    Text,
     UnixSeconds,
 )
 
-_LIVING = frozenset({"active", "past_due", "trialing", "unpaid", "paused"})
+_NOT_LIVING = frozenset({"incomplete", "incomplete_expired", "canceled"})
 """Incomplete subscriptions are no customers yet; canceled ones are none any more."""
+_BILLING_MODES = frozenset({"classic", "flexible"})
 
 
 class CustomerData(Identified):
@@ -68,9 +70,8 @@ class SubscriptionData(Identified):
 
     id: PathIdentifier
     customer: Identifier | CustomerData
-    status: Literal[
-        "incomplete", "incomplete_expired", "trialing", "active", "past_due", "canceled", "unpaid", "paused"
-    ]
+    status: Text
+    billing_mode: Text | None = Field(default=None, validation_alias=AliasPath("billing_mode", "type"))
     created: UnixSeconds
     trial_end: UnixSeconds | None = None
     ended_at: UnixSeconds | None = None
@@ -220,7 +221,7 @@ class Lister:
 
 
 def _living(rows: Iterable[SubscriptionData]) -> list[SubscriptionData]:
-    return [row for row in rows if row.status in _LIVING]
+    return [row for row in rows if row.status not in _NOT_LIVING]
 
 
 def to_subscription(data: SubscriptionData) -> Subscription:
@@ -236,6 +237,7 @@ def to_subscription(data: SubscriptionData) -> Subscription:
         metadata=data.metadata,
         has_billing_thresholds=bool(data.billing_thresholds),
         trial_end=data.trial_end,
+        unknown_billing_mode=None if data.billing_mode in _BILLING_MODES else data.billing_mode,
     )
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 from pydantic import AliasPath, Field
 
@@ -17,7 +16,7 @@ from meter_sync.stripe_api.shapes import Identified, Identifier, Metadata, NotUn
 class Recurring(Shape):
     """How often and how a price recurs."""
 
-    usage_type: Literal["licensed", "metered"]
+    usage_type: Text
     aggregate_usage: Text | None = None
     meter: PathIdentifier | None = None
 
@@ -58,7 +57,7 @@ class MeterData(Shape):
     customer_key: Identifier = Field(validation_alias=AliasPath("customer_mapping", "event_payload_key"))
     customer_mapping: Text = Field(validation_alias=AliasPath("customer_mapping", "type"))
     value_key: Identifier = Field(validation_alias=AliasPath("value_settings", "event_payload_key"))
-    status: Literal["active", "inactive"]
+    status: Text
 
 
 async def metered_prices(stripe: StripeReader) -> list[PriceData]:
@@ -112,6 +111,7 @@ async def billing_meters(stripe: StripeReader) -> dict[str, BillingMeter]:
             customer_mapping=row.customer_mapping,
             value_key=row.value_key,
             is_active=row.status == "active",
+            unknown_status=None if row.status in ("active", "inactive") else row.status,
         )
         for row in rows
     }

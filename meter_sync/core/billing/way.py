@@ -106,13 +106,10 @@ def _why_unsupported(meter: BillingMeter) -> Unsupported | None:
             f"billing meter {meter.id} ({meter.event_name}) maps customers {meter.customer_mapping} by its key "
             f"{meter.customer_key!r}, not by the Stripe customer's id: {_INSTEAD}"
         )
-    if meter.unknown_window:
-        return Unsupported(
-            f"billing meter {meter.id} ({meter.event_name}) has windows of one {meter.unknown_window}: {_INSTEAD}"
-        )
-    if meter.formula == "sum" or (meter.formula == "last" and meter.window is None):
+    window_size = meter.window or meter.unknown_window
+    if meter.unknown_window is None and (meter.formula == "sum" or (meter.formula == "last" and not window_size)):
         return None
-    window = f" with a window of one {meter.window}" if meter.window else ""
+    window = f" with a window of one {window_size}" if window_size else ""
     return Unsupported(
         f"billing meter {meter.id} ({meter.event_name}) has the formula {meter.formula}{window}, which cannot hold a "
         f"total: {_INSTEAD}"

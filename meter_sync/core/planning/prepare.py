@@ -8,6 +8,7 @@ from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import Target
 from meter_sync.core.billing.span import usage_span, window_span
 from meter_sync.core.billing.way import Unsupported, Way, way_of, window_of
+from meter_sync.core.billing.words import unknown_word
 from meter_sync.core.metering.mapping import MappingRules, MeterRow, meter_row, subjects
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Grouping
@@ -89,11 +90,16 @@ def _prepared(one: Listed, metering: Metering, memory: Memory, as_of: datetime) 
 
 
 def _why_unbillable(one: Listed) -> Why | None:
-    """Return why Stripe takes no usage of an item, or None.
+    """Return why Stripe takes no usage of an item, or why that is not known, or None.
 
     Once it takes no more of a period in any case, what kept it from being billed does not keep it from being named.
     """
-    subscription = one.item.subscription
+    subscription, unknown = one.item.subscription, unknown_word(one.item)
+    if unknown:
+        return Reason.UNKNOWN_TO_THIS_VERSION, (
+            f"{unknown}, which this version of meter-sync does not know: nothing was written; update meter-sync, or "
+            "bill by hand"
+        )
     if _is_paused(one):
         return Reason.SUBSCRIPTION_PAUSED, "the subscription is paused; Stripe bills nothing for it"
     if subscription.customer.deleted and one.intake.is_open:

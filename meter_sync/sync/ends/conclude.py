@@ -9,7 +9,8 @@ from meter_sync.core.billing.intake import DRAFTS_LAST, Intake, intake_of
 from meter_sync.core.billing.item import PeriodKey, SubscriptionItem, Target
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.prepare import prepare
-from meter_sync.core.planning.stages import Listed, Result
+from meter_sync.core.planning.results import skipped
+from meter_sync.core.planning.stages import Findings, Listed, Result
 from meter_sync.ledger.listed import Conclusion, Seen
 from meter_sync.stripe_api.invoices import Invoiced, by_start
 from meter_sync.sync.ends.permitted import readable_invoices
@@ -50,8 +51,9 @@ async def conclude_ended(job: Job, periods: Periods, carry_out: CarryOut) -> Run
         else:
             nothing.append(Conclusion(*one.item.key, is_watched_no_more=True))
     _record(job, nothing)
-    done = RunReport()
-    for together in _once_each(await _ended(job, periods, seen, written)):
+    ended = await _ended(job, periods, seen, written)
+    done = RunReport([one for one in ended if isinstance(one, Result)])
+    for together in _once_each(one for one in ended if isinstance(one, Ended)):
         done = done.and_then(await _conclude(job, periods, together, carry_out))
         if done.error:
             break
@@ -90,11 +92,13 @@ def _once_each(ended: Iterable[Ended]) -> list[list[Ended]]:
     return list(turns.values())
 
 
-async def _ended(job: Job, periods: Periods, seen: Sequence[Seen], written: Collection[PeriodKey]) -> list[Ended]:
+async def _ended(
+    job: Job, periods: Periods, seen: Sequence[Seen], written: Collection[PeriodKey]
+) -> list[Ended | Result]:
     """Say of each period what Stripe does with usage of it; one of which that is not known yet is left for later."""
     invoices = await _invoices(job, [one for one in seen if _depends_on_invoice(one)])
     lines = by_start(invoices or ())
-    found = []
+    found: list[Ended | Result | None] = []
     for one in seen:
         goes_on = periods.going_on.has_meter_of(one.item)
         may_write = one.item.key in written or not periods.going_on.reports_meter_of(one.item)
@@ -106,9 +110,12 @@ async def _ended(job: Job, periods: Periods, seen: Sequence[Seen], written: Coll
 
 def _ending(
     job: Job, one: Seen, line: Invoiced | None, *, is_unread: bool, goes_on: bool, may_write: bool
-) -> Ended | None:
+) -> Ended | Result | None:
     item, as_of = one.item, job.run.as_of
     is_read_back = one.read_back_at is not None
+    if line and line.is_draft is None:
+        said = "its invoice is in a status that this version of meter-sync does not know: nothing was written"
+        return skipped(Findings(item), Reason.UNKNOWN_TO_THIS_VERSION, f"{said}; update meter-sync")
     if line and line.price not in (None, item.price.id):
         return None if line.is_draft else Ended(one, Listed(item, Intake.CLOSED, line.quantity, is_read_back), True)
     if is_unread and one.is_invoiced and as_of - item.period.end < DRAFTS_LAST:
