@@ -90,51 +90,39 @@ def item_from(snapshot: str) -> SubscriptionItem:
     try:
         one = _Item.model_validate_json(snapshot)
     except ValidationError as error:
-        raise _unreadable(error) from None
+        raise LedgerError(
+            "an item in the ledger is not as this version of meter-sync stores it",
+            "install the version again that wrote the ledger, or put a copy of the ledger back",
+            details=[
+                f"{'.'.join(str(name) for name in wrong['loc']) or 'all of it'}: {wrong['msg']}"
+                for wrong in error.errors(include_url=False, include_input=False, include_context=False)
+            ],
+        ) from None
+    subscription, customer, price = one.subscription, one.subscription.customer, one.price
     return SubscriptionItem(
         id=one.id,
-        subscription=_subscription(one.subscription),
-        price=_price(one.price),
+        subscription=Subscription(
+            id=subscription.id,
+            customer=Customer(customer.id, deleted=customer.deleted, metadata=customer.metadata),
+            status=subscription.status,
+            created=subscription.created,
+            metadata=subscription.metadata,
+            has_billing_thresholds=subscription.has_billing_thresholds,
+            trial_end=subscription.trial_end,
+        ),
+        price=Price(
+            id=price.id,
+            product=price.product,
+            lookup_key=price.lookup_key,
+            aggregate_usage=price.aggregate_usage,
+            stripe_meter=price.stripe_meter,
+            billing_meter=_meter(price.billing_meter) if price.billing_meter else None,
+            metadata=price.metadata,
+        ),
         period=Period(one.period.start, one.period.end),
         created=one.created,
         metadata=one.metadata,
         is_followed=one.is_followed,
-    )
-
-
-def _unreadable(error: ValidationError) -> LedgerError:
-    wrong = [
-        f"{'.'.join(str(name) for name in one['loc']) or 'all of it'}: {one['msg']}"
-        for one in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
-    return LedgerError(
-        "an item in the ledger is not as this version of meter-sync stores it",
-        "install the version again that wrote the ledger, or put a copy of the ledger back",
-        details=wrong,
-    )
-
-
-def _subscription(one: _Subscription) -> Subscription:
-    return Subscription(
-        id=one.id,
-        customer=Customer(one.customer.id, deleted=one.customer.deleted, metadata=one.customer.metadata),
-        status=one.status,
-        created=one.created,
-        metadata=one.metadata,
-        has_billing_thresholds=one.has_billing_thresholds,
-        trial_end=one.trial_end,
-    )
-
-
-def _price(one: _Price) -> Price:
-    return Price(
-        id=one.id,
-        product=one.product,
-        lookup_key=one.lookup_key,
-        aggregate_usage=one.aggregate_usage,
-        stripe_meter=one.stripe_meter,
-        billing_meter=_meter(one.billing_meter) if one.billing_meter else None,
-        metadata=one.metadata,
     )
 
 
