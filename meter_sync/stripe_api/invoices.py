@@ -101,13 +101,7 @@ async def invoices_since(stripe: StripeReader, since: datetime, subscription: st
             billed = line.parent.subscription_item_details if line.parent else None
             if billed and billed.subscription_item:
                 priced = line.pricing.price_details if line.pricing else None
-                found.append(
-                    Invoiced(
-                        item=billed.subscription_item,
-                        period=Period(line.start, line.end),
-                        is_draft=invoice.status == "draft",
-                        price=priced.price if priced else None,
-                        quantity=line.quantity or 0,
-                    )
-                )
+                price = priced.price if priced else None
+                period, is_draft = Period(line.start, line.end), invoice.status == "draft"
+                found.append(Invoiced(billed.subscription_item, period, is_draft, price, line.quantity or 0))
     return found
