@@ -31,12 +31,6 @@ class ConfigurationError(MeterSyncError):
     code = "configuration"
 
 
-class PermissionMissing(ConfigurationError):
-    """Stripe's key may not do this; where a run can make do without, it does."""
-
-    code = "stripe_permission"
-
-
 class TryAgainError(MeterSyncError):
     """Nothing is wrong here; a later run will do."""
 

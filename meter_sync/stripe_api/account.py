@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from meter_sync.errors import PermissionMissing
-from meter_sync.stripe_api.connection import StripeReader
+from meter_sync.stripe_api.connection import PermissionMissing, StripeReader
 from meter_sync.stripe_api.shapes import Shape
 
 

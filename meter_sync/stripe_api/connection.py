@@ -12,7 +12,7 @@ from aiohttp import ClientError, ClientSession
 from stripe import StripeResponse
 
 from meter_sync.effects import effect
-from meter_sync.errors import ConfigurationError, Interrupted, PermissionMissing, TryAgainError
+from meter_sync.errors import ConfigurationError, Interrupted, TryAgainError
 from meter_sync.net.pace import Limiter
 from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
 from meter_sync.net.session import TIMEOUTS, distrust, without_key
@@ -46,6 +46,12 @@ class StripeRefused(Exception):
     def is_missing(self) -> bool:
         """Whether the thing that was asked for does not exist."""
         return self.status == 404 or self.code == "resource_missing"
+
+
+class PermissionMissing(ConfigurationError):
+    """The key may not do this; where a run can make do without, it does."""
+
+    code = "stripe_permission"
 
 
 class StripeUnavailable(Exception):

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import structlog
 from pydantic import AliasPath, Field, StringConstraints, ValidationError
 
-from meter_sync.errors import PermissionMissing
-from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.connection import PermissionMissing, StripeReader, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.paging import PAGE_SIZE, pages, refusing
 from meter_sync.stripe_api.shapes import (
     Identified,

@@ -114,13 +114,7 @@ async def invoices_since(stripe: StripeReader, since: datetime, subscription: st
             billed = line.parent.subscription_item_details if line.parent else None
             if billed and billed.subscription_item:
                 priced = line.pricing.price_details if line.pricing else None
-                found.append(
-                    Invoiced(
-                        item=billed.subscription_item,
-                        period=Period(line.start, line.end),
-                        is_draft=_IS_DRAFT.get(invoice.status),
-                        price=priced.price if priced else None,
-                        quantity=line.quantity or 0,
-                    )
-                )
+                price = priced.price if priced else None
+                period, is_draft = Period(line.start, line.end), _IS_DRAFT.get(invoice.status)
+                found.append(Invoiced(billed.subscription_item, period, is_draft, price, line.quantity or 0))
     return found

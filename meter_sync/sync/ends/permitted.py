@@ -6,8 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from meter_sync.errors import PermissionMissing
-from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.connection import PermissionMissing, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.events import Removals, removals
 from meter_sync.stripe_api.invoices import Invoiced, invoices_since
 from meter_sync.sync.job import Job
