@@ -6,8 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from meter_sync.core.metering.queries import Need, Query, QueryPlan, Unanswered
-from meter_sync.core.metering.window_queries import WindowQueryPlan
+from meter_sync.core.metering.queries import Need, Query, QueryPlan, Unanswered, WindowQueryPlan
 from meter_sync.core.planning.plan import measured
 from meter_sync.core.planning.stages import Measured, Metered, Result
 from meter_sync.openmeter_api.client import OpenMeter
