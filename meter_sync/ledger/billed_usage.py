@@ -5,7 +5,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from meter_sync.core.ownership.billed_usage import BilledUsage
+from meter_sync.core.ownership import BilledUsage
 from meter_sync.ledger import rows
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.runs import Runs

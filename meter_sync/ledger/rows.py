@@ -13,9 +13,8 @@ from meter_sync.core.billing.event_times import summary_span, summary_windows
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem, WindowSize
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Way, window_of
-from meter_sync.core.metering.mapping import Filter
-from meter_sync.core.metering.method import Method
-from meter_sync.core.ownership.billed_usage import BilledUsage
+from meter_sync.core.metering.mapping import Filter, Method
+from meter_sync.core.ownership import BilledUsage
 from meter_sync.core.planning.memory import Remembered
 from meter_sync.core.planning.stages import Acknowledged, SetWindows, WindowQuantity, Write
 
