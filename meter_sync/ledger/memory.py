@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from meter_sync.core.billing.intake import usage_end_of
 from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.core.billing.way import Way
-from meter_sync.core.ownership.billed_usage import BilledUsage
+from meter_sync.core.ownership import BilledUsage
 from meter_sync.core.planning.memory import Memory, PastPeriod, Remembered
 from meter_sync.ledger import additions, rows, windows
 from meter_sync.ledger.database import Book, of_same_period

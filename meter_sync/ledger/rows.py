@@ -11,8 +11,7 @@ from sqlalchemy import Row
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Way
-from meter_sync.core.metering.mapping import Filter
-from meter_sync.core.metering.method import Method
+from meter_sync.core.metering.mapping import Filter, Method
 from meter_sync.core.planning.memory import Remembered, RememberedAdditions, RememberedWindows
 from meter_sync.core.planning.stages import WindowQuantity, Write
 

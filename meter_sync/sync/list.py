@@ -9,7 +9,7 @@ import structlog
 
 from meter_sync.core.billing.item import SubscriptionItem, WindowSize
 from meter_sync.core.billing.way import Way
-from meter_sync.core.ownership.going_on import going_on
+from meter_sync.core.ownership import going_on
 from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.prepare import Metering, prepare
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result

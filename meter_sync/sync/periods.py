@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meter_sync.core.ownership.going_on import GoingOn
+from meter_sync.core.ownership import GoingOn
 from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.prepare import Metering
 from meter_sync.core.planning.stages import Metered, Result

@@ -6,8 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from meter_sync.core.metering.queries import Need, Query, QueryPlan, Unanswered
-from meter_sync.core.metering.window_queries import WindowQueryPlan
+from meter_sync.core.metering.queries import Need, Query, QueryPlan, Unanswered, WindowQueryPlan
 from meter_sync.core.planning.stages import Metered, WindowUsage
 from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.sync.job import Job

@@ -17,7 +17,7 @@ from meter_sync.core.metering.mapping import Filter, MappingRules, MeterRow
 from meter_sync.core.metering.meter import Aggregation, Meter
 from meter_sync.core.metering.queries import Need, Unanswered
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.ownership.billed_usage import BilledUsage
+from meter_sync.core.ownership import BilledUsage
 from meter_sync.core.planning import results
 from meter_sync.core.planning.brakes import Thresholds, check
 from meter_sync.core.planning.memory import Memory, Remembered

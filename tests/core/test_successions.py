@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 
 from meter_sync.core.billing.item import BillingMeter, SubscriptionItem
-from meter_sync.core.ownership.successions import successions
+from meter_sync.core.ownership import successions
 from tests.core.builders import AS_OF, END, HOUR, START, make_item, make_price, make_subscription
 
 METER = BillingMeter("mtr_1", "calls", "sum")

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from meter_sync.core.billing.item import WindowSize
 from meter_sync.core.billing.windows import windows_between
 from meter_sync.core.metering.meter import Aggregation
-from meter_sync.core.metering.queries import Grouping, Need, Query, Unanswered
-from meter_sync.core.metering.window_queries import WindowQueryPlan
+from meter_sync.core.metering.queries import Grouping, Need, Query, Unanswered, WindowQueryPlan
 
 from .builders import AS_OF, HOUR, SECOND, START, few
 

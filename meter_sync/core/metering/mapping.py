@@ -1,12 +1,12 @@
-"""Which OpenMeter meter and which subjects are behind a subscription item."""
+"""Which OpenMeter meter and which subjects are behind a subscription item, and how it is metered."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 
-from meter_sync.core.billing.item import SubscriptionItem
+from meter_sync.core.billing.item import SubscriptionItem, Target
 from meter_sync.core.billing.quantity import Rounding
-from meter_sync.core.billing.way import Records
+from meter_sync.core.billing.way import Records, Way
 
 Filter = tuple[tuple[str, tuple[str, ...]], ...]
 """A meter filter in canonical form: sorted pairs of a dimension and its sorted admitted values."""
@@ -37,13 +37,27 @@ class MeterRow:
     def is_for(self, item: SubscriptionItem) -> bool:
         """Say whether the item's price is the one that this row names."""
         price = item.price
-        wanted_and_found = (
-            (self.price, price.id),
-            (self.lookup_key, price.lookup_key),
-            (self.product, price.product),
-            (self.stripe_meter, price.stripe_meter),
-        )
-        return any(wanted is not None and wanted == found for wanted, found in wanted_and_found)
+        named = (self.price, self.lookup_key, self.product, self.stripe_meter)
+        found = (price.id, price.lookup_key, price.product, price.stripe_meter)
+        return any(name is not None and name == its_own for name, its_own in zip(named, found, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How an item's usage becomes what Stripe holds: fixed per item and period."""
+
+    way: Way
+    meter: str
+    filter: Filter
+    scale: Decimal
+    rounding: Rounding
+    stripe_meter: str | None = None
+    """The billing meter that takes the events."""
+
+    @property
+    def target(self) -> Target:
+        """Where the usage is written."""
+        return self.way.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +66,7 @@ class MappingRules:
 
     meter_key: str = "om_meter_id"
     subject: str = "customer.id"
-    rows: Sequence[MeterRow] = field(default_factory=tuple)
+    rows: Sequence[MeterRow] = ()
 
     @property
     def asks_for_customers(self) -> bool:
@@ -94,15 +108,10 @@ def subjects(item: SubscriptionItem, source: str, customers: Mapping[str, str]) 
         found = customers.get(item.subscription.customer.id)
         return (found,) if found else ()
     owner, _, key = source.partition(".metadata.")
-    listed = _metadata_of(item, owner).get(key, "").split(",")
-    named = (subject.strip() for subject in listed)
-    return tuple(dict.fromkeys(subject for subject in named if subject))
-
-
-def _metadata_of(item: SubscriptionItem, owner: str) -> Mapping[str, str]:
-    owners = {
+    metadata = {
         "customer": item.subscription.customer.metadata,
         "subscription": item.subscription.metadata,
         "item": item.metadata,
     }
-    return owners[owner]
+    named = (subject.strip() for subject in metadata[owner].get(key, "").split(","))
+    return tuple(dict.fromkeys(subject for subject in named if subject))

@@ -6,8 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 
 from meter_sync.core.billing.item import Period
-from meter_sync.core.metering.method import Method
-from meter_sync.core.ownership.billed_usage import BilledUsage
+from meter_sync.core.metering.mapping import Method
+from meter_sync.core.ownership import BilledUsage
 
 
 @dataclass(frozen=True, slots=True)

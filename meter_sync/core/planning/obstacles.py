@@ -2,7 +2,7 @@
 
 from meter_sync.core.billing.quantity import InvalidUsage
 from meter_sync.core.billing.way import Way
-from meter_sync.core.metering.method import Method
+from meter_sync.core.metering.mapping import Method
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.memory import Remembered
 from meter_sync.core.planning.policy import Policy

@@ -13,8 +13,7 @@ from meter_sync.core.metering.mapping import MappingRules, MeterRow, meter_row, 
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Grouping
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.ownership.billed_usage import BilledUsage
-from meter_sync.core.ownership.duplicates import billed_twice, on_one_meter
+from meter_sync.core.ownership import BilledUsage, billed_twice, on_one_meter
 from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.results import held, skipped
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result

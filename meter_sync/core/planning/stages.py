@@ -15,9 +15,8 @@ from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.core.billing.span import Span
 from meter_sync.core.billing.way import Way, window_of
-from meter_sync.core.metering.mapping import MeterRow
+from meter_sync.core.metering.mapping import MeterRow, Method
 from meter_sync.core.metering.meter import Meter
-from meter_sync.core.metering.method import Method
 from meter_sync.core.metering.queries import Grouping, Need
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.memory import Addition, PastPeriod

@@ -9,8 +9,7 @@ from typing import TypeVar
 from meter_sync.core.billing.quantity import InvalidUsage, billable
 from meter_sync.core.billing.span import usage_end
 from meter_sync.core.billing.way import Way, window_of
-from meter_sync.core.metering.mapping import Filter
-from meter_sync.core.metering.method import Method
+from meter_sync.core.metering.mapping import Filter, Method
 from meter_sync.core.planning.memory import Remembered
 from meter_sync.core.planning.period_closed import in_words
 from meter_sync.core.telling.history import Added, Held, Remainder, Story, Write, WrittenPart

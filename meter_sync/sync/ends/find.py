@@ -8,7 +8,7 @@ import structlog
 
 from meter_sync.core.billing.intake import DRAFTS_LAST
 from meter_sync.core.billing.item import Period, SubscriptionItem
-from meter_sync.core.ownership.successions import is_billed_alike, is_reported, successions
+from meter_sync.core.ownership import is_billed_alike, is_reported, successions
 from meter_sync.ledger.listed import Seen
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.events import Removals

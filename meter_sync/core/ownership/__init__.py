@@ -1,1 +1,0 @@
-"""Which item bills which usage, where several could."""
