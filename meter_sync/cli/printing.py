@@ -4,7 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -155,6 +155,10 @@ class Results:
     in_words: str
     """The sum of it, in a line."""
     error: MeterSyncError | None
+    further: Mapping[str, Any] = field(default_factory=dict)
+    """What the JSON document says after the items."""
+    remarks: Sequence[str] = ()
+    """What is said below a table, beside its items."""
 
 
 def print_results(results: Results, output: str, options: Globals, *, quiet: bool) -> None:
@@ -166,8 +170,9 @@ def print_results(results: Results, output: str, options: Globals, *, quiet: boo
     if results.error:
         print_error(results.error)
     if output == "json":
-        print_json({"run": results.run, "summary": results.summary, "items": results.items}, results.error)
-    elif not results.shown and (quiet or results.error):
+        document = {"run": results.run, "summary": results.summary, "items": results.items, **results.further}
+        print_json(document, results.error)
+    elif not (results.shown or results.remarks) and (quiet or results.error):
         return
     elif output == "csv":
         print_csv(f"{_FIRST_COLUMNS},{results.columns},{_LAST_COLUMNS}".split(","), results.shown)
@@ -180,6 +185,8 @@ def print_results(results: Results, output: str, options: Globals, *, quiet: boo
         rows = [Row(_cells(one, results.amounts.values()), _COLORS.get(one["outcome"])) for one in results.shown]
         print_table(options, columns, rows)
         _print_remarks(options, results.shown)
+        for remark in results.remarks:
+            click.echo(printable(remark))
         click.echo(results.in_words)
 
 

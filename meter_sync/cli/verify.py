@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,13 @@ from meter_sync.cli.printing import Results, costs, item_fields, items_in_words,
 from meter_sync.cli.progress import progress
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.telling.comparison import Comparison
+from meter_sync.core.telling.unbilled_usage import UnbilledSubject, UnbilledUsage
 from meter_sync.core.text import digits, utc
 from meter_sync.errors import MeterSyncError
 
 if TYPE_CHECKING:
     from meter_sync.config import Settings
+    from meter_sync.sync.unbilled import Unbilled
     from meter_sync.sync.verify import Verification, VerifyRequest
 
 _WORDS = Words(
@@ -74,7 +77,8 @@ async def _verify(options: Globals, settings: "Settings", request: "VerifyReques
 
 def print_verification(verification: "Verification", output: str, options: Globals, *, quiet: bool) -> None:
     """Print what was found out; quietly, only the items that are not as they should be."""
-    compared, sample = verification.comparisons, verification.sample
+    compared, sample, unbilled = verification.comparisons, verification.sample, verification.unbilled
+    known = None if unbilled and unbilled.unknown else unbilled
     items = [_item(one) for one in compared]
     summary = {
         "items": len(compared),
@@ -104,8 +108,34 @@ def print_verification(verification: "Verification", output: str, options: Globa
         amounts={"OpenMeter": "expected", "Stripe": "actual", "difference": "difference"},
         in_words=f"{about}: {counts or 'nothing to compare'}. {until} {costs(summary)}",
         error=verification.error,
+        further={
+            "unbilled_subjects": known and [_unbilled(one, subject=one.subject) for one in known.subjects],
+            "unbilled_usage": known and [_unbilled(one, values=one.values) for one in known.usage],
+        },
+        remarks=list(_remarks(unbilled)) if unbilled else [],
     )
     print_results(results, output, options, quiet=quiet)
+
+
+def _unbilled(one: UnbilledSubject | UnbilledUsage, **whose: Any) -> dict[str, Any]:
+    return {"account": None, "meter": one.meter, **whose, "usage": digits(one.usage), "since": utc(one.since)}
+
+
+def _remarks(unbilled: "Unbilled") -> Iterator[str]:
+    for subject in unbilled.subjects:
+        yield (
+            f"nobody bills {digits(subject.usage)} of meter {subject.meter} since {utc(subject.since)}: subject "
+            f"{subject.subject}; subscribe its customer, correct the mapping, or name it under [verify] ignore_subjects"
+        )
+    for outside in unbilled.usage:
+        values = ", ".join(
+            f"{name} = {'none' if value is None else repr(value)}" for name, value in outside.values.items()
+        )
+        yield (
+            f"no filter lets through {digits(outside.usage) or 'the usage'} of meter {outside.meter} since "
+            f"{utc(outside.since)} with {values}; add it to the filter of a [[meters]] row"
+        )
+    yield from unbilled.unknown
 
 
 def _item(one: Comparison) -> dict[str, Any]:

@@ -207,6 +207,12 @@ class MeterSettings(_Section):
         return [(name, value) for name in names if (value := getattr(self, name))]
 
 
+class VerifySettings(_Section):
+    """What `verify` leaves out."""
+
+    ignore_subjects: tuple[Text, ...] = ()
+
+
 class Settings(_Section):
     """Everything that can be configured. Precedence: option, environment, TOML, default."""
 
@@ -214,6 +220,7 @@ class Settings(_Section):
     openmeter: OpenMeterSettings = OpenMeterSettings()
     mapping: MappingSettings = MappingSettings()
     brakes: BrakeSettings = BrakeSettings()
+    verify: VerifySettings = VerifySettings()
     meters: tuple[MeterSettings, ...] = ()
     ledger: Annotated[Path, AfterValidator(_ledger_path)] = Field(
         default_factory=lambda: _state_folder() / "ledger.sqlite3", validate_default=True

@@ -143,6 +143,11 @@ class ListedPeriods(Book):
         """Return the periods that have ended by an instant and are not closed, the oldest first."""
         return _seen(self.database.rows(self._not_closed().where(seen_periods.c.period_end <= as_of)))
 
+    def over(self, since: datetime, until: datetime) -> list[SubscriptionItem]:
+        """Return the items in periods that ended after an instant and by another one, also in those that are closed."""
+        ended = sa.and_(seen_periods.c.period_end > since, seen_periods.c.period_end <= until)
+        return [item_from(row.snapshot) for row in self.database.rows(self.database.of(seen_periods).where(ended))]
+
     def due(self, as_of: datetime, within: timedelta, watched_for: timedelta) -> list[Seen]:
         """Return the periods that end within some time of an instant, but for those that were reported in full since.
 

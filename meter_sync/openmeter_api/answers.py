@@ -41,7 +41,8 @@ class OpenMeterCustomer:
 
 def question(query: Query) -> dict[str, Any]:
     """Return the body of the POST that asks a query."""
-    asked: dict[str, Any] = {"from": utc(query.start), "to": utc(query.end), "groupBy": [query.grouping.value]}
+    told_apart = [query.grouping.value, *query.dimensions]
+    asked: dict[str, Any] = {"from": utc(query.start), "to": utc(query.end), "groupBy": told_apart}
     if query.subjects is not None:
         asked[_FILTER[query.grouping]] = list(query.subjects)
     if query.window:
@@ -95,6 +96,24 @@ def window_values(query: Query, answer: object) -> dict[str, dict[datetime, Deci
         if start in found[subject]:
             raise OpenMeterRefused(f"two rows for {subject!r} at {start.isoformat()}")
         found[subject][start] = value
+    return dict(found)
+
+
+def dimension_values(query: Query, answer: object) -> dict[str, dict[tuple[str | None, ...], Decimal]]:
+    """Given the answer to a query by dimensions, return the value of each combination, for each subject.
+
+    An event without a dimension counts under None, or under an empty text. Raise OpenMeterRefused, as for whole spans.
+    """
+    found: defaultdict[str, dict[tuple[str | None, ...], Decimal]] = defaultdict(dict)
+    for subject, value, row in _rows(query, answer):
+        grouped = row.get("groupBy")
+        stated = [grouped.get(name) for name in query.dimensions] if isinstance(grouped, dict) else [0]
+        combination = tuple(one for one in stated if one is None or isinstance(one, str))
+        if len(combination) < len(stated):
+            raise OpenMeterRefused("a row without its dimensions")
+        if combination in found[subject]:
+            raise OpenMeterRefused(f"two rows for {subject!r} with the same dimensions")
+        found[subject][combination] = value
     return dict(found)
 
 

@@ -15,7 +15,7 @@ from corehttp.transport.aiohttp import AioHttpTransport
 from openmeter.aio import Client
 
 from meter_sync.core.metering.meter import Meter
-from meter_sync.core.metering.queries import Answer, Grouping, Query, Unanswered, WindowAnswer
+from meter_sync.core.metering.queries import Answer, DimensionAnswer, Grouping, Query, Unanswered, WindowAnswer
 from meter_sync.errors import ConfigurationError, TryAgainError
 from meter_sync.net.retry import Patience, Transient, cause_of, retried, retry_after_seconds
 from meter_sync.net.session import CONNECT_TIMEOUT_SECONDS, REDIRECT, REQUEST_TIMEOUT_SECONDS, distrust, without_key
@@ -95,6 +95,10 @@ class OpenMeter:
     async def window_usage(self, query: Query) -> WindowAnswer:
         """Send one query by hours or days, as `usage` does, and return the value of each, by subject."""
         return await self._asked(query, answers.window_values)
+
+    async def dimension_usage(self, query: Query) -> DimensionAnswer:
+        """Send one query by dimensions, as `usage` does, and return the value of each combination, by subject."""
+        return await self._asked(query, answers.dimension_values)
 
     async def _asked(self, query: Query, understood: Understood[Value]) -> Asked[Value]:
         path = f"/api/v1/meters/{quote(query.meter, safe='')}/query"

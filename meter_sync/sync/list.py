@@ -42,10 +42,13 @@ async def list_and_record(job: Job) -> Periods:
     return Periods(prepared, ended, metering, goes_on)
 
 
-async def list_to_compare(job: Job) -> Prepared:
-    """Return the items of the open periods, as far as they were selected, and record nothing. Raise MeterSyncError."""
+async def list_to_compare(job: Job) -> tuple[Prepared, Metering]:
+    """Return the items of the open periods, as far as they were selected, and what OpenMeter has; record nothing.
+
+    Raise MeterSyncError.
+    """
     listing, metering = await _ask(job)
-    return _prepared(job, listing.items, (), metering, _recall(job, listing))
+    return _prepared(job, listing.items, (), metering, _recall(job, listing)), metering
 
 
 _Found = tuple[Sequence[SubscriptionItem], Sequence[Seen], Metering, Memory]

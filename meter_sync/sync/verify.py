@@ -43,6 +43,7 @@ from meter_sync.sync.query import query_totals
 from meter_sync.sync.report import HOPELESS_AFTER
 from meter_sync.sync.request import Request, gravest, run_record
 from meter_sync.sync.standing import standing_total
+from meter_sync.sync.unbilled import Unbilled, find_unbilled
 from meter_sync.sync.workers import each
 
 log = structlog.get_logger()
@@ -70,6 +71,8 @@ class Verification:
     sample: Sample | None = None
     listed: int = 0
     """How many items were selected, of which the sample is a part."""
+    unbilled: Unbilled | None = None
+    """Usage that no listed item bills; None where that was not looked at."""
     error: MeterSyncError | None = None
     """What ended it before its time, if anything did."""
     stripe_requests: int = 0
@@ -85,6 +88,10 @@ class Verification:
     def exit_code(self) -> ExitCode:
         """The code to exit with: the gravest of the error's and the items'."""
         items = verify_exit_code(self.comparisons)
+        if self.unbilled and (self.unbilled.subjects or self.unbilled.usage):
+            items = gravest(items, ExitCode.ATTENTION)
+        if self.unbilled and self.unbilled.unknown:
+            items = gravest(items, ExitCode.PARTIAL)
         return items if self.error is None else gravest(self.error.exit_code, items)
 
 
@@ -107,7 +114,7 @@ async def verify(
         with bound_contextvars(run_id=run.id), open_ledger_read_only(settings.ledger, scope) as ledger:
             check_mode(ledger)
             async with open_job(settings, asked, run, ledger, clock, stop, progress or NoProgress()) as job:
-                verification = await _Steps(job).carried_out(verification)
+                verification = await _Steps(job).carried_out(verification, settings.verify.ignore_subjects)
     except MeterSyncError as error:
         verification = replace(verification, error=error)
     return replace(verification, finished_at=clock(), seconds=time.monotonic() - began)
@@ -122,12 +129,13 @@ class _Steps:
         self._found: dict[str, Comparison] = {}
         self._patience = Patience(HOPELESS_AFTER)
 
-    async def carried_out(self, verification: Verification) -> Verification:
+    async def carried_out(self, verification: Verification, ignored_subjects: Sequence[str]) -> Verification:
         """List, recall, query, read and compare. What ends it before its time is in the result."""
         items: list[Metered | Result] = []
-        listed, error = 0, None
+        listed, unbilled = 0, None
+        error: MeterSyncError | None = None
         try:
-            everything = await list_to_compare(self._job)
+            everything, metering = await list_to_compare(self._job)
             sample, listed = verification.sample, len(everything.items)
             items = [
                 self._until_last_report(one, everything)
@@ -135,15 +143,20 @@ class _Steps:
                 if sample is None or sample.has(one.item.id)
             ]
             await self._compare([one for one in items if isinstance(one, Metered)], everything)
+            if sample is None and self._job.selection.is_everything and not self._job.rules.asks_for_customers:
+                unbilled = await find_unbilled(self._job, everything, metering, ignored_subjects)
         except MeterSyncError as ended:
-            error = None if isinstance(ended, Interrupted) and items else ended
+            error = ended
         comparisons = [self._found.get(one.item.id) or _left_over(one) for one in items]
+        if isinstance(error, Interrupted) and any(one.reason is Reason.INTERRUPTED for one in comparisons):
+            error = None  # the items tell it
         log.info("verify", items=len(comparisons), listed=listed)
         return replace(
             verification,
             as_of=self._read_until(self._last_complete),
             comparisons=comparisons,
             listed=listed,
+            unbilled=unbilled,
             error=error,
             stripe_requests=self._job.stripe.requests_sent,
             openmeter_requests=self._job.openmeter.requests_sent,

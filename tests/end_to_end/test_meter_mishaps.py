@@ -331,7 +331,7 @@ def test_a_meter_with_windows_of_another_size_spoils_nothing(world: World) -> No
         '"value_settings": {"event_payload_key": "v"}, "status": "active"}]}'
     )
     world.sandbox.faults.add(Fault(path="/v1/billing/meters", method="GET", times=None, replace_text=body))
-    assert world.verdict(subscription) == "unsupported_meter"
+    assert world.verdict(subscription) == "unknown_to_this_version"
     assert world.billed(other) == 3
 
 

@@ -60,6 +60,8 @@ class Query:
     subjects: tuple[str, ...] | None
     grouping: Grouping = Grouping.SUBJECT
     window: WindowSize | None = None
+    dimensions: tuple[str, ...] = ()
+    """The meter's dimensions whose values are told apart beside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,9 @@ class Unanswered:
 
 Answer = Mapping[str, Decimal | Unanswered] | Unanswered
 """The value of each subject that has a row, or that there is no answer, for all or for a single one."""
+
+DimensionAnswer = Mapping[str, Mapping[tuple[str | None, ...], Decimal] | Unanswered] | Unanswered
+"""The value for each combination of the dimensions' values that has a row, by subject; or that there is no answer."""
 
 WindowAnswer = Mapping[str, Mapping[datetime, Decimal] | Unanswered] | Unanswered
 """The value of each window that has a row, by subject and the window's start; or that there is no answer."""
