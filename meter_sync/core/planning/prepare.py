@@ -6,7 +6,7 @@ from datetime import datetime
 
 from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import SubscriptionItem, Target
-from meter_sync.core.billing.span import Span, usage_span, window_span
+from meter_sync.core.billing.span import Span, usage_span
 from meter_sync.core.billing.way import Unsupported, Way, way_of, window_of
 from meter_sync.core.metering.mapping import MappingRules, MeterRow, meter_row, subjects
 from meter_sync.core.metering.meter import Meter
@@ -76,9 +76,7 @@ def _prepared(one: Listed, metering: Metering, memory: Memory, as_of: datetime) 
 
 
 def _span(item: SubscriptionItem, way: Way, as_of: datetime, billed_until: datetime | None) -> Span | None:
-    if way is Way.WINDOWS:
-        return window_span(item, window_of(way, item.price), as_of, billed_until)
-    return usage_span(item, as_of, billed_until)
+    return usage_span(item, as_of, billed_until, window_of(way, item.price) if way is Way.WINDOWS else None)
 
 
 def _unbillable(one: Listed, found: Findings) -> Result | None:
