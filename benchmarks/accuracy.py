@@ -27,7 +27,7 @@ from three_months.play import THIS_PROGRAM, WAYS, Play
 from three_months.scenario import DAYS, draw
 from three_months.troubles import TROUBLES, Trouble, draw_troubles
 
-from meter_sync.cli import logs
+from meter_sync.cli.globals import Globals
 
 QUICK_CUSTOMERS = 20
 SINGLE = ("none", *TROUBLES, "all")
@@ -73,7 +73,7 @@ def main() -> int:
 
 def accuracy(seed: int, customers: int, days: int, faults: str, way: str) -> Accuracy:
     """Let the three months happen to so many customers for one way of reporting, and return what came of it."""
-    logs.configure("console", "critical", color=False)
+    Globals(log_format="console", log_level="critical").start_logging()
     scenario = draw(seed, customers, days)
     troubles = draw_troubles(seed, scenario, _kinds(faults))
     with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,8 @@ A program that is killed is killed between two of them, so whoever wants to see 
 stops it there. Nothing watches in normal operation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 Watch = Callable[[str, str], None]
@@ -18,17 +19,12 @@ def watch(each: Watch) -> None:
     _watch.set(each)
 
 
-def comes(place: str) -> None:
-    """Say that an effect is about to be brought about."""
-    _tell(place, "comes")
-
-
-def is_done(place: str) -> None:
-    """Say that an effect has been brought about."""
-    _tell(place, "is done")
-
-
-def _tell(place: str, moment: str) -> None:
+@contextmanager
+def effect(place: str) -> Iterator[None]:
+    """Bring an effect about inside. It is not done where that raises."""
     told = _watch.get()
-    if told is not None:
-        told(place, moment)
+    if told:
+        told(place, "comes")
+    yield
+    if told:
+        told(place, "is done")

@@ -1,22 +1,22 @@
 """The command line: parsing, printing and exit codes; one module per command, loaded when it is used."""
 
+import importlib
 import os
 import sys
 
 import click
 
 from meter_sync import __version__
-from meter_sync.cli.lazy import LazyGroup
 
 COMMANDS = {
-    "run": ("run.command", "Report the usage of metered subscription items to Stripe."),
-    "verify": ("verify.command", "Compare what Stripe holds with what OpenMeter says; writes nothing."),
-    "webhook": ("webhook", "Receive Stripe's webhooks and report at once."),
-    "history": ("history.command", "Show what was billed and why, and what was left unbilled."),
-    "demo": ("demo.command", "Show the whole job against an embedded Stripe and OpenMeter."),
-    "sandbox": ("sandbox", "Serve an embedded Stripe and OpenMeter to play with."),
+    "run": "Report the usage of metered subscription items to Stripe.",
+    "verify": "Compare what Stripe holds with what OpenMeter says; writes nothing.",
+    "webhook": "Receive Stripe's webhooks and report at once.",
+    "history": "Show what was billed and why, and what was left unbilled.",
+    "demo": "Show the whole job against an embedded Stripe and OpenMeter.",
+    "sandbox": "Serve an embedded Stripe and OpenMeter to play with.",
 }
-"""The module of each command, where it has the command's name, and what is said of it."""
+"""Each command, whose module has its name, in the order of importance, and what is said of it."""
 
 EPILOG = (
     "Exit codes: 0 done; 1 failed; 2 wrong arguments; 3 some items failed; 4 someone should look; 75 try again "
@@ -24,7 +24,27 @@ EPILOG = (
 )
 
 
-@click.group(cls=LazyGroup, commands_by_name=COMMANDS, epilog=EPILOG)
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used, so that `--help` imports no SDK."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands, in the order of importance."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"meter_sync.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG)
 @click.option(
     "--config",
     type=click.Path(),

@@ -1,10 +1,12 @@
-"""However a command ends, what it promised is printed, and its exit code says how it went."""
+"""A signal ends a command cleanly; however it ends, what it promised is printed, and its exit code says how it went."""
 
+import asyncio
 import contextlib
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
@@ -12,8 +14,11 @@ import click
 
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import Interrupted, MeterSyncError
+from meter_sync.net.stop import Stop
 
 T = TypeVar("T")
+
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,27 @@ class Words:
     """… and what to do then."""
     not_printed: str
     """What holds, or is to be done, where the results could not be printed."""
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Yield a Stop that the first signal requests; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stop = Stop()
+
+    def requested() -> None:
+        stop.request()
+        for ending in heard:
+            loop.remove_signal_handler(ending)
+
+    heard = [ending for ending in _ENDING if signal.getsignal(ending) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+    for ending in heard:
+        loop.add_signal_handler(ending, requested)
+    try:
+        yield stop
+    finally:
+        for ending in heard:
+            loop.remove_signal_handler(ending)
 
 
 def carried_out(work: Callable[[], T], failed: Callable[[MeterSyncError], T], words: Words) -> T:

@@ -1,5 +1,6 @@
 """The options that stand before the command, and what follows from them."""
 
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -30,12 +31,26 @@ class Globals:
         return not (self.no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb")
 
     def start_logging(self) -> None:
-        """Send logs to stderr as the options say."""
-        from meter_sync.cli import logs
+        """Send logs to stderr as `console` lines or `json` objects, one event per step, with times in UTC."""
+        import structlog
 
         on_terminal = sys.stderr.isatty()
-        log_format = self.log_format or ("console" if on_terminal else "json")
-        logs.configure(log_format, self.log_level, color=on_terminal and self.color)
+        renderer: structlog.types.Processor = structlog.processors.JSONRenderer()
+        if (self.log_format or ("console" if on_terminal else "json")) == "console":
+            # The default shows the variables of each frame of a traceback: those of the SDKs have headers with keys.
+            plain, color = structlog.dev.plain_traceback, on_terminal and self.color
+            renderer = structlog.dev.ConsoleRenderer(colors=color, exception_formatter=plain)
+        structlog.configure(
+            processors=[
+                structlog.contextvars.merge_contextvars,
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                renderer,
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[self.log_level.upper()]),
+            logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+            cache_logger_on_first_use=False,
+        )
 
     def load_settings(self, *, for_webhook: bool = False, **options: Any) -> "Settings":
         """Load the configuration; None is an option that was not given.

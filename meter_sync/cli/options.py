@@ -51,12 +51,22 @@ class Duration(click.ParamType[timedelta]):
         return length
 
 
+def repeatable(option: str, metavar: str, what: str) -> Callable[[Command], Command]:
+    """Return what gives a command an option that may be given several times, as a tuple with a name in the plural."""
+    name = f"{option.removeprefix('--')}s"
+    return click.option(option, name, multiple=True, metavar=metavar, help=f"{what}; repeatable.")
+
+
 def selectors(command: Command) -> Command:
     """Give a command the options that say which items it is about: AND between kinds, OR within one.
 
     It is called with them as a `selection`.
     """
 
+    @repeatable("--customer", "cus_x", "Only this customer")
+    @repeatable("--subscription", "sub_x", "Only this subscription")
+    @repeatable("--meter", "SLUG", "Only this OpenMeter meter")
+    @repeatable("--price", "price_x", "Only this price")
     @functools.wraps(command)
     def selecting(
         customers: tuple[str, ...],
@@ -67,17 +77,6 @@ def selectors(command: Command) -> Command:
     ) -> None:
         command(selection=Selection(customers, subscriptions, prices, meters), **others)
 
-    for option, name, metavar, what in reversed(
-        (
-            ("--customer", "customers", "cus_x", "customer"),
-            ("--subscription", "subscriptions", "sub_x", "subscription"),
-            ("--meter", "meters", "SLUG", "OpenMeter meter"),
-            ("--price", "prices", "price_x", "price"),
-        )
-    ):
-        selecting = click.option(option, name, multiple=True, metavar=metavar, help=f"Only this {what}; repeatable.")(
-            selecting
-        )
     return selecting
 
 

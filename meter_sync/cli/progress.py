@@ -6,18 +6,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from meter_sync.cli.globals import Globals
-from meter_sync.sync.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+
+    from meter_sync.sync.progress import Progress
 
 
 @contextmanager
-def progress(options: Globals) -> Iterator[Progress]:
-    """Yield what shows progress, or what shows nothing where nobody watches."""
+def progress(options: Globals) -> Iterator["Progress | None"]:
+    """Yield what shows progress, or nothing where nobody watches."""
     if not sys.stderr.isatty():
-        yield NoProgress()
+        yield None
         return
     from rich import progress as bars_of
 
@@ -34,13 +34,12 @@ def progress(options: Globals) -> Iterator[Progress]:
 class _Shown:
     def __init__(self, bars: "Bars") -> None:
         self._bars = bars
-        self._task: TaskID | None = None
 
     def begin(self, step: str, total: int | None) -> None:
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-        self._task = self._bars.add_task(step, total=total)
+        for done in self._bars.task_ids:
+            self._bars.remove_task(done)
+        self._bars.add_task(step, total=total)
 
     def advance(self) -> None:
-        if self._task is not None:
-            self._bars.advance(self._task)
+        for under_way in self._bars.task_ids:
+            self._bars.advance(under_way)

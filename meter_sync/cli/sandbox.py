@@ -4,13 +4,19 @@ import asyncio
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from meter_sync.sandbox import Sandbox
-    from meter_sync.sandbox.epsilon import Epsilon
+from meter_sync.cli.ending import stop_on_signals
+
+_WHAT_TO_DO = """
+Paste these lines into another terminal, and there:
+  meter-sync run --dry-run
+  meter-sync run
+One more event, to see it billed by the next run:
+  curl -H "Authorization: Bearer $OPENMETER_API_KEY" -H 'Content-Type: application/cloudevents+json' \\
+    $OPENMETER_URL/api/v1/events -d '{event}'
+Ctrl-C ends the sandbox, and everything in it."""
 
 
 @click.command()
@@ -44,7 +50,6 @@ def sandbox(stripe_port: int, openmeter_port: int) -> None:
 
 
 async def _serve(folder: Path, stripe_port: int, openmeter_port: int) -> None:
-    from meter_sync.cli.signals import stop_on_signals
     from meter_sync.sandbox import Sandbox
     from meter_sync.sandbox.epsilon import Epsilon
 
@@ -54,24 +59,9 @@ async def _serve(folder: Path, stripe_port: int, openmeter_port: int) -> None:
         async with served.serving(stripe_port, openmeter_port):
             epsilon.set_up()
             await epsilon.use_so_far()
-            _explain(served, epsilon, folder)
+            # What a shell understands goes to stdout, and what to do with it to stderr.
+            environment = {**served.environment(), "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3")}
+            for name, value in environment.items():
+                click.echo(f"export {name}='{value}'")
+            click.echo(_WHAT_TO_DO.format(event=json.dumps(epsilon.an_event())), err=True)
             await stop.wait()
-
-
-def _explain(served: "Sandbox", epsilon: "Epsilon", folder: Path) -> None:
-    """Print what a shell understands on stdout, and what to do with it on stderr."""
-    environment = {**served.environment(), "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3")}
-    for name, value in environment.items():
-        click.echo(f"export {name}='{value}'")
-    event = json.dumps(epsilon.an_event())
-    click.echo(
-        f"""
-Paste these lines into another terminal, and there:
-  meter-sync run --dry-run
-  meter-sync run
-One more event, to see it billed by the next run:
-  curl -H "Authorization: Bearer $OPENMETER_API_KEY" -H 'Content-Type: application/cloudevents+json' \\
-    $OPENMETER_URL/api/v1/events -d '{event}'
-Ctrl-C ends the sandbox, and everything in it.""",
-        err=True,
-    )

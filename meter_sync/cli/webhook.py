@@ -2,12 +2,14 @@
 
 import asyncio
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
 
+from meter_sync.cli.ending import stop_on_signals
 from meter_sync.cli.globals import Globals, now
-from meter_sync.cli.printing.errors import print_error
+from meter_sync.cli.printing import print_error
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import MeterSyncError
 
@@ -52,7 +54,6 @@ def webhook(options: Globals, host: str, port: int) -> None:
 
 
 async def _serve(settings: "Settings", host: str, port: int) -> None:
-    from meter_sync.cli.signals import stop_on_signals
     from meter_sync.ledger import Scope
     from meter_sync.sync.workers import first_error_only
     from meter_sync.webhook.queue import Queue
@@ -61,14 +62,11 @@ async def _serve(settings: "Settings", host: str, port: int) -> None:
     from meter_sync.webhook.worker import Worker
 
     queue = Queue(settings.ledger, Scope(account="", mode=settings.stripe.mode), now)
-    try:
-        with stop_on_signals() as stop:
-            await queue.waiting()  # a ledger that cannot be used ends it here, and not at the first event
-            worker = Worker(queue, reporter(settings, now, stop), stop)
-            receiver = Receiver(settings.stripe.webhook_secret, settings.stripe.is_live, queue, worker.wake)
-            async with first_error_only(), asyncio.TaskGroup() as group:
-                following = group.create_task(follow_up(settings, now, stop))
-                await serve(receiver, worker, stop, host, port)
-                following.cancel()
-    finally:
-        queue.close()
+    with closing(queue), stop_on_signals() as stop:
+        await queue.waiting()  # a ledger that cannot be used ends it here, and not at the first event
+        worker = Worker(queue, reporter(settings, now, stop), stop)
+        receiver = Receiver(settings.stripe.webhook_secret, settings.stripe.is_live, queue, worker.wake)
+        async with first_error_only(), asyncio.TaskGroup() as group:
+            following = group.create_task(follow_up(settings, now, stop))
+            await serve(receiver, worker, stop, host, port)
+            following.cancel()

@@ -10,8 +10,9 @@ from typing import Any
 import platformdirs
 from pydantic import ValidationError
 
-from meter_sync.config.problems import SECRETS, WEBHOOK_SECRET, SecretSetting, in_words, wrong
+from meter_sync.config.secrets import SECRETS, WEBHOOK_SECRET, SecretSetting
 from meter_sync.config.settings import Settings
+from meter_sync.errors import ConfigurationError
 
 ENVIRONMENT = {
     "STRIPE_API_KEY": "stripe.api_key",
@@ -52,14 +53,20 @@ def load(file: Path | None, environment: Mapping[str, str], options: Values, *, 
     values = reduce(_filled_up, (options, _of_variables(variables, environment), of_file))
     wanted = [one for one in SECRETS if for_webhook or one is not WEBHOOK_SECRET]
     secrets, of_secrets = _of_secret_files(wanted, values, environment)
-    problems = [one.in_file(file) for one in SECRETS if one.name in _section(of_file, one.section)]
+    # The configuration file is read, copied and committed more freely than a secret may be.
+    problems = [
+        f"{one.section}.{one.name}: a {one.what.removeprefix('webhook ')} does not belong into {file}; put it into a "
+        f"file of its own and name that with {one.section}.{one.name}_file"
+        for one in SECRETS
+        if one.name in _section(of_file, one.section)
+    ]
     try:
         settings = Settings.model_validate(_filled_up(values, secrets))
     except ValidationError as error:
-        problems += [in_words(dict(fault), variables, file) for fault in error.errors()]
+        problems += [_in_words(dict(fault), variables, file) for fault in error.errors()]
     problems += of_secrets
     if problems:
-        raise wrong(problems)
+        raise _wrong(problems)
     return settings
 
 
@@ -70,12 +77,33 @@ def found_file() -> Path | None:
     return next((folder / CONFIG_NAME for folder in folders if os.path.lexists(folder / CONFIG_NAME)), None)
 
 
+def _wrong(problems: list[str]) -> ConfigurationError:
+    """Given everything that is wrong, return the error that says it at once."""
+    return ConfigurationError(
+        "the configuration is wrong, nothing was read or written",
+        "correct what is named; docs/configuration.md lists every setting",
+        details=problems,
+    )
+
+
+def _in_words(fault: Mapping[str, Any], variables: Mapping[str, str], file: Path | None) -> str:
+    """Given a fault of validation, return it with the names that the operator wrote.
+
+    `variables` has the environment variable of each setting that has its value from one.
+    """
+    path = ".".join(str(part) for part in fault["loc"])
+    is_unknown = fault["type"] == "extra_forbidden"
+    said = "is not a setting" if is_unknown else str(fault["msg"]).removeprefix("Value error, ")
+    where = variables.get(path, path)
+    source = "" if path in variables or file is None else f" ({file})"
+    return f"{where}: {said}{source}" if where else f"{said}{source}"
+
+
 def _of_variables(variables: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for path, name in variables.items():
-        *section, setting = path.split(".")
-        inner = values.setdefault(section[0], {}) if section else values
-        inner[setting] = environment[name].strip()
+        section, _, setting = path.rpartition(".")
+        (values.setdefault(section, {}) if section else values)[setting] = environment[name].strip()
     return values
 
 
@@ -85,9 +113,9 @@ def _of_file(file: Path) -> dict[str, Any]:
             return tomllib.load(opened)
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise wrong([f"{file} cannot be read: {why}"]) from error
+        raise _wrong([f"{file} cannot be read: {why}"]) from error
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number or nesting that Python cannot hold
-        raise wrong([f"{file} is not TOML: {error}"]) from error
+        raise _wrong([f"{file} is not TOML: {error}"]) from error
 
 
 def _of_secret_files(
@@ -107,7 +135,8 @@ def _of_secret_files(
             try:
                 secret = Path(file).read_text(encoding="utf-8").strip()
             except (OSError, ValueError) as error:
-                problems.append(one.unreadable(file, error))
+                why = error.strerror if isinstance(error, OSError) else "it is not text, or its name is none"
+                problems.append(f"the {one.section} {one.what} file {file} cannot be read: {why}")
                 continue
             found.setdefault(one.section, {})[one.name] = secret
         problems += one.problems_of(str(secret).strip())

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     METER_NOT_FOUND = "meter_not_found"
     AGGREGATION_MISMATCH = "aggregation_mismatch"
     UNSUPPORTED_METER = "unsupported_meter"
+    UNKNOWN_TO_THIS_VERSION = "unknown_to_this_version"
     DUPLICATE_USAGE = "duplicate_usage"
     FOREIGN_USAGE = "foreign_usage"
     MAPPING_CHANGED = "mapping_changed"

@@ -12,7 +12,7 @@ from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.core.planning.memory import Addition, RememberedAdditions
 from meter_sync.core.planning.stages import Acknowledged, Add, Cancel, Write
 from meter_sync.ledger import rows, writers
-from meter_sync.ledger.database import Database, of_same_period
+from meter_sync.ledger.database import Book, Database, of_same_period
 from meter_sync.ledger.rows import RunRecord
 from meter_sync.ledger.schema import additions, item_periods
 
@@ -33,12 +33,14 @@ class Unsettled:
     """Whether Stripe has said that it was carried out: then it is only in doubt whether it was rejected later."""
     addition: Addition
 
+    @property
+    def place(self) -> PeriodKey:
+        """Which item it is, in which period."""
+        return self.item, self.period.start
 
-@dataclass(frozen=True, slots=True)
-class Additions:
+
+class Additions(Book):
     """The additions of which it is not known whether Stripe has them."""
-
-    database: Database
 
     def unsettled(self, items: Sequence[str], run: RunRecord, at: datetime) -> tuple[list[Unsettled], frozenset[str]]:
         """Return the additions of these items, in any period, that may or may not have been carried out.
@@ -57,20 +59,19 @@ class Additions:
     def record_attempt(self, one: Unsettled, at: datetime) -> None:
         """Record that such an addition is about to be sent again."""
         with self.database.transaction():
-            self.database.update(additions, [{**_key_of(one), "attempted_at": at}], by=_KEY)
+            self.database.update(additions, [{**_key(one.place, one.addition), "attempted_at": at}], by=_KEY)
 
     def settle(self, one: Unsettled, at: datetime) -> None:
         """Record that such an addition, or its cancellation, was carried out."""
         column = "cancelled_at" if one.addition.is_cancel else "delivered_at"
         with self.database.transaction():
-            self.database.update(additions, [{**_key_of(one), column: at}], by=_KEY)
-            recount(self.database, one.item, one.period.start)
+            self.database.update(additions, [{**_key(one.place, one.addition), column: at}], by=_KEY)
+            recount(self.database, *one.place)
 
     def clear_doubt(self, one: Unsettled) -> None:
         """Record that Stripe was found to hold what it took of an item's period."""
         with self.database.transaction():
-            of_period = {"item": one.item, "period_start": one.period.start}
-            self.database.update(additions, [of_period], in_doubt=False)
+            self.database.update(additions, rows.keys([one.place]), in_doubt=False)
 
 
 def _unsettled(row: Row[Any]) -> Unsettled:
@@ -80,23 +81,19 @@ def _unsettled(row: Row[Any]) -> Unsettled:
 
 def recall(database: Database, periods: Mapping[str, datetime]) -> dict[str, RememberedAdditions]:
     """Given items with the start of their period, return what is remembered of the additions to each that has any."""
-    same = {row.item: row.how_many for row in database.rows_in(_to_same_base(database), additions, periods)}
+    to_same_base = (
+        database.of(additions, "item", "period_start", sa.func.count().label("how_many"))
+        .join(item_periods, of_same_period(item_periods, additions))
+        .where(*database.in_scope(item_periods), additions.c.base == sa.func.coalesce(item_periods.c.acknowledged, 0))
+        .group_by(additions.c.item, additions.c.period_start)
+    )
+    same = {row.item: row.how_many for row in database.rows_in(to_same_base, additions, periods)}
     newest = database.rows_in(_newest(database), additions, periods)
     return {row.item: RememberedAdditions(_addition(row), same.get(row.item, 0)) for row in newest}
 
 
 def _newest(database: Database) -> sa.Select[Any]:
     return database.of(additions).where(database.is_newest(additions, "number", "item", "period_start"))
-
-
-def _to_same_base(database: Database) -> sa.Select[Any]:
-    """Ask how many additions began at what Stripe holds now."""
-    return (
-        database.of(additions, "item", "period_start", sa.func.count().label("how_many"))
-        .join(item_periods, of_same_period(item_periods, additions))
-        .where(*database.in_scope(item_periods), additions.c.base == sa.func.coalesce(item_periods.c.acknowledged, 0))
-        .group_by(additions.c.item, additions.c.period_start)
-    )
 
 
 def _addition(row: Row[Any]) -> Addition:
@@ -117,38 +114,32 @@ def lacks_answer() -> ColumnElement[bool]:
 
 def intend(database: Database, run: str, planned: Sequence[Write], at: datetime) -> None:
     """Record what is about to be added or cancelled, exactly as it will be sent."""
-    adding, cancelling = _adding(planned), _cancelling(planned)
-    before = database.rows_of(_newest(database), additions.c.item, [write.item.id for write, _ in adding])
+    adding = _sent_as(Add, planned)
+    before = database.rows_of(_newest(database), additions.c.item, [item for (item, _), _ in adding])
     numbers: dict[PeriodKey, int] = {(row.item, row.period_start): row.number for row in before}
-    new = []
-    for write, addition in adding:
-        item = write.item
-        number = numbers.get(item.key, 0) + 1
-        new.append({**_row(write, addition), "run": run, "number": number})
+    new = [
+        {
+            **_key(place, addition),
+            "run": run,
+            "number": numbers.get(place, 0) + 1,
+            "base": addition.base,
+            "value": addition.value,
+            "timestamp": addition.timestamp,
+            "intended_at": addition.intended_at,
+            "as_of": addition.as_of,
+            "attempted_at": addition.attempted_at,
+            "base_is_read": addition.base_is_read,
+            "in_doubt": False,
+        }
+        for place, addition in adding
+    ]
     database.insert(additions, new)
-    database.update(additions, [_key(*one) for one in cancelling], by=_KEY, cancel_intended_at=at)
+    cancelling = [_key(*one) for one in _sent_as(Cancel, planned)]
+    database.update(additions, cancelling, by=_KEY, cancel_intended_at=at)
 
 
-def _adding(planned: Iterable[Write]) -> list[tuple[Write, Addition]]:
-    return [(one, one.sends.addition) for one in planned if isinstance(one.sends, Add)]
-
-
-def _cancelling(planned: Iterable[Write]) -> list[tuple[Write, Addition]]:
-    return [(one, one.sends.addition) for one in planned if isinstance(one.sends, Cancel)]
-
-
-def _row(write: Write, addition: Addition) -> dict[str, Any]:
-    return {
-        **_key(write, addition),
-        "base": addition.base,
-        "value": addition.value,
-        "timestamp": addition.timestamp,
-        "intended_at": addition.intended_at,
-        "as_of": addition.as_of,
-        "attempted_at": addition.attempted_at,
-        "base_is_read": addition.base_is_read,
-        "in_doubt": False,
-    }
+def _sent_as(kind: type[Add] | type[Cancel], planned: Iterable[Write]) -> list[tuple[PeriodKey, Addition]]:
+    return [(one.item.key, one.sends.addition) for one in planned if isinstance(one.sends, kind)]
 
 
 def acknowledge(database: Database, acknowledgements: Iterable[Acknowledged]) -> None:
@@ -158,13 +149,13 @@ def acknowledge(database: Database, acknowledgements: Iterable[Acknowledged]) ->
         if isinstance(write.sends, Add | Cancel):
             took = {"request_id": done.request_id, "delivered_at": done.at}
             values = {"cancelled_at": done.at} if isinstance(write.sends, Cancel) else took
-            database.update(additions, [{**_key(write, write.sends.addition), **values}], by=_KEY)
+            database.update(additions, [{**_key(write.item.key, write.sends.addition), **values}], by=_KEY)
 
 
 def withdraw(database: Database, unsent: Sequence[Write]) -> None:
     """Take back what was certainly not carried out."""
-    database.delete(additions, [_key(*one) for one in _adding(unsent)])
-    database.update(additions, [_key(*one) for one in _cancelling(unsent)], by=_KEY, cancel_intended_at=None)
+    database.delete(additions, [_key(*one) for one in _sent_as(Add, unsent)])
+    database.update(additions, [_key(*one) for one in _sent_as(Cancel, unsent)], by=_KEY, cancel_intended_at=None)
 
 
 def recount(database: Database, item: str, period_start: datetime) -> None:
@@ -178,20 +169,13 @@ def recount(database: Database, item: str, period_start: datetime) -> None:
         additions.c.cancelled_at.is_(None),
         additions.c.rejected.is_(None),
     )
-    added = (
-        sa.select(sa.func.coalesce(sa.func.sum(additions.c.value), 0))
-        .where(*database.in_scope(additions), additions.c.item == item, additions.c.period_start == period_start)
-        .where(*stands)
-        .scalar_subquery()
-    )
+    every = database.of(additions, sa.func.coalesce(sa.func.sum(additions.c.value), 0)).where(*stands)
+    added = every.where(additions.c.item == item, additions.c.period_start == period_start).scalar_subquery()
     holds = item_periods.c.opening + added
-    of_item = {"item": item, "period_start": period_start}
-    database.update(item_periods, [of_item], acknowledged=holds, quantity=holds, acknowledged_at=None)
+    place = rows.keys([(item, period_start)])
+    database.update(item_periods, place, acknowledged=holds, quantity=holds, acknowledged_at=None)
 
 
-def _key_of(one: Unsettled) -> dict[str, Any]:
-    return {"item": one.item, "period_start": one.period.start, "identifier": one.addition.identifier}
-
-
-def _key(write: Write, addition: Addition) -> dict[str, Any]:
-    return {**rows.key(write.item), "identifier": addition.identifier}
+def _key(place: PeriodKey, addition: Addition) -> dict[str, Any]:
+    item, period_start = place
+    return {"item": item, "period_start": period_start, "identifier": addition.identifier}

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Book
 from meter_sync.ledger.schema import bindings
 
 _LEDGER = "ledger"
@@ -21,11 +21,8 @@ class BoundTo:
     """`live` or `sandbox`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(Book):
     """What the ledger is bound to."""
-
-    database: Database
 
     def read(self) -> BoundTo | None:
         """Return what the ledger is bound to, or None before its first use."""

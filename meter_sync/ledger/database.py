@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, Table
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from meter_sync import effects
+from meter_sync.effects import effect
 from meter_sync.ledger.files import translated
 
 _IDS_AT_ONCE = 500
@@ -55,6 +55,10 @@ class Database:
         with self.at_one_moment():
             return self._connection.execute(query).all()
 
+    def rows_about(self, table: Table, item: str, period_start: datetime) -> Sequence[Row[Any]]:
+        """Return a table's rows about an item's period."""
+        return self.rows(self.of(table).where(table.c.item == item, table.c.period_start == period_start))
+
     def rows_of(self, query: Select[Any], column: ColumnElement[Any], ids: Iterable[str]) -> Iterator[Row[Any]]:
         """Return what a query finds where a column is one of these ids, however many they are."""
         for some in batches(ids):
@@ -87,7 +91,7 @@ class Database:
         """Return the condition that there is such a row."""
         return sa.select(sa.literal(1)).select_from(table).where(*self.in_scope(table), *conditions).exists()
 
-    def value(self, query: Select[Any]) -> Any:
+    def value(self, query: Select[Any]) -> Any | None:
         """Return the first column of the first row, or None."""
         with self.at_one_moment():
             return self._connection.execute(query).scalar()
@@ -107,14 +111,12 @@ class Database:
 
         Raise LedgerError, ConfigurationError or TryAgainError, each with what to do.
         """
-        effects.comes("ledger")
-        with translated(self._path), self._connection.begin():
+        with effect("ledger"), translated(self._path), self._connection.begin():
             self._is_changing = True
             try:
                 yield
             finally:
                 self._is_changing = False
-        effects.is_done("ledger")
 
     def insert(self, table: Table, rows: Rows) -> None:
         """Add rows."""
@@ -142,9 +144,9 @@ class Database:
         """
         if not rows:
             return
-        changed: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in rows[0] if name not in by}
+        changed: dict[str, Any] = {name: sa.bindparam(_parameter(name)) for name in rows[0] if name not in by}
         statement = sa.update(table).where(*self._is_named(table, by), *conditions).values(**changed, **same)
-        self._change(statement, [{_parameter(name, by): value for name, value in row.items()} for row in rows])
+        self._change(statement, _parameters(rows))
 
     def delete(self, table: Table, keys: Rows, *conditions: ColumnElement[bool]) -> int:
         """Delete the rows of a table that have these values, by column, and return how many went."""
@@ -152,14 +154,14 @@ class Database:
             return 0
         by = tuple(keys[0])
         statement = sa.delete(table).where(*self._is_named(table, by), *conditions)
-        return self._change(statement, [{_parameter(name, by): value for name, value in key.items()} for key in keys])
+        return self._change(statement, _parameters(keys))
 
     def delete_where(self, table: Table, *conditions: ColumnElement[bool]) -> int:
         """Delete the rows of a table that fulfil conditions, and return how many went."""
         return self._change(sa.delete(table).where(*self.in_scope(table), *conditions), [{}])
 
     def _is_named(self, table: Table, by: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
-        return (*self.in_scope(table), *(table.c[name] == sa.bindparam(_parameter(name, by)) for name in by))
+        return (*self.in_scope(table), *(table.c[name] == sa.bindparam(_parameter(name)) for name in by))
 
     def _scoped(self, table: Table, rows: Rows) -> Rows:
         scope = {name: value for name, value in self.scope.items() if name in table.primary_key.columns}
@@ -169,6 +171,13 @@ class Database:
         if not self._is_changing:
             raise AssertionError("the ledger is changed within a transaction only")
         return self._connection.execute(statement, rows).rowcount if rows else 0
+
+
+class Book:
+    """A part of the ledger, with what reads and writes it."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
 
 
 def batches(ids: Iterable[str]) -> Iterator[list[str]]:
@@ -182,5 +191,9 @@ def of_same_period(one: FromClause, other: FromClause) -> ColumnElement[bool]:
     return sa.and_(one.c.item == other.c.item, one.c.period_start == other.c.period_start)
 
 
-def _parameter(name: str, by: Sequence[str]) -> str:
-    return f"of_{name}" if name in by else f"new_{name}"
+def _parameter(column: str) -> str:
+    return f"the_{column}"
+
+
+def _parameters(rows: Rows) -> Rows:
+    return [{_parameter(name): value for name, value in row.items()} for row in rows]

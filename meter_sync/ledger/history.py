@@ -1,6 +1,6 @@
 """What the ledger tells of the past: what was written and held of items in their periods."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -9,21 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy import Row, Table
 
 from meter_sync.core.billing.item import PeriodKey
-from meter_sync.core.telling.history import (
-    Added,
-    Entry,
-    Held,
-    Remainder,
-    Sought,
-    Story,
-    Whose,
-    Write,
-    WrittenPart,
-)
+from meter_sync.core.telling.history import Added, Entry, Held, Remainder, Sought, Story, Whose, Write, WrittenPart
 from meter_sync.ledger import rows
-from meter_sync.ledger.database import Database, of_same_period
-from meter_sync.ledger.listed import item_of
+from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.schema import additions, holds, item_periods, parts, runs, seen_periods, writes
+from meter_sync.ledger.snapshot import item_from
 
 _NOT_KNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 """Stands for when an addition arrived that was never acknowledged, but rejected."""
@@ -42,11 +32,8 @@ class Unmatched:
     """Some values that would."""
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Book):
     """What was written and held of items in their periods."""
-
-    database: Database
 
     def unmatched(self, sought: Sought) -> Unmatched | None:
         """Return the first selector of what is sought that matches nothing in the ledger, or None."""
@@ -74,8 +61,21 @@ class History:
         `with_parts` each hour, day and addition too.
         """
         places = self._places(sought)
-        readers = [*_READERS, *(_READERS_OF_PARTS if with_parts else ())]
-        found = [entry for table, read in readers for entry in self._read(sought, places, table, read)]
+        found: list[Entry] = []
+        for table, read in (*_READERS, *(_READERS_OF_PARTS if with_parts else ())):
+            query = self.database.of(table).where(table.c.item.in_(self._items(sought)))
+            if table is writes:
+                # Also when an addition, whose write had no answer, was found to have arrived, and the run's instant.
+                is_its = of_same_period(additions, writes), additions.c.run == writes.c.run
+                is_found = *self.database.in_scope(additions), additions.c.delivered_at > _NOT_KNOWN
+                query = query.outerjoin(additions, sa.and_(*is_its, *is_found))
+                query = query.outerjoin(runs, sa.and_(runs.c.run == writes.c.run, *self.database.in_scope(runs)))
+                query = query.add_columns(additions.c.delivered_at, runs.c.as_of)
+            for row in self.database.rows(query):
+                whose = places.get((row.item, row.period_start))
+                entry = read(row, whose) if whose else None
+                if entry:
+                    found.append(entry)
         return sorted(found, key=lambda entry: (entry.at, entry.whose.item))
 
     def stories(self, name: str, period_start: datetime | None) -> list[Story]:
@@ -93,17 +93,15 @@ class History:
     def _story(self, seen: Row[Any]) -> Story:
         chain = self._chain(seen)
         told = self.entries(Sought(items=tuple(sorted({key[0] for key in chain}))), with_parts=True)
-        is_it = (item_periods.c.item == seen.item, item_periods.c.period_start == seen.period_start)
-        state = next(iter(self.database.rows(self.database.of(item_periods).where(*is_it))), None)
-        return Story(
-            item=item_of(seen),
-            whose=_whose(seen, state.meter if state else None),
+        state = next(iter(self.database.rows_about(item_periods, seen.item, seen.period_start)), None)
+        return rows.read_as(
+            Story,
+            seen,
+            item=item_from(seen.snapshot),
+            whose=rows.read_as(Whose, seen, period=rows.period(seen), meter=state.meter if state else None),
             entries=[one for one in told if (one.whose.item, one.whose.period.start) in chain],
             remembered=rows.remembered(state) if state else None,
             usage_start=state.usage_start if state else None,
-            continues=seen.continues,
-            complete_until=seen.complete_until,
-            closed_at=seen.closed_at,
             closed_why=None if seen.named_at else seen.why,
         )
 
@@ -121,16 +119,14 @@ class History:
 
     def _places(self, sought: Sought) -> dict[PeriodKey, Whose]:
         """Return the items in their periods that are sought."""
-        metered = self.database.of(item_periods, "item", "period_start", "meter")
-        of_sought = metered.where(item_periods.c.item.in_(self._items(sought)))
-        meters = {(row.item, row.period_start): row.meter for row in self.database.rows(of_sought)}
-        query = self.database.of(seen_periods, "item", "period_start", "period_end", "customer", "subscription")
-        found = {}
-        for row in self.database.rows(query.where(seen_periods.c.item.in_(self._items(sought)))):
-            meter = meters.get((row.item, row.period_start))
-            if not sought.meters or meter is None or meter in sought.meters:
-                found[row.item, row.period_start] = _whose(row, meter)
-        return found
+        of_period = "item", "period_start", "period_end", "customer", "subscription"
+        is_its = sa.and_(of_same_period(item_periods, seen_periods), *self.database.in_scope(item_periods))
+        query = self.database.of(seen_periods, *of_period, item_periods.c.meter).outerjoin(item_periods, is_its)
+        return {
+            (row.item, row.period_start): rows.read_as(Whose, row, period=rows.period(row))
+            for row in self.database.rows(query.where(seen_periods.c.item.in_(self._items(sought))))
+            if not sought.meters or row.meter is None or row.meter in sought.meters
+        }
 
     def _items(self, sought: Sought) -> sa.Select[Any]:
         """Ask for the ids of the items that are sought."""
@@ -140,39 +136,14 @@ class History:
             if values:
                 query = query.where(seen_periods.c[column].in_(values))
         if sought.meters:
-            query = query.where(seen_periods.c.item.in_(self._metered(sought.meters)))
+            # Those that were reported from these meters, and those whose place one of them took: what was reported for
+            # a removed item is kept with the one that goes on with it.
+            reported = self.database.of(item_periods, "item").where(item_periods.c.meter.in_(sought.meters))
+            firsts = self.database.of(seen_periods, "continues").where(seen_periods.c.item.in_(reported))
+            between = self.database.of(seen_periods, "item").where(seen_periods.c.continues.in_(firsts))
+            metered = sa.union(reported, firsts.where(seen_periods.c.continues.is_not(None)), between)
+            query = query.where(seen_periods.c.item.in_(metered))
         return query
-
-    def _metered(self, meters: Collection[str]) -> sa.CompoundSelect[Any]:
-        """Ask for the items that were reported from these meters, and for those whose place one of them took.
-
-        What was reported for a removed item is kept with the one that goes on with it.
-        """
-        reported = self.database.of(item_periods, "item").where(item_periods.c.meter.in_(meters))
-        firsts = self.database.of(seen_periods, "continues").where(seen_periods.c.item.in_(reported))
-        between = self.database.of(seen_periods, "item").where(seen_periods.c.continues.in_(firsts))
-        return sa.union(reported, firsts.where(seen_periods.c.continues.is_not(None)), between)
-
-    def _read(self, sought: Sought, places: Mapping[PeriodKey, Whose], table: Table, read: _Reader) -> Iterable[Entry]:
-        query = self.database.of(table).where(table.c.item.in_(self._items(sought)))
-        if table is writes:
-            query = self._with_instants(self._with_deliveries(query))
-        for row in self.database.rows(query):
-            whose = places.get((row.item, row.period_start))
-            entry = read(row, whose) if whose else None
-            if entry:
-                yield entry
-
-    def _with_deliveries(self, query: sa.Select[Any]) -> sa.Select[Any]:
-        """Ask also when an addition, whose write had no answer, was found to have arrived."""
-        is_its = [of_same_period(additions, writes), additions.c.run == writes.c.run]
-        found = sa.and_(*is_its, *self.database.in_scope(additions), additions.c.delivered_at > _NOT_KNOWN)
-        return query.add_columns(additions.c.delivered_at).outerjoin(additions, found)
-
-    def _with_instants(self, query: sa.Select[Any]) -> sa.Select[Any]:
-        """Ask also which instant the run was about."""
-        is_its = sa.and_(runs.c.run == writes.c.run, *self.database.in_scope(runs))
-        return query.add_columns(runs.c.as_of).outerjoin(runs, is_its)
 
 
 def _write(row: Row[Any], whose: Whose) -> Entry:
@@ -180,16 +151,8 @@ def _write(row: Row[Any], whose: Whose) -> Entry:
     return rows.read_as(Write, row, whose=whose, timestamp=row.anchor, acknowledged_at=at)
 
 
-def _held(row: Row[Any], whose: Whose) -> Entry:
-    return rows.read_as(Held, row, whose=whose)
-
-
 def _remainder(row: Row[Any], whose: Whose) -> Entry | None:
     return None if row.named_at is None else rows.read_as(Remainder, row, whose=whose, quantity=row.remainder)
-
-
-def _part(row: Row[Any], whose: Whose) -> Entry:
-    return rows.read_as(WrittenPart, row, whose=whose)
 
 
 def _added(row: Row[Any], whose: Whose) -> Entry:
@@ -197,9 +160,12 @@ def _added(row: Row[Any], whose: Whose) -> Entry:
     return rows.read_as(Added, row, whose=whose, delivered_at=row.delivered_at if is_known else None)
 
 
-_READERS: tuple[tuple[Table, _Reader], ...] = ((writes, _write), (holds, _held), (seen_periods, _remainder))
-_READERS_OF_PARTS: tuple[tuple[Table, _Reader], ...] = ((parts, _part), (additions, _added))
-
-
-def _whose(row: Row[Any], meter: str | None) -> Whose:
-    return Whose(row.customer, row.subscription, row.item, rows.period(row), meter)
+_READERS: tuple[tuple[Table, _Reader], ...] = (
+    (writes, _write),
+    (holds, lambda row, whose: rows.read_as(Held, row, whose=whose)),
+    (seen_periods, _remainder),
+)
+_READERS_OF_PARTS: tuple[tuple[Table, _Reader], ...] = (
+    (parts, lambda row, whose: rows.read_as(WrittenPart, row, whose=whose)),
+    (additions, _added),
+)

@@ -1,13 +1,12 @@
 """The ledger's book of what kept items from being reported."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from meter_sync.core.outcomes import ExitCode, exit_code
 from meter_sync.core.planning.stages import Result
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Book
 from meter_sync.ledger.rows import RunRecord, key
 from meter_sync.ledger.schema import holds
 
@@ -17,11 +16,8 @@ _AGAIN = ("item", "period_start", "last_run", "last_at", "message")
 """What a run that says the same says of a row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Holds:
+class Holds(Book):
     """What kept items from being reported, and for how long."""
-
-    database: Database
 
     def record(self, run: RunRecord, results: Sequence[Result], at: datetime) -> None:
         """Given what became of a run's items, record those that were held, failed, or skipped with possible harm.
@@ -29,27 +25,20 @@ class Holds:
         A run that says the same of an item's period as the newest row extends that row: an item that is held for a
         month has one, not 720.
         """
-        rows = [_row(one, run.id, at) for one in results if _is_kept_from_being_reported(one)]
-        with self.database.transaction():
-            self._record(rows)
-
-    def _record(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        numbered = self.database.of(holds).order_by(holds.c.number)
-        found = self.database.rows_of(numbered, holds.c.item, [row["item"] for row in rows])
-        newest = {(one.item, one.period_start): one for one in found}
+        rows = [_row(one, run.id, at) for one in results if exit_code([(one.outcome, one.reason)]) is not ExitCode.DONE]
         news, again = [], []
-        for row in rows:
-            last = newest.get((row["item"], row["period_start"]))
-            if last is not None and all(getattr(last, name) == row[name] for name in _SAME):
-                again.append({"number": last.number} | {name: row[name] for name in _AGAIN})
-            else:
-                news.append({**row, "number": last.number + 1 if last else 1})
-        self.database.insert(holds, news)
-        self.database.update(holds, again, by=("item", "period_start", "number"), times=holds.c.times + 1)
-
-
-def _is_kept_from_being_reported(one: Result) -> bool:
-    return exit_code([(one.outcome, one.reason)]) is not ExitCode.DONE
+        with self.database.transaction():
+            numbered = self.database.of(holds).order_by(holds.c.number)
+            found = self.database.rows_of(numbered, holds.c.item, [row["item"] for row in rows])
+            newest = {(one.item, one.period_start): one for one in found}
+            for row in rows:
+                last = newest.get((row["item"], row["period_start"]))
+                if last is not None and all(getattr(last, name) == row[name] for name in _SAME):
+                    again.append({"number": last.number} | {name: row[name] for name in _AGAIN})
+                else:
+                    news.append({**row, "number": last.number + 1 if last else 1})
+            self.database.insert(holds, news)
+            self.database.update(holds, again, by=("item", "period_start", "number"), times=holds.c.times + 1)
 
 
 def _row(one: Result, run: str, at: datetime) -> dict[str, Any]:

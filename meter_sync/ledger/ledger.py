@@ -1,20 +1,32 @@
-"""The books of one Stripe account and mode. Every public write of a book is one short transaction."""
+"""The books of one Stripe account and mode, in a file. Every public write of a book is one short transaction."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, event
 
 from meter_sync.ledger.additions import Additions
-from meter_sync.ledger.billed_usage import BilledUsages
 from meter_sync.ledger.binding import Binding
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Database, Scope
+from meter_sync.ledger.files import make_file, translated, unwritable
 from meter_sync.ledger.history import History
 from meter_sync.ledger.holds import Holds
 from meter_sync.ledger.listed import ListedPeriods
-from meter_sync.ledger.memory import Memories
+from meter_sync.ledger.memory import BilledUsages, Memories
+from meter_sync.ledger.migrate import REVISIONS, revision, upgrade
 from meter_sync.ledger.pruning import Pruning
 from meter_sync.ledger.rejections import Rejections
 from meter_sync.ledger.remainders import Remainders
 from meter_sync.ledger.runs import Runs
+from meter_sync.ledger.schema import metadata
 from meter_sync.ledger.successions import Successions
 from meter_sync.ledger.webhook_queue import WebhookQueue
 from meter_sync.ledger.writes import Writes
+
+_BUSY_SECONDS = 30
 
 
 class Ledger:
@@ -37,3 +49,80 @@ class Ledger:
         self.successions = Successions(database)
         self.webhook_queue = WebhookQueue(database)
         self.writes = Writes(database)
+
+
+@contextmanager
+def open_ledger(path: Path, scope: Scope) -> Iterator[Ledger]:
+    """Open the ledger for writing, made and brought up to date if need be, and close it at the end.
+
+    Raise ConfigurationError, LedgerError or TryAgainError, each with what to do.
+    """
+    make_file(path)
+    with _connected(path, f"file:{_quoted(path)}?mode=rw") as connection:
+        with translated(path), connection.begin():
+            upgrade(connection)
+        yield Ledger(Database(connection, path, scope))
+
+
+@contextmanager
+def open_ledger_read_only(path: Path, scope: Scope) -> Iterator[Ledger]:
+    """Open the ledger without any way to change it; a missing, empty or older one reads as empty.
+
+    Raise ConfigurationError, LedgerError or TryAgainError, each with what to do.
+    """
+    try:
+        is_there = path.exists()
+    except OSError as error:
+        raise unwritable(path, error.strerror or str(error)) from error
+    with _empty(scope) as empty:
+        if not is_there:
+            yield empty
+            return
+        with _connected(path, f"file:{_quoted(path)}?mode=ro") as connection:
+            with translated(path), connection.begin():
+                is_current = revision(connection) == REVISIONS[-1]
+            yield Ledger(Database(connection, path, scope)) if is_current else empty
+
+
+@contextmanager
+def _empty(scope: Scope) -> Iterator[Ledger]:
+    """Open a ledger in memory, for a dry run before the first run: reads find nothing."""
+    engine = sa.create_engine("sqlite://")
+    try:
+        with engine.connect() as connection:
+            with connection.begin():
+                metadata.create_all(connection)
+            yield Ledger(Database(connection, Path(":memory:"), scope))
+    finally:
+        engine.dispose()
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+@contextmanager
+def _connected(path: Path, uri: str) -> Iterator[Connection]:
+    """Open one connection whose transactions are really SQLite's, with a journal that survives power loss.
+
+    The rollback journal with synchronous=FULL rather than WAL: the SQLite of today's Debian has a WAL bug that can
+    corrupt.
+    """
+    engine = sa.create_engine(f"sqlite:///{uri}&uri=true", connect_args={"timeout": _BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _settings(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if "mode=ro" in uri else "BEGIN IMMEDIATE")
+
+    try:
+        with translated(path):
+            connection = engine.connect()
+        with connection:
+            yield connection
+    finally:
+        engine.dispose()

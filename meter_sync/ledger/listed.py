@@ -1,6 +1,6 @@
 """The ledger's book of items and periods that were listed, and of how their ends were brought about."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,9 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Row
 
-from meter_sync.core.billing.intake import usage_end_of
 from meter_sync.core.billing.item import Period, SubscriptionItem
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Book, Rows
 from meter_sync.ledger.rows import key, keys, read_as
 from meter_sync.ledger.schema import item_periods, prices, seen_periods
 from meter_sync.ledger.snapshot import item_from, stored
@@ -53,17 +52,15 @@ class Conclusion:
     is_watched_no_more: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ListedPeriods:
+class ListedPeriods(Book):
     """Every item and period that was ever listed, and how far its end has come."""
 
-    database: Database
+    def record(self, items: Sequence[SubscriptionItem], at: datetime) -> frozenset[str]:
+        """Record the listed items in their periods, and return those that were never listed before.
 
-    def record(self, items: Sequence[SubscriptionItem], at: datetime) -> None:
-        """Record the listed items in their periods. A period that another one of its item overtook ended at its start.
-
-        Where periods were missed altogether, or there were none while the subscription was paused, one that fills the
-        gap stands for them. What is as it was is not written.
+        A period that another one of its item overtook ended at its start. Where periods were missed altogether, or
+        there were none while the subscription was paused, one that fills the gap stands for them. What is as it was
+        is not written.
         """
         listed = {item.id: item for item in items}
         is_newest = self.database.is_newest(seen_periods, "period_start", "item")
@@ -72,8 +69,9 @@ class ListedPeriods:
             newest = {row.item: row for row in self.database.rows_of(query, seen_periods.c.item, listed)}
             rows = [row for id, item in listed.items() for row in self._rows(item, newest.get(id), at)]
             self.database.put(seen_periods, rows, _REPLACED)
+        return frozenset(listed.keys() - newest.keys())
 
-    def _rows(self, item: SubscriptionItem, last: Row[Any] | None, at: datetime) -> Iterable[Mapping[str, Any]]:
+    def _rows(self, item: SubscriptionItem, last: Row[Any] | None, at: datetime) -> Rows:
         """Return the rows to write of an item, and end the period before it."""
         row = _row(item, at)
         if last is None or last.period_start > item.period.start:
@@ -81,11 +79,11 @@ class ListedPeriods:
         if last.period_start == item.period.start:
             return [row] if (last.snapshot, last.period_end) != (row["snapshot"], item.period.end) else []
         if last.period_end < item.period.start:
-            before = item_of(last)
+            before = item_from(last.snapshot)
             self.database.update(seen_periods, [{**key(before), "snapshot": stored(_paused(before))}])
             return [row, _row(_paused(replace(item, period=Period(last.period_end, item.period.start))), at)]
         if last.period_end > item.period.start:
-            self._end(item_of(last), item.period.start, is_followed=True)
+            self._end(item_from(last.snapshot), item.period.start, is_followed=True)
         return [row]
 
     def record_end(self, item: SubscriptionItem, at: datetime) -> None:
@@ -100,11 +98,7 @@ class ListedPeriods:
         self.database.update(seen_periods, [row])
 
     def record_listing(
-        self,
-        items: Iterable[SubscriptionItem],
-        asked_prices: Iterable[str],
-        empty_prices: Iterable[str],
-        at: datetime,
+        self, items: Iterable[SubscriptionItem], asked_prices: Iterable[str], empty_prices: Iterable[str], at: datetime
     ) -> None:
         """Record which items a listing saw and which archived prices it found empty."""
         empty = [{"price": price, "found_empty_at": at} for price in empty_prices]
@@ -122,28 +116,32 @@ class ListedPeriods:
         """Record what was found out about the ends of periods."""
         with self.database.transaction():
             for one in conclusions:
-                if values := _concluded(one, at):
+                found = {
+                    "complete_until": one.complete_until,
+                    "is_refused": one.is_refused or None,
+                    "is_invoiced": one.is_invoiced,
+                    "read_back_at": at if one.is_read_back else None,
+                    "closed_at": at if one.is_watched_no_more else None,
+                }
+                values: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
+                if one.remainder is not None:
+                    values |= {"remainder": one.remainder, "why": one.why, "named_at": at}
+                if values:
                     self.database.update(seen_periods, keys([(one.item, one.period_start)]), **values)
-
-    def never_seen(self, items: Sequence[str]) -> frozenset[str]:
-        """Return those of the items that were never listed before."""
-        known = self.database.rows_of(self.database.of(seen_periods, "item"), seen_periods.c.item, items)
-        return frozenset(items) - {row.item for row in known}
 
     def first_seen(self) -> datetime | None:
         """Return when the oldest of the open periods was recorded, or None where there is none."""
         oldest = self.database.of(seen_periods, sa.func.min(seen_periods.c.seen_at))
-        found: datetime | None = self.database.value(oldest.where(seen_periods.c.closed_at.is_(None)))
-        return found
+        return self.database.value(oldest.where(seen_periods.c.closed_at.is_(None)))
 
     def of_subscriptions(self, subscriptions: Collection[str]) -> list[Seen]:
         """Return the periods of these subscriptions' items that are not closed, the one that ends first first."""
         found = self.database.rows_of(self._not_closed(), seen_periods.c.subscription, sorted(subscriptions))
-        return [_seen(row) for row in found]
+        return _seen(found)
 
     def ended(self, as_of: datetime) -> list[Seen]:
         """Return the periods that have ended by an instant and are not closed, the oldest first."""
-        return [_seen(row) for row in self.database.rows(self._not_closed().where(seen_periods.c.period_end <= as_of))]
+        return _seen(self.database.rows(self._not_closed().where(seen_periods.c.period_end <= as_of)))
 
     def due(self, as_of: datetime, within: timedelta, watched_for: timedelta) -> list[Seen]:
         """Return the periods that end within some time of an instant, but for those that were reported in full since.
@@ -155,53 +153,23 @@ class ListedPeriods:
         is_incomplete = sa.or_(end > as_of, until.is_(None), until < end)
         is_to_be_reported = sa.and_(is_near, is_incomplete, seen_periods.c.is_refused.is_(False))
         is_over = end.between(as_of - watched_for - CLOSED_WITHIN, as_of - watched_for - timedelta(seconds=1))
-        query = self._not_closed().where(sa.or_(is_to_be_reported, is_over))
-        return [_seen(row) for row in self.database.rows(query)]
+        return _seen(self.database.rows(self._not_closed().where(sa.or_(is_to_be_reported, is_over))))
 
     def missing(self, listed: Collection[str]) -> list[Seen]:
         """Return the newest period of each item that a listing had not any more, unless it is known to be the last."""
         known = self.database.of(seen_periods, "item").where(seen_periods.c.closed_at.is_(None))
         gone = sorted({row.item for row in self.database.rows(known)} - set(listed))
         newest = {row.item: row for row in self.database.rows_of(self._not_closed(), seen_periods.c.item, gone)}
-        return [seen for row in newest.values() if (seen := _seen(row)).item.is_followed]
+        return [one for one in _seen(newest.values()) if one.item.is_followed]
 
     def _not_closed(self) -> sa.Select[Any]:
         query = self.database.of(seen_periods).where(seen_periods.c.closed_at.is_(None))
         return query.order_by(seen_periods.c.period_end, seen_periods.c.item)
 
 
-def billed_until(database: Database, periods: Mapping[str, datetime]) -> dict[str, datetime]:
-    """Given items and the starts of their periods, return where the usage of the periods before these ended.
-
-    That goes by the price that an item was last seen with in that period.
-    """
-    return {
-        row.item: usage_end_of(item_of(row)) if row.stripe_meter else row.period_end
-        for row in database.rows_until(database.of(seen_periods), seen_periods, periods)
-        if row.period_end == periods[row.item]
-    }
-
-
 def _paused(item: SubscriptionItem) -> SubscriptionItem:
     """Return an item as of a paused subscription: unless an invoice tells otherwise, nothing bills the period."""
     return replace(item, subscription=replace(item.subscription, status="paused"))
-
-
-def _concluded(one: Conclusion, at: datetime) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    if one.complete_until:
-        values["complete_until"] = one.complete_until
-    if one.is_refused:
-        values["is_refused"] = True
-    if one.is_invoiced is not None:
-        values["is_invoiced"] = one.is_invoiced
-    if one.is_read_back:
-        values["read_back_at"] = at
-    if one.remainder is not None:
-        values |= {"remainder": one.remainder, "why": one.why, "named_at": at}
-    if one.is_watched_no_more:
-        values["closed_at"] = at
-    return values
 
 
 def _row(item: SubscriptionItem, at: datetime) -> dict[str, Any]:
@@ -216,10 +184,5 @@ def _row(item: SubscriptionItem, at: datetime) -> dict[str, Any]:
     }
 
 
-def item_of(row: Row[Any]) -> SubscriptionItem:
-    """Return an item as it was listed last in the period of a row."""
-    return item_from(row.snapshot)
-
-
-def _seen(row: Row[Any]) -> Seen:
-    return read_as(Seen, row, item=item_of(row))
+def _seen(rows: Iterable[Row[Any]]) -> list[Seen]:
+    return [read_as(Seen, row, item=item_from(row.snapshot)) for row in rows]

@@ -1,27 +1,28 @@
-"""What the ledger remembers of items, for the plan."""
+"""What the ledger remembers of items, for the plan: what was written of them, and which usage they bill."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from meter_sync.core.billing.intake import usage_end_of
 from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.core.billing.way import Way
+from meter_sync.core.ownership import BilledUsage
 from meter_sync.core.planning.memory import Memory, PastPeriod, Remembered
-from meter_sync.ledger import additions, listed, rows, successions, windows
-from meter_sync.ledger.database import Database
-from meter_sync.ledger.schema import forgotten, item_periods, items, writes
+from meter_sync.ledger import additions, rows, windows
+from meter_sync.ledger.database import Book, of_same_period
+from meter_sync.ledger.runs import Runs
+from meter_sync.ledger.schema import forgotten, item_periods, items, seen_periods, writes
+from meter_sync.ledger.snapshot import item_from
 
 PAST = timedelta(days=100)
 """How long before an item's newest period its older ones are compared with what it uses now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Memories:
+class Memories(Book):
     """What was intended and acknowledged for items."""
-
-    database: Database
 
     def of(self, listed_items: Sequence[SubscriptionItem]) -> Memory:
         """Return what is known of the listed items in their current periods, as of one moment."""
@@ -38,20 +39,35 @@ class Memories:
                 remembered[row.item] = rows.remembered(row)
             elif row.period_end == periods[row.item] and row.stripe_meter != meters[row.item]:
                 known.discard(row.item)
-        continued = successions.continued(self.database, periods)
-        firsts = {one.first: periods[item] for item, one in continued.items()}
-        until = listed.billed_until(self.database, periods | firsts)
+        # Of these it is not known any more what Stripe holds.
+        known -= {row.item for row in self.database.rows_in(self.database.of(forgotten), forgotten, periods)}
+        adding = {item: periods[item] for item, one in remembered.items() if one.method.way is Way.ADDITIONS}
+        for item, recalled in additions.recall(self.database, adding).items():
+            remembered[item] = replace(remembered[item], additions=recalled)
+        # An item that took another's place goes on with the usage of the first item that had it.
+        query = self.database.of(seen_periods, "item", "period_start", "continues", "born_at")
+        took_place = query.where(seen_periods.c.continues.is_not(None))
+        continued = list(self.database.rows_in(took_place, seen_periods, periods))
+        until = self._billed_until(periods | {row.continues: periods[row.item] for row in continued})
+        billed_by_firsts = {row.item: until[row.continues] for row in continued if row.continues in until}
         return Memory(
-            known_items=frozenset(known - self._forgotten(periods)),
-            remembered=self._with_additions(remembered, periods),
-            billed_until=until | {item: until[one.first] for item, one in continued.items() if one.first in until},
+            known_items=frozenset(known),
+            remembered=remembered,
+            billed_until=until | billed_by_firsts,
             past=self._past(periods),
-            born={item: one.born_at for item, one in continued.items()},
+            born={row.item: row.born_at for row in continued},
         )
 
-    def _forgotten(self, periods: Mapping[str, datetime]) -> set[str]:
-        """Return the items of which it is not known any more what Stripe holds in these periods."""
-        return {row.item for row in self.database.rows_in(self.database.of(forgotten), forgotten, periods)}
+    def _billed_until(self, periods: Mapping[str, datetime]) -> dict[str, datetime]:
+        """Given items and the starts of their periods, return where the usage of the periods before these ended.
+
+        That goes by the price that an item was last seen with in that period.
+        """
+        return {
+            row.item: usage_end_of(item_from(row.snapshot)) if row.stripe_meter else row.period_end
+            for row in self.database.rows_until(self.database.of(seen_periods), seen_periods, periods)
+            if row.period_end == periods[row.item]
+        }
 
     def _past(self, periods: Mapping[str, datetime]) -> dict[str, tuple[PastPeriod, ...]]:
         """Return what Stripe acknowledged in the items' last periods: of a hundred days, or the one before this."""
@@ -65,23 +81,12 @@ class Memories:
                 found[row.item] = (*found.get(row.item, ()), past)
         return found
 
-    def _with_additions(
-        self, remembered: Mapping[str, Remembered], periods: Mapping[str, datetime]
-    ) -> dict[str, Remembered]:
-        adding = {item: periods[item] for item, one in remembered.items() if one.method.way is Way.ADDITIONS}
-        recalled = additions.recall(self.database, adding)
-        return {
-            item: replace(one, additions=recalled[item]) if item in recalled else one
-            for item, one in remembered.items()
-        }
-
     def with_windows(self, memory: Memory, wanted: Sequence[windows.Wanted]) -> Memory:
         """Given what is known, return it with the hours or days that are wanted."""
-        recalled = windows.recall(self.database, wanted)
-        remembered = {
-            item: replace(one, windows=recalled[item]) if item in recalled else one
-            for item, one in memory.remembered.items()
-        }
+        remembered = dict(memory.remembered)
+        for item, recalled in windows.recall(self.database, wanted).items():
+            if item in remembered:
+                remembered[item] = replace(remembered[item], windows=recalled)
         return replace(memory, remembered=remembered)
 
     def last_intended(self, listed_items: Sequence[SubscriptionItem]) -> dict[str, int]:
@@ -89,11 +94,10 @@ class Memories:
 
         That of an item's state is taken back when Stripe refuses it; here it stays.
         """
-        is_of_last_run = sa.and_(
-            *(writes.c[name] == item_periods.c[name] for name in ("account", "mode", "item", "period_start", "run"))
-        )
-        query = self.database.of(writes, "item", "period_start", "quantity").join(item_periods, is_of_last_run)
-        oldest_first = query.order_by(writes.c.intended_at, writes.c.step)
+        is_last_run = *self.database.in_scope(item_periods), writes.c.run == item_periods.c.run
+        query = self.database.of(writes, "item", "period_start", "quantity").where(*is_last_run)
+        of_last_run = query.join(item_periods, of_same_period(writes, item_periods))
+        oldest_first = of_last_run.order_by(writes.c.intended_at, writes.c.step)
         found = self.database.rows_in(oldest_first, writes, _periods(listed_items))
         return {row.item: row.quantity for row in found}
 
@@ -103,6 +107,49 @@ class Memories:
         found = self.database.rows_of(query, item_periods.c.item, {item.id for item in seen_items})
         asked = {item.key for item in seen_items}
         return frozenset(asked & {(row.item, row.period_start) for row in found})
+
+
+class BilledUsages(Book):
+    """Who bills which usage, beside the items that a run has listed, as far as is known."""
+
+    def open_after(self, since: datetime) -> tuple[BilledUsage, ...]:
+        """Return what items bill whose period is open after `since`, as far as the last whole run still saw them.
+
+        Of one on a billing meter that was never written, for whatever reason, that is only which meter it is.
+        """
+        last_whole = Runs(self.database).last_complete()
+        current = self.database.of(item_periods).where(item_periods.c.period_end > since)
+        if last_whole is not None:
+            current = current.where(item_periods.c.seen_at >= last_whole)
+        last = sa.func.max(seen_periods.c.period_end)
+        ended = self.database.of(seen_periods, "item").group_by(seen_periods.c.item).having(last <= since)
+        gone = {row.item for row in self.database.rows(ended)}
+        written = {
+            row.item: rows.read_as(
+                BilledUsage,
+                row,
+                filter=rows.filter_of(row),
+                subjects=rows.subjects_of(row),
+                start=row.usage_start,
+                end=row.period_end,
+            )
+            for row in self.database.rows(current)
+            if row.item not in gone
+        }
+        beside = [one for one in self.open_on_meters(since) if one.item not in written]
+        return (*written.values(), *beside)
+
+    def open_on_meters(self, since: datetime) -> list[BilledUsage]:
+        """Return the items on billing meters whose period is open after an instant, as far as is known."""
+        query = self.database.of(seen_periods, "item", "customer", "stripe_meter", "period_start", "period_end").where(
+            seen_periods.c.stripe_meter.is_not(None),
+            seen_periods.c.period_end > since,
+            seen_periods.c.closed_at.is_(None),
+        )
+        return [
+            BilledUsage(row.item, "", (), (), row.period_start, row.period_end, row.customer, row.stripe_meter)
+            for row in self.database.rows(query)
+        ]
 
 
 def _periods(listed_items: Iterable[SubscriptionItem]) -> dict[str, datetime]:

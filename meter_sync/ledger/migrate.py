@@ -9,8 +9,6 @@ from meter_sync.errors import ConfigurationError
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """The migrations in their order; the last one is the schema of this version."""
 
-_FOLDER = Path(__file__).parent / "migrations"
-
 
 def revision(connection: Connection) -> str | None:
     """Return the ledger's revision, or None for an empty database.
@@ -47,6 +45,7 @@ def upgrade(connection: Connection) -> None:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    folder = Path(__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

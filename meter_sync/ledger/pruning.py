@@ -1,6 +1,5 @@
 """Forgetting what is long over, and nothing that a later run could need."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement
 
 from meter_sync.ledger.additions import lacks_answer
-from meter_sync.ledger.database import Database, of_same_period
+from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.memory import PAST
 from meter_sync.ledger.rows import keys
 from meter_sync.ledger.runs import Runs
@@ -27,11 +26,8 @@ from meter_sync.ledger.schema import (
 _OF_PERIODS = (writes, parts, additions, holds, forgotten, item_periods, seen_periods)
 
 
-@dataclass(frozen=True, slots=True)
-class Pruning:
+class Pruning(Book):
     """What of the ledger can go."""
-
-    database: Database
 
     def prune(self, before: datetime) -> dict[str, int]:
         """Delete what is about periods that were over before an instant, and return how many rows went, by table.
@@ -68,11 +64,12 @@ class Pruning:
         )
         is_settled = one.remainder == sa.func.coalesce(one.settled, 0)
         is_in_doubt = sa.or_(lacks_answer(), additions.c.in_doubt)
+        has_newest_instant = self.database.is_newest(item_periods, "as_of")
         is_needed = (
             self.database.is_newest(seen_periods, "period_start", "item"),
             self._is_shortly_before_a_needed_one(),
             self.database.exists(additions, of_same_period(additions, seen_periods), is_in_doubt),
-            self._has_newest_instant(),
+            self.database.exists(item_periods, of_same_period(item_periods, seen_periods), has_newest_instant),
         )
         return self.database.of(seen_periods, "item", "period_start").where(*is_old, is_settled, ~sa.or_(*is_needed))
 
@@ -87,7 +84,3 @@ class Pruning:
             looked_back <= sa.type_coerce(seen_periods.c.period_end, sa.BigInteger),
             sa.or_(following.c.closed_at.is_(None), self.database.is_newest(following, "period_start", "item")),
         )
-
-    def _has_newest_instant(self) -> ColumnElement[bool]:
-        is_newest = self.database.is_newest(item_periods, "as_of")
-        return self.database.exists(item_periods, of_same_period(item_periods, seen_periods), is_newest)

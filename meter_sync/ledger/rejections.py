@@ -6,11 +6,13 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import Row
 
-from meter_sync.core.billing.item import Period, PeriodKey
+from meter_sync.core.billing.event_times import summary_span, summary_windows
+from meter_sync.core.billing.item import Period, PeriodKey, WindowSize
 from meter_sync.ledger import rows
 from meter_sync.ledger.additions import lacks_answer, recount
-from meter_sync.ledger.database import Database, of_same_period
+from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.schema import additions, cursors, item_periods, parts
 
 _ERROR_EVENTS = "error_events"
@@ -31,17 +33,13 @@ class Written:
     """Whether an addition is on its way of which the outcome is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rejections:
+class Rejections(Book):
     """What Stripe took and does not hold."""
-
-    database: Database
 
     def read_until(self) -> str | None:
         """Return when the last error event was made that was read, or None before the first."""
         of_list = cursors.c.cursor == _ERROR_EVENTS
-        found: str | None = self.database.value(self.database.of(cursors, "position").where(of_list))
-        return found
+        return self.database.value(self.database.of(cursors, "position").where(of_list))
 
     def record(self, messages: Mapping[str, str], read_until: str) -> int:
         """Given why Stripe rejected events, by their identifiers, record that it does not hold them; return how many.
@@ -92,10 +90,7 @@ class Rejections:
             item_periods.c.acknowledged.is_not(None),
             item_periods.c.as_of >= since,
         )
-        return [
-            rows.read_as(Written, row, period=rows.period(row), summarized=rows.summarized(row))
-            for row in self.database.rows(query)
-        ]
+        return [_written(row) for row in self.database.rows(query)]
 
     def record_doubt(self, one: Written, why: str, taken_since: datetime) -> None:
         """Record that Stripe holds less of an item's period than it took, without its saying which event it rejected.
@@ -114,3 +109,10 @@ class Rejections:
         """Record that a person was told of these items' rejections: the next run reports them again."""
         with self.database.transaction():
             self.database.update(item_periods, rows.keys(shown), rejected=None)
+
+
+def _written(row: Row[Any]) -> Written:
+    period = rows.period(row)
+    window = WindowSize(row.window) if row.window else None
+    summarized = summary_windows(period, row.usage_start, window) if window else summary_span(period)
+    return rows.read_as(Written, row, period=period, summarized=summarized)

@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Column, Row
+from sqlalchemy import Column
 
 from meter_sync.core.telling.history import PastRun
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Book
 from meter_sync.ledger.rows import RunRecord, read_as
 from meter_sync.ledger.schema import item_periods, runs
 
@@ -18,11 +16,8 @@ _WORK_DONE = (0, 3, 4)
 """The exit codes of runs that listed everything and did what could be done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Runs:
+class Runs(Book):
     """Which runs there were, and up to when they reported."""
-
-    database: Database
 
     def begin(self, run: RunRecord) -> None:
         """Record that a run has begun, before its first effect."""
@@ -44,8 +39,7 @@ class Runs:
 
     def newest_as_of(self) -> datetime | None:
         """Return the newest instant up to which anything was intended to be reported, or None before that."""
-        newest: datetime | None = self.database.value(self.database.of(item_periods, sa.func.max(item_periods.c.as_of)))
-        return newest
+        return self.database.value(self.database.of(item_periods, sa.func.max(item_periods.c.as_of)))
 
     def last_complete(self) -> datetime | None:
         """Return when the last run over the whole account that did its work was begun, or None."""
@@ -57,8 +51,7 @@ class Runs:
 
     def _newest_complete(self, instant: Column[datetime]) -> datetime | None:
         is_complete = runs.c.everything.is_(True), runs.c.exit_code.in_(_WORK_DONE)
-        newest: datetime | None = self.database.value(self.database.of(runs, sa.func.max(instant)).where(*is_complete))
-        return newest
+        return self.database.value(self.database.of(runs, sa.func.max(instant)).where(*is_complete))
 
     def past(self, since: datetime | None, until: datetime | None, limit: int) -> list[PastRun]:
         """Return the newest runs that began within some time, the newest first."""
@@ -67,8 +60,7 @@ class Runs:
             query = query.where(runs.c.started_at >= since)
         if until is not None:
             query = query.where(runs.c.started_at < until)
-        return [_past_run(row) for row in self.database.rows(query.limit(limit))]
-
-
-def _past_run(row: Row[Any]) -> PastRun:
-    return read_as(PastRun, row, id=row.run, counts=json.loads(row.counts) if row.counts else {})
+        return [
+            read_as(PastRun, row, id=row.run, counts=json.loads(row.counts) if row.counts else {})
+            for row in self.database.rows(query.limit(limit))
+        ]

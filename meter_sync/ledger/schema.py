@@ -5,21 +5,10 @@ The migrations beside this module build them; a test holds the two against each 
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Dialect,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    TypeDecorator,
-)
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text, TypeDecorator
 
 
 class UtcSeconds(TypeDecorator[datetime]):
@@ -28,11 +17,11 @@ class UtcSeconds(TypeDecorator[datetime]):
     impl = BigInteger
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
         """Store."""
         return None if value is None else int(value.timestamp())
 
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
         """Load."""
         return None if value is None else datetime.fromtimestamp(value, UTC)
 
@@ -43,32 +32,32 @@ class DecimalText(TypeDecorator[Decimal]):
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: Decimal | None, dialect: sa.Dialect) -> str | None:
         """Store."""
         return None if value is None else format(value, "f")
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Decimal | None:
         """Load."""
         return None if value is None else Decimal(value)
 
 
-metadata = MetaData()
+metadata = sa.MetaData()
 
 
-def _scope() -> tuple[Column[str], Column[str]]:
-    """The Stripe account and mode (live or sandbox), first in every key."""
-    return Column("account", String(255), primary_key=True), Column("mode", String(10), primary_key=True)
+def _table(name: str, *columns: Column[Any] | Index) -> Table:
+    """A table in whose keys the Stripe account and mode (live or sandbox) come first."""
+    scope = Column("account", String(255), primary_key=True), Column("mode", String(10), primary_key=True)
+    return Table(name, metadata, *scope, *columns)
 
 
-def _place() -> tuple[Column[str], Column[datetime]]:
-    """An item and its period."""
-    return Column("item", String(255), primary_key=True), Column("period_start", UtcSeconds, primary_key=True)
+def _table_of_periods(name: str, *columns: Column[Any] | Index) -> Table:
+    """One in whose keys an item and its period come next."""
+    place = Column("item", String(255), primary_key=True), Column("period_start", UtcSeconds, primary_key=True)
+    return _table(name, *place, *columns)
 
 
-runs = Table(
+runs = _table(
     "runs",
-    metadata,
-    *_scope(),
     Column("run", String(36), primary_key=True),
     Column("started_at", UtcSeconds, nullable=False),
     Column("finished_at", UtcSeconds),
@@ -79,28 +68,18 @@ runs = Table(
     Column("counts", Text),
 )
 
-items = Table(
+items = _table(
     "items",
-    metadata,
-    *_scope(),
     Column("item", String(255), primary_key=True),
     Column("looked_at", UtcSeconds, nullable=False),
 )
 """Items that were looked at in Stripe before their first write."""
 
-forgotten = Table(
-    "forgotten",
-    metadata,
-    *_scope(),
-    *_place(),
-)
+forgotten = _table_of_periods("forgotten")
 """Periods of which it is not known any more what Stripe holds: they are looked at anew, though the item is known."""
 
-item_periods = Table(
+item_periods = _table_of_periods(
     "item_periods",
-    metadata,
-    *_scope(),
-    *_place(),
     Column("period_end", UtcSeconds, nullable=False),
     Column("subscription", String(255), nullable=False),
     Column("customer", String(255), nullable=False),
@@ -136,10 +115,8 @@ item_periods = Table(
 )
 """The state of each item in each period: what the next plan is made from."""
 
-writes = Table(
+writes = _table(
     "writes",
-    metadata,
-    *_scope(),
     Column("run", String(36), primary_key=True),
     Column("item", String(255), primary_key=True),
     Column("period_start", UtcSeconds, primary_key=True),
@@ -156,20 +133,15 @@ writes = Table(
 )
 """Every write that was ever intended, never changed but for its acknowledgement."""
 
-prices = Table(
+prices = _table(
     "prices",
-    metadata,
-    *_scope(),
     Column("price", String(255), primary_key=True),
     Column("found_empty_at", UtcSeconds, nullable=False),
 )
 """Archived prices that had no subscription when they were last asked for."""
 
-parts = Table(
+parts = _table_of_periods(
     "parts",
-    metadata,
-    *_scope(),
-    *_place(),
     Column("start", UtcSeconds, primary_key=True),
     Column("timestamp", UtcSeconds, nullable=False),
     Column("total", DecimalText, nullable=False),
@@ -182,11 +154,8 @@ parts = Table(
 )
 """The hours or days of an item's period, where each has a quantity of its own."""
 
-additions = Table(
+additions = _table_of_periods(
     "additions",
-    metadata,
-    *_scope(),
-    *_place(),
     Column("number", Integer, primary_key=True),
     Column("identifier", String(100), nullable=False),
     Column("run", String(36), nullable=False),
@@ -207,20 +176,15 @@ additions = Table(
 )
 """Every event that was ever to add to what Stripe holds, with all that is needed to send it again exactly."""
 
-cursors = Table(
+cursors = _table(
     "cursors",
-    metadata,
-    *_scope(),
     Column("cursor", String(50), primary_key=True),
     Column("position", Text, nullable=False),
 )
 """How far a list of Stripe's was read."""
 
-seen_periods = Table(
+seen_periods = _table_of_periods(
     "seen_periods",
-    metadata,
-    *_scope(),
-    *_place(),
     Column("period_end", UtcSeconds, nullable=False),
     Column("subscription", String(255), nullable=False),
     Column("customer", String(255), nullable=False),
@@ -245,10 +209,8 @@ seen_periods = Table(
 )
 """Every item and period that was ever listed, as it was seen last, and how its end was brought about."""
 
-claims = Table(
+claims = _table(
     "claims",
-    metadata,
-    *_scope(),
     Column("item", String(255), primary_key=True),
     Column("run", String(36), nullable=False),
     Column("is_alone", Boolean, nullable=False),
@@ -256,10 +218,8 @@ claims = Table(
 )
 """Items that a run is writing at this moment, so that no other one writes them meanwhile."""
 
-webhook_events = Table(
+webhook_events = _table(
     "webhook_events",
-    metadata,
-    *_scope(),
     Column("event", String(255), primary_key=True),
     Column("type", String(255), nullable=False),
     Column("subscription", String(255)),
@@ -268,11 +228,8 @@ webhook_events = Table(
 )
 """Events of Stripe's that came by webhook, each once, until the subscription concerned was reported."""
 
-holds = Table(
+holds = _table_of_periods(
     "holds",
-    metadata,
-    *_scope(),
-    *_place(),
     Column("number", Integer, primary_key=True),
     Column("outcome", String(20), nullable=False),
     Column("reason", String(40), nullable=False),

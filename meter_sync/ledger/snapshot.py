@@ -7,7 +7,7 @@ that is read as its default in silence makes a price of the maximum one of the s
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from meter_sync.core.billing.item import (
     BillingMeter,
@@ -27,6 +27,10 @@ class _Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, from_attributes=True)
 
 
+_UNKNOWN_WORD = Field(default=None, exclude_if=lambda word: word is None)
+"""Is not stored where there is none, as hardly ever: so it was not by the versions that refused such a word."""
+
+
 class _Customer(_Shape):
     id: str
     deleted: bool
@@ -41,6 +45,7 @@ class _Subscription(_Shape):
     metadata: Mapping[str, str]
     has_billing_thresholds: bool
     trial_end: AwareDatetime | None
+    unknown_billing_mode: str | None = _UNKNOWN_WORD
 
 
 class _BillingMeter(_Shape):
@@ -53,6 +58,7 @@ class _BillingMeter(_Shape):
     customer_mapping: str
     value_key: str
     is_active: bool
+    unknown_status: str | None = _UNKNOWN_WORD
 
 
 class _Price(_Shape):
@@ -90,51 +96,40 @@ def item_from(snapshot: str) -> SubscriptionItem:
     try:
         one = _Item.model_validate_json(snapshot)
     except ValidationError as error:
-        raise _unreadable(error) from None
+        raise LedgerError(
+            "an item in the ledger is not as this version of meter-sync stores it",
+            "install the version again that wrote the ledger, or put a copy of the ledger back",
+            details=[
+                f"{'.'.join(str(name) for name in wrong['loc']) or 'all of it'}: {wrong['msg']}"
+                for wrong in error.errors(include_url=False, include_input=False, include_context=False)
+            ],
+        ) from None
+    subscription, customer, price = one.subscription, one.subscription.customer, one.price
     return SubscriptionItem(
         id=one.id,
-        subscription=_subscription(one.subscription),
-        price=_price(one.price),
+        subscription=Subscription(
+            id=subscription.id,
+            customer=Customer(customer.id, deleted=customer.deleted, metadata=customer.metadata),
+            status=subscription.status,
+            created=subscription.created,
+            metadata=subscription.metadata,
+            has_billing_thresholds=subscription.has_billing_thresholds,
+            trial_end=subscription.trial_end,
+            unknown_billing_mode=subscription.unknown_billing_mode,
+        ),
+        price=Price(
+            id=price.id,
+            product=price.product,
+            lookup_key=price.lookup_key,
+            aggregate_usage=price.aggregate_usage,
+            stripe_meter=price.stripe_meter,
+            billing_meter=_meter(price.billing_meter) if price.billing_meter else None,
+            metadata=price.metadata,
+        ),
         period=Period(one.period.start, one.period.end),
         created=one.created,
         metadata=one.metadata,
         is_followed=one.is_followed,
-    )
-
-
-def _unreadable(error: ValidationError) -> LedgerError:
-    wrong = [
-        f"{'.'.join(str(name) for name in one['loc']) or 'all of it'}: {one['msg']}"
-        for one in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
-    return LedgerError(
-        "an item in the ledger is not as this version of meter-sync stores it",
-        "install the version again that wrote the ledger, or put a copy of the ledger back",
-        details=wrong,
-    )
-
-
-def _subscription(one: _Subscription) -> Subscription:
-    return Subscription(
-        id=one.id,
-        customer=Customer(one.customer.id, deleted=one.customer.deleted, metadata=one.customer.metadata),
-        status=one.status,
-        created=one.created,
-        metadata=one.metadata,
-        has_billing_thresholds=one.has_billing_thresholds,
-        trial_end=one.trial_end,
-    )
-
-
-def _price(one: _Price) -> Price:
-    return Price(
-        id=one.id,
-        product=one.product,
-        lookup_key=one.lookup_key,
-        aggregate_usage=one.aggregate_usage,
-        stripe_meter=one.stripe_meter,
-        billing_meter=_meter(one.billing_meter) if one.billing_meter else None,
-        metadata=one.metadata,
     )
 
 
@@ -149,4 +144,5 @@ def _meter(one: _BillingMeter) -> BillingMeter:
         customer_mapping=one.customer_mapping,
         value_key=one.value_key,
         is_active=one.is_active,
+        unknown_status=one.unknown_status,
     )

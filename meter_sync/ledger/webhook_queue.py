@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Book
+from meter_sync.ledger.rows import read_as
 from meter_sync.ledger.schema import webhook_events
 
 _REMEMBERED = timedelta(days=35)
@@ -22,11 +23,8 @@ class WebhookEvent:
     received_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookQueue:
+class WebhookQueue(Book):
     """Which events came, and which of them wait for their report."""
-
-    database: Database
 
     def enqueue(self, event: WebhookEvent) -> bool:
         """Record an event and return whether it is new; a known one, also one that is done, stays as it is."""
@@ -43,10 +41,7 @@ class WebhookQueue:
         """Return the events that are not done, oldest first."""
         not_done = self.database.of(webhook_events).where(webhook_events.c.done_at.is_(None))
         oldest_first = not_done.order_by(webhook_events.c.received_at, webhook_events.c.event)
-        return [
-            WebhookEvent(row.event, row.type, row.subscription, row.received_at)
-            for row in self.database.rows(oldest_first)
-        ]
+        return [read_as(WebhookEvent, row, id=row.event) for row in self.database.rows(oldest_first)]
 
     def record_done(self, ids: Sequence[str], at: datetime) -> None:
         """Record that what these events asked for was done.

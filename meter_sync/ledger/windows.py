@@ -5,18 +5,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 import sqlalchemy as sa
 
 from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.item import Target
 from meter_sync.core.planning.memory import RememberedWindow, RememberedWindows
-from meter_sync.core.planning.stages import WindowQuantity, Write
+from meter_sync.core.planning.stages import Write
 from meter_sync.core.planning.windows import windows_of
-from meter_sync.ledger.database import Database, Rows, batches, of_same_period
-from meter_sync.ledger.rows import WindowTaken, key
-from meter_sync.ledger.schema import item_periods, parts
+from meter_sync.ledger.database import Database, batches, of_same_period
+from meter_sync.ledger.rows import key
+from meter_sync.ledger.schema import parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +34,17 @@ def recall(database: Database, wanted: Iterable[Wanted]) -> dict[str, Remembered
         by_since[one.since][one.item] = one.period_start
     recalled: dict[str, RememberedWindows] = {}
     for since, periods in by_since.items():
-        found = _by_item(database, periods, since)
+        query = database.of(parts, "item", "period_start", "start", "timestamp", "total", "value", "acknowledged")
+        if since is not None:
+            is_unsettled = sa.or_(parts.c.acknowledged.is_(None), parts.c.acknowledged != parts.c.value)
+            query = query.where(sa.or_(parts.c.start >= since, is_unsettled))
+        found: defaultdict[str, dict[datetime, RememberedWindow]] = defaultdict(dict)
+        for row in database.rows_in(query, parts, periods):
+            part = RememberedWindow(row.timestamp, row.total, row.value, standing=row.acknowledged)
+            found[row.item][row.start] = part
         before = _totals_before(database, periods, since) if since else {}
         recalled |= {item: RememberedWindows(before.get(item, Decimal(0)), found.get(item, {})) for item in periods}
     return recalled
-
-
-def _by_item(
-    database: Database, periods: Mapping[str, datetime], since: datetime | None
-) -> dict[str, dict[datetime, RememberedWindow]]:
-    query = database.of(parts, "item", "period_start", "start", "timestamp", "total", "value", "acknowledged")
-    if since is not None:
-        is_unsettled = sa.or_(parts.c.acknowledged.is_(None), parts.c.acknowledged != parts.c.value)
-        query = query.where(sa.or_(parts.c.start >= since, is_unsettled))
-    found: defaultdict[str, dict[datetime, RememberedWindow]] = defaultdict(dict)
-    for row in database.rows_in(query, parts, periods):
-        found[row.item][row.start] = RememberedWindow(row.timestamp, row.total, row.value, standing=row.acknowledged)
-    return found
 
 
 def _totals_before(database: Database, periods: Mapping[str, datetime], since: datetime) -> dict[str, Decimal]:
@@ -69,52 +62,18 @@ def _totals_before(database: Database, periods: Mapping[str, datetime], since: d
 
 def intend(database: Database, run: str, planned: Sequence[Write]) -> None:
     """Record the parts of the writes: what is about to be sent is in doubt until it is acknowledged."""
-    new = [_row(write, part, run) for write in planned for part in windows_of(write)]
+    new = []
+    for write in planned:
+        for part in windows_of(write):
+            is_event = part.is_sent and write.method.target is Target.METER_EVENT
+            row = {
+                **key(write.item),
+                "start": part.start,
+                "timestamp": part.timestamp,
+                "total": part.total,
+                "value": part.value,
+                "acknowledged": None if part.is_sent else part.standing,
+                "identifier": identifiers.of_set(run, write.item.id, part.start) if is_event else None,
+            }
+            new.append(row)
     database.put(parts, new, ("timestamp", "total", "value", "acknowledged"), completed=("identifier",))
-
-
-def _row(write: Write, part: WindowQuantity, run: str) -> dict[str, Any]:
-    is_event = part.is_sent and write.method.target is Target.METER_EVENT
-    item = write.item
-    return {
-        **key(item),
-        "start": part.start,
-        "timestamp": part.timestamp,
-        "total": part.total,
-        "value": part.value,
-        "acknowledged": None if part.is_sent else part.standing,
-        "identifier": identifiers.of_set(run, item.id, part.start) if is_event else None,
-    }
-
-
-_KEY = ("item", "period_start", "start")
-
-
-def acknowledge(database: Database, taken: Iterable[WindowTaken]) -> None:
-    """Record which parts Stripe has taken, when, and its name for each request."""
-    rows = [
-        {
-            **key(one.written.item),
-            "start": one.part.start,
-            "acknowledged": one.part.value,
-            "acknowledged_at": one.at,
-            "request_id": one.request_id,
-        }
-        for one in taken
-    ]
-    database.update(parts, rows, by=_KEY)
-
-
-def withdraw(database: Database, write: Write, unsent: Iterable[WindowQuantity]) -> None:
-    """Take back that parts were about to be sent: Stripe holds what it held before."""
-    rows = [{**key(write.item), "start": part.start, "acknowledged": part.standing} for part in unsent]
-    database.update(parts, rows, by=_KEY)
-
-
-def drop_orphans(database: Database, keys: Rows) -> None:
-    """Drop the parts of items' periods that have no row of their own any more.
-
-    What was never sent must not be taken for something that has to be sent again.
-    """
-    has_row = database.exists(item_periods, of_same_period(item_periods, parts))
-    database.delete(parts, keys, ~has_row)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from meter_sync.core.billing.item import PeriodKey
 from meter_sync.core.planning.stages import Write
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.rows import RunRecord
@@ -15,8 +14,14 @@ CLAIMED_FOR = timedelta(minutes=2)
 
 def claim(database: Database, run: RunRecord, planned: Sequence[Write], at: datetime) -> frozenset[str]:
     """Claim the items of writes for a run, and return those that no one else has, or has written meanwhile."""
-    taken = busy(database, run, [one.item.id for one in planned], at) | _closed(database, planned)
-    last = _last_writers(database, planned)
+    items = [one.item.id for one in planned]
+    taken = busy(database, run, items, at)
+    # Another item has the place of one whose period was closed since it was planned for.
+    closed = database.of(seen_periods, "item", "period_start").where(seen_periods.c.closed_at.is_not(None))
+    taken |= {row.item for row in database.rows_in(closed, seen_periods, dict(one.item.key for one in planned))}
+    written = database.of(item_periods, "item", "period_start", "run")
+    found = database.rows_of(written, item_periods.c.item, items)
+    last = {(row.item, row.period_start): row.run for row in found}
     free = [one.item.id for one in planned if one.item.id not in taken and last.get(one.item.key) == one.follows]
     mine = {"run": run.id, "is_alone": run.is_alone, "expires_at": at + CLAIMED_FOR}
     database.put(claims, [{"item": item, **mine} for item in free], mine)
@@ -32,19 +37,6 @@ def busy(database: Database, run: RunRecord, items: Sequence[str], at: datetime)
     if run.is_alone:
         query = query.where(claims.c.is_alone.is_(False))
     return frozenset(row.item for row in database.rows_of(query, claims.c.item, items))
-
-
-def _closed(database: Database, planned: Sequence[Write]) -> frozenset[str]:
-    """Return the items whose period was closed since it was planned for: another item has its place by now."""
-    periods = dict(one.item.key for one in planned)
-    closed = database.of(seen_periods, "item", "period_start").where(seen_periods.c.closed_at.is_not(None))
-    return frozenset(row.item for row in database.rows_in(closed, seen_periods, periods))
-
-
-def _last_writers(database: Database, planned: Sequence[Write]) -> dict[PeriodKey, str | None]:
-    query = database.of(item_periods, "item", "period_start", "run")
-    found = database.rows_of(query, item_periods.c.item, [one.item.id for one in planned])
-    return {(row.item, row.period_start): row.run for row in found}
 
 
 def release(database: Database, run: RunRecord, items: Sequence[str]) -> None:

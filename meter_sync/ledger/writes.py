@@ -1,26 +1,27 @@
 """The ledger's book of writes: each is intended before it is sent, and acknowledged once Stripe has taken it."""
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.item import PeriodKey
-from meter_sync.core.planning.stages import Acknowledged, Add, Checked, Intended, WindowQuantity, Write
+from meter_sync.core.billing.way import Way, window_of
+from meter_sync.core.planning.stages import Acknowledged, Add, Checked, Intended, SetWindows, WindowQuantity, Write
 from meter_sync.ledger import additions, rows, schema, windows, writers
-from meter_sync.ledger.database import Database
+from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.rows import RunRecord, WindowTaken, key
-from meter_sync.ledger.schema import forgotten, item_periods, items, writes
+from meter_sync.ledger.schema import forgotten, item_periods, items, parts, writes
 
+_KEY_OF_PART = ("item", "period_start", "start")
 _KEPT = ("acknowledged", "seen_at", "read_whole_at", "opening")
 """What an intent leaves as it is in the row of an item and period."""
 _REPLACED = [one.name for one in item_periods.c if not one.primary_key and one.name not in _KEPT]
 
 
-@dataclass(frozen=True, slots=True)
-class Writes:
+class Writes(Book):
     """What is about to be written, and what became of it."""
-
-    database: Database
 
     def record_looks(self, looked: Iterable[str], at: datetime) -> None:
         """Record that the items were looked at in Stripe: nothing is held there that this ledger does not know."""
@@ -54,8 +55,22 @@ class Writes:
     def _intend(self, run: RunRecord, intended: Sequence[Intended], at: datetime) -> None:
         """Record what is about to be written, with all that is needed to repeat it exactly."""
         planned = [one.write for one in intended]
-        states = [rows.state(write, run, at) for write in planned]
-        history = [rows.history(one.write, run, at, one.number) for one in intended if one.write.how_many]
+        states = [_state(write, run, at) for write in planned]
+        history = [
+            {
+                **key(write.item),
+                "run": run.id,
+                "step": one.number,
+                "anchor": write.anchor,
+                "usage": write.found.usage,
+                "quantity": write.quantity,
+                "at_anchor": write.at_anchor,
+                "previous": write.found.standing,
+                "intended_at": at,
+            }
+            for one, write in zip(intended, planned, strict=True)
+            if write.how_many
+        ]
         self.database.put(item_periods, states, _REPLACED, completed=("read_whole_at",))
         self.database.insert(writes, history)
         windows.intend(self.database, run.id, planned)
@@ -67,26 +82,40 @@ class Writes:
         An item beside which other records were found counts as never looked at in its next period. Where nothing was
         sent, an earlier write of the same run, that Stripe refused, is not taken for acknowledged.
         """
-        sent = [rows.acknowledged_write(done, run) for done in acknowledgements if done.intended.write.how_many]
-        looked = [
-            {"item": done.intended.write.item.id, "looked_at": done.at}
-            for done in acknowledgements
-            if not done.intended.write.foreign
-        ]
-        beside_others = [
-            {"item": done.intended.write.item.id} for done in acknowledgements if done.intended.write.foreign
-        ]
+        states, sent, looked, beside_others = [], [], [], []
+        for done in acknowledgements:
+            write = done.intended.write
+            place = key(write.item)
+            taken = {"acknowledged": write.quantity, "acknowledged_at": done.at, "foreign_held": done.is_foreign_held}
+            states.append({**place, **taken, "closed": write.lacking})
+            if write.how_many:
+                step = {"run": run.id, "step": done.intended.number}
+                sent.append({**place, **step, "acknowledged_at": done.at, "request_id": done.request_id})
+            if write.foreign:
+                beside_others.append({"item": write.item.id})
+            else:
+                looked.append({"item": write.item.id, "looked_at": done.at})
         with self.database.transaction():
-            self.database.update(item_periods, [rows.acknowledged_state(done) for done in acknowledgements])
+            self.database.update(item_periods, states, total_before=None)
             self.database.update(writes, sent, by=("run", "item", "period_start", "step"))
             self.database.insert_missing(items, looked)
             self.database.delete(items, beside_others)
             additions.acknowledge(self.database, acknowledgements)
 
     def acknowledge_windows(self, taken: Sequence[WindowTaken]) -> None:
-        """Record which hours or days Stripe has taken."""
+        """Record which hours or days Stripe has taken, when, and its name for each request."""
+        sent = [
+            {
+                **key(one.written.item),
+                "start": one.part.start,
+                "acknowledged": one.part.value,
+                "acknowledged_at": one.at,
+                "request_id": one.request_id,
+            }
+            for one in taken
+        ]
         with self.database.transaction():
-            windows.acknowledge(self.database, taken)
+            self.database.update(parts, sent, by=_KEY_OF_PART)
 
     def record_partly(self, write: Write, standing: int | None, unsent: Sequence[WindowQuantity]) -> None:
         """Record what became of a write of which only some was taken.
@@ -94,10 +123,12 @@ class Writes:
         `standing` is what Stripe holds of the item's period with that, None where nothing new was taken; `unsent` is
         what certainly never arrived.
         """
+        place = key(write.item)
+        before = [{**place, "start": part.start, "acknowledged": part.standing} for part in unsent]
         with self.database.transaction():
-            windows.withdraw(self.database, write, unsent)
+            self.database.update(parts, before, by=_KEY_OF_PART)
             if standing is not None:
-                self.database.update(item_periods, [{**key(write.item), "acknowledged": standing}])
+                self.database.update(item_periods, [{**place, "acknowledged": standing}])
 
     def withdraw(self, unsent: Sequence[Write]) -> None:
         """Take back what was intended but never sent, or was refused: Stripe holds what it had acknowledged before.
@@ -111,7 +142,9 @@ class Writes:
             self.database.delete(item_periods, guessed)
             self.database.delete(item_periods, keys, item_periods.c.acknowledged.is_(None))
             self.database.update(item_periods, keys, quantity=item_periods.c.acknowledged)
-            windows.drop_orphans(self.database, keys)
+            # What was never sent must not be taken for something that has to be sent again.
+            has_row = self.database.exists(item_periods, of_same_period(item_periods, parts))
+            self.database.delete(parts, keys, ~has_row)
 
     def forget(self, unknown: Iterable[PeriodKey]) -> None:
         """Forget what Stripe holds of items, each with the start of its period: they are looked at before a write.
@@ -120,7 +153,49 @@ class Writes:
         """
         keys = rows.keys(unknown)
         with self.database.transaction():
-            for table in (schema.additions, schema.parts, item_periods):
+            for table in (schema.additions, parts, item_periods):
                 self.database.delete(table, keys)
             self.database.delete(items, [{"item": one["item"]} for one in keys])
             self.database.insert_missing(forgotten, keys)
+
+
+def _state(write: Write, run: RunRecord, at: datetime) -> dict[str, Any]:
+    """Return the row of an item and period that is about to be written."""
+    found, item, method = write.found, write.item, write.method
+    is_additions = method.way is Way.ADDITIONS
+    is_whole = isinstance(write.sends, SetWindows) and write.sends.is_whole
+    # An event that sets a whole period's total is named here; other events have rows of their own.
+    is_one_event = method.way is Way.LAST and write.how_many
+    return {
+        **key(item),
+        "period_end": item.period.end,
+        "subscription": item.subscription.id,
+        "customer": item.subscription.customer.id,
+        "price": item.price.id,
+        "run": run.id,
+        "target": method.target.value,
+        "meter": method.meter,
+        "filter": json.dumps(method.filter),
+        "scale": method.scale,
+        "rounding": method.rounding.value,
+        "subjects": json.dumps(found.subjects),
+        "shared": found.row.shared,
+        "usage_start": found.span.start if found.span else item.period.start,
+        "anchor": write.anchor,
+        "quantity": write.quantity,
+        "as_of": run.as_of,
+        "acknowledged": found.standing if is_additions else None,
+        "acknowledged_at": None,
+        "foreign_quantity": write.foreign,
+        "foreign_held": False,
+        "total_before": write.total_before,
+        "seen_at": at,
+        "way": method.way.value,
+        "stripe_meter": method.stripe_meter,
+        "window": window_of(method.way, item.price).value if method.way is Way.WINDOWS else None,
+        "identifier": identifiers.of_set(run.id, item.id, write.anchor) if is_one_event else None,
+        "read_whole_at": run.as_of if is_whole else None,
+        "closed": write.named_before,
+        "rejected": None,
+        "opening": found.standing or 0 if is_additions else 0,
+    }

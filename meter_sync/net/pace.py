@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from meter_sync.net.stop import Stop
 
@@ -26,30 +26,25 @@ class _Pace:
 
     def __init__(self, per_second: float) -> None:
         self._interval_seconds = 1 / (per_second * _MARGIN)
-        self._next = 0.0
+        self.due = 0.0
         self.lock = asyncio.Lock()
-
-    def wait_seconds(self, now: float) -> float:
-        return self._next - now
 
     def take(self, now: float, speed: float) -> None:
         """Take the slot that is due. Those missed by more than a timer's lateness are not made up for.
 
         That would use up the whole margin.
         """
-        self._next = max(self._next, now - _TIMER_LATENESS_SECONDS) + self._interval_seconds / speed
+        self.due = max(self.due, now - _TIMER_LATENESS_SECONDS) + self._interval_seconds / speed
 
 
 class Limiter:
     """Lets requests leave within the rate over all and the rate per endpoint (requests per second)."""
 
-    def __init__(
-        self, overall_rate: float, endpoint_rate: float, stop: Stop, apart: Mapping[str, float] | None = None
-    ) -> None:
+    def __init__(self, overall_rate: float, endpoint_rate: float, stop: Stop, apart: Mapping[str, float]) -> None:
         """Limit each endpoint and all together; those set `apart`, with a rate of their own, count for themselves."""
         self._overall = _Pace(overall_rate)
         self._endpoints: dict[str, _Pace] = defaultdict(lambda: _Pace(endpoint_rate))
-        self._apart = {endpoint: _Pace(rate) for endpoint, rate in (apart or {}).items()}
+        self._apart = {endpoint: _Pace(rate) for endpoint, rate in apart.items()}
         self._stop = stop
         self._speed = 1.0
         self._paused_until = 0.0
@@ -57,36 +52,26 @@ class Limiter:
     @asynccontextmanager
     async def slot(self, endpoint: str) -> AsyncIterator[None]:
         """Wait until a request to the endpoint may leave. Raise Interrupted if the run is to end."""
-        if endpoint in self._apart:
-            await self._take_apart(self._apart[endpoint])
-        else:
-            await self._take(self._endpoints[endpoint])
-        yield
-
-    async def _take_apart(self, pace: _Pace) -> None:
-        async with pace.lock:
-            await self._wait_for(pace)
-            pace.take(_now(), self._speed)
-
-    async def _take(self, pace: _Pace) -> None:
-        async with pace.lock:
-            await self._wait_for(pace)
-            async with self._overall.lock:
-                await self._wait_for(self._overall)
-                now = _now()
+        apart = self._apart.get(endpoint)
+        paces = [apart] if apart else [self._endpoints[endpoint], self._overall]
+        async with AsyncExitStack() as turns:
+            for pace in paces:
+                await turns.enter_async_context(pace.lock)
+                await self._wait_for(pace)
+            now = _now()
+            for pace in paces:
                 pace.take(now, self._speed)
-                self._overall.take(now, self._speed)
+        yield
 
     async def _wait_for(self, pace: _Pace) -> None:
         self._stop.check()
-        while (seconds := max(pace.wait_seconds(_now()), self._paused_until - _now())) > 0:
+        while (seconds := max(pace.due, self._paused_until) - _now()) > 0:
             await self._stop.sleep(seconds)
 
     def slow_down(self, retry_after_seconds: float) -> None:
         """Halve the speed of the whole run and pause it: the limiter of Stripe said 429."""
         self._speed = max(self._speed / 2, _SLOWEST)
-        pause = max(retry_after_seconds, _PAUSE_SECONDS)
-        self._paused_until = max(self._paused_until, _now() + pause)
+        self._paused_until = max(self._paused_until, _now() + max(retry_after_seconds, _PAUSE_SECONDS))
 
     def speed_up(self) -> None:
         """Come back towards the full speed after a request that was not limited."""

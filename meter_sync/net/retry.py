@@ -1,4 +1,4 @@
-"""The one retry layer: what may pass, a 429 too, is tried again for as long as the budget lasts."""
+"""The one retry layer: what may pass, a 429 too, is tried again for as long as the budget and patience last."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -99,3 +99,24 @@ def retry_after_seconds(header: str | None) -> float:
         return max(0.0, min(float(header or 0), LONGEST_WAIT_SECONDS * 3))
     except ValueError:
         return 0.0
+
+
+class Patience:
+    """Is lost after so many requests in a row without an answer; each answer restores it."""
+
+    def __init__(self, unanswered_in_a_row: int) -> None:
+        self._limit = unanswered_in_a_row
+        self._unanswered = 0
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the rest is not to be tried in this run."""
+        return self._unanswered >= self._limit
+
+    def unanswered(self) -> None:
+        """Count a request that had no answer."""
+        self._unanswered += 1
+
+    def answered(self) -> None:
+        """Begin anew after an answer."""
+        self._unanswered = 0

@@ -1,9 +1,7 @@
 """The HTTP sessions that both SDKs talk through."""
 
 import ssl
-from dataclasses import dataclass
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -15,6 +13,8 @@ from meter_sync.net.addresses import is_loopback
 
 CONNECT_TIMEOUT_SECONDS = 10
 REQUEST_TIMEOUT_SECONDS = 40
+TIMEOUTS = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
+"""How long a request may take before its outcome counts as unknown."""
 
 LARGEST_ANSWER_BYTES = 256 * 1024 * 1024
 """More than any true answer has: a query by the hour may have a million rows, of some 200 bytes each.
@@ -33,25 +33,17 @@ class AnswerTooLarge(aiohttp.ClientPayloadError):
     """A server's answer was larger than any true one; what it was, and whether a write was carried out, is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Distrust:
-    """Why a server is not the one that a key is for, and what to do about its address."""
-
-    why: str
-    remedy: str
-
-
-def distrust(error: BaseException) -> Distrust | None:
-    """Given what a request raised, return why its server cannot be trusted, or None for all that may pass."""
+def distrust(error: BaseException, address: str, remedy: str) -> tuple[str, str] | None:
+    """Given what a request raised, return why no key goes to the address and what to do, or None if it may pass."""
     for one in (error, error.__cause__):
         if isinstance(one, RedirectRefused):
-            return Distrust(REDIRECT, "")
+            return f"{address} {REDIRECT}", remedy
         if isinstance(one, aiohttp.ClientConnectorCertificateError):
             found = one.certificate_error
             why = found.verify_message if isinstance(found, ssl.SSLCertVerificationError) else "it is wrong"
-            return Distrust(
-                f"shows a certificate that cannot be trusted ({why}), so no key was sent there",
-                "; the certificates of an authority of your own are added with SSL_CERT_FILE",
+            return (
+                f"{address} shows a certificate that cannot be trusted ({why}), so no key was sent there",
+                f"{remedy}; the certificates of an authority of your own are added with SSL_CERT_FILE",
             )
     return None
 
@@ -61,17 +53,8 @@ def without_key(said: str, key: str | None) -> str:
     return said.replace(key, "****") if key else said
 
 
-async def _refuse_redirect(
-    _session: aiohttp.ClientSession,
-    _context: SimpleNamespace,
-    params: aiohttp.TraceRequestRedirectParams,
-) -> None:
+async def _refuse_redirect(_session: object, _context: object, params: aiohttp.TraceRequestRedirectParams) -> None:
     raise RedirectRefused(f"{params.url.host} {REDIRECT}")
-
-
-def timeouts() -> aiohttp.ClientTimeout:
-    """Return how long a request may take before its outcome counts as unknown."""
-    return aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
 
 
 def open_session(
@@ -90,7 +73,7 @@ def open_session(
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=verified, limit=connections),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=timeouts(),
+        timeout=TIMEOUTS,
         trace_configs=[trace],
         proxy=proxy,
         proxy_auth=proxy_auth,
@@ -125,18 +108,15 @@ class _BoundedBody:
 
         The connection is closed then: the SDK of Stripe would leave it open, and the pool has only so many.
         """
+        read = bytearray()
         try:
-            return await self._read()
+            while some := await self._body.readany():
+                read += some
+                if len(read) > self._largest_bytes:
+                    raise _too_large(self._response, self._largest_bytes)
         except BaseException:
             self._response.close()
             raise
-
-    async def _read(self) -> bytes:
-        read = bytearray()
-        while some := await self._body.readany():
-            read += some
-            if len(read) > self._largest_bytes:
-                raise _too_large(self._response, self._largest_bytes)
         return bytes(read)
 
     def __getattr__(self, name: str) -> Any:
@@ -164,9 +144,8 @@ def _proxy_for(address: str) -> tuple[str | None, aiohttp.BasicAuth | None]:
     host in place of the key.
     """
     parts = urlsplit(address)
-    if is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
-        return None, None
-    found = getproxies().get(parts.scheme)
+    is_near = is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc)
+    found = None if is_near else getproxies().get(parts.scheme)
     if found is None:
         return None, None
     proxy = urlsplit(found)

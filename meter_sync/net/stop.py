@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 from meter_sync.errors import Interrupted
@@ -45,13 +45,9 @@ class Stop:
     async def sleep(self, seconds: float) -> None:
         """Wait so long. Raise Interrupted as soon as the end is asked for."""
         self.check()
-        if seconds <= 0:
-            return
         if self._put_off.get():
             await asyncio.sleep(seconds)
             return
-        try:
-            await asyncio.wait_for(self._event.wait(), timeout=seconds)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._event.wait(), seconds)
         self.check()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache, partial
 from typing import Any
 
 from meter_sync.core.billing.item import WindowSize
@@ -35,7 +36,7 @@ class OpenMeterCustomer:
 
     id: str
     key: str | None
-    is_deleted: bool = False
+    is_deleted: bool
 
 
 def question(query: Query) -> dict[str, Any]:
@@ -58,10 +59,9 @@ def parsed(text: str, content_type: str) -> object:
     if "json" not in content_type.lower():
         raise OpenMeterRefused(f"an answer of type {content_type or 'unknown'} instead of JSON")
     try:
-        read: object = json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=Decimal)
+        return json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=Decimal)
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise Transient("its answer was not complete JSON") from error
-    return read
 
 
 def values(query: Query, answer: object) -> dict[str, Decimal]:
@@ -88,13 +88,10 @@ def window_values(query: Query, answer: object) -> dict[str, dict[datetime, Deci
     window = query.window
     if window is None:
         raise ValueError("the query is not by hours or days")
-    starts: dict[str, datetime] = {}
+    start_of = cache(partial(_window_start, query, window))
     found: defaultdict[str, dict[datetime, Decimal]] = defaultdict(dict)
     for subject, value, row in _rows(query, answer):
-        stated = str(row.get("windowStart"))
-        start = starts.get(stated)
-        if start is None:
-            start = starts[stated] = _window_start(query, window, stated)
+        start = start_of(str(row.get("windowStart")))
         if start in found[subject]:
             raise OpenMeterRefused(f"two rows for {subject!r} at {start.isoformat()}")
         found[subject][start] = value
@@ -116,24 +113,19 @@ def _window_start(query: Query, window: WindowSize, stated: str) -> datetime:
 
 
 def _rows(query: Query, answer: object) -> Iterator[tuple[str, Decimal, Mapping[str, object]]]:
-    rows = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(answer, dict) or not isinstance(rows, list) or not _is_echoed(query, answer):
+    rows = answer.get("data") if isinstance(answer, dict) and _is_echoed(query, answer) else None
+    if not isinstance(rows, list):
         raise OpenMeterRefused("an answer that does not fit the question")
     asked = None if query.subjects is None else frozenset(query.subjects)
     for row in rows:
-        subject, value = _subject_and_value(query, row)
+        subject, value = (_whose(query, row), row.get("value")) if isinstance(row, dict) else (None, None)
+        if not isinstance(subject, str) or not isinstance(value, Decimal):
+            raise OpenMeterRefused(f"a row without a {query.grouping} or a number")
+        if value.is_finite() and abs(value.adjusted()) > _LARGEST_EXPONENT:
+            raise OpenMeterRefused("a number that no meter can have counted")
         if asked is not None and subject not in asked:
             raise OpenMeterRefused(f"a row for {query.grouping} {subject!r} that was not asked for")
         yield subject, value, row
-
-
-def _subject_and_value(query: Query, row: object) -> tuple[str, Decimal]:
-    subject, value = (_whose(query, row), row.get("value")) if isinstance(row, dict) else (None, None)
-    if not isinstance(subject, str) or not isinstance(value, Decimal):
-        raise OpenMeterRefused(f"a row without a {query.grouping} or a number")
-    if value.is_finite() and abs(value.adjusted()) > _LARGEST_EXPONENT:
-        raise OpenMeterRefused("a number that no meter can have counted")
-    return subject, value
 
 
 def _whose(query: Query, row: Mapping[str, object]) -> object:
@@ -146,15 +138,10 @@ def _whose(query: Query, row: Mapping[str, object]) -> object:
 
 def _is_echoed(query: Query, answer: Mapping[str, object]) -> bool:
     """Say whether the span that the answer is about, where it names one, is the one that was asked for."""
-    return all(_same_instant(answer.get(name), instant) for name, instant in (("from", query.start), ("to", query.end)))
-
-
-def _same_instant(echoed: object, asked: datetime) -> bool:
-    if echoed is None:
-        return True
+    named = [(answer.get("from"), query.start), (answer.get("to"), query.end)]
     try:
-        return datetime.fromisoformat(str(echoed)) == asked
-    except (ValueError, TypeError):
+        return all(echoed is None or datetime.fromisoformat(str(echoed)) == asked for echoed, asked in named)
+    except ValueError:
         return False
 
 
@@ -176,14 +163,10 @@ def meters(answer: object) -> dict[str, Meter]:
 def _named(row: Mapping[str, object], name: str) -> str:
     """Return a text that a row must have. Raise OpenMeterRefused where it is none, or one that is no Unicode."""
     text = row.get(name)
-    if not isinstance(text, str) or not text or _is_torn(text):
+    # Half a surrogate pair could be neither recorded nor printed.
+    if not isinstance(text, str) or not text or any("\ud800" <= character <= "\udfff" for character in text):
         raise OpenMeterRefused(f"a row without its {name}")
     return text
-
-
-def _is_torn(text: str) -> bool:
-    """Say whether a text has half a surrogate pair, which could be neither recorded nor printed."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def customers(answer: object) -> list[OpenMeterCustomer]:

@@ -10,15 +10,14 @@ from urllib.parse import quote
 import aiohttp
 import structlog
 from corehttp.exceptions import BaseError
-from corehttp.rest import AsyncHttpResponse, HttpRequest
+from corehttp.rest import HttpRequest
 from corehttp.transport.aiohttp import AioHttpTransport
 from openmeter.aio import Client
 
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Answer, Grouping, Query, Unanswered, WindowAnswer
-from meter_sync.errors import ConfigurationError, MeterSyncError, TryAgainError
-from meter_sync.net.patience import Patience
-from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
+from meter_sync.errors import ConfigurationError, TryAgainError
+from meter_sync.net.retry import Patience, Transient, cause_of, retried, retry_after_seconds
 from meter_sync.net.session import CONNECT_TIMEOUT_SECONDS, REDIRECT, REQUEST_TIMEOUT_SECONDS, distrust, without_key
 from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api import answers
@@ -27,6 +26,8 @@ from meter_sync.openmeter_api.answers import OpenMeterRefused
 log = structlog.get_logger()
 
 Value = TypeVar("Value")
+Understood = Callable[[Query, object], Mapping[str, Value]]
+Asked = Mapping[str, Value | Unanswered] | Unanswered
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 _NOT_FOUND = 404
@@ -74,8 +75,7 @@ class OpenMeter:
         Raise ConfigurationError where the address or the key is wrong, TryAgainError where there is no answer.
         """
         try:
-            answer = await self._retried("GET", "/api/v1/meters", None)
-            return answers.meters(answer)
+            return answers.meters(await self._retried("GET", "/api/v1/meters"))
         except Transient as failure:
             raise _unreachable("OpenMeter could not be asked", failure) from failure
         except OpenMeterRefused as refusal:
@@ -93,15 +93,10 @@ class OpenMeter:
         return await self._asked(query, answers.values)
 
     async def window_usage(self, query: Query) -> WindowAnswer:
-        """Send one query by hours or days and return the value of each, by subject, or why there is no answer.
-
-        Raise ConfigurationError where the server is too old for whole seconds or the key is wrong.
-        """
+        """Send one query by hours or days, as `usage` does, and return the value of each, by subject."""
         return await self._asked(query, answers.window_values)
 
-    async def _asked(
-        self, query: Query, understood: Callable[[Query, object], Mapping[str, Value]]
-    ) -> Mapping[str, Value | Unanswered] | Unanswered:
+    async def _asked(self, query: Query, understood: Understood[Value]) -> Asked[Value]:
         path = f"/api/v1/meters/{quote(query.meter, safe='')}/query"
         try:
             if self._patience.is_lost:
@@ -115,7 +110,11 @@ class OpenMeter:
         except OpenMeterRefused as refusal:
             said = refusal.message
             if "rounded to MINUTE" in said:
-                raise _too_old(said) from refusal
+                raise ConfigurationError(
+                    f"this OpenMeter server cannot answer for exact seconds: {said}; nothing was written",
+                    "upgrade OpenMeter to a release of March 2025 or later: rounding would bill the wrong usage",
+                    code="openmeter_too_old",
+                ) from refusal
             if refusal.status == _NOT_FOUND and query.grouping is Grouping.CUSTOMER and len(query.subjects or ()) > 1:
                 return await self._asked_in_halves(query, understood)
         remedy = "; check the filter of its [[meters]] row" if query.filter else ""
@@ -123,9 +122,7 @@ class OpenMeter:
             f"OpenMeter did not answer for meter {query.meter}: {said}; the item was left as it is{remedy}"
         )
 
-    async def _asked_in_halves(
-        self, query: Query, understood: Callable[[Query, object], Mapping[str, Value]]
-    ) -> Mapping[str, Value | Unanswered] | Unanswered:
+    async def _asked_in_halves(self, query: Query, understood: Understood[Value]) -> Asked[Value]:
         """Ask again with half of the customers each: one that was deleted meanwhile answers 404 for all of them."""
         customers = query.subjects or ()
         middle = len(customers) // 2
@@ -162,8 +159,7 @@ class OpenMeter:
         page = 1
         while True:
             path = f"/api/v1/customers?page={page}&pageSize={_PAGE_SIZE}&orderBy=id"
-            answer = await self._retried("GET", path, None)
-            some = answers.customers(answer)
+            some = answers.customers(await self._retried("GET", path))
             known = len(found)
             found |= {one.id: one for one in some}
             if len(some) < _PAGE_SIZE:
@@ -174,21 +170,21 @@ class OpenMeter:
 
     async def _stripe_customer(self, customer: str) -> str | None:
         try:
-            return answers.stripe_customer(
-                await self._retried("GET", f"/api/v1/customers/{quote(customer, safe='')}/apps", None)
-            )
+            path = f"/api/v1/customers/{quote(customer, safe='')}/apps"
+            return answers.stripe_customer(await self._retried("GET", path))
         except OpenMeterRefused as refusal:
             if refusal.status == _NOT_FOUND:
                 return None
             raise
 
-    async def _retried(self, method: str, path: str, body: Mapping[str, Any] | None) -> object:
+    async def _retried(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> object:
         """Send a request, which only reads and so is safe to repeat, until it is answered."""
         return await retried(
             lambda: self._places, lambda: self._send(method, path, body), self._access.retry_seconds, self._stop
         )
 
     async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> object:
+        """Send a request and return the answer's JSON: the one place that says what is transient."""
         self._stop.check()
         self.requests_sent += 1
         try:
@@ -198,22 +194,10 @@ class OpenMeter:
                 response = await self._client.send_request(request)
             text = response.text()
         except (BaseError, aiohttp.ClientError, TimeoutError, UnicodeDecodeError, RecursionError) as error:
-            raise self._meaning(error) from error
-        return self._read(response, text)
-
-    def _meaning(self, error: Exception) -> Exception:
-        """Given what kept an answer from coming, return what it means."""
-        if distrusted := distrust(error):
-            return ConfigurationError(
-                f"{self._access.url} {distrusted.why}",
-                f"correct OPENMETER_URL{distrusted.remedy}",
-                code="openmeter_address",
-            )
-        why = without_key(cause_of(error), self._access.key())
-        return Transient(f"no complete answer from {self._access.url}{why}")
-
-    def _read(self, response: AsyncHttpResponse, text: str) -> object:
-        """Given a response, return its JSON: the one place that says what is transient."""
+            if distrusted := distrust(error, self._access.url, "correct OPENMETER_URL"):
+                raise ConfigurationError(*distrusted, code="openmeter_address") from error
+            why = without_key(cause_of(error), self._access.key())
+            raise Transient(f"no complete answer from {self._access.url}{why}") from error
         status = response.status_code
         if status == 200:
             return answers.parsed(text, response.headers.get("Content-Type", ""))
@@ -248,12 +232,4 @@ def _unreachable(what: str, failure: Transient | OpenMeterRefused) -> TryAgainEr
         f"{what}: {failure.message}; nothing was written",
         "run again later; if it stays so, check OPENMETER_URL and the server",
         code="openmeter_unreachable",
-    )
-
-
-def _too_old(said: str) -> MeterSyncError:
-    return ConfigurationError(
-        f"this OpenMeter server cannot answer for exact seconds: {said}; nothing was written",
-        "upgrade OpenMeter to a release of March 2025 or later: rounding would bill the wrong usage",
-        code="openmeter_too_old",
     )

@@ -2,9 +2,8 @@
 
 from typing import Literal
 
-from meter_sync.errors import ConfigurationError
-from meter_sync.stripe_api.connection import CURRENT_VERSION, StripeReader
-from meter_sync.stripe_api.shapes import Shape, read
+from meter_sync.stripe_api.connection import PermissionMissing, StripeReader
+from meter_sync.stripe_api.shapes import Shape
 
 
 class AccountData(Shape):
@@ -20,9 +19,6 @@ async def account_of(stripe: StripeReader) -> str | None:
     Raise StripeRefused, StripeUnavailable, ConfigurationError, or NotUnderstood for another answer than an account.
     """
     try:
-        answer = await stripe.get("/v1/account", "account", {}, CURRENT_VERSION)
-    except ConfigurationError as error:
-        if error.code != "stripe_permission":
-            raise
+        return AccountData.read(await stripe.get("/v1/account", "account", {}), "the account").id
+    except PermissionMissing:
         return None
-    return read(AccountData, answer.data, "the account").id

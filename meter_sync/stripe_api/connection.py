@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import aiohttp
 import stripe
+from aiohttp import ClientError, ClientSession
+from stripe import StripeResponse
 
-from meter_sync import effects
+from meter_sync.effects import effect
 from meter_sync.errors import ConfigurationError, Interrupted, TryAgainError
 from meter_sync.net.pace import Limiter
 from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
-from meter_sync.net.session import distrust, timeouts, without_key
+from meter_sync.net.session import TIMEOUTS, distrust, without_key
 from meter_sync.net.stop import Stop
 
 # The SDK would write an id into the user's configuration folder and send it along, with timings.
@@ -35,7 +36,7 @@ _NOT_READ = (AttributeError, LookupError, TypeError, ValueError)
 class StripeRefused(Exception):
     """Stripe understood the request and said no; the message is Stripe's."""
 
-    def __init__(self, message: str, status: int | None, code: str | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
@@ -45,6 +46,12 @@ class StripeRefused(Exception):
     def is_missing(self) -> bool:
         """Whether the thing that was asked for does not exist."""
         return self.status == 404 or self.code == "resource_missing"
+
+
+class PermissionMissing(ConfigurationError):
+    """The key may not do this; where a run can make do without, it does."""
+
+    code = "stripe_permission"
 
 
 class StripeUnavailable(Exception):
@@ -60,14 +67,6 @@ class StripeUnavailable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A successful answer: its JSON, and Stripe's name for the request."""
-
-    data: Mapping[str, Any]
-    request_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Access:
     """How to reach Stripe. The key never shows in a representation."""
 
@@ -80,17 +79,12 @@ class StripeReader:
     """Reads from Stripe. A dry run has nothing else: it cannot write."""
 
     def __init__(
-        self,
-        access: Access,
-        session: aiohttp.ClientSession,
-        limiter: Limiter,
-        clock: Callable[[], datetime],
-        stop: Stop,
+        self, access: Access, session: ClientSession, limiter: Limiter, clock: Callable[[], datetime], stop: Stop
     ) -> None:
         self._client = stripe.StripeClient(
             access.key(),
             base_addresses={"api": access.api_base},
-            http_client=stripe.AIOHTTPClient(timeout=timeouts(), session=session),
+            http_client=stripe.AIOHTTPClient(timeout=TIMEOUTS, session=session),
             max_network_retries=0,
         )
         self._access = access
@@ -101,24 +95,26 @@ class StripeReader:
         self._was_understood = False
         self.requests_sent = 0
 
-    async def get(self, path: str, endpoint: str, params: Mapping[str, Any], version: str = CURRENT_VERSION) -> Answer:
-        """GET `path` with the parameters; `endpoint` names the route for Stripe's per-endpoint limit.
+    async def get(self, path: str, endpoint: str, params: Mapping[str, Any], version: str = CURRENT_VERSION) -> object:
+        """GET `path` with the parameters and return the JSON; `endpoint` names the route for Stripe's limit of each.
 
         Raise StripeRefused, StripeUnavailable, or ConfigurationError where the key or the clock is wrong.
         """
-        return await self._retried(f"get {endpoint}", lambda: self._send("get", path, version, params))
+        return (await self._retried(f"get {endpoint}", lambda: self._send("get", path, version, params))).data
 
-    async def _retried(self, endpoint: str, send: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _retried(self, endpoint: str, send: Callable[[], Awaitable[StripeResponse]]) -> StripeResponse:
         try:
             return await retried(lambda: self._limiter.slot(endpoint), send, self._access.retry_seconds, self._stop)
         except Transient as failure:
             raise StripeUnavailable(failure.message, rate_limited=failure.rate_limited) from failure
 
-    async def _send(self, method: str, path: str, version: str, params: Mapping[str, Any]) -> Answer:
+    async def _send(self, method: str, path: str, version: str, params: Mapping[str, Any]) -> StripeResponse:
         self.requests_sent += 1
         try:
-            response = await self._client.raw_request_async(method, path, stripe_version=version, **params)
-        except (stripe.StripeError, aiohttp.ClientError, TimeoutError, *_NOT_READ) as error:
+            response: StripeResponse = await self._client.raw_request_async(
+                method, path, stripe_version=version, **params
+            )
+        except (stripe.StripeError, ClientError, TimeoutError, *_NOT_READ) as error:
             self._compare_clocks(getattr(error, "headers", None))
             raise self._meaning(error) from error
         self._compare_clocks(response.headers)
@@ -126,7 +122,7 @@ class StripeReader:
             raise Transient("Stripe's answer was not a JSON object")
         self._was_understood = True
         self._limiter.speed_up()
-        return Answer(response.data, response.headers.get("Request-Id"))
+        return response
 
     def _compare_clocks(self, headers: Mapping[str, str] | None) -> None:
         """Hold the local clock against the Date of Stripe's first answer.
@@ -134,8 +130,12 @@ class StripeReader:
         Everything that is billed depends on what "until now" means.
         Raise ConfigurationError if they are more than 60 seconds apart.
         """
-        theirs = _date((headers or {}).get("Date"))
-        if self._clock_compared or theirs is None:
+        if self._clock_compared:
+            return
+        try:
+            # The header is always GMT (RFC 9110).
+            theirs = parsedate_to_datetime((headers or {}).get("Date", "")).replace(tzinfo=UTC)
+        except ValueError:
             return
         self._clock_compared = True
         apart_seconds = (self._clock() - theirs).total_seconds()
@@ -149,59 +149,48 @@ class StripeReader:
 
     def _meaning(self, error: Exception) -> Exception:
         """Given what the SDK raised, return what it means: the one place that says what is transient."""
+        remedy = "correct STRIPE_API_BASE, or leave it out"
+        if distrusted := distrust(error, self._access.api_base, remedy):
+            return ConfigurationError(*distrusted, code="stripe_address")
+        if isinstance(error, stripe.APIConnectionError) or not isinstance(error, stripe.StripeError):
+            why = without_key(cause_of(error), self._access.key())
+            return Transient(f"no complete answer from Stripe at {self._access.api_base}{why}")
+        said = without_key(_said(error), self._access.key())
         if isinstance(error, stripe.AuthenticationError):
             return ConfigurationError(
-                f"Stripe does not accept the API key: {self._said(error)}",
+                f"Stripe does not accept the API key: {said}",
                 "check STRIPE_API_KEY (or its file): it may be of another account, rolled or incomplete",
                 code="stripe_key",
             )
         if isinstance(error, stripe.PermissionError):
-            return ConfigurationError(
-                f"the Stripe key lacks a permission: {self._said(error)}",
+            return PermissionMissing(
+                f"the Stripe key lacks a permission: {said}",
                 "give the restricted key the permissions that docs/security.md lists",
-                code="stripe_permission",
             )
+        wished = retry_after_seconds(_header(error, "Retry-After"))
         if isinstance(error, stripe.RateLimitError):
-            return self._rate_limited(error)
-        if distrusted := distrust(error):
-            return ConfigurationError(
-                f"{self._access.api_base} {distrusted.why}",
-                f"correct STRIPE_API_BASE, or leave it out{distrusted.remedy}",
-                code="stripe_address",
-            )
-        if isinstance(error, (stripe.APIConnectionError, aiohttp.ClientError, TimeoutError, *_NOT_READ)):
-            why = without_key(cause_of(error), self._access.key())
-            return Transient(f"no complete answer from Stripe at {self._access.api_base}{why}")
-        if isinstance(error, stripe.StripeError) and _may_pass(error):
-            return Transient(self._said(error), retry_after_seconds(_header(error, "Retry-After")))
-        if isinstance(error, stripe.StripeError) and error.error is None and not self._was_understood:
+            # Only the limiter's own 429 has a reason (rate limit documentation); else it is about this one object
+            # (`lock_timeout`), and nothing else needs to go slower.
+            if _header(error, "Stripe-Rate-Limited-Reason"):
+                self._limiter.slow_down(wished)
+            return Transient(said, wished, rate_limited=True)
+        if _may_pass(error):
+            return Transient(said, wished)
+        if error.error is None and not self._was_understood:
             return ConfigurationError(
                 f"{self._access.api_base} does not answer as Stripe does (HTTP status {error.http_status})",
-                "correct STRIPE_API_BASE, or leave it out",
+                remedy,
                 code="stripe_address",
             )
-        status = error.http_status if isinstance(error, stripe.StripeError) else None
-        code = error.code if isinstance(error, stripe.StripeError) else None
-        return StripeRefused(self._said(error), status, code)
-
-    def _rate_limited(self, error: stripe.RateLimitError) -> Transient:
-        """Slow the whole run down, unless the 429 is about this one object (`lock_timeout`).
-
-        Only the limiter's own 429 carries Stripe-Rate-Limited-Reason (rate limit documentation).
-        """
-        wished = retry_after_seconds(_header(error, "Retry-After"))
-        if _header(error, "Stripe-Rate-Limited-Reason"):
-            self._limiter.slow_down(wished)
-        return Transient(self._said(error), wished, rate_limited=True)
-
-    def _said(self, error: Exception) -> str:
-        return without_key(_said(error), self._access.key())
+        return StripeRefused(said, error.http_status, error.code)
 
 
 class StripeWriter(StripeReader):
     """Reads and writes; constructed only for a run that may write."""
 
-    async def post(self, path: str, endpoint: str, params: Mapping[str, Any], version: str) -> Answer:
+    async def post(
+        self, path: str, endpoint: str, params: Mapping[str, Any], version: str = CURRENT_VERSION
+    ) -> StripeResponse:
         """POST a write that is idempotent by itself, as `set` is, and return the answer.
 
         One idempotency key per logical write, kept over its retries: Stripe answers a repeat from memory. It
@@ -209,17 +198,18 @@ class StripeWriter(StripeReader):
         Raise ConfigurationError; StripeRefused or Interrupted where nothing was carried out for certain; and
         StripeUnavailable where the outcome is unknown, also when a refusal or the run's end came after such an attempt.
         """
-        keys = _IdempotencyKeys()
+        key = str(uuid.uuid4())
         unanswered: list[Transient] = []
 
-        async def send() -> Answer:
-            effects.comes("stripe")
+        async def send() -> StripeResponse:
+            nonlocal key
             try:
-                answer = await self._send("post", path, version, {**params, "idempotency_key": keys.current})
-                effects.is_done("stripe")
-                return answer
+                with effect("stripe"):
+                    return await self._send("post", path, version, {**params, "idempotency_key": key})
             except Transient as failure:
-                keys.after(failure)
+                cause = failure.__cause__
+                if isinstance(cause, stripe.StripeError) and (cause.http_status or 0) >= 500:
+                    key = str(uuid.uuid4())
                 if not failure.rate_limited:
                     unanswered.append(failure)
                 raise
@@ -230,18 +220,6 @@ class StripeWriter(StripeReader):
             if not unanswered:
                 raise
             raise StripeUnavailable(f"{unanswered[-1].message}; then {end.message}") from end
-
-
-class _IdempotencyKeys:
-    """The idempotency key of one logical write."""
-
-    def __init__(self) -> None:
-        self.current = str(uuid.uuid4())
-
-    def after(self, failure: Transient) -> None:
-        cause = failure.__cause__
-        if isinstance(cause, stripe.StripeError) and (cause.http_status or 0) >= 500:
-            self.current = str(uuid.uuid4())
 
 
 def unreachable(failure: StripeUnavailable) -> TryAgainError:
@@ -264,22 +242,12 @@ def _may_pass(error: stripe.StripeError) -> bool:
     return status == 409 or status >= 500 or (isinstance(error, stripe.APIError) and status < 300)
 
 
-def _date(header: str | None) -> datetime | None:
-    """Given a Date header, return its instant, or None where it has none."""
-    try:
-        return parsedate_to_datetime(header or "").replace(tzinfo=UTC)  # the header is always GMT (RFC 9110)
-    except ValueError:
-        return None
-
-
 def _header(error: stripe.StripeError, name: str) -> str | None:
     return (error.headers or {}).get(name)
 
 
-def _said(error: Exception) -> str:
+def _said(error: stripe.StripeError) -> str:
     """Return the message of an error, short enough for a table and without a body that may hold anything."""
-    if not isinstance(error, stripe.StripeError):
-        return type(error).__name__
     if error.error is None:
         return f"an answer that is not Stripe's (HTTP status {error.http_status})"
     said = str(error.user_message or f"HTTP status {error.http_status}")

@@ -1,16 +1,28 @@
 """Which billing periods Stripe's invoices bill, and which of these are drafts still."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import AliasPath, Field, model_validator
 
-from meter_sync.core.billing.item import Period
+from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.stripe_api.connection import StripeReader
 from meter_sync.stripe_api.paging import rows
-from meter_sync.stripe_api.shapes import Identifier, Page, PathIdentifier, Quantity, Shape, UnixSeconds, instant
+from meter_sync.stripe_api.shapes import (
+    Identified,
+    Identifier,
+    Page,
+    PathIdentifier,
+    Quantity,
+    Shape,
+    Text,
+    UnixSeconds,
+)
+
+_IS_DRAFT = {"draft": True, "open": False, "paid": False, "uncollectible": False, "void": False}
+"""Whether an invoice still takes usage, by its status (API reference)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,25 +31,20 @@ class Invoiced:
 
     item: str
     period: Period
-    is_draft: bool
+    is_draft: bool | None
+    """None in a status that this version does not know."""
     price: str | None
     quantity: int
     """What is billed, over all lines of the item: a tiered price has several."""
 
 
-@dataclass(frozen=True, slots=True)
-class Invoices:
-    """The periods of items that are on invoices."""
-
-    periods: Sequence[Invoiced] = ()
-
-    def by_start(self) -> dict[tuple[str, datetime], Invoiced]:
-        """Return what is billed, for each item and period's start."""
-        found: dict[tuple[str, datetime], Invoiced] = {}
-        for one in self.periods:
-            key = (one.item, one.period.start)
-            found[key] = replace(one, quantity=one.quantity + (found[key].quantity if key in found else 0))
-        return found
+def by_start(invoiced: Iterable[Invoiced]) -> dict[PeriodKey, Invoiced]:
+    """Return what is billed, for each item and period's start."""
+    found: dict[PeriodKey, Invoiced] = {}
+    for one in invoiced:
+        key = (one.item, one.period.start)
+        found[key] = replace(one, quantity=one.quantity + (found[key].quantity if key in found else 0))
+    return found
 
 
 class LineItem(Shape):
@@ -64,34 +71,21 @@ class LinePricing(Shape):
     price_details: LinePrice | None = None
 
 
-class InvoiceLineData(Shape):
+class InvoiceLineData(Identified):
     """A line of an invoice."""
 
-    id: Identifier
     start: UnixSeconds = Field(validation_alias=AliasPath("period", "start"))
     end: UnixSeconds = Field(validation_alias=AliasPath("period", "end"))
     quantity: Quantity | None = None
     parent: LineParent | None = None
     pricing: LinePricing | None = None
 
-    @property
-    def price(self) -> str | None:
-        """The price that it bills by."""
-        details = self.pricing.price_details if self.pricing else None
-        return details.price if details else None
 
-    @property
-    def item(self) -> str | None:
-        """The subscription item that it bills, if it bills one."""
-        details = self.parent.subscription_item_details if self.parent else None
-        return details.subscription_item if details else None
-
-
-class InvoiceData(Shape):
+class InvoiceData(Identified):
     """An invoice with the first of its lines."""
 
     id: PathIdentifier
-    status: Literal["draft", "open", "paid", "uncollectible", "void"]
+    status: Text
     lines: Page[InvoiceLineData]
 
     @model_validator(mode="after")
@@ -101,7 +95,7 @@ class InvoiceData(Shape):
         return self
 
 
-async def invoices_since(stripe: StripeReader, since: datetime, subscription: str | None) -> Invoices:
+async def invoices_since(stripe: StripeReader, since: datetime, subscription: str | None) -> list[Invoiced]:
     """Return what the invoices bill that were made since an instant, of one subscription or all.
 
     The lines beyond the first ten of an invoice are asked for by themselves.
@@ -112,17 +106,15 @@ async def invoices_since(stripe: StripeReader, since: datetime, subscription: st
         filters["subscription"] = subscription
     found: list[Invoiced] = []
     for invoice in await rows(InvoiceData, stripe, "/v1/invoices", "invoices", "an invoice", filters):
-        for line in await _lines(stripe, invoice):
-            if line.item:
-                period = Period(instant(line.start), instant(line.end))
-                is_draft = invoice.status == "draft"
-                found.append(Invoiced(line.item, period, is_draft, line.price, line.quantity or 0))
-    return Invoices(found)
-
-
-async def _lines(stripe: StripeReader, invoice: InvoiceData) -> list[InvoiceLineData]:
-    """Return all lines of an invoice, also those beyond the page that comes with it."""
-    if not invoice.lines.has_more:
-        return invoice.lines.data
-    path = f"/v1/invoices/{invoice.id}/lines"
-    return await rows(InvoiceLineData, stripe, path, "invoice_lines", f"a line of {invoice.id}", {})
+        lines = invoice.lines.data
+        if invoice.lines.has_more:
+            path = f"/v1/invoices/{invoice.id}/lines"
+            lines = await rows(InvoiceLineData, stripe, path, "invoice_lines", f"a line of {invoice.id}", {})
+        for line in lines:
+            billed = line.parent.subscription_item_details if line.parent else None
+            if billed and billed.subscription_item:
+                priced = line.pricing.price_details if line.pricing else None
+                price = priced.price if priced else None
+                period, is_draft = Period(line.start, line.end), _IS_DRAFT.get(invoice.status)
+                found.append(Invoiced(billed.subscription_item, period, is_draft, price, line.quantity or 0))
+    return found

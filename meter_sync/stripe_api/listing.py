@@ -6,21 +6,18 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from operator import itemgetter
-from typing import Any, Literal
-from urllib.parse import quote
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import AliasPath, Field, model_validator
 
 from meter_sync.core.billing.item import Customer, Period, Price, Subscription, SubscriptionItem
 from meter_sync.core.planning.selection import Selection
 from meter_sync.errors import MeterSyncError
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable, unreachable
-from meter_sync.stripe_api.paging import pages, refusing
+from meter_sync.stripe_api.paging import by_id, pages, refusing
 from meter_sync.stripe_api.prices import (
-    PriceData,
     RecurringPrice,
     billing_meters,
-    check_asked_for,
     checked_metered,
     metered_prices,
     prices_by_id,
@@ -28,30 +25,29 @@ from meter_sync.stripe_api.prices import (
     to_price,
 )
 from meter_sync.stripe_api.shapes import (
+    Identified,
     Identifier,
     Metadata,
     NotUnderstood,
     Page,
     PathIdentifier,
-    Shape,
+    Text,
     UnixSeconds,
-    instant,
-    read,
 )
 
-_LIVING = frozenset({"active", "past_due", "trialing", "unpaid", "paused"})
+_NOT_LIVING = frozenset({"incomplete", "incomplete_expired", "canceled"})
 """Incomplete subscriptions are no customers yet; canceled ones are none any more."""
+_BILLING_MODES = frozenset({"classic", "flexible"})
 
 
-class CustomerData(Shape):
+class CustomerData(Identified):
     """An expanded customer; a deleted one has little more than its id."""
 
-    id: Identifier
     deleted: bool = False
     metadata: Metadata = Field(default_factory=dict)
 
 
-class ItemData(Shape):
+class ItemData(Identified):
     """A subscription item, with its own billing period (API version basil and later)."""
 
     id: PathIdentifier
@@ -69,14 +65,13 @@ class ItemData(Shape):
         return self
 
 
-class SubscriptionData(Shape):
+class SubscriptionData(Identified):
     """A subscription with the first page of its items."""
 
     id: PathIdentifier
     customer: Identifier | CustomerData
-    status: Literal[
-        "incomplete", "incomplete_expired", "trialing", "active", "past_due", "canceled", "unpaid", "paused"
-    ]
+    status: Text
+    billing_mode: Text | None = Field(default=None, validation_alias=AliasPath("billing_mode", "type"))
     created: UnixSeconds
     trial_end: UnixSeconds | None = None
     ended_at: UnixSeconds | None = None
@@ -127,12 +122,10 @@ class Lister:
         """
         try:
             if selection.customers:
-                found = await self._of_customers(selection.customers)
-                return Listing(await self._items(found))
+                return Listing(await self._items(await self._of_customers(selection.customers)))
             if selection.subscriptions:
-                found = await self._subscriptions(selection.subscriptions)
-                return Listing(await self._items(found))
-            return await self._of_prices(await self._prices(selection, skip_prices))
+                return Listing(await self._items(await self._subscriptions(selection.subscriptions)))
+            return await self._of_prices(selection.prices, skip_prices)
         except StripeUnavailable as failure:
             raise unreachable(failure) from failure
         except StripeRefused as refusal:
@@ -149,20 +142,17 @@ class Lister:
         """
         with refusing():
             data = await self._subscription(subscription)
-            items = await self._items([data])
-        return Fate(None if data.ended_at is None else instant(data.ended_at), items)
+            return Fate(data.ended_at, await self._items([data]))
 
-    async def _prices(self, selection: Selection, skip_prices: Collection[str]) -> list[PriceData]:
-        if selection.prices:
-            return [price for price in await prices_by_id(self._stripe, selection.prices) if price.is_metered]
-        return [price for price in await metered_prices(self._stripe) if price.active or price.id not in skip_prices]
-
-    async def _of_prices(self, prices: Iterable[PriceData]) -> Listing:
+    async def _of_prices(self, selected: Collection[str], skipped: Collection[str]) -> Listing:
         """List the subscriptions of each price, several prices at once.
 
         Only a price without any subscription is empty: an incomplete one may come to life within the day.
         """
-        prices = list(prices)
+        if selected:
+            prices = [price for price in await prices_by_id(self._stripe, selected) if price.is_metered]
+        else:
+            prices = [price for price in await metered_prices(self._stripe) if price.active or price.id not in skipped]
         known = {price.id: to_price(price) for price in prices}
         found = await asyncio.gather(*(self._listed({"price": price.id}) for price in prices))
         empty = [price.id for price, rows in zip(prices, found, strict=True) if not (rows or price.active)]
@@ -177,8 +167,7 @@ class Lister:
         found: dict[str, SubscriptionData] = {}
         for customer in customers:
             with selecting("customer", customer):
-                rows = _living(await self._listed({"customer": customer}))
-            found.update((row.id, row) for row in rows)
+                found |= {row.id: row for row in _living(await self._listed({"customer": customer}))}
         return list(found.values())
 
     async def _listed(self, filters: dict[str, Any]) -> list[SubscriptionData]:
@@ -186,7 +175,7 @@ class Lister:
         if self._with_customers:
             filters = {**filters, "expand": ["data.customer"]}
         return [
-            read(SubscriptionData, row, f"subscription {row['id']}")
+            SubscriptionData.read(row, f"subscription {row['id']}")
             async for row in pages(self._stripe, "/v1/subscriptions", "subscriptions", filters)
         ]
 
@@ -199,21 +188,22 @@ class Lister:
 
     async def _subscription(self, id: str) -> SubscriptionData:
         expand: dict[str, Any] = {"expand": ["customer"]} if self._with_customers else {}
-        answer = await self._stripe.get(f"/v1/subscriptions/{quote(id, safe='')}", "subscription", expand)
-        data = read(SubscriptionData, answer.data, f"subscription {id}")
-        check_asked_for(data.id, id)
-        return data
+        return await by_id(SubscriptionData, self._stripe, "subscription", id, expand)
 
     async def _items(
         self, subscriptions: list[SubscriptionData], known: dict[str, Price] | None = None
     ) -> list[SubscriptionItem]:
         """Return the metered items of the subscriptions, with prices in the older version's full shape."""
-        rows = [
-            (subscription, item)
-            for subscription in subscriptions
-            for item in await self._items_of(subscription)
-            if item.price.is_metered
-        ]
+        rows: list[tuple[SubscriptionData, ItemData]] = []
+        for subscription in subscriptions:
+            items = subscription.items.data
+            if subscription.items.has_more:  # than the page that comes with it
+                filters = {"subscription": subscription.id}
+                listed = pages(self._stripe, "/v1/subscription_items", "subscription_items", filters)
+                items = [ItemData.read(row, f"an item of {subscription.id}") async for row in listed]
+            if any(item.subscription != subscription.id for item in items):
+                raise NotUnderstood(f"the items of {subscription.id}", "it has an item of another subscription")
+            rows += [(subscription, item) for item in items if item.price.is_metered]
         id, times = max(Counter(item.id for _, item in rows).items(), key=itemgetter(1), default=("", 0))
         if times > 1:  # only one of the two can be true
             raise NotUnderstood("the items of subscriptions", f"it has {id} twice")
@@ -229,20 +219,9 @@ class Lister:
         cores = {subscription.id: to_subscription(subscription) for subscription in subscriptions}
         return [to_item(item, cores[subscription.id], prices[item.price.id]) for subscription, item in rows]
 
-    async def _items_of(self, subscription: SubscriptionData) -> list[ItemData]:
-        """Return all items of a subscription, also those beyond the page that comes with it."""
-        if not subscription.items.has_more:
-            return subscription.items.data
-        filters = {"subscription": subscription.id}
-        listed = pages(self._stripe, "/v1/subscription_items", "subscription_items", filters)
-        items = [read(ItemData, row, f"an item of {subscription.id}") async for row in listed]
-        if any(item.subscription != subscription.id for item in items):
-            raise NotUnderstood(f"the items of {subscription.id}", "it has an item of another subscription")
-        return items
-
 
 def _living(rows: Iterable[SubscriptionData]) -> list[SubscriptionData]:
-    return [row for row in rows if row.status in _LIVING]
+    return [row for row in rows if row.status not in _NOT_LIVING]
 
 
 def to_subscription(data: SubscriptionData) -> Subscription:
@@ -254,10 +233,11 @@ def to_subscription(data: SubscriptionData) -> Subscription:
         if isinstance(customer, str)
         else Customer(customer.id, customer.deleted, customer.metadata),
         status=data.status,
-        created=instant(data.created),
+        created=data.created,
         metadata=data.metadata,
         has_billing_thresholds=bool(data.billing_thresholds),
-        trial_end=None if data.trial_end is None else instant(data.trial_end),
+        trial_end=data.trial_end,
+        unknown_billing_mode=None if data.billing_mode in _BILLING_MODES else data.billing_mode,
     )
 
 
@@ -267,7 +247,7 @@ def to_item(data: ItemData, subscription: Subscription, price: Price) -> Subscri
         id=data.id,
         subscription=subscription,
         price=price,
-        period=Period(instant(data.current_period_start), instant(data.current_period_end)),
-        created=instant(data.created),
+        period=Period(data.current_period_start, data.current_period_end),
+        created=data.created,
         metadata=data.metadata,
     )

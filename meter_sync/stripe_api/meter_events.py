@@ -1,7 +1,6 @@
 """Meter events of billing meters: sending and cancelling them, and reading back what they add up to."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -11,20 +10,15 @@ from pydantic import Field
 
 from meter_sync.core.billing.item import BillingMeter, Period, WindowSize
 from meter_sync.core.billing.quantity import InvalidUsage, denoised
-from meter_sync.stripe_api.connection import (
-    CURRENT_VERSION,
-    StripeReader,
-    StripeRefused,
-    StripeUnavailable,
-    StripeWriter,
-)
+from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable, StripeWriter
 from meter_sync.stripe_api.paging import in_doubt, rows
-from meter_sync.stripe_api.shapes import Identifier, NotUnderstood, PathIdentifier, Shape, UnixSeconds, instant, read
+from meter_sync.stripe_api.shapes import Identified, Identifier, NotUnderstood, PathIdentifier, Shape, UnixSeconds
 
 METER_EVENTS = "meter_events"
 """The route that has a rate limit of its own."""
 
 _EXISTS = re.compile(r"already exists with identifier", re.IGNORECASE)
+"""Of "An event already exists with identifier X.": what users report; the documentation does not name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +49,9 @@ class MeterEventData(Shape):
     identifier: Identifier
 
 
-class EventSummary(Shape):
+class EventSummary(Identified):
     """What the events of a customer add up to within some time."""
 
-    id: Identifier
     meter: PathIdentifier
     start_time: UnixSeconds
     aggregated_value: Annotated[float, Field(allow_inf_nan=False)]
@@ -71,35 +64,23 @@ async def send_event(stripe: StripeWriter, event: Event) -> Delivery:
     Raise StripeRefused, StripeUnavailable, also for an answer that is about another event, Interrupted or
     ConfigurationError.
     """
-    payload = {event.meter.customer_key: event.customer, event.meter.value_key: str(event.value)}
     params = {
         "event_name": event.meter.event_name,
-        "payload": payload,
+        "payload": {event.meter.customer_key: event.customer, event.meter.value_key: str(event.value)},
         "timestamp": int(event.timestamp.timestamp()),
         "identifier": event.identifier,
     }
     try:
-        answer = await stripe.post("/v1/billing/meter_events", METER_EVENTS, params, CURRENT_VERSION)
-    except StripeRefused as refusal:
-        if not _is_known(refusal):
+        answer = await stripe.post("/v1/billing/meter_events", METER_EVENTS, params)
+    except (StripeRefused, StripeUnavailable) as error:
+        refusal = error.__cause__ if isinstance(error, StripeUnavailable) else error
+        if not isinstance(refusal, StripeRefused) or not _EXISTS.search(refusal.message):
             raise
-        return Delivery(None, was_there=True)
-    except StripeUnavailable as failure:
-        if not _is_known(failure.__cause__):
-            raise
-        return Delivery(None, was_there=True, after_an_attempt=True)
+        return Delivery(None, was_there=True, after_an_attempt=refusal is not error)
     with in_doubt():
-        if read(MeterEventData, answer.data, "a meter event").identifier != event.identifier:
+        if MeterEventData.read(answer.data, "a meter event").identifier != event.identifier:
             raise NotUnderstood(f"meter event {event.identifier}", "it is about another event")
     return Delivery(answer.request_id)
-
-
-def _is_known(refusal: BaseException | None) -> bool:
-    """Say whether Stripe refused an event because it has it: "An event already exists with identifier X.".
-
-    That is what users report; the documentation does not name it.
-    """
-    return isinstance(refusal, StripeRefused) and bool(_EXISTS.search(refusal.message))
 
 
 async def cancel_event(stripe: StripeWriter, meter: BillingMeter, identifier: str) -> str | None:
@@ -107,12 +88,8 @@ async def cancel_event(stripe: StripeWriter, meter: BillingMeter, identifier: st
 
     Raise StripeRefused, also where it was cancelled before, StripeUnavailable, Interrupted or ConfigurationError.
     """
-    answer = await stripe.post(
-        "/v1/billing/meter_event_adjustments",
-        "meter_event_adjustments",
-        {"event_name": meter.event_name, "type": "cancel", "cancel": {"identifier": identifier}},
-        CURRENT_VERSION,
-    )
+    params = {"event_name": meter.event_name, "type": "cancel", "cancel": {"identifier": identifier}}
+    answer = await stripe.post("/v1/billing/meter_event_adjustments", "meter_event_adjustments", params)
     return answer.request_id
 
 
@@ -124,7 +101,7 @@ async def event_total(stripe: StripeReader, meter: str, customer: str, span: Per
     """
     if span.start >= span.end:
         return 0
-    return sum(_whole(row) for row in await _summaries(stripe, meter, customer, span, {}))
+    return sum(_whole(row) for row in await _summaries(stripe, meter, customer, span))
 
 
 async def window_totals(
@@ -134,12 +111,12 @@ async def window_totals(
 
     Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
     """
-    found = await _summaries(stripe, meter.id, customer, span, {"value_grouping_window": window.value})
-    return {instant(row.start_time): _whole(row) for row in found if row.aggregated_value}
+    found = await _summaries(stripe, meter.id, customer, span, value_grouping_window=window.value)
+    return {row.start_time: _whole(row) for row in found if row.aggregated_value}
 
 
 async def _summaries(
-    stripe: StripeReader, meter: str, customer: str, span: Period, grouping: Mapping[str, str]
+    stripe: StripeReader, meter: str, customer: str, span: Period, **grouping: str
 ) -> list[EventSummary]:
     params: dict[str, Any] = {
         "customer": customer,
@@ -149,8 +126,8 @@ async def _summaries(
     }
     path = f"/v1/billing/meters/{meter}/event_summaries"
     found = await rows(EventSummary, stripe, path, "event_summaries", f"an event summary of {customer}", params)
-    if any(row.meter != meter or not span.start <= instant(row.start_time) < span.end for row in found):
-        raise StripeRefused(f"it answered with a summary of something else than {meter} in the time asked for", None)
+    if any(row.meter != meter or not span.start <= row.start_time < span.end for row in found):
+        raise StripeRefused(f"it answered with a summary of something else than {meter} in the time asked for")
     return found
 
 
@@ -159,7 +136,7 @@ def _whole(row: EventSummary) -> int:
     try:
         value = denoised(Decimal(str(row.aggregated_value)))
     except InvalidUsage as error:
-        raise StripeRefused(f"its summary holds {row.aggregated_value}", None) from error
+        raise StripeRefused(f"its summary holds {row.aggregated_value}") from error
     if value != value.to_integral_value():
-        raise StripeRefused(f"its summary holds {value}, which is not from this program: it sends whole numbers", None)
+        raise StripeRefused(f"its summary holds {value}, which is not from this program: it sends whole numbers")
     return int(value)

@@ -1,21 +1,20 @@
-"""Reading a list of Stripe's page by page: all of it, each row once, and nothing for ever."""
+"""Reading a list of Stripe's page by page: all of it, each row once, and nothing for ever; or the thing of one id."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 from meter_sync.stripe_api.connection import CURRENT_VERSION, StripeReader, StripeRefused, StripeUnavailable
-from meter_sync.stripe_api.shapes import Identified, NotUnderstood, Page, Shaped, read
+from meter_sync.stripe_api.shapes import Identified, NotUnderstood, Page
 
 PAGE_SIZE = 100
 
+Found = TypeVar("Found", bound=Identified)
+
 
 async def pages(
-    stripe: StripeReader,
-    path: str,
-    endpoint: str,
-    params: Mapping[str, Any],
-    version: str = CURRENT_VERSION,
+    stripe: StripeReader, path: str, endpoint: str, params: Mapping[str, Any], version: str = CURRENT_VERSION
 ) -> AsyncIterator[dict[str, Any]]:
     """Yield the rows of all pages of a list, whose shape is not looked at but for their ids.
 
@@ -28,9 +27,9 @@ async def pages(
     what = f"the list at {path}"
     while True:
         answer = await stripe.get(path, endpoint, {**params, **after, "limit": PAGE_SIZE}, version)
-        page = read(Page[dict[str, Any]], answer.data, what)
+        page = Page[dict[str, Any]].read(answer, what)
         for row in page.data:
-            id = read(Identified, row, what).id
+            id = Identified.read(row, what).id
             if id in seen:
                 raise NotUnderstood(what, f"it has {id} twice")
             seen.add(id)
@@ -43,14 +42,25 @@ async def pages(
 
 
 async def rows(
-    shape: type[Shaped], stripe: StripeReader, path: str, endpoint: str, what: str, params: Mapping[str, Any]
-) -> list[Shaped]:
+    shape: type[Found], stripe: StripeReader, path: str, endpoint: str, what: str, params: Mapping[str, Any]
+) -> list[Found]:
     """Return the rows of all pages of a list in their shape; `what` names one of them for a person.
 
     Raise StripeRefused, also for what is not understood, StripeUnavailable or ConfigurationError.
     """
     with refusing():
-        return [read(shape, row, what) async for row in pages(stripe, path, endpoint, params)]
+        return [shape.read(row, what) async for row in pages(stripe, path, endpoint, params)]
+
+
+async def by_id(
+    shape: type[Found], stripe: StripeReader, kind: str, id: str, params: dict[str, Any], version: str = CURRENT_VERSION
+) -> Found:
+    """Return the thing of a kind, such as `price`, that has an id. Raise NotUnderstood, or what StripeReader raises."""
+    answer = await stripe.get(f"/v1/{kind}s/{quote(id, safe='')}", kind, params, version)
+    found = shape.read(answer, f"{kind} {id}")
+    if found.id != id:
+        raise NotUnderstood(id, f"it is about {found.id}")
+    return found
 
 
 @contextmanager
@@ -59,7 +69,7 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except NotUnderstood as error:
-        raise StripeRefused(error.message, None) from error
+        raise StripeRefused(error.message) from error
 
 
 @contextmanager

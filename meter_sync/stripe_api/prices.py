@@ -3,30 +3,27 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal
-from urllib.parse import quote
 
 from pydantic import AliasPath, Field
 
 from meter_sync.core.billing.item import BillingMeter, Price, WindowSize
 from meter_sync.errors import MeterSyncError
 from meter_sync.stripe_api.connection import USAGE_RECORD_VERSION, StripeReader, StripeRefused
-from meter_sync.stripe_api.paging import pages
-from meter_sync.stripe_api.shapes import Identifier, Metadata, NotUnderstood, PathIdentifier, Shape, Text, read
+from meter_sync.stripe_api.paging import by_id, pages
+from meter_sync.stripe_api.shapes import Identified, Identifier, Metadata, NotUnderstood, PathIdentifier, Shape, Text
 
 
 class Recurring(Shape):
     """How often and how a price recurs."""
 
-    usage_type: Literal["licensed", "metered"]
+    usage_type: Text
     aggregate_usage: Text | None = None
     meter: PathIdentifier | None = None
 
 
-class ItemPrice(Shape):
+class ItemPrice(Identified):
     """As much of a price as an item needs to know."""
 
-    id: Identifier
     recurring: Recurring | None = None
 
     @property
@@ -60,7 +57,7 @@ class MeterData(Shape):
     customer_key: Identifier = Field(validation_alias=AliasPath("customer_mapping", "event_payload_key"))
     customer_mapping: Text = Field(validation_alias=AliasPath("customer_mapping", "type"))
     value_key: Identifier = Field(validation_alias=AliasPath("value_settings", "event_payload_key"))
-    status: Literal["active", "inactive"]
+    status: Text
 
 
 async def metered_prices(stripe: StripeReader) -> list[PriceData]:
@@ -70,7 +67,7 @@ async def metered_prices(stripe: StripeReader) -> list[PriceData]:
     """
     metered = {"recurring": {"usage_type": "metered"}}
     listed = pages(stripe, "/v1/prices", "prices", metered, USAGE_RECORD_VERSION)
-    return [checked_metered(read(PriceData, row, f"price {row['id']}")) async for row in listed]
+    return [checked_metered(PriceData.read(row, f"price {row['id']}")) async for row in listed]
 
 
 async def prices_by_id(stripe: StripeReader, ids: Iterable[str]) -> list[PriceData]:
@@ -78,15 +75,12 @@ async def prices_by_id(stripe: StripeReader, ids: Iterable[str]) -> list[PriceDa
 
     Raise what StripeReader raises, NotUnderstood, or MeterSyncError for one that there is not.
     """
-    return list(await asyncio.gather(*(_price(stripe, price) for price in ids)))
 
+    async def one(price: str) -> PriceData:
+        with selecting("price", price):
+            return await by_id(PriceData, stripe, "price", price, {}, USAGE_RECORD_VERSION)
 
-async def _price(stripe: StripeReader, price: str) -> PriceData:
-    with selecting("price", price):
-        answer = await stripe.get(f"/v1/prices/{quote(price, safe='')}", "price", {}, USAGE_RECORD_VERSION)
-    data = read(PriceData, answer.data, f"price {price}")
-    check_asked_for(data.id, price)
-    return data
+    return list(await asyncio.gather(*map(one, ids)))
 
 
 def checked_metered(price: PriceData) -> PriceData:
@@ -102,26 +96,25 @@ async def billing_meters(stripe: StripeReader) -> dict[str, BillingMeter]:
     Raise what StripeReader raises, or NotUnderstood.
     """
     listed = pages(stripe, "/v1/billing/meters", "billing_meters", {})
-    rows = [read(MeterData, row, f"billing meter {row['id']}") async for row in listed]
+    rows = [MeterData.read(row, f"billing meter {row['id']}") async for row in listed]
     active = [row.event_name for row in rows if row.status == "active"]
     if len(set(active)) < len(active):
         raise NotUnderstood("the billing meters", "two active ones have one event name")
-    return {row.id: _to_meter(row) for row in rows}
-
-
-def _to_meter(data: MeterData) -> BillingMeter:
-    """Return a billing meter as the core knows it."""
-    return BillingMeter(
-        id=data.id,
-        event_name=data.event_name,
-        formula=data.formula,
-        window=WindowSize(known) if (known := data.event_time_window) in set(WindowSize) else None,
-        unknown_window=None if known in set(WindowSize) else known,
-        customer_key=data.customer_key,
-        customer_mapping=data.customer_mapping,
-        value_key=data.value_key,
-        is_active=data.status == "active",
-    )
+    return {
+        row.id: BillingMeter(
+            id=row.id,
+            event_name=row.event_name,
+            formula=row.formula,
+            window=WindowSize(known) if (known := row.event_time_window) in set(WindowSize) else None,
+            unknown_window=None if known in set(WindowSize) else known,
+            customer_key=row.customer_key,
+            customer_mapping=row.customer_mapping,
+            value_key=row.value_key,
+            is_active=row.status == "active",
+            unknown_status=None if row.status in ("active", "inactive") else row.status,
+        )
+        for row in rows
+    }
 
 
 def to_price(data: PriceData) -> Price:
@@ -155,9 +148,3 @@ def nothing_selected(kind: str, value: str) -> MeterSyncError:
         "check the value, and that the key belongs to the same account and mode (live or sandbox)",
         code="nothing_selected",
     )
-
-
-def check_asked_for(found: str, asked: str) -> None:
-    """Raise NotUnderstood if something else came than what was asked for by its id."""
-    if found != asked:
-        raise NotUnderstood(asked, f"it is about {found}")

@@ -4,9 +4,18 @@ Each shape stands beside what reads it.
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Self, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    StringConstraints,
+    ValidationError,
+)
 
 from meter_sync.errors import MeterSyncError
 
@@ -18,8 +27,11 @@ Text = Annotated[str, StringConstraints(max_length=5_000)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,255}$")]
 PathIdentifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,255}$")]
 """The prefixes of identifiers say nothing: Stripe may change them at any time (API reference, Versioning)."""
-UnixSeconds = Annotated[int, Field(ge=0, le=_LATEST_SECOND)]
 Quantity = Annotated[int, Field(ge=-_LARGEST_QUANTITY, le=_LARGEST_QUANTITY)]
+_instant = AfterValidator(lambda unix_seconds: datetime.fromtimestamp(unix_seconds, UTC))
+_Seconds = Annotated[int, Field(ge=0, le=_LATEST_SECOND), _instant]
+UnixSeconds = Annotated[datetime, GetPydanticSchema(lambda _datetime, schema_of: schema_of(_Seconds))]
+"""Read as the instant that they are, in UTC."""
 Instant = Annotated[AwareDatetime, Field(strict=False)]
 """Written as text, which is no datetime in strict checking."""
 Metadata = dict[Text, Text]
@@ -30,6 +42,19 @@ class Shape(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
+    @classmethod
+    def read(cls, answer: object, what: str) -> Self:
+        """Given an answer, return it in this shape. Raise NotUnderstood if it does not have it.
+
+        `what` names the thing for a person. The message has the place of the fault but never the answer's content.
+        """
+        try:
+            return cls.model_validate(answer)
+        except ValidationError as error:
+            fault = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in fault["loc"])
+            raise NotUnderstood(what, f"{where}: {fault['msg']}") from None
+
 
 class Identified(Shape):
     """Anything with an id."""
@@ -38,7 +63,6 @@ class Identified(Shape):
 
 
 T = TypeVar("T")
-Shaped = TypeVar("Shaped", bound=Shape)
 
 
 class Page(Shape, Generic[T]):
@@ -56,21 +80,3 @@ class NotUnderstood(MeterSyncError):
     def __init__(self, what: str, why: str) -> None:
         self.why = f"Stripe's answer for {what} was not understood: {why}"
         super().__init__(f"{self.why}; nothing was written", "run again; if it stays so, report it with this message")
-
-
-def read(shape: type[Shaped], data: object, what: str) -> Shaped:
-    """Given an answer, return it in its shape. Raise NotUnderstood if it does not have it.
-
-    `what` names the thing for a person. The message has the place of the fault but never the answer's content.
-    """
-    try:
-        return shape.model_validate(data)
-    except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise NotUnderstood(what, f"{where}: {fault['msg']}") from None
-
-
-def instant(unix_seconds: int) -> datetime:
-    """Given Unix seconds, return the instant, in UTC."""
-    return datetime.fromtimestamp(unix_seconds, UTC)

@@ -8,16 +8,7 @@ from pydantic import Field
 from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.stripe_api.connection import USAGE_RECORD_VERSION, StripeReader, StripeRefused, StripeWriter
 from meter_sync.stripe_api.paging import in_doubt, refusing
-from meter_sync.stripe_api.shapes import (
-    NotUnderstood,
-    Page,
-    PathIdentifier,
-    Quantity,
-    Shape,
-    UnixSeconds,
-    instant,
-    read,
-)
+from meter_sync.stripe_api.shapes import NotUnderstood, Page, PathIdentifier, Quantity, Shape, UnixSeconds
 
 _SUMMARIES = 6
 """How far back a period is looked for: that of a month, half a year."""
@@ -53,22 +44,18 @@ async def period_total(stripe: StripeReader, item: SubscriptionItem) -> int:
     2025-01-27.acacia). The newest that begins before the item's period ends is that of the period.
     Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
     """
-    answer = await stripe.get(
-        f"/v1/subscription_items/{item.id}/usage_record_summaries",
-        "usage_record_summaries",
-        {"limit": _SUMMARIES},
-        USAGE_RECORD_VERSION,
-    )
+    path = f"/v1/subscription_items/{item.id}/usage_record_summaries"
+    answer = await stripe.get(path, "usage_record_summaries", {"limit": _SUMMARIES}, USAGE_RECORD_VERSION)
     with refusing():
-        summaries = read(Page[UsageRecordSummary], answer.data, f"the usage record summaries of {item.id}").data
+        summaries = Page[UsageRecordSummary].read(answer, f"the usage record summaries of {item.id}").data
     if any(summary.subscription_item != item.id for summary in summaries):
-        raise StripeRefused(f"it answered with a summary of another item than {item.id}", None)
+        raise StripeRefused(f"it answered with a summary of another item than {item.id}")
     for summary in summaries:
         start = summary.period.start
-        if start is None or instant(start) < item.period.end:
+        if start is None or start < item.period.end:
             return summary.total_usage
     if summaries:
-        raise StripeRefused("its period is too long ago", None)
+        raise StripeRefused("its period is too long ago")
     return 0
 
 
@@ -78,15 +65,11 @@ async def set_quantity(stripe: StripeWriter, item: str, anchor: datetime, quanti
     `set` overwrites what is held at that timestamp and nothing else, so repeating it changes nothing.
     Raise StripeRefused, StripeUnavailable, also for an answer that is about anything else, or ConfigurationError.
     """
-    timestamp = int(anchor.timestamp())
-    answer = await stripe.post(
-        f"/v1/subscription_items/{item}/usage_records",
-        "usage_records",
-        {"quantity": quantity, "timestamp": timestamp, "action": "set"},
-        USAGE_RECORD_VERSION,
-    )
+    path = f"/v1/subscription_items/{item}/usage_records"
+    params = {"quantity": quantity, "timestamp": int(anchor.timestamp()), "action": "set"}
+    answer = await stripe.post(path, "usage_records", params, USAGE_RECORD_VERSION)
     with in_doubt():
-        taken = read(UsageRecordData, answer.data, f"the usage record of {item}")
-        if taken != UsageRecordData(subscription_item=item, quantity=quantity, timestamp=timestamp):
+        taken = UsageRecordData.read(answer.data, f"the usage record of {item}")
+        if (taken.subscription_item, taken.quantity, taken.timestamp) != (item, quantity, anchor):
             raise NotUnderstood(f"the usage record of {item}", "it is about another record")
     return answer.request_id

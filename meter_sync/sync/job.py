@@ -63,6 +63,13 @@ async def open_job(
         api_base=settings.stripe.api_base,
         retry_seconds=settings.retry_seconds,
     )
+    secret = settings.openmeter.api_key
+    asked = openmeter_api.client.Access(
+        url=settings.openmeter.url,
+        key=lambda: secret.get_secret_value() if secret else None,
+        concurrency=settings.openmeter.concurrency,
+        retry_seconds=settings.retry_seconds,
+    )
     limiter = Limiter(
         settings.stripe.overall_rate,
         settings.stripe.endpoint_rate,
@@ -85,7 +92,7 @@ async def open_job(
             stripe=stripe,
             writer=writer,
             lister=Lister(stripe, with_customers=settings.mapping_rules.needs_customer_metadata),
-            openmeter=OpenMeter(_openmeter_access(settings), metering, stop),
+            openmeter=OpenMeter(asked, metering, stop),
             ledger=ledger,
             clock=clock,
             stop=stop,
@@ -104,14 +111,4 @@ def _policy(settings: Settings, request: Request, run: RunRecord) -> Policy:
         lookback=timedelta(days=settings.lookback_days),
         cadence=Schedule(run.schedule).interval,
         allowed=request.allowed,
-    )
-
-
-def _openmeter_access(settings: Settings) -> openmeter_api.client.Access:
-    secret = settings.openmeter.api_key
-    return openmeter_api.client.Access(
-        url=settings.openmeter.url,
-        key=lambda: secret.get_secret_value() if secret else None,
-        concurrency=settings.openmeter.concurrency,
-        retry_seconds=settings.retry_seconds,
     )

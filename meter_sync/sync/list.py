@@ -14,6 +14,7 @@ from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.prepare import Metering, prepare
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
 from meter_sync.errors import MeterSyncError
+from meter_sync.ledger.listed import Seen
 from meter_sync.stripe_api.listing import Listing
 from meter_sync.stripe_api.prices import nothing_selected
 from meter_sync.sync.binding import bind
@@ -33,25 +34,34 @@ async def list_and_record(job: Job) -> Periods:
 
     Raise MeterSyncError, also for a selector that matches nothing.
     """
-    return await (_list_all(job) if job.closing is None else _list_due(job, job.closing))
+    items, ended, metering, memory = await (_list_all(job) if job.closing is None else _list_due(job, job.closing))
+    prepared = _prepared(job, items, ended, metering, memory)
+    goes_on = going_on(items, memory.billed_by_others, job.rules)
+    if job.closing is None:
+        _warn_of_fine_windows(job, prepared.items)
+    return Periods(prepared, ended, metering, goes_on)
 
 
-async def _list_all(job: Job) -> Periods:
+async def list_to_compare(job: Job) -> Prepared:
+    """Return the items of the open periods, as far as they were selected, and record nothing. Raise MeterSyncError."""
+    listing, metering = await _ask(job)
+    return _prepared(job, listing.items, (), metering, _recall(job, listing))
+
+
+_Found = tuple[Sequence[SubscriptionItem], Sequence[Seen], Metering, Memory]
+"""Items in their open periods, periods that have ended, and what is known of the usage of both."""
+
+
+async def _list_all(job: Job) -> _Found:
     """Ask Stripe for the items, for what has ended since, and for what it has rejected."""
     listing, metering = await _ask(job)
     await record_rejections(job, listing.items)
     ended = await find_and_record_ended(job, listing)
-    _record(job, listing)
-    memory = _recall(job, listing)
     over = {one.item.key for one in ended}
-    items = [item for item in listing.items if item.key not in over]
-    prepared = prepare([Listed(item) for item in items], metering, memory, job.run.as_of)
-    _warn_of_fine_windows(job, prepared)
-    selected = _selected(job, prepared, [one.item for one in ended])
-    return Periods(Prepared(selected, memory), ended, metering, going_on(items, memory.billed_by_others, job.rules))
+    return [item for item in listing.items if item.key not in over], ended, metering, _recall(job, listing)
 
 
-async def _list_due(job: Job, within: timedelta) -> Periods:
+async def _list_due(job: Job, within: timedelta) -> _Found:
     """Return what ends about now, as the full runs have left it in the ledger.
 
     Stripe is asked for no list, so that a closing run can come every minute; what that would find is the next full
@@ -61,22 +71,32 @@ async def _list_due(job: Job, within: timedelta) -> Periods:
     due = ledger.listed.due(as_of, within, job.policy.lookback)
     items = [one.item for one in due if one.item.period.end > as_of]
     await bind(job)
-    metering = await _metering(job, [one.item for one in due])
+    customers = await _customers(job, [one.item for one in due])
+    metering = Metering(job.rules, await job.openmeter.meters(), customers)
     memory = replace(ledger.memory.of(items), billed_by_others=ledger.billed_usage.open_after(as_of))
-    return Periods(
-        Prepared(prepare([Listed(item) for item in items], metering, memory, as_of), memory),
-        [one for one in due if one.item.period.end <= as_of],
-        metering,
-        going_on(items, memory.billed_by_others, job.rules),
-    )
+    return items, [one for one in due if one.item.period.end <= as_of], metering, memory
 
 
-async def list_to_compare(job: Job) -> Prepared:
-    """Return the items of the open periods, as far as they were selected, and record nothing. Raise MeterSyncError."""
-    listing, metering = await _ask(job)
-    memory = _recall(job, listing)
-    prepared = prepare([Listed(item) for item in listing.items], metering, memory, job.run.as_of)
-    return Prepared(_selected(job, prepared, ()), memory)
+def _prepared(
+    job: Job, items: Sequence[SubscriptionItem], ended: Sequence[Seen], metering: Metering, memory: Memory
+) -> Prepared:
+    """Say of each item that was selected which usage it needs.
+
+    Raise MeterSyncError for a selector that matches nothing, nor anything that has ended.
+    """
+    prepared = prepare([Listed(item) for item in items], metering, memory, job.run.as_of)
+    if not job.selection.is_everything:
+        found = [*(one.found for one in prepared), *(Findings(one.item) for one in ended)]
+        if unmatched := job.selection.unmatched(found):
+            raise nothing_selected(*unmatched)
+        prepared = [one for one in prepared if job.selection.admits(one.found)]
+        if not prepared and not ended:
+            raise MeterSyncError(
+                "no metered item matches all the selectors together; nothing was written",
+                "leave one of them out",
+                code="nothing_selected",
+            )
+    return Prepared(prepared, memory, is_whole_account=job.run.everything)
 
 
 async def _ask(job: Job) -> tuple[Listing, Metering]:
@@ -93,20 +113,10 @@ async def _ask(job: Job) -> tuple[Listing, Metering]:
     return found, metering
 
 
-async def _metering(job: Job, items: Iterable[SubscriptionItem]) -> Metering:
-    return Metering(job.rules, await job.openmeter.meters(), await _customers(job, items))
-
-
 async def _customers(job: Job, items: Iterable[SubscriptionItem]) -> dict[str, str]:
     if not job.rules.asks_for_customers:
         return {}
     return dict(await job.openmeter.customers({item.subscription.customer.id for item in items}))
-
-
-def _record(job: Job, listing: Listing) -> None:
-    if job.writer is not None:
-        asked, empty = listing.asked_prices, listing.empty_archived_prices
-        job.ledger.listed.record_listing(listing.items, asked, empty, job.policy.now)
 
 
 def _recall(job: Job, listing: Listing) -> Memory:
@@ -148,20 +158,3 @@ def _warn_of_fine_windows(job: Job, prepared: Sequence[Metered | Result]) -> Non
                 message="its windows are of one hour and the runs a day apart: the last hours of a period are only "
                 "billed if a run comes before its invoice is final; run hourly, or add the line with --closing",
             )
-
-
-def _selected(job: Job, prepared: list[Metered | Result], ended: Sequence[SubscriptionItem]) -> list[Metered | Result]:
-    """Keep what was selected. Raise MeterSyncError for a selector that matches nothing, nor anything that has ended."""
-    if job.selection.is_everything:
-        return prepared
-    unmatched = job.selection.unmatched([*(one.found for one in prepared), *(Findings(item) for item in ended)])
-    if unmatched:
-        raise nothing_selected(*unmatched)
-    kept = [one for one in prepared if job.selection.admits(one.found)]
-    if not kept and not ended:
-        raise MeterSyncError(
-            "no metered item matches all the selectors together; nothing was written",
-            "leave one of them out",
-            code="nothing_selected",
-        )
-    return kept

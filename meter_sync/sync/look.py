@@ -11,7 +11,7 @@ from meter_sync.core.billing.item import Period
 from meter_sync.core.billing.way import Way, meter_on, window_of
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.draft import closed_with
-from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records, not_looked
+from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import failed, held, interrupted
 from meter_sync.core.planning.stages import Planned, Result, UnfinishedLook
@@ -52,17 +52,13 @@ async def look(job: Job, plan: Sequence[Planned | Result]) -> list[Planned | Res
         job.progress.advance()
 
     await each(unknown, look_at, len(unknown))
-    return [after.get(one.item.id) or _without_look(one, job.policy) for one in plan]
+    return [after.get(one.item.id, one) for one in plan]
 
 
 def _unknown(job: Job, plan: Iterable[Planned | Result]) -> list[Planned]:
     if job.writer is None:
         return []
     return [one for one in plan if isinstance(one, Planned) and one.look and one.found.row.report]
-
-
-def _without_look(one: Planned | Result, policy: Policy) -> Looked:
-    return not_looked(one, policy.allowed) if isinstance(one, Planned) else one
 
 
 async def _look_at_records(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:

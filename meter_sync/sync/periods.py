@@ -16,6 +16,8 @@ class Prepared:
 
     items: Sequence[Metered | Result]
     memory: Memory
+    is_whole_account: bool = False
+    """Whether these are all open periods of an account."""
     busy: frozenset[str] = frozenset()
     """Those that another run is writing at this moment."""
 

@@ -1,16 +1,25 @@
 """The plan step: deciding on each item by its usage and by what is remembered of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from decimal import Decimal
 
-from meter_sync.core.planning.memory import Memory
-from meter_sync.core.planning.plan import plan as plan_one
-from meter_sync.core.planning.stages import Measured, Planned, Result
+import structlog
+
+from meter_sync.core.metering.queries import Unanswered
+from meter_sync.core.planning.plan import measured, planned
+from meter_sync.core.planning.results import counts
+from meter_sync.core.planning.stages import Planned, Result, WindowUsage
 from meter_sync.sync.job import Job
-from meter_sync.sync.progress import log_counts
+from meter_sync.sync.periods import Prepared
+
+log = structlog.get_logger()
 
 
-def plan(job: Job, measured: Sequence[Measured | Result], memory: Memory) -> list[Planned | Result]:
-    """Given the items with their usage, return what should happen to each; nothing is asked or written."""
-    planned = [plan_one(one, memory, job.policy) if isinstance(one, Measured) else one for one in measured]
-    log_counts("plan", planned)
-    return planned
+def plan(
+    job: Job, resumed: Prepared, usages: Mapping[str, Decimal | WindowUsage | Unanswered]
+) -> list[Planned | Result]:
+    """Given OpenMeter's answer for each item, return what should happen to it; nothing is asked or written."""
+    with_usage = [measured(one, usages, resumed.memory) for one in resumed.items]
+    plan = [planned(one, resumed.memory, job.policy) for one in with_usage]
+    log.info("plan", **counts(plan))
+    return plan

@@ -7,8 +7,7 @@ from typing import TypeVar
 import structlog
 
 from meter_sync.core.metering.queries import Need, Query, QueryPlan, Unanswered, WindowQueryPlan
-from meter_sync.core.planning.plan import measured
-from meter_sync.core.planning.stages import Measured, Metered, Result
+from meter_sync.core.planning.stages import Metered, WindowUsage
 from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.sync.job import Job
 from meter_sync.sync.periods import Prepared
@@ -20,8 +19,8 @@ log = structlog.get_logger()
 Found = TypeVar("Found")
 
 
-async def query(job: Job, prepared: Prepared) -> list[Measured | Result]:
-    """Query the usage of every item that is metered, as many at once as the server stands."""
+async def query(job: Job, prepared: Prepared) -> Mapping[str, Decimal | WindowUsage | Unanswered]:
+    """Query the usage of every item that is metered, as many at once as the server stands, and return it by item."""
     needs = [(one.need, one.way.is_by_window) for one in prepared.items if isinstance(one, Metered)]
     whole = QueryPlan([need for need, by_window in needs if not by_window])
     split = WindowQueryPlan([need for need, by_window in needs if by_window])
@@ -30,11 +29,7 @@ async def query(job: Job, prepared: Prepared) -> list[Measured | Result]:
     answers = await _ask_all(totals, job.openmeter.usage, job.progress)
     window_answers = await _ask_all(windows, job.openmeter.window_usage, job.progress)
     log.info("query", queries=len(totals) + len(windows), items=len(needs))
-    usages = {**whole.usages(answers), **split.usages(window_answers, answers)}
-    return [
-        measured(one, usages[one.item.id], prepared.memory) if isinstance(one, Metered) else one
-        for one in prepared.items
-    ]
+    return {**whole.usages(answers), **split.usages(window_answers, answers)}
 
 
 async def query_totals(

@@ -9,7 +9,7 @@ from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.core.planning.windows import EVENTS_ARE_TAKEN_FOR
 from meter_sync.ledger.rejections import Written
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
-from meter_sync.stripe_api.error_events import Uncounted, rejections
+from meter_sync.stripe_api.events import Uncounted, rejections
 from meter_sync.stripe_api.meter_events import event_total
 from meter_sync.sync.job import Job
 from meter_sync.sync.workers import each

@@ -11,7 +11,7 @@ from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.results import failed, gave_way, interrupted, result
 from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Result, SetWindows, WindowQuantity, Write
 from meter_sync.errors import Interrupted, MeterSyncError
-from meter_sync.net.patience import Patience
+from meter_sync.net.retry import Patience
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.job import Job
 from meter_sync.sync.progress import Progress
@@ -51,7 +51,8 @@ class _News:
     acknowledged: list[Acknowledged] = field(default_factory=list)
     unsent: list[Write] = field(default_factory=list)
     unknown: list[Write] = field(default_factory=list)
-    partly: list["Partly"] = field(default_factory=list)
+    partly: list[tuple[Write, int | None, tuple[WindowQuantity, ...]]] = field(default_factory=list)
+    """Writes by hours or days that were not carried out in full, what stands of each, and what never arrived."""
     over: list[Write] = field(default_factory=list)
 
 
@@ -105,10 +106,12 @@ class Reporter:
                 self._results |= {one.item.id: _failed(one, error.message) for one in [*some, *waiting]}
                 return
             yield from granted
-            for one in _not_granted(some, granted):
-                self.gave_way = True
-                self._results[one.item.id] = gave_way(one.found)
-                self._progress.advance()
+            ours = {one.write.item.id for one in granted}
+            for one in some:
+                if one.item.id not in ours:
+                    self.gave_way = True
+                    self._results[one.item.id] = gave_way(one.found)
+                    self._progress.advance()
 
     async def _report_one(self, intended: Intended) -> None:
         self._results[intended.write.item.id] = await self._outcome(intended)
@@ -129,12 +132,17 @@ class Reporter:
             return _failed(write, surprise.message)
         except StripeRefused as refusal:
             self.refused.add(write.item.id)
-            return self._not_sent(write, f"Stripe refused {_what(write)}: {refusal.message}")
+            what = "one of its hours or days" if isinstance(write.sends, SetWindows) else "the quantity"
+            return self._not_sent(write, f"Stripe refused {what}: {refusal.message}")
         except StripeUnavailable as failure:
             if not failure.rate_limited:
                 self._patience.unanswered()
             self._leave(write, in_doubt=True)
-            return _failed(write, _unknown(failure))
+            return _failed(
+                write,
+                f"Stripe did not answer: {failure.message}; whether the quantity arrived is unknown, the next run sets "
+                "it again",
+            )
         except MeterSyncError as error:
             self.error = self.error or error
             return _failed(write, error.message)
@@ -161,7 +169,9 @@ class Reporter:
         if isinstance(write.sends, SetWindows) and write.sends.windows and write.total_before is None:
             taken = self._writer.sent.get(write.item.id, 0)
             missing = write.sends.sent[taken:]
-            self._news.partly.append(Partly(write, missing, any_taken=taken > 0, in_doubt=in_doubt))
+            # Where nothing new was taken, what stands is not known from this.
+            standing = write.quantity - sum(one.value - (one.standing or 0) for one in missing) if taken else None
+            self._news.partly.append((write, standing, missing[1:] if in_doubt else missing))
 
     def _acknowledge(self, done: Acknowledged) -> None:
         """Keep an acknowledgement, to be recorded with its neighbours.
@@ -185,42 +195,13 @@ class Reporter:
             book.acknowledge_windows(taken)
             del self._writer.taken[: len(taken)]
             book.acknowledge(self._writer.run, news.acknowledged)
-            for one in news.partly:
-                book.record_partly(one.write, one.standing, one.unsent)
+            for write, standing, unsent in news.partly:
+                book.record_partly(write, standing, unsent)
             book.withdraw([write for write in news.unsent if write.total_before is None])
             book.release(self._writer.run, news.over)
             book.forget(write.item.key for write in news.unknown)
         except MeterSyncError as error:
             self.error = self.error or error
-
-
-@dataclass(frozen=True, slots=True)
-class Partly:
-    """A write by hours or days that was not carried out in full."""
-
-    write: Write
-    missing: tuple[WindowQuantity, ...]
-    """What Stripe has not acknowledged, in order."""
-    any_taken: bool
-    in_doubt: bool
-    """Whether the first of the missing ones may have arrived."""
-
-    @property
-    def unsent(self) -> tuple[WindowQuantity, ...]:
-        """What certainly never arrived."""
-        return self.missing[1:] if self.in_doubt else self.missing
-
-    @property
-    def standing(self) -> int | None:
-        """What stands in Stripe for the period as far as it is known, or None where nothing new was taken."""
-        if not self.any_taken:
-            return None
-        return self.write.quantity - sum(window.value - (window.standing or 0) for window in self.missing)
-
-
-def _not_granted(asked: Sequence[Checked], granted: Sequence[Intended]) -> list[Checked]:
-    ours = {one.write.item.id for one in granted}
-    return [one for one in asked if one.item.id not in ours]
 
 
 def _found_empty(done: Sequence[Result]) -> list[str]:
@@ -230,17 +211,6 @@ def _found_empty(done: Sequence[Result]) -> list[str]:
         for one in done
         if one.outcome is Outcome.UNCHANGED and not one.gave_way and one.found.quantity == one.found.standing == 0
     ]
-
-
-def _what(write: Write) -> str:
-    """Return what was to be written, in words."""
-    return "one of its hours or days" if isinstance(write.sends, SetWindows) else "the quantity"
-
-
-def _unknown(failure: StripeUnavailable) -> str:
-    return (
-        f"Stripe did not answer: {failure.message}; whether the quantity arrived is unknown, the next run sets it again"
-    )
 
 
 def _failed(write: Write, message: str) -> Result:

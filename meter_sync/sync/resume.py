@@ -1,5 +1,6 @@
 """Resuming: what an earlier run had begun is brought to its end, before anything new is thought of."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from meter_sync.core.billing.item import BillingMeter
 from meter_sync.core.planning.additions import as_settled, can_be_repeated, shows_in_summary
 from meter_sync.core.planning.brakes import checked_before
 from meter_sync.core.planning.first_sight import unfinished
-from meter_sync.core.planning.memory import Memory, Remembered
+from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.stages import Findings, Metered
 from meter_sync.core.planning.windows import read_since
 from meter_sync.ledger.additions import Unsettled
@@ -32,16 +33,26 @@ async def resume(job: Job, prepared: Prepared) -> Prepared:
     This writes, to Stripe too, but nothing that was not checked and begun before. A dry run takes it that an addition
     which a real one would send again arrives. Raise MeterSyncError.
     """
-    if job.writer is None:
-        return _with_windows(job, _as_expected(job, prepared))
-    return _with_windows(job, await _write_what_was_begun(job, job.writer, prepared))
-
-
-def _as_expected(job: Job, prepared: Prepared) -> Prepared:
-    now, as_of = job.policy.now, job.policy.as_of
-    known = prepared.memory.remembered.items()
-    expected = {item: as_settled(one, now, as_of) for item, one in known}
-    return replace(prepared, memory=replace(prepared.memory, remembered=expected))
+    if job.writer is not None:
+        prepared = await _write_what_was_begun(job, job.writer, prepared)
+    else:
+        prepared = replace(prepared, memory=as_settled(prepared.memory, job.policy.now, job.policy.as_of))
+    known = prepared.memory.remembered
+    # How much of each period's hours or days to read; as much of them is recalled from the ledger.
+    items = [
+        replace(one, read_since=read_since(one, known.get(one.item.id), job.policy))
+        if isinstance(one, Metered) and one.way.is_by_window
+        else one
+        for one in prepared.items
+    ]
+    wanted = [
+        Wanted(*one.item.key, one.read_since)
+        for one in items
+        if isinstance(one, Metered)
+        and (before := known.get(one.item.id))
+        and (one.way.is_by_window or before.method.way.is_by_window)
+    ]
+    return replace(prepared, items=items, memory=job.ledger.memory.with_windows(prepared.memory, wanted))
 
 
 async def _write_what_was_begun(job: Job, writer: StripeWriter, prepared: Prepared) -> Prepared:
@@ -54,27 +65,6 @@ async def _write_what_was_begun(job: Job, writer: StripeWriter, prepared: Prepar
     recalled = job.ledger.memory.of([one.found.item for one in prepared.items])
     memory = replace(prepared.memory, known_items=recalled.known_items, remembered=recalled.remembered)
     return replace(prepared, memory=memory, busy=busy)
-
-
-def _with_windows(job: Job, prepared: Prepared) -> Prepared:
-    """Decide how much of each period's hours or days to read, and recall as much of them from the ledger."""
-    known = prepared.memory.remembered
-    items = [
-        replace(one, read_since=read_since(one, known.get(one.item.id), job.policy))
-        if isinstance(one, Metered) and one.way.is_by_window
-        else one
-        for one in prepared.items
-    ]
-    wanted = [
-        Wanted(*one.item.key, one.read_since)
-        for one in items
-        if isinstance(one, Metered) and _has_windows(one, known.get(one.item.id))
-    ]
-    return replace(prepared, items=items, memory=job.ledger.memory.with_windows(prepared.memory, wanted))
-
-
-def _has_windows(one: Metered, remembered: Remembered | None) -> bool:
-    return remembered is not None and (one.way.is_by_window or remembered.method.way.is_by_window)
 
 
 async def _resume_looks(job: Job, items: Sequence[Findings], memory: Memory) -> bool:
@@ -122,10 +112,10 @@ async def _settle_additions(job: Job, writer: StripeWriter, items: Sequence[Find
         for one in of_customer:
             await settle(one)
 
-    in_turn: dict[tuple[str, str | None], list[Unsettled]] = {}
+    in_turn = defaultdict[tuple[str, str | None], list[Unsettled]](list)
     for one in unsettled:
-        in_turn.setdefault((one.customer, one.stripe_meter), []).append(one)
-    await each(list(in_turn.values()), settle_in_turn, len(in_turn))
+        in_turn[one.customer, one.stripe_meter].append(one)
+    await each(in_turn.values(), settle_in_turn, len(in_turn))
     return bool(unsettled), busy
 
 
@@ -138,7 +128,11 @@ async def _repeat(job: Job, writer: StripeWriter, meter: BillingMeter, one: Unse
     addition, book = one.addition, job.ledger.additions
     book.record_attempt(one, job.clock())
     if addition.is_cancel:
-        await _cancel_again(writer, meter, one)
+        try:
+            await cancel_event(writer, meter, addition.identifier)
+        except StripeRefused as refusal:
+            # It was cancelled before: it is there, and is young.
+            log.info("cancelled_before", item=one.item, message=refusal.message)
         book.settle(one, job.clock())
         return
     event = Event(meter, one.customer, addition.value, addition.timestamp, addition.identifier)
@@ -151,20 +145,10 @@ async def _repeat(job: Job, writer: StripeWriter, meter: BillingMeter, one: Unse
 
 async def _ask_summary(job: Job, meter: BillingMeter, one: Unsettled) -> None:
     """Let Stripe's summary tell, once it shows all that was sent: the item is then forgotten, and looked at anew."""
-    is_doubted = one.addition.in_doubt and one.is_answered
-    if is_doubted and await _total(job, meter, one) == one.acknowledged:
-        job.ledger.additions.clear_doubt(one)
-    elif shows_in_summary(one.addition, job.policy.now):
+    if one.addition.in_doubt and one.is_answered:
+        total = await event_total(job.stripe, meter.id, one.customer, summary_span(one.period))
+        if total == one.acknowledged:
+            job.ledger.additions.clear_doubt(one)
+            return
+    if shows_in_summary(one.addition, job.policy.now):
         job.ledger.writes.forget([(one.item, one.period.start)])
-
-
-async def _total(job: Job, meter: BillingMeter, one: Unsettled) -> int:
-    return await event_total(job.stripe, meter.id, one.customer, summary_span(one.period))
-
-
-async def _cancel_again(writer: StripeWriter, meter: BillingMeter, one: Unsettled) -> None:
-    """Cancel an event again. That Stripe refuses to means that it was cancelled before: it is there, and is young."""
-    try:
-        await cancel_event(writer, meter, one.addition.identifier)
-    except StripeRefused as refusal:
-        log.info("cancelled_before", item=one.item, message=refusal.message)

@@ -6,11 +6,10 @@ from functools import partial
 
 from structlog.contextvars import bound_contextvars
 
-from meter_sync.core.planning.brakes import passed
 from meter_sync.core.planning.results import waiting
-from meter_sync.core.planning.stages import Planned, Result
+from meter_sync.core.planning.stages import Checked, Result
 from meter_sync.errors import Interrupted, MeterSyncError
-from meter_sync.sync.check import check, check_whole, is_stopped
+from meter_sync.sync.check import check, is_stopped
 from meter_sync.sync.ends.conclude import conclude_ended
 from meter_sync.sync.job import Job
 from meter_sync.sync.list import list_and_record
@@ -39,7 +38,7 @@ async def _reported(job: Job) -> RunReport:
     try:
         listed = await list_and_record(job)
         waits = [waiting(one) for one in listed.open.items]
-        checked = check_whole(job, await _checked_plan(job, listed.open))
+        checked = await _checked_plan(job, listed.open)
         if is_stopped(checked):
             # Periods that have ended wait, and so do events that were queued by webhook.
             return replace(await report(job, checked), gave_way=True)
@@ -53,15 +52,15 @@ async def _reported(job: Job) -> RunReport:
         return RunReport([*ended.results, *waits], None if told_by_the_items else error)
 
 
-async def _checked_plan(job: Job, prepared: Prepared) -> Sequence[Planned | Result]:
+async def _checked_plan(job: Job, prepared: Prepared) -> Sequence[Checked | Result]:
     """Resume what was begun, query, plan, look and check. Each item may appear once. Raise MeterSyncError."""
     resumed = await resume(job, prepared)
-    measured = await query(job, resumed)
-    planned = plan(job, measured, resumed.memory)
+    usages = await query(job, resumed)
+    planned = plan(job, resumed, usages)
     looked = await look(job, planned)
-    return check(job, looked, resumed.busy)
+    return check(job, looked, resumed)
 
 
 async def _carry_out(job: Job, prepared: Prepared) -> RunReport:
     """Do the same for periods that have ended, and report them; brakes over a whole account look at open ones only."""
-    return await report(job, passed(await _checked_plan(job, prepared)))
+    return await report(job, await _checked_plan(job, prepared))

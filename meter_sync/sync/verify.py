@@ -31,7 +31,7 @@ from meter_sync.core.telling.comparison import (
 from meter_sync.core.telling.sample import Sample, sample_of
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.ledger import Scope, open_ledger_read_only
-from meter_sync.net.patience import Patience
+from meter_sync.net.retry import Patience
 from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.binding import check_mode
@@ -126,7 +126,6 @@ class _Steps:
         """List, recall, query, read and compare. What ends it before its time is in the result."""
         items: list[Metered | Result] = []
         listed, error = 0, None
-        as_of = self._read_until(self._last_complete)
         try:
             everything = await list_to_compare(self._job)
             sample, listed = verification.sample, len(everything.items)
@@ -142,7 +141,7 @@ class _Steps:
         log.info("verify", items=len(comparisons), listed=listed)
         return replace(
             verification,
-            as_of=as_of,
+            as_of=self._read_until(self._last_complete),
             comparisons=comparisons,
             listed=listed,
             error=error,

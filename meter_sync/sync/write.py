@@ -20,7 +20,6 @@ from meter_sync.core.planning.stages import (
     SendNothing,
     SetTotal,
     SetWindows,
-    WindowQuantity,
     Write,
 )
 from meter_sync.core.planning.windows import windows_of, with_windows
@@ -160,9 +159,6 @@ def _as_it_was(write: Write, total_before: int, foreign: int) -> Write:
         return replace(write, quantity=write.quantity + foreign, foreign=foreign)
     held_at_anchor = max(0, total_before - foreign)
     before = replace(write, quantity=held_at_anchor + foreign, foreign=foreign)
-    return with_windows(before, _all_in_first(windows_of(before), held_at_anchor))
-
-
-def _all_in_first(days: tuple[WindowQuantity, ...], quantity: int) -> tuple[WindowQuantity, ...]:
-    """Return days that hold a quantity in all. How it was spread over them is not known, and makes no difference."""
-    return tuple(replace(day, value=0 if place else quantity) for place, day in enumerate(days))
+    # How it was spread over the days is not known, and makes no difference: the first one holds it all.
+    days = (replace(day, value=0 if place else held_at_anchor) for place, day in enumerate(windows_of(before)))
+    return with_windows(before, tuple(days))

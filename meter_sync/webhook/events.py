@@ -9,11 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meter_sync.stripe_api.error_events import METER_ERRORS
+from meter_sync.stripe_api.events import METER_ERRORS
 
 Json = Mapping[str, Any]
-
-_LONGEST_NAME = 255
 
 
 class NotAnEvent(ValueError):
@@ -44,15 +42,15 @@ def understand(received: object) -> Event:
     identifier, kind = _name(received.get("id")), _name(received.get("type"))
     if identifier is None or kind is None:
         raise NotAnEvent("it has no id or no type")
-    why: str | None = None
-    subscription: str | None = None
+    is_live = received.get("livemode") is True
     if kind in METER_ERRORS:  # thin events: they name no subscription, and what was rejected is read elsewhere
-        why = "meter_error"
-    elif kind in _READERS:
+        return Event(identifier, kind, is_live, "meter_error", None)
+    if kind in _READERS:
         data = _object(received.get("data"))
         why, subscription = _READERS[kind](_object(data.get("object")), _object(data.get("previous_attributes")))
-        why = why if subscription else None
-    return Event(identifier, kind, received.get("livemode") is True, why, subscription if why else None)
+        if why and subscription:
+            return Event(identifier, kind, is_live, why, subscription)
+    return Event(identifier, kind, is_live, None, None)
 
 
 def _updated(now: Json, before: Json) -> tuple[str | None, str | None]:
@@ -139,6 +137,6 @@ def _id_of(value: object) -> str | None:
 
 def _name(value: object) -> str | None:
     """Return an id or a type, or None if it can be none: it goes into the ledger, logs and addresses."""
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME:
+    if not isinstance(value, str) or not 0 < len(value) <= 255:
         return None
     return value if value.isascii() and value.isprintable() and " " not in value else None

@@ -42,31 +42,6 @@ _quiet.propagate = False
 """What aiohttp says of requests that are no HTTP: they are answered, and are nobody's concern."""
 
 
-class OpenRequests:
-    """The requests that are not answered yet."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._none = asyncio.Event()
-        self._none.set()
-
-    @web.middleware
-    async def counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Count a request while it is dealt with."""
-        self._count += 1
-        self._none.clear()
-        try:
-            return await handler(request)
-        finally:
-            self._count -= 1
-            if not self._count:
-                self._none.set()
-
-    async def none_left(self) -> None:
-        """Wait until all are answered."""
-        await self._none.wait()
-
-
 @dataclass(frozen=True, slots=True)
 class Receiver:
     """Takes events: verifies them, and queues those that ask for a report."""
@@ -76,15 +51,30 @@ class Receiver:
     """The mode of the key: an event of the other one is about subscriptions that it does not know."""
     queue: Queue
     on_queued: Callable[[], None]
-    open: OpenRequests = field(default_factory=OpenRequests)
+    _open: set[asyncio.Task[object]] = field(default_factory=set)
+    """The requests that are not answered yet: aiohttp deals with each in a task of its own."""
 
     def application(self) -> web.Application:
         """Return the web application."""
         # Versions of aiohttp differ in whether they refuse this very size, so the last byte is counted below.
-        application = web.Application(middlewares=[_answered, self.open.counted], client_max_size=LARGEST_BODY + 1)
+        application = web.Application(middlewares=[_answered, self._counted], client_max_size=LARGEST_BODY + 1)
         application.router.add_post(WEBHOOK_PATH, self._receive)
         application.router.add_get(HEALTH_PATH, self._health)
         return application
+
+    @web.middleware
+    async def _counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if task := asyncio.current_task():
+            self._open.add(task)
+            task.add_done_callback(self._open.discard)
+        return await handler(request)
+
+    async def all_answered(self) -> None:
+        """Wait until each request is answered, but no longer than its body and the ledger may take."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SECONDS_FOR_OPEN_REQUESTS_AT_SHUTDOWN):
+                while self._open:
+                    await asyncio.wait(self._open)
 
     async def _receive(self, request: web.Request) -> web.Response:
         try:
@@ -152,10 +142,7 @@ async def serve(receiver: Receiver, worker: Worker, stop: Stop, host: str, port:
             await stop.wait()
             log.info("webhook_stopping")
             await site.stop()
-            # The runner would not even read the rest of a body any more.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_SECONDS_FOR_OPEN_REQUESTS_AT_SHUTDOWN):
-                    await receiver.open.none_left()
+            await receiver.all_answered()  # the runner would not even read the rest of a body any more
             await runner.cleanup()
     finally:
         await runner.cleanup()

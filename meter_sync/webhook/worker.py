@@ -4,7 +4,6 @@ import asyncio
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 
@@ -24,14 +23,6 @@ LONGEST_PAUSE_SECONDS = 60.0
 _IS_DONE = (ExitCode.DONE, ExitCode.ATTENTION)
 """Somebody should look at what was held, but to report it again at once would hold it again."""
 _WOULD_BE_THE_SAME_FOR_ALL = (ExitCode.TRY_AGAIN, ExitCode.CONFIGURATION)
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """The events of one subscription that wait for one report."""
-
-    subscription: str | None
-    events: Sequence[str]
 
 
 class Pause:
@@ -82,62 +73,54 @@ class Worker:
         while not self._stop.requested:
             self._news.clear()
             try:
-                await self._do_or_rest(await self._jobs())
+                await self._do_or_rest()
             except MeterSyncError as error:  # the ledger cannot be read
                 wait_seconds = self._of_all.lengthen()
-                self._log_failure(error.message, wait_seconds)
+                log.warning("webhook_try_again", because=error.message, wait_seconds=round(wait_seconds, 1))
                 await self._rest(wait_seconds)
 
-    async def _jobs(self) -> Sequence[Due]:
-        """Return what waits, the subscription with the oldest event first."""
+    async def _do_or_rest(self) -> None:
+        """Report what waits, the subscription with the oldest event first; where nothing is due, wait."""
         events: dict[str | None, list[str]] = {}
         for event in await self._queue.waiting():
             events.setdefault(event.subscription, []).append(event.id)
-        self._of_one = {subscription: pause for subscription, pause in self._of_one.items() if subscription in events}
-        return [Due(subscription, ids) for subscription, ids in events.items()]
-
-    async def _do_or_rest(self, jobs: Sequence[Due]) -> None:
-        waits = [self._wait_seconds(job) for job in jobs]
-        due = [job for job, seconds in zip(jobs, waits, strict=True) if seconds <= 0]
+        self._of_one = {one: self._of_one.get(one) or Pause(self._first_pause_seconds) for one in events}
+        of_all = self._of_all.remaining_seconds
+        waits = {one: max(of_all, pause.remaining_seconds) for one, pause in self._of_one.items()}
+        due = [one for one, seconds in waits.items() if seconds <= 0]
         if due:
             # What fails again and again must not keep the rest waiting.
-            await self._do(min(due, key=lambda job: self._pause_of(job).failures))
+            subscription = min(due, key=lambda one: self._of_one[one].failures)
+            await self._do(subscription, events[subscription])
         else:
-            await self._rest(min([*waits, LONGEST_PAUSE_SECONDS]))
+            await self._rest(min([*waits.values(), LONGEST_PAUSE_SECONDS]))
 
-    async def _do(self, job: Due) -> None:
+    async def _do(self, subscription: str | None, events: Sequence[str]) -> None:
         try:
-            code = await self._report(job.subscription)
+            code = await self._report(subscription)
             if code not in _IS_DONE:
-                return self._try_again(job, f"exit code {int(code)}", code)
-            await self._queue.done(job.events)
+                return self._try_again(subscription, events, f"exit code {int(code)}", code)
+            await self._queue.done(events)
         except MeterSyncError as error:
-            self._try_again(job, error.message, error.exit_code)
+            self._try_again(subscription, events, error.message, error.exit_code)
         except Exception as error:
             traceback.print_exc()
-            self._try_again(job, f"meter-sync itself failed with {type(error).__name__}", ExitCode.FAILED)
+            because = f"meter-sync itself failed with {type(error).__name__}"
+            self._try_again(subscription, events, because, ExitCode.FAILED)
         else:
             self._of_all = Pause(self._first_pause_seconds)
-            self._of_one.pop(job.subscription, None)
-            log.info("webhook_done", subscription=job.subscription, events=len(job.events), exit_code=int(code))
+            del self._of_one[subscription]
+            log.info("webhook_done", subscription=subscription, events=len(events), exit_code=int(code))
 
-    def _try_again(self, job: Due, because: str, code: ExitCode) -> None:
+    def _try_again(self, subscription: str | None, events: Sequence[str], because: str, code: ExitCode) -> None:
+        about = {"subscription": subscription, "events": len(events)}
         if self._stop.requested:
-            log.info("webhook_left_queued", subscription=job.subscription, events=len(job.events))
+            log.info("webhook_left_queued", **about)
             return
-        wait_seconds = self._pause_of(job).lengthen()
+        wait_seconds = self._of_one[subscription].lengthen()
         if code in _WOULD_BE_THE_SAME_FOR_ALL:
             wait_seconds = self._of_all.lengthen()
-        self._log_failure(because, wait_seconds, subscription=job.subscription, events=len(job.events))
-
-    def _log_failure(self, because: str, wait_seconds: float, **of: object) -> None:
-        log.warning("webhook_try_again", because=because, wait_seconds=round(wait_seconds, 1), **of)
-
-    def _pause_of(self, job: Due) -> Pause:
-        return self._of_one.setdefault(job.subscription, Pause(self._first_pause_seconds))
-
-    def _wait_seconds(self, job: Due) -> float:
-        return max(self._of_all.remaining_seconds, self._pause_of(job).remaining_seconds)
+        log.warning("webhook_try_again", because=because, wait_seconds=round(wait_seconds, 1), **about)
 
     async def _rest(self, seconds: float) -> None:
         """Wait so long, or until an event is queued or the end is asked for."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from meter_sync.core.billing.item import Period
 from meter_sync.core.metering.meter import Aggregation
 from meter_sync.core.outcomes import LIFTABLE, Outcome, Reason
-from meter_sync.core.planning.brakes import Thresholds, check, check_whole, decrease, jump, passed
+from meter_sync.core.planning.brakes import Thresholds, check, check_each, decrease, jump
 from meter_sync.core.planning.memory import PastPeriod
 from meter_sync.core.planning.results import failed, held, result, shown, skipped, unchanged
 from meter_sync.core.planning.stages import Findings, Metered, Planned, Result, SendNothing
@@ -40,7 +40,7 @@ def said(one: Planned | Result, reason: Reason) -> str:
 
 @pytest.mark.parametrize("aggregation", NEVER_FALL)
 def test_a_running_total_that_fell_by_one_is_held(aggregation: Aggregation) -> None:
-    (one,) = check([falling(100, 99, aggregation)], NO_TOLERANCE, ())
+    (one,) = check_each([falling(100, 99, aggregation)], NO_TOLERANCE, ())
     message = said(one, Reason.DECREASE)
     assert "from 100 to 99" in message
     assert "--allow decrease" in message
@@ -49,14 +49,14 @@ def test_a_running_total_that_fell_by_one_is_held(aggregation: Aggregation) -> N
 @pytest.mark.parametrize("aggregation", GAUGES)
 def test_a_gauge_may_fall_even_to_zero(aggregation: Aggregation) -> None:
     planned = falling(100, 0, aggregation)
-    assert check([planned], NO_TOLERANCE, ()) == [planned]
+    assert check_each([planned], NO_TOLERANCE, ()) == [planned]
 
 
 @pytest.mark.parametrize("aggregation", NEVER_FALL)
 @pytest.mark.parametrize("quantity", [100, 101, 10**15])
 def test_a_total_that_stayed_or_grew_is_written(aggregation: Aggregation, quantity: int) -> None:
     planned = falling(100, quantity, aggregation)
-    assert check([planned], NO_TOLERANCE, ()) == [planned]
+    assert check_each([planned], NO_TOLERANCE, ()) == [planned]
 
 
 @pytest.mark.parametrize("before", [None, 0])
@@ -65,7 +65,7 @@ def test_where_stripe_holds_nothing_nothing_can_fall(before: int | None) -> None
 
 
 def test_the_whole_bill_falling_to_zero_is_held() -> None:
-    (one,) = check([falling(2**53, 0)], NO_TOLERANCE, ())
+    (one,) = check_each([falling(2**53, 0)], NO_TOLERANCE, ())
     assert "(-100.0 %)" in said(one, Reason.DECREASE)
 
 
@@ -158,7 +158,7 @@ def whole(
     plan: Sequence[Planned | Result], *allowed: Reason, as_of: datetime = LATE, **thresholds: int
 ) -> list[Reason | None]:
     limits = Thresholds(**thresholds)  # type: ignore[arg-type]
-    return [result(one).reason for one in passed(check_whole(plan, limits, allowed, as_of))]
+    return [result(one).reason for one in check(plan, (), limits, allowed, as_of)]
 
 
 def test_a_meter_of_which_no_item_shows_usage_is_held() -> None:
@@ -219,9 +219,9 @@ def test_it_is_lifted_by_its_own_reason() -> None:
 
 def test_the_brake_is_lifted_by_its_own_reason_and_by_no_other() -> None:
     planned = falling(100, 10)
-    assert check([planned], NO_TOLERANCE, {Reason.DECREASE}) == [planned]
+    assert check_each([planned], NO_TOLERANCE, {Reason.DECREASE}) == [planned]
     others = set(LIFTABLE) - {Reason.DECREASE}
-    assert said(check([planned], NO_TOLERANCE, others)[0], Reason.DECREASE)
+    assert said(check_each([planned], NO_TOLERANCE, others)[0], Reason.DECREASE)
 
 
 def test_only_writes_are_checked_and_one_held_write_holds_no_other() -> None:
@@ -233,7 +233,7 @@ def test_only_writes_are_checked_and_one_held_write_holds_no_other() -> None:
         failed(found, Reason.OPENMETER_ERROR, ""),
     ]
     grown = falling(100, 200)
-    checked = check([*others, falling(100, 50), grown], NO_TOLERANCE, ())
+    checked = check_each([*others, falling(100, 50), grown], NO_TOLERANCE, ())
     assert checked[:4] == others
     assert said(checked[4], Reason.DECREASE)
     assert checked[5] is grown

@@ -17,7 +17,7 @@ from meter_sync.core.metering.mapping import MappingRules, MeterRow
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.draft import closed_with
 from meter_sync.core.planning.memory import Addition, Memory, Remembered, RememberedAdditions
-from meter_sync.core.planning.plan import plan
+from meter_sync.core.planning.plan import planned
 from meter_sync.core.planning.prepare import Metering, prepare
 from meter_sync.core.planning.results import outcome_of
 from meter_sync.core.planning.stages import FirstLook, Listed, Measured, Metered, Planned, Result, SendNothing
@@ -145,7 +145,7 @@ def left(
     """Return what is planned of a period of which Stripe takes no more."""
     metered = replace(make_metered(), listed=Listed(ON_RECORDS, intake, invoiced, is_read_back))
     memory = remembering(remembered) if remembered else Memory()
-    one = plan(Measured(metered, Decimal(usage)), memory, POLICY)
+    one = planned(Measured(metered, Decimal(usage)), memory, POLICY)
     assert isinstance(one, Planned)
     assert one.write.sends == SendNothing()
     assert one.write.how_many == 0
@@ -199,7 +199,7 @@ def test_what_stands_is_read_back_once_and_then_counts_as_it_was_read() -> None:
 def test_a_known_item_without_a_report_is_zero_without_being_read_back(aggregate: str, looks: bool) -> None:
     item = make_item(price=make_price(aggregate_usage=aggregate))
     metered = make_metered(item, intake=Intake.CLOSED)
-    one = plan(Measured(metered, Decimal(0)), knowing(), POLICY)
+    one = planned(Measured(metered, Decimal(0)), knowing(), POLICY)
     assert isinstance(one, Planned)
     assert (one.look is not None, one.write.lacking) == (looks, 0)
 
@@ -215,7 +215,7 @@ def test_an_addition_that_may_have_arrived_keeps_a_closed_period_from_being_name
     addition = Addition("one", 0, 100, START + HOUR, AS_OF, AS_OF, AS_OF)
     metered = make_metered(ON_METER, way=Way.ADDITIONS, intake=Intake.CLOSED)
     remembered = replace(make_remembered(100, method=metered.method), additions=RememberedAdditions(addition))
-    one = plan(Measured(metered, Decimal(130)), remembering(remembered), POLICY)
+    one = planned(Measured(metered, Decimal(130)), remembering(remembered), POLICY)
     assert isinstance(one, Result)
     assert (one.outcome, one.reason) == (Outcome.HELD, Reason.UNSETTLED)
     assert (one.found.usage, one.found.quantity, one.found.standing) == (Decimal(130), 130, 100)

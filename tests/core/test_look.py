@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meter_sync.core.outcomes import LIFTABLE, Outcome, Reason
-from meter_sync.core.planning.brakes import Thresholds, check
-from meter_sync.core.planning.first_sight import looked_at_records, not_looked
-from meter_sync.core.planning.foreign import foreign_usage, topped_up
+from meter_sync.core.planning.brakes import Thresholds, check_each
+from meter_sync.core.planning.first_sight import looked_at_records
+from meter_sync.core.planning.foreign import foreign_usage, not_looked, topped_up
 from meter_sync.core.planning.stages import LookAgain, Metered, Planned, Result, UnfinishedLook
 
 from .builders import FIRST_LOOK, make_item, make_metered, make_planned, make_price, make_write, many
@@ -66,7 +66,7 @@ def test_where_stripe_holds_something_the_first_write_has_to_find_out_whose_it_i
 
 def test_a_lost_ledger_does_not_let_a_lower_quantity_pass_the_brake() -> None:
     action = looked_at_records(make_planned(90, look=FIRST_LOOK), 100, NOTHING)
-    (checked,) = check([action], Thresholds(), NOTHING)
+    (checked,) = check_each([action], Thresholds(), NOTHING)
     assert is_held(checked)
     assert checked.reason is Reason.DECREASE
 
@@ -90,7 +90,7 @@ def test_an_interrupted_look_is_finished_even_where_the_usage_is_gone() -> None:
 
 def test_the_write_of_an_interrupted_look_counts_as_what_stripe_may_hold() -> None:
     interrupted = make_planned(500, highest_before=1000, look=UnfinishedLook(5))
-    (checked,) = check([looked_at_records(interrupted, 5, NOTHING)], Thresholds(), NOTHING)
+    (checked,) = check_each([looked_at_records(interrupted, 5, NOTHING)], Thresholds(), NOTHING)
     assert is_held(checked)
 
 

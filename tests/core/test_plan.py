@@ -19,9 +19,9 @@ from meter_sync.core.metering.queries import Need, Unanswered
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.ownership import BilledUsage
 from meter_sync.core.planning import results
-from meter_sync.core.planning.brakes import passed
+from meter_sync.core.planning.brakes import Thresholds, check
 from meter_sync.core.planning.memory import Memory, Remembered
-from meter_sync.core.planning.plan import measured, plan
+from meter_sync.core.planning.plan import measured, planned
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.prepare import Metering, prepare
 from meter_sync.core.planning.stages import FirstLook, Listed, LookAgain, Metered, Planned, Result, UnfinishedLook
@@ -403,8 +403,8 @@ def _prepare_all(billing: list[Billing]) -> list[Metered | Result]:
 
 def decide(metered: Metered, usage: Decimal | Unanswered, memory: Memory, policy: Policy) -> Planned | Result:
     """Return what should happen to an item, by OpenMeter's answer."""
-    one = measured(metered, usage, memory)
-    return one if isinstance(one, Result) else plan(one, memory, policy)
+    one = measured(metered, {metered.item.id: usage}, memory)
+    return planned(one, memory, policy)
 
 
 def decided(
@@ -662,7 +662,7 @@ def test_usage_is_scaled_and_rounded_by_the_items_own_row() -> None:
 
 def test_each_action_ends_in_the_outcome_that_the_contract_names() -> None:
     found = make_metered().found
-    (checked,) = passed([make_planned(7)])
+    (checked,) = check([make_planned(7)], (), Thresholds(), (), None)
     assert not isinstance(checked, Result)
     assert results.result(checked).outcome is Outcome.PLANNED
     assert results.outcome_of(checked, Outcome.REPORTED).outcome is Outcome.REPORTED

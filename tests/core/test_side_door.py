@@ -9,11 +9,11 @@ from meter_sync.core.billing.way import Way
 from meter_sync.core.metering.mapping import MappingRules, MeterRow
 from meter_sync.core.metering.queries import Unanswered
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.planning.brakes import Thresholds, check, check_whole, checked_before, passed
+from meter_sync.core.planning.brakes import Thresholds, check, check_each, check_whole, checked_before
 from meter_sync.core.planning.memory import Memory, PastPeriod
-from meter_sync.core.planning.plan import measured, plan
+from meter_sync.core.planning.plan import measured, planned
 from meter_sync.core.planning.prepare import Metering, prepare
-from meter_sync.core.planning.results import failed, gave_way, held, result, shown, skipped, unchanged, waiting
+from meter_sync.core.planning.results import failed, gave_way, held, shown, skipped, unchanged, waiting
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Moved, Planned, Result
 
 from .builders import (
@@ -71,8 +71,8 @@ def test_an_item_without_an_answer_leaves_with_what_stood_and_its_timestamp() ->
 
 
 def plan_of(metered: Metered, usage: Decimal | Unanswered, memory: Memory) -> Planned | Result:
-    one = measured(metered, usage, memory)
-    return one if isinstance(one, Result) else plan(one, memory, POLICY)
+    one = measured(metered, {metered.item.id: usage}, memory)
+    return planned(one, memory, POLICY)
 
 
 def test_a_usage_that_cannot_be_billed_leaves_with_that_usage_and_no_quantity() -> None:
@@ -83,7 +83,7 @@ def test_a_usage_that_cannot_be_billed_leaves_with_that_usage_and_no_quantity() 
 def test_what_a_brake_holds_leaves_with_its_usage_and_with_the_quantity_that_was_not_written() -> None:
     falling = plan_of(make_metered(), Decimal(90), remembering(make_remembered(100)))
     assert isinstance(falling, Planned)
-    (one,) = check([falling], NO_TOLERANCE, ())
+    (one,) = check_each([falling], NO_TOLERANCE, ())
     assert left(one) == falling.found
     assert (one.found.usage, one.found.quantity, one.found.standing) == (Decimal(90), 90, 100)
 
@@ -98,7 +98,7 @@ def test_whatever_a_run_did_not_come_to_waits_for_the_next_one_and_what_went_no_
 def test_only_what_passed_the_check_goes_on_and_it_is_the_write_that_was_planned() -> None:
     fits, falls = make_planned(7), make_planned(6, metered=make_metered(make_item("si_2")), highest_before=7)
     stopped = failed(make_metered(make_item("si_3")).found, Reason.OPENMETER_ERROR, "why")
-    first, second, third = passed(check([fits, falls, stopped], NO_TOLERANCE, ()))
+    first, second, third = check([fits, falls, stopped], (), NO_TOLERANCE, (), None)
     assert first is fits.write
     assert isinstance(second, Result)
     assert second.reason is Reason.DECREASE
@@ -114,7 +114,8 @@ def test_what_was_left_to_another_run_is_unchanged_and_does_not_show_that_a_mete
     silent, busy = (replace(make_metered(make_item(item)), past=PAST) for item in ("si_1", "si_2"))
     zero, late = unchanged(make_write(0, metered=silent)), AS_OF
     (dead,) = check_whole([zero], NO_TOLERANCE, (), late)
-    assert result(passed([dead])[0]).reason is Reason.ALL_ZERO
+    assert isinstance(dead, Result)
+    assert dead.reason is Reason.ALL_ZERO
     left_alone = gave_way(make_write(0, metered=busy).told)
     assert (left_alone.outcome, left_alone.reason, left_alone.gave_way) == (Outcome.UNCHANGED, None, True)
     assert check_whole([zero, left_alone], NO_TOLERANCE, (), late) == [zero, left_alone]

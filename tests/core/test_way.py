@@ -68,7 +68,7 @@ def test_a_meter_with_windows_of_another_size_is_refused_by_name() -> None:
     meter = BillingMeter("mtr_1", "used", "sum", unknown_window="minute")
     refused = way_of(make_price(billing_meter=meter), Records.PERIOD)
     assert isinstance(refused, Unsupported)
-    assert "windows of one minute" in refused.message
+    assert "a window of one minute" in refused.message
 
 
 def test_parts_are_as_long_as_the_meters_windows_and_days_for_records() -> None:

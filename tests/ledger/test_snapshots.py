@@ -150,7 +150,9 @@ def test_every_field_of_an_item_is_stored() -> None:
             WITH_METADATA.price,
             aggregate_usage="max",
             stripe_meter="mtr_1",
-            billing_meter=BillingMeter("mtr_1", "e", "sum", WindowSize.DAY, "week", "who", "by_email", "units", False),
+            billing_meter=BillingMeter(
+                "mtr_1", "e", "sum", WindowSize.DAY, "week", "who", "by_email", "units", False, "asleep"
+            ),
         ),
         subscription=Subscription(
             "sub_1",
@@ -160,6 +162,7 @@ def test_every_field_of_an_item_is_stored() -> None:
             {"a": "b"},
             has_billing_thresholds=True,
             trial_end=CREATED,
+            unknown_billing_mode="hybrid",
         ),
     )
     of_the_ledger = ["item.born_at"]  # it is no part of what is listed, and has a column of its own

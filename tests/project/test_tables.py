@@ -14,9 +14,9 @@ from pydantic.fields import FieldInfo
 
 from meter_sync import errors
 from meter_sync.cli import cli
-from meter_sync.cli.history.command import history
-from meter_sync.cli.run.command import run
-from meter_sync.cli.verify.command import verify
+from meter_sync.cli.history import history
+from meter_sync.cli.run import run
+from meter_sync.cli.verify import verify
 from meter_sync.config import ENVIRONMENT, Settings, load
 from meter_sync.config.settings import BrakeSettings, MeterSettings
 from meter_sync.core.outcomes import LIFTABLE, ExitCode, Outcome, Reason
@@ -96,6 +96,11 @@ def raised_errors() -> Iterator[tuple[str, ExitCode]]:
                 for keyword in node.keywords:
                     if keyword.arg == "code" and isinstance(keyword.value, ast.Constant):
                         yield str(keyword.value.value), kinds[node.func.id].exit_code
+            if isinstance(node, ast.ClassDef) and node.name not in kinds:
+                parents = [kinds[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in kinds]
+                for part in node.body:
+                    if parents and isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == "code":
+                        yield ast.literal_eval(part.value), parents[0].exit_code
 
 
 def test_the_errors_that_end_a_run_are_complete() -> None:

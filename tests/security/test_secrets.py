@@ -14,7 +14,7 @@ import pytest
 import stripe
 import structlog
 
-from meter_sync.cli import logs
+from meter_sync.cli.globals import Globals
 from meter_sync.config import load
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.ledger import Scope, open_ledger
@@ -291,7 +291,7 @@ def test_a_traceback_in_the_log_shows_no_variables(capsys: pytest.CaptureFixture
     def fail(headers: dict[str, str]) -> None:
         raise RuntimeError(f"{len(headers)} header")
 
-    logs.configure(log_format, "debug", color=False)
+    Globals(log_format=log_format, log_level="debug").start_logging()
     try:
         fail({"Authorization": f"Bearer {STRIPE_KEY}"})
     except RuntimeError:

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from meter_sync.cli.globals import Globals
-from meter_sync.cli.printing.table import Column, Row, print_table
-from meter_sync.cli.run.output import print_execution, summary
+from meter_sync.cli.printing import Column, Row, print_table
+from meter_sync.cli.run import print_execution, summary
 from meter_sync.config import Settings, load
 from meter_sync.core.text import date_and_time, thousands
 from meter_sync.ledger import Scope, open_ledger_read_only
@@ -22,8 +22,8 @@ from meter_sync.sync.request import Execution, Request
 
 _NOW = datetime(2026, 3, 27, 14, 23, 45, tzinfo=UTC)
 _AN_HOUR = timedelta(hours=1)
-_LOST = 40
-"""So many answers are lost after Stripe has carried a request out, and as many requests before."""
+_RUN = Request()
+_CLOSING = Request(closing=timedelta(minutes=3), is_beside=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,44 +35,19 @@ class _Stage:
     settings: Settings
 
     def title(self, title: str, detail: str) -> None:
-        click.echo(f"\n{click.style(title, bold=self._color, reset=self._color)} {detail}")
+        styled = self.options.color and sys.stdout.isatty()
+        click.echo(f"\n{click.style(title, bold=styled, reset=styled)} {detail}")
 
-    @property
-    def _color(self) -> bool:
-        return self.options.color and sys.stdout.isatty()
-
-    async def run(self, *, dry_run: bool = False) -> Execution:
+    async def run(self, request: Request = _RUN) -> Execution:
         """Do what the command `run` does, by the sandbox's clock."""
-        return await self._execute(Request(dry_run=dry_run))
-
-    async def close(self) -> Execution:
-        """Do what `run --closing 3m` does."""
-        return await self._execute(Request(closing=timedelta(minutes=3), is_beside=True))
-
-    async def _execute(self, request: Request) -> Execution:
         now = self.sandbox.clock.now()
         self.sandbox.date_skew_seconds = (now - datetime.now(UTC)).total_seconds()
         return await execute(self.settings, request, self.sandbox.clock.now, Stop())
-
-    def named(self) -> dict[str, int]:
-        """Return what the ledger names as not billed, by subscription."""
-        with open_ledger_read_only(self.settings.ledger, Scope(account="", mode="sandbox")) as ledger:
-            return {one.subscription: one.open_quantity for one in ledger.remainders.unbilled()}
-
-    def the_network_breaks(self) -> None:
-        """Lose the answers to most of what is sent to Stripe: some of it arrives, and some does not."""
-        for drop in ("after", "before"):
-            self.sandbox.faults.add(
-                Fault(server="stripe", method="POST", path="event|usage_record", skip=4, times=_LOST, drop=drop)
-            )
 
     async def run_and_sum_up(self) -> Execution:
         execution = await self.run()
         click.echo(summary(execution, dry_run=False))
         return execution
-
-    def show(self, execution: Execution, *, dry_run: bool = False, only_noteworthy: bool = False) -> None:
-        print_execution(execution, "table", self.options, dry_run=dry_run, quiet=only_noteworthy)
 
     def show_checks(self, checks: Sequence[Check]) -> list[Check]:
         """Print each customer's amounts, the smallest first, and return those that are wrong."""
@@ -112,7 +87,8 @@ async def show(options: Globals, folder: Path) -> bool:
 
 async def _acts(stage: _Stage, epsilon: Epsilon) -> bool:
     stage.title("1. The plan:", "meter-sync run --dry-run")
-    stage.show(await stage.run(dry_run=True), dry_run=True)
+    plan = await stage.run(Request(dry_run=True))
+    print_execution(plan, "table", stage.options, dry_run=True, quiet=False)
     stage.title("2. The first run:", "meter-sync run")
     await stage.run_and_sum_up()
     stage.title("3. The same again has nothing to do:", "meter-sync run")
@@ -121,7 +97,10 @@ async def _acts(stage: _Stage, epsilon: Epsilon) -> bool:
     stage.sandbox.clock.advance(_AN_HOUR)
     events = await epsilon.use_more(since=before)
     stage.title("4. An hour later, half of the customers have used more:", f"{events:,} events, meter-sync run")
-    stage.the_network_breaks()
+    for drop in ("after", "before"):  # Stripe has carried the request out, or never had it
+        stage.sandbox.faults.add(
+            Fault(server="stripe", method="POST", path="event|usage_record", skip=4, times=40, drop=drop)
+        )
     await stage.run_and_sum_up()
     stage.title("5. Most answers of Stripe were lost. The next run makes up for it:", "meter-sync run")
     stage.sandbox.faults.clear()
@@ -146,17 +125,19 @@ async def _a_month_turns(stage: _Stage, epsilon: Epsilon) -> bool:
     for end, customer in ends:
         stage.sandbox.clock.move_to(end - timedelta(minutes=1))
         await epsilon.use_at(customer, end - timedelta(minutes=1, seconds=5))
-        await stage.close()
+        await stage.run(_CLOSING)
         await epsilon.use_at(customer, end - timedelta(seconds=1))
         stage.sandbox.clock.move_to(end + timedelta(minutes=1))
-        await stage.close()
+        await stage.run(_CLOSING)
     stage.sandbox.clock.advance(2 * _AN_HOUR)
     for end, customer in ends[-2:]:
         await epsilon.use_at(customer, end - timedelta(hours=30))
     click.echo("Two customers' usage of the day before comes two hours after the last end: their invoices are final.")
-    stage.show(await stage.run(), only_noteworthy=True)
+    print_execution(await stage.run(), "table", stage.options, dry_run=False, quiet=True)
     stage.title("8. Where every unit is now:", "on an invoice, in the next period, or named by meter-sync history")
-    wrong = stage.show_checks(epsilon.month(stage.named()))
+    with open_ledger_read_only(stage.settings.ledger, Scope(account="", mode="sandbox")) as ledger:
+        named = {one.subscription: one.open_quantity for one in ledger.remainders.unbilled()}
+    wrong = stage.show_checks(epsilon.month(named))
     if wrong:
         click.echo(f"The units of {len(wrong)} of {CUSTOMERS} customers are not where they should be.", err=True)
     else:

@@ -1,42 +1,76 @@
-"""What `meter-sync history` does with the ledger, and what it shows of it."""
+"""What a person asks `meter-sync history` for, what it does with the ledger, and what it shows of it."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import click
+
 from meter_sync.cli.globals import now
-from meter_sync.cli.history import output
-from meter_sync.cli.history.output import Answer
-from meter_sync.cli.history.request import HistoryRequest
+from meter_sync.cli.history import answers
+from meter_sync.cli.history.answers import Answer
 from meter_sync.config import Settings
+from meter_sync.core.telling.history import Sought
 from meter_sync.core.text import utc
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import Ledger, Scope, open_ledger, open_ledger_read_only, run_lock
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryRequest:
+    """The options as they were given; times are in UTC."""
+
+    sought: Sought
+    parts: bool
+    since: datetime | None
+    until: datetime | None
+    limit: int
+    explain: str | None
+    """An item, a subscription or a customer."""
+    period: datetime | None
+    unbilled: bool
+    settle: tuple[str, datetime] | None
+    """An item and the start of its period."""
+    note: str | None
+    prune: timedelta | None
+
+    def is_within(self, at: datetime) -> bool:
+        """Say whether something happened in the time that was asked for."""
+        return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
+
+    def check(self) -> None:
+        """Raise UsageError for options that do not belong together."""
+        alone = {"--explain": self.explain, "--unbilled": self.unbilled, "--settle": self.settle, "--prune": self.prune}
+        given = [name for name, value in alone.items() if value not in (None, False)]
+        narrows = not self.sought.is_nothing
+        if len(given) > 1 or (given and (narrows or self.since or self.until)):
+            raise click.UsageError(f"{given[0]} stands alone: leave the other options out.")
+        if (self.settle is None) != (self.note is None) or (self.note is not None and not self.note.strip()):
+            raise click.UsageError("--settle and --note belong together: say how it was settled.")
+        if self.period and self.explain is None:
+            raise click.UsageError("--period belongs to --explain.")
+        if self.parts and not narrows:
+            raise click.UsageError("--parts belongs to a selector: --customer, --subscription, --item or --meter.")
+
+
 def carry_out(settings: Settings, asked: HistoryRequest) -> Answer:
     """Do what was asked for, and return what there is to say. Raise MeterSyncError, with what to do."""
+    scope = Scope(account="", mode=settings.stripe.mode)
     if asked.settle is not None:
-        return _settle(settings, *asked.settle, str(asked.note).strip())
+        with open_ledger(settings.ledger, scope) as ledger:
+            return _settle(ledger, *asked.settle, str(asked.note).strip())
     if asked.prune is not None:
-        return _prune(settings, asked.prune)
-    with _books(settings) as ledger:
+        before = now() - asked.prune
+        with run_lock(settings.ledger), open_ledger(settings.ledger, scope) as ledger:
+            return answers.pruned(before, ledger.pruning.prune(before))
+    with open_ledger_read_only(settings.ledger, scope) as ledger:
         if asked.unbilled:
-            return output.unbilled(ledger.remainders.unbilled())
+            return answers.unbilled(ledger.remainders.unbilled())
         if asked.explain is not None:
             return _explain(ledger, asked.explain, asked.period)
         if asked.sought.is_nothing:
-            return output.runs(ledger.runs.past(asked.since, asked.until, asked.limit))
+            return answers.runs(ledger.runs.past(asked.since, asked.until, asked.limit))
         return _entries(ledger, asked)
-
-
-@contextmanager
-def _books(settings: Settings, *, is_read_only: bool = True, is_alone: bool = False) -> Iterator[Ledger]:
-    """Open the ledger, only to read unless told otherwise, and where it must be alone, under the run lock."""
-    scope = Scope(account="", mode=settings.stripe.mode)
-    opened = open_ledger_read_only if is_read_only else open_ledger
-    with run_lock(settings.ledger) if is_alone else nullcontext(), opened(settings.ledger, scope) as ledger:
-        yield ledger
 
 
 def _entries(ledger: Ledger, asked: HistoryRequest) -> Answer:
@@ -46,7 +80,7 @@ def _entries(ledger: Ledger, asked: HistoryRequest) -> Answer:
     if not ledger.history.matches_together(asked.sought):
         raise _not_known("no item in the ledger matches all the selectors together")
     entries = ledger.history.entries(asked.sought, with_parts=asked.parts)
-    return output.entries([one for one in entries if asked.is_within(one.at)])
+    return answers.entries([one for one in entries if asked.is_within(one.at)])
 
 
 def _explain(ledger: Ledger, name: str, period_start: datetime | None) -> Answer:
@@ -57,7 +91,7 @@ def _explain(ledger: Ledger, name: str, period_start: datetime | None) -> Answer
             raise _not_known(f"the ledger knows no item, subscription or customer {name}")
         start = utc(period_start) if period_start else ""
         raise _not_known(f"the ledger knows no period of {name} that starts at {start}", newest)
-    return output.explanations(stories)
+    return answers.explanations(stories)
 
 
 def _not_known(what: str, known: Sequence[str] = ()) -> MeterSyncError:
@@ -66,20 +100,13 @@ def _not_known(what: str, known: Sequence[str] = ()) -> MeterSyncError:
     return MeterSyncError(what, hint, code="nothing_selected")
 
 
-def _settle(settings: Settings, item: str, period_start: datetime, note: str) -> Answer:
-    with _books(settings, is_read_only=False) as ledger:
-        one = ledger.remainders.of(item, period_start)
-        if one is None or not one.open_quantity:
-            raise MeterSyncError(
-                f"nothing is open of {item} for a period that starts at {utc(period_start)}; nothing was changed",
-                "meter-sync history --unbilled lists what is, with the start of its period",
-                code="nothing_open",
-            )
-        ledger.remainders.settle(one, note, now())
-    return output.settled(one, note)
-
-
-def _prune(settings: Settings, older_than: timedelta) -> Answer:
-    before = now() - older_than
-    with _books(settings, is_read_only=False, is_alone=True) as ledger:
-        return output.pruned(before, ledger.pruning.prune(before))
+def _settle(ledger: Ledger, item: str, period_start: datetime, note: str) -> Answer:
+    one = ledger.remainders.of(item, period_start)
+    if one is None or not one.open_quantity:
+        raise MeterSyncError(
+            f"nothing is open of {item} for a period that starts at {utc(period_start)}; nothing was changed",
+            "meter-sync history --unbilled lists what is, with the start of its period",
+            code="nothing_open",
+        )
+    ledger.remainders.settle(one, note, now())
+    return answers.settled(one, note)

@@ -33,14 +33,6 @@ DRAFTS_LAST = timedelta(hours=73)
 """An invoice is a draft for 72 hours at the most (invoice documentation); the hour is margin."""
 
 
-def was_free(item: SubscriptionItem) -> bool:
-    """Say whether the period was a trial, whose usage costs nothing."""
-    subscription, end = item.subscription, item.period.end
-    if subscription.trial_end is None:
-        return False
-    return subscription.trial_end == end or (subscription.status == "trialing" and subscription.trial_end > end)
-
-
 def usage_end_of(item: SubscriptionItem) -> datetime:
     """Given an item in a period, return where its usage ends with that period, and that of the next one begins."""
     way = way_of(item.price, Records.PERIOD)

@@ -55,13 +55,15 @@ class BillingMeter:
     window: WindowSize | None = None
     """Where set, only the most recently received event of each window counts."""
     unknown_window: str | None = None
-    """A window of another size, which this program cannot fill."""
+    """A window of another size."""
     customer_key: str = "stripe_customer_id"
     """The key of an event's payload that names the customer…"""
     customer_mapping: str = "by_id"
     """… and what stands there: `by_id` is the Stripe customer's id."""
     value_key: str = "value"
     is_active: bool = True
+    unknown_status: str | None = None
+    """A status that is neither active nor inactive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,8 @@ class Subscription:
     metadata: Mapping[str, str] = field(default_factory=dict)
     has_billing_thresholds: bool = False
     trial_end: datetime | None = None
+    unknown_billing_mode: str | None = None
+    """A billing mode that is neither classic nor flexible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,14 @@ class SubscriptionItem:
     def key(self) -> PeriodKey:
         """Which item it is, in which period."""
         return self.id, self.period.start
+
+    @property
+    def was_free(self) -> bool:
+        """Whether the period was a trial, whose usage costs nothing."""
+        trial_end, end = self.subscription.trial_end, self.period.end
+        return trial_end is not None and (
+            trial_end == end or (self.subscription.status == "trialing" and trial_end > end)
+        )
 
     @property
     def since(self) -> datetime:

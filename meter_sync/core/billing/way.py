@@ -90,13 +90,12 @@ def _by_meter(meter: BillingMeter) -> Way | Unsupported:
             f"{named} maps customers {meter.customer_mapping} by its key {meter.customer_key!r}, not by the Stripe "
             f"customer's id: {_INSTEAD}"
         )
-    if meter.unknown_window:
-        return Unsupported(f"{named} has windows of one {meter.unknown_window}: {_INSTEAD}")
-    if meter.formula == "sum":
+    size = meter.window or meter.unknown_window
+    if meter.formula == "sum" and meter.unknown_window is None:
         return Way.WINDOWS if meter.window else Way.ADDITIONS
-    if meter.formula == "last" and meter.window is None:
+    if meter.formula == "last" and size is None:
         return Way.LAST
-    window = f" with a window of one {meter.window}" if meter.window else ""
+    window = f" with a window of one {size}" if size else ""
     return Unsupported(f"{named} has the formula {meter.formula}{window}, which cannot hold a total: {_INSTEAD}")
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.event_times import event_timestamp
-from meter_sync.core.planning.memory import Addition, Remembered, RememberedAdditions
+from meter_sync.core.planning.memory import Addition, Memory, Remembered, RememberedAdditions
 from meter_sync.core.planning.stages import Add, Cancel, SendNothing, Write
 
 IDENTIFIER_HOLDS = timedelta(hours=23)
@@ -60,8 +60,12 @@ def shows_in_summary(addition: Addition, now: datetime) -> bool:
     return now - addition.attempted_at >= IDENTIFIER_HOLDS
 
 
-def as_settled(remembered: Remembered, now: datetime, as_of: datetime) -> Remembered:
-    """Given what is remembered of an item, return it as it stands once an addition was repeated that can be."""
+def as_settled(memory: Memory, now: datetime, as_of: datetime) -> Memory:
+    """Given what is remembered of items, return it as it stands once each addition was repeated that can be."""
+    return replace(memory, remembered={id: _settled(one, now, as_of) for id, one in memory.remembered.items()})
+
+
+def _settled(remembered: Remembered, now: datetime, as_of: datetime) -> Remembered:
     newest = remembered.additions.newest
     if newest is None or newest.is_delivered or not can_be_repeated(newest, now, as_of):
         return remembered

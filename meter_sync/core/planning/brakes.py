@@ -6,7 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.planning.results import held
+from meter_sync.core.planning.foreign import not_looked
+from meter_sync.core.planning.results import gave_way, held, shown
 from meter_sync.core.planning.stages import Checked, Metered, Planned, Result, Write
 
 
@@ -90,11 +91,36 @@ BRAKES: dict[Reason, Brake] = {Reason.DECREASE: decrease, Reason.JUMP: jump}
 
 
 def check(
+    plan: Iterable[Planned | Result],
+    busy: Collection[str],
+    thresholds: Thresholds,
+    allowed: Collection[Reason],
+    whole_account_at: datetime | None,
+) -> list[Checked | Result]:
+    """Given a plan, return what of it may be written, with all that is implausible held, except for lifted brakes.
+
+    `busy` are the items that another run is writing at this moment. Where the plan is of all open periods of an
+    account, `whole_account_at` is the instant that the run is about, and what is implausible as a whole is held too.
+    This is the one place that makes what a reporter takes, beside `checked_before`.
+    """
+    checked = [_left_alone(one, busy) for one in check_each(plan, thresholds, allowed)]
+    if whole_account_at is not None:
+        checked = check_whole(checked, thresholds, allowed, whole_account_at)
+    return [Checked(one.write) if isinstance(one, Planned) else one for one in checked]
+
+
+def checked_before(write: Write) -> Checked:
+    """Return a write that an earlier run had begun: it was checked then, and is repeated as it was."""
+    return Checked(write)
+
+
+def check_each(
     plan: Iterable[Planned | Result], thresholds: Thresholds, allowed: Collection[Reason]
 ) -> list[Planned | Result]:
-    """Given a plan, return it with every implausible write held, except where its brake was lifted."""
+    """Given a plan, return it with every write held that is implausible by itself."""
     brakes = {reason: brake for reason, brake in BRAKES.items() if reason not in allowed}
-    return [_braked(one, brakes, thresholds) if isinstance(one, Planned) else one for one in plan]
+    looked = [not_looked(one, allowed) if isinstance(one, Planned) else one for one in plan]
+    return [_braked(one, brakes, thresholds) if isinstance(one, Planned) else one for one in looked]
 
 
 def _braked(planned: Planned, brakes: dict[Reason, Brake], thresholds: Thresholds) -> Planned | Result:
@@ -103,6 +129,17 @@ def _braked(planned: Planned, brakes: dict[Reason, Brake], thresholds: Threshold
         if why:
             return held(planned.found, reason, f"{why}; Stripe was left as it is: {_remedy(reason)}")
     return planned
+
+
+def _left_alone(one: Planned | Result, busy: Collection[str]) -> Planned | Result:
+    """Leave an item to the run that is writing it, where that keeps this one from telling what stands in Stripe.
+
+    One whose `[[meters]]` row says `report = false` is only shown.
+    """
+    if isinstance(one, Planned):
+        return one if one.found.row.report else shown(one.write)
+    is_left = one.reason is Reason.UNSETTLED and one.item.id in busy
+    return gave_way(one.found) if is_left else one
 
 
 def _remedy(reason: Reason) -> str:
@@ -123,19 +160,6 @@ def check_whole(
         checked = _nothing_if_too_many_are_held(checked, thresholds)
     changed = {one.item.key: one for one in checked}
     return [changed.get(one.item.key, one) for one in plan]
-
-
-def passed(plan: Iterable[Planned | Result]) -> list[Checked | Result]:
-    """Given a plan of which the check has held what is implausible, return what of it may be written.
-
-    This is the one place that makes what a reporter takes, beside `checked_before`.
-    """
-    return [Checked(one.write) if isinstance(one, Planned) else one for one in plan]
-
-
-def checked_before(write: Write) -> Checked:
-    """Return a write that an earlier run had begun: it was checked then, and is repeated as it was."""
-    return Checked(write)
 
 
 def _without_dead_meters(

@@ -4,6 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from meter_sync.core.billing.intake import Intake
+from meter_sync.core.planning.foreign import can_be_topped_up, foreign_usage
 from meter_sync.core.planning.memory import Memory, Remembered
 from meter_sync.core.planning.obstacles import obstacle, unsettled
 from meter_sync.core.planning.policy import Policy
@@ -34,9 +35,15 @@ def found_before(metered: Metered, remembered: Remembered | None) -> Findings:
     return replace(found, span=span, standing=remembered.acknowledged)
 
 
-def drafted(metered: Metered, found: Findings, usage: Decimal, quantity: int, remembered: Remembered | None) -> Write:
-    """Return the write of an item's quantity, as if all of it were to be set at once."""
-    return Write(
+def drafted(
+    metered: Metered, found: Findings, usage: Decimal, quantity: int, memory: Memory, policy: Policy
+) -> Planned | Result:
+    """Given an item's usage and quantity, return its plan as if all of it were to be set at once.
+
+    Or what keeps it from being written. Of a period of which Stripe takes no more, this is all: what is left.
+    """
+    remembered, is_known = memory.remembered.get(metered.item.id), metered.item.id in memory.known_items
+    write = Write(
         found=replace(found, usage=usage, quantity=quantity),
         quantity=quantity,
         method=metered.method,
@@ -44,15 +51,18 @@ def drafted(metered: Metered, found: Findings, usage: Decimal, quantity: int, re
         intake=metered.listed.intake,
         follows=remembered.run if remembered else None,
     )
-
-
-def last_account_or_obstacle(metered: Metered, draft: Write, memory: Memory, policy: Policy) -> Planned | Result | None:
-    """Return what is left of a period of which Stripe takes no more, or what keeps an item from being written."""
-    remembered = memory.remembered.get(metered.item.id)
-    if not draft.intake.is_open:
-        is_known = metered.item.id in memory.known_items
-        return _last_account(metered, draft, remembered, is_known=is_known)
-    return obstacle(draft.told, draft.method, remembered, policy) if remembered else None
+    if not write.intake.is_open:
+        return _last_account(metered, write, remembered, is_known=is_known)
+    if remembered is None:
+        return Planned(metered, write.stands(0 if is_known else None), look=None if is_known else FirstLook())
+    blocked = obstacle(write.told, write.method, remembered, policy)
+    if blocked:
+        return blocked
+    look = look_of(remembered)
+    foreign = 0 if look else remembered.foreign
+    if foreign and not can_be_topped_up(write, foreign):
+        return foreign_usage(write, foreign)
+    return Planned(metered, replace(write, foreign=foreign), _highest_before(metered, remembered, policy), look)
 
 
 def _last_account(metered: Metered, draft: Write, remembered: Remembered | None, *, is_known: bool) -> Planned | Result:
@@ -88,7 +98,7 @@ def look_of(remembered: Remembered) -> Look | None:
     return LookAgain(remembered.at_anchor, remembered.foreign) if remembered.foreign_held else None
 
 
-def highest_before(metered: Metered, remembered: Remembered, policy: Policy) -> int | None:
+def _highest_before(metered: Metered, remembered: Remembered, policy: Policy) -> int | None:
     """Return the largest quantity that Stripe may hold: an unanswered write may have arrived, or not.
 
     None where it says nothing of a fall: the method changed, or the run is about an instant before what was reported

@@ -6,7 +6,7 @@ from dataclasses import replace
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.additions import added
-from meter_sync.core.planning.foreign import can_be_topped_up, foreign_usage
+from meter_sync.core.planning.foreign import looked_again
 from meter_sync.core.planning.memory import Remembered
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import unchanged
@@ -39,7 +39,7 @@ def looked_at_records(planned: Planned, total: int, allowed: Collection[Reason])
     known = replace(planned, write=write, look=None, highest_before=highest)
     if isinstance(planned.look, LookAgain):
         known = replace(known, write=replace(write, total_before=total))
-        return _looked_again(known, total - planned.look.at_anchor, allowed)
+        return looked_again(known, total - planned.look.at_anchor, allowed)
     if total > 0 or is_unfinished:
         return replace(known, write=replace(write, total_before=total))
     if isinstance(planned.look, FirstLook) and is_zero_without_record(write):
@@ -94,21 +94,3 @@ def _sends_of_then(remembered: Remembered) -> SetTotal | SetWindows:
         return SetTotal()
     then = sorted(remembered.windows.by_start.items())
     return SetWindows(tuple(WindowQuantity(start, one.timestamp, one.value, None, one.total) for start, one in then))
-
-
-def not_looked(planned: Planned, allowed: Collection[Reason]) -> Planned | Result:
-    """Given a write that may need a look, return what a dry run, which looks at nothing, can say of it."""
-    if isinstance(planned.look, LookAgain):
-        return _looked_again(planned, planned.look.foreign, allowed)
-    return planned
-
-
-def _looked_again(known: Planned, foreign: int, allowed: Collection[Reason]) -> Planned | Result:
-    """Hold while others' records seem to be there, unless that is allowed; else let the write find out.
-
-    What they hold is only an estimate here: the record at the anchor may have been moved since, by a run with another
-    ledger. The write that follows reads the total again, and only then anything is topped up.
-    """
-    if foreign <= 0 or (Reason.FOREIGN_USAGE in allowed and can_be_topped_up(known.write, foreign)):
-        return known
-    return foreign_usage(known.write, foreign)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.results import held
-from meter_sync.core.planning.stages import Result, SetWindows, WindowQuantity, Write
+from meter_sync.core.planning.stages import LookAgain, Planned, Result, SetWindows, WindowQuantity, Write
 
 
 def can_be_topped_up(write: Write, foreign: int) -> bool:
@@ -44,3 +44,21 @@ def foreign_usage(write: Write, foreign: int) -> Result:
         f"OpenMeter says {write.quantity}, but usage records that are not from this program hold {foreign} in this "
         f"period of a {write.item.price.aggregate_usage} price; Stripe's total was left as it was: {remedy}",
     )
+
+
+def not_looked(planned: Planned, allowed: Collection[Reason]) -> Planned | Result:
+    """Given a write that may need a look, return what can be said of it without one, as in a dry run."""
+    if isinstance(planned.look, LookAgain):
+        return looked_again(planned, planned.look.foreign, allowed)
+    return planned
+
+
+def looked_again(known: Planned, foreign: int, allowed: Collection[Reason]) -> Planned | Result:
+    """Hold while others' records seem to be there, unless that is allowed; else let the write find out.
+
+    What they hold is only an estimate here: the record at the anchor may have been moved since, by a run with another
+    ledger. The write that follows reads the total again, and only then anything is topped up.
+    """
+    if foreign <= 0 or (Reason.FOREIGN_USAGE in allowed and can_be_topped_up(known.write, foreign)):
+        return known
+    return foreign_usage(known.write, foreign)

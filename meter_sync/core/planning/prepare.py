@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from meter_sync.core.billing.intake import Intake
-from meter_sync.core.billing.item import SubscriptionItem, Target
-from meter_sync.core.billing.span import Span, usage_span
+from meter_sync.core.billing.item import Target
+from meter_sync.core.billing.span import usage_span
 from meter_sync.core.billing.way import Unsupported, Way, way_of, window_of
+from meter_sync.core.billing.words import unknown_word
 from meter_sync.core.metering.mapping import MappingRules, MeterRow, meter_row, subjects
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Grouping
@@ -27,6 +28,10 @@ class Metering:
     """By slug and by id."""
     customers: Mapping[str, str] = field(default_factory=dict)
     """The id of OpenMeter's customer for each Stripe customer, where the mapping goes by them."""
+
+
+Why = tuple[Reason, str]
+"""Why an item is not billed, as a reason and in words."""
 
 
 def prepare(listed: Sequence[Listed], metering: Metering, memory: Memory, as_of: datetime) -> list[Metered | Result]:
@@ -53,95 +58,76 @@ def _is_paused(one: Listed) -> bool:
 
 def _prepared(one: Listed, metering: Metering, memory: Memory, as_of: datetime) -> Metered | Result:
     item, rules = one.item, metering.rules
-    billed_until = memory.billed_until.get(item.id)
+    billed_until, unbillable = memory.billed_until.get(item.id), _why_unbillable(one)
     row = meter_row(item, rules)
     found = Findings(item, row or MeterRow(), span=usage_span(item, as_of, billed_until))
     if row is None:
-        return _unbillable(one, found) or skipped(
-            found,
-            Reason.NO_METER_MAPPING,
+        unmapped = (
             f"no OpenMeter meter is named for price {item.price.id}: set metadata {rules.meter_key} on the price or "
-            "the item, or add a [[meters]] row (with ignore = true if other software bills it)",
+            "the item, or add a [[meters]] row (with ignore = true if other software bills it)"
         )
+        return skipped(found, *(unbillable or (Reason.NO_METER_MAPPING, unmapped)))
     if row.ignore:
         return skipped(found, Reason.IGNORED, "a [[meters]] row says ignore = true")
     meter = metering.meters.get(row.openmeter or "")
-    found = replace(found, meter=meter, subjects=subjects(item, rules.subject, metering.customers))
-    way = way_of(item.price, row.records)
+    named, way = subjects(item, rules.subject, metering.customers), way_of(item.price, row.records)
+    found = replace(found, meter=meter, subjects=named)
     if isinstance(way, Unsupported):
         message = f"{way.message}; or add a [[meters]] row with ignore = true if other software bills it"
-        return _unbillable(one, found) or skipped(found, Reason.UNSUPPORTED_METER, message)
-    found = replace(found, way=way, span=_span(item, way, as_of, billed_until))
-    return _unbillable(one, found) or _metered(one, found, way, rules, memory)
+        return skipped(found, *(unbillable or (Reason.UNSUPPORTED_METER, message)))
+    span = found.span
+    if way is Way.WINDOWS:
+        span = usage_span(item, as_of, billed_until, window_of(way, item.price))
+    found = replace(found, way=way, span=span)
+    if unbillable or meter is None or span is None or not named:
+        return skipped(found, *(unbillable or _why_not_asked(found, rules)))
+    mismatch = _why_mismatched(meter, way, named)
+    if mismatch:
+        return skipped(found, Reason.AGGREGATION_MISMATCH, mismatch)
+    grouping = Grouping.CUSTOMER if rules.asks_for_customers else Grouping.SUBJECT
+    return Metered(one, row, meter, way, grouping, named, span, memory.past.get(item.id, ()))
 
 
-def _span(item: SubscriptionItem, way: Way, as_of: datetime, billed_until: datetime | None) -> Span | None:
-    return usage_span(item, as_of, billed_until, window_of(way, item.price) if way is Way.WINDOWS else None)
-
-
-def _unbillable(one: Listed, found: Findings) -> Result | None:
-    """Return why Stripe takes no usage of an item, or None.
+def _why_unbillable(one: Listed) -> Why | None:
+    """Return why Stripe takes no usage of an item, or why that is not known, or None.
 
     Once it takes no more of a period in any case, what kept it from being billed does not keep it from being named.
     """
-    subscription = one.item.subscription
-    if _is_paused(one):
-        said = "the subscription is paused; Stripe bills nothing for it"
-        return skipped(found, Reason.SUBSCRIPTION_PAUSED, said)
-    if subscription.customer.deleted and one.intake.is_open:
-        return skipped(
-            found,
-            Reason.CUSTOMER_DELETED,
-            f"customer {subscription.customer.id} was deleted in Stripe: cancel the subscription, or bill by hand",
+    subscription, unknown = one.item.subscription, unknown_word(one.item)
+    if unknown:
+        return Reason.UNKNOWN_TO_THIS_VERSION, (
+            f"{unknown}, which this version of meter-sync does not know: nothing was written; update meter-sync, or "
+            "bill by hand"
         )
+    if _is_paused(one):
+        return Reason.SUBSCRIPTION_PAUSED, "the subscription is paused; Stripe bills nothing for it"
+    if subscription.customer.deleted and one.intake.is_open:
+        said = f"customer {subscription.customer.id} was deleted in Stripe: cancel the subscription, or bill by hand"
+        return Reason.CUSTOMER_DELETED, said
     takes_records = one.item.price.target is Target.USAGE_RECORD and one.intake.is_open
     if subscription.has_billing_thresholds and takes_records:
-        return skipped(
-            found,
-            Reason.BILLING_THRESHOLDS,
+        return Reason.BILLING_THRESHOLDS, (
             "the subscription has billing_thresholds, with which Stripe refuses set; remove them or move the price "
-            "to a billing meter",
+            "to a billing meter"
         )
     return None
 
 
-def _metered(one: Listed, found: Findings, way: Way, rules: MappingRules, memory: Memory) -> Metered | Result:
-    """Return how OpenMeter is asked for an item's usage, or why it cannot be."""
-    meter, named = found.meter, found.subjects
-    if meter is None:
-        return skipped(
-            found,
-            Reason.METER_NOT_FOUND,
-            f"OpenMeter has no meter {found.row.openmeter!r}: create it, or correct the mapping of price "
-            f"{one.item.price.id}",
-        )
+def _why_not_asked(found: Findings, rules: MappingRules) -> Why:
+    """Return what OpenMeter lacks, so that it cannot be asked for an item's usage."""
+    item, customer = found.item, found.item.subscription.customer.id
+    if found.meter is None:
+        remedy = f"create it, or correct the mapping of price {item.price.id}"
+        return Reason.METER_NOT_FOUND, f"OpenMeter has no meter {found.row.openmeter!r}: {remedy}"
     if found.span is None:
-        return skipped(found, Reason.NOT_STARTED, "its usage has not started yet")
-    if not named:
-        return skipped(found, Reason.NO_SUBJECT, _no_subject_message(one.item, rules))
-    if way.needs_what_adds_up and not meter.aggregation.adds_up:
-        return skipped(found, Reason.AGGREGATION_MISMATCH, _does_not_add_up_message(meter, way))
-    if len(named) > 1 and not meter.aggregation.combines_subjects:
-        return skipped(
-            found,
-            Reason.AGGREGATION_MISMATCH,
-            f"the {meter.aggregation} of {len(named)} subjects cannot be put together: give the item one subject, or "
-            "use a meter that adds up (SUM, COUNT)",
-        )
-    grouping = Grouping.CUSTOMER if rules.asks_for_customers else Grouping.SUBJECT
-    past = memory.past.get(one.item.id, ())
-    return Metered(one, found.row, meter, way, grouping, named, found.span, past)
-
-
-def _no_subject_message(item: SubscriptionItem, rules: MappingRules) -> str:
-    customer = item.subscription.customer.id
+        return Reason.NOT_STARTED, "its usage has not started yet"
     if rules.asks_for_customers:
-        return (
+        return Reason.NO_SUBJECT, (
             f"OpenMeter has no customer whose key, or whose Stripe app data, is {customer}: create it there, or change "
             "mapping.subject"
         )
     remedy = "set it in Stripe, or change mapping.subject"
-    return f"{rules.subject} is empty for {item.id} of customer {customer}: {remedy}"
+    return Reason.NO_SUBJECT, f"{rules.subject} is empty for {item.id} of customer {customer}: {remedy}"
 
 
 _WHAT_ADDS_UP = {
@@ -151,12 +137,21 @@ _WHAT_ADDS_UP = {
 }
 
 
-def _does_not_add_up_message(meter: Meter, way: Way) -> str:
-    instead = "set records to period" if way is Way.DAY_RECORDS else "a billing meter with formula last and no window"
-    return (
-        f"Stripe adds up {_WHAT_ADDS_UP[way]}, but the {meter.aggregation} meter {meter.slug} does not add up over "
-        f"time: use a SUM or COUNT meter, or {instead}"
-    )
+def _why_mismatched(meter: Meter, way: Way, named: Sequence[str]) -> str | None:
+    """Return why what a meter counts cannot become what Stripe bills, or None."""
+    if way.needs_what_adds_up and not meter.aggregation.adds_up:
+        is_by_day = way is Way.DAY_RECORDS
+        instead = "set records to period" if is_by_day else "a billing meter with formula last and no window"
+        return (
+            f"Stripe adds up {_WHAT_ADDS_UP[way]}, but the {meter.aggregation} meter {meter.slug} does not add up over "
+            f"time: use a SUM or COUNT meter, or {instead}"
+        )
+    if len(named) > 1 and not meter.aggregation.combines_subjects:
+        return (
+            f"the {meter.aggregation} of {len(named)} subjects cannot be put together: give the item one subject, or "
+            "use a meter that adds up (SUM, COUNT)"
+        )
+    return None
 
 
 def _billed_usage(one: Metered) -> BilledUsage:

@@ -1,8 +1,11 @@
 """What becomes of an item, and the words for it."""
 
+from collections import Counter
+from collections.abc import Iterable
+
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning import period_closed
-from meter_sync.core.planning.stages import Checked, Findings, Metered, Moved, Result, SetWindows, Write
+from meter_sync.core.planning.stages import Checked, Findings, Metered, Moved, Planned, Result, SetWindows, Write
 
 
 def held(found: Findings, reason: Reason, message: str) -> Result:
@@ -42,7 +45,7 @@ def shown(write: Write) -> Result:
     return Result(write.told, Outcome.PLANNED, message=said, moved=_moved(write))
 
 
-def result(one: Checked | Result) -> Result:
+def result(one: Write | Result) -> Result:
     """Given what the check left of a plan, return what becomes of the item if nothing is sent."""
     return one if isinstance(one, Result) else outcome_of(one, Outcome.PLANNED)
 
@@ -55,6 +58,12 @@ def outcome_of(write: Write, if_sent: Outcome) -> Result:
         return Result(write.told, Outcome.HELD, Reason.PERIOD_CLOSED, message, moved, lacking)
     outcome = if_sent if write.how_many else Outcome.UNCHANGED
     return Result(write.told, outcome, moved=moved, lacking=lacking)
+
+
+def counts(items: Iterable[Planned | Checked | Result]) -> dict[str, int]:
+    """Return how many items there are in each outcome, if all that is planned is sent."""
+    writes = (one.write if isinstance(one, Planned) else one for one in items)
+    return dict(Counter(result(one).outcome.value for one in writes))
 
 
 def waiting(one: Metered | Result) -> Result:

@@ -11,14 +11,13 @@ from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digi
 from meter_sync.core.billing.span import usage_end
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.billing.windows import Share, carried_back, joined, shares, windows_between
-from meter_sync.core.planning.draft import drafted, found_before, highest_before, last_account_or_obstacle, look_of
-from meter_sync.core.planning.foreign import can_be_topped_up, foreign_usage, lowered
-from meter_sync.core.planning.memory import Memory, Remembered, RememberedWindow, RememberedWindows
+from meter_sync.core.planning.draft import drafted, found_before, look_of
+from meter_sync.core.planning.foreign import lowered
+from meter_sync.core.planning.memory import Memory, Remembered, RememberedWindow
 from meter_sync.core.planning.obstacles import invalid
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import unchanged
 from meter_sync.core.planning.stages import (
-    FirstLook,
     Metered,
     Planned,
     Result,
@@ -59,34 +58,25 @@ def plan_windows(metered: Metered, usage: WindowUsage, memory: Memory, policy: P
     """Given an item by the hour or day, and its usage by the start of each, return what should happen to it."""
     remembered, row = memory.remembered.get(metered.item.id), metered.row
     found = found_before(metered, remembered)
-    known = _known(metered, remembered)
+    # Where the whole period is read, nothing is before its first window.
+    before = remembered.windows.total_before if remembered and metered.read_since else Decimal(0)
     try:
-        split = _shares(metered, usage, known)
-        total = split[-1].total if split else known.total_before
+        split = _shares(metered, usage, before)
+        total = split[-1].total if split else before
         quantity = billable(total, row.scale, row.rounding)
     except InvalidUsage as error:
         return invalid(found, error)
-    draft = drafted(metered, found, total, quantity, remembered)
-    decided = last_account_or_obstacle(metered, draft, memory, policy)
-    if decided:
-        return decided
-    if remembered:
-        return _next_report(metered, draft, split, remembered, policy)
-    return _first_report(metered, draft, split, policy, is_known=metered.item.id in memory.known_items)
+    draft = drafted(metered, found, total, quantity, memory, policy)
+    if isinstance(draft, Result) or not draft.write.intake.is_open:
+        return draft
+    return _by_window(draft, split, remembered, policy)
 
 
-def _known(metered: Metered, remembered: Remembered | None) -> RememberedWindows:
-    """Return what is remembered of the windows, without a total before the first one where the whole period is read."""
-    if remembered is None:
-        return RememberedWindows()
-    return remembered.windows if metered.read_since else replace(remembered.windows, total_before=Decimal(0))
-
-
-def _shares(metered: Metered, usage: WindowUsage, known: RememberedWindows) -> list[Share]:
+def _shares(metered: Metered, usage: WindowUsage, before: Decimal) -> list[Share]:
     span, row, window = metered.span, metered.row, _window(metered)
     whole = windows_between(metered.read_since or span.start, span.end, window)
     split, usage = joined(whole, usage, window.floor(metered.item.period.start))
-    found = shares(split, usage, known.total_before, row.scale, row.rounding)
+    found = shares(split, usage, before, row.scale, row.rounding)
     if metered.way is not Way.WINDOWS:
         return carried_back(found)
     for share in found:
@@ -98,36 +88,29 @@ def _window(metered: Metered) -> WindowSize:
     return window_of(metered.way, metered.item.price)
 
 
-def _first_report(metered: Metered, draft: Write, split: Sequence[Share], policy: Policy, *, is_known: bool) -> Planned:
-    """Plan for an item that was not reported in this period yet."""
-    standing = 0 if is_known else None
-    news, lacking = _sorted(metered, split, {}, policy, standing=standing)
-    write = _lacking(replace(draft.stands(standing), sends=news), lacking)
-    return Planned(metered, write, look=None if is_known else FirstLook())
-
-
-def _next_report(
-    metered: Metered, draft: Write, split: Sequence[Share], remembered: Remembered, policy: Policy
+def _by_window(
+    draft: Planned, split: Sequence[Share], remembered: Remembered | None, policy: Policy
 ) -> Planned | Result:
-    """Plan for an item that was reported in this period before."""
-    look = look_of(remembered)
-    foreign = 0 if look else remembered.foreign
-    if foreign and not can_be_topped_up(draft, foreign):
-        return foreign_usage(draft, foreign)
-    is_other_way = remembered.method.way is not metered.way
-    anew = look is not None or foreign > 0 or policy.resend or is_other_way
-    then = remembered.windows.by_start
-    standing = None if anew and metered.way is not Way.WINDOWS else 0
+    """Given the draft of an item, and its usage by hours or days, return which of these are to be sent."""
+    metered, write, foreign = draft.metered, draft.write, draft.write.foreign
+    is_other_way = remembered is not None and remembered.method.way is not metered.way
+    anew = draft.look is not None or foreign > 0 or policy.resend or is_other_way
+    then = remembered.windows.by_start if remembered else {}
+    standing = write.found.standing
+    if remembered:
+        standing = None if anew and metered.way is not Way.WINDOWS else 0
+        write = replace(write, named_before=remembered.lacking)
     news, lacking = _sorted(metered, split, then, policy, standing=standing, anew=anew)
     if foreign:
         news = replace(news, windows=_beside_foreign(news.windows, foreign, {} if policy.resend else then))
-    write = replace(draft, sends=news, foreign=foreign, named_before=remembered.lacking)
-    write = _lacking(write, remembered.lacking if metered.read_since else lacking)
+    if remembered and metered.read_since:
+        lacking = remembered.lacking
+    write = _lacking(replace(write, sends=news), lacking)
     if is_other_way:
         # The one record of the period until now is the first day's: it is set again even if that day used nothing.
         write = with_all_days(metered, write)
     if news.windows or news.is_whole or is_other_way:
-        return Planned(metered, write, highest_before(metered, remembered, policy), look)
+        return replace(draft, write=write)
     return unchanged(write, news.kept)
 
 
@@ -153,7 +136,7 @@ def _sorted(
     policy: Policy,
     *,
     standing: int | None,
-    anew: bool = False,
+    anew: bool,
 ) -> tuple[SetWindows, int]:
     """Sort out which windows are new, which are as they were, and what is lacking in those that Stripe takes no more.
 

@@ -1,16 +1,18 @@
 """Concluding periods that have ended: the last usage is reported while Stripe takes it, and what is left is named."""
 
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from meter_sync.core.billing.intake import DRAFTS_LAST, Intake, intake_of, was_free
+from meter_sync.core.billing.intake import DRAFTS_LAST, Intake, intake_of
 from meter_sync.core.billing.item import PeriodKey, SubscriptionItem, Target
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.prepare import prepare
-from meter_sync.core.planning.stages import Listed, Result
+from meter_sync.core.planning.results import skipped
+from meter_sync.core.planning.stages import Findings, Listed, Result
 from meter_sync.ledger.listed import Conclusion, Seen
-from meter_sync.stripe_api.invoices import Invoiced, Invoices
+from meter_sync.stripe_api.invoices import Invoiced, by_start
 from meter_sync.sync.ends.permitted import readable_invoices
 from meter_sync.sync.job import Job
 from meter_sync.sync.periods import Periods, Prepared
@@ -40,43 +42,39 @@ class Ended:
 async def conclude_ended(job: Job, periods: Periods, carry_out: CarryOut) -> RunReport:
     """Report the rest of periods that have ended, record how far each has come, and return what became of them."""
     written = job.ledger.memory.reported([one.item for one in periods.ended])
-    nothing = [one.item.key for one in periods.ended if _bills_nothing(job, periods, one.item, written)]
-    _record(job, [Conclusion(*key, is_watched_no_more=True) for key in nothing])
-    seen = [one for one in periods.ended if one.item.key not in nothing]
-    done = RunReport()
-    for together in _once_each(await _ended(job, periods, seen, written)):
+    seen, nothing = list[Seen](), list[Conclusion]()
+    for one in periods.ended:
+        # A trial costs nothing; of what was never reported nothing is left, where another item bills the same.
+        is_billed = one.item.key in written or not periods.going_on.bills_all_of(one.item, job.rules)
+        if is_billed and not one.item.was_free:
+            seen.append(one)
+        else:
+            nothing.append(Conclusion(*one.item.key, is_watched_no_more=True))
+    _record(job, nothing)
+    ended = await _ended(job, periods, seen, written)
+    done = RunReport([one for one in ended if isinstance(one, Result)])
+    for together in _once_each(one for one in ended if isinstance(one, Ended)):
         done = done.and_then(await _conclude(job, periods, together, carry_out))
         if done.error:
             break
     return done
 
 
-def _bills_nothing(job: Job, periods: Periods, item: SubscriptionItem, written: Collection[PeriodKey]) -> bool:
-    """Say whether the period was a trial, or nothing was ever reported of it since another item bills the same."""
-    return was_free(item) or (item.key not in written and periods.going_on.bills_all_of(item, job.rules))
-
-
 async def _conclude(job: Job, periods: Periods, ended: Sequence[Ended], carry_out: CarryOut) -> RunReport:
     """Conclude one period of each item. Where Stripe refuses the report, say right away what is left."""
     reported = await carry_out(_prepared(job, periods, ended))
-    results = {one.item.id: one for one in reported.results}
-    last = {one.item.id: one for one in ended}
-    closed = [_taken_no_more(one) for one in ended if one.item.id in reported.refused and _takes_records(one)]
+    closed = [
+        replace(one, listed=replace(one.listed, intake=Intake.CLOSED))
+        for one in ended
+        if one.item.id in reported.refused and one.item.price.target is Target.USAGE_RECORD
+    ]
     if closed and not reported.error:
         reported = reported.and_then(await carry_out(_prepared(job, periods, closed)))
-        results = {one.item.id: one for one in reported.results}
-    last |= {one.item.id: one for one in closed}
-    found = [(last[one.item.id], results[one.item.id]) for one in ended if one.item.id in results]
+    results = {one.item.id: one for one in reported.results}
+    last = {one.item.id: one for one in (*ended, *closed)}
+    found = [(one, results[id]) for id, one in last.items() if id in results]
     _record(job, [_concluded(job, one, result) for one, result in found])
     return replace(reported, results=[result for _, result in found])
-
-
-def _taken_no_more(one: Ended) -> Ended:
-    return replace(one, listed=replace(one.listed, intake=Intake.CLOSED))
-
-
-def _takes_records(one: Ended) -> bool:
-    return one.item.price.target is Target.USAGE_RECORD
 
 
 def _prepared(job: Job, periods: Periods, ended: Sequence[Ended]) -> Prepared:
@@ -87,20 +85,20 @@ def _prepared(job: Job, periods: Periods, ended: Sequence[Ended]) -> Prepared:
 
 def _once_each(ended: Iterable[Ended]) -> list[list[Ended]]:
     """Return the periods in turns in which each item appears once, its oldest period first."""
-    turns: list[list[Ended]] = []
+    turns, before = defaultdict[int, list[Ended]](list), Counter[str]()
     for one in ended:
-        turn = next((turn for turn in turns if all(one.item.id != other.item.id for other in turn)), None)
-        if turn is None:
-            turns.append(turn := [])
-        turn.append(one)
-    return turns
+        turns[before[one.item.id]].append(one)
+        before[one.item.id] += 1
+    return list(turns.values())
 
 
-async def _ended(job: Job, periods: Periods, seen: Sequence[Seen], written: Collection[PeriodKey]) -> list[Ended]:
+async def _ended(
+    job: Job, periods: Periods, seen: Sequence[Seen], written: Collection[PeriodKey]
+) -> list[Ended | Result]:
     """Say of each period what Stripe does with usage of it; one of which that is not known yet is left for later."""
     invoices = await _invoices(job, [one for one in seen if _depends_on_invoice(one)])
-    lines = invoices.by_start() if invoices else {}
-    found = []
+    lines = by_start(invoices or ())
+    found: list[Ended | Result | None] = []
     for one in seen:
         goes_on = periods.going_on.has_meter_of(one.item)
         may_write = one.item.key in written or not periods.going_on.reports_meter_of(one.item)
@@ -112,9 +110,12 @@ async def _ended(job: Job, periods: Periods, seen: Sequence[Seen], written: Coll
 
 def _ending(
     job: Job, one: Seen, line: Invoiced | None, *, is_unread: bool, goes_on: bool, may_write: bool
-) -> Ended | None:
+) -> Ended | Result | None:
     item, as_of = one.item, job.run.as_of
     is_read_back = one.read_back_at is not None
+    if line and line.is_draft is None:
+        said = "its invoice is in a status that this version of meter-sync does not know: nothing was written"
+        return skipped(Findings(item), Reason.UNKNOWN_TO_THIS_VERSION, f"{said}; update meter-sync")
     if line and line.price not in (None, item.price.id):
         return None if line.is_draft else Ended(one, Listed(item, Intake.CLOSED, line.quantity, is_read_back), True)
     if is_unread and one.is_invoiced and as_of - item.period.end < DRAFTS_LAST:
@@ -144,10 +145,10 @@ def _depends_on_invoice(seen: Seen) -> bool:
     return (may_become_final or seen.is_invoiced is None) and not seen.is_refused
 
 
-async def _invoices(job: Job, seen: Sequence[Seen]) -> Invoices | None:
+async def _invoices(job: Job, seen: Sequence[Seen]) -> list[Invoiced] | None:
     """Return the invoices that may bill these periods, or None where they cannot be read."""
     if not seen:
-        return Invoices()
+        return []
     since = min(one.item.period.end for one in seen) - _BEFORE_THE_END
     subscriptions = {one.item.subscription.id for one in seen}
     return await readable_invoices(job, since, subscriptions.pop() if len(subscriptions) == 1 else None)

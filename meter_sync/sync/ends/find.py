@@ -11,8 +11,8 @@ from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.core.ownership import is_billed_alike, is_reported, successions
 from meter_sync.ledger.listed import Seen
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.events import Removals
 from meter_sync.stripe_api.listing import Listing
-from meter_sync.stripe_api.subscription_events import Removals
 from meter_sync.sync.ends.permitted import readable_invoices, readable_removals
 from meter_sync.sync.job import Job
 
@@ -30,11 +30,11 @@ async def find_and_record_ended(job: Job, listing: Listing) -> list[Seen]:
     """
     book = job.ledger.listed
     if job.writer is not None:
-        unseen = book.never_seen([item.id for item in listing.items])
-        book.record(listing.items, job.policy.now)
+        unseen = book.record(listing.items, job.policy.now)
         await _record_gone(job, listing)
         await _record_invoiced(job, listing, unseen)
         _hand_over(job)
+        book.record_listing(listing.items, listing.asked_prices, listing.empty_archived_prices, job.policy.now)
     ended = book.ended(job.run.as_of)
     if not job.selection.narrows_the_listing:
         return ended
@@ -136,7 +136,7 @@ async def _record_invoiced(job: Job, listing: Listing, unseen: Collection[str]) 
     last_run = job.ledger.runs.last_complete()
     found = [
         replace(items[one.item], period=one.period)
-        for one in (invoices.periods if invoices else ())
+        for one in (invoices or ())
         if one.item in items
         and one.period.end <= items[one.item].period.start
         and (one.is_draft or (last_run and one.period.end > last_run))

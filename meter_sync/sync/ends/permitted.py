@@ -6,10 +6,9 @@ from typing import TypeVar
 
 import structlog
 
-from meter_sync.errors import ConfigurationError
-from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
-from meter_sync.stripe_api.invoices import Invoices, invoices_since
-from meter_sync.stripe_api.subscription_events import Removals, removals
+from meter_sync.stripe_api.connection import PermissionMissing, StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.events import Removals, removals
+from meter_sync.stripe_api.invoices import Invoiced, invoices_since
 from meter_sync.sync.job import Job
 
 log = structlog.get_logger()
@@ -17,7 +16,7 @@ log = structlog.get_logger()
 Found = TypeVar("Found")
 
 
-async def readable_invoices(job: Job, since: datetime, subscription: str | None) -> Invoices | None:
+async def readable_invoices(job: Job, since: datetime, subscription: str | None) -> list[Invoiced] | None:
     """Return what the invoices bill that were made since an instant, or None where they cannot be read."""
     return await _if_permitted(invoices_since(job.stripe, since, subscription), "invoices_unread")
 
@@ -31,11 +30,6 @@ async def _if_permitted(reading: Awaitable[Found], event: str) -> Found | None:
     """Raise ConfigurationError for what is wrong with more than a permission, and Interrupted."""
     try:
         return await reading
-    except ConfigurationError as error:
-        if error.code != "stripe_permission":
-            raise
-        why = error.message
-    except (StripeRefused, StripeUnavailable) as error:
-        why = error.message
-    log.warning(event, message=f"how some periods ended is not known: {why}")
-    return None
+    except (PermissionMissing, StripeRefused, StripeUnavailable) as error:
+        log.warning(event, message=f"how some periods ended is not known: {error.message}")
+        return None

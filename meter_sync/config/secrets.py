@@ -1,36 +1,10 @@
-"""What is wrong with a configuration, in the operator's words, and nothing secret in them."""
+"""The settings that are secrets: what each must look like, and nothing secret in what is said of it."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from meter_sync.config.settings import SECRET
-from meter_sync.errors import ConfigurationError
-
-
-def wrong(problems: list[str]) -> ConfigurationError:
-    """Given everything that is wrong, return the error that says it at once."""
-    return ConfigurationError(
-        "the configuration is wrong, nothing was read or written",
-        "correct what is named; docs/configuration.md lists every setting",
-        details=problems,
-    )
-
-
-def in_words(fault: Mapping[str, Any], variables: Mapping[str, str], file: Path | None) -> str:
-    """Given a fault of validation, return it with the names that the operator wrote.
-
-    `variables` has the environment variable of each setting that has its value from one.
-    """
-    path = ".".join(str(part) for part in fault["loc"])
-    said = str(fault["msg"]).removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        said = "is not a setting"
-    where = variables.get(path, path)
-    source = "" if path in variables or file is None else f" ({file})"
-    return f"{where}: {said}{source}" if where else f"{said}{source}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +16,6 @@ class SecretSetting:
     what: str
     problems_of: Callable[[str], list[str]]
     """Given the secret, or nothing, says what is wrong with it, without a character of it."""
-
-    def in_file(self, file: Path | None) -> str:
-        """Refuse it in the configuration file, which is read, copied and committed more freely than it may be."""
-        return (
-            f"{self.section}.{self.name}: a {self.what.removeprefix('webhook ')} does not belong into {file}; put it "
-            f"into a file of its own and name that with {self.section}.{self.name}_file"
-        )
-
-    def unreadable(self, file: object, error: OSError | ValueError) -> str:
-        """Say why its own file cannot be read."""
-        why = error.strerror if isinstance(error, OSError) else "it is not text, or its name is none"
-        return f"the {self.section} {self.what} file {file} cannot be read: {why}"
 
 
 def _of_stripe_key(key: str) -> list[str]:

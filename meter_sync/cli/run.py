@@ -1,0 +1,200 @@
+"""`meter-sync run`: list, query, plan, check, report, record; and what is printed of a run."""
+
+import asyncio
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meter_sync.cli.ending import Words, carried_out, exit_with, stop_on_signals
+from meter_sync.cli.globals import Globals, now
+from meter_sync.cli.options import Duration, Instant, output, quiet, selectors
+from meter_sync.cli.printing import Results, costs, item_fields, items_in_words, outcome_fields, print_results
+from meter_sync.cli.progress import progress
+from meter_sync.core.outcomes import LIFTABLE, ExitCode, Outcome, Reason, exit_code
+from meter_sync.core.planning.selection import Selection
+from meter_sync.core.planning.stages import Result
+from meter_sync.core.schedule import Schedule
+from meter_sync.core.text import digits, utc
+
+if TYPE_CHECKING:
+    from meter_sync.config import Settings
+    from meter_sync.sync.request import Execution, Request
+
+_CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
+_WORDS = Words(
+    cut_off="the run",
+    then="run it again; what was sent is not sent twice",
+    after_a_bug="what it had intended is in the ledger",
+    report="report it with the lines above; the next run sets again whatever is unclear",
+    not_printed="the run itself was carried out and is in the ledger",
+)
+
+
+@click.command()
+@selectors
+@click.option("--dry-run", "-n", is_flag=True, help="Show the plan and write nothing, whatever else is given.")
+@click.option(
+    "--schedule",
+    type=click.Choice([each.value for each in Schedule]),
+    help="The promised cadence: when a run counts as missed. Default: hourly.  [env var: METER_SYNC_SCHEDULE]",
+)
+@click.option(
+    "--as-of", type=Instant(), help="Read usage until this instant, not now; with --dry-run it may be any past one."
+)
+@click.option(
+    "--closing",
+    type=Duration("a length of time with its unit, such as 90s, 3m or 1h", "smh"),
+    metavar="WITHIN",
+    help="Only items whose period ends or has ended within this time, such as 3m; for a line that runs every minute.",
+)
+@click.option("--resend", is_flag=True, help="Report also what the ledger says that Stripe already holds.")
+@click.option(
+    "--allow",
+    multiple=True,
+    type=click.Choice([reason.value for reason in LIFTABLE]),
+    help="Lift this safety brake for this run; repeatable.",
+)
+@output
+@quiet("was held, skipped or failed")
+@click.pass_obj
+def run(
+    options: Globals,
+    selection: Selection,
+    dry_run: bool,
+    schedule: str | None,
+    as_of: datetime | None,
+    closing: timedelta | None,
+    resend: bool,
+    allow: tuple[str, ...],
+    output: str,
+    quiet: bool,
+) -> None:
+    """Report the usage of metered subscription items to Stripe.
+
+    Lists the metered items of living subscriptions, queries OpenMeter for each one's usage from its period's start
+    until now, and sets that quantity in Stripe where it differs. Running it again changes nothing.
+    """
+    from meter_sync.sync.request import Request, failed_before_it_began
+
+    options.start_logging()
+    request = Request(
+        selection=selection,
+        as_of=as_of,
+        dry_run=dry_run,
+        resend=resend,
+        allowed=frozenset(Reason(reason) for reason in allow),
+        closing=closing,
+        is_beside=closing is not None,
+    )
+    if closing is not None and not selection.is_everything:
+        raise click.UsageError("--closing goes by the ends of periods: leave the other selectors out.")
+    execution = carried_out(
+        lambda: _executed(options, request, schedule),
+        lambda error: failed_before_it_began(error, request, schedule or Schedule.HOURLY, now()),
+        _WORDS,
+    )
+    printed = partial(print_execution, execution, output, options, dry_run=dry_run, quiet=quiet)
+    exit_with(execution.report.exit_code, printed, _WORDS)
+
+
+def _executed(options: Globals, request: "Request", schedule: str | None) -> "Execution":
+    """Load the configuration and execute. Raise MeterSyncError."""
+    from meter_sync.ledger import Scope, open_ledger_read_only
+    from meter_sync.sync.request import Execution, RunReport, run_record
+
+    settings = options.load_settings(schedule=schedule)
+    if request.closing is not None:
+        # It comes every minute: where nothing ends it has nothing to do, and no SDK is imported for that.
+        began, watched_for = now(), timedelta(days=settings.lookback_days)
+        with open_ledger_read_only(settings.ledger, Scope(account="", mode=settings.stripe.mode)) as ledger:
+            due = ledger.listed.due(request.as_of or began, request.closing, watched_for)
+        if not due:
+            return Execution(run_record(request, settings.schedule, began), RunReport(), began)
+    return asyncio.run(_execute(options, settings, request))
+
+
+async def _execute(options: Globals, settings: "Settings", request: "Request") -> "Execution":
+    from meter_sync.sync.books import execute
+    from meter_sync.sync.closing import execute_in_time
+
+    with stop_on_signals() as stop, progress(options) as shown:
+        if request.closing is None:
+            return await execute(settings, request, now, stop, shown)
+
+        async def wait_until(instant: datetime) -> None:
+            await stop.sleep((instant - now()).total_seconds())
+
+        return await execute_in_time(settings, request, now, stop, wait_until, shown)
+
+
+def print_execution(execution: "Execution", output: str, options: Globals, *, dry_run: bool, quiet: bool) -> None:
+    """Print what became of a run; quietly, only the items that were held, were skipped with harm, or failed."""
+    run, report = execution.run, execution.report
+    items = [_item(one) for one in report.results]
+    results = Results(
+        run={
+            "id": run.id,
+            "started_at": utc(run.started_at),
+            "finished_at": utc(execution.finished_at),
+            "as_of": utc(run.as_of),
+            "schedule": run.schedule,
+            "dry_run": dry_run,
+        },
+        summary=_summary(execution),
+        items=items,
+        shown=[
+            item
+            for item, one in zip(items, report.results, strict=True)
+            if not quiet or exit_code([(one.outcome, one.reason)]) is not ExitCode.DONE
+        ],
+        columns="quantity,previous,unbilled,timestamp,windows_sent,windows_unchanged",
+        amounts={"usage": "usage", "before": "previous", "quantity": "quantity"},
+        in_words=summary(execution, dry_run=dry_run),
+        error=report.error,
+    )
+    print_results(results, output, options, quiet=quiet)
+
+
+def _summary(execution: "Execution") -> dict[str, Any]:
+    report = execution.report
+    return {
+        "items": len(report.results),
+        **{outcome.value: report.counts.get(outcome.value, 0) for outcome in Outcome},
+        "exit_code": int(report.exit_code),
+        "stripe_requests": report.stripe_requests,
+        "openmeter_requests": report.openmeter_requests,
+        "seconds": round(execution.seconds, 3),
+    }
+
+
+def _item(result: Result) -> dict[str, Any]:
+    found, moved = result.found, result.moved
+    # What was not written left what stood before.
+    stands = found.quantity if result.outcome in _CHANGED or moved else found.standing
+    windows = {"windows": {"sent": moved.sent, "unchanged": moved.unchanged}} if moved else {}
+    return {
+        **item_fields(found),
+        "quantity": digits(stands),
+        "previous": digits(found.standing),
+        "unbilled": digits(result.lacking) if result.lacking else None,
+        "timestamp": utc(found.timestamp) if found.timestamp else None,
+        **windows,
+        **outcome_fields(result.outcome, result.reason, result.message),
+    }
+
+
+def summary(execution: "Execution", *, dry_run: bool) -> str:
+    """Return what became of a run in one line."""
+    results = execution.report.results
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in execution.report.counts.items()) or "nothing to bill"
+    said = f"{items_in_words(len(results))}: {counts}. {costs(_summary(execution))}"
+    if not dry_run:
+        return said
+    unknown = sum(one.outcome is Outcome.PLANNED and one.found.standing is None for one in results)
+    if unknown:
+        # A dry run does not ask Stripe about single items.
+        open_ = f"What Stripe holds for {unknown} of these items is not in the ledger: the run itself looks first."
+        said = f"{open_} {said}"
+    return f"Dry run, nothing was written. {said}"

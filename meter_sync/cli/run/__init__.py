@@ -1,1 +1,0 @@
-"""`meter-sync run`: list, query, plan, check, report, record."""

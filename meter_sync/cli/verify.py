@@ -1,0 +1,120 @@
+"""`meter-sync verify`: what Stripe holds against what OpenMeter says, item by item; it writes nothing."""
+
+import asyncio
+import uuid
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meter_sync.cli.ending import Words, carried_out, exit_with, stop_on_signals
+from meter_sync.cli.globals import Globals, now
+from meter_sync.cli.options import output, quiet, selectors
+from meter_sync.cli.printing import Results, costs, item_fields, items_in_words, outcome_fields, print_results
+from meter_sync.cli.progress import progress
+from meter_sync.core.planning.selection import Selection
+from meter_sync.core.telling.comparison import Comparison
+from meter_sync.core.text import digits, utc
+from meter_sync.errors import MeterSyncError
+
+if TYPE_CHECKING:
+    from meter_sync.config import Settings
+    from meter_sync.sync.verify import Verification, VerifyRequest
+
+_WORDS = Words(
+    cut_off="it",
+    then="verify again",
+    after_a_bug="nothing was written",
+    report="report it with the lines above",
+    not_printed="verify again",
+)
+
+
+@click.command()
+@selectors
+@click.option(
+    "--sample",
+    "sample_days",
+    type=click.IntRange(1, 366),
+    metavar="N",
+    help="Only today's part of the items, of N: a line that runs daily covers them all in N days. Each item takes one "
+    "GET of Stripe, whose quota is 500 for each transaction in 30 days, 10,000 at least.",
+)
+@output
+@quiet("differs, was skipped or failed")
+@click.pass_obj
+def verify(options: Globals, selection: Selection, sample_days: int | None, output: str, quiet: bool) -> None:
+    """Compare what Stripe holds with what OpenMeter says, and write nothing.
+
+    Lists the metered items of living subscriptions, reads what Stripe holds for each one's open period, and compares it
+    with its usage in OpenMeter until the last report. Differences are explained where that can be told.
+    """
+    from meter_sync.sync.verify import Verification, VerifyRequest
+
+    options.start_logging()
+    request = VerifyRequest(selection, sample_days)
+
+    def failed_before_it_began(error: MeterSyncError) -> Verification:
+        at = now()
+        return Verification(str(uuid.uuid4()), at, at, at, error=error)
+
+    verification = carried_out(
+        lambda: asyncio.run(_verify(options, options.load_settings(), request)), failed_before_it_began, _WORDS
+    )
+    printed = partial(print_verification, verification, output, options, quiet=quiet)
+    exit_with(verification.exit_code, printed, _WORDS)
+
+
+async def _verify(options: Globals, settings: "Settings", request: "VerifyRequest") -> "Verification":
+    from meter_sync.sync.verify import verify
+
+    with stop_on_signals() as stop, progress(options) as shown:
+        return await verify(settings, request, now, stop, shown)
+
+
+def print_verification(verification: "Verification", output: str, options: Globals, *, quiet: bool) -> None:
+    """Print what was found out; quietly, only the items that are not as they should be."""
+    compared, sample = verification.comparisons, verification.sample
+    items = [_item(one) for one in compared]
+    summary = {
+        "items": len(compared),
+        **verification.counts,
+        "exit_code": int(verification.exit_code),
+        "stripe_requests": verification.stripe_requests,
+        "openmeter_requests": verification.openmeter_requests,
+        "seconds": round(verification.seconds, 3),
+        "sample": sample and {"day": sample.day, "days": sample.days, "of_items": verification.listed},
+    }
+    about = items_in_words(len(compared))
+    if sample:
+        about = f"Day {sample.day} of {sample.days}: {len(compared)} of {verification.listed} items"
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in verification.counts.items() if count)
+    until = f"Usage until {utc(verification.as_of)}."
+    results = Results(
+        run={
+            "id": verification.id,
+            "started_at": utc(verification.started_at),
+            "finished_at": utc(verification.finished_at),
+            "as_of": utc(verification.as_of),
+        },
+        summary=summary,
+        items=items,
+        shown=[item for item, one in zip(items, compared, strict=True) if not quiet or one.needs_attention],
+        columns="as_of,expected,actual,difference",
+        amounts={"OpenMeter": "expected", "Stripe": "actual", "difference": "difference"},
+        in_words=f"{about}: {counts or 'nothing to compare'}. {until} {costs(summary)}",
+        error=verification.error,
+    )
+    print_results(results, output, options, quiet=quiet)
+
+
+def _item(one: Comparison) -> dict[str, Any]:
+    span = one.found.span
+    return {
+        **item_fields(one.found),
+        "as_of": utc(span.end) if span and one.expected is not None else None,
+        "expected": digits(one.expected),
+        "actual": digits(one.actual),
+        "difference": digits(one.difference),
+        **outcome_fields(one.verdict, one.reason, one.message),
+    }

@@ -1,1 +1,0 @@
-"""`meter-sync verify`: what Stripe holds against what OpenMeter says, item by item; it writes nothing."""

@@ -1,0 +1,204 @@
+"""What Stripe's events tell of the time between two runs: what it rejected after all, and what went away."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any
+
+import structlog
+from pydantic import AliasPath, Field, StringConstraints, ValidationError
+
+from meter_sync.stripe_api.connection import PermissionMissing, StripeReader, StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.paging import PAGE_SIZE, pages, refusing
+from meter_sync.stripe_api.shapes import (
+    Identified,
+    Identifier,
+    Instant,
+    NotUnderstood,
+    PathIdentifier,
+    Quantity,
+    Shape,
+    Text,
+    UnixSeconds,
+)
+
+log = structlog.get_logger()
+
+METER_ERRORS = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
+DELETED = "customer.subscription.deleted"
+UPDATED = "customer.subscription.updated"
+
+_WHAT = "the error events"
+
+
+@dataclass(frozen=True, slots=True)
+class Uncounted:
+    """Rejections of which only the number is known: those of a billing meter, or of any, since `start`."""
+
+    stripe_meter: str | None
+    start: datetime
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejections:
+    """What was rejected since the events were last read."""
+
+    position: str | None = None
+    """From where to read on: when the newest event was made, as Stripe wrote it, and the ids of those made then.
+
+    None where there was nothing new. Two events may be of the same instant.
+    """
+    by_identifier: dict[str, str] = field(default_factory=dict)
+    """Why, for each event that is named."""
+    uncounted: list[Uncounted] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Removals:
+    """What went away."""
+
+    subscriptions: frozenset[str] = frozenset()
+    """Subscriptions that were canceled."""
+    items: Mapping[str, datetime] = field(default_factory=dict)
+    """When each item was removed from a subscription that goes on."""
+
+
+class SampleError(Shape):
+    """An event that Stripe rejected."""
+
+    error_message: Text
+    identifier: Identifier = Field(validation_alias=AliasPath("request", "identifier"))
+
+
+class Cause(Shape):
+    """Rejections for one cause, of which only samples are named."""
+
+    code: Text
+    error_count: Annotated[Quantity, Field(ge=0)]
+    sample_errors: list[SampleError]
+
+
+class ErrorData(Shape):
+    """What an error event reports."""
+
+    causes: list[Cause] = Field(validation_alias=AliasPath("reason", "error_types"))
+    validation_start: Instant
+    validation_end: Instant
+
+
+class ErrorReport(Shape):
+    """An event of Stripe's that reports rejected meter events."""
+
+    id: PathIdentifier
+    created: Identifier
+    related_object: Identified | None = None
+    data: ErrorData | None = None
+
+
+class EventPage(Shape):
+    """A page of events, in the shape of Stripe's second API."""
+
+    data: list[ErrorReport]
+    next_page_url: Annotated[str, StringConstraints(pattern=r"^/v2/core/events[?]")] | None = None
+
+
+class ItemName(Shape):
+    """An item of a subscription, as far as all API versions agree."""
+
+    id: PathIdentifier
+
+
+Items = list[ItemName] | None
+
+
+class SubscriptionEvent(Identified):
+    """An event about a subscription, with the items that it has, and those that it had if they are others."""
+
+    type: Text
+    created: UnixSeconds
+    subscription: PathIdentifier = Field(validation_alias=AliasPath("data", "object", "id"))
+    before: Items = Field(None, validation_alias=AliasPath("data", "previous_attributes", "items", "data"))
+    after: Items = Field(None, validation_alias=AliasPath("data", "object", "items", "data"))
+
+    @property
+    def removed_items(self) -> list[str]:
+        """The items that the subscription had before and has no more."""
+        if self.before is None or self.after is None:
+            return []
+        left = {item.id for item in self.after}
+        return [item.id for item in self.before if item.id not in left]
+
+
+async def rejections(stripe: StripeReader, position: str | None) -> Rejections | None:
+    """Return what Stripe has rejected after `position`, that of an earlier reading, or None where it cannot be read.
+
+    A key may lack the permission for events: everything else goes on without. Stripe keeps events for 30 days.
+    Raise Interrupted, or ConfigurationError for what is wrong with more than that permission.
+    """
+    since, *known = position.split() if position else [None]
+    try:
+        with refusing():
+            reports = await _reports(stripe, since)
+    except (PermissionMissing, StripeRefused, StripeUnavailable) as error:
+        log.warning("error_events_unread", message=f"what Stripe rejected after the fact is not known: {error.message}")
+        return None
+    new = [report for report in reports if report.id not in known]
+    if not new:
+        return Rejections()
+    newest = max(report.created for report in reports)
+    found = Rejections(" ".join([newest, *(report.id for report in reports if report.created == newest)]))
+    for report in new:
+        if report.data is None:
+            continue
+        causes = report.data.causes
+        for cause in causes:
+            for sample in cause.sample_errors:
+                found.by_identifier.setdefault(sample.identifier, f"{cause.code}: {sample.error_message}")
+        if sum(cause.error_count - len(cause.sample_errors) for cause in causes) > 0:
+            codes = ", ".join(dict.fromkeys(cause.code for cause in causes))
+            meter = report.related_object.id if report.related_object else None
+            found.uncounted.append(Uncounted(meter, report.data.validation_start, codes))
+    return found
+
+
+async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]:
+    params: dict[str, Any] = {"types": list(METER_ERRORS), "limit": PAGE_SIZE}
+    if since:
+        params["created"] = {"gte": since}
+    path: str | None = "/v2/core/events"
+    found: list[ErrorReport] = []
+    asked: set[str] = set()
+    while path:
+        if path in asked:
+            raise NotUnderstood(_WHAT, "a page follows itself")
+        asked.add(path)
+        page = EventPage.read(await stripe.get(path, "events", params), _WHAT)
+        for report in page.data:
+            if report.data is None:  # a list may hold the events without their data
+                report = ErrorReport.read(await stripe.get(f"/v2/core/events/{report.id}", "event", {}), _WHAT)
+            found.append(report)
+        path, params = page.next_page_url, {}
+    return found
+
+
+async def removals(stripe: StripeReader, since: datetime) -> Removals:
+    """Return what went away since an instant; Stripe keeps events for 30 days.
+
+    Events are in the account's API version of their time, so only what all versions share is read off them.
+    Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
+    """
+    filters: dict[str, Any] = {"types": [DELETED, UPDATED], "created": {"gte": int(since.timestamp())}}
+    subscriptions: set[str] = set()
+    items: dict[str, datetime] = {}
+    with refusing():
+        async for row in pages(stripe, "/v1/events", "events", filters):
+            try:
+                event = SubscriptionEvent.model_validate(row)
+            except ValidationError:
+                continue  # of a shape that no version has: it is one item's matter, not the run's
+            if event.type == DELETED:
+                subscriptions.add(event.subscription)
+            elif event.type == UPDATED:
+                items |= dict.fromkeys(event.removed_items, event.created)
+    return Removals(frozenset(subscriptions), items)
