@@ -8,9 +8,6 @@ from datetime import datetime
 from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.core.metering.mapping import Filter, MappingRules, meter_row, subjects
 
-Succession = tuple[SubscriptionItem, SubscriptionItem]
-"""An item that was removed, and the one that has its place."""
-
 CustomersMeter = tuple[str, str | None]
 """A customer and a billing meter: usage on it is the customer's."""
 
@@ -88,8 +85,10 @@ def on_one_meter(items: Sequence[SubscriptionItem], others: Collection[BilledUsa
     }
 
 
-def successions(gone: Iterable[SubscriptionItem], there: Sequence[SubscriptionItem]) -> list[Succession]:
-    """Given removed items and all items of their subscriptions, in their periods, return who has whose place.
+def successions(
+    gone: Iterable[SubscriptionItem], there: Sequence[SubscriptionItem]
+) -> list[tuple[SubscriptionItem, SubscriptionItem]]:
+    """Given removed items and all items of their subscriptions, in their periods, return each with who has its place.
 
     The oldest removal comes first: what took a place may have been removed as well.
 

@@ -65,7 +65,7 @@ def intend(database: Database, run: str, planned: Sequence[Write]) -> None:
     new = []
     for write in planned:
         for part in windows_of(write):
-            is_event = part.is_sent and write.method.target is Target.METER_EVENT
+            is_event = part.is_sent and write.method.way.target is Target.METER_EVENT
             row = {
                 **key(write.item),
                 "start": part.start,

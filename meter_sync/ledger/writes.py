@@ -173,7 +173,7 @@ def _state(write: Write, run: RunRecord, at: datetime) -> dict[str, Any]:
         "customer": item.subscription.customer.id,
         "price": item.price.id,
         "run": run.id,
-        "target": method.target.value,
+        "target": method.way.target.value,
         "meter": method.meter,
         "filter": json.dumps(method.filter),
         "scale": method.scale,

@@ -112,7 +112,7 @@ class ItemWriter:
         return request_id
 
     async def _set(self, write: Write, start: datetime, timestamp: datetime, value: int) -> str | None:
-        if write.method.target is Target.USAGE_RECORD:
+        if write.method.way.target is Target.USAGE_RECORD:
             return await set_quantity(self.stripe, write.item.id, timestamp, value)
         name = identifiers.of_set(self.run.id, write.item.id, start)
         return (await send_event(self.stripe, _event(write, value, timestamp, name))).request_id

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meter_sync.core.billing.item import SubscriptionItem, WindowSize
-from meter_sync.core.billing.span import Span, usage_span, usage_start, window_span
+from meter_sync.core.billing.span import Span, usage_span, usage_start
 
 from .builders import AS_OF, END, LONG_AGO, SECOND, START, make_item, make_subscription, many
 
@@ -209,6 +209,6 @@ def test_a_window_that_straddles_two_periods_has_nothing_from_before_the_item_wa
     subscribed = START - timedelta(minutes=20)
     item = make_item(created=subscribed + SECOND, subscription=make_subscription(created=subscribed))
     for billed_until in (None, WindowSize.DAY.floor(START)):
-        span = window_span(item, WindowSize.DAY, AS_OF, billed_until)
+        span = usage_span(item, AS_OF, billed_until, WindowSize.DAY)
         assert span
         assert span.start == subscribed

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meter_sync.core.billing.item import BillingMeter, SubscriptionItem, WindowSize
-from meter_sync.core.billing.span import window_span
+from meter_sync.core.billing.span import usage_span
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.memory import Memory, Remembered, RememberedWindow, RememberedWindows
@@ -38,7 +38,7 @@ FIRST = WindowSize.HOUR.floor(START)
 
 
 def by_hours(item: SubscriptionItem, as_of: datetime = AS_OF) -> Metered:
-    span = window_span(item, WindowSize.HOUR, as_of)
+    span = usage_span(item, as_of, window=WindowSize.HOUR)
     return make_metered(item, way=Way.WINDOWS, span=span)
 
 

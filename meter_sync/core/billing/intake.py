@@ -29,7 +29,6 @@ class Intake(StrEnum):
 INVOICE_COMES_WITHIN = timedelta(hours=1)
 """Stripe drafts the invoice of a period soon after its end, and finalizes it an hour later at the earliest."""
 
-
 DRAFTS_LAST = timedelta(hours=73)
 """An invoice is a draft for 72 hours at the most (invoice documentation); the hour is margin."""
 
@@ -62,7 +61,7 @@ def intake_of(
     if is_refused or age > watched_for:
         return Intake.CLOSED
     if item.price.target is Target.USAGE_RECORD:
-        return Intake.GRACE if item.is_followed or is_draft else Intake.CLOSED
-    if is_draft is None:
-        return Intake.GRACE if age < INVOICE_COMES_WITHIN else Intake.CLOSED
-    return Intake.GRACE if is_draft else Intake.CLOSED
+        is_taken = item.is_followed or is_draft
+    else:
+        is_taken = age < INVOICE_COMES_WITHIN if is_draft is None else is_draft
+    return Intake.GRACE if is_taken else Intake.CLOSED

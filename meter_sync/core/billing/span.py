@@ -19,22 +19,33 @@ class Span:
     """The timestamp of the item's usage record in this period."""
 
 
-def usage_span(item: SubscriptionItem, as_of: datetime, billed_until: datetime | None = None) -> Span | None:
+def usage_span(
+    item: SubscriptionItem, as_of: datetime, billed_until: datetime | None = None, window: WindowSize | None = None
+) -> Span | None:
     """Given an item and the instant of the run, return what of its period's usage counts.
 
-    `billed_until` is where the usage of the item's last period ended, None where that is not known.
+    `billed_until` is where the usage of the item's last period ended, None where that is not known; `window` is that
+    of its billing meter, if it has any.
 
     Return None if nothing can have been used yet.
 
     - Half-open whole seconds: OpenMeter filters `time >= from AND time < to` on events that it floors to
       the second, so two adjacent periods neither lose nor double an event (server source).
     - The end is the instant of the run, or the period's end if that is earlier.
+    - The first window is whole where the item lived through the boundary of two periods, unless it is known that some
+      of it was billed in the last one: the price has moved to this meter since. Otherwise, after subscribing, after a
+      trial's end or after being added, it starts at that very instant.
+    - Where nothing follows the period, it ends with what is left of a window, which no invoice has: it is there to be
+      named.
     """
     start = usage_start(item, billed_until)
-    end = min(as_of, item.period.end)
+    if window and start == item.period.start and billed_until is None and _lived_before(item):
+        start = max(_born(item), window.floor(start))
+    end = min(as_of, usage_end(item.period, window if item.is_followed else None))
     if end <= start:
         return None
-    return Span(start=start, end=end, anchor=anchor(max(start, item.period.start), item.period.end))
+    inside = max(start, item.period.start)
+    return Span(start, end, inside if window else anchor(inside, item.period.end))
 
 
 def usage_end(period: Period, window: WindowSize | None) -> datetime:
@@ -69,27 +80,6 @@ def added_at(item: SubscriptionItem) -> datetime | None:
     """Given an item, return when it was added to its running subscription in mid-period, or None if it was not."""
     born = max(item.period.start, item.subscription.created)
     return item.since if item.since - born > _CREATED_WITH_SUBSCRIPTION else None
-
-
-def window_span(
-    item: SubscriptionItem, window: WindowSize, as_of: datetime, billed_until: datetime | None = None
-) -> Span | None:
-    """Given an item on a meter with windows, return what counts of its period, in whole windows where it can be.
-
-    The first window is whole where the item lived through the boundary of two periods, unless it is known that some
-    of it was billed in the last one: the price has moved to this meter since. Otherwise, after subscribing, after a
-    trial's end or after being added, it starts at that very instant. Where nothing follows the period, it ends with
-    what is left of a window, which no invoice has: it is there to be named.
-
-    Return None if nothing can have been used yet.
-    """
-    start = usage_start(item, billed_until)
-    if start == item.period.start and billed_until is None and _lived_before(item):
-        start = max(_born(item), window.floor(start))
-    end = min(as_of, usage_end(item.period, window) if item.is_followed else item.period.end)
-    if end <= start:
-        return None
-    return Span(start=start, end=end, anchor=max(start, item.period.start))
 
 
 def _born(item: SubscriptionItem) -> datetime:

@@ -65,11 +65,38 @@ def way_of(price: Price, records: Records) -> Way | Unsupported:
     `count` counts each event as one, so that a total cannot be expressed (API reference, billing meters).
     """
     if price.target is Target.USAGE_RECORD:
-        return _by_records(price, records)
-    meter = price.billing_meter
-    if meter is None:
+        if records is Records.PERIOD:
+            return Way.RECORD
+        if price.aggregate_usage == "sum":
+            return Way.DAY_RECORDS
+        return Unsupported(
+            f'records = "{records}" adds up only on a sum price, and {price.id} is a {price.aggregate_usage} price: '
+            "take it out of the [[meters]] row"
+        )
+    if price.billing_meter is None:
         return Unsupported(f"billing meter {price.stripe_meter} of price {price.id} cannot be read with this key")
-    return _why_unsupported(meter) or _by_meter(meter)
+    return _by_meter(price.billing_meter)
+
+
+_INSTEAD = "create a meter with formula sum and a window of one hour, and a price on it"
+
+
+def _by_meter(meter: BillingMeter) -> Way | Unsupported:
+    named = f"billing meter {meter.id} ({meter.event_name})"
+    if not meter.is_active:
+        return Unsupported(f"{named} is inactive: reactivate it, or move the price")
+    if meter.customer_mapping != "by_id":
+        return Unsupported(
+            f"{named} maps customers {meter.customer_mapping} by its key {meter.customer_key!r}, not by the Stripe "
+            f"customer's id: {_INSTEAD}"
+        )
+    size = meter.window or meter.unknown_window
+    if meter.formula == "sum" and meter.unknown_window is None:
+        return Way.WINDOWS if meter.window else Way.ADDITIONS
+    if meter.formula == "last" and size is None:
+        return Way.LAST
+    window = f" with a window of one {size}" if size else ""
+    return Unsupported(f"{named} has the formula {meter.formula}{window}, which cannot hold a total: {_INSTEAD}")
 
 
 def meter_on(item: SubscriptionItem) -> BillingMeter:
@@ -83,43 +110,3 @@ def window_of(way: Way, price: Price) -> WindowSize:
     """Given a way by the hour or day, return which of them."""
     window = price.billing_meter.window if price.billing_meter else None
     return window if way is Way.WINDOWS and window else WindowSize.DAY
-
-
-def _by_records(price: Price, records: Records) -> Way | Unsupported:
-    if records is Records.PERIOD:
-        return Way.RECORD
-    if price.aggregate_usage != "sum":
-        return Unsupported(
-            f'records = "{records}" adds up only on a sum price, and {price.id} is a {price.aggregate_usage} price: '
-            "take it out of the [[meters]] row"
-        )
-    return Way.DAY_RECORDS
-
-
-def _why_unsupported(meter: BillingMeter) -> Unsupported | None:
-    if not meter.is_active:
-        return Unsupported(
-            f"billing meter {meter.id} ({meter.event_name}) is inactive: reactivate it, or move the price"
-        )
-    if meter.customer_mapping != "by_id":
-        return Unsupported(
-            f"billing meter {meter.id} ({meter.event_name}) maps customers {meter.customer_mapping} by its key "
-            f"{meter.customer_key!r}, not by the Stripe customer's id: {_INSTEAD}"
-        )
-    window_size = meter.window or meter.unknown_window
-    if meter.unknown_window is None and (meter.formula == "sum" or (meter.formula == "last" and not window_size)):
-        return None
-    window = f" with a window of one {window_size}" if window_size else ""
-    return Unsupported(
-        f"billing meter {meter.id} ({meter.event_name}) has the formula {meter.formula}{window}, which cannot hold a "
-        f"total: {_INSTEAD}"
-    )
-
-
-_INSTEAD = "create a meter with formula sum and a window of one hour, and a price on it"
-
-
-def _by_meter(meter: BillingMeter) -> Way:
-    if meter.window:
-        return Way.WINDOWS
-    return Way.LAST if meter.formula == "last" else Way.ADDITIONS

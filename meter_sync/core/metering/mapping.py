@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from meter_sync.core.billing.item import SubscriptionItem, Target
+from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Records, Way
 
@@ -53,11 +53,6 @@ class Method:
     rounding: Rounding
     stripe_meter: str | None = None
     """The billing meter that takes the events."""
-
-    @property
-    def target(self) -> Target:
-        """Where the usage is written."""
-        return self.way.target
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,14 +156,11 @@ class WindowQueryPlan(_Plan):
         latest = max((need.end for need in needs), default=None)
         self._splits = {need.item: _split(need, latest) for need in needs}
         self._left = QueryPlan([part for _, left in self._splits.values() for part in left])
+        self.single_queries = self._left.queries
+        """The queries for what is left of windows, whose answer is one value for each subject."""
         bodies = sorted((body for body, _ in self._splits.values() if body), key=lambda body: body.start)
         for alike in _grouped(bodies, lambda body: (body.meter, body.filter, body.window, body.grouping)):
             self._plan(alike)
-
-    @property
-    def single_queries(self) -> Sequence[Query]:
-        """The queries for what is left of windows, whose answer is one value for each subject."""
-        return self._left.queries
 
     def _plan(self, needs: Sequence[Need]) -> None:
         """Plan for needs of one kind: all subjects at once where many start together, else a hundred at a time.

@@ -45,7 +45,7 @@ def _method_changed(found: Findings, now: Method, then: Method, policy: Policy) 
     """
     if now == then:
         return None
-    if (now.target, now.stripe_meter) != (then.target, then.stripe_meter):
+    if (now.way.target, now.stripe_meter) != (then.way.target, then.stripe_meter):
         return held(
             found,
             Reason.MAPPING_CHANGED,

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import Target
-from meter_sync.core.billing.span import usage_span, window_span
+from meter_sync.core.billing.span import usage_span
 from meter_sync.core.billing.way import Unsupported, Way, way_of, window_of
 from meter_sync.core.billing.words import unknown_word
 from meter_sync.core.metering.mapping import MappingRules, MeterRow, meter_row, subjects
@@ -77,7 +77,7 @@ def _prepared(one: Listed, metering: Metering, memory: Memory, as_of: datetime) 
         return skipped(found, *(unbillable or (Reason.UNSUPPORTED_METER, message)))
     span = found.span
     if way is Way.WINDOWS:
-        span = window_span(item, window_of(way, item.price), as_of, billed_until)
+        span = usage_span(item, as_of, billed_until, window_of(way, item.price))
     found = replace(found, way=way, span=span)
     if unbillable or meter is None or span is None or not named:
         return skipped(found, *(unbillable or _why_not_asked(found, rules)))

@@ -73,11 +73,6 @@ class Expected:
         """What is known of it."""
         return replace(self.metered.found, usage=self.usage, quantity=self.quantity)
 
-    @property
-    def exact(self) -> Decimal:
-        """The quantity before it is rounded."""
-        return self.usage * self.metered.row.scale
-
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -161,9 +156,8 @@ def expected_of(metered: Metered, usage: Decimal | Unanswered, remembered: Remem
 def compare(one: Expected, actual: int, known: Known, now: datetime) -> Comparison:
     """Given what Stripe should hold, what it holds and what the ledger knows, return how the two compare."""
     if actual == one.quantity:
-        return Comparison(one.found, Verdict.MATCH, None, None, one.quantity, actual)
-    reason, message = _explained(one, actual, known, now)
-    return Comparison(one.found, Verdict.MISMATCH, reason, message, one.quantity, actual)
+        return Comparison(one.found, Verdict.MATCH, expected=one.quantity, actual=actual)
+    return Comparison(one.found, Verdict.MISMATCH, *_explained(one, actual, known, now), one.quantity, actual)
 
 
 Explained = tuple[Explanation, str]
@@ -174,6 +168,7 @@ def _explained(one: Expected, actual: int, known: Known, now: datetime) -> Expla
     remembered = known.remembered
     if remembered is None:
         return _without_report(one, actual)
+    wanted = remembered.quantity if known.intended is None else known.intended
     hindered = obstacle(one.found, one.metered.method, remembered, Policy(now=now, as_of=now))
     if hindered and hindered.reason and hindered.message:
         return Explanation(hindered.reason.value), hindered.message
@@ -182,10 +177,9 @@ def _explained(one: Expected, actual: int, known: Known, now: datetime) -> Expla
             f"usage records that are not from this program hold {remembered.foreign} in this period; runs hold the "
             "item as foreign_usage and say what to do"
         )
-    if _lacks_a_report(remembered, known.intended, actual):
+    if _lacks_a_report(remembered, wanted, actual):
         return Explanation.NOT_REPORTED, (
-            f"the last report, of {_intended(remembered, known.intended)}, was refused or had no answer: the next "
-            "run reports it again"
+            f"the last report, of {wanted}, was refused or had no answer: the next run reports it again"
         )
     if actual in {remembered.acknowledged, remembered.quantity}:
         if known.last_report and known.last_report < one.metered.span.end:
@@ -198,8 +192,8 @@ def _explained(one: Expected, actual: int, known: Known, now: datetime) -> Expla
 
 
 def _without_report(one: Expected, actual: int) -> Explained:
-    if _is_rounding(one, actual):
-        return _rounded(one)
+    if rounding := _by_rounding(one, actual):
+        return rounding
     if actual < one.quantity:
         return Explanation.NOT_REPORTED, (
             f"the ledger has no report of it in this period, and Stripe holds {actual}: the next run reports it; if "
@@ -211,23 +205,18 @@ def _without_report(one: Expected, actual: int) -> Explained:
     )
 
 
-def _lacks_a_report(remembered: Remembered, intended: int | None, actual: int) -> bool:
+def _lacks_a_report(remembered: Remembered, wanted: int, actual: int) -> bool:
     """Say whether a report that was refused, or had no answer, explains what Stripe holds: it is there in part."""
     if remembered.total_before is not None:
         return True
-    wanted = _intended(remembered, intended)
     standing = remembered.acknowledged or 0
     return wanted not in {actual, standing} and min(standing, wanted) <= actual <= max(standing, wanted)
 
 
-def _intended(remembered: Remembered, intended: int | None) -> int:
-    return remembered.quantity if intended is None else intended
-
-
 def _since_the_report(one: Expected, actual: int, remembered: Remembered) -> Explained:
     """Explain what differs from a report that Stripe holds."""
-    if _is_rounding(one, actual):
-        return _rounded(one)
+    if rounding := _by_rounding(one, actual):
+        return rounding
     reported, read = remembered.as_of, one.metered.span.end
     since = "events came late" if read <= reported else "events came late, or the runs since then held it or failed"
     fell = one.metered.meter.aggregation.never_falls and one.quantity < actual
@@ -262,16 +251,24 @@ def _not_as_acknowledged(one: Expected, actual: int, remembered: Remembered, now
     )
 
 
-def _is_rounding(one: Expected, actual: int) -> bool:
-    """Say whether what Stripe holds is the usage but for a fraction of a unit."""
-    return abs(one.exact - actual) < 1
-
-
-def _rounded(one: Expected) -> Explained:
+def _by_rounding(one: Expected, actual: int) -> Explained | None:
+    """Explain that what Stripe holds is the usage but for a fraction of a unit, or return None where it is not."""
+    exact = one.usage * one.metered.row.scale
+    if abs(exact - actual) >= 1:
+        return None
     return Explanation.ROUNDING, (
-        f"before rounding it is {one.exact.normalize():f}, less than one unit away: it was rounded in another way, or "
+        f"before rounding it is {exact.normalize():f}, less than one unit away: it was rounded in another way, or "
         "corrected by a fraction; the next run reports it"
     )
+
+
+_OUTCOMES = {
+    Verdict.MATCH: (Outcome.UNCHANGED,),
+    Verdict.MISMATCH: (Outcome.UNCHANGED, Outcome.HELD),
+    Verdict.SKIPPED: (Outcome.SKIPPED,),
+    Verdict.FAILED: (Outcome.FAILED,),
+}
+"""What each verdict counts as for the exit code: a difference was found out, and a person should look at it."""
 
 
 def verify_exit_code(comparisons: Iterable[Comparison]) -> ExitCode:
@@ -279,12 +276,8 @@ def verify_exit_code(comparisons: Iterable[Comparison]) -> ExitCode:
 
     Where several codes hold the gravest wins: failed, partial, look.
     """
-    seen = {(one.verdict, one.reason) for one in comparisons}
-    verdicts = {verdict for verdict, _ in seen}
-    if any(reason is Reason.INTERRUPTED for _, reason in seen):
-        return ExitCode.FAILED
-    if Verdict.FAILED in verdicts:
-        return ExitCode.PARTIAL if verdicts & {Verdict.MATCH, Verdict.MISMATCH} else ExitCode.FAILED
-    if Verdict.MISMATCH in verdicts:
-        return ExitCode.ATTENTION
-    return exit_code((Outcome.SKIPPED, reason) for _, reason in seen if isinstance(reason, Reason))
+    return exit_code(
+        (outcome, one.reason if isinstance(one.reason, Reason) else None)
+        for one in comparisons
+        for outcome in _OUTCOMES[one.verdict]
+    )

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import TypeVar
 
 from meter_sync.core.billing.quantity import InvalidUsage, billable
 from meter_sync.core.billing.span import usage_end
 from meter_sync.core.billing.way import Way, window_of
-from meter_sync.core.metering.mapping import Filter, Method
+from meter_sync.core.metering.mapping import Method
 from meter_sync.core.planning.memory import Remembered
 from meter_sync.core.planning.period_closed import in_words
 from meter_sync.core.telling.history import Added, Held, Remainder, Story, Write, WrittenPart
@@ -37,29 +37,38 @@ _Kind = TypeVar("_Kind", Added, Held, Remainder, Write, WrittenPart)
 
 
 def _told(story: Story) -> _Said:
-    yield "item", _item(story)
+    whose = story.whose
+    yield "item", f"{whose.item} of subscription {whose.subscription}, customer {whose.customer}"
     yield "price", _price(story)
     yield "period", _period(story)
     known = story.remembered
     if known is None:
         yield "result", _nothing(story)
     else:
-        yield "result", _result(known) + _lacking(story)
+        lacking = sum(one.quantity for one in _of(story, Remainder) if one.whose == whose)
+        yield "result", _result(known) + (f"; {in_words(lacking)}" if lacking else "")
         yield "written as", _WAYS[known.method.way]
         if known.method.way is Way.RECORD:
             yield "anchor", f"{utc(known.anchor)}, the timestamp of its usage record, the same in every run"
         yield "counts from", _counts_from(story)
         last = next((one for one in reversed(_of(story, Write)) if one.usage is not None), None)
         yield "query", _query(story, known, last)
-        yield from _quantity(last, known.method)
-    yield from _events(story)
+        if last and last.usage is not None:
+            yield "usage", digits(last.usage)
+            yield "quantity", _scaled(last, last.usage, known.method)
+            yield "before", "it was not known what Stripe held" if last.previous is None else f"{last.previous}"
+    for entry in story.entries:
+        if isinstance(entry, Write):
+            yield "write", _write(entry, story)
+        elif isinstance(entry, Held):
+            yield entry.outcome, _held(entry)
+    yield from (("addition", _addition(one)) for one in _of(story, Added))
     yield from _parts(story)
-    yield from _remainders(story)
-
-
-def _item(story: Story) -> str:
-    whose = story.whose
-    return f"{whose.item} of subscription {whose.subscription}, customer {whose.customer}"
+    for left in _of(story, Remainder):
+        what = left.why or (in_words(left.quantity) if left.quantity else "nothing is lacking any more")
+        yield "not billed", f"{utc(left.named_at)}: {what}"
+        if left.settled_at:
+            yield "settled", f"{utc(left.settled_at)}: {left.settled} by hand: {left.note}"
 
 
 def _price(story: Story) -> str:
@@ -104,11 +113,6 @@ def _result(known: Remembered) -> str:
     return f"{text}; it rejected what it had taken: {known.rejected}" if known.rejected else text
 
 
-def _lacking(story: Story) -> str:
-    lacking = sum(one.quantity for one in _of(story, Remainder) if one.whose == story.whose)
-    return f"; {in_words(lacking)}" if lacking else ""
-
-
 _WAYS = {
     Way.RECORD: "one usage record for the whole period, set at its anchor to the total so far",
     Way.DAY_RECORDS: "one usage record for each UTC day, set to the usage of that day",
@@ -134,36 +138,21 @@ def _counts_from(story: Story) -> str:
 
 
 def _query(story: Story, known: Remembered, last: Write | None) -> str:
-    method = known.method
-    subjects = ", ".join(known.subjects)
-    start = utc(story.usage_start or story.whose.period.start)
-    as_of = last.as_of if last and last.as_of else known.as_of
-    end = utc(min(as_of, _usage_end(story, known.method)))
-    meter = f"{method.meter}{_filtered(method.filter)}"
-    return f"OpenMeter's meter {meter}, of {subjects}, from {start} up to and without {end}"
-
-
-def _filtered(filter: Filter) -> str:
-    pairs = (f"{name} is {' or '.join(values)}" for name, values in filter)
-    return f" where {' and '.join(pairs)}" if filter else ""
-
-
-def _usage_end(story: Story, method: Method) -> datetime:
-    item, period = story.item, story.whose.period
+    item, period, method = story.item, story.whose.period, known.method
+    start = story.usage_start or period.start
     is_in_windows = method.way is Way.WINDOWS and item.is_followed
-    return usage_end(period, window_of(method.way, item.price) if is_in_windows else None)
-
-
-def _quantity(last: Write | None, method: Method) -> _Said:
-    """Say how the usage of the last write became a quantity."""
-    if last is None or last.usage is None:
-        return
-    yield "usage", digits(last.usage)
-    yield "quantity", _scaled(last, last.usage, method)
-    yield "before", "it was not known what Stripe held" if last.previous is None else f"{last.previous}"
+    usage_ends = usage_end(period, window_of(method.way, item.price) if is_in_windows else None)
+    end = min(last.as_of if last and last.as_of else known.as_of, usage_ends)
+    pairs = (f"{name} is {' or '.join(values)}" for name, values in method.filter)
+    filtered = f" where {' and '.join(pairs)}" if method.filter else ""
+    return (
+        f"OpenMeter's meter {method.meter}{filtered}, of {', '.join(known.subjects)}, from {utc(start)} up to and "
+        f"without {utc(end)}"
+    )
 
 
 def _scaled(write: Write, usage: Decimal, method: Method) -> str:
+    """Say how the usage of a write became a quantity."""
     times = "" if method.scale == 1 else f" times {digits(method.scale)} is {digits(usage * method.scale)}"
     try:
         rounded = billable(usage, method.scale, method.rounding)
@@ -181,27 +170,15 @@ _WHY_LESS = {
 }
 
 
-def _events(story: Story) -> _Said:
-    """Tell of writes and holds in the order of time."""
-    for entry in story.entries:
-        if isinstance(entry, Write):
-            yield "write", _write(entry, story)
-        elif isinstance(entry, Held):
-            yield entry.outcome, _held(entry)
-
-
 def _write(one: Write, story: Story) -> str:
     before = "" if one.previous is None else f" in place of {one.previous}"
     used = "" if one.usage is None else f", for a usage of {digits(one.usage)}"
     of_other = "" if one.whose.item == story.whose.item else f", as {one.whose.item}"
     beside = f", {one.at_anchor} of it in a record of this program" if one.at_anchor != one.quantity else ""
-    at = f", timestamp {utc(one.timestamp)}" if _is_at_anchor(story) else ""
+    is_at_anchor = story.remembered is not None and story.remembered.method.way is Way.RECORD
+    at = f", timestamp {utc(one.timestamp)}" if is_at_anchor else ""
     numbers = f"{one.quantity}{before}{used}{beside}{at}{of_other}"
     return f"{utc(one.intended_at)}: {numbers}, {_answer(one)}; run {one.run}"
-
-
-def _is_at_anchor(story: Story) -> bool:
-    return story.remembered is not None and story.remembered.method.way is Way.RECORD
 
 
 def _answer(one: Write | WrittenPart) -> str:
@@ -220,28 +197,23 @@ def _held(one: Held) -> str:
 
 
 def _parts(story: Story) -> _Said:
-    """Tell of hours and days: how many there are, and which the last write has changed; and of each addition."""
-    yield from (("addition", _addition(one)) for one in _of(story, Added))
+    """Tell of hours and days: how many there are, and which the last write has changed or are in doubt."""
     parts, writes = _of(story, WrittenPart), _of(story, Write)
     if not parts:
         return
     since = writes[-1].intended_at - timedelta(seconds=1) if writes else None
-    changed = [one for one in parts if _is_news(one, since)]
+    changed = [
+        one
+        for one in parts
+        if one.acknowledged is None or (one.acknowledged_at and since and one.acknowledged_at >= since)
+    ]
     used = sum(1 for one in parts if one.value)
-    yield (
-        "parts",
-        f"hours or days known: {len(parts)}, with usage: {used}, about which the last write was: {len(changed)}",
-    )
+    known = f"hours or days known: {len(parts)}, with usage: {used}"
+    yield "parts", f"{known}, about which the last write was: {len(changed)}"
     for one in sorted(changed, key=lambda one: one.start)[:MOST_PARTS]:
         yield "part", f"from {utc(one.start)}: {one.value}, timestamp {utc(one.timestamp)}, {_answer(one)}"
     if len(changed) > MOST_PARTS:
         yield "part", f"and {len(changed) - MOST_PARTS} more: history --item {story.whose.item} --parts has all"
-
-
-def _is_news(one: WrittenPart, since: datetime | None) -> bool:
-    if one.acknowledged is None:
-        return True
-    return one.acknowledged_at is not None and since is not None and one.acknowledged_at >= since
 
 
 def _addition(one: Added) -> str:
@@ -253,14 +225,6 @@ def _addition(one: Added) -> str:
         f"{utc(one.intended_at)}: {one.value:+} to {one.base}, timestamp {utc(one.timestamp)}, identifier "
         f"{one.identifier}, {answer}{named}{cancelled}{rejected}; run {one.run}"
     )
-
-
-def _remainders(story: Story) -> _Said:
-    for one in _of(story, Remainder):
-        what = one.why or (in_words(one.quantity) if one.quantity else "nothing is lacking any more")
-        yield "not billed", f"{utc(one.named_at)}: {what}"
-        if one.settled_at:
-            yield "settled", f"{utc(one.settled_at)}: {one.settled} by hand: {one.note}"
 
 
 def _of(story: Story, kind: type[_Kind]) -> Sequence[_Kind]:
