@@ -87,7 +87,7 @@ def _prepared(
 
     Raise MeterSyncError for a selector that matches nothing, nor anything that has ended.
     """
-    prepared = prepare([Listed(item) for item in items], metering, memory, job.run.as_of)
+    prepared = prepare([Listed(item) for item in items], metering, memory, job.run.as_of, job.policy.allowed)
     if not job.selection.is_everything:
         found = [*(one.found for one in prepared), *(Findings(one.item) for one in ended)]
         if unmatched := job.selection.unmatched(found):

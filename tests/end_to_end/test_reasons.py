@@ -296,9 +296,11 @@ def test_another_way_of_metering_waits_for_the_next_period(world: World) -> None
     world.run()
     world.configure(f'[[meters]]\nprice = "{world.price}"\nopenmeter = "{METER}"\nscale = 0.01\n')
 
-    held = world.run()
-    assert (held.code, held.verdict) == (4, ("held", "mapping_changed"))
-    assert world.billed(subscription) == 100
+    world.use(subscription, 3)
+    goes_on = world.run()
+    assert (goes_on.code, goes_on.verdict) == (0, ("reported", None))
+    told(goes_on, "its mapping changed", f"from {METER} x 1 floor to {METER} x 0.01 floor", "--allow mapping_changed")
+    assert world.billed(subscription) == 103
 
     assert world.run("--allow", "mapping_changed").verdict == ("reported", None)
     assert world.billed(subscription) == 1

@@ -275,7 +275,7 @@ def test_a_quantity_that_was_rounded_in_another_way_is_named_as_that(world: Worl
     world.configure(row + '"ceiling"\n')
     world.execute()
     world.configure(row + '"floor"\n')
-    assert explained(compared(world, subscription), "mapping_changed", "ceiling") == (12, 13, 1)
+    assert compared(world, subscription).verdict is Verdict.MATCH
     world.ledger.unlink()
     assert explained(compared(world, subscription), "rounding", "12.25") == (12, 13, 1)
 

@@ -54,6 +54,13 @@ class Method:
     stripe_meter: str | None = None
     """The billing meter that takes the events."""
 
+    @property
+    def in_words(self) -> str:
+        """How usage is metered, for a message."""
+        where = "".join(f" {dimension}={'|'.join(values)}" for dimension, values in self.filter)
+        days = " in days" if self.way is Way.DAY_RECORDS else ""
+        return f"{self.meter}{where} x {self.scale.normalize():f} {self.rounding}{days}"
+
 
 @dataclass(frozen=True, slots=True)
 class MappingRules:

@@ -1,7 +1,6 @@
 """Why an item that was reported before must not be written now."""
 
 from meter_sync.core.billing.quantity import InvalidUsage
-from meter_sync.core.billing.way import Way
 from meter_sync.core.metering.mapping import Method
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.memory import Remembered
@@ -57,15 +56,9 @@ def _method_changed(found: Findings, now: Method, then: Method, policy: Policy) 
     return held(
         found,
         Reason.MAPPING_CHANGED,
-        f"the way of metering changed within the period, from {_in_words(then)} to {_in_words(now)}; the new one "
+        f"the way of metering changed within the period, from {then.in_words} to {now.in_words}; the new one "
         "begins with the next period, or now with --allow mapping_changed",
     )
-
-
-def _in_words(method: Method) -> str:
-    where = "".join(f" {dimension}={'|'.join(values)}" for dimension, values in method.filter)
-    days = " in days" if method.way is Way.DAY_RECORDS else ""
-    return f"{method.meter}{where} x {method.scale.normalize():f} {method.rounding}{days}"
 
 
 def _place(method: Method) -> str:

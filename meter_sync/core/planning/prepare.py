@@ -1,11 +1,11 @@
 """Before anything is asked: which usage each listed item needs, or why it cannot be billed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from meter_sync.core.billing.intake import Intake
-from meter_sync.core.billing.item import Target
+from meter_sync.core.billing.item import SubscriptionItem, Target
 from meter_sync.core.billing.span import usage_span
 from meter_sync.core.billing.way import Unsupported, Way, way_of, window_of
 from meter_sync.core.billing.words import unknown_word
@@ -34,12 +34,18 @@ Why = tuple[Reason, str]
 """Why an item is not billed, as a reason and in words."""
 
 
-def prepare(listed: Sequence[Listed], metering: Metering, memory: Memory, as_of: datetime) -> list[Metered | Result]:
+def prepare(
+    listed: Sequence[Listed],
+    metering: Metering,
+    memory: Memory,
+    as_of: datetime,
+    allowed: Collection[Reason] = (),
+) -> list[Metered | Result]:
     """Given the listed items, return for each how its usage is asked for, or why it is not.
 
-    `as_of` is the instant of the run.
+    `as_of` is the instant of the run; `allowed` are the brakes that were lifted for it.
     """
-    prepared = [_prepared(_as_born(one, memory), metering, memory, as_of) for one in listed]
+    prepared = [_prepared(_as_born(one, memory), metering, memory, as_of, allowed) for one in listed]
     usages = [_billed_usage(one) for one in prepared if isinstance(one, Metered)]
     twice = billed_twice(usages, memory.billed_by_others)
     together = on_one_meter([one.item for one in listed if not _is_paused(one)], memory.billed_by_others)
@@ -56,7 +62,9 @@ def _is_paused(one: Listed) -> bool:
     return one.item.subscription.status == "paused" and one.intake is Intake.RUNNING
 
 
-def _prepared(one: Listed, metering: Metering, memory: Memory, as_of: datetime) -> Metered | Result:
+def _prepared(
+    one: Listed, metering: Metering, memory: Memory, as_of: datetime, allowed: Collection[Reason]
+) -> Metered | Result:
     item, rules = one.item, metering.rules
     billed_until, unbillable = memory.billed_until.get(item.id), _why_unbillable(one)
     row = meter_row(item, rules)
@@ -69,9 +77,10 @@ def _prepared(one: Listed, metering: Metering, memory: Memory, as_of: datetime) 
         return skipped(found, *(unbillable or (Reason.NO_METER_MAPPING, unmapped)))
     if row.ignore:
         return skipped(found, Reason.IGNORED, "a [[meters]] row says ignore = true")
+    row, note = (row, None) if Reason.MAPPING_CHANGED in allowed else _as_begun(item, row, metering, memory)
     meter = metering.meters.get(row.openmeter or "")
     named, way = subjects(item, rules.subject, metering.customers), way_of(item.price, row.records)
-    found = replace(found, meter=meter, subjects=named)
+    found = replace(found, row=row, meter=meter, subjects=named, note=note)
     if isinstance(way, Unsupported):
         message = f"{way.message}; or add a [[meters]] row with ignore = true if other software bills it"
         return skipped(found, *(unbillable or (Reason.UNSUPPORTED_METER, message)))
@@ -85,7 +94,27 @@ def _prepared(one: Listed, metering: Metering, memory: Memory, as_of: datetime) 
     if mismatch:
         return skipped(found, Reason.AGGREGATION_MISMATCH, mismatch)
     grouping = Grouping.CUSTOMER if rules.asks_for_customers else Grouping.SUBJECT
-    return Metered(one, row, meter, way, grouping, named, span, memory.past.get(item.id, ()))
+    return Metered(one, row, meter, way, grouping, named, span, memory.past.get(item.id, ()), note)
+
+
+def _as_begun(item: SubscriptionItem, row: MeterRow, metering: Metering, memory: Memory) -> tuple[MeterRow, str | None]:
+    """Return how an item's period goes on, which is by the mapping that it began with, and what to say of that.
+
+    An item that took another's place has what was reported for that one; it does not go on by its mapping.
+    """
+    remembered = memory.remembered.get(item.id)
+    if remembered is None or item.id in memory.born or remembered.method.stripe_meter != item.price.stripe_meter:
+        return row, None
+    then, meter = remembered.method, metering.meters.get(row.openmeter or "")
+    slug = meter.slug if meter else row.openmeter or ""
+    now = replace(then, meter=slug, filter=row.filter, scale=row.scale, rounding=row.rounding)
+    if now == then:
+        return row, None
+    begun = replace(row, openmeter=then.meter, filter=then.filter, scale=then.scale, rounding=then.rounding)
+    return begun, (
+        f"its mapping changed within the period, from {then.in_words} to {now.in_words}: this period goes on as it "
+        "began; the new mapping begins with the next one, or now with --allow mapping_changed"
+    )
 
 
 def _why_unbillable(one: Listed) -> Why | None:
@@ -118,6 +147,8 @@ def _why_not_asked(found: Findings, rules: MappingRules) -> Why:
     item, customer = found.item, found.item.subscription.customer.id
     if found.meter is None:
         remedy = f"create it, or correct the mapping of price {item.price.id}"
+        if found.note:
+            remedy = f"create it again. For {found.note}"
         return Reason.METER_NOT_FOUND, f"OpenMeter has no meter {found.row.openmeter!r}: {remedy}"
     if found.span is None:
         return Reason.NOT_STARTED, "its usage has not started yet"

@@ -26,7 +26,8 @@ def failed(found: Findings, reason: Reason, message: str) -> Result:
 def unchanged(write: Write, kept: int = 0) -> Result:
     """Return that Stripe holds the quantity already; `kept` of its hours or days were read and are as they were."""
     is_by_window = write.found.way is not None and write.found.way.is_by_window
-    return Result(write.told, Outcome.UNCHANGED, moved=Moved(0, kept) if is_by_window else None)
+    moved = Moved(0, kept) if is_by_window else None
+    return Result(write.told, Outcome.UNCHANGED, message=write.found.note, moved=moved)
 
 
 def gave_way(found: Findings) -> Result:
@@ -57,7 +58,7 @@ def outcome_of(write: Write, if_sent: Outcome) -> Result:
         message = period_closed.message(write.intake, lacking)
         return Result(write.told, Outcome.HELD, Reason.PERIOD_CLOSED, message, moved, lacking)
     outcome = if_sent if write.how_many else Outcome.UNCHANGED
-    return Result(write.told, outcome, moved=moved, lacking=lacking)
+    return Result(write.told, outcome, message=write.found.note, moved=moved, lacking=lacking)
 
 
 def counts(items: Iterable[Planned | Checked | Result]) -> dict[str, int]:

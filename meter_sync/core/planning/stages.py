@@ -50,6 +50,8 @@ class Findings:
     """The quantity that stood in Stripe before, by the ledger, by Stripe or by the invoice; None: not known."""
     past: tuple[PastPeriod, ...] = ()
     """The item's last periods, the newest first."""
+    note: str | None = None
+    """What a person should know of how it is metered, whatever becomes of it."""
 
     @property
     def slug(self) -> str | None:
@@ -75,6 +77,8 @@ class Metered:
     span: Span
     past: tuple[PastPeriod, ...] = ()
     """The item's last periods, the newest first."""
+    note: str | None = None
+    """What a person should know of how it is metered, whatever becomes of it."""
     read_since: datetime | None = None
     """By the hour or day: from where on usage is read, if only the trailing part of the span is."""
 
@@ -86,7 +90,8 @@ class Metered:
     @property
     def found(self) -> Findings:
         """What is known of it."""
-        return Findings(self.item, self.row, self.meter, self.way, self.subjects, self.span, past=self.past)
+        known = (self.item, self.row, self.meter, self.way, self.subjects, self.span)
+        return Findings(*known, past=self.past, note=self.note)
 
     @property
     def method(self) -> Method:

@@ -79,7 +79,7 @@ async def _conclude(job: Job, periods: Periods, ended: Sequence[Ended], carry_ou
 
 def _prepared(job: Job, periods: Periods, ended: Sequence[Ended]) -> Prepared:
     memory = job.ledger.memory.of([one.item for one in ended])
-    prepared = prepare([one.listed for one in ended], periods.metering, memory, job.run.as_of)
+    prepared = prepare([one.listed for one in ended], periods.metering, memory, job.run.as_of, job.policy.allowed)
     return Prepared([one for one in prepared if job.selection.admits(one.found)], memory)
 
 

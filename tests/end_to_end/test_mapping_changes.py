@@ -1,0 +1,102 @@
+"""A mapping that changes within a period: the period goes on by the one that it began with, the next by the new one."""
+
+from datetime import timedelta
+
+import pytest
+
+from meter_sync.core.outcomes import Reason
+from tests.support.ways import ALL_WAYS, by_tier, end_of, invoiced, metered_price
+from tests.support.world import METER, NOW, World
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+CHANGES = {
+    "scale": (f'openmeter = "{METER}"\nscale = 10\n', 10),
+    "rounding": (f'openmeter = "{METER}"\nrounding = "ceiling"\n', 1),
+    "filter": ('openmeter = "by_region"\nfilter = { region = "eu" }\n', 0),
+    "meter": ('openmeter = "events"\n', 1),
+}
+"""What the mapping says anew, and what 1 unit becomes by it: of `events` each use is one."""
+
+
+@pytest.fixture
+def world(world: World) -> World:
+    """Two meters more, over the same events: one with a dimension, and one that counts how often something was used."""
+    world.openmeter.add_meter("by_region", event_type=METER, group_by={"region": "$.region"})
+    world.openmeter.add_meter("events", aggregation="COUNT", event_type=METER, value_property=None)
+    return world
+
+
+def row(price: str, metering: str = f'openmeter = "{METER}"\n') -> str:
+    return f'[[meters]]\nprice = "{price}"\n{metering}'
+
+
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_open_period_goes_on_as_it_began_and_the_next_one_takes_the_new_mapping(
+    world: World, way: str, change: str
+) -> None:
+    price = world.price if way == "record" else metered_price(world, way)
+    world.configure(row(price))
+    subscription = world.subscribe(price)
+    world.use(subscription, 100, at=NOW - DAY)
+    world.execute()
+    new, one_becomes = CHANGES[change]
+    world.configure(row(price, new))
+    world.use(subscription, 7, at=NOW - HOUR)
+
+    result = world.execute()[subscription.items[0]]
+
+    assert (str(result.outcome), result.reason, world.billed(subscription)) == ("reported", None, 107)
+    assert "its mapping changed within the period" in str(result.message)
+    end = end_of(world, subscription)
+    world.sandbox.clock.move_to(end + 5 * MINUTE)
+    world.execute()
+    world.use(subscription, 1, at=end + 2 * DAY)
+    world.sandbox.clock.move_to(end + 5 * DAY)
+    goes_on = world.execute()[subscription.items[0]]
+    assert (invoiced(world), world.unbilled()) == (107, {})
+    assert (goes_on.message, world.billed(subscription)) == (None, one_becomes)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_new_mapping_is_taken_at_once_by_permission(world: World, change: str) -> None:
+    world.configure(row(world.price))
+    subscription = world.subscribe()
+    world.use(subscription, 100, at=NOW - DAY)
+    world.execute()
+    new, one_becomes = CHANGES[change]
+    world.configure(row(world.price, new))
+
+    result = world.execute(Reason.MAPPING_CHANGED, Reason.DECREASE, Reason.JUMP)[subscription.items[0]]
+
+    assert result.reason is None
+    assert world.billed(subscription) == (1 if change == "meter" else 100 * one_becomes)
+    assert world.execute()[subscription.items[0]].message is None
+
+
+def test_what_was_never_reported_has_no_mapping_to_go_on_by(world: World) -> None:
+    world.configure(row(world.price))
+    subscription = world.subscribe()
+    world.use(subscription, 100, at=NOW - DAY)
+    world.execute(dry_run=True)
+    world.configure(row(world.price, CHANGES["scale"][0]))
+
+    world.execute()
+
+    assert world.billed(subscription) == 1000
+
+
+def test_where_the_meter_that_it_began_with_is_gone_it_is_said_what_to_do(world: World) -> None:
+    world.configure(row(world.price, CHANGES["meter"][0]))
+    subscription = world.subscribe()
+    world.use(subscription, 100, at=NOW - DAY)
+    world.execute()
+    del world.openmeter.meters["events"]
+    world.configure(row(world.price))
+
+    result = world.execute()[subscription.items[0]]
+
+    assert str(result.reason) == "meter_not_found"
+    assert "create it again" in str(result.message)
+    assert "--allow mapping_changed" in str(result.message)
+    assert world.billed(subscription) == 1
