@@ -33,7 +33,6 @@ NOT_MODELLED = {
     "item.plan",
     "product.marketing_features",
     "product.type",
-    "subscription.billing_mode",
     "subscription.billing_schedules",
     "subscription.invoice_settings",
     "subscription.items.data[].plan",

@@ -21,13 +21,14 @@ from meter_sync.sandbox.stripe.protocol.parameters import (
     within,
 )
 from meter_sync.sandbox.stripe.rules.billing_periods import period_at
-from meter_sync.sandbox.stripe.state.objects import ENDED_STATUSES, STATUSES, Price, Subscription
+from meter_sync.sandbox.stripe.state.objects import ENDED_STATUSES, STATUSES, BillingMode, Price, Subscription
 from meter_sync.sandbox.stripe.views.subscriptions import show_subscription
 from meter_sync.sandbox.stripe.views.view import Json, View
 
 _THRESHOLDS = group({"amount_gte": whole(1), "reset_billing_cycle_anchor": flag})
 _END_BEHAVIOR = group({"missing_payment_method": choice("create_invoice", "pause")}, ("missing_payment_method",))
 TRIAL_SETTINGS = group({"end_behavior": _END_BEHAVIOR}, ("end_behavior",))
+_BILLING_MODE = group({"type": choice("classic", "flexible")}, ("type",))
 _NEW_ITEM = group({"price": text, "metadata": text_map, "quantity": whole(0)}, required=("price",))
 
 
@@ -62,6 +63,7 @@ def _create_subscription(call: Call) -> Json:
         quantities=[each.get("quantity") for each in params["items"]],
         billing_thresholds=_thresholds(params.get("billing_thresholds")),
         pauses_after_trial=pauses(params),
+        billing_mode=_billing_mode(call),
         **_first_period(call, prices[0]),
     )
     return shown(call.view, call.state.subscriptions[view.id])
@@ -71,6 +73,12 @@ def pauses(params: Mapping[str, Any]) -> bool:
     """Whether a subscription is to be paused at its trial's end: nobody has a payment method here."""
     settings = params.get("trial_settings", {"end_behavior": {}})
     return bool(settings["end_behavior"].get("missing_payment_method") == "pause")
+
+
+def _billing_mode(call: Call) -> BillingMode:
+    default = "flexible" if call.view.version.is_flexible_by_default else "classic"
+    mode: BillingMode = call.params.get("billing_mode", {"type": default})["type"]
+    return mode
 
 
 def _thresholds(given: dict[str, Any] | None) -> dict[str, object] | None:
@@ -177,6 +185,7 @@ ENDPOINTS = (
         _create_subscription,
         fields={
             "backdate_start_date": whole(0),
+            "billing_mode": _BILLING_MODE,
             "billing_cycle_anchor": whole(0),
             "billing_thresholds": _THRESHOLDS,
             "customer": text,

@@ -14,6 +14,9 @@ LEGACY_BILLING_REMOVED = "2025-03-31"
 Usage records and aggregate_usage are gone; periods moved from the subscription to its items.
 """
 
+_FLEXIBLE_BY_DEFAULT = "2025-09-30"
+"""The date of `2025-09-30.clover`, from which on new subscriptions are in the billing mode `flexible` by default."""
+
 _TRAINS = {
     "acacia": ("2024-09-30", "2025-03-31"),
     "basil": ("2025-03-31", "2025-09-30"),
@@ -36,6 +39,11 @@ class Version:
     def has_legacy_billing(self) -> bool:
         """Whether usage records exist and periods are on the subscription."""
         return self.name[:10] < LEGACY_BILLING_REMOVED
+
+    @property
+    def is_flexible_by_default(self) -> bool:
+        """Whether a new subscription that names no billing mode is in `flexible`."""
+        return self.name[:10] >= _FLEXIBLE_BY_DEFAULT
 
 
 def parse_version(header: str | None, account: str = ACCOUNT_DEFAULT) -> Version:

@@ -24,7 +24,7 @@ def _amount_cents(price: Price, quantity: int) -> Decimal:
     return (units * price.unit_amount_decimal).quantize(Decimal(1), ROUND_HALF_UP)
 
 
-def _quantity(state: StripeState, price: Price, item: Item, period: Period) -> int:
+def _quantity(state: StripeState, price: Price, item: Item, period: Period, since: int | None) -> int:
     """Return what an item used in a period: by its usage records, or by its customer's meter events.
 
     Meter events may have decimal values; what is billed of their total here are whole units.
@@ -32,12 +32,17 @@ def _quantity(state: StripeState, price: Price, item: Item, period: Period) -> i
     if price.meter is None:
         return total_usage(item, price.aggregate_usage, period)
     customer = state.subscriptions[item.subscription].customer
-    return int(period_usage(state, state.meters[price.meter], customer, period))
+    return int(period_usage(state, state.meters[price.meter], customer, period, since))
 
 
-def line_for(state: StripeState, price: Price, item: Item, period: Period, *, free: bool) -> InvoiceLine:
-    """Return the line for what an item used in a period; a trial's usage costs nothing."""
-    quantity = _quantity(state, price, item, period)
+def line_for(
+    state: StripeState, price: Price, item: Item, period: Period, since: int | None, *, free: bool
+) -> InvoiceLine:
+    """Return the line for what an item used in a period, of its meter's events since an instant.
+
+    A trial's usage costs nothing.
+    """
+    quantity = _quantity(state, price, item, period, since)
     cost = Decimal(0) if free else _amount_cents(price, quantity)
     return InvoiceLine(item.id, price.id, quantity, cost, period)
 
@@ -48,18 +53,20 @@ def preview(state: StripeState, subscription_id: str) -> list[InvoiceLine]:
     free = subscription.status == "trialing"
     priced = [(state.price_of(item), item) for item in state.items_of(subscription)]
     return [
-        line_for(state, price, item, item.period, free=free) for price, item in priced if price.usage_type == "metered"
+        line_for(state, price, item, item.period, item.billed_since, free=free)
+        for price, item in priced
+        if price.usage_type == "metered"
     ]
 
 
 def total(state: StripeState, item_id: str, at: datetime | None = None) -> int:
     """Return the aggregated usage of an item's period that contains `at` (default: the open one)."""
     item = state.items[item_id]
-    periods = [item.period]
+    periods = [(item.period, item.billed_since)]
     if at is not None:
         instant = unix_seconds(at)
-        every = [*(closed.period for closed in item.closed), item.period]
-        periods = [period for period in every if period.start <= instant < period.end]
+        every = [*((closed.period, closed.billed_since) for closed in item.closed), *periods]
+        periods = [(period, since) for period, since in every if period.start <= instant < period.end]
     if not periods:
         raise ValueError(f"{item_id} has no period that contains {at}")
-    return _quantity(state, state.price_of(item), item, periods[0])
+    return _quantity(state, state.price_of(item), item, *periods[0])

@@ -7,6 +7,7 @@ invoices (a draft is finalized about an hour after it was created).
 from collections.abc import Sequence
 
 from meter_sync.sandbox.stripe.rules import events
+from meter_sync.sandbox.stripe.rules.invoice_items import take_pending
 from meter_sync.sandbox.stripe.rules.invoice_lines import line_for, preview
 from meter_sync.sandbox.stripe.state.objects import (
     BillingReason,
@@ -60,7 +61,7 @@ def draft(
         currency=prices[0][0].currency,
         period=Period(min(period.start for _, period in billed), at),
         lines=[
-            line_for(state, price, item, period, free=free)
+            line_for(state, price, item, period, item.billed_since, free=free)
             for price, item, period in prices
             if price.usage_type == "metered"
         ],
@@ -68,6 +69,7 @@ def draft(
         finalizes_at=None if collection == "keep_as_draft" else at + state.seconds_from_draft_to_final,
         collection=collection,
     )
+    take_pending(state, invoice)
     state.invoices.add(invoice, f"customer:{subscription.customer}", f"subscription:{subscription.id}")
     state.drafts[invoice.customer].append(invoice.id)
     subscription.latest_invoice = invoice.id
@@ -100,9 +102,9 @@ def redraft(state: StripeState, item: Item, closed: ClosedPeriod) -> None:
     """Bring the draft of a closed period up to date with a record that came late."""
     invoice = state.invoices[closed.invoice or ""]
     for place, line in enumerate(invoice.lines):
-        if line.item == item.id:
+        if line.item == item.id and line.invoice_item is None:
             price = state.prices[closed.price]
-            invoice.lines[place] = line_for(state, price, item, closed.period, free=closed.free)
+            invoice.lines[place] = line_for(state, price, item, closed.period, closed.billed_since, free=closed.free)
 
 
 def redraft_customer(state: StripeState, customer: str) -> None:

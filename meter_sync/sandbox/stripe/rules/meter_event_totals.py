@@ -12,16 +12,19 @@ from meter_sync.sandbox.stripe.state.objects import Meter, MeterEvent, Period
 from meter_sync.sandbox.stripe.state.stripe_state import StripeState
 
 
-def period_usage(state: StripeState, meter: Meter, customer: str, period: Period) -> Decimal:
+def period_usage(state: StripeState, meter: Meter, customer: str, period: Period, since: int | None) -> Decimal:
     """Return what a customer's events on a meter bill in a period; a negative total bills nothing.
 
-    Usage belongs to the customer: each item on the meter bills all of it (reported by users).
+    Usage belongs to the customer: each item on the meter bills all of it (reported by users); but only what is stamped
+    at or after `since`, when it was added in mid-period, or came to its price (Stripe documentation, billing modes).
     """
     events = [event for event in state.meter_events[meter.id, customer] if not event.is_cancelled]
     if meter.window:
         counted = of_invoiced_windows(events, meter.window, period)
     else:
         counted = [event for event in events if period.start <= event.timestamp < period.end]
+    if since is not None and since > period.start:
+        counted = [event for event in counted if event.timestamp >= since]
     return max(aggregated(meter, counted), Decimal(0))
 
 

@@ -74,7 +74,7 @@ def close(
         drafted = invoices.draft(state, subscription, billed, at=at, free=free, billing_reason=reason)
         invoice = drafted.id
     for item, period in billed:
-        item.closed.append(ClosedPeriod(period, invoice, item.price, free))
+        item.closed.append(ClosedPeriod(period, invoice, item.price, free, item.billed_since))
 
 
 def roll(

@@ -6,6 +6,7 @@ from meter_sync.sandbox.instants import unix_seconds
 from meter_sync.sandbox.stripe.protocol.errors import Refusal
 from meter_sync.sandbox.stripe.rules import events, period_turns
 from meter_sync.sandbox.stripe.rules.billing_periods import period_at
+from meter_sync.sandbox.stripe.rules.invoice_items import bill_before_change
 from meter_sync.sandbox.stripe.state.objects import Item, Metadata, Period, Price, Subscription
 from meter_sync.sandbox.stripe.state.stripe_state import StripeState
 
@@ -45,7 +46,7 @@ def add_item(
     *,
     quantity: int | None = None,
 ) -> str:
-    """Add an item to a subscription in mid-period, and return its id."""
+    """Add an item to a subscription in mid-period, and return its id. It bills no meter event from before that."""
     with events.changing(state, subscription_id) as subscription:
         chosen = state.prices.find(price, param="price", status=400)
         item = new_item(
@@ -57,6 +58,7 @@ def add_item(
             metadata=metadata,
             quantity=quantity,
         )
+        item.billed_since = item.created
         period_turns.schedule(state, subscription)
         return item.id
 
@@ -80,8 +82,9 @@ def set_item_metadata(state: StripeState, item_id: str, metadata: Metadata) -> N
 def change_price(state: StripeState, item_id: str, price: str) -> None:
     """Put an item on another price in mid-period; its id and its creation time stay.
 
-    What was used before is billed with the period, by the price at its end. Only another interval
-    begins new periods now, and bills at once (Stripe documentation, Change subscription prices).
+    Usage records are billed with the period, by the price at its end; of meter events only those that are stamped from
+    now on, while those from before are an invoice item, or nobody's (`invoice_items`). Another interval begins new
+    periods now, and bills at once (Stripe documentation, Change subscription prices).
     """
     item = state.item(item_id)
     old, new = state.price_of(item), state.prices.find(price, param="price", status=400)
@@ -89,6 +92,9 @@ def change_price(state: StripeState, item_id: str, price: str) -> None:
         turned = (old.interval, old.interval_count) != (new.interval, new.interval_count)
         if turned:
             period_turns.close_all(state, subscription)
+        elif old.meter or new.meter:
+            bill_before_change(state, item, old)
+            item.billed_since = state.now
         item.price = new.id
         if turned:
             period_turns.begin(state, subscription)
@@ -97,7 +103,7 @@ def change_price(state: StripeState, item_id: str, price: str) -> None:
 
 
 def delete_item(state: StripeState, item_id: str, *, clear_usage: bool = False) -> None:
-    """Delete an item; with usage in its open period only if the usage is cleared explicitly."""
+    """Delete an item; with usage records in its open period only if they are cleared explicitly."""
     item = state.item(item_id)
     price = state.price_of(item)
     used = any(timestamp >= item.period.start for timestamp in item.records)
@@ -108,6 +114,7 @@ def delete_item(state: StripeState, item_id: str, *, clear_usage: bool = False) 
             param="clear_usage",
         )
     with events.changing(state, item.subscription) as subscription:
+        bill_before_change(state, item, price)
         item.deleted = True
         subscription.items.remove(item.id)
         state.items.take_off(f"subscription:{subscription.id}", item.id)

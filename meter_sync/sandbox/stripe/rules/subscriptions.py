@@ -14,6 +14,7 @@ from meter_sync.sandbox.stripe.rules.billing_periods import period_at
 from meter_sync.sandbox.stripe.rules.subscription_items import new_item
 from meter_sync.sandbox.stripe.state.objects import (
     STATUSES,
+    BillingMode,
     CollectionPause,
     Metadata,
     PauseCollection,
@@ -51,6 +52,7 @@ def add_subscription(
     trial_end: datetime | None = None,
     pauses_after_trial: bool = False,
     quantities: Sequence[int | None] | None = None,
+    billing_mode: BillingMode = "classic",
 ) -> SubscriptionView:
     """Add a subscription with one item per price.
 
@@ -77,6 +79,7 @@ def add_subscription(
         canceled_at=state.now if status == "canceled" else None,
         ended_at=state.now if status == "canceled" else None,
         test_clock=owner.test_clock,
+        billing_mode=billing_mode,
     )
     state.subscriptions.add(subscription, f"customer:{customer}")
     _add_items(state, subscription, prices, end, item_metadata, quantities)

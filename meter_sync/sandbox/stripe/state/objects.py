@@ -13,6 +13,7 @@ Rounding = Literal["up", "down"]
 Formula = Literal["sum", "count", "last"]
 WindowSize = Literal["hour", "day"]
 InvoiceStatus = Literal["draft", "open", "paid", "uncollectible", "void"]
+BillingMode = Literal["classic", "flexible"]
 CollectionPause = Literal["keep_as_draft", "mark_uncollectible", "void"]
 BillingReason = Literal["subscription_cycle", "subscription_update", "upcoming"]
 """Why an invoice was drafted: of Stripe's reasons (invoice object, billing_reason) those that bill usage."""
@@ -149,6 +150,22 @@ class InvoiceLine:
     amount_cents: Decimal
     """Whole cents."""
     period: Period
+    invoice_item: str | None = None
+    """The invoice item that it comes from, where it is for what was used before a change in mid-period."""
+
+
+@dataclass(slots=True)
+class InvoiceItem:
+    """What is to be billed with the next invoice of a subscription: usage from before a change in mid-period."""
+
+    id: str
+    created: int
+    customer: str
+    subscription: str
+    currency: str
+    line: InvoiceLine
+    invoice: str | None = None
+    """The invoice that has it; None while it is pending."""
 
 
 @dataclass(slots=True)
@@ -187,6 +204,8 @@ class ClosedPeriod:
     """The price at its end: that is what it is billed by."""
     free: bool
     """Usage during a trial is not billed."""
+    billed_since: int | None = None
+    """As the item's."""
 
 
 @dataclass(slots=True)
@@ -206,6 +225,8 @@ class Item:
     closed: list[ClosedPeriod] = field(default_factory=list)
     """Oldest first."""
     deleted: bool = False
+    billed_since: int | None = None
+    """From when on it bills events of its billing meter: its creation in mid-period, or its last change of price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +263,8 @@ class Subscription:
     pause_collection: PauseCollection | None = None
     latest_invoice: str | None = None
     test_clock: str | None = None
+    billing_mode: BillingMode = "classic"
+    """What becomes of usage before a change in mid-period."""
 
     @property
     def ended(self) -> bool:

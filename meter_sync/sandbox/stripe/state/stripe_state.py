@@ -11,6 +11,7 @@ from meter_sync.sandbox.stripe.state.objects import (
     ErrorReport,
     Happening,
     Invoice,
+    InvoiceItem,
     Item,
     Meter,
     MeterEvent,
@@ -34,6 +35,7 @@ class StripeState:
         self.subscriptions: Store[Subscription] = Store("subscription")
         self.items: Store[Item] = Store("subscription_item")
         self.invoices: Store[Invoice] = Store("invoice")
+        self.invoice_items: Store[InvoiceItem] = Store("invoiceitem")
         self.events: Store[StripeEvent] = Store("event")
         self.news: list[StripeEvent | ErrorReport] = []
         """All events of both APIs, in the order in which they were recorded."""

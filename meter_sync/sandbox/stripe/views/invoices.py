@@ -102,27 +102,34 @@ def _line(view: View, line: InvoiceLine, of: Invoice, identifier: str) -> Json:
         "quantity": line.quantity,
     }
     if view.legacy:
+        is_item = line.invoice_item is not None
         return {
             **json,
+            **({"invoice_item": line.invoice_item} if is_item else {}),
             "price": show_price(view, price),
             "proration": False,
             "subscription": of.subscription,
             "subscription_item": line.item,
-            "type": "subscription",
+            "type": "invoiceitem" if is_item else "subscription",
         }
     return {
         **json,
-        "parent": {
-            "type": "subscription_item_details",
-            "subscription_item_details": {
-                "proration": False,
-                "subscription": of.subscription,
-                "subscription_item": line.item,
-            },
-        },
+        "parent": _parent(line, of),
         "pricing": {
             "type": "price_details",
             "price_details": {"price": price.id, "product": price.product},
             "unit_amount_decimal": format(price.unit_amount_decimal, "f"),
         },
     }
+
+
+def _parent(line: InvoiceLine, of: Invoice) -> Json:
+    """Show what a line comes from: of an invoice item the subscription item is not shown (the SDK's own types)."""
+    details: Json = {"proration": False, "subscription": of.subscription}
+    if line.invoice_item is None:
+        kind = "subscription_item_details"
+        details["subscription_item"] = line.item
+    else:
+        kind = "invoice_item_details"
+        details |= {"invoice_item": line.invoice_item, "proration_details": None}
+    return {"type": kind, kind: details}

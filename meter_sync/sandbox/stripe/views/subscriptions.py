@@ -81,7 +81,9 @@ def show_subscription(
         "test_clock": subscription.test_clock,
         **_trial_and_pause(subscription),
     }
-    if view.legacy:
+    if not view.legacy:
+        shown["billing_mode"] = {"flexible": None, "type": subscription.billing_mode}
+    else:
         nothing = Period(subscription.start_date, subscription.start_date)
         shown.update(_current_period(items[0].period if items else nothing))
     return shown
