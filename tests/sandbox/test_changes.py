@@ -8,6 +8,7 @@ from meter_sync.sandbox.stripe.state.objects import BillingMode
 from .instants import DAY, HOUR, NOW, PERIOD_END, PERIOD_START, SECOND, unix
 from .wire import StripeWire
 
+ENDIVE = "2026-10-28.endive"
 LAST, WINDOWS, RAW = {"formula": "last"}, {"formula": "sum", "window": "day"}, {"formula": "sum"}
 KINDS = [RAW, WINDOWS, {"formula": "sum", "window": "hour"}, LAST]
 MODES: list[BillingMode] = ["classic", "flexible"]
@@ -79,13 +80,15 @@ def test_the_next_period_bills_all_of_itself(sandbox: Sandbox) -> None:
 def test_an_invoice_item_waits_for_the_next_invoice_and_is_billed_once(sandbox: Sandbox, stripe: StripeWire) -> None:
     changing = Changing(sandbox, RAW, "flexible")
     changing.stripe.change_price(changing.item, changing.new)
-    (pending,) = stripe("GET", "/v1/invoiceitems", {"customer": changing.customer, "pending": "true"}).json["data"]
+    (pending,) = stripe(
+        "GET", "/v1/invoiceitems", {"customer": changing.customer, "pending": "true"}, version=ENDIVE
+    ).json["data"]
     whose = pending["parent"]["subscription_details"]
     assert (pending["quantity"], pending["invoice"], whose["subscription_item"]) == (100, None, changing.item)
     assert pending["period"] == {"start": unix(PERIOD_START), "end": unix(NOW)}
     changing.bills()
-    (billed,) = stripe("GET", "/v1/invoiceitems", {"pending": "false"}).json["data"]
-    (invoice,) = stripe("GET", "/v1/invoices", {"subscription": changing.subscription}).json["data"]
+    (billed,) = stripe("GET", "/v1/invoiceitems", {"pending": "false"}, version=ENDIVE).json["data"]
+    (invoice,) = stripe("GET", "/v1/invoices", {"subscription": changing.subscription}, version=ENDIVE).json["data"]
     of_item = [line for line in invoice["lines"]["data"] if line["parent"]["type"] == "invoice_item_details"]
     assert (billed["invoice"], [line["quantity"] for line in of_item]) == (invoice["id"], [100])
     sandbox.clock.advance(40 * DAY)
