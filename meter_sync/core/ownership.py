@@ -1,184 +1,316 @@
-"""Which item bills which usage, where several could: duplicates, and items that take another's place."""
+"""Whose second is it: which item bills which stretch of time, where several could, and which nobody bills.
+
+Two items can bill the same usage: items of one customer on one billing meter, since usage on it is the customer's, and
+each item on it bills all events that are stamped inside its period (reported by users); and items, of one customer or
+of two, that are mapped to the same usage in OpenMeter. Time decides between them: what lies in one period alone is
+billed with it, and what lies in several is billed by one of them or named with one of them.
+"""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
+from itertools import pairwise
 
-from meter_sync.core.billing.item import SubscriptionItem
-from meter_sync.core.metering.mapping import Filter, MappingRules, meter_row, subjects
+from meter_sync.core.billing.item import Period, PeriodKey, WindowSize
+from meter_sync.core.metering.mapping import Filter
 
-CustomersMeter = tuple[str, str | None]
-"""A customer and a billing meter: usage on it is the customer's."""
+
+class Bills(StrEnum):
+    """What is billed of an item's period."""
+
+    TAKES = "takes"
+    """What is reported of it: more is taken, or may be."""
+    FINAL = "final"
+    """What was reported of it: no more is taken."""
+    FREE = "free"
+    """Nothing, since it is a trial: what is used in it costs nothing."""
+    NOTHING = "nothing"
+    """Nothing, whatever was reported: it ended without an invoice."""
 
 
 @dataclass(frozen=True, slots=True)
-class BilledUsage:
-    """Usage that an item bills, as far as another item's could be the same."""
+class MeteredUsage:
+    """Usage in OpenMeter that an item is mapped to."""
 
-    item: str
     meter: str
     filter: Filter
     subjects: tuple[str, ...]
-    start: datetime
-    end: datetime
-    customer: str = ""
-    stripe_meter: str | None = None
-    """The customer's usage of a billing meter is billed by each item on it (reported by users)."""
-    shared: bool = False
-    """Whether it may bill what others bill."""
-
-
-def billed_twice(usages: Sequence[BilledUsage], others: Collection[BilledUsage]) -> dict[str, tuple[str, ...]]:
-    """Given what items bill, return for each whose usage another item bills too, those items.
-
-    `others` are of items beside these. Those of a `shared = true` row are left out: they may bill what others bill.
-    """
-    ours = {one.item for one in usages}
-    by_usage: defaultdict[tuple[str, str], list[BilledUsage]] = defaultdict(list)
-    for usage in (*usages, *(other for other in others if other.item not in ours)):
-        for subject in () if usage.shared else usage.subjects:
-            by_usage[usage.meter, subject].append(usage)
-    twice: defaultdict[str, dict[str, None]] = defaultdict(dict)
-    for same_usage in by_usage.values():
-        for one, other in _overlapping(same_usage):
-            twice[one][other] = None
-            twice[other][one] = None
-    return {item: tuple(others) for item, others in twice.items() if item in ours}
-
-
-def _overlapping(usages: Sequence[BilledUsage]) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of items whose usage of one subject of one meter overlaps in time and filter."""
-    by_start = sorted(usages, key=lambda usage: usage.start)
-    for position, one in enumerate(by_start):
-        for other in by_start[position + 1 :]:
-            if other.start >= one.end:
-                break
-            if not _disjoint(one.filter, other.filter):
-                yield one.item, other.item
-
-
-def _disjoint(one: Filter, other: Filter) -> bool:
-    """Say whether there is a dimension of which the two filters admit nothing in common."""
-    admitted = dict(other)
-    return any(name in admitted and set(values).isdisjoint(admitted[name]) for name, values in one)
-
-
-def on_one_meter(items: Sequence[SubscriptionItem], others: Collection[BilledUsage]) -> dict[str, tuple[str, ...]]:
-    """Given items, return for each on a billing meter the other items of its customer on that meter.
-
-    Usage on a billing meter belongs to the customer: each of these items bills the customer's whole total (reported by
-    users), whatever it is mapped to, and also where this program has nothing to do with it.
-    """
-    ours = {item.id for item in items}
-    owners = [(item.id, _customers_meter(item)) for item in items]
-    owners += [(one.item, (one.customer, one.stripe_meter)) for one in others if one.item not in ours]
-    together: defaultdict[CustomersMeter, list[str]] = defaultdict(list)
-    for item_id, (customer, stripe_meter) in owners:
-        if stripe_meter:
-            together[customer, stripe_meter].append(item_id)
-    return {
-        item_id: tuple(other for other in ids if other != item_id)
-        for ids in together.values()
-        for item_id in ids
-        if len(ids) > 1 and item_id in ours
-    }
-
-
-def successions(
-    gone: Iterable[SubscriptionItem], there: Sequence[SubscriptionItem]
-) -> list[tuple[SubscriptionItem, SubscriptionItem]]:
-    """Given removed items and all items of their subscriptions, in their periods, return each with who has its place.
-
-    The oldest removal comes first: what took a place may have been removed as well.
-
-    Usage on a billing meter belongs to the customer, and each item on the meter bills all that is stamped inside its
-    period (reported by users). What was reported for the removed item is therefore billed with the one that its
-    subscription has on the meter now, and what is still to come belongs to the same total. Within one subscription
-    only: where a subscription ends, an invoice of its own may bill its usage.
-    """
-    found = []
-    for item in sorted(gone, key=lambda one: one.period.end):
-        candidates = [
-            one
-            for one in there
-            if one.id != item.id
-            and one.subscription.id == item.subscription.id
-            and one.price.stripe_meter is not None
-            and one.price.stripe_meter == item.price.stripe_meter
-            and one.period.start == item.period.start
-            and item.period.end < one.period.end
-        ]
-        if candidates:
-            found.append((item, min(candidates, key=lambda one: (one.created, one.id))))
-    return found
-
-
-def is_reported(item: SubscriptionItem, rules: MappingRules) -> bool:
-    """Say whether this program reports the item's usage."""
-    row = meter_row(item, rules)
-    return row is not None and not row.ignore and row.report
-
-
-def is_billed_alike(new: SubscriptionItem, old: SubscriptionItem, rules: MappingRules) -> bool:
-    """Say whether this program reports the new item's usage, in the very way in which the old one's was metered."""
-    now, then = meter_row(new, rules), meter_row(old, rules)
-    if now is None or then is None or not is_reported(new, rules):
-        return False
-    return (now.openmeter, now.filter, now.scale, now.rounding) == (
-        then.openmeter,
-        then.filter,
-        then.scale,
-        then.rounding,
-    )
 
 
 @dataclass(frozen=True, slots=True)
-class GoingOn:
-    """What goes on while other periods end: the listed items, and those that the ledger knows beside them."""
+class Claim:
+    """An item's period, as far as it may bill what another one bills."""
 
-    items: Sequence[SubscriptionItem]
-    meters: frozenset[CustomersMeter]
-    """The billing meters on which a customer has an item whose period is open…"""
-    our_meters: frozenset[CustomersMeter]
-    """… and those on which this program reports one."""
+    key: PeriodKey
+    customer: str
+    stripe_meter: str | None
+    """The billing meter that it is on, if any."""
+    usage: MeteredUsage | None
+    """None where it is mapped to nothing: Stripe bills the customer's events with it all the same."""
+    period: Period
+    """From where on, and until when, usage is its own if nobody else's."""
+    created: datetime
+    bills: Bills = Bills.TAKES
+    goes_on: bool = True
+    """Whether another period follows this one."""
+    is_invoiced: bool = False
+    """Whether the invoice of its end is there."""
+    window: WindowSize | None = None
+    """That of its billing meter, if it has any and bills windows as a whole where they straddle its end."""
+    reported_until: datetime | None = None
+    """Until when its usage was reported and taken."""
+    is_shared: bool = False
+    """Whether it may bill the usage that others bill."""
+    is_owner: bool = False
+    """Whether it is named as the one that bills what others could bill too."""
 
-    def has_meter_of(self, item: SubscriptionItem) -> bool:
-        """Say whether an item of the customer goes on on the item's billing meter."""
-        return _customers_meter(item) in self.meters
+    @property
+    def is_billed(self) -> bool:
+        """Whether what is reported of it costs something."""
+        return self.bills in {Bills.TAKES, Bills.FINAL}
 
-    def reports_meter_of(self, item: SubscriptionItem) -> bool:
-        """Say whether this program reports one of these."""
-        return _customers_meter(item) in self.our_meters
+    @property
+    def on_meter(self) -> tuple[str, str] | None:
+        """Whose usage of which billing meter is billed with it, if it is on one."""
+        return (self.customer, self.stripe_meter) if self.stripe_meter else None
 
-    def bills_all_of(self, item: SubscriptionItem, rules: MappingRules) -> bool:
-        """Say whether an item that was never reported has ended, because another one bills the same.
-
-        That one is on the same meter, metered in the same way, and was there before: the two were held as duplicates.
-        """
-        if item.is_followed or not self.reports_meter_of(item):
-            return False
-        return any(
-            other.id != item.id
-            and _customers_meter(other) == _customers_meter(item)
-            and other.created <= item.created
-            and other.period.start <= item.period.start
-            and item.period.end < other.period.end
-            and subjects(other, rules.subject, {}) == subjects(item, rules.subject, {})
-            and is_billed_alike(other, item, rules)
-            for other in self.items
-        )
-
-
-def going_on(items: Sequence[SubscriptionItem], others: Iterable[BilledUsage], rules: MappingRules) -> GoingOn:
-    """Given the listed items, and what the ledger knows of others, return what goes on."""
-    on_meters = [item for item in items if item.price.stripe_meter]
-    known = [one for one in others if one.stripe_meter]
-    meters = [_customers_meter(item) for item in on_meters] + [(one.customer, one.stripe_meter) for one in known]
-    ours = [_customers_meter(item) for item in on_meters if is_reported(item, rules)]
-    ours += [(one.customer, one.stripe_meter) for one in known if one.meter]
-    return GoingOn(items, frozenset(meters), frozenset(ours))
+    @property
+    def rank(self) -> tuple[datetime, datetime, PeriodKey]:
+        """Which of several comes first: the one that ends first, and then the oldest."""
+        return self.period.end, self.created, self.key
 
 
-def _customers_meter(item: SubscriptionItem) -> CustomersMeter:
-    return item.subscription.customer.id, item.price.stripe_meter
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What is an item's own in its period; all other time of it is somebody else's."""
+
+    billed: tuple[Period, ...] = ()
+    """Stretches whose usage is reported for it, in order."""
+    held: tuple[Period, ...] = ()
+    """Stretches that nobody is known to bill alone: they are named with this item, at its end."""
+    before: Period | None = None
+    """What an item used that ended within this one's first window, which is on this one's invoice as a whole."""
+    is_contested: bool = False
+    """Whether there is such time in its period, named with it or with another item."""
+    rivals: tuple[str, ...] = ()
+    """The items that could bill some of its period as well, or bill it instead."""
+    is_by_meter: bool = False
+    """Whether one of these is on its billing meter, where Stripe bills all of a customer's events with each."""
+
+
+def shares(claims: Iterable[Claim]) -> dict[PeriodKey, Share]:
+    """Given all claims that are known, return what is each item's own, by item and period's start.
+
+    No second of one usage is in two shares, but for trials and for what is said to be shared, and each second that
+    somebody claims is in one.
+    """
+    known, before = _with_whole_windows({claim.key: claim for claim in claims})
+    found = {key: Share((claim.period,)) for key, claim in known.items()}
+    for rivals in _rivalries(known.values()):
+        found |= _divided(rivals)
+    return {key: replace(share, before=before.get(key)) for key, share in found.items()} if before else found
+
+
+def _with_whole_windows(known: dict[PeriodKey, Claim]) -> tuple[dict[PeriodKey, Claim], dict[PeriodKey, Period]]:
+    """Give the last window of what has ended to the item that begins in it, and return what each has from before it.
+
+    Such a window is on the later one's invoice as a whole, as at the turn of a period (`usage_end` says why), and its
+    last event counts for all of it.
+    """
+    starting = defaultdict[Hashable, list[Claim]](list)
+    for claim in known.values():
+        if claim.window and claim.is_billed:
+            starting[claim.on_meter, claim.usage, claim.window.floor(claim.period.start)].append(claim)
+    whole, before = dict(known), dict[PeriodKey, Period]()
+    for claim in known.values():
+        if claim.goes_on or not claim.is_invoiced or not claim.window or not claim.is_billed:
+            continue
+        floor = claim.window.floor(claim.period.end)
+        later = [one for one in starting[claim.on_meter, claim.usage, floor] if one.period.start >= claim.period.end]
+        if later and floor < claim.period.end:
+            start = max(floor, claim.period.start)
+            whole[claim.key] = replace(claim, period=Period(claim.period.start, start))
+            before[min(later, key=lambda one: one.period.start).key] = Period(start, claim.period.end)
+    return whole, before
+
+
+def _rivalries(claims: Iterable[Claim]) -> list[list[Claim]]:
+    """Return the claims that could bill the same usage at some time, those together that hang together."""
+    by_usage = defaultdict[Hashable, list[Claim]](list)
+    filters = defaultdict[tuple[str, str], set[Filter]](set)
+    for claim in claims:
+        for one in _keys(claim):
+            by_usage[one].append(claim)
+        for subject in _subjects(claim):
+            if claim.usage:
+                filters[claim.usage.meter, subject].add(claim.usage.filter)
+    together = _Together()
+    for one, several in by_usage.items():
+        for claim in several:
+            together.join(claim.key, one)
+    for (meter, subject), admitted in filters.items():
+        for one, other in _overlapping(admitted):
+            together.join((meter, subject, one), (meter, subject, other))
+    groups = defaultdict[Hashable, list[Claim]](list)
+    for claim in {claim.key: claim for several in by_usage.values() for claim in several}.values():
+        groups[together.first(claim.key)].append(claim)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _subjects(claim: Claim) -> tuple[str, ...]:
+    return claim.usage.subjects if claim.usage and not claim.is_shared else ()
+
+
+def _keys(claim: Claim) -> list[Hashable]:
+    """Return what two claims have in common that could bill the same, their filters aside."""
+    usage = claim.usage
+    of_usage: list[Hashable] = [(usage.meter, subject, usage.filter) for subject in _subjects(claim)] if usage else []
+    return [*of_usage, claim.on_meter] if claim.on_meter else of_usage
+
+
+def _overlapping(filters: Iterable[Filter]) -> Iterator[tuple[Filter, Filter]]:
+    """Yield the pairs of filters that may admit the same usage."""
+    ordered = sorted(filters)
+    for place, one in enumerate(ordered):
+        for other in ordered[place + 1 :]:
+            admitted = dict(other)
+            if not any(name in admitted and set(values).isdisjoint(admitted[name]) for name, values in one):
+                yield one, other
+
+
+class _Together:
+    """Which things hang together, directly or through others."""
+
+    def __init__(self) -> None:
+        self._before: dict[Hashable, Hashable] = {}
+
+    def first(self, one: Hashable) -> Hashable:
+        """Return the one thing that stands for all that hang together with this."""
+        while (before := self._before.get(one, one)) != one:
+            self._before[one] = self._before.get(before, before)
+            one = before
+        return one
+
+    def join(self, one: Hashable, other: Hashable) -> None:
+        """Let two things hang together."""
+        self._before[self.first(one)] = self.first(other)
+
+
+@dataclass(slots=True)
+class _Division:
+    """What of a period is whose, as far as it was gone through."""
+
+    billed: list[Period] = field(default_factory=list)
+    held: list[Period] = field(default_factory=list)
+    rivals: dict[str, None] = field(default_factory=dict)
+    is_contested: bool = False
+    is_by_meter: bool = False
+
+
+def _divided(rivals: Sequence[Claim]) -> dict[PeriodKey, Share]:
+    """Go through time from boundary to boundary, and say of each stretch whose it is."""
+    found = {claim.key: _Division() for claim in rivals}
+    for start, end in pairwise(sorted({boundary for claim in rivals for boundary in _boundaries(claim)})):
+        present = [claim for claim in rivals if claim.period.start <= start and end <= claim.period.end]
+        for several in _rivalries(present):
+            _divide(several, Period(start, end), found)
+        alone = {claim.key for claim in present} - {claim.key for group in _rivalries(present) for claim in group}
+        for key in alone:
+            found[key].billed.append(Period(start, end))
+    return {claim.key: _share(claim, found[claim.key], rivals) for claim in rivals}
+
+
+def _boundaries(claim: Claim) -> Iterator[datetime]:
+    yield from (claim.period.start, claim.period.end)
+    if claim.reported_until and claim.period.start < claim.reported_until < claim.period.end:
+        yield claim.reported_until
+
+
+def _divide(several: Sequence[Claim], stretch: Period, found: Mapping[PeriodKey, _Division]) -> None:
+    """Say whose a stretch is that several could bill."""
+    owner = _owner(several, stretch)
+    any_billed = any(claim.is_billed for claim in several)
+    for claim in several:
+        division = found[claim.key]
+        if claim is owner or (claim.bills is Bills.FREE and not any_billed):
+            division.billed.append(stretch)
+            continue
+        if claim.bills is Bills.FREE:
+            division.rivals |= {one.key[0]: None for one in several if one is not claim}
+            continue
+        others = [one for one in several if one is not claim and one.bills is not Bills.FREE]
+        division.rivals |= {one.key[0]: None for one in others}
+        division.is_contested |= owner is None and claim.is_billed
+        division.is_by_meter |= any(one.on_meter == claim.on_meter is not None for one in others)
+        same = [claim, *(one for one in others if _is_same_usage(one, claim))]
+        if owner not in same and _holder(same) is claim:
+            division.held.append(stretch)
+
+
+def _owner(several: Sequence[Claim], stretch: Period) -> Claim | None:
+    """Return the one that bills a stretch which several could bill, or None where nobody knows.
+
+    - One alone that is billed at all: a trial takes nothing from it, nor does what ended without an invoice.
+    - What was reported before the others were there stays with the one that it was reported for.
+    - The one that is named as the owner, unless another one on the same billing meter bills its events besides.
+    - The one that is left, where the others are gone for good and take no more: nothing of this was reported for them.
+    """
+    billed = [claim for claim in several if claim.is_billed]
+    if len(billed) <= 1:
+        return billed[0] if billed else None
+    reported = [one for one in billed if one.reported_until and stretch.end <= one.reported_until]
+    if len(reported) == 1:
+        return reported[0]
+    owners = [one for one in billed if one.is_owner]
+    if len(owners) == 1 and not any(one.on_meter == owners[0].on_meter for one in billed if one is not owners[0]):
+        return owners[0]
+    left = [one for one in billed if one.goes_on or one.bills is Bills.TAKES]
+    return left[0] if len(left) == 1 else None
+
+
+def _holder(same: Sequence[Claim]) -> Claim:
+    """Return the one with which usage is named that nobody bills: of those that are billed at all, if there is one."""
+    return min([claim for claim in same if claim.is_billed] or same, key=lambda claim: claim.rank)
+
+
+def _is_same_usage(one: Claim, other: Claim) -> bool:
+    """Say whether the usage of two claims may be the same, not only on one billing meter."""
+    if one.usage is None or other.usage is None or one.usage.meter != other.usage.meter:
+        return False
+    is_admitted = one.usage.filter == other.usage.filter or any(_overlapping({one.usage.filter, other.usage.filter}))
+    return is_admitted and not set(one.usage.subjects).isdisjoint(other.usage.subjects)
+
+
+def _share(claim: Claim, division: _Division, rivals: Sequence[Claim]) -> Share:
+    billed, held = joined(division.billed), joined(division.held)
+    if claim.window:
+        whole = [_to_whole_window(claim, one, rivals) for one in billed]
+        held = joined(sorted((*held, *(rest for _, rest in whole if rest)), key=lambda one: one.start))
+        billed = tuple(one for one, _ in whole if one)
+    return Share(billed, held, None, division.is_contested, tuple(division.rivals), division.is_by_meter)
+
+
+def _to_whole_window(claim: Claim, stretch: Period, rivals: Sequence[Claim]) -> tuple[Period | None, Period | None]:
+    """Split off a stretch what lies in a window that is on another one's invoice too."""
+    is_cut_short = any(
+        one is not claim and one.is_billed and one.on_meter == claim.on_meter
+        for one in rivals
+        if one.period.start <= stretch.end < one.period.end
+    )
+    floor = claim.window.floor(stretch.end) if claim.window and is_cut_short else stretch.end
+    whole = Period(stretch.start, floor) if stretch.start < floor else None
+    rest = Period(max(floor, stretch.start), stretch.end)
+    return whole, rest if rest.start < rest.end else None
+
+
+def joined(stretches: Iterable[Period]) -> tuple[Period, ...]:
+    """Return stretches, which are in order, with those made one that touch."""
+    found: list[Period] = []
+    for one in stretches:
+        if found and found[-1].end == one.start:
+            found[-1] = Period(found[-1].start, one.end)
+        elif one.start < one.end:
+            found.append(one)
+    return tuple(found)

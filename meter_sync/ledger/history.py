@@ -91,31 +91,18 @@ class History(Book):
         return [self._story(row) for row in newest.values()]
 
     def _story(self, seen: Row[Any]) -> Story:
-        chain = self._chain(seen)
-        told = self.entries(Sought(items=tuple(sorted({key[0] for key in chain}))), with_parts=True)
+        told = self.entries(Sought(items=(seen.item,)), with_parts=True)
         state = next(iter(self.database.rows_about(item_periods, seen.item, seen.period_start)), None)
         return rows.read_as(
             Story,
             seen,
             item=item_from(seen.snapshot),
             whose=rows.read_as(Whose, seen, period=rows.period(seen), meter=state.meter if state else None),
-            entries=[one for one in told if (one.whose.item, one.whose.period.start) in chain],
+            entries=[one for one in told if one.whose.period.start == seen.period_start],
             remembered=rows.remembered(state) if state else None,
             usage_start=state.usage_start if state else None,
             closed_why=None if seen.named_at else seen.why,
         )
-
-    def _chain(self, seen: Row[Any]) -> set[PeriodKey]:
-        """Return an item's period, and those of the items whose place it took in it: their usage is billed with it."""
-        found = {(seen.item, seen.period_start)}
-        if seen.continues:
-            before = self.database.of(seen_periods, "item", "period_start").where(
-                sa.or_(seen_periods.c.item == seen.continues, seen_periods.c.continues == seen.continues),
-                seen_periods.c.period_start >= seen.period_start,
-                seen_periods.c.period_end <= seen.period_end,
-            )
-            found |= {(row.item, row.period_start) for row in self.database.rows(before)}
-        return found
 
     def _places(self, sought: Sought) -> dict[PeriodKey, Whose]:
         """Return the items in their periods that are sought."""
@@ -136,13 +123,8 @@ class History(Book):
             if values:
                 query = query.where(seen_periods.c[column].in_(values))
         if sought.meters:
-            # Those that were reported from these meters, and those whose place one of them took: what was reported for
-            # a removed item is kept with the one that goes on with it.
             reported = self.database.of(item_periods, "item").where(item_periods.c.meter.in_(sought.meters))
-            firsts = self.database.of(seen_periods, "continues").where(seen_periods.c.item.in_(reported))
-            between = self.database.of(seen_periods, "item").where(seen_periods.c.continues.in_(firsts))
-            metered = sa.union(reported, firsts.where(seen_periods.c.continues.is_not(None)), between)
-            query = query.where(seen_periods.c.item.in_(metered))
+            query = query.where(seen_periods.c.item.in_(reported))
         return query
 
 

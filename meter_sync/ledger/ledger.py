@@ -15,14 +15,13 @@ from meter_sync.ledger.files import make_file, translated, unwritable
 from meter_sync.ledger.history import History
 from meter_sync.ledger.holds import Holds
 from meter_sync.ledger.listed import ListedPeriods
-from meter_sync.ledger.memory import BilledUsages, Memories
+from meter_sync.ledger.memory import Memories
 from meter_sync.ledger.migrate import REVISIONS, revision, upgrade
 from meter_sync.ledger.pruning import Pruning
 from meter_sync.ledger.rejections import Rejections
 from meter_sync.ledger.remainders import Remainders
 from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import metadata
-from meter_sync.ledger.successions import Successions
 from meter_sync.ledger.webhook_queue import WebhookQueue
 from meter_sync.ledger.writes import Writes
 
@@ -37,7 +36,6 @@ class Ledger:
         """The mode of Stripe that these books are about: `live` or `sandbox`."""
         self.additions = Additions(database)
         self.binding = Binding(database)
-        self.billed_usage = BilledUsages(database)
         self.history = History(database)
         self.holds = Holds(database)
         self.listed = ListedPeriods(database)
@@ -46,7 +44,6 @@ class Ledger:
         self.rejections = Rejections(database)
         self.remainders = Remainders(database)
         self.runs = Runs(database)
-        self.successions = Successions(database)
         self.webhook_queue = WebhookQueue(database)
         self.writes = Writes(database)
 

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Row
 
-from meter_sync.core.billing.item import Period, SubscriptionItem
+from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.ledger.database import Book, Rows
 from meter_sync.ledger.rows import key, keys, read_as
 from meter_sync.ledger.schema import item_periods, prices, seen_periods
@@ -35,6 +35,8 @@ class Seen:
     read_back_at: datetime | None
     remainder: int
     """What Stripe does not bill of it, by sign."""
+    closed_at: datetime | None = None
+    """Since when it is watched no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +85,21 @@ class ListedPeriods(Book):
             self.database.update(seen_periods, [{**key(before), "snapshot": stored(_paused(before))}])
             return [row, _row(_paused(replace(item, period=Period(last.period_end, item.period.start))), at)]
         if last.period_end > item.period.start:
-            self._end(item_from(last.snapshot), item.period.start, is_followed=True)
+            # Where Stripe's period goes on, its price has changed.
+            self._end(item_from(last.snapshot), item.period.start, is_cut=item.cycle_start is not None)
         return [row]
 
-    def record_end(self, item: SubscriptionItem, at: datetime) -> None:
-        """Record that an item's period ended at an instant, before its time, and that none follows."""
-        with self.database.transaction():
-            self._end(item, at, is_followed=False)
+    def record_end(self, item: SubscriptionItem, at: datetime, *, is_cut: bool) -> None:
+        """Record that an item's period ended at an instant, before its time, and that none follows.
 
-    def _end(self, seen: SubscriptionItem, at: datetime, *, is_followed: bool) -> None:
+        `is_cut` says whether its subscription goes on without it.
+        """
+        with self.database.transaction():
+            self._end(replace(item, is_followed=False), at, is_cut=is_cut)
+
+    def _end(self, seen: SubscriptionItem, at: datetime, *, is_cut: bool) -> None:
         period = Period(seen.period.start, max(at, seen.period.start))
-        ended = replace(seen, period=period, is_followed=is_followed)
+        ended = replace(seen, period=period, is_followed=seen.is_followed and not is_cut, is_cut=is_cut)
         row = {**key(seen), "period_end": period.end, "snapshot": stored(ended)}
         self.database.update(seen_periods, [row])
 
@@ -134,10 +140,25 @@ class ListedPeriods(Book):
         oldest = self.database.of(seen_periods, sa.func.min(seen_periods.c.seen_at))
         return self.database.value(oldest.where(seen_periods.c.closed_at.is_(None)))
 
-    def of_subscriptions(self, subscriptions: Collection[str]) -> list[Seen]:
-        """Return the periods of these subscriptions' items that are not closed, the one that ends first first."""
-        found = self.database.rows_of(self._not_closed(), seen_periods.c.subscription, sorted(subscriptions))
-        return _seen(found)
+    def beside(self, listed: Collection[PeriodKey]) -> list[Seen]:
+        """Return the periods that are not closed, but for those that were listed, the one that ends first first."""
+        known = self.database.of(seen_periods, "item", "period_start").where(seen_periods.c.closed_at.is_(None))
+        keys = {(row.item, row.period_start) for row in self.database.rows(known)} - set(listed)
+        found = self.database.rows_of(self._not_closed(), seen_periods.c.item, sorted({item for item, _ in keys}))
+        return [one for one in _seen(found) if one.item.key in keys]
+
+    def closed_since(self, customers: Collection[str], since: datetime) -> list[Seen]:
+        """Return the periods of customers that ended after an instant and are closed."""
+        query = self.database.of(seen_periods).where(
+            seen_periods.c.closed_at.is_not(None), seen_periods.c.period_end > since
+        )
+        return _seen(self.database.rows_of(query, seen_periods.c.customer, sorted(customers)))
+
+    def newest(self, items: Collection[str]) -> dict[str, SubscriptionItem]:
+        """Return each of these items in its newest period, as it was listed last; a new one is not among them."""
+        query = self.database.of(seen_periods).where(self.database.is_newest(seen_periods, "period_start", "item"))
+        rows = self.database.rows_of(query, seen_periods.c.item, items)
+        return {row.item: item_from(row.snapshot) for row in rows}
 
     def ended(self, as_of: datetime) -> list[Seen]:
         """Return the periods that have ended by an instant and are not closed, the oldest first."""

@@ -1,19 +1,15 @@
-"""What the ledger remembers of items, for the plan: what was written of them, and which usage they bill."""
+"""What the ledger remembers of items, for the plan: what was written of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-import sqlalchemy as sa
-
 from meter_sync.core.billing.intake import usage_end_of
 from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.core.billing.way import Way
-from meter_sync.core.ownership import BilledUsage
 from meter_sync.core.planning.memory import Memory, PastPeriod, Remembered
 from meter_sync.ledger import additions, rows, windows
 from meter_sync.ledger.database import Book, of_same_period
-from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import forgotten, item_periods, items, seen_periods, writes
 from meter_sync.ledger.snapshot import item_from
 
@@ -44,18 +40,11 @@ class Memories(Book):
         adding = {item: periods[item] for item, one in remembered.items() if one.method.way is Way.ADDITIONS}
         for item, recalled in additions.recall(self.database, adding).items():
             remembered[item] = replace(remembered[item], additions=recalled)
-        # An item that took another's place goes on with the usage of the first item that had it.
-        query = self.database.of(seen_periods, "item", "period_start", "continues", "born_at")
-        took_place = query.where(seen_periods.c.continues.is_not(None))
-        continued = list(self.database.rows_in(took_place, seen_periods, periods))
-        until = self._billed_until(periods | {row.continues: periods[row.item] for row in continued})
-        billed_by_firsts = {row.item: until[row.continues] for row in continued if row.continues in until}
         return Memory(
             known_items=frozenset(known),
             remembered=remembered,
-            billed_until=until | billed_by_firsts,
+            billed_until=self._billed_until(periods),
             past=self._past(periods),
-            born={row.item: row.born_at for row in continued},
         )
 
     def _billed_until(self, periods: Mapping[str, datetime]) -> dict[str, datetime]:
@@ -101,55 +90,24 @@ class Memories(Book):
         found = self.database.rows_in(oldest_first, writes, _periods(listed_items))
         return {row.item: row.quantity for row in found}
 
+    def reported_until(self, others: Sequence[SubscriptionItem]) -> dict[PeriodKey, datetime]:
+        """Return until when the usage of items in their periods was reported and taken, of those for which any was."""
+        wanted = {item.key for item in others}
+        query = self.database.of(item_periods, "item", "period_start", "usage_end", "as_of", "period_end")
+        taken = query.where(item_periods.c.acknowledged.is_not(None))
+        found = self.database.rows_of(taken, item_periods.c.item, {item.id for item in others})
+        return {
+            (row.item, row.period_start): row.usage_end or min(row.as_of, row.period_end)
+            for row in found
+            if (row.item, row.period_start) in wanted
+        }
+
     def reported(self, seen_items: Sequence[SubscriptionItem]) -> frozenset[PeriodKey]:
         """Return those of the items, each with the start of its period, for which anything was ever to be written."""
         query = self.database.of(item_periods, "item", "period_start")
         found = self.database.rows_of(query, item_periods.c.item, {item.id for item in seen_items})
         asked = {item.key for item in seen_items}
         return frozenset(asked & {(row.item, row.period_start) for row in found})
-
-
-class BilledUsages(Book):
-    """Who bills which usage, beside the items that a run has listed, as far as is known."""
-
-    def open_after(self, since: datetime) -> tuple[BilledUsage, ...]:
-        """Return what items bill whose period is open after `since`, as far as the last whole run still saw them.
-
-        Of one on a billing meter that was never written, for whatever reason, that is only which meter it is.
-        """
-        last_whole = Runs(self.database).last_complete()
-        current = self.database.of(item_periods).where(item_periods.c.period_end > since)
-        if last_whole is not None:
-            current = current.where(item_periods.c.seen_at >= last_whole)
-        last = sa.func.max(seen_periods.c.period_end)
-        ended = self.database.of(seen_periods, "item").group_by(seen_periods.c.item).having(last <= since)
-        gone = {row.item for row in self.database.rows(ended)}
-        written = {
-            row.item: rows.read_as(
-                BilledUsage,
-                row,
-                filter=rows.filter_of(row),
-                subjects=rows.subjects_of(row),
-                start=row.usage_start,
-                end=row.period_end,
-            )
-            for row in self.database.rows(current)
-            if row.item not in gone
-        }
-        beside = [one for one in self.open_on_meters(since) if one.item not in written]
-        return (*written.values(), *beside)
-
-    def open_on_meters(self, since: datetime) -> list[BilledUsage]:
-        """Return the items on billing meters whose period is open after an instant, as far as is known."""
-        query = self.database.of(seen_periods, "item", "customer", "stripe_meter", "period_start", "period_end").where(
-            seen_periods.c.stripe_meter.is_not(None),
-            seen_periods.c.period_end > since,
-            seen_periods.c.closed_at.is_(None),
-        )
-        return [
-            BilledUsage(row.item, "", (), (), row.period_start, row.period_end, row.customer, row.stripe_meter)
-            for row in self.database.rows(query)
-        ]
 
 
 def _periods(listed_items: Iterable[SubscriptionItem]) -> dict[str, datetime]:

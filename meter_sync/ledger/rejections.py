@@ -114,5 +114,7 @@ class Rejections(Book):
 def _written(row: Row[Any]) -> Written:
     period = rows.period(row)
     window = WindowSize(row.window) if row.window else None
-    summarized = summary_windows(period, row.usage_start, window) if window else summary_span(period)
+    is_turn = row.usage_start <= period.start
+    stamps = Period(max(row.usage_start, period.start), period.end)
+    summarized = summary_windows(stamps, window, is_turn=is_turn) if window else summary_span(stamps)
     return rows.read_as(Written, row, period=period, summarized=summarized)

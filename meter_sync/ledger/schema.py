@@ -110,6 +110,7 @@ item_periods = _table_of_periods(
     Column("rejected", Text),
     Column("opening", BigInteger, nullable=False, server_default="0"),
     Column("run", String(36)),
+    Column("usage_end", UtcSeconds),
     Index("item_periods_by_end", "account", "mode", "period_end"),
     Index("item_periods_by_identifier", "account", "mode", "identifier"),
 )
@@ -203,8 +204,6 @@ seen_periods = _table_of_periods(
     Column("settled", BigInteger),
     Column("settled_at", UtcSeconds),
     Column("note", Text),
-    Column("continues", String(255)),
-    Column("born_at", UtcSeconds),
     Index("seen_periods_by_end", "account", "mode", "closed_at", "period_end"),
 )
 """Every item and period that was ever listed, as it was seen last, and how its end was brought about."""

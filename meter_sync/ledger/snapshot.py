@@ -31,6 +31,10 @@ _UNKNOWN_WORD = Field(default=None, exclude_if=lambda word: word is None)
 """Is not stored where there is none, as hardly ever: so it was not by the versions that refused such a word."""
 
 
+_UNUSUAL = Field(default=False, exclude_if=lambda is_so: not is_so)
+"""Is not stored where it is not so: as it was by the versions that knew nothing of it."""
+
+
 class _Customer(_Shape):
     id: str
     deleted: bool
@@ -45,6 +49,7 @@ class _Subscription(_Shape):
     metadata: Mapping[str, str]
     has_billing_thresholds: bool
     trial_end: AwareDatetime | None
+    is_flexible: bool = _UNUSUAL
     unknown_billing_mode: str | None = _UNKNOWN_WORD
 
 
@@ -84,6 +89,8 @@ class _Item(_Shape):
     created: AwareDatetime
     metadata: Mapping[str, str]
     is_followed: bool
+    is_cut: bool = _UNUSUAL
+    cycle_start: AwareDatetime | None = Field(default=None, exclude_if=lambda instant: instant is None)
 
 
 def stored(item: SubscriptionItem) -> str:
@@ -115,6 +122,7 @@ def item_from(snapshot: str) -> SubscriptionItem:
             metadata=subscription.metadata,
             has_billing_thresholds=subscription.has_billing_thresholds,
             trial_end=subscription.trial_end,
+            is_flexible=subscription.is_flexible,
             unknown_billing_mode=subscription.unknown_billing_mode,
         ),
         price=Price(
@@ -130,6 +138,8 @@ def item_from(snapshot: str) -> SubscriptionItem:
         created=one.created,
         metadata=one.metadata,
         is_followed=one.is_followed,
+        is_cut=one.is_cut,
+        cycle_start=one.cycle_start,
     )
 
 

@@ -1,5 +1,6 @@
-"""What Stripe's events tell of the time between two runs: what it rejected after all, and what went away."""
+"""What Stripe's events tell of the time between two runs: what it rejected after all, and what changed or went away."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -55,13 +56,17 @@ class Rejections:
 
 
 @dataclass(frozen=True, slots=True)
-class Removals:
-    """What went away."""
+class Changes:
+    """What changed of subscriptions."""
 
-    subscriptions: frozenset[str] = frozenset()
+    canceled: frozenset[str] = frozenset()
     """Subscriptions that were canceled."""
-    items: Mapping[str, datetime] = field(default_factory=dict)
+    updated: frozenset[str] = frozenset()
+    """Subscriptions of which an item was removed, or changed its price."""
+    removed: Mapping[str, datetime] = field(default_factory=dict)
     """When each item was removed from a subscription that goes on."""
+    new_prices: Mapping[str, tuple[datetime, ...]] = field(default_factory=dict)
+    """When items changed their price."""
 
 
 class SampleError(Shape):
@@ -103,13 +108,14 @@ class EventPage(Shape):
     next_page_url: Annotated[str, StringConstraints(pattern=r"^/v2/core/events[?]")] | None = None
 
 
-class ItemName(Shape):
-    """An item of a subscription, as far as all API versions agree."""
+class ItemThen(Shape):
+    """An item of a subscription at some time, as far as all API versions agree."""
 
     id: PathIdentifier
+    price: Identified | None = None
 
 
-Items = list[ItemName] | None
+Items = list[ItemThen] | None
 
 
 class SubscriptionEvent(Identified):
@@ -128,6 +134,14 @@ class SubscriptionEvent(Identified):
             return []
         left = {item.id for item in self.after}
         return [item.id for item in self.before if item.id not in left]
+
+    @property
+    def repriced_items(self) -> list[str]:
+        """The items that have another price than before."""
+        prices = {item.id: item.price.id for item in self.before or () if item.price}
+        return [
+            item.id for item in self.after or () if item.price and prices.get(item.id, item.price.id) != item.price.id
+        ]
 
 
 async def rejections(stripe: StripeReader, position: str | None) -> Rejections | None:
@@ -182,15 +196,16 @@ async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]
     return found
 
 
-async def removals(stripe: StripeReader, since: datetime) -> Removals:
-    """Return what went away since an instant; Stripe keeps events for 30 days.
+async def changes(stripe: StripeReader, since: datetime) -> Changes:
+    """Return what changed of subscriptions since an instant; Stripe keeps events for 30 days.
 
     Events are in the account's API version of their time, so only what all versions share is read off them.
     Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
     """
     filters: dict[str, Any] = {"types": [DELETED, UPDATED], "created": {"gte": int(since.timestamp())}}
-    subscriptions: set[str] = set()
-    items: dict[str, datetime] = {}
+    canceled, updated = set[str](), set[str]()
+    removed: dict[str, datetime] = {}
+    new_prices = defaultdict[str, tuple[datetime, ...]](tuple)
     with refusing():
         async for row in pages(stripe, "/v1/events", "events", filters):
             try:
@@ -198,7 +213,10 @@ async def removals(stripe: StripeReader, since: datetime) -> Removals:
             except ValidationError:
                 continue  # of a shape that no version has: it is one item's matter, not the run's
             if event.type == DELETED:
-                subscriptions.add(event.subscription)
-            elif event.type == UPDATED:
-                items |= dict.fromkeys(event.removed_items, event.created)
-    return Removals(frozenset(subscriptions), items)
+                canceled.add(event.subscription)
+            elif event.type == UPDATED and (event.removed_items or event.repriced_items):
+                updated.add(event.subscription)
+                removed |= dict.fromkeys(event.removed_items, event.created)
+                for item in event.repriced_items:
+                    new_prices[item] += (event.created,)
+    return Changes(frozenset(canceled), frozenset(updated), removed, new_prices)

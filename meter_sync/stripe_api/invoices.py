@@ -95,6 +95,53 @@ class InvoiceData(Identified):
         return self
 
 
+class ItemOrigin(Shape):
+    """Which subscription item an invoice item comes from."""
+
+    subscription_item: PathIdentifier | None = None
+
+
+class ItemParent(Shape):
+    """What an invoice item comes from (API version basil and later)."""
+
+    subscription_details: ItemOrigin | None = None
+
+
+class InvoiceItemData(Identified):
+    """An invoice item: what is billed beside the periods of an invoice, such as usage from before a change."""
+
+    date: UnixSeconds
+    quantity: Quantity | None = None
+    parent: ItemParent | None = None
+    pricing: LinePricing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BilledAtChange:
+    """What an invoice item bills of a subscription item that left its price, or was removed, in mid-period."""
+
+    item: str
+    price: str | None
+    at: datetime
+    quantity: int
+
+
+async def billed_at_changes(stripe: StripeReader, customer: str, since: datetime) -> list[BilledAtChange]:
+    """Return the invoice items of a customer that come from subscription items, made since an instant.
+
+    Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
+    """
+    filters = {"customer": customer, "created": {"gte": int(since.timestamp())}}
+    found = []
+    for one in await rows(InvoiceItemData, stripe, "/v1/invoiceitems", "invoice_items", "an invoice item", filters):
+        origin = one.parent.subscription_details if one.parent else None
+        if origin and origin.subscription_item:
+            priced = one.pricing.price_details if one.pricing else None
+            price = priced.price if priced else None
+            found.append(BilledAtChange(origin.subscription_item, price, one.date, one.quantity or 0))
+    return found
+
+
 async def invoices_since(stripe: StripeReader, since: datetime, subscription: str | None) -> list[Invoiced]:
     """Return what the invoices bill that were made since an instant, of one subscription or all.
 

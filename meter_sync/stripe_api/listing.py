@@ -237,6 +237,7 @@ def to_subscription(data: SubscriptionData) -> Subscription:
         metadata=data.metadata,
         has_billing_thresholds=bool(data.billing_thresholds),
         trial_end=data.trial_end,
+        is_flexible=data.billing_mode == "flexible",
         unknown_billing_mode=None if data.billing_mode in _BILLING_MODES else data.billing_mode,
     )
 

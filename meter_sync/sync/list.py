@@ -1,16 +1,16 @@
 """The list step: which periods are open, which have ended, and which usage each of the open ones needs."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
+from meter_sync.core.billing.intake import intake_as_known
 from meter_sync.core.billing.item import SubscriptionItem, WindowSize
 from meter_sync.core.billing.way import Way
-from meter_sync.core.ownership import going_on
-from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.prepare import Metering, prepare
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
 from meter_sync.errors import MeterSyncError
@@ -18,7 +18,13 @@ from meter_sync.ledger.listed import Seen
 from meter_sync.stripe_api.listing import Listing
 from meter_sync.stripe_api.prices import nothing_selected
 from meter_sync.sync.binding import bind
-from meter_sync.sync.ends.find import find_and_record_ended
+from meter_sync.sync.ends.find import (
+    changes_of,
+    changes_since_last_run,
+    find_and_record_ended,
+    in_their_periods,
+    record_fate,
+)
 from meter_sync.sync.job import Job
 from meter_sync.sync.periods import Periods, Prepared
 from meter_sync.sync.rejections import record_rejections
@@ -34,12 +40,12 @@ async def list_and_record(job: Job) -> Periods:
 
     Raise MeterSyncError, also for a selector that matches nothing.
     """
-    items, ended, metering, memory = await (_list_all(job) if job.closing is None else _list_due(job, job.closing))
-    prepared = _prepared(job, items, ended, metering, memory)
-    goes_on = going_on(items, memory.billed_by_others, job.rules)
+    items, ended, metering = await (_list_all(job) if job.closing is None else _list_due(job, job.closing))
+    beside = _beside(job, items)
+    prepared = _prepared(job, items, ended, beside, metering)
     if job.closing is None:
         _warn_of_fine_windows(job, prepared.items)
-    return Periods(prepared, ended, metering, goes_on)
+    return Periods(prepared, ended, metering, [*(Listed(item) for item in items), *beside])
 
 
 async def list_to_compare(job: Job) -> tuple[Prepared, Metering]:
@@ -48,46 +54,94 @@ async def list_to_compare(job: Job) -> tuple[Prepared, Metering]:
     Raise MeterSyncError.
     """
     listing, metering = await _ask(job)
-    return _prepared(job, listing.items, (), metering, _recall(job, listing)), metering
+    items = in_their_periods(job, listing.items, await changes_of(job, listing.items)).open
+    return _prepared(job, items, (), _beside(job, items), metering), metering
 
 
-_Found = tuple[Sequence[SubscriptionItem], Sequence[Seen], Metering, Memory]
+_Found = tuple[Sequence[SubscriptionItem], Sequence[Seen], Metering]
 """Items in their open periods, periods that have ended, and what is known of the usage of both."""
 
 
 async def _list_all(job: Job) -> _Found:
     """Ask Stripe for the items, for what has ended since, and for what it has rejected."""
     listing, metering = await _ask(job)
-    await record_rejections(job, listing.items)
-    ended = await find_and_record_ended(job, listing)
+    if job.selection.is_everything:
+        _warn_of_unused_rows(job, listing)
+    changes = await changes_of(job, listing.items)
+    found = in_their_periods(job, listing.items, changes)
+    await record_rejections(job, found.open)
+    ended = await find_and_record_ended(job, listing, found, changes)
     over = {one.item.key for one in ended}
-    return [item for item in listing.items if item.key not in over], ended, metering, _recall(job, listing)
+    return [item for item in found.open if item.key not in over], ended, metering
 
 
 async def _list_due(job: Job, within: timedelta) -> _Found:
     """Return what ends about now, as the full runs have left it in the ledger.
 
-    Stripe is asked for no list, so that a closing run can come every minute; what that would find is the next full
-    run's.
+    Stripe is asked for no list of items, so that a closing run can come every minute, but for what changed since the
+    last full run: of the subscriptions that it names, their items are asked for.
     """
     as_of, ledger = job.run.as_of, job.ledger
     due = ledger.listed.due(as_of, within, job.policy.lookback)
-    items = [one.item for one in due if one.item.period.end > as_of]
     await bind(job)
+    if await _record_changed(job, due):
+        due = ledger.listed.due(as_of, within, job.policy.lookback)
     customers = await _customers(job, [one.item for one in due])
     metering = Metering(job.rules, await job.openmeter.meters(), customers)
-    memory = replace(ledger.memory.of(items), billed_by_others=ledger.billed_usage.open_after(as_of))
-    return items, [one for one in due if one.item.period.end <= as_of], metering, memory
+    items = [one.item for one in due if one.item.period.end > as_of]
+    return items, [one for one in due if one.item.period.end <= as_of], metering
+
+
+async def _record_changed(job: Job, due: Sequence[Seen]) -> bool:
+    """Record what became of subscriptions, of those that are due, that changed since the last full run.
+
+    A dry run records nothing. Return whether there were any.
+    """
+    items = [one.item for one in due if one.item.period.end > job.run.as_of]
+    if not items or job.writer is None:
+        return False
+    changes = await changes_since_last_run(job)
+    changed = (changes.updated | changes.canceled) & {item.subscription.id for item in items}
+    for subscription in sorted(changed):
+        await record_fate(job, subscription, [one for one in items if one.subscription.id == subscription], changes)
+    return bool(changed)
+
+
+def _beside(job: Job, items: Sequence[SubscriptionItem]) -> list[Listed]:
+    """Return all other periods that may bill what these items bill, as the ledger knows them.
+
+    Those are the ones that are not closed; and of customers that have several items, those that are.
+    """
+    book, as_of = job.ledger.listed, job.run.as_of
+    seen = book.beside({item.key for item in items})
+    every = [*items, *(one.item for one in seen)]
+    items_of = Counter(customer for _, customer in {(item.id, item.subscription.customer.id) for item in every})
+    several = {customer for customer, times in items_of.items() if times > 1}
+    oldest = min((item.period.start for item in every), default=as_of)
+    return [_as_known(one, as_of) for one in (*seen, *book.closed_since(several, oldest))]
+
+
+def _as_known(one: Seen, as_of: datetime) -> Listed:
+    takes_no_more, is_invoiced = one.is_refused or one.closed_at is not None, bool(one.is_invoiced)
+    intake = intake_as_known(one.item, as_of, takes_no_more=takes_no_more, is_invoiced=is_invoiced)
+    return Listed(one.item, intake, is_invoiced=is_invoiced)
 
 
 def _prepared(
-    job: Job, items: Sequence[SubscriptionItem], ended: Sequence[Seen], metering: Metering, memory: Memory
+    job: Job,
+    items: Sequence[SubscriptionItem],
+    ended: Sequence[Seen],
+    beside: Sequence[Listed],
+    metering: Metering,
 ) -> Prepared:
     """Say of each item that was selected which usage it needs.
 
     Raise MeterSyncError for a selector that matches nothing, nor anything that has ended.
     """
-    prepared = prepare([Listed(item) for item in items], metering, memory, job.run.as_of, job.policy.allowed)
+    memory = job.ledger.memory.of(items)
+    memory = replace(memory, reported_until=job.ledger.memory.reported_until([*items, *(one.item for one in beside)]))
+    listed = [Listed(item) for item in items]
+    prepared = prepare(listed, beside, metering, memory, job.run.as_of, job.policy.allowed)
     if not job.selection.is_everything:
         found = [*(one.found for one in prepared), *(Findings(one.item) for one in ended)]
         if unmatched := job.selection.unmatched(found):
@@ -120,21 +174,6 @@ async def _customers(job: Job, items: Iterable[SubscriptionItem]) -> dict[str, s
     if not job.rules.asks_for_customers:
         return {}
     return dict(await job.openmeter.customers({item.subscription.customer.id for item in items}))
-
-
-def _recall(job: Job, listing: Listing) -> Memory:
-    """Return what the ledger knows of the listed items, and of others that may bill the same."""
-    memory, billed = job.ledger.memory.of(listing.items), job.ledger.billed_usage
-    if job.selection.is_everything:
-        _warn_of_unused_rows(job, listing)
-    if job.selection.narrows_the_listing:
-        return replace(memory, billed_by_others=billed.open_after(job.run.as_of))
-    if job.writer is None:
-        return memory
-    # Of an item that is not listed any more, but not known to have ended, another one must not take the place yet.
-    listed = {item.id for item in listing.items}
-    open_ones = billed.open_on_meters(job.run.as_of)
-    return replace(memory, billed_by_others=tuple(one for one in open_ones if one.item not in listed))
 
 
 def _warn_of_unused_rows(job: Job, listing: Listing) -> None:

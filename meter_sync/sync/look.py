@@ -6,17 +6,15 @@ from datetime import timedelta
 
 import structlog
 
-from meter_sync.core.billing.event_times import summary_before
 from meter_sync.core.billing.item import Period
 from meter_sync.core.billing.way import Way, meter_on, window_of
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.draft import closed_with
 from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records
 from meter_sync.core.planning.policy import Policy
-from meter_sync.core.planning.results import failed, held, interrupted
+from meter_sync.core.planning.results import failed, interrupted
 from meter_sync.core.planning.stages import Planned, Result, UnfinishedLook
 from meter_sync.core.planning.windows import with_standing_windows
-from meter_sync.core.text import utc
 from meter_sync.errors import Interrupted
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.meter_events import event_total, window_totals
@@ -68,39 +66,11 @@ async def _look_at_records(planned: Planned, stripe: StripeReader, policy: Polic
 
 
 async def _look_at_events(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
-    return await _held_by_what_was_before(planned, stripe, policy) or looked_at_events(
-        planned, await standing_total(planned.metered, stripe), policy
-    )
-
-
-async def _held_by_what_was_before(planned: Planned, stripe: StripeReader, policy: Policy) -> Result | None:
-    """Hold an item that was added in mid-period, where Stripe has the customer's events from before on its meter.
-
-    They are of an item whose place it took while no ledger knew, or of another program. Stripe bills them with this
-    item, so what should stand there cannot be told.
-    """
-    item = planned.item
-    before = summary_before(item)
-    if before is None or Reason.FOREIGN_USAGE in policy.allowed:
-        return None
-    total = await event_total(stripe, meter_on(item).id, item.subscription.customer.id, before)
-    if not total:
-        return None
-    return held(
-        planned.found,
-        Reason.FOREIGN_USAGE,
-        f"Stripe holds {total} of its customer on the billing meter from before it was added at "
-        f"{utc(item.since)}, of an item whose place it took or of another program, and bills that with "
-        "this item; nothing was written: settle this period by hand, or report what was used since it was added with "
-        "--allow foreign_usage",
-    )
+    return looked_at_events(planned, await standing_total(planned.metered, stripe), policy)
 
 
 async def _look_at_windows(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
     """Read what stands in each window, but first whether anything does: that is one request, not eight."""
-    blocked = await _held_by_what_was_before(planned, stripe, policy)
-    if blocked:
-        return blocked
     item, span = planned.item, planned.metered.span
     meter, customer = meter_on(item), item.subscription.customer.id
     window = window_of(planned.metered.way, item.price)

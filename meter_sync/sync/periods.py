@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meter_sync.core.ownership import GoingOn
 from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.prepare import Metering
-from meter_sync.core.planning.stages import Metered, Result
+from meter_sync.core.planning.stages import Listed, Metered, Result
 from meter_sync.ledger.listed import Seen
 
 
@@ -30,4 +29,5 @@ class Periods:
     ended: Sequence[Seen]
     """Those that have ended and are not closed, the oldest first."""
     metering: Metering
-    going_on: GoingOn
+    known: Sequence[Listed]
+    """These and all others that may bill the same usage, as far as is known."""

@@ -20,8 +20,8 @@ Found = TypeVar("Found")
 
 
 async def query(job: Job, prepared: Prepared) -> Mapping[str, Decimal | WindowUsage | Unanswered]:
-    """Query the usage of every item that is metered, as many at once as the server stands, and return it by item."""
-    needs = [(one.need, one.way.is_by_window) for one in prepared.items if isinstance(one, Metered)]
+    """Query the usage of every item that is metered, as many at once as the server stands, and return it by need."""
+    needs = [(need, one.way.is_by_window) for one in prepared.items if isinstance(one, Metered) for need in one.needs]
     whole = QueryPlan([need for need, by_window in needs if not by_window])
     split = WindowQueryPlan([need for need, by_window in needs if by_window])
     totals, windows = [*whole.queries, *split.single_queries], split.queries
@@ -35,7 +35,7 @@ async def query(job: Job, prepared: Prepared) -> Mapping[str, Decimal | WindowUs
 async def query_totals(
     needs: Sequence[Need], openmeter: OpenMeter, progress: Progress
 ) -> Mapping[str, Decimal | Unanswered]:
-    """Query one total for each need, and return the usage of each item."""
+    """Query one total for each need, and return it by need."""
     plan = QueryPlan(needs)
     progress.begin("query", len(plan.queries))
     answers = await _ask_all(plan.queries, openmeter.usage, progress)

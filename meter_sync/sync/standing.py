@@ -19,11 +19,15 @@ async def standing_total(metered: Metered, stripe: StripeReader) -> int:
     item = metered.item
     if metered.way.target is Target.USAGE_RECORD:
         return await period_total(stripe, item)
-    return await event_total(stripe, meter_on(item).id, item.subscription.customer.id, _summarized(metered))
+    summarized = _summarized(metered)
+    if summarized.end <= summarized.start:
+        return 0  # nothing is ever stamped in less than a minute
+    return await event_total(stripe, meter_on(item).id, item.subscription.customer.id, summarized)
 
 
 def _summarized(metered: Metered) -> Period:
-    period = metered.item.period
+    stamps = metered.span.stamps
     if metered.way is not Way.WINDOWS:
-        return summary_span(period)
-    return summary_windows(period, metered.span.start, window_of(metered.way, metered.item.price))
+        return summary_span(stamps)
+    window = window_of(metered.way, metered.item.price)
+    return summary_windows(stamps, window, is_turn=metered.begins_with_turn)

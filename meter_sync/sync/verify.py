@@ -25,6 +25,7 @@ from meter_sync.core.telling.comparison import (
     last_report,
     not_compared,
     read_until,
+    total_of,
     until,
     verify_exit_code,
 )
@@ -184,11 +185,12 @@ class _Steps:
         job, remembered = self._job, prepared.memory.remembered
         intended = job.ledger.memory.last_intended([one.item for one in items])
         # One total for the whole period, also where runs ask for hours or days: another question than theirs.
-        usages = await query_totals([one.need for one in items], job.openmeter, job.progress)
+        needs = [need for one in items for need in one.needs]
+        usages = await query_totals(needs, job.openmeter, job.progress)
         to_read: list[tuple[Expected, Known]] = []
         for one in items:
             id = one.item.id
-            expected = expected_of(one, usages[id], remembered.get(id))
+            expected = expected_of(one, total_of(one, usages), remembered.get(id))
             if isinstance(expected, Expected):
                 known = Known(remembered.get(id), intended.get(id), self._last_report(one, prepared))
                 to_read.append((expected, known))

@@ -2,8 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from meter_sync.core.billing.item import Period, SubscriptionItem, WindowSize
-from meter_sync.core.billing.span import added_at, usage_end
+from meter_sync.core.billing.item import Period, WindowSize
 
 _ONE_SECOND = timedelta(seconds=1)
 _MINUTE = timedelta(minutes=1)
@@ -11,7 +10,7 @@ _ROOM_FOR_CORRECTIONS = timedelta(minutes=5)
 
 
 def summary_span(period: Period) -> Period:
-    """Given a billing period, return the whole minutes in it: what Stripe's event summaries can be asked for.
+    """Given the time in which events are stamped, return its whole minutes: what Stripe's summaries can be asked for.
 
     Summaries are aligned to minutes, so an event in the minute of a boundary could not be told from the
     neighbour's: none is ever stamped there.
@@ -19,22 +18,30 @@ def summary_span(period: Period) -> Period:
     return Period(_minute_from(period.start), _minute_to(period.end))
 
 
-def summary_before(item: SubscriptionItem) -> Period | None:
-    """Given an item, return the whole minutes of its period in which it was not there yet, or None for none."""
-    added = added_at(item)
-    if added is None:
-        return None
-    start, end = _minute_from(item.period.start), _minute_to(added)
-    return Period(start, end) if start < end else None
+def summary_windows(stamps: Period, window: WindowSize, *, is_turn: bool) -> Period:
+    """Given where an item's windows are stamped, return the time that a summary of them is asked for.
+
+    The first window of a billing period is its own as a whole. Where the item was added, or its price changed, in
+    mid-period, which is no turn of its periods, only what is stamped from then on is.
+    """
+    return Period(window.floor(stamps.start) if is_turn else _minute_from(stamps.start), window.floor(stamps.end))
 
 
-def summary_windows(period: Period, usage_start: datetime, window: WindowSize) -> Period:
-    """Given a billing period on a meter with windows, return those of its windows, the first one as a whole."""
-    return Period(window.floor(usage_start), usage_end(period, window))
+def window_timestamp(stamps: Period, start: datetime, window: WindowSize, *, is_turn: bool) -> datetime:
+    """Return the timestamp of the event for the window that begins, or is left, at `start`: inside of `stamps`.
+
+    Where only what is stamped from an instant on is the item's own, that is a whole minute, which summaries can tell.
+    """
+    if is_turn or start > stamps.start:
+        return max(start, stamps.start)
+    minute = _minute_from(stamps.start)
+    return minute if minute < window.floor(start) + window.length else stamps.start
 
 
 def event_timestamp(period: Period, as_of: datetime, last: datetime | None, *, leaves_room: bool) -> datetime:
-    """Given a period, return the timestamp of an event with usage until `as_of`: inside the period, and after `last`.
+    """Return the timestamp of an event with usage until `as_of`: inside of `period`, and after `last`.
+
+    `period` is the time in which an item's events are stamped.
 
     `last` is that of the last event, None where there is none. The event with the latest timestamp counts on a
     meter whose formula is `last`, so there it must rise; `leaves_room` keeps it minutes away from the period's end,

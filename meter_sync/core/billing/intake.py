@@ -39,6 +39,34 @@ def usage_end_of(item: SubscriptionItem) -> datetime:
     return usage_end(item.period, window_of(way, item.price) if way is Way.WINDOWS else None)
 
 
+def intake_as_known(item: SubscriptionItem, as_of: datetime, *, takes_no_more: bool, is_invoiced: bool) -> Intake:
+    """Given an item in a period, and what was found out about its end before, return what Stripe does with its usage.
+
+    As long as nothing was found out of a period that has ended, it may still take more.
+    """
+    if item.period.end > as_of:
+        return Intake.RUNNING
+    if not takes_no_more:
+        return Intake.GRACE
+    if item.is_cut:
+        return intake_of_cut(item)
+    return Intake.CLOSED if is_invoiced or not _is_gone(item) else Intake.UNBILLED
+
+
+def intake_of_cut(item: SubscriptionItem) -> Intake:
+    """Given an item that left its price, or was removed, in mid-period, return what Stripe does with its usage.
+
+    In the billing mode classic nobody bills what was stamped before; in flexible an invoice item bills what was
+    reported by then (Stripe documentation, billing modes). That mode knows no usage records: they go with the item.
+    """
+    is_billed = item.subscription.is_flexible and item.price.target is Target.METER_EVENT
+    return Intake.CLOSED if is_billed else Intake.UNBILLED
+
+
+def _is_gone(item: SubscriptionItem) -> bool:
+    return not item.is_followed or item.subscription.status == "paused"
+
+
 def intake_of(
     item: SubscriptionItem, is_draft: bool | None, as_of: datetime, watched_for: timedelta, *, is_refused: bool
 ) -> Intake | None:
@@ -55,8 +83,7 @@ def intake_of(
       cancel).
     """
     age = as_of - item.period.end
-    is_gone = not item.is_followed or item.subscription.status == "paused"
-    if is_gone and is_draft is None:
+    if _is_gone(item) and is_draft is None:
         return Intake.UNBILLED if age >= INVOICE_COMES_WITHIN else None
     if is_refused or age > watched_for:
         return Intake.CLOSED

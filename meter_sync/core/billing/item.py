@@ -111,13 +111,20 @@ class Subscription:
     metadata: Mapping[str, str] = field(default_factory=dict)
     has_billing_thresholds: bool = False
     trial_end: datetime | None = None
+    is_flexible: bool = False
+    """Whether what was reported before a change in mid-period is billed, as an invoice item (billing mode flexible)."""
     unknown_billing_mode: str | None = None
     """A billing mode that is neither classic nor flexible."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionItem:
-    """A metered item of a subscription in one billing period: mostly the current one."""
+    """A metered item of a subscription in one billing period, mostly the current one, by one price.
+
+    Where its price changed to or from a billing meter in mid-period, it is in a period of its own before and after
+    that: of a billing meter only what is stamped from the change on is billed by the new price (Stripe documentation,
+    billing modes).
+    """
 
     id: str
     subscription: Subscription
@@ -127,8 +134,10 @@ class SubscriptionItem:
     metadata: Mapping[str, str] = field(default_factory=dict)
     is_followed: bool = True
     """Whether another period follows this one, unlike where the subscription or the item has ended with it."""
-    born_at: datetime | None = None
-    """Where it took another's place on its billing meter in this period: when the first that had it was created."""
+    is_cut: bool = False
+    """Whether it ended in mid-period, with its price or with its removal from a subscription that goes on."""
+    cycle_start: datetime | None = None
+    """Where Stripe's period began, if this one began later, with a change of price."""
 
     @property
     def key(self) -> PeriodKey:
@@ -144,6 +153,6 @@ class SubscriptionItem:
         )
 
     @property
-    def since(self) -> datetime:
-        """From when on it has been there, or the ones whose place it took: it bills their usage too."""
-        return self.born_at or self.created
+    def invoice_key(self) -> PeriodKey:
+        """Which item it is, in which period of Stripe's: as a line of an invoice has it."""
+        return self.id, self.cycle_start or self.period.start

@@ -17,6 +17,8 @@ class Span:
     end: datetime
     anchor: datetime
     """The timestamp of the item's usage record in this period."""
+    stamps: Period
+    """Where meter events are stamped so that this item bills them, and no other one."""
 
 
 def usage_span(
@@ -45,7 +47,7 @@ def usage_span(
     if end <= start:
         return None
     inside = max(start, item.period.start)
-    return Span(start, end, inside if window else anchor(inside, item.period.end))
+    return Span(start, end, inside if window else anchor(inside, item.period.end), Period(inside, item.period.end))
 
 
 def usage_end(period: Period, window: WindowSize | None) -> datetime:
@@ -63,15 +65,16 @@ def usage_start(item: SubscriptionItem, billed_until: datetime | None = None) ->
 
     That is its period's start; or, for an item that lived through it, where the usage of its last period ended: on a
     meter with windows that is a little earlier, and is billed in this period also where the price has moved to
-    another way of billing since. An item that was added to a running subscription is billed from its own
-    creation, so that nobody pays for what they used before; it counts as added when it was created more than
-    a minute after both the period's start and the subscription. The minute is there because Stripe stamps
-    the items of a new or backdated subscription a second or so after it (reported by users).
+    another way of billing since. Where the price moved in mid-period, it is that very instant. An item that was added
+    to a running subscription is billed from its own creation, so that nobody pays for what they used before; it counts
+    as added when it was created more than a minute after both the period's start and the subscription. The minute is
+    there because Stripe stamps the items of a new or backdated subscription a second or so after it (reported by
+    users).
     """
     added = added_at(item)
     if added is not None:
         return added
-    if billed_until is None or not _lived_before(item):
+    if billed_until is None or item.cycle_start is not None or not _lived_before(item):
         return item.period.start
     return max(_born(item), min(billed_until, item.period.start))
 
@@ -79,15 +82,16 @@ def usage_start(item: SubscriptionItem, billed_until: datetime | None = None) ->
 def added_at(item: SubscriptionItem) -> datetime | None:
     """Given an item, return when it was added to its running subscription in mid-period, or None if it was not."""
     born = max(item.period.start, item.subscription.created)
-    return item.since if item.since - born > _CREATED_WITH_SUBSCRIPTION else None
+    return item.created if item.created - born > _CREATED_WITH_SUBSCRIPTION else None
 
 
 def _born(item: SubscriptionItem) -> datetime:
     """Return the instant before which nothing that was used is the item's: its own creation, or its subscription's."""
     subscribed = item.subscription.created
-    return subscribed if item.since - subscribed <= _CREATED_WITH_SUBSCRIPTION else item.since
+    return subscribed if item.created - subscribed <= _CREATED_WITH_SUBSCRIPTION else item.created
 
 
 def _lived_before(item: SubscriptionItem) -> bool:
     """Say whether the item was billed for its usage just before its period: it was there, and not on trial."""
-    return item.since < item.period.start and item.subscription.trial_end != item.period.start
+    was_there = item.created < item.period.start and item.cycle_start is None
+    return was_there and item.subscription.trial_end != item.period.start

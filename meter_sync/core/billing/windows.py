@@ -42,20 +42,25 @@ def windows_between(start: datetime, end: datetime, size: WindowSize) -> list[Wi
 
 
 def joined(
-    split: Sequence[Window], usage: Mapping[datetime, Decimal], first_window: datetime
+    parts: Sequence[Window], usage: Mapping[datetime, Decimal], size: WindowSize, first_window: datetime
 ) -> tuple[Sequence[Window], Mapping[datetime, Decimal]]:
-    """Given consecutive windows and the usage of each, return them with all before the first window joined to it.
+    """Given windows or parts of them in order, and the usage of each, return those that have one event as one.
 
-    There are such where a price moved from windows of a day to windows of an hour: the period's first event has what
-    was left over.
+    That are the parts of one window, where some of it is not counted; and all before the first window, of which there
+    are some where a price moved from windows of a day to windows of an hour: the period's first event has what was
+    left over.
     """
-    early = sum(window.end <= first_window for window in split)
-    if early == 0:
-        return split, usage
-    last = split[min(early, len(split) - 1)]
-    first = Window(split[0].start, last.end)
-    left_over = sum((value for start, value in usage.items() if start < first.end), _NOTHING)
-    return [first, *split[early + 1 :]], {**usage, first.start: left_over}
+    whole: list[Window] = []
+    together: dict[datetime, Decimal] = {}
+    for part in parts:
+        if whole and (part.start <= first_window or size.floor(whole[-1].start) == size.floor(part.start)):
+            whole[-1] = Window(whole[-1].start, part.end)
+        else:
+            whole.append(part)
+        start = whole[-1].start
+        if part.start in usage:
+            together[start] = together.get(start, _NOTHING) + usage[part.start]
+    return whole, together
 
 
 def shares(

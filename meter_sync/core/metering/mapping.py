@@ -30,6 +30,8 @@ class MeterRow:
     rounding: Rounding = Rounding.FLOOR
     records: Records = Records.PERIOD
     shared: bool = False
+    owner: bool = False
+    """Whether its items bill what others could bill too."""
     ignore: bool = False
     report: bool = True
     """Whether what is planned is written, not only shown."""

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from meter_sync.core.billing.item import Period
+from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.core.metering.mapping import Method
-from meter_sync.core.ownership import BilledUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,8 @@ class Remembered:
     """The whole quantity of the period that was last intended."""
     as_of: datetime
     """The instant up to which that quantity counts."""
+    usage_end: datetime | None = None
+    """The end of the usage that is in it; None where a version wrote it that did not say."""
     run: str | None = None
     """The run that intended it."""
     acknowledged: int | None = None
@@ -122,9 +123,7 @@ class Memory:
     """Per item, its current period."""
     billed_until: Mapping[str, datetime] = field(default_factory=dict)
     """Per item, where the usage of its last period ended, if that one was listed."""
+    reported_until: Mapping[PeriodKey, datetime] = field(default_factory=dict)
+    """Until when the usage of items in their periods was reported and taken, also of others than the listed ones."""
     past: Mapping[str, tuple[PastPeriod, ...]] = field(default_factory=dict)
     """Per item, its last periods, the newest first."""
-    born: Mapping[str, datetime] = field(default_factory=dict)
-    """Per item that took another's place on its billing meter in this period, when that one was created."""
-    billed_by_others: tuple[BilledUsage, ...] = ()
-    """What items outside a narrowed listing bill, as the last whole listing saw them."""

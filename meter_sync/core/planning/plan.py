@@ -1,9 +1,10 @@
 """The plan: from an item's usage to what should happen to it."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 
-from meter_sync.core.metering.queries import Unanswered
+from meter_sync.core.metering.queries import Unanswered, combined
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.draft import found_before
 from meter_sync.core.planning.memory import Memory
@@ -13,18 +14,34 @@ from meter_sync.core.planning.stages import Measured, Metered, Planned, Result, 
 from meter_sync.core.planning.totals import plan_total
 from meter_sync.core.planning.windows import plan_windows
 
+Usage = Decimal | WindowUsage | Unanswered
+"""What was answered: one total, that of each hour or day, or nothing."""
 
-def measured(
-    one: Metered | Result, usages: Mapping[str, Decimal | WindowUsage | Unanswered], memory: Memory
-) -> Measured | Result:
-    """Given OpenMeter's answers by item, return the item with its usage, or that it failed for want of an answer."""
+
+def measured(one: Metered | Result, usages: Mapping[str, Usage], memory: Memory) -> Measured | Result:
+    """Given OpenMeter's answers by need, return the item with its usage, or that it failed for want of an answer."""
     if isinstance(one, Result):
         return one
-    usage = usages[one.item.id]
+    usage = usage_of(one, usages)
     if isinstance(usage, Unanswered):
         found = found_before(one, memory.remembered.get(one.item.id))
         return failed(found, Reason.OPENMETER_ERROR, usage.message)
     return Measured(one, usage)
+
+
+def usage_of(one: Metered, usages: Mapping[str, Usage]) -> Usage:
+    """Given what was answered for each need, return the usage of an item: of all stretches that are its own."""
+    totals, windows = list[Decimal](), dict[datetime, Decimal]()
+    for need in one.needs:
+        usage = usages[need.item]
+        match usage:
+            case Unanswered():
+                return usage
+            case Decimal():
+                totals.append(usage)
+            case _:
+                windows |= usage
+    return windows if one.way.is_by_window else combined(one.meter.aggregation, totals)
 
 
 def planned(one: Measured | Result, memory: Memory, policy: Policy) -> Planned | Result:

@@ -1,6 +1,6 @@
 """Before anything is asked: which usage each listed item needs, or why it cannot be billed."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -13,9 +13,9 @@ from meter_sync.core.metering.mapping import MappingRules, MeterRow, meter_row, 
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Grouping
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.ownership import BilledUsage, billed_twice, on_one_meter
 from meter_sync.core.planning.memory import Memory
-from meter_sync.core.planning.results import held, skipped
+from meter_sync.core.planning.own import Prepared, own
+from meter_sync.core.planning.results import skipped
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
 
 
@@ -36,6 +36,7 @@ Why = tuple[Reason, str]
 
 def prepare(
     listed: Sequence[Listed],
+    beside: Iterable[Listed],
     metering: Metering,
     memory: Memory,
     as_of: datetime,
@@ -43,18 +44,14 @@ def prepare(
 ) -> list[Metered | Result]:
     """Given the listed items, return for each how its usage is asked for, or why it is not.
 
-    `as_of` is the instant of the run; `allowed` are the brakes that were lifted for it.
+    `beside` are all others that may bill the same usage; `as_of` is the instant of the run; `allowed` are the brakes
+    that were lifted for it.
     """
-    prepared = [_prepared(_as_born(one, memory), metering, memory, as_of, allowed) for one in listed]
-    usages = [_billed_usage(one) for one in prepared if isinstance(one, Metered)]
-    twice = billed_twice(usages, memory.billed_by_others)
-    together = on_one_meter([one.item for one in listed if not _is_paused(one)], memory.billed_by_others)
-    return [_not_duplicate(one, twice, together) if isinstance(one, Metered) else one for one in prepared]
 
+    def prepared(one: Listed) -> Prepared:
+        return one, _prepared(one, metering, memory, as_of, allowed)
 
-def _as_born(one: Listed, memory: Memory) -> Listed:
-    born_at = memory.born.get(one.item.id)
-    return one if born_at is None else replace(one, item=replace(one.item, born_at=born_at))
+    return own([prepared(one) for one in listed], [prepared(one) for one in beside], memory)
 
 
 def _is_paused(one: Listed) -> bool:
@@ -98,12 +95,9 @@ def _prepared(
 
 
 def _as_begun(item: SubscriptionItem, row: MeterRow, metering: Metering, memory: Memory) -> tuple[MeterRow, str | None]:
-    """Return how an item's period goes on, which is by the mapping that it began with, and what to say of that.
-
-    An item that took another's place has what was reported for that one; it does not go on by its mapping.
-    """
+    """Return how an item's period goes on, which is by the mapping that it began with, and what to say of that."""
     remembered = memory.remembered.get(item.id)
-    if remembered is None or item.id in memory.born or remembered.method.stripe_meter != item.price.stripe_meter:
+    if remembered is None or remembered.method.stripe_meter != item.price.stripe_meter:
         return row, None
     then, meter = remembered.method, metering.meters.get(row.openmeter or "")
     slug = meter.slug if meter else row.openmeter or ""
@@ -183,51 +177,3 @@ def _why_mismatched(meter: Meter, way: Way, named: Sequence[str]) -> str | None:
             "use a meter that adds up (SUM, COUNT)"
         )
     return None
-
-
-def _billed_usage(one: Metered) -> BilledUsage:
-    need, item = one.need, one.item
-    return BilledUsage(
-        item=item.id,
-        meter=need.meter,
-        filter=need.filter,
-        subjects=need.subjects,
-        start=need.start,
-        end=need.end,
-        customer=item.subscription.customer.id,
-        stripe_meter=item.price.stripe_meter,
-        shared=one.row.shared,
-    )
-
-
-def _not_duplicate(
-    one: Metered, twice: Mapping[str, tuple[str, ...]], together: Mapping[str, tuple[str, ...]]
-) -> Metered | Result:
-    """Return the item, or why another one would bill the same; once Stripe takes no more, it bills nothing twice."""
-    item = one.item
-    if not one.listed.intake.is_open:
-        return one
-    if item.id in together:
-        return held(
-            one.found,
-            Reason.DUPLICATE_USAGE,
-            f"Stripe bills all usage of a customer on billing meter {item.price.stripe_meter} with each item on it, so "
-            f"this item and {_some(together[item.id])} would bill it twice: remove one item, or give one price a meter "
-            "of its own",
-        )
-    if item.id in twice:
-        return held(
-            one.found,
-            Reason.DUPLICATE_USAGE,
-            f"the same usage of meter {one.meter.slug} would also be billed by {_some(twice[item.id])}: remove one "
-            "item, separate them by filter or subject, or say shared = true in the [[meters]] row",
-        )
-    return one
-
-
-_NAMED_DUPLICATES = 3
-
-
-def _some(others: tuple[str, ...]) -> str:
-    more = f" and {len(others) - _NAMED_DUPLICATES} more" if len(others) > _NAMED_DUPLICATES else ""
-    return ", ".join(others[:_NAMED_DUPLICATES]) + more

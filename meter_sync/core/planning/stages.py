@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import NewType
 
 from meter_sync.core.billing.intake import Intake
-from meter_sync.core.billing.item import SubscriptionItem
+from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.core.billing.span import Span
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.metering.mapping import MeterRow, Method
@@ -32,6 +32,8 @@ class Listed:
     """What the final invoice of the period bills, where that is not what was reported: its price moved unseen."""
     is_read_back: bool = False
     """Whether what stands in Stripe was read back after it took no more."""
+    is_invoiced: bool = False
+    """Whether the invoice of its end is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class Metered:
     """The item's last periods, the newest first."""
     note: str | None = None
     """What a person should know of how it is metered, whatever becomes of it."""
+    stretches: tuple[Period, ...] | None = None
+    """What of its span is its own, where not all of it is."""
     read_since: datetime | None = None
     """By the hour or day: from where on usage is read, if only the trailing part of the span is."""
 
@@ -100,18 +104,34 @@ class Metered:
         return Method(self.way, self.meter.slug, row.filter, row.scale, row.rounding, self.item.price.stripe_meter)
 
     @property
-    def need(self) -> Need:
-        """The usage that it needs."""
-        return Need(
-            item=self.item.id,
-            meter=self.meter.slug,
-            filter=self.row.filter,
-            subjects=self.subjects,
-            start=self.read_since or self.span.start,
-            end=self.span.end,
-            aggregation=self.meter.aggregation,
-            grouping=self.grouping,
-            window=window_of(self.way, self.item.price) if self.way.is_by_window else None,
+    def begins_with_turn(self) -> bool:
+        """Whether what is its own begins with a billing period of Stripe's, not in the midst of one."""
+        return self.span.stamps.start == self.item.period.start and self.item.cycle_start is None
+
+    @property
+    def read(self) -> tuple[Period, ...]:
+        """The time whose usage is read, in order."""
+        own = (Period(self.span.start, self.span.end),) if self.stretches is None else self.stretches
+        if self.read_since is None:
+            return own
+        return tuple(Period(max(one.start, self.read_since), one.end) for one in own if one.end > self.read_since)
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """The usage that it needs, of each stretch by itself; none where nothing of its period is its own."""
+        return tuple(
+            Need(
+                item=self.item.id if number == 0 else f"{self.item.id} {number}",
+                meter=self.meter.slug,
+                filter=self.row.filter,
+                subjects=self.subjects,
+                start=stretch.start,
+                end=stretch.end,
+                aggregation=self.meter.aggregation,
+                grouping=self.grouping,
+                window=window_of(self.way, self.item.price) if self.way.is_by_window else None,
+            )
+            for number, stretch in enumerate(self.read)
         )
 
 

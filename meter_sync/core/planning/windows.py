@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from meter_sync.core.billing.anchor import anchor
+from meter_sync.core.billing.event_times import summary_windows, window_timestamp
 from meter_sync.core.billing.item import WindowSize
 from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digits
 from meter_sync.core.billing.span import usage_end
@@ -51,7 +52,9 @@ def read_since(metered: Metered, remembered: Remembered | None, policy: Policy) 
     if not recently or not is_same or must_write_all:
         return None
     since = _window(metered).floor(policy.as_of - policy.lookback)
-    return since if since > metered.span.start else None
+    # What lies between was not the item's own when it was reported last.
+    is_new = remembered.usage_end is not None and remembered.usage_end < since
+    return since if since > metered.span.start and not is_new else None
 
 
 def plan_windows(metered: Metered, usage: WindowUsage, memory: Memory, policy: Policy) -> Planned | Result:
@@ -74,8 +77,8 @@ def plan_windows(metered: Metered, usage: WindowUsage, memory: Memory, policy: P
 
 def _shares(metered: Metered, usage: WindowUsage, before: Decimal) -> list[Share]:
     span, row, window = metered.span, metered.row, _window(metered)
-    whole = windows_between(metered.read_since or span.start, span.end, window)
-    split, usage = joined(whole, usage, window.floor(metered.item.period.start))
+    parts = [part for stretch in metered.read for part in windows_between(stretch.start, stretch.end, window)]
+    split, usage = joined(parts, usage, window, window.floor(span.stamps.start))
     found = shares(split, usage, before, row.scale, row.rounding)
     if metered.way is not Way.WINDOWS:
         return carried_back(found)
@@ -180,10 +183,11 @@ def _quantity(metered: Metered, share: Share, before: RememberedWindow | None, s
 
 
 def _timestamp(metered: Metered, start: datetime) -> datetime:
-    """Return the timestamp of a window: inside it, and inside the billing period that it belongs to."""
-    period = metered.item.period
-    inside = max(start, period.start)
-    return inside if metered.way is Way.WINDOWS else anchor(inside, period.end)
+    """Return the timestamp of a window: inside it, and where it is billed with the item."""
+    item, stamps = metered.item, metered.span.stamps
+    if metered.way is Way.WINDOWS:
+        return window_timestamp(stamps, start, _window(metered), is_turn=metered.begins_with_turn)
+    return anchor(max(start, item.period.start), item.period.end)
 
 
 def _unacknowledged(
@@ -207,8 +211,9 @@ def _is_taken(metered: Metered, timestamp: datetime, policy: Policy) -> bool:
 
 def _is_billed(metered: Metered, timestamp: datetime) -> bool:
     """Say whether an invoice has the window of this timestamp: the last one has only those that end before it does."""
-    item = metered.item
-    return item.is_followed or timestamp < usage_end(item.period, _window(metered))
+    item, stamps = metered.item, metered.span.stamps
+    is_followed = item.is_followed and stamps.end == item.period.end
+    return is_followed or timestamp < usage_end(stamps, _window(metered))
 
 
 def _as_it_stands(one: WindowQuantity, standing: int | None) -> tuple[WindowQuantity, int]:
@@ -225,8 +230,12 @@ def with_standing_windows(planned: Planned, found: Mapping[datetime, int], polic
     metered, write, span = planned.metered, planned.write, planned.metered.span
     window = _window(metered)
     wanted = {window.floor(one.timestamp): one for one in windows_of(write)}
-    since = window.floor(max(span.start, metered.item.period.start))
-    inside = {start: standing for start, standing in found.items() if since <= start < span.end}
+    stretches = metered.read
+    inside = {
+        start: standing
+        for start, standing in found.items()
+        if _is_own(metered, start) and any(one.start < start + window.length and start < one.end for one in stretches)
+    }
     windows, total, closed = [], Decimal(0), 0
     for start in sorted(wanted.keys() | inside.keys()):
         first = max(start, span.start)
@@ -243,6 +252,12 @@ def with_standing_windows(planned: Planned, found: Mapping[datetime, int], polic
     sends = SetWindows(tuple(windows), sum(not one.is_sent for one in windows), is_whole=metered.read_since is None)
     news = _lacking(replace(write.stands(stood), sends=sends), closed)
     return replace(planned, write=news, highest_before=stood, look=None)
+
+
+def _is_own(metered: Metered, start: datetime) -> bool:
+    """Say whether all that stands in a window is the item's; of the one in which its price changed, some may not be."""
+    stamps, is_turn = metered.span.stamps, metered.begins_with_turn
+    return summary_windows(stamps, _window(metered), is_turn=is_turn).start <= start
 
 
 def windows_of(write: Write) -> tuple[WindowQuantity, ...]:

@@ -1,14 +1,14 @@
 """Comparing what Stripe holds with what OpenMeter says, and explaining a difference where it can be told."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from meter_sync.core.billing.item import Target
+from meter_sync.core.billing.item import Period, Target
 from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digits, without_noise
-from meter_sync.core.metering.queries import Unanswered
+from meter_sync.core.metering.queries import Unanswered, combined
 from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code
 from meter_sync.core.planning.memory import Remembered
 from meter_sync.core.planning.obstacles import invalid, obstacle
@@ -123,7 +123,11 @@ def until(metered: Metered, instant: datetime) -> Metered | Result:
     if instant <= span.start:
         message = "its period began after the last report: there is nothing to compare yet"
         return skipped(metered.found, Reason.NOT_STARTED, message)
-    return replace(metered, span=replace(span, end=min(span.end, instant)))
+    until = min(span.end, instant)
+    stretches = metered.stretches and tuple(
+        Period(one.start, min(one.end, until)) for one in metered.stretches if one.start < until
+    )
+    return replace(metered, span=replace(span, end=until), stretches=stretches)
 
 
 def not_compared(one: Result) -> Comparison:
@@ -134,6 +138,14 @@ def not_compared(one: Result) -> Comparison:
 def failed(found: Findings, reason: Reason, message: str) -> Comparison:
     """Return that something that had to be known of an item could not be found out."""
     return Comparison(found, Verdict.FAILED, reason, message, expected=found.quantity)
+
+
+def total_of(metered: Metered, totals: Mapping[str, Decimal | Unanswered]) -> Decimal | Unanswered:
+    """Given the total of each need, return that of an item's usage, also where it is reported by the hour or day."""
+    found = [totals[need.item] for need in metered.needs]
+    values = [one for one in found if isinstance(one, Decimal)]
+    lacking = next((one for one in found if isinstance(one, Unanswered)), None)
+    return lacking or combined(metered.meter.aggregation, values)
 
 
 def expected_of(metered: Metered, usage: Decimal | Unanswered, remembered: Remembered | None) -> Expected | Comparison:

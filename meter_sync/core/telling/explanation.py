@@ -125,11 +125,8 @@ _WAYS = {
 def _counts_from(story: Story) -> str:
     """Say from where on usage counts; the rules themselves are in `span`."""
     start, period = story.usage_start or story.whose.period.start, story.whose.period
-    if story.continues:
-        return (
-            f"{utc(start)}: it took the place of {story.continues} on the billing meter, and goes on with what was "
-            "reported for that one"
-        )
+    if start == period.start == story.item.period.start and story.item.cycle_start:
+        return f"{utc(start)}, when its price changed within Stripe's period that began {utc(story.item.cycle_start)}"
     if start == period.start:
         return f"{utc(start)}, the start of the period"
     if start < period.start:
@@ -173,11 +170,10 @@ _WHY_LESS = {
 def _write(one: Write, story: Story) -> str:
     before = "" if one.previous is None else f" in place of {one.previous}"
     used = "" if one.usage is None else f", for a usage of {digits(one.usage)}"
-    of_other = "" if one.whose.item == story.whose.item else f", as {one.whose.item}"
     beside = f", {one.at_anchor} of it in a record of this program" if one.at_anchor != one.quantity else ""
     is_at_anchor = story.remembered is not None and story.remembered.method.way is Way.RECORD
     at = f", timestamp {utc(one.timestamp)}" if is_at_anchor else ""
-    numbers = f"{one.quantity}{before}{used}{beside}{at}{of_other}"
+    numbers = f"{one.quantity}{before}{used}{beside}{at}"
     return f"{utc(one.intended_at)}: {numbers}, {_answer(one)}; run {one.run}"
 
 

@@ -191,8 +191,6 @@ class Story:
     """What was last intended; None where nothing ever was."""
     usage_start: datetime | None = None
     """From where on usage counts."""
-    continues: str | None = None
-    """The item whose place it took on its billing meter."""
     complete_until: datetime | None = None
     """Once it has ended, until when it was reported in full."""
     closed_at: datetime | None = None

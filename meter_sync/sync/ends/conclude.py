@@ -1,25 +1,28 @@
 """Concluding periods that have ended: the last usage is reported while Stripe takes it, and what is left is named."""
 
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from meter_sync.core.billing.intake import DRAFTS_LAST, Intake, intake_of
-from meter_sync.core.billing.item import PeriodKey, SubscriptionItem, Target
+from meter_sync.core.billing.intake import DRAFTS_LAST, Intake, intake_of, intake_of_cut
+from meter_sync.core.billing.item import SubscriptionItem, Target
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.prepare import prepare
 from meter_sync.core.planning.results import skipped
 from meter_sync.core.planning.stages import Findings, Listed, Result
 from meter_sync.ledger.listed import Conclusion, Seen
 from meter_sync.stripe_api.invoices import Invoiced, by_start
-from meter_sync.sync.ends.permitted import readable_invoices
+from meter_sync.sync.ends.permitted import readable_billed_at_changes, readable_invoices
 from meter_sync.sync.job import Job
 from meter_sync.sync.periods import Periods, Prepared
 from meter_sync.sync.request import RunReport
 
 _BEFORE_THE_END = timedelta(hours=1)
 """An invoice is not made before the end of its period; the hour is for clocks."""
+
+_AROUND_THE_CHANGE = timedelta(minutes=1)
+"""An invoice item of a change is made with it; clocks may differ a little."""
 
 CarryOut = Callable[[Prepared], Awaitable[RunReport]]
 """Resumes, queries, plans, checks and reports some items, of which each may appear once."""
@@ -41,20 +44,15 @@ class Ended:
 
 async def conclude_ended(job: Job, periods: Periods, carry_out: CarryOut) -> RunReport:
     """Report the rest of periods that have ended, record how far each has come, and return what became of them."""
-    written = job.ledger.memory.reported([one.item for one in periods.ended])
-    seen, nothing = list[Seen](), list[Conclusion]()
-    for one in periods.ended:
-        # A trial costs nothing; of what was never reported nothing is left, where another item bills the same.
-        is_billed = one.item.key in written or not periods.going_on.bills_all_of(one.item, job.rules)
-        if is_billed and not one.item.was_free:
-            seen.append(one)
-        else:
-            nothing.append(Conclusion(*one.item.key, is_watched_no_more=True))
-    _record(job, nothing)
-    ended = await _ended(job, periods, seen, written)
+    # A trial costs nothing.
+    billed = [one for one in periods.ended if not one.item.was_free]
+    _record(job, [Conclusion(*one.item.key, is_watched_no_more=True) for one in periods.ended if one.item.was_free])
+    ended = await _ended(job, billed)
     done = RunReport([one for one in ended if isinstance(one, Result)])
-    for together in _once_each(one for one in ended if isinstance(one, Ended)):
-        done = done.and_then(await _conclude(job, periods, together, carry_out))
+    concluding = [one for one in ended if isinstance(one, Ended)]
+    known = {one.item.key: one for one in periods.known} | {one.item.key: one.listed for one in concluding}
+    for together in _once_each(concluding):
+        done = done.and_then(await _conclude(job, replace(periods, known=[*known.values()]), together, carry_out))
         if done.error:
             break
     return done
@@ -74,12 +72,20 @@ async def _conclude(job: Job, periods: Periods, ended: Sequence[Ended], carry_ou
     last = {one.item.id: one for one in (*ended, *closed)}
     found = [(one, results[id]) for id, one in last.items() if id in results]
     _record(job, [_concluded(job, one, result) for one, result in found])
-    return replace(reported, results=[result for _, result in found])
+    return replace(reported, results=[result for _, result in found if not _is_others(result)])
+
+
+def _is_others(result: Result) -> bool:
+    """Say whether all of an item's period is billed by others: there is nothing to be told of it."""
+    return result.reason is Reason.NOT_STARTED
 
 
 def _prepared(job: Job, periods: Periods, ended: Sequence[Ended]) -> Prepared:
-    memory = job.ledger.memory.of([one.item for one in ended])
-    prepared = prepare([one.listed for one in ended], periods.metering, memory, job.run.as_of, job.policy.allowed)
+    book = job.ledger.memory
+    memory = book.of([one.item for one in ended])
+    memory = replace(memory, reported_until=book.reported_until([one.item for one in periods.known]))
+    listed, as_of = [one.listed for one in ended], job.run.as_of
+    prepared = prepare(listed, periods.known, periods.metering, memory, as_of, job.policy.allowed)
     return Prepared([one for one in prepared if job.selection.admits(one.found)], memory)
 
 
@@ -92,46 +98,61 @@ def _once_each(ended: Iterable[Ended]) -> list[list[Ended]]:
     return list(turns.values())
 
 
-async def _ended(
-    job: Job, periods: Periods, seen: Sequence[Seen], written: Collection[PeriodKey]
-) -> list[Ended | Result]:
+async def _ended(job: Job, seen: Sequence[Seen]) -> list[Ended | Result]:
     """Say of each period what Stripe does with usage of it; one of which that is not known yet is left for later."""
-    invoices = await _invoices(job, [one for one in seen if _depends_on_invoice(one)])
+    cut = [one for one in seen if one.item.is_cut]
+    found: list[Ended | Result | None] = [*await _ended_by_change(job, cut)]
+    others = [one for one in seen if not one.item.is_cut]
+    invoices = await _invoices(job, [one for one in others if _depends_on_invoice(one)])
     lines = by_start(invoices or ())
-    found: list[Ended | Result | None] = []
-    for one in seen:
-        goes_on = periods.going_on.has_meter_of(one.item)
-        may_write = one.item.key in written or not periods.going_on.reports_meter_of(one.item)
-        line = lines.get(one.item.key)
-        is_unread = invoices is None
-        found.append(_ending(job, one, line, is_unread=is_unread, goes_on=goes_on, may_write=may_write))
+    for one in others:
+        found.append(_ending(job, one, lines.get(one.item.invoice_key), is_unread=invoices is None))
     return [one for one in found if one]
 
 
-def _ending(
-    job: Job, one: Seen, line: Invoiced | None, *, is_unread: bool, goes_on: bool, may_write: bool
-) -> Ended | Result | None:
+async def _ended_by_change(job: Job, cut: Sequence[Seen]) -> list[Ended]:
+    """Say what is billed of items that left their price, or were removed, in mid-period: what invoice items bill.
+
+    Where these cannot be read, that is what Stripe had acknowledged by then.
+    """
+    found = []
+    for one in cut:
+        listed = Listed(one.item, intake_of_cut(one.item), is_read_back=True, is_invoiced=True)
+        is_news = one.read_back_at is None and listed.intake is Intake.CLOSED
+        items = await _billed_at_change(job, one.item) if is_news else None
+        found.append(Ended(one, listed if items is None else replace(listed, invoiced=items), True))
+    return found
+
+
+async def _billed_at_change(job: Job, item: SubscriptionItem) -> int | None:
+    """Return what invoice items bill of an item from before it changed, or None where they cannot be read."""
+    customer, end = item.subscription.customer.id, item.period.end
+    items = await readable_billed_at_changes(job, customer, end - _AROUND_THE_CHANGE)
+    if items is None:
+        return None
+    near = [one for one in items if one.item == item.id and abs(one.at - end) <= _AROUND_THE_CHANGE]
+    return sum(one.quantity for one in near if one.price in (None, item.price.id))
+
+
+def _ending(job: Job, one: Seen, line: Invoiced | None, *, is_unread: bool) -> Ended | Result | None:
     item, as_of = one.item, job.run.as_of
     is_read_back = one.read_back_at is not None
     if line and line.is_draft is None:
         said = "its invoice is in a status that this version of meter-sync does not know: nothing was written"
         return skipped(Findings(item), Reason.UNKNOWN_TO_THIS_VERSION, f"{said}; update meter-sync")
     if line and line.price not in (None, item.price.id):
-        return None if line.is_draft else Ended(one, Listed(item, Intake.CLOSED, line.quantity, is_read_back), True)
+        moved = Listed(item, Intake.CLOSED, line.quantity, is_read_back, is_invoiced=True)
+        return None if line.is_draft else Ended(one, moved, True)
     if is_unread and one.is_invoiced and as_of - item.period.end < DRAFTS_LAST:
         return None  # it may still be a draft: the next run reads it again
     is_draft = line.is_draft if line else False if one.is_invoiced else None
-    if is_draft is None and not item.is_followed and goes_on:
-        # The customer's events are billed with another item on the meter, whose period goes on: where that one is
-        # reported too, and this one never was, nobody could tell two sums apart.
-        is_open = may_write and not _is_watched_no_more(job, item)
-        return Ended(one, Listed(item, Intake.GRACE if is_open else Intake.CLOSED, is_read_back=True))
     intake = intake_of(item, is_draft, as_of, job.policy.lookback, is_refused=one.is_refused)
     if intake is Intake.UNBILLED and is_unread:
         intake = Intake.CLOSED
     if intake is None:
         return None
-    return Ended(one, Listed(item, intake, is_read_back=is_read_back), None if is_draft is None else True)
+    listed = Listed(item, intake, is_read_back=is_read_back, is_invoiced=is_draft is not None)
+    return Ended(one, listed, True if listed.is_invoiced else None)
 
 
 def _depends_on_invoice(seen: Seen) -> bool:
@@ -167,7 +188,8 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
         is_read_back=takes_no_more and result.lacking is not None,
         remainder=result.lacking if is_news else None,
         why=result.message,
-        is_watched_no_more=_is_watched_no_more(job, one.item) and result.outcome is not Outcome.FAILED,
+        is_watched_no_more=_is_others(result)
+        or (_is_watched_no_more(job, one.item) and result.outcome is not Outcome.FAILED),
     )
 
 

@@ -1,44 +1,91 @@
 """Finding periods that have ended: in the ledger, in Stripe's answer about what is gone, and in its events."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
 
+from meter_sync.core.billing.changes import stretches
 from meter_sync.core.billing.intake import DRAFTS_LAST
 from meter_sync.core.billing.item import Period, SubscriptionItem
-from meter_sync.core.ownership import is_billed_alike, is_reported, successions
 from meter_sync.ledger.listed import Seen
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
-from meter_sync.stripe_api.events import Removals
+from meter_sync.stripe_api.events import Changes
 from meter_sync.stripe_api.listing import Listing
-from meter_sync.sync.ends.permitted import readable_invoices, readable_removals
+from meter_sync.sync.ends.permitted import readable_changes, readable_invoices
 from meter_sync.sync.job import Job
 
 log = structlog.get_logger()
 
 _OVERLAP = timedelta(minutes=5)
 """Events are read again from a little before the last whole run on: they may become visible late."""
+_EVENTS_LAST = timedelta(days=30)
+"""For so long Stripe keeps events (API reference)."""
 
 
-async def find_and_record_ended(job: Job, listing: Listing) -> list[Seen]:
+@dataclass(frozen=True, slots=True)
+class Stretches:
+    """Listed items in their periods, which begin anew where a price changed to or from a billing meter."""
+
+    open: Sequence[SubscriptionItem]
+    """Each in the one that it is in."""
+    missed: Sequence[SubscriptionItem] = ()
+    """Items in periods that began with a change since the last run, and have ended since."""
+
+
+def in_their_periods(job: Job, listed: Sequence[SubscriptionItem], changes: Changes) -> Stretches:
+    """Return the listed items, each in the period that it is in, and in those that it was in since it was known."""
+    newest = job.ledger.listed.newest({item.id for item in listed})
+    as_of, now, missed = job.run.as_of, list[SubscriptionItem](), list[SubscriptionItem]()
+    for item in listed:
+        *before, last = stretches(item, newest.get(item.id), changes.new_prices.get(item.id, ()), as_of)
+        missed += before
+        now.append(last)
+    return Stretches(now, missed)
+
+
+async def changes_of(job: Job, listed: Sequence[SubscriptionItem]) -> Changes:
+    """Return what changed of subscriptions since the last whole run.
+
+    A run over the whole account always asks for that. Another one, and a dry one, does where it sees a change.
+    """
+    if job.selection.is_everything and job.writer is not None:
+        return await changes_since_last_run(job)
+    newest = job.ledger.listed.newest({item.id for item in listed})
+    is_moved = any((before := newest.get(item.id)) and before.price.id != item.price.id for item in listed)
+    wanted = set(job.selection.subscriptions)
+    missing = job.ledger.listed.missing({item.id for item in listed}) if wanted else []
+    is_gone = any(one.item.subscription.id in wanted for one in missing)
+    return await changes_since_last_run(job) if is_moved or is_gone else Changes()
+
+
+async def changes_since_last_run(job: Job) -> Changes:
+    """Return what changed of subscriptions since the last whole run, where the key may read events.
+
+    A ledger that is new knows of nothing that could have gone away; but prices may have changed in open periods.
+    """
+    known_since = job.ledger.runs.last_complete() or job.ledger.listed.first_seen()
+    found = await readable_changes(job, (known_since or job.run.as_of - _EVENTS_LAST) - _OVERLAP) or Changes()
+    return found if known_since else Changes(new_prices=found.new_prices)
+
+
+async def find_and_record_ended(job: Job, listing: Listing, stretches: Stretches, changes: Changes) -> list[Seen]:
     """Return the periods that have ended and are not closed, of all that is selected, the oldest first.
 
     What the listing saw is recorded, and so is what is gone since. A dry run records nothing: it knows of the ends that
     the ledger knows.
     """
-    book = job.ledger.listed
+    book, items = job.ledger.listed, stretches.open
     if job.writer is not None:
-        unseen = book.record(listing.items, job.policy.now)
-        await _record_gone(job, listing)
-        await _record_invoiced(job, listing, unseen)
-        _hand_over(job)
-        book.record_listing(listing.items, listing.asked_prices, listing.empty_archived_prices, job.policy.now)
+        unseen = record_stretches(job, stretches)
+        await _record_gone(job, listing, changes)
+        await _record_invoiced(job, items, unseen)
+        book.record_listing(items, listing.asked_prices, listing.empty_archived_prices, job.policy.now)
     ended = book.ended(job.run.as_of)
     if not job.selection.narrows_the_listing:
         return ended
-    subscriptions = {item.subscription.id for item in listing.items} | set(job.selection.subscriptions)
+    subscriptions = {item.subscription.id for item in items} | set(job.selection.subscriptions)
     return [
         one
         for one in ended
@@ -46,48 +93,36 @@ async def find_and_record_ended(job: Job, listing: Listing) -> list[Seen]:
     ]
 
 
-def _hand_over(job: Job) -> None:
-    """Let items go on with what was reported for those whose place they took.
-
-    One that is metered in another way takes over only what was reported, and is then held for that; one that this
-    program does not report takes over nothing.
-    """
-    ledger = job.ledger
-    gone = [
-        one.item
-        for one in ledger.listed.ended(job.run.as_of)
-        if one.item.price.stripe_meter and not one.item.is_followed
-    ]
-    there = [one.item for one in ledger.listed.of_subscriptions({item.subscription.id for item in gone})]
-    for old, new in successions(gone, there):
-        reported = ledger.memory.of([old]).remembered.get(old.id)
-        goes_on = is_billed_alike(new, old, job.rules) or (reported is not None and reported.quantity != 0)
-        if is_reported(new, job.rules) and goes_on and ledger.successions.hand_over(old, new, job.policy.now):
-            log.info("handed_over", item=old.id, to=new.id)
+def record_stretches(job: Job, found: Stretches) -> frozenset[str]:
+    """Record items in their periods, and return those that were never listed before."""
+    unseen = job.ledger.listed.record(found.missed, job.policy.now)
+    return unseen | job.ledger.listed.record(found.open, job.policy.now)
 
 
-async def _record_gone(job: Job, listing: Listing) -> None:
+async def _record_gone(job: Job, listing: Listing, changes: Changes) -> None:
     """Record the end of what is not listed any more."""
     listed = {item.id for item in listing.items}
     wanted = set(job.selection.subscriptions)
-    gone, missing = Removals(), list[Seen]()
+    canceled, missing = frozenset[str](), list[Seen]()
     if job.selection.is_everything:
-        gone = await _removals(job)
+        canceled = changes.canceled
         missing = job.ledger.listed.missing(listed)
     elif wanted:
         missing = [one for one in job.ledger.listed.missing(listed) if one.item.subscription.id in wanted]
-        gone = replace(await _removals(job), subscriptions=frozenset()) if missing else gone
     unlisted = wanted - {item.subscription.id for item in listing.items}
-    ask = {one.item.subscription.id for one in missing} | unlisted | gone.subscriptions
+    ask = {one.item.subscription.id for one in missing} | unlisted | canceled
     for subscription in sorted(ask):
         of_subscription = [one.item for one in missing if one.item.subscription.id == subscription]
-        await _record_fate(job, subscription, of_subscription, gone.items)
+        await record_fate(job, subscription, of_subscription, changes)
 
 
-async def _record_fate(
-    job: Job, subscription: str, missing: Sequence[SubscriptionItem], removed: Mapping[str, datetime]
-) -> None:
-    """Ask Stripe what became of a subscription, and record the end of its items that are missing."""
+async def record_fate(
+    job: Job, subscription: str, missing: Sequence[SubscriptionItem], changes: Changes
+) -> Sequence[SubscriptionItem]:
+    """Ask Stripe what became of a subscription, record the end of its items that are missing, and return what it has.
+
+    Those are none where it has ended, or where that could not be read.
+    """
     book, as_of = job.ledger.listed, job.run.as_of
     try:
         fate = await job.lister.fate(subscription)
@@ -95,18 +130,24 @@ async def _record_fate(
         log.warning("subscription_unread", subscription=subscription, message=error.message)
         if isinstance(error, StripeRefused) and error.is_missing:
             for item in missing:
-                book.record_end(item, min(as_of, item.period.end))
-        return
+                book.record_end(item, min(as_of, item.period.end), is_cut=False)
+        return []
+    found = in_their_periods(job, fate.items, changes)
+    items = found.open
     if fate.ended_at is not None:
-        book.record([_cut_short(item, fate.ended_at) for item in fate.items], job.policy.now)
-    following = {item.id: item.period.start for item in fate.items}
+        ended = [_cut_short(item, fate.ended_at) for item in items]
+        record_stretches(job, replace(found, open=ended))
+    following = {item.id: item.period.start for item in items}
     for item in missing:
         if fate.ended_at is None and item.id in following:
             continue
         if fate.ended_at is not None and following.get(item.id, item.period.start) > item.period.start:
             continue
-        at = fate.ended_at or removed.get(item.id, as_of)
-        book.record_end(item, min(at, item.period.end))
+        at = fate.ended_at or changes.removed.get(item.id, as_of)
+        book.record_end(item, min(at, item.period.end), is_cut=fate.ended_at is None and at < item.period.end)
+    if fate.ended_at is None:
+        record_stretches(job, found)
+    return items if fate.ended_at is None else []
 
 
 def _cut_short(item: SubscriptionItem, at: datetime) -> SubscriptionItem:
@@ -115,20 +156,14 @@ def _cut_short(item: SubscriptionItem, at: datetime) -> SubscriptionItem:
     return replace(item, period=Period(item.period.start, end), is_followed=False)
 
 
-async def _removals(job: Job) -> Removals:
-    """Return what went away since the last whole run, where the key may read events."""
-    since = job.ledger.runs.last_complete() or job.ledger.listed.first_seen()
-    return (await readable_removals(job, since - _OVERLAP) if since else None) or Removals()
-
-
-async def _record_invoiced(job: Job, listing: Listing, unseen: Collection[str]) -> None:
+async def _record_invoiced(job: Job, listed: Sequence[SubscriptionItem], unseen: Collection[str]) -> None:
     """Record the periods that invoices have of items that the ledger did not know before this listing.
 
     The ledger is new, or was lost, just after they ended; or they began and ended since the last full run; or a webhook
     names a subscription before any full run has seen it.
     """
     selected = job.selection.subscriptions
-    items = {item.id: item for item in listing.items if item.created < item.period.start and item.id in unseen}
+    items = {item.id: item for item in listed if item.created < item.period.start and item.id in unseen}
     if not items or not (job.selection.is_everything or selected):
         return
     since = job.run.as_of - DRAFTS_LAST

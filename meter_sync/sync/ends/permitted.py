@@ -7,8 +7,8 @@ from typing import TypeVar
 import structlog
 
 from meter_sync.stripe_api.connection import PermissionMissing, StripeRefused, StripeUnavailable
-from meter_sync.stripe_api.events import Removals, removals
-from meter_sync.stripe_api.invoices import Invoiced, invoices_since
+from meter_sync.stripe_api.events import Changes, changes
+from meter_sync.stripe_api.invoices import BilledAtChange, Invoiced, billed_at_changes, invoices_since
 from meter_sync.sync.job import Job
 
 log = structlog.get_logger()
@@ -21,9 +21,14 @@ async def readable_invoices(job: Job, since: datetime, subscription: str | None)
     return await _if_permitted(invoices_since(job.stripe, since, subscription), "invoices_unread")
 
 
-async def readable_removals(job: Job, since: datetime) -> Removals | None:
-    """Return what went away since an instant, or None where that cannot be read."""
-    return await _if_permitted(removals(job.stripe, since), "events_unread")
+async def readable_changes(job: Job, since: datetime) -> Changes | None:
+    """Return what changed of subscriptions since an instant, or None where that cannot be read."""
+    return await _if_permitted(changes(job.stripe, since), "events_unread")
+
+
+async def readable_billed_at_changes(job: Job, customer: str, since: datetime) -> list[BilledAtChange] | None:
+    """Return what invoice items bill of a customer's subscription items, or None where that cannot be read."""
+    return await _if_permitted(billed_at_changes(job.stripe, customer, since), "invoices_unread")
 
 
 async def _if_permitted(reading: Awaitable[Found], event: str) -> Found | None:

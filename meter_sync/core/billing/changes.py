@@ -1,0 +1,63 @@
+"""Changes in mid-period: where an item's price changes to or from a billing meter, a period of its own begins."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from meter_sync.core.billing.item import Period, SubscriptionItem
+
+
+def stretches(
+    listed: SubscriptionItem, before: SubscriptionItem | None, changes: Sequence[datetime], as_of: datetime
+) -> list[SubscriptionItem]:
+    """Given an item as Stripe lists it, and as it was known before, return it in the periods it was in since.
+
+    The last of them is the one that it is in. `changes` are the instants at which its price changed, as far as Stripe
+    tells; a change that was not told of happened by `as_of`. Of several changes in one period only the last one counts:
+    by the prices between, nothing was ever reported.
+
+    - With a price on a billing meter only what is stamped from the change on is billed; what was before is an invoice
+      item, or nobody's (Stripe documentation, billing modes). So it is for prices that move to or from a meter.
+    - Usage records are billed with the period, by the price at its end: between prices without a meter nothing begins.
+    """
+    found = []
+    if before is not None and before.is_followed and before.period.end <= listed.period.start:
+        found += _since_last_change(replace(listed, period=before.period), before, changes)
+    known = before if before is not None and _is_within(before, listed.period) else None
+    return [*found, *(_since_last_change(listed, known, changes) or [_unseen(listed, known, as_of)])]
+
+
+def _since_last_change(
+    listed: SubscriptionItem, before: SubscriptionItem | None, changes: Sequence[datetime]
+) -> list[SubscriptionItem]:
+    """Return the item since the last change that is told of and was not known before, or nothing."""
+    period = before.period if before else listed.period
+    inside = [at for at in changes if period.start < at < listed.period.end]
+    return [_begun(listed, max(inside), before)] if inside and _is_by_meter(listed, before) else []
+
+
+def _unseen(listed: SubscriptionItem, before: SubscriptionItem | None, as_of: datetime) -> SubscriptionItem:
+    """Return the item where no change is told of: since it is known to have this price."""
+    if before is None:
+        return listed
+    has_changed = before.price.id != listed.price.id and _is_by_meter(listed, before)
+    if has_changed and before.period.start < as_of < listed.period.end:
+        return _begun(listed, as_of, before)
+    return _begun(listed, before.period.start, before)
+
+
+def _begun(listed: SubscriptionItem, at: datetime, before: SubscriptionItem | None) -> SubscriptionItem:
+    """Return an item in what is left of its period from an instant on."""
+    if at == listed.period.start:
+        return listed
+    cycle_start = (before.cycle_start if before else None) or listed.period.start
+    return replace(listed, period=Period(at, listed.period.end), cycle_start=cycle_start)
+
+
+def _is_by_meter(listed: SubscriptionItem, before: SubscriptionItem | None) -> bool:
+    return bool(listed.price.stripe_meter or (before and before.price.stripe_meter))
+
+
+def _is_within(before: SubscriptionItem, period: Period) -> bool:
+    """Say whether an item was known before in this very period of Stripe's."""
+    return (before.cycle_start or before.period.start) == period.start

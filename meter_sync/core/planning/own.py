@@ -1,0 +1,166 @@
+"""What of an item's period is its own: asking who bills which second, and keeping to it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from meter_sync.core.billing.intake import Intake
+from meter_sync.core.billing.item import Period, SubscriptionItem
+from meter_sync.core.billing.span import Span, usage_end
+from meter_sync.core.billing.way import Way, window_of
+from meter_sync.core.outcomes import Reason
+from meter_sync.core.ownership import Bills, Claim, MeteredUsage, Share, joined, shares
+from meter_sync.core.planning.memory import Memory
+from meter_sync.core.planning.results import held, skipped
+from meter_sync.core.planning.stages import Listed, Metered, Result
+from meter_sync.core.text import utc
+
+OWNER_KEY = "meter_sync_owner"
+"""The key of an item's metadata that names it, by the value `true`, as the one that bills what others could too."""
+
+_BILLS = {
+    Intake.RUNNING: Bills.TAKES,
+    Intake.GRACE: Bills.TAKES,
+    Intake.CLOSED: Bills.FINAL,
+    Intake.UNBILLED: Bills.NOTHING,
+}
+
+Prepared = tuple[Listed, Metered | Result]
+"""A listed item, and what is known of how it is metered."""
+
+
+def own(prepared: Sequence[Prepared], beside: Iterable[Prepared], memory: Memory) -> list[Metered | Result]:
+    """Given items, and others that may bill the same, return each with what of its period is its own.
+
+    Of one whose period Stripe takes no more of, that is also what nobody is known to bill alone: it is named with it.
+    """
+    ours = {one.item.key for one, _ in prepared}
+    claims = [claim_of(one, found, memory) for one, found in prepared]
+    others = [claim_of(one, found, memory) for one, found in beside if one.item.key not in ours]
+    known = {claim.key: claim for claim in (*claims, *others) if claim}
+    owned = shares(known.values())
+    return [
+        _with_its_own(found, known[one.item.key], owned[one.item.key], memory)
+        if isinstance(found, Metered) and one.item.key in owned
+        else found
+        for one, found in prepared
+    ]
+
+
+def claim_of(one: Listed, found: Metered | Result, memory: Memory) -> Claim | None:
+    """Return what an item claims, or None where nobody else could bill the same.
+
+    Of a paused subscription Stripe bills nothing at present; what was used before a pause is billed all the same.
+    """
+    item, metered = one.item, found if isinstance(found, Metered) else None
+    is_paused = item.subscription.status == "paused" and one.intake is Intake.RUNNING
+    period = _claimed(item, metered)
+    if is_paused or period.end <= period.start or not (metered or item.price.stripe_meter):
+        return None
+    row = found.found.row
+    has_windows = metered is not None and metered.way is Way.WINDOWS and not item.is_cut
+    return Claim(
+        key=item.key,
+        customer=item.subscription.customer.id,
+        stripe_meter=item.price.stripe_meter,
+        usage=MeteredUsage(metered.meter.slug, metered.row.filter, metered.subjects) if metered else None,
+        period=period,
+        created=item.created,
+        bills=Bills.FREE if item.was_free else _BILLS[one.intake],
+        goes_on=item.is_followed,
+        is_invoiced=one.is_invoiced,
+        window=window_of(Way.WINDOWS, item.price) if has_windows else None,
+        reported_until=memory.reported_until.get(item.key),
+        is_shared=row.shared,
+        is_owner=row.owner or item.metadata.get(OWNER_KEY, "").strip().lower() == "true",
+    )
+
+
+def _claimed(item: SubscriptionItem, found: Metered | None) -> Period:
+    """Return from when on, and until when, an item's usage is its own, if it is nobody else's."""
+    if found is None:
+        return item.period
+    is_by_window = found.way is Way.WINDOWS and item.is_followed
+    return Period(found.span.start, usage_end(item.period, window_of(found.way, item.price) if is_by_window else None))
+
+
+def _with_its_own(one: Metered, claim: Claim, share: Share, memory: Memory) -> Metered | Result:
+    """Return an item with what is its own, or why nothing is written for it."""
+    is_open = one.listed.intake.is_open
+    stretches = share.billed if is_open else _in_order((*share.billed, *share.held))
+    own = _until(_in_order((share.before, *stretches)) if share.before else stretches, one.span.end)
+    if own == (Period(one.span.start, one.span.end),):
+        return one
+    if is_open and not own:
+        return _not_its_own(one, share)
+    if not own and one.item.id not in memory.remembered:
+        return skipped(one.found, Reason.NOT_STARTED, f"its usage is billed by {_some(share.rivals)}")
+    if len(own) > 1 and not one.meter.aggregation.combines_subjects:
+        return held(one.found, Reason.DUPLICATE_USAGE, _in_pieces(one, share))
+    note = _not_reported(one, share) if is_open and share.held and share.held[0].start < one.span.end else one.note
+    return replace(one, span=_span(one, claim, share, own), stretches=own, note=note)
+
+
+def _span(one: Metered, claim: Claim, share: Share, own: Sequence[Period]) -> Span:
+    stamps = one.span.stamps
+    if not share.billed:
+        return replace(one.span, stamps=Period(stamps.start, stamps.start))
+    start, end = max(share.billed[0].start, stamps.start), share.billed[-1].end
+    stamps = Period(start, stamps.end if end >= claim.period.end else end)
+    return replace(one.span, start=own[0].start, end=own[-1].end, stamps=stamps)
+
+
+def _in_order(stretches: Iterable[Period]) -> tuple[Period, ...]:
+    return joined(sorted(stretches, key=lambda one: one.start))
+
+
+def _until(stretches: Iterable[Period], end: datetime) -> tuple[Period, ...]:
+    return tuple(Period(one.start, min(one.end, end)) for one in stretches if one.start < end)
+
+
+def _not_its_own(one: Metered, share: Share) -> Result:
+    """Return an item of which nothing is to be written now: it is held as long as nobody knows whose its usage is."""
+    if share.is_contested:
+        return held(one.found, Reason.DUPLICATE_USAGE, _why_held(one, share))
+    said = f"nothing of its usage so far is its own: it is billed by {_some(share.rivals)}"
+    return skipped(one.found, Reason.NOT_STARTED, said)
+
+
+def _why_held(one: Metered, share: Share) -> str:
+    if share.is_by_meter:
+        return (
+            f"Stripe bills all usage of a customer on billing meter {one.item.price.stripe_meter} with each item on "
+            f"it, so this item and {_some(share.rivals)} would bill it twice: remove one item, or give one price a "
+            "meter of its own"
+        )
+    return (
+        f"the same usage of meter {one.meter.slug} would also be billed by {_some(share.rivals)}: remove one item, "
+        "separate them by filter or subject, name one with owner = true or let both bill it with shared = true in the "
+        "[[meters]] row"
+    )
+
+
+def _not_reported(one: Metered, share: Share) -> str:
+    """Return what a person should know of an item of whose time only some is reported."""
+    start, end = share.held[0].start, min(share.held[-1].end, one.span.end)
+    until = f" until {utc(end)}" if end < one.span.end else ""
+    note = (
+        f"what was used from {utc(start)}{until} is not reported, since {_some(share.rivals)} could bill it as well: "
+        "it is named at the period's end"
+    )
+    return f"{one.note}; {note}" if one.note else note
+
+
+def _in_pieces(one: Metered, share: Share) -> str:
+    return (
+        f"only some of its period is its own, beside {_some(share.rivals)}, and the {one.meter.aggregation} of several "
+        "stretches cannot be put together: nothing was written"
+    )
+
+
+_NAMED_RIVALS = 3
+
+
+def _some(items: Sequence[str]) -> str:
+    more = f" and {len(items) - _NAMED_RIVALS} more" if len(items) > _NAMED_RIVALS else ""
+    return ", ".join(items[:_NAMED_RIVALS]) + more
