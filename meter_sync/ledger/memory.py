@@ -93,14 +93,10 @@ class Memories(Book):
     def reported_until(self, others: Sequence[SubscriptionItem]) -> dict[PeriodKey, datetime]:
         """Return until when the usage of items in their periods was reported and taken, of those for which any was."""
         wanted = {item.key for item in others}
-        query = self.database.of(item_periods, "item", "period_start", "usage_end", "as_of", "period_end")
-        taken = query.where(item_periods.c.acknowledged.is_not(None))
+        query = self.database.of(item_periods, "item", "period_start", "usage_end")
+        taken = query.where(item_periods.c.acknowledged.is_not(None), item_periods.c.usage_end.is_not(None))
         found = self.database.rows_of(taken, item_periods.c.item, {item.id for item in others})
-        return {
-            (row.item, row.period_start): row.usage_end or min(row.as_of, row.period_end)
-            for row in found
-            if (row.item, row.period_start) in wanted
-        }
+        return {(row.item, row.period_start): row.usage_end for row in found if (row.item, row.period_start) in wanted}
 
     def reported(self, seen_items: Sequence[SubscriptionItem]) -> frozenset[PeriodKey]:
         """Return those of the items, each with the start of its period, for which anything was ever to be written."""

@@ -113,7 +113,6 @@ class InvoiceItemData(Identified):
     date: UnixSeconds
     quantity: Quantity | None = None
     parent: ItemParent | None = None
-    pricing: LinePricing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,6 @@ class BilledAtChange:
     """What an invoice item bills of a subscription item that left its price, or was removed, in mid-period."""
 
     item: str
-    price: str | None
     at: datetime
     quantity: int
 
@@ -136,9 +134,7 @@ async def billed_at_changes(stripe: StripeReader, customer: str, since: datetime
     for one in await rows(InvoiceItemData, stripe, "/v1/invoiceitems", "invoice_items", "an invoice item", filters):
         origin = one.parent.subscription_details if one.parent else None
         if origin and origin.subscription_item:
-            priced = one.pricing.price_details if one.pricing else None
-            price = priced.price if priced else None
-            found.append(BilledAtChange(origin.subscription_item, price, one.date, one.quantity or 0))
+            found.append(BilledAtChange(origin.subscription_item, one.date, one.quantity or 0))
     return found
 
 

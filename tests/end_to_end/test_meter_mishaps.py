@@ -295,9 +295,10 @@ def test_windows_of_a_day_are_followed_by_windows_of_an_hour_without_a_gap(world
     world.use(subscription, 40, at=end.replace(hour=3, minute=0))
     world.sandbox.clock.move_to(end - MINUTE)
     world.execute()
-    world.sandbox.clock.move_to(end + 10 * MINUTE)
+    world.sandbox.clock.move_to(end)
     world.stripe.change_price(subscription.items[0], metered_price(world, "hours"))
     world.use(subscription, 2, at=end + MINUTE)
+    world.sandbox.clock.move_to(end + 10 * MINUTE)
     world.execute()
     (invoice,) = world.stripe.invoices
     assert [line.quantity for line in invoice.lines] == [1]

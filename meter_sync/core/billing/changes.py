@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from meter_sync.core.billing.item import Period, SubscriptionItem
 
@@ -20,20 +21,35 @@ def stretches(
       item, or nobody's (Stripe documentation, billing modes). So it is for prices that move to or from a meter.
     - Usage records are billed with the period, by the price at its end: between prices without a meter nothing begins.
     """
-    found = []
+    found: list[SubscriptionItem] = []
     if before is not None and before.is_followed and before.period.end <= listed.period.start:
-        found += _since_last_change(replace(listed, period=before.period), before, changes)
+        in_its_period = replace(listed, period=before.period, cycle_start=before.cycle_start)
+        found += _since_last_change(in_its_period, before, before, changes)
     known = before if before is not None and _is_within(before, listed.period) else None
-    return [*found, *(_since_last_change(listed, known, changes) or [_unseen(listed, known, as_of)])]
+    changed = _since_last_change(listed, known, before, changes)
+    if changed and known is None and listed.created < changed[0].period.start:
+        # Nobody saw it in this period before it changed.
+        then = before or listed
+        found.append(replace(then, period=Period(listed.period.start, changed[0].period.start), **_CUT))
+    return [*found, *(changed or [_unseen(listed, known, as_of)])]
+
+
+_CUT: dict[str, Any] = {"is_cut": True, "is_followed": False, "cycle_start": None}
 
 
 def _since_last_change(
-    listed: SubscriptionItem, before: SubscriptionItem | None, changes: Sequence[datetime]
+    listed: SubscriptionItem,
+    known: SubscriptionItem | None,
+    before: SubscriptionItem | None,
+    changes: Sequence[datetime],
 ) -> list[SubscriptionItem]:
-    """Return the item since the last change that is told of and was not known before, or nothing."""
-    period = before.period if before else listed.period
+    """Return the item since the last change that is told of and was not known before, or nothing.
+
+    `known` is what was known of it in this period of Stripe's, `before` what was known of it at all.
+    """
+    period = known.period if known else listed.period
     inside = [at for at in changes if period.start < at < listed.period.end]
-    return [_begun(listed, max(inside), before)] if inside and _is_by_meter(listed, before) else []
+    return [_begun(listed, max(inside), known)] if inside and _is_by_meter(listed, before) else []
 
 
 def _unseen(listed: SubscriptionItem, before: SubscriptionItem | None, as_of: datetime) -> SubscriptionItem:

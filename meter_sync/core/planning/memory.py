@@ -77,7 +77,7 @@ class Remembered:
     as_of: datetime
     """The instant up to which that quantity counts."""
     usage_end: datetime | None = None
-    """The end of the usage that is in it; None where a version wrote it that did not say."""
+    """The end of the usage that is in it; None where nothing was reported while it was open."""
     run: str | None = None
     """The run that intended it."""
     acknowledged: int | None = None

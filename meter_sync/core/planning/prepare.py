@@ -48,10 +48,12 @@ def prepare(
     that were lifted for it.
     """
 
-    def prepared(one: Listed) -> Prepared:
-        return one, _prepared(one, metering, memory, as_of, allowed)
+    def prepared(one: Listed, remembered: Memory) -> Prepared:
+        return one, _prepared(one, metering, remembered, as_of, allowed)
 
-    return own([prepared(one) for one in listed], [prepared(one) for one in beside], memory)
+    # What is remembered is about the listed periods, not about others of the same items.
+    others = [prepared(one, Memory()) for one in beside]
+    return own([prepared(one, memory) for one in listed], others, memory)
 
 
 def _is_paused(one: Listed) -> bool:

@@ -125,13 +125,16 @@ async def _ended_by_change(job: Job, cut: Sequence[Seen]) -> list[Ended]:
 
 
 async def _billed_at_change(job: Job, item: SubscriptionItem) -> int | None:
-    """Return what invoice items bill of an item from before it changed, or None where they cannot be read."""
-    customer, end = item.subscription.customer.id, item.period.end
-    items = await readable_billed_at_changes(job, customer, end - _AROUND_THE_CHANGE)
+    """Return what invoice items bill of an item from before it changed, or None where they cannot be read.
+
+    All that were made within its period are: of several changes it may be cut at the last one.
+    """
+    customer, period = item.subscription.customer.id, item.period
+    items = await readable_billed_at_changes(job, customer, period.start)
     if items is None:
         return None
-    near = [one for one in items if one.item == item.id and abs(one.at - end) <= _AROUND_THE_CHANGE]
-    return sum(one.quantity for one in near if one.price in (None, item.price.id))
+    until = period.end + _AROUND_THE_CHANGE
+    return sum(one.quantity for one in items if one.item == item.id and period.start < one.at <= until)
 
 
 def _ending(job: Job, one: Seen, line: Invoiced | None, *, is_unread: bool) -> Ended | Result | None:

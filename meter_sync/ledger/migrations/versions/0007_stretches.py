@@ -16,6 +16,9 @@ _KEY = ("account", "mode", "item", "period_start")
 def upgrade() -> None:
     """Add the column, forget what successors were thought to hold, and take away what named them."""
     op.add_column("item_periods", sa.Column("usage_end", sa.BigInteger))
+    known = sa.table("item_periods", *map(sa.column, ("usage_end", "as_of", "period_end")))
+    earlier = sa.case((known.c.as_of < known.c.period_end, known.c.as_of), else_=known.c.period_end)
+    op.execute(sa.update(known).values(usage_end=earlier))
     seen = sa.table("seen_periods", *map(sa.column, (*_KEY, "continues", "closed_at")))
     wanted = sa.select(*(seen.c[name] for name in _KEY))
     successors = wanted.where(seen.c.continues.is_not(None), seen.c.closed_at.is_(None))
