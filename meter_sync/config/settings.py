@@ -189,6 +189,7 @@ class MeterSettings(_Section):
     rounding: Rounding = Rounding.FLOOR
     records: Records = Records.PERIOD
     shared: bool = False
+    owner: bool = False
     ignore: bool = False
     report: bool = True
 

@@ -103,14 +103,27 @@ class Share:
 def shares(claims: Iterable[Claim]) -> dict[PeriodKey, Share]:
     """Given all claims that are known, return what is each item's own, by item and period's start.
 
-    No second of one usage is in two shares, but for trials and for what is said to be shared, and each second that
-    somebody claims is in one.
+    No second of one usage is in two shares, and each second that somebody claims is in one. Not so on trials, which
+    cost nothing; for what is said to be shared; and where two usages are neither the same nor apart, but overlap:
+    then each of the two items is named with all of its own.
     """
     known, before = _with_whole_windows({claim.key: claim for claim in claims})
     found = {key: Share((claim.period,)) for key, claim in known.items()}
     for rivals in _rivalries(known.values()):
-        found |= _divided(rivals)
+        found |= _divided(rivals) if len(rivals) <= _MOST_RIVALS else _all_contested(rivals)
     return {key: replace(share, before=before.get(key)) for key, share in found.items()} if before else found
+
+
+_MOST_RIVALS = 200
+"""Nobody means so many items to be metered by the same usage: it is not gone into whose which second would be."""
+
+
+def _all_contested(rivals: Sequence[Claim]) -> dict[PeriodKey, Share]:
+    items = sorted({claim.key[0] for claim in rivals})[:_MOST_RIVALS]
+    return {
+        claim.key: Share((), (claim.period,), None, True, tuple(one for one in items if one != claim.key[0]))
+        for claim in rivals
+    }
 
 
 def _with_whole_windows(known: dict[PeriodKey, Claim]) -> tuple[dict[PeriodKey, Claim], dict[PeriodKey, Period]]:
@@ -214,10 +227,10 @@ def _divided(rivals: Sequence[Claim]) -> dict[PeriodKey, Share]:
     found = {claim.key: _Division() for claim in rivals}
     for start, end in pairwise(sorted({boundary for claim in rivals for boundary in _boundaries(claim)})):
         present = [claim for claim in rivals if claim.period.start <= start and end <= claim.period.end]
-        for several in _rivalries(present):
+        rivalries = _rivalries(present)
+        for several in rivalries:
             _divide(several, Period(start, end), found)
-        alone = {claim.key for claim in present} - {claim.key for group in _rivalries(present) for claim in group}
-        for key in alone:
+        for key in {claim.key for claim in present} - {claim.key for several in rivalries for claim in several}:
             found[key].billed.append(Period(start, end))
     return {claim.key: _share(claim, found[claim.key], rivals) for claim in rivals}
 
@@ -229,24 +242,22 @@ def _boundaries(claim: Claim) -> Iterator[datetime]:
 
 
 def _divide(several: Sequence[Claim], stretch: Period, found: Mapping[PeriodKey, _Division]) -> None:
-    """Say whose a stretch is that several could bill."""
+    """Say whose a stretch is that several could bill: one bills it, or it is named with one that could."""
     owner = _owner(several, stretch)
     any_billed = any(claim.is_billed for claim in several)
-    for claim in several:
+    named = [owner] if owner else []
+    for claim in sorted(several, key=lambda one: (not one.is_billed, one.rank)):
         division = found[claim.key]
         if claim is owner or (claim.bills is Bills.FREE and not any_billed):
             division.billed.append(stretch)
             continue
-        if claim.bills is Bills.FREE:
-            division.rivals |= {one.key[0]: None for one in several if one is not claim}
-            continue
-        others = [one for one in several if one is not claim and one.bills is not Bills.FREE]
+        others = [one for one in several if one is not claim and (one.is_billed or claim.bills is not Bills.FREE)]
         division.rivals |= {one.key[0]: None for one in others}
+        division.is_by_meter |= any(_are_on_one_meter(one, claim) for one in others)
         division.is_contested |= owner is None and claim.is_billed
-        division.is_by_meter |= any(one.on_meter == claim.on_meter is not None for one in others)
-        same = [claim, *(one for one in others if _is_same_usage(one, claim))]
-        if owner not in same and _holder(same) is claim:
+        if claim.bills is not Bills.FREE and not any(_has_all_of(one, claim) for one in named):
             division.held.append(stretch)
+            named.append(claim)
 
 
 def _owner(several: Sequence[Claim], stretch: Period) -> Claim | None:
@@ -264,23 +275,24 @@ def _owner(several: Sequence[Claim], stretch: Period) -> Claim | None:
     if len(reported) == 1:
         return reported[0]
     owners = [one for one in billed if one.is_owner]
-    if len(owners) == 1 and not any(one.on_meter == owners[0].on_meter for one in billed if one is not owners[0]):
+    if len(owners) == 1 and not any(_are_on_one_meter(owners[0], one) for one in billed if one is not owners[0]):
         return owners[0]
     left = [one for one in billed if one.goes_on or one.bills is Bills.TAKES]
     return left[0] if len(left) == 1 else None
 
 
-def _holder(same: Sequence[Claim]) -> Claim:
-    """Return the one with which usage is named that nobody bills: of those that are billed at all, if there is one."""
-    return min([claim for claim in same if claim.is_billed] or same, key=lambda claim: claim.rank)
+def _are_on_one_meter(one: Claim, other: Claim) -> bool:
+    """Say whether Stripe bills all events of a customer with both of two items."""
+    return one.on_meter is not None and one.on_meter == other.on_meter
 
 
-def _is_same_usage(one: Claim, other: Claim) -> bool:
-    """Say whether the usage of two claims may be the same, not only on one billing meter."""
+def _has_all_of(one: Claim, other: Claim) -> bool:
+    """Say whether all usage of the other is usage of the one, too."""
     if one.usage is None or other.usage is None or one.usage.meter != other.usage.meter:
         return False
-    is_admitted = one.usage.filter == other.usage.filter or any(_overlapping({one.usage.filter, other.usage.filter}))
-    return is_admitted and not set(one.usage.subjects).isdisjoint(other.usage.subjects)
+    admitted = dict(other.usage.filter)
+    is_admitted = all(name in admitted and set(admitted[name]) <= set(values) for name, values in one.usage.filter)
+    return is_admitted and set(other.usage.subjects) <= set(one.usage.subjects)
 
 
 def _share(claim: Claim, division: _Division, rivals: Sequence[Claim]) -> Share:
@@ -289,13 +301,13 @@ def _share(claim: Claim, division: _Division, rivals: Sequence[Claim]) -> Share:
         whole = [_to_whole_window(claim, one, rivals) for one in billed]
         held = joined(sorted((*held, *(rest for _, rest in whole if rest)), key=lambda one: one.start))
         billed = tuple(one for one, _ in whole if one)
-    return Share(billed, held, None, division.is_contested, tuple(division.rivals), division.is_by_meter)
+    return Share(billed, held, None, division.is_contested, tuple(sorted(division.rivals)), division.is_by_meter)
 
 
 def _to_whole_window(claim: Claim, stretch: Period, rivals: Sequence[Claim]) -> tuple[Period | None, Period | None]:
     """Split off a stretch what lies in a window that is on another one's invoice too."""
     is_cut_short = any(
-        one is not claim and one.is_billed and one.on_meter == claim.on_meter
+        one is not claim and one.is_billed and _are_on_one_meter(one, claim)
         for one in rivals
         if one.period.start <= stretch.end < one.period.end
     )

@@ -4,14 +4,13 @@ What was listed says so: no fact about the item is changed to get past a check.
 """
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
 from meter_sync.core.billing.intake import Intake, intake_of
 from meter_sync.core.billing.item import BillingMeter, Customer, SubscriptionItem
-from meter_sync.core.billing.span import added_at, usage_start
 from meter_sync.core.billing.way import Way
 from meter_sync.core.metering.mapping import MappingRules, MeterRow
 from meter_sync.core.outcomes import Outcome, Reason
@@ -26,7 +25,6 @@ from .builders import (
     AS_OF,
     END,
     HOUR,
-    LONG_AGO,
     POLICY,
     START,
     knowing,
@@ -73,11 +71,10 @@ def test_stripe_takes_usage_of_an_ended_period_as_its_documentation_says(
     assert intake_of(item, is_draft, END + after, 3 * DAY, is_refused=is_refused) is intake
 
 
-def prepared(*items: SubscriptionItem, intake: Intake, born: datetime | None = None) -> list[Metered | Result]:
+def prepared(*items: SubscriptionItem, intake: Intake) -> list[Metered | Result]:
     rules = MappingRules(rows=(MeterRow(price="price_1", openmeter="requests"),))
     metering = Metering(rules, {"requests": make_meter()})
-    memory = Memory(born={} if born is None else {"si_1": born})
-    return prepare([Listed(item, intake) for item in items], metering, memory, AS_OF)
+    return prepare([Listed(item, intake) for item in items], (), metering, Memory(), AS_OF)
 
 
 def reasons(*items: SubscriptionItem, intake: Intake) -> list[Reason | None]:
@@ -103,9 +100,9 @@ def test_what_keeps_a_period_from_being_billed_does_not_keep_it_from_being_named
 
 
 @pytest.mark.parametrize("intake", list(Intake))
-def test_once_stripe_takes_no_more_nothing_is_billed_twice(intake: Intake) -> None:
+def test_once_stripe_takes_no_more_what_nobody_billed_is_named_once(intake: Intake) -> None:
     twins = [make_item("si_1"), make_item("si_2")]
-    twice = [None, None] if intake in NO_MORE else [Reason.DUPLICATE_USAGE] * 2
+    twice = [None, Reason.NOT_STARTED] if intake in NO_MORE else [Reason.DUPLICATE_USAGE] * 2
     assert reasons(*twins, intake=intake) == twice
     together = [replace(ON_METER, id=item) for item in ("si_1", "si_2")]
     assert reasons(*together, intake=intake) == twice
@@ -120,18 +117,6 @@ def test_what_was_listed_is_left_as_it_was_listed() -> None:
     for item in (PAUSED, DELETED, LIMITED):
         (one,) = prepared(item, intake=Intake.CLOSED)
         assert one.item is item
-
-
-def test_an_item_that_took_anothers_place_bills_since_that_one_was_there_and_says_when_it_was_created_itself() -> None:
-    created, born = START + 5 * DAY, START + 2 * DAY
-    (one,) = prepared(make_item(created=created), intake=Intake.RUNNING, born=born)
-    assert isinstance(one, Metered)
-    assert (one.item.created, one.item.born_at, one.item.since) == (created, born, born)
-    assert (one.span.start, added_at(one.item)) == (born, born)
-    (older,) = prepared(make_item(created=created), intake=Intake.RUNNING, born=LONG_AGO)
-    assert usage_start(older.item) == START
-    (itself,) = prepared(make_item(created=created), intake=Intake.RUNNING)
-    assert (itself.item.born_at, itself.item.since, usage_start(itself.item)) == (None, created, created)
 
 
 def left(

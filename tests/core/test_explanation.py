@@ -146,9 +146,8 @@ def test_a_quantity_that_is_not_the_rounded_usage_is_told_with_the_reason() -> N
             {"usage_start": START.replace(minute=0, second=0)},
             "2026-11-01T09:00:00Z, where the usage of the period before ended",
         ),
-        ({"continues": "si_0"}, "it took the place of si_0"),
     ],
-    ids=["the period", "creation", "the last period's end", "another item"],
+    ids=["the period", "creation", "the last period's end"],
 )
 def test_from_where_usage_counts_is_told_with_the_reason(details: dict[str, Any], reason: str) -> None:
     assert reason in said(story(write(), **details), "counts from")

@@ -1,23 +1,21 @@
 """What happens to each listed item, and that nothing is billed twice, lost or quietly changed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from itertools import product
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from meter_sync.core.billing.item import Customer, SubscriptionItem
+from meter_sync.core.billing.item import Customer, Period, SubscriptionItem
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.span import Span
-from meter_sync.core.metering.mapping import Filter, MappingRules, MeterRow
+from meter_sync.core.metering.mapping import MappingRules, MeterRow
 from meter_sync.core.metering.meter import Aggregation, Meter
 from meter_sync.core.metering.queries import Need, Unanswered
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.ownership import BilledUsage
 from meter_sync.core.planning import results
 from meter_sync.core.planning.brakes import Thresholds, check
 from meter_sync.core.planning.memory import Memory, Remembered
@@ -33,7 +31,6 @@ from .builders import (
     POLICY,
     SECOND,
     START,
-    few,
     knowing,
     make_item,
     make_meter,
@@ -60,10 +57,11 @@ BY_ITEM = MappingRules(subject="item.metadata.om")
 def prepared(
     *items: SubscriptionItem,
     rules: MappingRules | None = None,
-    others: tuple[BilledUsage, ...] = (),
+    others: tuple[SubscriptionItem, ...] = (),
 ) -> list[Metered | Result]:
     metering = Metering(rules or MappingRules(), METERS)
-    return prepare([Listed(item) for item in items], metering, Memory(billed_by_others=others), AS_OF)
+    beside = [Listed(item) for item in others]
+    return prepare([Listed(item) for item in items], beside, metering, Memory(), AS_OF)
 
 
 def skipped(item: SubscriptionItem, rules: MappingRules | None = None) -> Reason | None:
@@ -90,7 +88,8 @@ def test_a_mapped_item_is_queried_for_exactly_its_usage() -> None:
     row = MeterRow(price="price_1", openmeter="requests", filter=(("model", ("gpt",)),))
     (one,) = prepared(make_item(), rules=MappingRules(rows=(row,)))
     assert isinstance(one, Metered)
-    assert one.need == Need(
+    (need,) = one.needs
+    assert need == Need(
         item="si_1",
         meter="requests",
         filter=(("model", ("gpt",)),),
@@ -104,7 +103,7 @@ def test_a_mapped_item_is_queried_for_exactly_its_usage() -> None:
 def test_a_meter_is_found_by_its_id_and_queried_by_its_slug() -> None:
     (one,) = prepared(make_item(metadata={"om_meter_id": "01requests"}))
     assert isinstance(one, Metered)
-    assert one.need.meter == "requests"
+    assert one.needs[0].meter == "requests"
 
 
 def test_an_item_without_a_mapping_is_named_with_what_to_do() -> None:
@@ -196,9 +195,11 @@ def twin(item: str, row: MeterRow, subject: str = "a") -> tuple[SubscriptionItem
     return metered, replace(row, price=price)
 
 
-def held(*twins: tuple[SubscriptionItem, MeterRow], others: tuple[BilledUsage, ...] = ()) -> set[str]:
-    rules = replace(BY_ITEM, rows=tuple(row for _, row in twins))
-    found = prepared(*(item for item, _ in twins), rules=rules, others=others)
+def held(
+    *twins: tuple[SubscriptionItem, MeterRow], others: tuple[tuple[SubscriptionItem, MeterRow], ...] = ()
+) -> set[str]:
+    rules = replace(BY_ITEM, rows=tuple(row for _, row in (*twins, *others)))
+    found = prepared(*(item for item, _ in twins), rules=rules, others=tuple(item for item, _ in others))
     stopped = [one for one in found if isinstance(one, Result)]
     for one in stopped:
         assert said(one, Outcome.HELD, Reason.DUPLICATE_USAGE)
@@ -254,9 +255,18 @@ def test_items_whose_usage_is_of_other_times_do_not_hold_each_other() -> None:
     middle = START + timedelta(days=5)
     before = make_item("si_1", price=before.price, end=middle, metadata=before.metadata)
     added = make_item("si_2", price=after.price, created=middle, metadata=after.metadata)
-    overlapping = replace(added, created=middle - SECOND)
     assert held((before, row), (added, other)) == set()
-    assert held((before, row), (overlapping, other)) == BOTH
+
+
+def test_what_lies_in_ones_period_alone_is_read_and_what_lies_in_both_is_not() -> None:
+    first, row = twin("si_1", ALL)
+    second, other = twin("si_2", ALL)
+    added = replace(second, created=START + timedelta(days=5))
+    one, held = prepared(first, added, rules=replace(BY_ITEM, rows=(row, other)))
+    assert isinstance(one, Metered)
+    assert [(need.start, need.end) for need in one.needs] == [(START, added.created)]
+    assert "si_2 could bill it as well" in (one.note or "")
+    said(held, Outcome.HELD, Reason.DUPLICATE_USAGE)
 
 
 def test_items_of_two_customers_on_the_same_usage_hold_each_other_too() -> None:
@@ -286,116 +296,16 @@ def test_held_duplicates_name_each_other_and_how_many_more_there_are() -> None:
 
 
 def test_a_narrowed_run_holds_what_an_item_outside_it_bills() -> None:
-    other = BilledUsage("si_2", "requests", (), ("a",), START, END)
-    assert held(twin("si_1", ALL), others=(other,)) == {"si_1"}
+    other, row = twin("si_2", ALL)
+    assert held(twin("si_1", ALL), others=((other, row),)) == {"si_1"}
     for harmless in (
-        replace(other, item="si_1"),
-        replace(other, meter="tokens"),
-        replace(other, subjects=("b",)),
-        replace(other, start=AS_OF),
-        replace(other, start=START - HOUR, end=START),
-        replace(other, filter=(("model", ("gpt",)),)),
+        (other, replace(row, openmeter="tokens")),
+        (replace(other, metadata={"om": "b"}), row),
+        (replace(other, period=Period(AS_OF, END)), row),
+        (replace(other, period=Period(START - HOUR, START)), row),
+        (other, replace(row, filter=(("model", ("gpt",)),))),
     ):
         assert held(twin("si_1", only(model="opus")), others=(harmless,)) == set()
-
-
-MODELS, REGIONS, SECONDS = ("gpt", "opus"), ("eu", "us", "ap"), range(9)
-
-dimension = st.sampled_from(MODELS), st.sampled_from(REGIONS)
-filters = st.fixed_dictionaries(
-    {},
-    optional={
-        "model": st.sets(dimension[0], min_size=1),
-        "region": st.sets(dimension[1], min_size=1),
-    },
-).map(lambda chosen: tuple((name, tuple(sorted(chosen[name]))) for name in sorted(chosen)))
-
-
-@dataclass(frozen=True)
-class Billing:
-    """What an item bills, in seconds after START."""
-
-    meter: str
-    filter: Filter
-    subjects: frozenset[str]
-    first: int
-    last: int
-    shared: bool
-    outside: bool
-    """Whether only the ledger knows of it."""
-
-    def bills(self, meter: str, subject: str, model: str, region: str, second: int) -> bool:
-        admitted = dict(self.filter)
-        return (
-            meter == self.meter
-            and subject in self.subjects
-            and model in admitted.get("model", MODELS)
-            and region in admitted.get("region", REGIONS)
-            and self.first <= second < self.last
-        )
-
-
-billings = st.builds(
-    Billing,
-    meter=st.sampled_from(["requests", "tokens"]),
-    filter=filters,
-    subjects=st.frozensets(st.sampled_from("abc"), min_size=1),
-    first=st.integers(0, 5),
-    last=st.integers(6, 9),
-    shared=st.sampled_from([False, False, False, True]),
-    outside=st.booleans(),
-) | st.builds(
-    Billing,
-    meter=st.just("requests"),
-    filter=filters,
-    subjects=st.just(frozenset("a")),
-    first=st.integers(0, 4),
-    last=st.integers(5, 6),
-    shared=st.just(False),
-    outside=st.just(False),
-)
-
-
-def share_an_event(one: Billing, other: Billing) -> bool:
-    """Say whether there is any single event that both would bill, by trying every one."""
-    events = product(("requests", "tokens"), "abc", MODELS, REGIONS, SECONDS)
-    return any(one.bills(*event) and other.bills(*event) for event in events)
-
-
-@few
-@given(st.lists(billings, max_size=6))
-def test_exactly_the_items_that_would_bill_one_event_twice_are_held(
-    billing: list[Billing],
-) -> None:
-    checked = {f"si_{number}": one for number, one in enumerate(billing) if one.outside or not one.shared}
-    expected: dict[str, set[str]] = {}
-    for name, one in checked.items():
-        twice = {other for other, another in checked.items() if other != name and share_an_event(one, another)}
-        if twice and not one.outside:
-            expected[name] = twice
-    found = _prepare_all(billing)
-    stopped = [one for one in found if isinstance(one, Result) and one.outcome is Outcome.HELD]
-    holds = {one.item.id: one.message or "" for one in stopped}
-    assert holds.keys() == expected.keys()
-    for name, others in expected.items():
-        named = {other for other in checked if other in holds[name].split(":")[0]}
-        assert named <= others
-        assert len(named) == min(3, len(others))
-
-
-def _prepare_all(billing: list[Billing]) -> list[Metered | Result]:
-    items, rows, claims = [], [], []
-    for number, one in enumerate(billing):
-        name, price = f"si_{number}", f"price_{number}"
-        start, end = START + one.first * SECOND, START + one.last * SECOND
-        subjects = tuple(sorted(one.subjects))
-        if one.outside:
-            claims.append(BilledUsage(name, one.meter, one.filter, subjects, start, end))
-            continue
-        listed = {"om": ",".join(subjects)}
-        items.append(make_item(name, price=make_price(price), start=start, end=end, metadata=listed))
-        rows.append(MeterRow(price=price, openmeter=one.meter, filter=one.filter, shared=one.shared))
-    return prepared(*items, rules=replace(BY_ITEM, rows=tuple(rows)), others=tuple(claims))
 
 
 # --- The next report of a period ------------------------------------------------------------------
@@ -499,7 +409,7 @@ def test_the_remembered_timestamp_is_kept_whatever_would_be_chosen_today() -> No
     one = decided(make_remembered(100, anchor=anchor), 101)
     assert isinstance(one, Planned)
     assert one.write.anchor == anchor
-    assert one.found.span == Span(START, AS_OF, anchor)
+    assert one.found.span == Span(START, AS_OF, anchor, Period(START, END))
 
 
 CHANGED_METHODS = [

@@ -37,7 +37,7 @@ PAST = (PastPeriod(make_item().period, 5),)
 
 
 def prepared(*items: Listed, rules: MappingRules = BY_METADATA) -> list[Metered | Result]:
-    return prepare(items, Metering(rules, METERS), Memory(past={"si_1": PAST}), AS_OF)
+    return prepare(items, (), Metering(rules, METERS), Memory(past={"si_1": PAST}), AS_OF)
 
 
 def left(one: Metered | Planned | Result) -> Findings:

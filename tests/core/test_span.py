@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.core.billing.item import SubscriptionItem, WindowSize
+from meter_sync.core.billing.item import Period, SubscriptionItem, WindowSize
 from meter_sync.core.billing.span import Span, usage_span, usage_start
 
 from .builders import AS_OF, END, LONG_AGO, SECOND, START, make_item, make_subscription, many
@@ -145,7 +145,7 @@ def test_a_run_after_the_period_bills_what_a_run_at_its_end_bills(item: Subscrip
 def test_an_item_added_in_mid_period_is_billed_from_its_own_creation() -> None:
     added = datetime(2026, 11, 10, 3, 4, 5, tzinfo=UTC)
     span = _span(make_item(created=added), AS_OF)
-    assert span == Span(start=added, end=AS_OF, anchor=added + SECOND)
+    assert span == Span(start=added, end=AS_OF, anchor=added + SECOND, stamps=Period(added, END))
 
 
 def test_the_items_of_a_new_subscription_are_billed_from_the_period_start() -> None:
@@ -156,7 +156,7 @@ def test_the_items_of_a_new_subscription_are_billed_from_the_period_start() -> N
 def test_a_backdated_subscription_is_billed_from_its_backdated_start() -> None:
     made = START + timedelta(days=9)
     item = make_item(created=made + SECOND, subscription=make_subscription(created=made))
-    assert _span(item, AS_OF) == Span(start=START, end=AS_OF, anchor=START + SECOND)
+    assert _span(item, AS_OF) == Span(start=START, end=AS_OF, anchor=START + SECOND, stamps=Period(START, END))
 
 
 def test_an_item_added_to_a_backdated_subscription_is_billed_from_its_own_creation() -> None:
@@ -190,7 +190,7 @@ def test_an_item_added_in_the_last_seconds_is_stamped_inside_the_period(
 
 def test_the_usage_of_the_first_second_is_billed_after_that_second() -> None:
     assert usage_span(make_item(), START) is None
-    assert _span(make_item(), START + SECOND) == Span(START, START + SECOND, START + SECOND)
+    assert _span(make_item(), START + SECOND) == Span(START, START + SECOND, START + SECOND, Period(START, END))
 
 
 def test_an_item_whose_usage_has_not_started_has_nothing_to_bill() -> None:

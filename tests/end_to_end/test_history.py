@@ -13,7 +13,6 @@ from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.end_to_end.test_replaced_items import replaced
 from tests.support.ways import ALL_WAYS, by_tier, end_of, metered, subscribed
 from tests.support.world import METER, NOW, PERIOD_START, World
 
@@ -267,22 +266,24 @@ def test_hours_days_and_additions_are_listed_when_asked_for(world: World, which:
     assert [one["identifier"] in request.body for one, request in zip(found, sent, strict=True)] == [True, True]
 
 
-def test_an_item_that_took_anothers_place_tells_also_what_was_written_for_that_one(world: World) -> None:
+def test_an_item_whose_price_changed_tells_of_each_stretch_by_itself(world: World) -> None:
     subscription = metered(world, "hours")
+    item = subscription.items[0]
     world.use(subscription, 3, at=NOW - HOUR)
     world.execute()
     world.sandbox.clock.advance(HOUR)
-    new = replaced(world, subscription)
+    changed = world.now
+    price = world.stripe.state.prices[world.stripe.state.items[item].price]
+    world.stripe.change_price(item, world.stripe.add_price(meter=price.meter, metadata={"om_meter_id": METER}))
     world.use(subscription, 4, at=world.now)
     world.sandbox.clock.advance(HOUR)
     world.execute()
-    said = explained(world, new)
-    assert f"it took the place of {subscription.items[0]}" in said["counts from"][0]
-    assert [f"as {subscription.items[0]}" in text for text in said["write"]] == [True, False]
-    gone = explained(world, subscription.items[0])
-    assert "goes on with the other one" in gone["result"][0]
-    assert f"billed with {new}" in gone["period"][0]
-    assert len(told(world, "--meter", METER)) == 2
+    now = explained(world, item)
+    assert "when its price changed within Stripe's period that began" in now["counts from"][0]
+    assert "Stripe holds 4" in now["result"][0]
+    before = explained(world, item, f"{PERIOD_START:%Y-%m-%dT%H:%M:%SZ}")
+    assert "3 are not billed" in before["unbilled"][0]
+    assert f"until {changed:%Y-%m-%dT%H:%M:%SZ}" in before["period"][0] or f"{changed:%Y-%m-%d}" in before["period"][0]
 
 
 # -- safety ------------------------------------------------------------------------------------------

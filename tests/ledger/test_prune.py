@@ -117,7 +117,7 @@ def test_the_newest_period_and_those_that_brakes_compare_it_with_stay(ledger: Le
 
 def test_so_does_the_last_period_of_an_item_that_is_gone(ledger: Ledger) -> None:
     live_through(ledger, FIRST, FIRST + 30 * DAY, "si_gone")
-    ledger.listed.record_end(make_item("si_gone", start=FIRST, end=FIRST + 30 * DAY), FIRST + 20 * DAY)
+    ledger.listed.record_end(make_item("si_gone", start=FIRST, end=FIRST + 30 * DAY), FIRST + 20 * DAY, is_cut=False)
     ledger.listed.conclude([Conclusion("si_gone", FIRST, is_watched_no_more=True)], FIRST + 40 * DAY)
     ledger.pruning.prune(NOW + 1000 * DAY)
     assert starts(ledger, "si_gone") == [FIRST]
