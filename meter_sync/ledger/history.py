@@ -8,10 +8,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Row, Table
 
-from meter_sync.core.billing.item import PeriodKey
+from meter_sync.core.billing.intake import intake_as_known
+from meter_sync.core.billing.item import Period, PeriodKey
+from meter_sync.core.ownership import Claim, MeteredUsage, Share, shares
+from meter_sync.core.planning.own import claim_as_known
 from meter_sync.core.telling.history import Added, Entry, Held, Remainder, Sought, Story, Whose, Write, WrittenPart
 from meter_sync.ledger import rows
 from meter_sync.ledger.database import Book, of_same_period
+from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import additions, holds, item_periods, parts, runs, seen_periods, writes
 from meter_sync.ledger.snapshot import item_from
 
@@ -101,8 +105,24 @@ class History(Book):
             entries=[one for one in told if one.whose.period.start == seen.period_start],
             remembered=rows.remembered(state) if state else None,
             usage_start=state.usage_start if state else None,
+            usage_end=state.usage_end if state else None,
+            share=self._share(seen),
             closed_why=None if seen.named_at else seen.why,
         )
+
+    def _share(self, seen: Row[Any]) -> Share:
+        """Return what of an item's period is its own, by what the ledger knows of its customer's items."""
+        is_its = sa.and_(of_same_period(item_periods, seen_periods), *self.database.in_scope(item_periods))
+        written = "acknowledged", "usage_end", "usage_start", "meter", "filter", "subjects"
+        query = self.database.of(seen_periods, *seen_periods.c, *(item_periods.c[name] for name in written))
+        beside = query.outerjoin(item_periods, is_its).where(
+            seen_periods.c.customer == seen.customer,
+            seen_periods.c.period_start < seen.period_end,
+            seen_periods.c.period_end > seen.period_start,
+        )
+        as_of = Runs(self.database).newest_as_of() or seen.seen_at
+        claims = [_claim(row, as_of) for row in self.database.rows(beside)]
+        return shares(claims)[seen.item, seen.period_start]
 
     def _places(self, sought: Sought) -> dict[PeriodKey, Whose]:
         """Return the items in their periods that are sought."""
@@ -126,6 +146,18 @@ class History(Book):
             reported = self.database.of(item_periods, "item").where(item_periods.c.meter.in_(sought.meters))
             query = query.where(seen_periods.c.item.in_(reported))
         return query
+
+
+def _claim(row: Row[Any], as_of: datetime) -> Claim:
+    item, period = item_from(row.snapshot), rows.period(row)
+    is_over, is_invoiced = row.is_refused or row.closed_at is not None, bool(row.is_invoiced)
+    return claim_as_known(
+        item,
+        intake_as_known(item, as_of, takes_no_more=is_over, is_invoiced=is_invoiced),
+        Period(row.usage_start or period.start, period.end),
+        MeteredUsage(row.meter, rows.filter_of(row), rows.subjects_of(row)) if row.meter else None,
+        row.usage_end if row.acknowledged is not None else None,
+    )
 
 
 def _write(row: Row[Any], whose: Whose) -> Entry:

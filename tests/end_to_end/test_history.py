@@ -11,6 +11,7 @@ import pytest
 
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.selection import Selection
+from meter_sync.core.text import utc
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.support.ways import ALL_WAYS, by_tier, end_of, metered, subscribed
@@ -281,9 +282,25 @@ def test_an_item_whose_price_changed_tells_of_each_stretch_by_itself(world: Worl
     now = explained(world, item)
     assert "when its price changed within Stripe's period that began" in now["counts from"][0]
     assert "Stripe holds 4" in now["result"][0]
-    before = explained(world, item, f"{PERIOD_START:%Y-%m-%dT%H:%M:%SZ}")
-    assert "3 are not billed" in before["unbilled"][0]
-    assert f"until {changed:%Y-%m-%dT%H:%M:%SZ}" in before["period"][0] or f"{changed:%Y-%m-%d}" in before["period"][0]
+    before = explained(world, item, "--period", utc(PERIOD_START))
+    assert "3 are not billed" in before["not billed"][0]
+    assert before["period"][0].startswith(f"{utc(PERIOD_START)} to {utc(changed)}")
+
+
+def test_whose_a_stretch_is_that_two_items_could_bill_is_told(world: World) -> None:
+    first = metered(world, "additions")
+    world.use(first, 3, at=NOW - HOUR)
+    world.execute()
+    price = world.stripe.state.items[first.items[0]].price
+    second = world.subscribe(price, customer=world.customer_of(first), period_start=world.now)
+    world.sandbox.clock.advance(HOUR)
+    world.execute()
+    one, other = (explained(world, each.items[0])["whose"] for each in (first, second))
+    assert (
+        f"{second.items[0]} could bill the same; reported for this item: 2025-06-01T09:30:17Z to {utc(NOW)}" in one[0]
+    )
+    assert f"named with this item: {utc(NOW)} to {utc(end_of(world, first))}" in one[1]
+    assert f"{first.items[0]} could bill the same" in other[0]
 
 
 # -- safety ------------------------------------------------------------------------------------------

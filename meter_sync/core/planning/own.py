@@ -59,20 +59,39 @@ def claim_of(one: Listed, found: Metered | Result, memory: Memory) -> Claim | No
         return None
     row = found.found.row
     has_windows = metered is not None and metered.way is Way.WINDOWS and not item.is_cut
+    return replace(
+        claim_as_known(
+            item,
+            one.intake,
+            period,
+            MeteredUsage(metered.meter.slug, metered.row.filter, metered.subjects) if metered else None,
+            memory.reported_until.get(item.key),
+        ),
+        is_invoiced=one.is_invoiced,
+        window=window_of(Way.WINDOWS, item.price) if has_windows else None,
+        is_shared=row.shared,
+        is_owner=row.owner or item.metadata.get(OWNER_KEY, "").strip().lower() == "true",
+    )
+
+
+def claim_as_known(
+    item: SubscriptionItem,
+    intake: Intake,
+    period: Period,
+    usage: MeteredUsage | None,
+    reported_until: datetime | None,
+) -> Claim:
+    """Return what an item claims of a period, by what is known of it without its mapping."""
     return Claim(
         key=item.key,
         customer=item.subscription.customer.id,
         stripe_meter=item.price.stripe_meter,
-        usage=MeteredUsage(metered.meter.slug, metered.row.filter, metered.subjects) if metered else None,
+        usage=usage,
         period=period,
         created=item.created,
-        bills=Bills.FREE if item.was_free else _BILLS[one.intake],
+        bills=Bills.FREE if item.was_free else _BILLS[intake],
         goes_on=item.is_followed,
-        is_invoiced=one.is_invoiced,
-        window=window_of(Way.WINDOWS, item.price) if has_windows else None,
-        reported_until=memory.reported_until.get(item.key),
-        is_shared=row.shared,
-        is_owner=row.owner or item.metadata.get(OWNER_KEY, "").strip().lower() == "true",
+        reported_until=reported_until,
     )
 
 

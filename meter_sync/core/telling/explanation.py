@@ -6,10 +6,12 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TypeVar
 
+from meter_sync.core.billing.item import Period
 from meter_sync.core.billing.quantity import InvalidUsage, billable
 from meter_sync.core.billing.span import usage_end
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.metering.mapping import Method
+from meter_sync.core.ownership import Share
 from meter_sync.core.planning.memory import Remembered
 from meter_sync.core.planning.period_closed import in_words
 from meter_sync.core.telling.history import Added, Held, Remainder, Story, Write, WrittenPart
@@ -41,6 +43,7 @@ def _told(story: Story) -> _Said:
     yield "item", f"{whose.item} of subscription {whose.subscription}, customer {whose.customer}"
     yield "price", _price(story)
     yield "period", _period(story)
+    yield from _whose(story.share) if story.share and story.share.rivals else ()
     known = story.remembered
     if known is None:
         yield "result", _nothing(story)
@@ -93,6 +96,19 @@ def _period(story: Story) -> str:
     return f"{text}: {story.closed_why}" if story.closed_why else text
 
 
+def _whose(share: Share) -> _Said:
+    """Say what of the period is the item's own, where another one could bill it as well."""
+    rivals = ", ".join(share.rivals)
+    billed = _stretches(share.billed) or "no time of it"
+    yield "whose", f"{rivals} could bill the same; reported for this item: {billed}"
+    if share.held:
+        yield "whose", f"reported for none of them, and named with this item: {_stretches(share.held)}"
+
+
+def _stretches(stretches: Sequence[Period]) -> str:
+    return ", ".join(f"{utc(one.start)} to {utc(one.end)}" for one in stretches)
+
+
 def _nothing(story: Story) -> str:
     """Say that nothing is remembered of the period, and why."""
     if story.closed_why:
@@ -139,7 +155,7 @@ def _query(story: Story, known: Remembered, last: Write | None) -> str:
     start = story.usage_start or period.start
     is_in_windows = method.way is Way.WINDOWS and item.is_followed
     usage_ends = usage_end(period, window_of(method.way, item.price) if is_in_windows else None)
-    end = min(last.as_of if last and last.as_of else known.as_of, usage_ends)
+    end = story.usage_end or min(last.as_of if last and last.as_of else known.as_of, usage_ends)
     pairs = (f"{name} is {' or '.join(values)}" for name, values in method.filter)
     filtered = f" where {' and '.join(pairs)}" if method.filter else ""
     return (

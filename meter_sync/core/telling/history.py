@@ -6,6 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from meter_sync.core.billing.item import Period, SubscriptionItem
+from meter_sync.core.ownership import Share
 from meter_sync.core.planning.memory import Remembered
 
 
@@ -190,7 +191,11 @@ class Story:
     remembered: Remembered | None = None
     """What was last intended; None where nothing ever was."""
     usage_start: datetime | None = None
-    """From where on usage counts."""
+    """From where on usage counts…"""
+    usage_end: datetime | None = None
+    """… and until when it was reported."""
+    share: Share | None = None
+    """What of the period is the item's own, as far as the ledger knows of others."""
     complete_until: datetime | None = None
     """Once it has ended, until when it was reported in full."""
     closed_at: datetime | None = None
