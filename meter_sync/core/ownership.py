@@ -61,6 +61,8 @@ class Claim:
     """That of its billing meter, if it has any and bills windows as a whole where they straddle its end."""
     reported_until: datetime | None = None
     """Until when its usage was reported and taken."""
+    settled: tuple[Period, ...] | None = None
+    """What was its own when Stripe took no more of it: that stays so, and nothing else ever is. None before that."""
     is_shared: bool = False
     """Whether it may bill the usage that others bill."""
     is_owner: bool = False
@@ -108,7 +110,7 @@ def shares(claims: Iterable[Claim]) -> dict[PeriodKey, Share]:
     then each of the two items is named with all of its own.
     """
     known, before = _with_whole_windows({claim.key: claim for claim in claims})
-    found = {key: Share((claim.period,)) for key, claim in known.items()}
+    found = {key: Share((claim.period,) if claim.settled is None else claim.settled) for key, claim in known.items()}
     for rivals in _rivalries(known.values()):
         found |= _divided(rivals) if len(rivals) <= _MOST_RIVALS else _all_contested(rivals)
     return {key: replace(share, before=before.get(key)) for key, share in found.items()} if before else found
@@ -228,10 +230,9 @@ def _divided(rivals: Sequence[Claim]) -> dict[PeriodKey, Share]:
     for start, end in pairwise(sorted({boundary for claim in rivals for boundary in _boundaries(claim)})):
         present = [claim for claim in rivals if claim.period.start <= start and end <= claim.period.end]
         rivalries = _rivalries(present)
-        for several in rivalries:
+        in_rivalry = {claim.key for several in rivalries for claim in several}
+        for several in (*rivalries, *([claim] for claim in present if claim.key not in in_rivalry)):
             _divide(several, Period(start, end), found)
-        for key in {claim.key for claim in present} - {claim.key for several in rivalries for claim in several}:
-            found[key].billed.append(Period(start, end))
     return {claim.key: _share(claim, found[claim.key], rivals) for claim in rivals}
 
 
@@ -239,14 +240,20 @@ def _boundaries(claim: Claim) -> Iterator[datetime]:
     yield from (claim.period.start, claim.period.end)
     if claim.reported_until and claim.period.start < claim.reported_until < claim.period.end:
         yield claim.reported_until
+    for one in claim.settled or ():
+        yield from (one.start, one.end)
 
 
 def _divide(several: Sequence[Claim], stretch: Period, found: Mapping[PeriodKey, _Division]) -> None:
     """Say whose a stretch is that several could bill: one bills it, or it is named with one that could."""
-    owner = _owner(several, stretch)
-    any_billed = any(claim.is_billed for claim in several)
-    named = [owner] if owner else []
-    for claim in sorted(several, key=lambda one: (not one.is_billed, one.rank)):
+    settled = [one for one in several if one.settled and any(_is_in(stretch, own) for own in one.settled)]
+    for claim in settled:
+        found[claim.key].billed.append(stretch)
+    unsettled = [one for one in several if one.settled is None]
+    owner = _owner([one for one in unsettled if not any(_has_all_of(other, one) for other in settled)], stretch)
+    any_billed = any(claim.is_billed for claim in (*unsettled, *settled))
+    named = [*settled, *([owner] if owner else ())]
+    for claim in sorted(unsettled, key=lambda one: (not one.is_billed, one.rank)):
         division = found[claim.key]
         if claim is owner or (claim.bills is Bills.FREE and not any_billed):
             division.billed.append(stretch)
@@ -254,10 +261,17 @@ def _divide(several: Sequence[Claim], stretch: Period, found: Mapping[PeriodKey,
         others = [one for one in several if one is not claim and (one.is_billed or claim.bills is not Bills.FREE)]
         division.rivals |= {one.key[0]: None for one in others}
         division.is_by_meter |= any(_are_on_one_meter(one, claim) for one in others)
-        division.is_contested |= owner is None and claim.is_billed
-        if claim.bills is not Bills.FREE and not any(_has_all_of(one, claim) for one in named):
+        is_named = any(_has_all_of(one, claim) for one in named)
+        division.is_contested |= (
+            owner is None and claim.is_billed and not any(_has_all_of(one, claim) for one in settled)
+        )
+        if claim.bills is not Bills.FREE and not is_named:
             division.held.append(stretch)
             named.append(claim)
+
+
+def _is_in(stretch: Period, other: Period) -> bool:
+    return other.start <= stretch.start and stretch.end <= other.end
 
 
 def _owner(several: Sequence[Claim], stretch: Period) -> Claim | None:
@@ -309,7 +323,9 @@ def _to_whole_window(claim: Claim, stretch: Period, rivals: Sequence[Claim]) -> 
     is_cut_short = any(
         one is not claim and one.is_billed and _are_on_one_meter(one, claim)
         for one in rivals
-        if one.period.start <= stretch.end < one.period.end
+        if one.period.start <= stretch.end < one.period.end and claim.window
+        # The window in which the other one ends is on no invoice of it.
+        if claim.window.floor(stretch.end) + claim.window.length <= one.period.end
     )
     floor = claim.window.floor(stretch.end) if claim.window and is_cut_short else stretch.end
     whole = Period(stretch.start, floor) if stretch.start < floor else None

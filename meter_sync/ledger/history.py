@@ -1,7 +1,7 @@
 """What the ledger tells of the past: what was written and held of items in their periods."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from meter_sync.core.planning.own import claim_as_known
 from meter_sync.core.telling.history import Added, Entry, Held, Remainder, Sought, Story, Whose, Write, WrittenPart
 from meter_sync.ledger import rows
 from meter_sync.ledger.database import Book, of_same_period
+from meter_sync.ledger.listed import own_of
 from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import additions, holds, item_periods, parts, runs, seen_periods, writes
 from meter_sync.ledger.snapshot import item_from
@@ -151,13 +152,14 @@ class History(Book):
 def _claim(row: Row[Any], as_of: datetime) -> Claim:
     item, period = item_from(row.snapshot), rows.period(row)
     is_over, is_invoiced = row.is_refused or row.closed_at is not None, bool(row.is_invoiced)
-    return claim_as_known(
+    claim = claim_as_known(
         item,
         intake_as_known(item, as_of, takes_no_more=is_over, is_invoiced=is_invoiced),
         Period(row.usage_start or period.start, period.end),
         MeteredUsage(row.meter, rows.filter_of(row), rows.subjects_of(row)) if row.meter else None,
         row.usage_end if row.acknowledged is not None else None,
     )
+    return replace(claim, settled=own_of(row))
 
 
 def _write(row: Row[Any], whose: Whose) -> Entry:

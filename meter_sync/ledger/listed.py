@@ -1,8 +1,9 @@
 """The ledger's book of items and periods that were listed, and of how their ends were brought about."""
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,6 +38,8 @@ class Seen:
     """What Stripe does not bill of it, by sign."""
     closed_at: datetime | None = None
     """Since when it is watched no more."""
+    own: tuple[Period, ...] | None = None
+    """What of it was its own when Stripe took no more of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Conclusion:
     remainder: int | None = None
     why: str | None = None
     is_watched_no_more: bool = False
+    own: tuple[Period, ...] | None = None
 
 
 class ListedPeriods(Book):
@@ -128,6 +132,7 @@ class ListedPeriods(Book):
                     "is_invoiced": one.is_invoiced,
                     "read_back_at": at if one.is_read_back else None,
                     "closed_at": at if one.is_watched_no_more else None,
+                    "own": None if one.own is None else _written(one.own),
                 }
                 values: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
                 if one.remainder is not None:
@@ -211,4 +216,16 @@ def _row(item: SubscriptionItem, at: datetime) -> dict[str, Any]:
 
 
 def _seen(rows: Iterable[Row[Any]]) -> list[Seen]:
-    return [read_as(Seen, row, item=item_from(row.snapshot)) for row in rows]
+    return [read_as(Seen, row, item=item_from(row.snapshot), own=own_of(row)) for row in rows]
+
+
+def _written(own: Sequence[Period]) -> str:
+    return json.dumps([[int(one.start.timestamp()), int(one.end.timestamp())] for one in own])
+
+
+def own_of(row: Row[Any]) -> tuple[Period, ...] | None:
+    """Return what of a row's period was its item's own when Stripe took no more of it, or None before that."""
+    if row.own is None:
+        return None
+    found = json.loads(row.own)
+    return tuple(Period(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)) for start, end in found)

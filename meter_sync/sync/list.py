@@ -124,7 +124,7 @@ def _beside(job: Job, items: Sequence[SubscriptionItem]) -> list[Listed]:
 def _as_known(one: Seen, as_of: datetime) -> Listed:
     takes_no_more, is_invoiced = one.is_refused or one.closed_at is not None, bool(one.is_invoiced)
     intake = intake_as_known(one.item, as_of, takes_no_more=takes_no_more, is_invoiced=is_invoiced)
-    return Listed(one.item, intake, is_invoiced=is_invoiced)
+    return Listed(one.item, intake, is_invoiced=is_invoiced, settled=one.own)
 
 
 def _prepared(

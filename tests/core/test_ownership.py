@@ -44,6 +44,10 @@ def billed_of(*claims: Claim) -> list[list[int]]:
     return [seconds(share.billed) for share in shared(*claims)]
 
 
+def own_of(*claims: Claim) -> list[list[int]]:
+    return [sorted(seconds((*share.billed, *share.held))) for share in shared(*claims)]
+
+
 def held_of(*claims: Claim) -> list[list[int]]:
     return [seconds(share.held) for share in shared(*claims)]
 
@@ -66,13 +70,23 @@ def test_what_lies_in_two_is_named_with_the_one_that_ends_first() -> None:
 @pytest.mark.parametrize("bills", [Bills.FREE, Bills.NOTHING])
 def test_a_trial_and_what_ended_without_an_invoice_take_nothing(bills: Bills) -> None:
     a, b = claim("si_1", 0, 8, bills=bills), claim("si_2", 5, 12)
-    assert billed_of(a, b) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9, 10, 11]]
+    assert own_of(a, b) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9, 10, 11]]
+    assert billed_of(a, b)[1] == [5, 6, 7, 8, 9, 10, 11]
     assert not any(share.is_contested for share in shared(a, b))
 
 
 def test_of_what_nobody_bills_it_is_named_with_one() -> None:
     a, b = claim("si_1", 0, 8, bills=Bills.NOTHING), claim("si_2", 5, 12, bills=Bills.NOTHING)
-    assert held_of(a, b) == [[5, 6, 7], []]
+    assert held_of(a, b) == [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11]]
+
+
+def test_what_was_its_own_when_stripe_took_no_more_stays_so() -> None:
+    settled = (Period(START, START + 3 * SECOND), Period(START + 6 * SECOND, START + 7 * SECOND))
+    for bills in (*TAKEN, Bills.NOTHING):
+        a, b = claim("si_1", 0, 8, bills=bills, settled=settled), claim("si_2", 2, 12)
+        assert own_of(a, b) == [[0, 1, 2, 6], [3, 4, 5, 7, 8, 9, 10, 11]]
+        assert own_of(replace(a, settled=()), b) == [[], list(range(2, 12))]
+    assert own_of(claim("si_1", 0, 8, settled=settled)) == [[0, 1, 2, 6]]
 
 
 def test_two_trials_leave_each_other_alone() -> None:

@@ -105,7 +105,7 @@ def moves_at_a_periods_end(simulation: Simulation, begin: datetime) -> None:
 
 
 def moves_in_mid_period(simulation: Simulation, begin: datetime) -> None:
-    """To another kind of price, which is held until the next period."""
+    """To another kind of price."""
     before, after = simulation.random.sample(list(KINDS), 2)
     account = simulation.subscribe(before, begin)
     simulation.at(some_day(simulation, begin), simulation.changing(partial(simulation.move, account, after)))
@@ -114,7 +114,7 @@ def moves_in_mid_period(simulation: Simulation, begin: datetime) -> None:
 def moves_to_a_price_of_its_kind(simulation: Simulation, begin: datetime) -> None:
     account = simulation.subscribe(kind := simulation.random.choice(["record", "max", *METERED]), begin)
     other = simulation.price_like(kind)
-    simulation.at(some_day(simulation, begin), lambda: simulation.stripe.change_price(account.items[0], other))
+    simulation.at(some_day(simulation, begin), lambda: simulation.change_price(account, other))
 
 
 def moves_to_weeks(simulation: Simulation, begin: datetime) -> None:
@@ -150,7 +150,7 @@ def begins_its_cycle_anew(simulation: Simulation, begin: datetime) -> None:
 
 
 def has_its_item_replaced(simulation: Simulation, begin: datetime) -> None:
-    """By one of another kind: on one billing meter two items would share the customer's usage."""
+    """By one of another kind."""
     old, new = simulation.random.sample(list(KINDS), 2)
     account = simulation.subscribe(old, begin)
     simulation.at(some_day(simulation, begin), simulation.changing(partial(simulation.replace, account, new)))
@@ -197,7 +197,7 @@ def moves_right_before_a_periods_end(simulation: Simulation, begin: datetime) ->
     """So that no run comes between the move and the end."""
     before, after = simulation.random.sample(list(KINDS), 2)
     account = simulation.subscribe(before, begin)
-    simulation.at(months_after(begin, 1) - 30 * SECOND, partial(simulation.move_unseen, account, after))
+    simulation.at(months_after(begin, 1) - 30 * SECOND, partial(simulation.move, account, after))
 
 
 LIVES: list[Life] = [

@@ -13,7 +13,7 @@ from typing import Any
 
 from meter_sync.core.billing.item import Period
 from meter_sync.core.planning.selection import Selection
-from meter_sync.sandbox.stripe.state.objects import ClosedPeriod, Item
+from meter_sync.sandbox.stripe.state.objects import BillingMode, ClosedPeriod, Item
 from meter_sync.sandbox.stripe.webhooks import Attempt, Delivery
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from meter_sync.webhook.events import understand
@@ -37,6 +37,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "last": {"formula": "last"},
     "additions": {"formula": "sum"},
 }
+BILLING_MODES: tuple[BillingMode, ...] = ("classic", "flexible")
 METERED = ("hours", "days", "last", "additions")
 SUMS = ("record", "day_records")
 """Legacy prices whose records Stripe takes for some minutes after the end."""
@@ -124,10 +125,8 @@ class Simulation:
         self.accounts: list[Account] = []
         self.removed_at: dict[str, datetime] = {}
         self.added_at: dict[str, datetime] = {}
-        self.moved_unseen: dict[tuple[str, datetime], str] = {}
-        """The price before a move that no run saw before the end of the period."""
-        self.replaced: set[str] = set()
-        """Items whose usage another one on the same billing meter bills."""
+        self.moved_at: defaultdict[str, list[datetime]] = defaultdict(list)
+        """When items came to a price on a billing meter, or left one: a stretch of its own begins there."""
         self._agenda: list[tuple[datetime, int, int, Callable[[], None]]] = []
         self._number = 0
         self._noted: set[tuple[str, datetime]] = set()
@@ -167,8 +166,10 @@ class Simulation:
 
     def subscribe(self, kind: str, at: datetime, *, is_tardy: bool = False, **details: Any) -> Account:
         """Add a customer whose subscription began at an instant; nothing of it was reported before."""
-        customer = self.stripe.add_customer()
-        subscription = self.stripe.add_subscription(customer, [self.prices[kind]], period_start=at, **details)
+        customer, mode = self.stripe.add_customer(), self.random.choice(BILLING_MODES)
+        subscription = self.stripe.add_subscription(
+            customer, [self.prices[kind]], period_start=at, billing_mode=mode, **details
+        )
         account = Account(customer, subscription, kind, is_tardy, list(subscription.items))
         self.accounts.append(account)
         return account
@@ -212,36 +213,24 @@ class Simulation:
 
     def move(self, account: Account, kind: str) -> None:
         """Put the item on a price of another kind."""
-        self.stripe.change_price(account.items[-1], self.prices[kind])
+        self.change_price(account, self.prices[kind])
 
-    def move_unseen(self, account: Account, kind: str) -> None:
-        """Do so when no run comes before the period's end."""
-        item = self.stripe.state.items[account.items[-1]]
-        self.moved_unseen[item.id, datetime.fromtimestamp(item.period.end, UTC)] = item.price
-        self.move(account, kind)
+    def change_price(self, account: Account, price: str) -> None:
+        item, prices = account.items[-1], self.stripe.state.prices
+        if prices[self.stripe.state.items[item].price].meter or prices[price].meter:
+            self.moved_at[item].append(self.now)
+        self.stripe.change_price(item, price)
 
     def remove(self, account: Account) -> None:
         self.stripe.delete_item(account.items[-1], clear_usage=True)
         self.removed_at[account.items[-1]] = self.now
 
     def replace(self, account: Account, kind: str) -> None:
-        """Put an item of another kind beside the one there is, and remove that one."""
-        old = account.items[-1]
+        """Put an item of a kind beside the one there is, and remove that one."""
         new = self.stripe.add_item(account.subscription.id, self.prices[kind])
         self.remove(account)
-        if self.stripe.state.items[old].price == self.prices[kind] and kind in METERED:
-            self._go_on(old, new)
-        else:
-            self.added_at[new] = self.now
+        self.added_at[new] = self.now
         account.items.append(new)
-
-    def _go_on(self, old: str, new: str) -> None:
-        """Let an item bill what another one used: on one billing meter it is all the customer's."""
-        closed = self.stripe.state.items[old].closed
-        began = self._floor(_instants(closed[-1])[1], closed[-1].price) if closed else self.added_at.get(old)
-        if began:
-            self.added_at[new] = began
-        self.replaced.add(old)
 
     # -- who reports --------------------------------------------------------------------------------
 
@@ -299,7 +288,6 @@ class Simulation:
 
     def _run(self) -> None:
         self._execute("full")
-        self._see(None)
 
     def _close(self) -> None:
         self.world.close_in_time(WITHIN, self.setting.schedule)
@@ -338,14 +326,6 @@ class Simulation:
 
     def _report(self, subscription: str) -> None:
         self._execute("webhook", selection=Selection(subscriptions=(subscription,)), is_beside=True)
-        self._see(subscription)
-
-    def _see(self, subscription: str | None) -> None:
-        """Note that a move was seen after all, in one subscription or in all."""
-        for item, end in list(self.moved_unseen):
-            is_of_it = subscription in (None, self.stripe.state.items[item].subscription)
-            if is_of_it and self.now < end:
-                del self.moved_unseen[item, end]
 
     def _last_words(self) -> None:
         for account in self.accounts:
@@ -368,12 +348,12 @@ class Simulation:
                 yield self._standstill(account, item, began or last_end, Period(last_end, start))
                 began = self._floor(start, closed.price)
             is_last = closed is item.closed[-1] and account.is_gone
-            price = self.moved_unseen.get((item.id, end), closed.price)
-            until = end if is_last or closed.free else max(began or start, self._floor(end, price))
+            moved = max((at for at in self.moved_at[item.id] if start < at < end), default=start)
+            until = end if is_last or closed.free else max(began or start, moved, self._floor(end, closed.price))
             if not closed.free:
                 yield Spell(item.id, start, end, self._usage(account, began or start, until), is_open=False)
             began, last_end = until, end
-        if not account.is_gone and item.id not in self.replaced:
+        if not account.is_gone:
             start = datetime.fromtimestamp(item.period.start, UTC)
             if last_end and last_end < start:
                 yield self._standstill(account, item, began or last_end, Period(last_end, start))
@@ -402,10 +382,20 @@ class Simulation:
         invoiced: defaultdict[tuple[str, datetime], int] = defaultdict(int)
         for invoice in self.stripe.invoices:
             for line in invoice.lines:
-                invoiced[line.item, datetime.fromtimestamp(line.period.start, UTC)] += line.quantity
+                start = datetime.fromtimestamp(line.period.start, UTC)
+                invoiced[line.item, self._period_of(line.item, start)] += line.quantity
+        named: Counter[tuple[str, datetime]] = Counter()
         with self.world.books() as ledger:
-            named = {(one.item, one.period.start): one.open_quantity for one in ledger.remainders.unbilled()}
-        return {key: Found(invoiced[key], named.get(key, 0)) for key in invoiced.keys() | named.keys()}
+            for one in ledger.remainders.unbilled():
+                named[one.item, self._period_of(one.item, one.period.start)] += one.open_quantity
+        return {key: Found(invoiced[key], named[key]) for key in invoiced.keys() | named.keys()}
+
+    def _period_of(self, item: str, start: datetime) -> datetime:
+        """Return where the period of Stripe's begins in which a stretch of an item begins."""
+        found = self.stripe.state.items[item]
+        starts = [one.period.start for one in found.closed] + [found.period.start]
+        inside = [begin for begin in starts if begin <= start.timestamp()]
+        return datetime.fromtimestamp(max(inside), UTC) if start in {*self.moved_at[item]} and inside else start
 
 
 def _instants(closed: ClosedPeriod) -> tuple[datetime, datetime]:

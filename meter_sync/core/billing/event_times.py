@@ -43,13 +43,15 @@ def event_timestamp(period: Period, as_of: datetime, last: datetime | None, *, l
 
     `period` is the time in which an item's events are stamped.
 
+    It is the last second whose usage is in it: what changes at `as_of` or later leaves it where it is billed.
+
     `last` is that of the last event, None where there is none. The event with the latest timestamp counts on a
     meter whose formula is `last`, so there it must rise; `leaves_room` keeps it minutes away from the period's end,
     so that later ones fit. Close to the period's end there is nothing after `last` any more, and `last` comes back.
     """
     inside = summary_span(period)
     latest = inside.end - _ONE_SECOND
-    wanted = min(as_of, latest - _ROOM_FOR_CORRECTIONS if leaves_room else latest)
+    wanted = min(as_of - _ONE_SECOND, latest - _ROOM_FOR_CORRECTIONS if leaves_room else latest)
     if last is not None and wanted <= last:
         wanted = last + _ONE_SECOND
     return max(inside.start, min(wanted, latest))

@@ -36,7 +36,7 @@ DRAFTS_LAST = timedelta(hours=73)
 def usage_end_of(item: SubscriptionItem) -> datetime:
     """Given an item in a period, return where its usage ends with that period, and that of the next one begins."""
     way = way_of(item.price, Records.PERIOD)
-    return usage_end(item.period, window_of(way, item.price) if way is Way.WINDOWS else None)
+    return max(item.period.start, usage_end(item.period, window_of(way, item.price) if way is Way.WINDOWS else None))
 
 
 def intake_as_known(item: SubscriptionItem, as_of: datetime, *, takes_no_more: bool, is_invoiced: bool) -> Intake:

@@ -67,6 +67,7 @@ def claim_of(one: Listed, found: Metered | Result, memory: Memory) -> Claim | No
             MeteredUsage(metered.meter.slug, metered.row.filter, metered.subjects) if metered else None,
             memory.reported_until.get(item.key),
         ),
+        settled=one.settled,
         is_invoiced=one.is_invoiced,
         window=window_of(Way.WINDOWS, item.price) if has_windows else None,
         is_shared=row.shared,
@@ -113,7 +114,8 @@ def _with_its_own(one: Metered, claim: Claim, share: Share, memory: Memory) -> M
     if is_open and not own:
         return _not_its_own(one, share)
     if not own and one.item.id not in memory.remembered:
-        return skipped(one.found, Reason.NOT_STARTED, f"its usage is billed by {_some(share.rivals)}")
+        nothing = replace(one.found, own=())
+        return skipped(nothing, Reason.NOT_STARTED, f"its usage is billed by {_some(share.rivals)}")
     if len(own) > 1 and not one.meter.aggregation.combines_subjects:
         return held(one.found, Reason.DUPLICATE_USAGE, _in_pieces(one, share))
     note = _not_reported(one, share) if is_open and share.held and share.held[0].start < one.span.end else one.note

@@ -34,6 +34,8 @@ class Listed:
     """Whether what stands in Stripe was read back after it took no more."""
     is_invoiced: bool = False
     """Whether the invoice of its end is there."""
+    settled: tuple[Period, ...] | None = None
+    """What of it was its own when Stripe took no more of it; None before that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Findings:
     """The item's last periods, the newest first."""
     note: str | None = None
     """What a person should know of how it is metered, whatever becomes of it."""
+    own: tuple[Period, ...] | None = None
+    """What of its period is its own, as far as it is known whose each second is."""
 
     @property
     def slug(self) -> str | None:
@@ -95,7 +99,8 @@ class Metered:
     def found(self) -> Findings:
         """What is known of it."""
         known = (self.item, self.row, self.meter, self.way, self.subjects, self.span)
-        return Findings(*known, past=self.past, note=self.note)
+        own = (Period(self.span.start, self.span.end),) if self.stretches is None else self.stretches
+        return Findings(*known, past=self.past, note=self.note, own=own)
 
     @property
     def method(self) -> Method:
@@ -111,7 +116,7 @@ class Metered:
     @property
     def read(self) -> tuple[Period, ...]:
         """The time whose usage is read, in order."""
-        own = (Period(self.span.start, self.span.end),) if self.stretches is None else self.stretches
+        own = self.found.own or ()
         if self.read_since is None:
             return own
         return tuple(Period(max(one.start, self.read_since), one.end) for one in own if one.end > self.read_since)

@@ -117,7 +117,7 @@ async def _ended_by_change(job: Job, cut: Sequence[Seen]) -> list[Ended]:
     """
     found = []
     for one in cut:
-        listed = Listed(one.item, intake_of_cut(one.item), is_read_back=True, is_invoiced=True)
+        listed = Listed(one.item, intake_of_cut(one.item), is_read_back=True, is_invoiced=True, settled=one.own)
         is_news = one.read_back_at is None and listed.intake is Intake.CLOSED
         items = await _billed_at_change(job, one.item) if is_news else None
         found.append(Ended(one, listed if items is None else replace(listed, invoiced=items), True))
@@ -144,7 +144,7 @@ def _ending(job: Job, one: Seen, line: Invoiced | None, *, is_unread: bool) -> E
         said = "its invoice is in a status that this version of meter-sync does not know: nothing was written"
         return skipped(Findings(item), Reason.UNKNOWN_TO_THIS_VERSION, f"{said}; update meter-sync")
     if line and line.price not in (None, item.price.id):
-        moved = Listed(item, Intake.CLOSED, line.quantity, is_read_back, is_invoiced=True)
+        moved = Listed(item, Intake.CLOSED, line.quantity, is_read_back, is_invoiced=True, settled=one.own)
         return None if line.is_draft else Ended(one, moved, True)
     if is_unread and one.is_invoiced and as_of - item.period.end < DRAFTS_LAST:
         return None  # it may still be a draft: the next run reads it again
@@ -154,7 +154,8 @@ def _ending(job: Job, one: Seen, line: Invoiced | None, *, is_unread: bool) -> E
         intake = Intake.CLOSED
     if intake is None:
         return None
-    listed = Listed(item, intake, is_read_back=is_read_back, is_invoiced=is_draft is not None)
+    is_invoiced, settled = is_draft is not None, None if intake.is_open else one.own
+    listed = Listed(item, intake, is_read_back=is_read_back, is_invoiced=is_invoiced, settled=settled)
     return Ended(one, listed, True if listed.is_invoiced else None)
 
 
@@ -181,6 +182,7 @@ async def _invoices(job: Job, seen: Sequence[Seen]) -> list[Invoiced] | None:
 def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
     """Return what a result says about the end of a period."""
     takes_no_more = not one.listed.intake.is_open
+    is_settled = takes_no_more and (result.lacking is not None or _is_others(result))
     is_complete = result.outcome in (Outcome.REPORTED, Outcome.UNCHANGED) or result.reason is Reason.PERIOD_CLOSED
     is_news = result.lacking is not None and result.lacking != one.seen.remainder
     return Conclusion(
@@ -193,6 +195,7 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
         why=result.message,
         is_watched_no_more=_is_others(result)
         or (_is_watched_no_more(job, one.item) and result.outcome is not Outcome.FAILED),
+        own=result.found.own if is_settled else None,
     )
 
 

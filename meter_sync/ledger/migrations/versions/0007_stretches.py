@@ -27,6 +27,7 @@ def upgrade() -> None:
         table = sa.table(name, *map(sa.column, _KEY))
         op.execute(sa.delete(table).where(sa.tuple_(*(table.c[name] for name in _KEY)).in_(successors)))
     op.execute(sa.insert(forgotten).from_select(_KEY, successors))
+    op.add_column("seen_periods", sa.Column("own", sa.Text))
     with op.batch_alter_table("seen_periods") as seen_periods:
         seen_periods.drop_column("continues")
         seen_periods.drop_column("born_at")

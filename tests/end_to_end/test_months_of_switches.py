@@ -1,0 +1,124 @@
+"""Months of one customer's subscriptions that follow, overlap and change: each unit is billed or named once."""
+
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meter_sync.sandbox.stripe.state.objects import BillingMode
+from tests.support.ways import ALL_WAYS, WAYS
+from tests.support.world import METER, World
+
+BEGIN = datetime(2025, 3, 1, 9, 30, 17, tzinfo=UTC)
+SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
+
+
+@dataclass
+class Switching:
+    """A customer who has one subscription or two at a time, and a run every few hours."""
+
+    world: World
+    way: str
+    mode: BillingMode
+    random: random.Random
+    living: list[str] = field(default_factory=list)
+    began: dict[str, datetime] = field(default_factory=dict)
+    ended: dict[str, datetime] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    """The items that a run has listed: of one that comes and goes between two runs nobody knows."""
+    used: list[tuple[datetime, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.stripe = self.world.stripe
+        self.meter = self.stripe.add_meter("calls", **WAYS[self.way]) if self.way in WAYS else None  # type: ignore[arg-type]
+        self.customer = self.stripe.add_customer()
+
+    def price(self) -> str:
+        return self.stripe.add_price(meter=self.meter, metadata={"om_meter_id": METER})
+
+    # -- what happens -------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        if len(self.living) < 2:
+            view = self.stripe.add_subscription(self.customer, [self.price()], billing_mode=self.mode)
+            self.living.append(view.id)
+            self.began[view.id] = self.world.now
+
+    def end(self) -> None:
+        if self.living:
+            gone = self.living.pop(self.random.randrange(len(self.living)))
+            self.stripe.cancel(gone, invoice_now=self.random.random() < 0.5)
+            self.ended[gone] = self.world.now
+
+    def change_price(self) -> None:
+        if self.living:
+            self.stripe.change_price(self._an_item(), self.price())
+
+    def replace_item(self) -> None:
+        if not (self.living and self.meter):
+            return
+        item = self._an_item()
+        if item in self.seen:
+            new = self.stripe.add_item(self.stripe.state.items[item].subscription, self.price())
+            self.stripe.delete_item(item)
+            assert new
+
+    def _an_item(self) -> str:
+        return str(self.stripe.state.subscriptions[self.random.choice(self.living)].items[-1])
+
+    def use(self) -> None:
+        value = self.random.randrange(1, 9)
+        at = self.world.now - self.random.choice((0, 0, 1, 90, 4000)) * SECOND
+        self.used.append((at, value))
+        self.world.use(self.customer, value, at=at)
+
+    def play(self, days: int) -> None:
+        """Let things happen, one after the other, with a run from time to time; then end everything, and run on."""
+        happenings = [self.use] * 12 + [self.begin] * 2 + [self.end, self.change_price, self.replace_item]
+        self.begin()
+        self.world.execute()
+        until = self.world.now + days * DAY
+        while self.world.now < until:
+            for _ in range(self.random.randrange(1, 4)):
+                self.random.choice(happenings)()
+                self.world.sandbox.clock.advance(self.random.choice((SECOND, 7 * MINUTE, 3 * HOUR, 20 * HOUR)))
+            self.seen |= set(self.world.execute())
+        while self.living:
+            self.end()
+        for pause in (MINUTE, 2 * HOUR, 2 * HOUR, 4 * DAY, 4 * DAY, 35 * DAY):
+            self.world.sandbox.clock.advance(pause)
+            self.world.execute()
+
+    # -- what came of it ----------------------------------------------------------------------------
+
+    @property
+    def to_be_paid(self) -> int:
+        """What was used while there was any subscription."""
+        lives = [(self.began[one], self.ended[one]) for one in self.began]
+        return sum(value for at, value in self.used if any(start <= at < end for start, end in lives))
+
+    @property
+    def invoiced(self) -> int:
+        lines = sum(line.quantity for invoice in self.stripe.invoices for line in invoice.lines)
+        return lines + sum(one.line.quantity for one in self.stripe.state.invoice_items if one.invoice is None)
+
+    @property
+    def named(self) -> int:
+        return sum(self.world.unbilled().values())
+
+
+SEEDS: list[Any] = [pytest.param(seed, marks=() if seed == 0 else pytest.mark.simulation) for seed in range(4)]
+
+
+@pytest.mark.parametrize("mode", ["classic", "flexible"])
+@pytest.mark.parametrize("way", [one for one in ALL_WAYS if one != "last"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_unit_is_billed_once_or_named_once(tmp_path: Path, way: str, mode: BillingMode, seed: int) -> None:
+    world = World(tmp_path, BEGIN)
+    with world.sandbox.in_background():
+        switching = Switching(world, way, mode, random.Random(f"{seed}{way}{mode}"))  # noqa: S311
+        switching.play(days=20)
+        assert switching.invoiced + switching.named == switching.to_be_paid
