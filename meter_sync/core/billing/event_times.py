@@ -43,7 +43,8 @@ def event_timestamp(period: Period, as_of: datetime, last: datetime | None, *, l
 
     `period` is the time in which an item's events are stamped.
 
-    It is the last second whose usage is in it: what changes at `as_of` or later leaves it where it is billed.
+    It is in the last whole minute before that, if there is one: what ends or changes at `as_of` or later leaves it
+    where it is billed, and where a summary shows it.
 
     `last` is that of the last event, None where there is none. The event with the latest timestamp counts on a
     meter whose formula is `last`, so there it must rise; `leaves_room` keeps it minutes away from the period's end,
@@ -51,7 +52,7 @@ def event_timestamp(period: Period, as_of: datetime, last: datetime | None, *, l
     """
     inside = summary_span(period)
     latest = inside.end - _ONE_SECOND
-    wanted = min(as_of - _ONE_SECOND, latest - _ROOM_FOR_CORRECTIONS if leaves_room else latest)
+    wanted = min(_minute_to(as_of) - _ONE_SECOND, latest - _ROOM_FOR_CORRECTIONS if leaves_room else latest)
     if last is not None and wanted <= last:
         wanted = last + _ONE_SECOND
     return max(inside.start, min(wanted, latest))

@@ -114,8 +114,7 @@ def _with_its_own(one: Metered, claim: Claim, share: Share, memory: Memory) -> M
     if is_open and not own:
         return _not_its_own(one, share)
     if not own and one.item.id not in memory.remembered:
-        nothing = replace(one.found, own=())
-        return skipped(nothing, Reason.NOT_STARTED, f"its usage is billed by {_some(share.rivals)}")
+        return _never_reported(one, share)
     if len(own) > 1 and not one.meter.aggregation.combines_subjects:
         return held(one.found, Reason.DUPLICATE_USAGE, _in_pieces(one, share))
     note = _not_reported(one, share) if is_open and share.held and share.held[0].start < one.span.end else one.note
@@ -145,6 +144,16 @@ def _not_its_own(one: Metered, share: Share) -> Result:
         return held(one.found, Reason.DUPLICATE_USAGE, _why_held(one, share))
     said = f"nothing of its usage so far is its own: it is billed by {_some(share.rivals)}"
     return skipped(one.found, Reason.NOT_STARTED, said)
+
+
+def _never_reported(one: Metered, share: Share) -> Metered | Result:
+    """Return an item of whose period nothing is its own; what Stripe bills with it all the same is too much."""
+    listed = one.listed
+    too_much = listed.invoiced or listed.line_quantity
+    if too_much:
+        return replace(one, listed=replace(listed, invoiced=too_much), stretches=())
+    nothing = replace(one.found, own=())
+    return skipped(nothing, Reason.NOT_STARTED, f"its usage is billed by {_some(share.rivals)}")
 
 
 def _why_held(one: Metered, share: Share) -> str:

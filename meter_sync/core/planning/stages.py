@@ -34,6 +34,8 @@ class Listed:
     """Whether what stands in Stripe was read back after it took no more."""
     is_invoiced: bool = False
     """Whether the invoice of its end is there."""
+    line_quantity: int | None = None
+    """What the line of its invoice says, in whatever unit Stripe bills its price."""
     settled: tuple[Period, ...] | None = None
     """What of it was its own when Stripe took no more of it; None before that."""
 

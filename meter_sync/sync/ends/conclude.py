@@ -154,8 +154,14 @@ def _ending(job: Job, one: Seen, line: Invoiced | None, *, is_unread: bool) -> E
         intake = Intake.CLOSED
     if intake is None:
         return None
-    is_invoiced, settled = is_draft is not None, None if intake.is_open else one.own
-    listed = Listed(item, intake, is_read_back=is_read_back, is_invoiced=is_invoiced, settled=settled)
+    listed = Listed(
+        item,
+        intake,
+        is_read_back=is_read_back,
+        is_invoiced=is_draft is not None,
+        settled=None if intake.is_open else one.own,
+        line_quantity=line.quantity if line else None,
+    )
     return Ended(one, listed, True if listed.is_invoiced else None)
 
 
@@ -193,7 +199,7 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
         is_read_back=takes_no_more and result.lacking is not None,
         remainder=result.lacking if is_news else None,
         why=result.message,
-        is_watched_no_more=_is_others(result)
+        is_watched_no_more=(takes_no_more and _is_others(result))
         or (_is_watched_no_more(job, one.item) and result.outcome is not Outcome.FAILED),
         own=result.found.own if is_settled else None,
     )
