@@ -59,8 +59,8 @@ class Claim:
     """Whether the invoice of its end is there."""
     window: WindowSize | None = None
     """That of its billing meter, if it has any and bills windows as a whole where they straddle its end."""
-    reported_until: datetime | None = None
-    """Until when its usage was reported and taken."""
+    reported: tuple[Period, ...] = ()
+    """The stretches whose usage was reported and taken."""
     settled: tuple[Period, ...] | None = None
     """What was its own when Stripe took no more of it: that stays so, and nothing else ever is. None before that."""
     is_shared: bool = False
@@ -238,15 +238,13 @@ def _divided(rivals: Sequence[Claim]) -> dict[PeriodKey, Share]:
 
 def _boundaries(claim: Claim) -> Iterator[datetime]:
     yield from (claim.period.start, claim.period.end)
-    if claim.reported_until and claim.period.start < claim.reported_until < claim.period.end:
-        yield claim.reported_until
-    for one in claim.settled or ():
-        yield from (one.start, one.end)
+    for one in (*claim.reported, *(claim.settled or ())):
+        yield from (max(one.start, claim.period.start), min(one.end, claim.period.end))
 
 
 def _divide(several: Sequence[Claim], stretch: Period, found: Mapping[PeriodKey, _Division]) -> None:
     """Say whose a stretch is that several could bill: one bills it, or it is named with one that could."""
-    settled = [one for one in several if one.settled and any(_is_in(stretch, own) for own in one.settled)]
+    settled = [one for one in several if one.settled and is_within(stretch, one.settled)]
     for claim in settled:
         found[claim.key].billed.append(stretch)
     unsettled = [one for one in several if one.settled is None]
@@ -270,8 +268,9 @@ def _divide(several: Sequence[Claim], stretch: Period, found: Mapping[PeriodKey,
             named.append(claim)
 
 
-def _is_in(stretch: Period, other: Period) -> bool:
-    return other.start <= stretch.start and stretch.end <= other.end
+def is_within(stretch: Period, others: Iterable[Period]) -> bool:
+    """Say whether a stretch lies in one of some others."""
+    return any(one.start <= stretch.start and stretch.end <= one.end for one in others)
 
 
 def _owner(several: Sequence[Claim], stretch: Period) -> Claim | None:
@@ -285,7 +284,7 @@ def _owner(several: Sequence[Claim], stretch: Period) -> Claim | None:
     billed = [claim for claim in several if claim.is_billed]
     if len(billed) <= 1:
         return billed[0] if billed else None
-    reported = [one for one in billed if one.reported_until and stretch.end <= one.reported_until]
+    reported = [one for one in billed if is_within(stretch, one.reported)]
     if len(reported) == 1:
         return reported[0]
     owners = [one for one in billed if one.is_owner]

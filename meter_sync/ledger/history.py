@@ -15,7 +15,6 @@ from meter_sync.core.planning.own import claim_as_known
 from meter_sync.core.telling.history import Added, Entry, Held, Remainder, Sought, Story, Whose, Write, WrittenPart
 from meter_sync.ledger import rows
 from meter_sync.ledger.database import Book, of_same_period
-from meter_sync.ledger.listed import own_of
 from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import additions, holds, item_periods, parts, runs, seen_periods, writes
 from meter_sync.ledger.snapshot import item_from
@@ -106,7 +105,7 @@ class History(Book):
             entries=[one for one in told if one.whose.period.start == seen.period_start],
             remembered=rows.remembered(state) if state else None,
             usage_start=state.usage_start if state else None,
-            usage_end=state.usage_end if state else None,
+            reported=state.reported if state else None,
             share=self._share(seen),
             closed_why=None if seen.named_at else seen.why,
         )
@@ -114,7 +113,7 @@ class History(Book):
     def _share(self, seen: Row[Any]) -> Share:
         """Return what of an item's period is its own, by what the ledger knows of its customer's items."""
         is_its = sa.and_(of_same_period(item_periods, seen_periods), *self.database.in_scope(item_periods))
-        written = "acknowledged", "usage_end", "usage_start", "meter", "filter", "subjects"
+        written = "acknowledged", "reported", "usage_start", "meter", "filter", "subjects"
         query = self.database.of(seen_periods, *seen_periods.c, *(item_periods.c[name] for name in written))
         beside = query.outerjoin(item_periods, is_its).where(
             seen_periods.c.customer == seen.customer,
@@ -157,9 +156,9 @@ def _claim(row: Row[Any], as_of: datetime) -> Claim:
         intake_as_known(item, as_of, takes_no_more=is_over, is_invoiced=is_invoiced),
         Period(row.usage_start or period.start, period.end),
         MeteredUsage(row.meter, rows.filter_of(row), rows.subjects_of(row)) if row.meter else None,
-        row.usage_end if row.acknowledged is not None else None,
+        (row.reported or ()) if row.acknowledged is not None else (),
     )
-    return replace(claim, settled=own_of(row))
+    return replace(claim, settled=row.own)
 
 
 def _write(row: Row[Any], whose: Whose) -> Entry:

@@ -1,9 +1,8 @@
 """The ledger's book of items and periods that were listed, and of how their ends were brought about."""
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -132,7 +131,7 @@ class ListedPeriods(Book):
                     "is_invoiced": one.is_invoiced,
                     "read_back_at": at if one.is_read_back else None,
                     "closed_at": at if one.is_watched_no_more else None,
-                    "own": None if one.own is None else _written(one.own),
+                    "own": one.own,
                 }
                 values: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
                 if one.remainder is not None:
@@ -216,16 +215,4 @@ def _row(item: SubscriptionItem, at: datetime) -> dict[str, Any]:
 
 
 def _seen(rows: Iterable[Row[Any]]) -> list[Seen]:
-    return [read_as(Seen, row, item=item_from(row.snapshot), own=own_of(row)) for row in rows]
-
-
-def _written(own: Sequence[Period]) -> str:
-    return json.dumps([[int(one.start.timestamp()), int(one.end.timestamp())] for one in own])
-
-
-def own_of(row: Row[Any]) -> tuple[Period, ...] | None:
-    """Return what of a row's period was its item's own when Stripe took no more of it, or None before that."""
-    if row.own is None:
-        return None
-    found = json.loads(row.own)
-    return tuple(Period(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)) for start, end in found)
+    return [read_as(Seen, row, item=item_from(row.snapshot)) for row in rows]

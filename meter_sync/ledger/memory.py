@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from meter_sync.core.billing.intake import usage_end_of
-from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
+from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.billing.way import Way
 from meter_sync.core.planning.memory import Memory, PastPeriod, Remembered
 from meter_sync.ledger import additions, rows, windows
@@ -90,13 +90,13 @@ class Memories(Book):
         found = self.database.rows_in(oldest_first, writes, _periods(listed_items))
         return {row.item: row.quantity for row in found}
 
-    def reported_until(self, others: Sequence[SubscriptionItem]) -> dict[PeriodKey, datetime]:
-        """Return until when the usage of items in their periods was reported and taken, of those for which any was."""
+    def stretches(self, others: Sequence[SubscriptionItem]) -> dict[PeriodKey, tuple[Period, ...]]:
+        """Return which stretches of items' periods were reported and taken, of those for which any was."""
         wanted = {item.key for item in others}
-        query = self.database.of(item_periods, "item", "period_start", "usage_end")
-        taken = query.where(item_periods.c.acknowledged.is_not(None), item_periods.c.usage_end.is_not(None))
+        query = self.database.of(item_periods, "item", "period_start", "reported")
+        taken = query.where(item_periods.c.acknowledged.is_not(None), item_periods.c.reported.is_not(None))
         found = self.database.rows_of(taken, item_periods.c.item, {item.id for item in others})
-        return {(row.item, row.period_start): row.usage_end for row in found if (row.item, row.period_start) in wanted}
+        return {(row.item, row.period_start): row.reported for row in found if (row.item, row.period_start) in wanted}
 
     def reported(self, seen_items: Sequence[SubscriptionItem]) -> frozenset[PeriodKey]:
         """Return those of the items, each with the start of its period, for which anything was ever to be written."""

@@ -3,12 +3,15 @@
 The migrations beside this module build them; a test holds the two against each other.
 """
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text, TypeDecorator
+
+from meter_sync.core.billing.item import Period
 
 
 class UtcSeconds(TypeDecorator[datetime]):
@@ -39,6 +42,26 @@ class DecimalText(TypeDecorator[Decimal]):
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Decimal | None:
         """Load."""
         return None if value is None else Decimal(value)
+
+
+class Stretches(TypeDecorator[tuple[Period, ...]]):
+    """Stretches of time in UTC and whole seconds, stored as pairs of Unix seconds in JSON."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[Period, ...] | None, dialect: sa.Dialect) -> str | None:
+        """Store."""
+        if value is None:
+            return None
+        return json.dumps([[int(one.start.timestamp()), int(one.end.timestamp())] for one in value])
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> tuple[Period, ...] | None:
+        """Load."""
+        if value is None:
+            return None
+        pairs = json.loads(value)
+        return tuple(Period(*(datetime.fromtimestamp(second, UTC) for second in pair)) for pair in pairs)
 
 
 metadata = sa.MetaData()
@@ -110,7 +133,7 @@ item_periods = _table_of_periods(
     Column("rejected", Text),
     Column("opening", BigInteger, nullable=False, server_default="0"),
     Column("run", String(36)),
-    Column("usage_end", UtcSeconds),
+    Column("reported", Stretches),
     Index("item_periods_by_end", "account", "mode", "period_end"),
     Index("item_periods_by_identifier", "account", "mode", "identifier"),
 )
@@ -204,7 +227,7 @@ seen_periods = _table_of_periods(
     Column("settled", BigInteger),
     Column("settled_at", UtcSeconds),
     Column("note", Text),
-    Column("own", Text),
+    Column("own", Stretches),
     Index("seen_periods_by_end", "account", "mode", "closed_at", "period_end"),
 )
 """Every item and period that was ever listed, as it was seen last, and how its end was brought about."""

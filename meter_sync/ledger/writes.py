@@ -15,7 +15,7 @@ from meter_sync.ledger.rows import RunRecord, WindowTaken, key
 from meter_sync.ledger.schema import forgotten, item_periods, items, parts, writes
 
 _KEY_OF_PART = ("item", "period_start", "start")
-_KEPT = ("acknowledged", "seen_at", "read_whole_at", "opening", "usage_end")
+_KEPT = ("acknowledged", "seen_at", "read_whole_at", "opening", "reported")
 """What an intent leaves as it is in the row of an item and period."""
 _REPLACED = [one.name for one in item_periods.c if not one.primary_key and one.name not in _KEPT]
 
@@ -71,7 +71,7 @@ class Writes(Book):
             for one, write in zip(intended, planned, strict=True)
             if write.how_many
         ]
-        self.database.put(item_periods, states, _REPLACED, completed=("read_whole_at", "usage_end"))
+        self.database.put(item_periods, states, _REPLACED, completed=("read_whole_at", "reported"))
         self.database.insert(writes, history)
         windows.intend(self.database, run.id, planned)
         additions.intend(self.database, run.id, planned, at)
@@ -181,7 +181,7 @@ def _state(write: Write, run: RunRecord, at: datetime) -> dict[str, Any]:
         "subjects": json.dumps(found.subjects),
         "shared": found.row.shared,
         "usage_start": found.span.start if found.span else item.period.start,
-        "usage_end": found.span.end if found.span and write.intake.is_open else None,
+        "reported": found.own if write.intake.is_open else None,
         "anchor": write.anchor,
         "quantity": write.quantity,
         "as_of": run.as_of,

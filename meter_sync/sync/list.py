@@ -139,7 +139,7 @@ def _prepared(
     Raise MeterSyncError for a selector that matches nothing, nor anything that has ended.
     """
     memory = job.ledger.memory.of(items)
-    memory = replace(memory, reported_until=job.ledger.memory.reported_until([*items, *(one.item for one in beside)]))
+    memory = replace(memory, reported=job.ledger.memory.stretches([*items, *(one.item for one in beside)]))
     listed = [Listed(item) for item in items]
     prepared = prepare(listed, beside, metering, memory, job.run.as_of, job.policy.allowed)
     if not job.selection.is_everything:

@@ -106,7 +106,7 @@ def test_when_one_is_gone_and_takes_no_more_the_other_bills_what_lay_in_both() -
 
 
 def test_what_was_reported_before_the_other_was_there_stays_where_it_is() -> None:
-    a, b = claim("si_1", 0, 8, reported_until=START + 6 * SECOND), claim("si_2", 2, 12)
+    a, b = claim("si_1", 0, 8, reported=(Period(START, START + 6 * SECOND),)), claim("si_2", 2, 12)
     assert billed_of(a, b) == [[0, 1, 2, 3, 4, 5], [8, 9, 10, 11]]
     gone = replace(a, bills=Bills.FINAL, goes_on=False)
     assert billed_of(gone, b) == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
@@ -213,7 +213,11 @@ claims_of_any_kind = st.lists(
         bills=st.sampled_from(Bills),
         goes_on=st.booleans(),
         is_owner=st.booleans(),
-        reported_until=st.none() | st.integers(0, 14).map(lambda second: START + second * SECOND),
+        reported=st.lists(st.tuples(st.integers(0, 13), st.integers(1, 4)), max_size=2).map(
+            lambda found: tuple(
+                Period(START + first * SECOND, START + (first + length) * SECOND) for first, length in found
+            )
+        ),
     ),
     max_size=6,
 )

@@ -31,7 +31,7 @@ def stretches(
         # Nobody saw it in this period before it changed.
         then = before or listed
         found.append(replace(then, period=Period(listed.period.start, changed[0].period.start), **_CUT))
-    return [*found, *(changed or [_unseen(listed, known, as_of)])]
+    return [*found, *(changed or [_as_known(listed, known, None if changes else as_of)])]
 
 
 _CUT: dict[str, Any] = {"is_cut": True, "is_followed": False, "cycle_start": None}
@@ -52,13 +52,15 @@ def _since_last_change(
     return [_begun(listed, max(inside), known)] if inside and _is_by_meter(listed, before) else []
 
 
-def _unseen(listed: SubscriptionItem, before: SubscriptionItem | None, as_of: datetime) -> SubscriptionItem:
-    """Return the item where no change is told of: since it is known to have this price."""
+def _as_known(
+    listed: SubscriptionItem, before: SubscriptionItem | None, untold_by: datetime | None
+) -> SubscriptionItem:
+    """Return the item in the period in which it is known; in a new one, where its price has changed untold."""
     if before is None:
         return listed
     has_changed = before.price.id != listed.price.id and _is_by_meter(listed, before)
-    if has_changed and before.period.start < as_of < listed.period.end:
-        return _begun(listed, as_of, before)
+    if has_changed and untold_by and before.period.start < untold_by < listed.period.end:
+        return _begun(listed, untold_by, before)
     return _begun(listed, before.period.start, before)
 
 

@@ -76,8 +76,8 @@ class Remembered:
     """The whole quantity of the period that was last intended."""
     as_of: datetime
     """The instant up to which that quantity counts."""
-    usage_end: datetime | None = None
-    """The end of the usage that is in it; None where nothing was reported while it was open."""
+    reported: tuple[Period, ...] | None = None
+    """The stretches whose usage is in it; None where nothing was reported while the period was open."""
     run: str | None = None
     """The run that intended it."""
     acknowledged: int | None = None
@@ -123,7 +123,7 @@ class Memory:
     """Per item, its current period."""
     billed_until: Mapping[str, datetime] = field(default_factory=dict)
     """Per item, where the usage of its last period ended, if that one was listed."""
-    reported_until: Mapping[PeriodKey, datetime] = field(default_factory=dict)
-    """Until when the usage of items in their periods was reported and taken, also of others than the listed ones."""
+    reported: Mapping[PeriodKey, tuple[Period, ...]] = field(default_factory=dict)
+    """Which stretches of items' periods were reported and taken, also of others than the listed ones."""
     past: Mapping[str, tuple[PastPeriod, ...]] = field(default_factory=dict)
     """Per item, its last periods, the newest first."""

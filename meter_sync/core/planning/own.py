@@ -65,7 +65,7 @@ def claim_of(one: Listed, found: Metered | Result, memory: Memory) -> Claim | No
             one.intake,
             period,
             MeteredUsage(metered.meter.slug, metered.row.filter, metered.subjects) if metered else None,
-            memory.reported_until.get(item.key),
+            memory.reported.get(item.key) or (),
         ),
         settled=one.settled,
         is_invoiced=one.is_invoiced,
@@ -80,7 +80,7 @@ def claim_as_known(
     intake: Intake,
     period: Period,
     usage: MeteredUsage | None,
-    reported_until: datetime | None,
+    reported: tuple[Period, ...],
 ) -> Claim:
     """Return what an item claims of a period, by what is known of it without its mapping."""
     return Claim(
@@ -92,7 +92,7 @@ def claim_as_known(
         created=item.created,
         bills=Bills.FREE if item.was_free else _BILLS[intake],
         goes_on=item.is_followed,
-        reported_until=reported_until,
+        reported=reported,
     )
 
 

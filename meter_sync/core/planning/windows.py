@@ -7,11 +7,12 @@ from decimal import Decimal
 
 from meter_sync.core.billing.anchor import anchor
 from meter_sync.core.billing.event_times import summary_windows, window_timestamp
-from meter_sync.core.billing.item import WindowSize
+from meter_sync.core.billing.item import Period, WindowSize
 from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digits
 from meter_sync.core.billing.span import usage_end
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.billing.windows import Share, carried_back, joined, shares, windows_between
+from meter_sync.core.ownership import is_within
 from meter_sync.core.planning.draft import drafted, found_before, look_of
 from meter_sync.core.planning.foreign import lowered
 from meter_sync.core.planning.memory import Memory, Remembered, RememberedWindow
@@ -52,9 +53,10 @@ def read_since(metered: Metered, remembered: Remembered | None, policy: Policy) 
     if not recently or not is_same or must_write_all:
         return None
     since = _window(metered).floor(policy.as_of - policy.lookback)
-    # What lies between was not the item's own when it was reported last.
-    is_new = remembered.usage_end is not None and remembered.usage_end < since
-    return since if since > metered.span.start and not is_new else None
+    # What was not the item's own when it was reported last is read in whole.
+    earlier = [Period(one.start, min(one.end, since)) for one in metered.read if one.start < since]
+    was_own = remembered.reported is None or all(is_within(one, remembered.reported) for one in earlier)
+    return since if since > metered.span.start and was_own else None
 
 
 def plan_windows(metered: Metered, usage: WindowUsage, memory: Memory, policy: Policy) -> Planned | Result:

@@ -155,7 +155,11 @@ def _query(story: Story, known: Remembered, last: Write | None) -> str:
     start = story.usage_start or period.start
     is_in_windows = method.way is Way.WINDOWS and item.is_followed
     usage_ends = usage_end(period, window_of(method.way, item.price) if is_in_windows else None)
-    end = story.usage_end or min(last.as_of if last and last.as_of else known.as_of, usage_ends)
+    end = (
+        story.reported[-1].end
+        if story.reported
+        else min(last.as_of if last and last.as_of else known.as_of, usage_ends)
+    )
     pairs = (f"{name} is {' or '.join(values)}" for name, values in method.filter)
     filtered = f" where {' and '.join(pairs)}" if method.filter else ""
     return (

@@ -192,8 +192,8 @@ class Story:
     """What was last intended; None where nothing ever was."""
     usage_start: datetime | None = None
     """From where on usage counts…"""
-    usage_end: datetime | None = None
-    """… and until when it was reported."""
+    reported: tuple[Period, ...] | None = None
+    """… and which stretches were reported."""
     share: Share | None = None
     """What of the period is the item's own, as far as the ledger knows of others."""
     complete_until: datetime | None = None

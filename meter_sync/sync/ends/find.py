@@ -34,10 +34,15 @@ class Stretches:
     """Items in periods that began with a change since the last run, and have ended since."""
 
 
-def in_their_periods(job: Job, listed: Sequence[SubscriptionItem], changes: Changes) -> Stretches:
-    """Return the listed items, each in the period that it is in, and in those that it was in since it was known."""
+def in_their_periods(
+    job: Job, listed: Sequence[SubscriptionItem], changes: Changes, until: datetime | None = None
+) -> Stretches:
+    """Return the listed items, each in the period that it is in, and in those that it was in since it was known.
+
+    `until` is when their subscription ended, if it has.
+    """
     newest = job.ledger.listed.newest({item.id for item in listed})
-    as_of, now, missed = job.run.as_of, list[SubscriptionItem](), list[SubscriptionItem]()
+    as_of, now, missed = until or job.run.as_of, list[SubscriptionItem](), list[SubscriptionItem]()
     for item in listed:
         *before, last = stretches(item, newest.get(item.id), changes.new_prices.get(item.id, ()), as_of)
         missed += before
@@ -132,7 +137,7 @@ async def record_fate(
             for item in missing:
                 book.record_end(item, min(as_of, item.period.end), is_cut=False)
         return []
-    found = in_their_periods(job, fate.items, changes)
+    found = in_their_periods(job, fate.items, changes, fate.ended_at)
     items = found.open
     if fate.ended_at is not None:
         ended = [_cut_short(item, fate.ended_at) for item in items]

@@ -1,4 +1,4 @@
-"""Until when usage was reported; and no item goes on with another one's reports any more.
+"""Which stretches were reported, and were an item's own at its end; and no item goes on with another one's reports any more.
 
 Stripe bills with an item on a billing meter what is stamped since it was added. Of one that went on with what was
 reported for a removed one, it is therefore not known what Stripe holds: it is looked at anew.
@@ -14,11 +14,13 @@ _KEY = ("account", "mode", "item", "period_start")
 
 
 def upgrade() -> None:
-    """Add the column, forget what successors were thought to hold, and take away what named them."""
-    op.add_column("item_periods", sa.Column("usage_end", sa.BigInteger))
-    known = sa.table("item_periods", *map(sa.column, ("usage_end", "as_of", "period_end")))
-    earlier = sa.case((known.c.as_of < known.c.period_end, known.c.as_of), else_=known.c.period_end)
-    op.execute(sa.update(known).values(usage_end=earlier))
+    """Add the columns, forget what successors were thought to hold, and take away what named them."""
+    op.add_column("item_periods", sa.Column("reported", sa.Text))
+    names = ("reported", "usage_start", "as_of", "period_end")
+    known = sa.table("item_periods", *(sa.column(name, sa.Text) for name in names))
+    end = sa.case((known.c.as_of < known.c.period_end, known.c.as_of), else_=known.c.period_end)
+    stretch = sa.literal("[[") + known.c.usage_start + sa.literal(", ") + end + sa.literal("]]")
+    op.execute(sa.update(known).values(reported=stretch))
     seen = sa.table("seen_periods", *map(sa.column, (*_KEY, "continues", "closed_at")))
     wanted = sa.select(*(seen.c[name] for name in _KEY))
     successors = wanted.where(seen.c.continues.is_not(None), seen.c.closed_at.is_(None))
