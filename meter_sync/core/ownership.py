@@ -58,7 +58,9 @@ class Claim:
     is_invoiced: bool = False
     """Whether the invoice of its end is there."""
     window: WindowSize | None = None
-    """That of its billing meter, if it has any and bills windows as a whole where they straddle its end."""
+    """That of its billing meter, if it has any."""
+    is_cut: bool = False
+    """Whether it ended in mid-period, with its price or its removal: not even the window of then goes on."""
     reported: tuple[Period, ...] = ()
     """The stretches whose usage was reported and taken."""
     settled: tuple[Period, ...] | None = None
@@ -136,18 +138,21 @@ def _with_whole_windows(known: dict[PeriodKey, Claim]) -> tuple[dict[PeriodKey, 
     """
     starting = defaultdict[Hashable, list[Claim]](list)
     for claim in known.values():
-        if claim.window and claim.is_billed:
+        if claim.window and claim.bills is not Bills.FREE:
             starting[claim.on_meter, claim.usage, claim.window.floor(claim.period.start)].append(claim)
     whole, before = dict(known), dict[PeriodKey, Period]()
     for claim in known.values():
-        if claim.goes_on or not claim.is_invoiced or not claim.window or not claim.is_billed:
+        if claim.goes_on or claim.is_cut or not claim.window or not claim.is_billed:
             continue
         floor = claim.window.floor(claim.period.end)
         later = [one for one in starting[claim.on_meter, claim.usage, floor] if one.period.start >= claim.period.end]
-        if later and floor < claim.period.end:
-            start = max(floor, claim.period.start)
-            whole[claim.key] = replace(claim, period=Period(claim.period.start, start))
-            before[min(later, key=lambda one: one.period.start).key] = Period(start, claim.period.end)
+        left = Period(max(floor, claim.period.start), claim.period.end)
+        if later and left.start < left.end:
+            next_one = min(later, key=lambda one: one.period.start)
+            is_its = claim.is_invoiced and next_one.is_billed
+            if is_its if claim.settled is None else not is_within(left, claim.settled):
+                whole[claim.key] = replace(claim, period=Period(claim.period.start, left.start))
+                before[next_one.key] = left
     return whole, before
 
 

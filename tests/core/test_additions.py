@@ -11,7 +11,7 @@ from meter_sync.core.planning.additions import added, can_be_repeated, shows_in_
 from meter_sync.core.planning.memory import Addition, RememberedAdditions
 from meter_sync.core.planning.stages import Add, Cancel, SendNothing, Write
 
-from .builders import AS_OF, END, HOUR, START, make_item, make_metered, make_price, make_write
+from .builders import AS_OF, END, HOUR, SECOND, START, make_item, make_metered, make_price, make_write
 
 METER = BillingMeter("mtr_1", "used", "sum")
 NOTHING = RememberedAdditions()
@@ -40,7 +40,7 @@ def addition(quantity: int, base: int, known: RememberedAdditions = NOTHING) -> 
 
 def test_the_difference_is_added_inside_the_period() -> None:
     found = addition(12, 7)
-    assert (found.base, found.value, found.timestamp) == (7, 5, AS_OF)
+    assert (found.base, found.value, found.timestamp) == (7, 5, AS_OF - SECOND)
     assert not found.is_cancel
 
 

@@ -175,6 +175,7 @@ def test_the_window_in_which_one_ends_for_good_goes_to_the_one_that_begins_in_it
         ({"is_invoiced": False}, {}),
         ({"bills": Bills.NOTHING}, {}),
         ({"window": None}, {}),
+        ({"is_cut": True}, {}),
         ({}, {"bills": Bills.FREE}),
         ({}, {"customer": "cus_2"}),
         ({}, {"usage": MeteredUsage("tokens", (), ("a",))}),
@@ -186,6 +187,15 @@ def test_in_no_other_case_does_it(a: dict[str, Any], b: dict[str, Any]) -> None:
     other = replace(hourly("si_2", 90, 600), **b)
     before, after = shared(one, other)
     assert (minutes(*before.billed, *before.held), after.before) == ([(0, 80)], None)
+
+
+def test_once_it_went_there_it_stays_there() -> None:
+    a = hourly("si_1", 0, 80, goes_on=False, bills=Bills.FINAL)
+    a = replace(a, settled=(Period(a.period.start, a.period.start + HOUR),))
+    _, other = shared(a, hourly("si_2", 90, 600, bills=Bills.NOTHING))
+    assert minutes(other.before) == [(60, 80)]
+    _, other = shared(replace(a, settled=(a.period,)), hourly("si_2", 90, 600))
+    assert other.before is None
 
 
 def test_a_window_that_is_on_anothers_invoice_too_is_not_billed() -> None:

@@ -58,7 +58,7 @@ def claim_of(one: Listed, found: Metered | Result, memory: Memory) -> Claim | No
     if is_paused or period.end <= period.start or not (metered or item.price.stripe_meter):
         return None
     row = found.found.row
-    has_windows = metered is not None and metered.way is Way.WINDOWS and not item.is_cut
+    has_windows = metered is not None and metered.way is Way.WINDOWS
     return replace(
         claim_as_known(
             item,
@@ -92,6 +92,7 @@ def claim_as_known(
         created=item.created,
         bills=Bills.FREE if item.was_free else _BILLS[intake],
         goes_on=item.is_followed,
+        is_cut=item.is_cut,
         reported=reported,
     )
 

@@ -148,8 +148,10 @@ async def record_fate(
             continue
         if fate.ended_at is not None and following.get(item.id, item.period.start) > item.period.start:
             continue
-        at = fate.ended_at or changes.removed.get(item.id, as_of)
-        book.record_end(item, min(at, item.period.end), is_cut=fate.ended_at is None and at < item.period.end)
+        removed_at = changes.removed.get(item.id)
+        ends = [at for at in (fate.ended_at, removed_at) if at] or [as_of]
+        is_cut = min(ends) < item.period.end and min(ends) != fate.ended_at
+        book.record_end(item, min(*ends, item.period.end), is_cut=is_cut)
     if fate.ended_at is None:
         record_stretches(job, found)
     return items if fate.ended_at is None else []

@@ -1,4 +1,4 @@
-"""Which stretches were reported, and were an item's own at its end; and no item goes on with another one's reports any more.
+"""Which stretches were reported, and which were an item's own; and no item goes on with another one's reports.
 
 Stripe bills with an item on a billing meter what is stamped since it was added. Of one that went on with what was
 reported for a removed one, it is therefore not known what Stripe holds: it is looked at anew.
