@@ -59,6 +59,8 @@ class Claim:
     """Whether the invoice of its end is there."""
     window: WindowSize | None = None
     """That of its billing meter, if it has any."""
+    is_turn: bool = True
+    """Whether it begins with a period of Stripe's, whose first window is billed with it as a whole."""
     is_cut: bool = False
     """Whether it ended in mid-period, with its price or its removal: not even the window of then goes on."""
     reported: tuple[Period, ...] = ()
@@ -138,7 +140,7 @@ def _with_whole_windows(known: dict[PeriodKey, Claim]) -> tuple[dict[PeriodKey, 
     """
     starting = defaultdict[Hashable, list[Claim]](list)
     for claim in known.values():
-        if claim.window and claim.bills is not Bills.FREE:
+        if claim.window and claim.is_turn and claim.bills is not Bills.FREE:
             starting[claim.on_meter, claim.usage, claim.window.floor(claim.period.start)].append(claim)
     whole, before = dict(known), dict[PeriodKey, Period]()
     for claim in known.values():

@@ -177,6 +177,7 @@ def test_the_window_in_which_one_ends_for_good_goes_to_the_one_that_begins_in_it
         ({"window": None}, {}),
         ({"is_cut": True}, {}),
         ({}, {"bills": Bills.FREE}),
+        ({}, {"is_turn": False}),
         ({}, {"customer": "cus_2"}),
         ({}, {"usage": MeteredUsage("tokens", (), ("a",))}),
         ({}, {"period": Period(START + 3 * HOUR, START + 9 * HOUR)}),

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import Period, SubscriptionItem
-from meter_sync.core.billing.span import Span, usage_end
+from meter_sync.core.billing.span import Span, added_at, usage_end
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.ownership import Bills, Claim, MeteredUsage, Share, joined, shares
@@ -92,6 +92,7 @@ def claim_as_known(
         created=item.created,
         bills=Bills.FREE if item.was_free else _BILLS[intake],
         goes_on=item.is_followed,
+        is_turn=item.cycle_start is None and added_at(item) is None,
         is_cut=item.is_cut,
         reported=reported,
     )
