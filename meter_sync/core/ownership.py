@@ -154,7 +154,8 @@ def _with_whole_windows(known: dict[PeriodKey, Claim]) -> tuple[dict[PeriodKey, 
             is_its = claim.is_invoiced and next_one.is_billed
             if is_its if claim.settled is None else not is_within(left, claim.settled):
                 whole[claim.key] = replace(claim, period=Period(claim.period.start, left.start))
-                before[next_one.key] = left
+                if next_one.settled is None:
+                    before[next_one.key] = left
     return whole, before
 
 
@@ -246,7 +247,8 @@ def _divided(rivals: Sequence[Claim]) -> dict[PeriodKey, Share]:
 def _boundaries(claim: Claim) -> Iterator[datetime]:
     yield from (claim.period.start, claim.period.end)
     for one in (*claim.reported, *(claim.settled or ())):
-        yield from (max(one.start, claim.period.start), min(one.end, claim.period.end))
+        if one.end > claim.period.start and one.start < claim.period.end:
+            yield from (max(one.start, claim.period.start), min(one.end, claim.period.end))
 
 
 def _divide(several: Sequence[Claim], stretch: Period, found: Mapping[PeriodKey, _Division]) -> None:
@@ -316,6 +318,8 @@ def _has_all_of(one: Claim, other: Claim) -> bool:
 
 
 def _share(claim: Claim, division: _Division, rivals: Sequence[Claim]) -> Share:
+    if claim.settled is not None:
+        return Share(claim.settled, rivals=tuple(sorted(division.rivals)), is_by_meter=division.is_by_meter)
     billed, held = joined(division.billed), joined(division.held)
     if claim.window:
         whole = [_to_whole_window(claim, one, rivals) for one in billed]

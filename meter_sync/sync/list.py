@@ -110,13 +110,14 @@ async def _record_changed(job: Job, due: Sequence[Seen]) -> bool:
 def _beside(job: Job, items: Sequence[SubscriptionItem]) -> list[Listed]:
     """Return all other periods that may bill what these items bill, as the ledger knows them.
 
-    Those are the ones that are not closed; and of customers that have several items, those that are.
+    Those are the ones that are not closed; and of customers that have several items, or a new one, those that are.
     """
     book, as_of = job.ledger.listed, job.run.as_of
     seen = book.beside({item.key for item in items})
     every = [*items, *(one.item for one in seen)]
     items_of = Counter(customer for _, customer in {(item.id, item.subscription.customer.id) for item in every})
     several = {customer for customer, times in items_of.items() if times > 1}
+    several |= {item.subscription.customer.id for item in every if item.created >= item.period.start}
     oldest = min((item.period.start for item in every), default=as_of)
     return [_as_known(one, as_of) for one in (*seen, *book.closed_since(several, oldest))]
 

@@ -110,7 +110,8 @@ def _with_its_own(one: Metered, claim: Claim, share: Share, memory: Memory) -> M
     """Return an item with what is its own, or why nothing is written for it."""
     is_open = one.listed.intake.is_open
     stretches = share.billed if is_open else _in_order((*share.billed, *share.held))
-    own = _until(_in_order((share.before, *stretches)) if share.before else stretches, one.span.end)
+    with_before = (share.before, *stretches) if share.before and (stretches or not is_open) else stretches
+    own = _until(_in_order(with_before), one.span.end)
     if own == (Period(one.span.start, one.span.end),):
         return one
     if is_open and not own:
