@@ -138,25 +138,42 @@ def _with_whole_windows(known: dict[PeriodKey, Claim]) -> tuple[dict[PeriodKey, 
     Such a window is on the later one's invoice as a whole, as at the turn of a period (`usage_end` says why), and its
     last event counts for all of it.
     """
-    starting = defaultdict[Hashable, list[Claim]](list)
+    on_meter = defaultdict[Hashable, list[Claim]](list)
     for claim in known.values():
-        if claim.window and claim.is_turn and claim.bills is not Bills.FREE:
-            starting[claim.on_meter, claim.usage, claim.window.floor(claim.period.start)].append(claim)
+        if claim.window and claim.bills is not Bills.FREE:
+            on_meter[claim.on_meter].append(claim)
     whole, before = dict(known), dict[PeriodKey, Period]()
     for claim in known.values():
-        if claim.goes_on or claim.is_cut or not claim.window or not claim.is_billed:
-            continue
-        floor = claim.window.floor(claim.period.end)
-        later = [one for one in starting[claim.on_meter, claim.usage, floor] if one.period.start >= claim.period.end]
-        left = Period(max(floor, claim.period.start), claim.period.end)
-        if later and left.start < left.end:
-            next_one = min(later, key=lambda one: one.period.start)
-            is_its = claim.is_invoiced and next_one.is_billed
-            if is_its if claim.settled is None else not is_within(left, claim.settled):
-                whole[claim.key] = replace(claim, period=Period(claim.period.start, left.start))
-                if next_one.settled is None:
-                    before[next_one.key] = left
+        next_one = _next_in_window(claim, on_meter[claim.on_meter])
+        if claim.window and next_one:
+            floor = claim.window.floor(claim.period.end)
+            left = Period(max(floor, claim.period.start), claim.period.end)
+            whole[claim.key] = replace(claim, period=Period(claim.period.start, left.start))
+            if next_one.settled is None:
+                before[next_one.key] = left
     return whole, before
+
+
+def _next_in_window(claim: Claim, on_meter: Sequence[Claim]) -> Claim | None:
+    """Return the item to which the last window of what has ended goes, or None where it goes nowhere.
+
+    While a third one is on the meter, whose invoice may have that window too, it goes nowhere.
+    """
+    if claim.goes_on or claim.is_cut or not claim.window or not claim.is_billed:
+        return None
+    floor, end = claim.window.floor(claim.period.end), claim.period.end
+    window = Period(floor, floor + claim.window.length)
+    beside = [
+        one
+        for one in on_meter
+        if one.key[0] != claim.key[0] and one.period.start < window.end and window.start < one.period.end
+    ]
+    later = [one for one in beside if one.is_turn and one.usage == claim.usage and one.period.start >= end > floor]
+    if len(beside) != 1 or not later:
+        return None
+    if claim.settled is not None:
+        return None if is_within(Period(max(floor, claim.period.start), end), claim.settled) else later[0]
+    return later[0] if claim.is_invoiced and later[0].is_billed else None
 
 
 def _rivalries(claims: Iterable[Claim]) -> list[list[Claim]]:
