@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 
 from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.event_times import event_timestamp
-from meter_sync.core.billing.item import Period
 from meter_sync.core.planning.memory import Addition, Memory, Remembered, RememberedAdditions
 from meter_sync.core.planning.stages import Add, Cancel, SendNothing, Write
 
@@ -31,17 +30,13 @@ def added(write: Write, base: int, known: RememberedAdditions | None, now: datet
         identifier=identifiers.of_addition(write.item, base, known.to_same_base if known else 0),
         base=base,
         value=difference,
-        timestamp=event_timestamp(_stamps(write), as_of, None, leaves_room=False),
+        timestamp=event_timestamp(write.found.stamps_now, as_of, None, leaves_room=False),
         intended_at=now,
         as_of=as_of,
         attempted_at=now,
         base_is_read=known is None,
     )
     return replace(write, anchor=addition.timestamp, sends=Add(addition))
-
-
-def _stamps(write: Write) -> Period:
-    return write.found.span.stamps if write.found.span else write.item.period
 
 
 def _undoes(newest: Addition, base: int, wanted: int) -> bool:

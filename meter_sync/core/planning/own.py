@@ -12,7 +12,7 @@ from meter_sync.core.outcomes import Reason
 from meter_sync.core.ownership import Bills, Claim, MeteredUsage, Share, joined, shares
 from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.results import held, skipped
-from meter_sync.core.planning.stages import Listed, Metered, Result
+from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
 from meter_sync.core.text import utc
 
 OWNER_KEY = "meter_sync_owner"
@@ -54,7 +54,7 @@ def claim_of(one: Listed, found: Metered | Result, memory: Memory) -> Claim | No
     """
     item, metered = one.item, found if isinstance(found, Metered) else None
     is_paused = item.subscription.status == "paused" and one.intake is Intake.RUNNING
-    period = _claimed(item, metered)
+    period = _claimed(found.found)
     if is_paused or period.end <= period.start or not (metered or item.price.stripe_meter):
         return None
     row = found.found.row
@@ -98,12 +98,11 @@ def claim_as_known(
     )
 
 
-def _claimed(item: SubscriptionItem, found: Metered | None) -> Period:
+def _claimed(found: Findings) -> Period:
     """Return from when on, and until when, an item's usage is its own, if it is nobody else's."""
-    if found is None:
-        return item.period
-    is_by_window = found.way is Way.WINDOWS and item.is_followed
-    return Period(found.span.start, usage_end(item.period, window_of(found.way, item.price) if is_by_window else None))
+    item = found.item
+    window = window_of(Way.WINDOWS, item.price) if found.way is Way.WINDOWS and item.is_followed else None
+    return Period(found.span.start if found.span else item.period.start, usage_end(item.period, window))
 
 
 def _with_its_own(one: Metered, claim: Claim, share: Share, memory: Memory) -> Metered | Result:
@@ -126,9 +125,10 @@ def _with_its_own(one: Metered, claim: Claim, share: Share, memory: Memory) -> M
 
 def _span(one: Metered, claim: Claim, share: Share, own: Sequence[Period]) -> Span:
     stamps = one.span.stamps
-    if not share.billed:
+    begun = [stretch for stretch in share.billed if stretch.start < one.span.end]
+    if not begun:
         return replace(one.span, stamps=Period(stamps.start, stamps.start))
-    start, end = max(share.billed[0].start, stamps.start), share.billed[-1].end
+    start, end = max(begun[0].start, stamps.start), begun[-1].end
     stamps = Period(start, stamps.end if end >= claim.period.end else end)
     return replace(one.span, start=own[0].start, end=own[-1].end, stamps=stamps)
 

@@ -67,6 +67,12 @@ class Findings:
         return self.meter.slug if self.meter else self.row.openmeter
 
     @property
+    def stamps_now(self) -> Period:
+        """Where an event is stamped now: in the last stretch of what is its own."""
+        stamps = self.span.stamps if self.span else self.item.period
+        return Period(max(stamps.start, self.own[-1].start), stamps.end) if self.own else stamps
+
+    @property
     def timestamp(self) -> datetime | None:
         """The timestamp of its one record or event, if it has one."""
         return None if self.span is None or (self.way and self.way.is_by_window) else self.span.anchor

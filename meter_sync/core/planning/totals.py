@@ -55,7 +55,7 @@ def _added(draft: Planned, remembered: Remembered | None, policy: Policy) -> Pla
         write = added(write, remembered.acknowledged or 0, remembered.additions, now, as_of)
         return replace(draft, write=write) if write.how_many else unchanged(write)
     is_known = draft.look is None
-    write = stamped(write, event_timestamp(draft.metered.span.stamps, as_of, None, leaves_room=is_known))
+    write = stamped(write, event_timestamp(write.found.stamps_now, as_of, None, leaves_room=is_known))
     return replace(draft, write=added(write, 0, RememberedAdditions(), now, as_of) if is_known else write)
 
 
@@ -63,7 +63,7 @@ def _later(draft: Planned, remembered: Remembered | None, policy: Policy) -> Pla
     """Give an event that sets the period's total a later timestamp than the last one had."""
     write = draft.write
     last, leaves_room = (write.anchor, True) if remembered else (None, draft.look is None)
-    timestamp = event_timestamp(draft.metered.span.stamps, policy.as_of, last, leaves_room=leaves_room)
+    timestamp = event_timestamp(write.found.stamps_now, policy.as_of, last, leaves_room=leaves_room)
     if last is None or timestamp > last:
         return replace(draft, write=stamped(write, timestamp))
     message = period_closed.no_later_timestamp(write.found.standing, write.quantity)
