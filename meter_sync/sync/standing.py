@@ -1,11 +1,15 @@
-"""Reading from Stripe what stands there for a whole period of an item: one request, whatever the way of writing it."""
+"""Reading from Stripe what stands there for whole periods of an item: one request each, whatever the way of writing."""
+
+from datetime import datetime
 
 from meter_sync.core.billing.event_times import summary_span, summary_windows
 from meter_sync.core.billing.item import Period, Target
+from meter_sync.core.billing.period_before import period_before
 from meter_sync.core.billing.way import Way, meter_on, window_of
+from meter_sync.core.planning.memory import PastPeriod
 from meter_sync.core.planning.stages import Metered
 from meter_sync.stripe_api.connection import StripeReader
-from meter_sync.stripe_api.meter_events import event_total
+from meter_sync.stripe_api.meter_events import event_total, past_total
 from meter_sync.stripe_api.usage_records import period_total
 
 
@@ -19,11 +23,24 @@ async def standing_total(metered: Metered, stripe: StripeReader) -> int:
     item = metered.item
     if metered.way.target is Target.USAGE_RECORD:
         return await period_total(stripe, item)
-    return await event_total(stripe, meter_on(item).id, item.subscription.customer.id, _summarized(metered))
+    summarized = _summarized(metered, item.period, metered.span.start)
+    return await event_total(stripe, meter_on(item).id, item.subscription.customer.id, summarized)
 
 
-def _summarized(metered: Metered) -> Period:
-    period = metered.item.period
+async def past_of_events(metered: Metered, stripe: StripeReader) -> tuple[PastPeriod, ...]:
+    """Return what Stripe's summary says of the period before that of an item on a billing meter, if it was there then.
+
+    Raise as `standing_total` does.
+    """
+    item, before = metered.item, period_before(metered.item)
+    summarized = before and _summarized(metered, before, before.start)
+    if not before or not summarized or summarized.start >= summarized.end:
+        return ()
+    total = await past_total(stripe, meter_on(item).id, item.subscription.customer.id, summarized)
+    return (PastPeriod(before, total),)
+
+
+def _summarized(metered: Metered, period: Period, usage_start: datetime) -> Period:
     if metered.way is not Way.WINDOWS:
         return summary_span(period)
-    return summary_windows(period, metered.span.start, window_of(metered.way, metered.item.price))
+    return summary_windows(period, usage_start, window_of(metered.way, metered.item.price))
