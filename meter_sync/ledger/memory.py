@@ -68,13 +68,13 @@ class Memories(Book):
         }
 
     def _past(self, periods: Mapping[str, datetime]) -> dict[str, tuple[PastPeriod, ...]]:
-        """Return what Stripe acknowledged in the items' last periods, or what it said of them at the first look."""
-        found = defaultdict[str, list[PastPeriod]](list)
-        for table, quantity in ((item_periods, "acknowledged"), (past_periods, "quantity")):
+        """Return what Stripe acknowledged in the items' last periods, or else said of them at the first look."""
+        found = defaultdict[str, dict[datetime, PastPeriod]](dict)
+        for table, quantity in ((past_periods, "quantity"), (item_periods, "acknowledged")):
             query = self.database.of(table, "item", "period_start", "period_end", table.c[quantity].label("quantity"))
             for row in self.database.rows_until(query, table, periods, PAST):
-                found[row.item].append(PastPeriod(rows.period(row), row.quantity or 0))
-        past = {item: compared(ended, periods[item]) for item, ended in found.items()}
+                found[row.item][row.period_start] = PastPeriod(rows.period(row), row.quantity or 0)
+        past = {item: compared(ended.values(), periods[item]) for item, ended in found.items()}
         return {item: ended for item, ended in past.items() if ended}
 
     def with_windows(self, memory: Memory, wanted: Sequence[windows.Wanted]) -> Memory:

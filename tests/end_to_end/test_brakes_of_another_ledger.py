@@ -118,6 +118,28 @@ def test_what_stripe_said_counts_in_the_following_periods_too(world: World, way:
 
 
 @pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+def test_a_period_that_a_fresh_ledger_finishes_and_reads_of_counts_once(world: World, way: str) -> None:
+    subscription = subscribed(world, way)
+    world.use(subscription, 100)
+    world.execute()
+    world.sandbox.clock.move_to(end_of(world, subscription) + timedelta(minutes=2))
+    world.ledger.unlink()
+    world.execute()
+    world.sandbox.clock.advance(10 * DAY)
+    world.use(subscription, MAD)
+
+    assert "times that of its last period (103)" in world.run().item["message"], "of June's 100, July having 31 days"
+
+
+def test_records_by_the_day_are_compared_as_well(world: World) -> None:
+    world.configure(f'[[meters]]\nprice = "{world.price}"\nopenmeter = "{METER}"\nrecords = "day"\n')
+    subscription = billed_for_two_months(world, "record")
+    world.use(subscription, MAD)
+    assert world.run().verdict == ("held", "jump")
+    assert summaries_read(world) == 1
+
+
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
 def test_an_item_without_a_past_is_compared_with_nothing_and_costs_no_request_for_it(world: World, way: str) -> None:
     subscription = subscribed(world, way)
     world.use(subscription, MAD)
