@@ -69,11 +69,12 @@ class Memories(Book):
 
     def _past(self, periods: Mapping[str, datetime]) -> dict[str, tuple[PastPeriod, ...]]:
         """Return what Stripe acknowledged in the items' last periods, or else said of them at the first look."""
+        # By their ends: where one began that is read of at the first look is not always known exactly.
         found = defaultdict[str, dict[datetime, PastPeriod]](dict)
         for table, quantity in ((past_periods, "quantity"), (item_periods, "acknowledged")):
             query = self.database.of(table, "item", "period_start", "period_end", table.c[quantity].label("quantity"))
             for row in self.database.rows_until(query, table, periods, PAST):
-                found[row.item][row.period_start] = PastPeriod(rows.period(row), row.quantity or 0)
+                found[row.item][row.period_end] = PastPeriod(rows.period(row), row.quantity or 0)
         past = {item: compared(ended.values(), periods[item]) for item, ended in found.items()}
         return {item: ended for item, ended in past.items() if ended}
 
