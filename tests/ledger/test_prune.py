@@ -108,7 +108,7 @@ def test_events_that_came_by_webhook_go_once_they_are_done(ledger: Ledger) -> No
 
 
 def test_what_stripe_said_of_earlier_periods_goes_once_no_period_is_compared_with_it(ledger: Ledger) -> None:
-    """The last item of all, which nobody has listed, is gone."""
+    """And what it said of an item that was never listed."""
     said = [("si_1", months_before(PERIODS[-1][0], 0)), ("si_1", months_before(PERIODS[-1][0], 4))]
     ledger.writes.record_past([*said, ("si_gone", said[0][1])])
     ledger.writes.record_past(said)
@@ -118,8 +118,8 @@ def test_what_stripe_said_of_earlier_periods_goes_once_no_period_is_compared_wit
 
 
 def months_before(start: datetime, number: int) -> list[PastPeriod]:
-    """Return a period that ended so many times thirty days before an instant, as Stripe told it."""
-    end = start - number * 30 * DAY
+    """Return a period that ended a day and so many times thirty days before an instant, as Stripe told it."""
+    end = start - number * 30 * DAY - DAY
     return [PastPeriod(Period(end - 29 * DAY, end), 100)]
 
 
