@@ -1,20 +1,18 @@
 """What the ledger remembers of items, for the plan: what was written of them."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from meter_sync.core.billing.intake import usage_end_of
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.billing.way import Way
-from meter_sync.core.planning.memory import Memory, PastPeriod, Remembered
+from meter_sync.core.planning.memory import PAST, Memory, PastPeriod, Remembered, compared
 from meter_sync.ledger import additions, rows, windows
 from meter_sync.ledger.database import Book, of_same_period
-from meter_sync.ledger.schema import forgotten, item_periods, items, seen_periods, writes
+from meter_sync.ledger.schema import forgotten, item_periods, items, past_periods, seen_periods, writes
 from meter_sync.ledger.snapshot import item_from
-
-PAST = timedelta(days=100)
-"""How long before an item's newest period its older ones are compared with what it uses now."""
 
 
 class Memories(Book):
@@ -59,16 +57,15 @@ class Memories(Book):
         }
 
     def _past(self, periods: Mapping[str, datetime]) -> dict[str, tuple[PastPeriod, ...]]:
-        """Return what Stripe acknowledged in the items' last periods: of a hundred days, or the one before this."""
-        found: dict[str, tuple[PastPeriod, ...]] = {}
-        query = self.database.of(item_periods, "item", "period_start", "period_end", "acknowledged")
-        newest_first = query.order_by(item_periods.c.period_start.desc())
-        for row in self.database.rows_until(newest_first, item_periods, periods, PAST):
-            start = periods[row.item]
-            if row.period_end == start or start - PAST <= row.period_end < start:
-                past = PastPeriod(rows.period(row), row.acknowledged or 0)
-                found[row.item] = (*found.get(row.item, ()), past)
-        return found
+        """Return what Stripe acknowledged in the items' last periods, or else said of them at the first look."""
+        # By their ends: where one began that is read of at the first look is not always known exactly.
+        found = defaultdict[str, dict[datetime, PastPeriod]](dict)
+        for table, quantity in ((past_periods, "quantity"), (item_periods, "acknowledged")):
+            query = self.database.of(table, "item", "period_start", "period_end", table.c[quantity].label("quantity"))
+            for row in self.database.rows_until(query, table, periods, PAST):
+                found[row.item][row.period_end] = PastPeriod(rows.period(row), row.quantity or 0)
+        past = {item: compared(ended.values(), periods[item]) for item, ended in found.items()}
+        return {item: ended for item, ended in past.items() if ended}
 
     def with_windows(self, memory: Memory, wanted: Sequence[windows.Wanted]) -> Memory:
         """Given what is known, return it with the hours or days that are wanted."""

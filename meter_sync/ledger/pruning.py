@@ -6,9 +6,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
 
+from meter_sync.core.planning.memory import PAST
 from meter_sync.ledger.additions import lacks_answer
 from meter_sync.ledger.database import Book, of_same_period
-from meter_sync.ledger.memory import PAST
 from meter_sync.ledger.rows import keys
 from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import (
@@ -17,6 +17,7 @@ from meter_sync.ledger.schema import (
     holds,
     item_periods,
     parts,
+    past_periods,
     runs,
     seen_periods,
     webhook_events,
@@ -49,7 +50,10 @@ class Pruning(Book):
             is_over.append(runs.c.started_at != last_run)
         with self.database.transaction():
             over = keys((row.item, row.period_start) for row in self.database.rows(self._over(before)))
-            return {table.name: self.database.delete(table, over) for table in _OF_PERIODS} | {
+            gone = {table.name: self.database.delete(table, over) for table in _OF_PERIODS}
+            is_past = past_periods.c.period_end < before, ~self._is_shortly_before_a_needed_one(past_periods)
+            return gone | {
+                past_periods.name: self.database.delete_where(past_periods, *is_past),
                 runs.name: self.database.delete_where(runs, *is_over),
                 webhook_events.name: self.database.delete_where(webhook_events, webhook_events.c.done_at < before),
             }
@@ -67,20 +71,20 @@ class Pruning(Book):
         has_newest_instant = self.database.is_newest(item_periods, "as_of")
         is_needed = (
             self.database.is_newest(seen_periods, "period_start", "item"),
-            self._is_shortly_before_a_needed_one(),
+            self._is_shortly_before_a_needed_one(seen_periods),
             self.database.exists(additions, of_same_period(additions, seen_periods), is_in_doubt),
             self.database.exists(item_periods, of_same_period(item_periods, seen_periods), has_newest_instant),
         )
         return self.database.of(seen_periods, "item", "period_start").where(*is_old, is_settled, ~sa.or_(*is_needed))
 
-    def _is_shortly_before_a_needed_one(self) -> ColumnElement[bool]:
+    def _is_shortly_before_a_needed_one(self, one: sa.Table) -> ColumnElement[bool]:
         """Return the condition that a period is followed soon by one that is its item's newest, or not closed."""
         following = seen_periods.alias("following")
         looked_back = sa.type_coerce(following.c.period_start, sa.BigInteger) - int(PAST.total_seconds())
         return self.database.exists(
             following,
-            following.c.item == seen_periods.c.item,
-            following.c.period_start > seen_periods.c.period_start,
-            looked_back <= sa.type_coerce(seen_periods.c.period_end, sa.BigInteger),
+            following.c.item == one.c.item,
+            following.c.period_start > one.c.period_start,
+            looked_back <= sa.type_coerce(one.c.period_end, sa.BigInteger),
             sa.or_(following.c.closed_at.is_(None), self.database.is_newest(following, "period_start", "item")),
         )

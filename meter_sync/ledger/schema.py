@@ -101,6 +101,13 @@ items = _table(
 forgotten = _table_of_periods("forgotten")
 """Periods of which it is not known any more what Stripe holds: they are looked at anew, though the item is known."""
 
+past_periods = _table_of_periods(
+    "past_periods",
+    Column("period_end", UtcSeconds, nullable=False),
+    Column("quantity", BigInteger, nullable=False),
+)
+"""What Stripe said, at the first look, of an item's periods before that: only the brakes compare with them."""
+
 item_periods = _table_of_periods(
     "item_periods",
     Column("period_end", UtcSeconds, nullable=False),

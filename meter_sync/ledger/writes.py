@@ -8,11 +8,12 @@ from typing import Any
 from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.item import PeriodKey
 from meter_sync.core.billing.way import Way, window_of
+from meter_sync.core.planning.memory import PastPeriod
 from meter_sync.core.planning.stages import Acknowledged, Add, Checked, Intended, SetWindows, WindowQuantity, Write
 from meter_sync.ledger import additions, rows, schema, windows, writers
 from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.rows import RunRecord, WindowTaken, key
-from meter_sync.ledger.schema import forgotten, item_periods, items, parts, writes
+from meter_sync.ledger.schema import forgotten, item_periods, items, parts, past_periods, writes
 
 _KEY_OF_PART = ("item", "period_start", "start")
 _KEPT = ("acknowledged", "seen_at", "read_whole_at", "opening", "reported")
@@ -27,6 +28,17 @@ class Writes(Book):
         """Record that the items were looked at in Stripe: nothing is held there that this ledger does not know."""
         with self.database.transaction():
             self.database.insert_missing(items, [{"item": item, "looked_at": at} for item in looked])
+
+    def record_past(self, read: Iterable[tuple[str, Sequence[PastPeriod]]]) -> None:
+        """Record what Stripe said of items' earlier periods, so that later runs compare with them too."""
+        said = [
+            {"item": item, "period_start": one.period.start, "period_end": one.period.end, "quantity": one.quantity}
+            for item, past in read
+            for one in past
+        ]
+        if said:
+            with self.database.transaction():
+                self.database.put(past_periods, said, ("period_end", "quantity"))
 
     def claim(self, run: RunRecord, checked: Sequence[Checked], at: datetime, number: int) -> list[Intended]:
         """Claim the items of writes, record what is about to be written, and return the writes that were granted.

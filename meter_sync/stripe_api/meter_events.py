@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from meter_sync.core.billing.item import BillingMeter, Period, WindowSize
-from meter_sync.core.billing.quantity import InvalidUsage, denoised
+from meter_sync.core.billing.quantity import LARGEST_EXACT, InvalidUsage, denoised
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable, StripeWriter
 from meter_sync.stripe_api.paging import in_doubt, rows
 from meter_sync.stripe_api.shapes import Identified, Identifier, NotUnderstood, PathIdentifier, Shape, UnixSeconds
@@ -102,6 +102,17 @@ async def event_total(stripe: StripeReader, meter: str, customer: str, span: Per
     if span.start >= span.end:
         return 0
     return sum(_whole(row) for row in await _summaries(stripe, meter, customer, span))
+
+
+async def past_total(stripe: StripeReader, meter: str, customer: str, span: Period) -> int:
+    """Given a billing meter and a customer, return about what was billed for whole minutes that are over.
+
+    It is to be compared with, not billed: fractions, which other programs may have sent, are rounded, and a total
+    below zero bills nothing.
+    Raise as `event_total` does.
+    """
+    total = sum(row.aggregated_value for row in await _summaries(stripe, meter, customer, span))
+    return min(max(round(total), 0), int(LARGEST_EXACT))
 
 
 async def window_totals(

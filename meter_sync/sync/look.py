@@ -10,7 +10,7 @@ from meter_sync.core.billing.item import Period
 from meter_sync.core.billing.way import Way, meter_on, window_of
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.draft import closed_with
-from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records
+from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records, with_past
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import failed, interrupted
 from meter_sync.core.planning.stages import Planned, Result, UnfinishedLook
@@ -18,8 +18,9 @@ from meter_sync.core.planning.windows import with_standing_windows
 from meter_sync.errors import Interrupted
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.meter_events import event_total, window_totals
+from meter_sync.stripe_api.usage_records import period_totals
 from meter_sync.sync.job import Job
-from meter_sync.sync.standing import standing_total
+from meter_sync.sync.standing import past_of_events, standing_total
 from meter_sync.sync.workers import each
 
 log = structlog.get_logger()
@@ -50,6 +51,7 @@ async def look(job: Job, plan: Sequence[Planned | Result]) -> list[Planned | Res
         job.progress.advance()
 
     await each(unknown, look_at, len(unknown))
+    job.ledger.writes.record_past((one.item.id, after[one.item.id].found.past) for one in unknown if not one.found.past)
     return [after.get(one.item.id, one) for one in plan]
 
 
@@ -62,11 +64,27 @@ def _unknown(job: Job, plan: Iterable[Planned | Result]) -> list[Planned]:
 async def _look_at_records(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
     if isinstance(planned.look, UnfinishedLook):
         return looked_at_records(planned, planned.look.total_before, policy.allowed)
-    return looked_at_records(planned, await standing_total(planned.metered, stripe), policy.allowed)
+    total, past = await period_totals(stripe, planned.item)
+    return looked_at_records(with_past(planned, past), total, policy.allowed)
 
 
 async def _look_at_events(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
-    return looked_at_events(planned, await standing_total(planned.metered, stripe), policy)
+    with_its_past = await _with_past(planned, stripe)
+    return looked_at_events(with_its_past, await standing_total(planned.metered, stripe), policy)
+
+
+async def _with_past(planned: Planned, stripe: StripeReader) -> Planned:
+    """Return a write by events with what Stripe says of its item's last period, where the ledger does not know it.
+
+    That is for the brakes alone: without an answer that can be used, usage is billed all the same.
+    """
+    if planned.metered.past:
+        return planned
+    try:
+        return with_past(planned, await past_of_events(planned.metered, stripe))
+    except StripeRefused as refusal:
+        log.warning("past_not_read", item=planned.item.id, message=refusal.message)
+        return planned
 
 
 async def _look_at_windows(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
@@ -77,7 +95,7 @@ async def _look_at_windows(planned: Planned, stripe: StripeReader, policy: Polic
     whole = Period(window.floor(span.start), window.floor(span.end - timedelta(seconds=1)) + window.length)
     any_there = await event_total(stripe, meter.id, customer, whole)
     found = await window_totals(stripe, meter, customer, window, whole) if any_there else {}
-    return with_standing_windows(planned, found, policy)
+    return with_standing_windows(await _with_past(planned, stripe), found, policy)
 
 
 async def _read_back(planned: Planned, stripe: StripeReader, _policy: Policy) -> Looked:

@@ -1,11 +1,13 @@
-"""Reading from Stripe what stands there for a whole period of an item: one request, whatever the way of writing it."""
+"""Reading from Stripe what stands there for whole periods of an item: one request each, whatever the way of writing."""
 
 from meter_sync.core.billing.event_times import summary_span, summary_windows
 from meter_sync.core.billing.item import Period, Target
+from meter_sync.core.billing.period_before import period_before
 from meter_sync.core.billing.way import Way, meter_on, window_of
+from meter_sync.core.planning.memory import PastPeriod
 from meter_sync.core.planning.stages import Metered
 from meter_sync.stripe_api.connection import StripeReader
-from meter_sync.stripe_api.meter_events import event_total
+from meter_sync.stripe_api.meter_events import event_total, past_total
 from meter_sync.stripe_api.usage_records import period_total
 
 
@@ -19,15 +21,26 @@ async def standing_total(metered: Metered, stripe: StripeReader) -> int:
     item = metered.item
     if metered.way.target is Target.USAGE_RECORD:
         return await period_total(stripe, item)
-    summarized = _summarized(metered)
+    summarized = _summarized(metered, metered.span.stamps, is_turn=metered.begins_with_turn)
     if summarized.end <= summarized.start:
         return 0  # nothing is ever stamped in less than a minute
     return await event_total(stripe, meter_on(item).id, item.subscription.customer.id, summarized)
 
 
-def _summarized(metered: Metered) -> Period:
-    stamps = metered.span.stamps
+async def past_of_events(metered: Metered, stripe: StripeReader) -> tuple[PastPeriod, ...]:
+    """Return what Stripe's summary says of the period before that of an item on a billing meter, if it was there then.
+
+    Raise as `standing_total` does.
+    """
+    item, before = metered.item, period_before(metered.item)
+    summarized = before and _summarized(metered, before, is_turn=True)
+    if not before or not summarized or summarized.start >= summarized.end:
+        return ()
+    total = await past_total(stripe, meter_on(item).id, item.subscription.customer.id, summarized)
+    return (PastPeriod(before, total),)
+
+
+def _summarized(metered: Metered, stamps: Period, *, is_turn: bool) -> Period:
     if metered.way is not Way.WINDOWS:
         return summary_span(stamps)
-    window = window_of(metered.way, metered.item.price)
-    return summary_windows(stamps, window, is_turn=metered.begins_with_turn)
+    return summary_windows(stamps, window_of(metered.way, metered.item.price), is_turn=is_turn)

@@ -7,13 +7,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meter_sync.core.billing.item import Period
 from meter_sync.core.outcomes import LIFTABLE, Outcome, Reason
-from meter_sync.core.planning.brakes import Thresholds, check_each
-from meter_sync.core.planning.first_sight import looked_at_records
+from meter_sync.core.planning.brakes import Thresholds, check, check_each
+from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records, with_past
 from meter_sync.core.planning.foreign import foreign_usage, not_looked, topped_up
+from meter_sync.core.planning.memory import PastPeriod
+from meter_sync.core.planning.results import result
 from meter_sync.core.planning.stages import LookAgain, Metered, Planned, Result, UnfinishedLook
 
-from .builders import FIRST_LOOK, make_item, make_metered, make_planned, make_price, make_write, many
+from .builders import (
+    END,
+    FIRST_LOOK,
+    POLICY,
+    START,
+    make_item,
+    make_metered,
+    make_planned,
+    make_price,
+    make_write,
+    many,
+)
 
 NOTHING: frozenset[Reason] = frozenset()
 FOREIGN = frozenset({Reason.FOREIGN_USAGE})
@@ -23,6 +37,10 @@ AGGREGATES = ["sum", *NOT_SUMS]
 
 def is_held(one: Planned | Result) -> TypeGuard[Result]:
     return isinstance(one, Result) and one.outcome is Outcome.HELD
+
+
+def of(item: str) -> Metered:
+    return make_metered(make_item(item))
 
 
 def on(aggregate: str) -> Metered:
@@ -69,6 +87,38 @@ def test_a_lost_ledger_does_not_let_a_lower_quantity_pass_the_brake() -> None:
     (checked,) = check_each([action], Thresholds(), NOTHING)
     assert is_held(checked)
     assert checked.reason is Reason.DECREASE
+
+
+LAST = PastPeriod(Period(START - (END - START), START), 100)
+
+
+@pytest.mark.parametrize(("quantity", "reason"), [(1000, None), (1_000_000_000, Reason.JUMP)])
+def test_what_stripe_said_of_the_last_period_is_compared_with(quantity: int, reason: Reason | None) -> None:
+    planned = with_past(make_planned(quantity, look=FIRST_LOOK), [LAST])
+    (checked,) = check_each([looked_at_records(planned, 0, NOTHING)], Thresholds(), NOTHING)
+    assert (checked.reason if isinstance(checked, Result) else None) is reason
+    assert checked.found.past == (LAST,)
+
+
+def test_an_item_for_which_nothing_is_to_be_written_has_a_past_as_well_and_is_held_with_its_meter() -> None:
+    """Such items leave by the side door at the look, before anything is checked."""
+    looked = [
+        looked_at_records(with_past(make_planned(0, metered=of(item), look=FIRST_LOOK), [LAST]), 0, NOTHING)
+        for item in ("si_1", "si_2")
+    ]
+    checked = check(looked, (), Thresholds(), NOTHING, START + (END - START) / 2)
+    assert [result(one).reason for one in checked] == [Reason.ALL_ZERO] * 2
+
+
+def test_an_event_that_is_not_needed_has_one_too() -> None:
+    looked = looked_at_events(with_past(make_planned(0, look=FIRST_LOOK), [LAST]), 0, POLICY)
+    assert looked.found.past == (LAST,)
+
+
+def test_what_the_ledger_knows_of_the_past_counts_before_what_stripe_says() -> None:
+    known = replace(LAST, quantity=5)
+    planned = make_planned(metered=replace(make_metered(), past=(known,)), look=FIRST_LOOK)
+    assert with_past(planned, [LAST]).metered.past == (known,)
 
 
 # --- An interrupted look --------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from meter_sync.core.billing.item import Period
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.brakes import checked_before
-from meter_sync.core.planning.memory import Addition
+from meter_sync.core.planning.memory import Addition, PastPeriod
 from meter_sync.core.planning.stages import Acknowledged, Add, Checked, Intended, Result, Write
 from meter_sync.core.telling.history import Sought
 from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
@@ -104,6 +105,22 @@ def test_events_that_came_by_webhook_go_once_they_are_done(ledger: Ledger) -> No
     ledger.webhook_queue.record_done(["evt_1"], FIRST)
     assert ledger.pruning.prune(FIRST + DAY)["webhook_events"] == 1
     assert [event.id for event in ledger.webhook_queue.waiting()] == ["evt_2"]
+
+
+def test_what_stripe_said_of_earlier_periods_goes_once_no_period_is_compared_with_it(ledger: Ledger) -> None:
+    """And what it said of an item that was never listed."""
+    said = [("si_1", months_before(PERIODS[-1][0], 0)), ("si_1", months_before(PERIODS[-1][0], 4))]
+    ledger.writes.record_past([*said, ("si_gone", said[0][1])])
+    ledger.writes.record_past(said)
+    assert ledger.pruning.prune(PERIODS[-1][0] + DAY)["past_periods"] == 2
+    newest = make_item("si_1", start=PERIODS[-1][0], end=PERIODS[-1][1])
+    assert said[0][1][0] in ledger.memory.of([newest]).past["si_1"]
+
+
+def months_before(start: datetime, number: int) -> list[PastPeriod]:
+    """Return a period that ended a day and so many times thirty days before an instant, as Stripe told it."""
+    end = start - number * 30 * DAY - DAY
+    return [PastPeriod(Period(end - 29 * DAY, end), 100)]
 
 
 # -- what stays, whatever its age --------------------------------------------------------------------

@@ -1,13 +1,13 @@
 """The first look: what Stripe already holds for an item, and whose it is."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.additions import added
 from meter_sync.core.planning.foreign import looked_again
-from meter_sync.core.planning.memory import Remembered
+from meter_sync.core.planning.memory import PastPeriod, Remembered, compared
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import unchanged
 from meter_sync.core.planning.stages import (
@@ -24,6 +24,16 @@ from meter_sync.core.planning.stages import (
 )
 from meter_sync.core.planning.totals import is_zero_without_record
 from meter_sync.core.planning.windows import windows_of, with_all_days, with_windows
+
+
+def with_past(planned: Planned, past: Iterable[PastPeriod]) -> Planned:
+    """Given a write and what Stripe says of its item's earlier periods, return it with those that it is compared with.
+
+    Where the ledger knows any, those count.
+    """
+    read = planned.metered.past or compared(past, planned.item.period.start)
+    write = replace(planned.write, found=replace(planned.found, past=read))
+    return replace(planned, metered=replace(planned.metered, past=read), write=write)
 
 
 def looked_at_records(planned: Planned, total: int, allowed: Collection[Reason]) -> Planned | Result:

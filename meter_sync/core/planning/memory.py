@@ -1,8 +1,8 @@
 """What the ledger remembers of an item, as the plan needs it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from meter_sync.core.billing.item import Period, PeriodKey
@@ -107,10 +107,23 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True)
 class PastPeriod:
-    """What Stripe acknowledged last for an item in an earlier period."""
+    """What Stripe acknowledged last for an item in an earlier period, or said of it."""
 
     period: Period
     quantity: int
+
+
+PAST = timedelta(days=100)
+"""How long before an item's newest period its older ones are compared with what it uses now."""
+
+
+def compared(past: Iterable[PastPeriod], start: datetime) -> tuple[PastPeriod, ...]:
+    """Given earlier periods of an item, return those that its period from `start` on is compared with, newest first.
+
+    Those are the ones of a hundred days, or the one just before, however long it was.
+    """
+    ended = [one for one in past if one.period.end == start or start - PAST <= one.period.end < start]
+    return tuple(sorted(ended, key=lambda one: one.period.start, reverse=True))
 
 
 @dataclass(frozen=True, slots=True)
