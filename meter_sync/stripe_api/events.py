@@ -118,6 +118,7 @@ class SubscriptionEvent(Identified):
     type: Text
     created: UnixSeconds
     subscription: PathIdentifier = Field(validation_alias=AliasPath("data", "object", "id"))
+    test_clock: Identifier | None = Field(None, validation_alias=AliasPath("data", "object", "test_clock"))
     before: Items = Field(None, validation_alias=AliasPath("data", "previous_attributes", "items", "data"))
     after: Items = Field(None, validation_alias=AliasPath("data", "object", "items", "data"))
 
@@ -183,7 +184,7 @@ async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]
 
 
 async def removals(stripe: StripeReader, since: datetime) -> Removals:
-    """Return what went away since an instant; Stripe keeps events for 30 days.
+    """Return what went away since an instant, but for what was on a test clock; Stripe keeps events for 30 days.
 
     Events are in the account's API version of their time, so only what all versions share is read off them.
     Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
@@ -197,6 +198,8 @@ async def removals(stripe: StripeReader, since: datetime) -> Removals:
                 event = SubscriptionEvent.model_validate(row)
             except ValidationError:
                 continue  # of a shape that no version has: it is one item's matter, not the run's
+            if event.test_clock is not None:
+                continue
             if event.type == DELETED:
                 subscriptions.add(event.subscription)
             elif event.type == UPDATED:

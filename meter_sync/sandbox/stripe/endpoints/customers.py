@@ -44,7 +44,9 @@ ENDPOINTS = (
             "test_clock": text,
         },
     ),
-    Endpoint("GET /v1/customers", "customers:read", _list_customers, fields={**PAGING, "email": text, "test_clock": text}),
+    Endpoint(
+        "GET /v1/customers", "customers:read", _list_customers, fields={**PAGING, "email": text, "test_clock": text}
+    ),
     Endpoint("GET /v1/customers/{}", "customers:read", _get_customer),
     Endpoint("DELETE /v1/customers/{}", "customers:write", _delete_customer),
 )

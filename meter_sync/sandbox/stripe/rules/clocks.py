@@ -21,7 +21,7 @@ def add_test_clock(state: StripeState, frozen_time: datetime, id: str | None = N
 
 
 def advance_test_clock(state: StripeState, id: str, frozen_time: datetime) -> None:
-    """Move a test clock forward; what falls due by then happens. It is ready at once (simplified), and its status stays as it was."""
+    """Move a test clock forward; what falls due by then happens. Simplified: it is not on its way for any time."""
     clock, target = state.test_clocks.find(id), unix_seconds(frozen_time)
     if target <= clock.frozen_time:
         raise Refusal("The frozen time must be after the test clock's current frozen time.", param="frozen_time")
