@@ -93,7 +93,7 @@ class TestClock(click.ParamType[str]):
 
 
 def test_clock(but_not: str) -> Callable[[Command], Command]:
-    """Return what gives a command the option of a test clock; `but_not` says what else it is refused with, or nothing."""
+    """Return what gives a command the option of a test clock; `but_not` says what else it is refused with."""
     return click.option(
         "--test-clock",
         type=TestClock(),
