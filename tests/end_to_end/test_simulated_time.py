@@ -410,9 +410,10 @@ def test_a_webhook_about_a_clocks_subscription_reports_nothing(world: World) -> 
     _, subscription = on_clock(world, NOW)
     world.use(subscription, 5)
 
-    code = asyncio.run(reporter(runs.settings(world), world.sandbox.clock.now, Stop())(subscription.id))
+    async def report() -> ExitCode:
+        return await reporter(runs.settings(world), world.sandbox.clock.now, Stop())(subscription.id)
 
-    assert code is ExitCode.DONE
+    assert asyncio.run(report()) is ExitCode.DONE
     assert not world.writes
     with world.books() as ledger:
         assert ledger.listed.ended(FUTURE) == []
