@@ -394,15 +394,17 @@ def test_a_customer_on_a_clock_is_not_reported_by_an_ordinary_run_that_names_it(
 
 def test_what_ends_on_a_clock_is_no_matter_of_an_ordinary_run(world: World) -> None:
     clock, subscription = on_clock(world, NOW)
-    world.subscribe()
-    world.run()
+    ordinary = world.subscribe()
+    world.execute()
     world.use(subscription, 5)
     world.stripe.cancel(subscription.id)
+    world.sandbox.clock.advance(HOUR)
 
-    after = world.run()
-
-    assert (after.code, len(after.items)) == (0, 1)
+    assert list(world.execute()) == ordinary.items
     assert not world.seen("GET", f"/v1/subscriptions/{subscription.id}")
+    assert world.run("--subscription", subscription.id).error_code == "nothing_selected"
+    with world.books() as ledger:
+        assert [one.item.id for one in ledger.listed.ended(FUTURE)] == ordinary.items
     assert at_clock(world, clock).code == 0
 
 
