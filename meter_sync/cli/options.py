@@ -80,6 +80,29 @@ def selectors(command: Command) -> Command:
     return selecting
 
 
+class TestClock(click.ParamType[str]):
+    """The id of a test clock."""
+
+    name = "TEST_CLOCK"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Admit what can be an id: it goes into an address, and names books in the ledger."""
+        if not re.fullmatch("[A-Za-z0-9_.-]{1,200}", str(value)):
+            self.fail(f"{value!r} is not the id of a test clock.", param, ctx)
+        return str(value)
+
+
+def test_clock(but_not: str) -> Callable[[Command], Command]:
+    """Return what gives a command the option of a test clock; `but_not` says what else it is refused with."""
+    return click.option(
+        "--test-clock",
+        type=TestClock(),
+        metavar="clock_x",
+        help="Only what is on this test clock of a sandbox, with its time as now; the selectors choose among that. "
+        f"Refused with a live key{but_not}.",
+    )
+
+
 def output(command: Command) -> Command:
     """Give a command the option that says how results are printed."""
     return click.option(

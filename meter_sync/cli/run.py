@@ -9,7 +9,7 @@ import click
 
 from meter_sync.cli.ending import Words, carried_out, exit_with, stop_on_signals
 from meter_sync.cli.globals import Globals, now
-from meter_sync.cli.options import Duration, Instant, output, quiet, selectors
+from meter_sync.cli.options import Duration, Instant, output, quiet, selectors, test_clock
 from meter_sync.cli.printing import Results, costs, item_fields, items_in_words, outcome_fields, print_results
 from meter_sync.cli.progress import progress
 from meter_sync.core.outcomes import LIFTABLE, ExitCode, Outcome, Reason, exit_code
@@ -49,6 +49,7 @@ _WORDS = Words(
     metavar="WITHIN",
     help="Only items whose period ends or has ended within this time, such as 3m; for a line that runs every minute.",
 )
+@test_clock(but_not=", --as-of or --closing")
 @click.option("--resend", is_flag=True, help="Report also what the ledger says that Stripe already holds.")
 @click.option(
     "--allow",
@@ -66,6 +67,7 @@ def run(
     schedule: str | None,
     as_of: datetime | None,
     closing: timedelta | None,
+    test_clock: str | None,
     resend: bool,
     allow: tuple[str, ...],
     output: str,
@@ -86,10 +88,13 @@ def run(
         resend=resend,
         allowed=frozenset(Reason(reason) for reason in allow),
         closing=closing,
+        test_clock=test_clock,
         is_beside=closing is not None,
     )
     if closing is not None and not selection.is_everything:
         raise click.UsageError("--closing goes by the ends of periods: leave the other selectors out.")
+    if test_clock is not None and not (as_of is None and closing is None):
+        raise click.UsageError("--test-clock says what now is, and stands still: leave --as-of and --closing out.")
     execution = carried_out(
         lambda: _executed(options, request, schedule),
         lambda error: failed_before_it_began(error, request, schedule or Schedule.HOURLY, now()),

@@ -10,7 +10,7 @@ import click
 
 from meter_sync.cli.ending import Words, carried_out, exit_with, stop_on_signals
 from meter_sync.cli.globals import Globals, now
-from meter_sync.cli.options import output, quiet, selectors
+from meter_sync.cli.options import output, quiet, selectors, test_clock
 from meter_sync.cli.printing import Results, costs, item_fields, items_in_words, outcome_fields, print_results
 from meter_sync.cli.progress import progress
 from meter_sync.core.planning.selection import Selection
@@ -43,10 +43,18 @@ _WORDS = Words(
     help="Only today's part of the items, of N: a line that runs daily covers them all in N days. Each item takes one "
     "GET of Stripe, whose quota is 500 for each transaction in 30 days, 10,000 at least.",
 )
+@test_clock(but_not="")
 @output
 @quiet("differs, was skipped or failed")
 @click.pass_obj
-def verify(options: Globals, selection: Selection, sample_days: int | None, output: str, quiet: bool) -> None:
+def verify(
+    options: Globals,
+    selection: Selection,
+    sample_days: int | None,
+    test_clock: str | None,
+    output: str,
+    quiet: bool,
+) -> None:
     """Compare what Stripe holds with what OpenMeter says, and write nothing.
 
     Lists the metered items of living subscriptions, reads what Stripe holds for each one's open period, and compares it
@@ -55,7 +63,7 @@ def verify(options: Globals, selection: Selection, sample_days: int | None, outp
     from meter_sync.sync.verify import Verification, VerifyRequest
 
     options.start_logging()
-    request = VerifyRequest(selection, sample_days)
+    request = VerifyRequest(selection, sample_days, test_clock)
 
     def failed_before_it_began(error: MeterSyncError) -> Verification:
         at = now()

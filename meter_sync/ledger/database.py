@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -30,6 +30,13 @@ class Scope:
 
     account: str
     mode: str
+
+    def on(self, test_clock: str | None) -> "Scope":
+        """Return the scope of what is on a test clock, which nothing else of the account has; for None this one.
+
+        Time is another there: neither instants nor quantities of the two may meet.
+        """
+        return self if test_clock is None else replace(self, account=f"{self.account}/{test_clock}")
 
 
 class Database:

@@ -76,6 +76,7 @@ class SubscriptionData(Identified):
     trial_end: UnixSeconds | None = None
     ended_at: UnixSeconds | None = None
     metadata: Metadata
+    test_clock: Identifier | None = None
     billing_thresholds: dict[str, Any] | None = None
     items: Page[ItemData]
 
@@ -108,11 +109,15 @@ class Fate:
 
 
 class Lister:
-    """Lists metered items; `with_customers` fetches the customers' metadata along, in the same requests."""
+    """Lists metered items; `with_customers` fetches the customers' metadata along, in the same requests.
 
-    def __init__(self, stripe: StripeReader, *, with_customers: bool) -> None:
+    Given a test clock it lists what is on that one and nothing else, without one nothing that is on any.
+    """
+
+    def __init__(self, stripe: StripeReader, *, with_customers: bool, test_clock: str | None = None) -> None:
         self._stripe = stripe
         self._with_customers = with_customers
+        self._test_clock = test_clock
 
     async def find(self, selection: Selection, skip_prices: Collection[str]) -> Listing:
         """Return the metered items of living subscriptions, each once.
@@ -125,6 +130,8 @@ class Lister:
                 return Listing(await self._items(await self._of_customers(selection.customers)))
             if selection.subscriptions:
                 return Listing(await self._items(await self._subscriptions(selection.subscriptions)))
+            if self._test_clock is not None and not selection.prices:
+                return Listing(await self._items(_living(await self._listed({"test_clock": self._test_clock}))))
             return await self._of_prices(selection.prices, skip_prices)
         except StripeUnavailable as failure:
             raise unreachable(failure) from failure
@@ -142,7 +149,28 @@ class Lister:
         """
         with refusing():
             data = await self._subscription(subscription)
+            if data.test_clock != self._test_clock:
+                return Fate(None, [])
             return Fate(data.ended_at, await self._items([data]))
+
+    async def canceled_on_clock(self, test_clock: str, since: datetime) -> frozenset[str]:
+        """Return the subscriptions on a test clock that ended at an instant of its time or later.
+
+        Raise StripeRefused, StripeUnavailable or ConfigurationError.
+        """
+        with refusing():
+            listed = await self._listed({"test_clock": test_clock, "status": "canceled"})
+        return frozenset(row.id for row in listed if row.ended_at is not None and row.ended_at >= since)
+
+    async def count_on_clock(self, test_clock: str) -> int:
+        """Return how many living subscriptions with a metered item are on a test clock.
+
+        An item that is not on the first page of its subscription's is not seen.
+        Raise StripeRefused, StripeUnavailable or ConfigurationError.
+        """
+        with refusing():
+            living = _living(await self._listed({"test_clock": test_clock}))
+        return sum(any(item.price.is_metered for item in row.items.data) for row in living)
 
     async def _of_prices(self, selected: Collection[str], skipped: Collection[str]) -> Listing:
         """List the subscriptions of each price, several prices at once.
@@ -154,7 +182,8 @@ class Lister:
         else:
             prices = [price for price in await metered_prices(self._stripe) if price.active or price.id not in skipped]
         known = {price.id: to_price(price) for price in prices}
-        found = await asyncio.gather(*(self._listed({"price": price.id}) for price in prices))
+        clock = {} if self._test_clock is None else {"test_clock": self._test_clock}
+        found = await asyncio.gather(*(self._listed({"price": price.id, **clock}) for price in prices))
         empty = [price.id for price, rows in zip(prices, found, strict=True) if not (rows or price.active)]
         subscriptions = {row.id: row for rows in found for row in _living(rows)}
         return Listing(
@@ -171,20 +200,24 @@ class Lister:
         return list(found.values())
 
     async def _listed(self, filters: dict[str, Any]) -> list[SubscriptionData]:
-        """Return the subscriptions of a filter. Without `status` Stripe answers all but canceled ones."""
+        """Return the subscriptions of a filter. Without `status` Stripe answers all but canceled ones.
+
+        Those of a customer are answered whether they are on a test clock or not, others only if it is named.
+        """
         if self._with_customers:
             filters = {**filters, "expand": ["data.customer"]}
-        return [
+        rows = [
             SubscriptionData.read(row, f"subscription {row['id']}")
             async for row in pages(self._stripe, "/v1/subscriptions", "subscriptions", filters)
         ]
+        return [row for row in rows if row.test_clock == filters.get("test_clock", self._test_clock)]
 
     async def _subscriptions(self, ids: Iterable[str]) -> list[SubscriptionData]:
         found = []
         for subscription in ids:
             with selecting("subscription", subscription):
                 found.append(await self._subscription(subscription))
-        return _living(found)
+        return [row for row in _living(found) if row.test_clock == self._test_clock]
 
     async def _subscription(self, id: str) -> SubscriptionData:
         expand: dict[str, Any] = {"expand": ["customer"]} if self._with_customers else {}

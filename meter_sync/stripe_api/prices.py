@@ -145,6 +145,7 @@ def nothing_selected(kind: str, value: str) -> MeterSyncError:
     """Return the error of a selector that matches nothing: never a silent success."""
     return MeterSyncError(
         f"--{kind} {value} matches no metered item of a living subscription; nothing was written",
-        "check the value, and that the key belongs to the same account and mode (live or sandbox)",
+        "check the value, and that the key belongs to the same account and mode (live or sandbox); what is on a test "
+        "clock is found with --test-clock only",
         code="nothing_selected",
     )

@@ -17,6 +17,7 @@ from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger, open_ledger
 from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import CLOCK_TOLERANCE_SECONDS
 from meter_sync.sync.binding import check_mode
+from meter_sync.sync.clocks import at_clock, check_clock
 from meter_sync.sync.job import Clock, open_job
 from meter_sync.sync.progress import NoProgress, Progress
 from meter_sync.sync.request import Execution, Request, RunReport, run_record
@@ -35,10 +36,12 @@ async def execute(
     began = time.monotonic()
     run = run_record(request, settings.schedule, clock())
     try:
+        check_clock(settings, request.test_clock)
         run, report = await _with_books(settings, request, run, clock, stop, progress or NoProgress())
     except MeterSyncError as error:
         report = RunReport(error=error)
-    return Execution(run, report, clock(), time.monotonic() - began)
+    finished_at = clock() if request.test_clock is None else run.started_at
+    return Execution(run, report, finished_at, time.monotonic() - began)
 
 
 async def _with_books(
@@ -49,12 +52,15 @@ async def _with_books(
             f"--as-of {utc(run.as_of)} is in the future; nothing was read or written",
             "name an instant that has passed, or leave it out for now",
         )
+    asked = 0
     with _books(settings, request) as ledger:
         check_mode(ledger)
+        if request.test_clock is not None:
+            run, asked = await at_clock(settings, request.test_clock, run, clock, stop)
         watched_for = timedelta(days=settings.lookback_days)
         if request.closing is not None and not ledger.listed.due(run.as_of, request.closing, watched_for):
             return run, RunReport()
-        if run.is_alone:
+        if run.is_alone and request.test_clock is None:  # which is moved by days and months
             _warn_of_missed_run(ledger, run)
         if not request.dry_run:
             run = _no_step_back(ledger, run, given=request.as_of is not None)
@@ -64,13 +70,16 @@ async def _with_books(
             report = await run_job(job)
         if not request.dry_run and report.exit_code in _WORK_DONE and not report.gave_way:
             ledger.webhook_queue.record_done([event.id for event in queued], clock())
-        return run, report
+        return run, replace(report, stripe_requests=report.stripe_requests + asked)
 
 
 @contextmanager
 def _books(settings: Settings, request: Request) -> Iterator[Ledger]:
-    """Open the ledger: under the run lock, or without it beside others, or for a dry run read-only."""
-    scope = Scope(account="", mode=settings.stripe.mode)
+    """Open the ledger: under the run lock, or without it beside others, or for a dry run read-only.
+
+    What is on a test clock has books of its own in it; the lock is the same.
+    """
+    scope = Scope(account="", mode=settings.stripe.mode).on(request.test_clock)
     if request.dry_run:
         with open_ledger_read_only(settings.ledger, scope) as ledger:
             yield ledger

@@ -40,6 +40,8 @@ class Job:
     thresholds: Thresholds
     closing: timedelta | None
     """Only the items whose period ends or has ended within so long, as the ledger knows them."""
+    test_clock: str | None
+    """Only what is on this test clock; None for all that is on none."""
     stripe: StripeReader
     writer: StripeWriter | None
     """The same as `stripe` in a run that may write; None in a dry run."""
@@ -47,6 +49,7 @@ class Job:
     openmeter: OpenMeter
     ledger: Ledger
     clock: Clock
+    """Says what now is: for a run on a test clock, its time."""
     stop: Stop
     retry_seconds: float
     """How long a request, or a question whose answer lags, is tried."""
@@ -54,27 +57,28 @@ class Job:
 
 
 @asynccontextmanager
+async def open_reader(settings: Settings, clock: Clock, stop: Stop) -> AsyncIterator[StripeReader]:
+    """Open what reads from Stripe, for a question that comes before a run; `clock` is this machine's."""
+    async with open_session(settings.stripe.api_base, 1) as session:
+        yield StripeReader(_access(settings), session, _limiter(settings, stop), clock, stop)
+        await asyncio.sleep(0)  # lets the connection of the last answer close before the session does
+
+
+@asynccontextmanager
 async def open_job(
     settings: Settings, request: Request, run: RunRecord, ledger: Ledger, clock: Clock, stop: Stop, progress: Progress
 ) -> AsyncIterator[Job]:
-    """Open what a run talks to. In a dry run the object that can write is not constructed."""
-    access = stripe_api.connection.Access(
-        key=settings.stripe.api_key.get_secret_value,
-        api_base=settings.stripe.api_base,
-        retry_seconds=settings.retry_seconds,
-    )
+    """Open what a run talks to. In a dry run the object that can write is not constructed.
+
+    `clock` is this machine's, also for a run on a test clock, whose own now stands still where it began.
+    """
+    access, limiter = _access(settings), _limiter(settings, stop)
     secret = settings.openmeter.api_key
     asked = openmeter_api.client.Access(
         url=settings.openmeter.url,
         key=lambda: secret.get_secret_value() if secret else None,
         concurrency=settings.openmeter.concurrency,
         retry_seconds=settings.retry_seconds,
-    )
-    limiter = Limiter(
-        settings.stripe.overall_rate,
-        settings.stripe.endpoint_rate,
-        stop,
-        apart={f"post {METER_EVENTS}": settings.stripe.event_rate},
     )
     async with (
         open_session(settings.stripe.api_base, CONNECTIONS) as session,
@@ -89,17 +93,39 @@ async def open_job(
             policy=_policy(settings, request, run),
             thresholds=settings.thresholds,
             closing=request.closing,
+            test_clock=request.test_clock,
             stripe=stripe,
             writer=writer,
-            lister=Lister(stripe, with_customers=settings.mapping_rules.needs_customer_metadata),
+            lister=Lister(
+                stripe,
+                with_customers=settings.mapping_rules.needs_customer_metadata,
+                test_clock=request.test_clock,
+            ),
             openmeter=OpenMeter(asked, metering, stop),
             ledger=ledger,
-            clock=clock,
+            clock=clock if request.test_clock is None else lambda: run.started_at,
             stop=stop,
             retry_seconds=settings.retry_seconds,
             progress=progress,
         )
         await asyncio.sleep(0)  # lets the connections of the last answers close before the session does
+
+
+def _access(settings: Settings) -> stripe_api.connection.Access:
+    return stripe_api.connection.Access(
+        key=settings.stripe.api_key.get_secret_value,
+        api_base=settings.stripe.api_base,
+        retry_seconds=settings.retry_seconds,
+    )
+
+
+def _limiter(settings: Settings, stop: Stop) -> Limiter:
+    return Limiter(
+        settings.stripe.overall_rate,
+        settings.stripe.endpoint_rate,
+        stop,
+        apart={f"post {METER_EVENTS}": settings.stripe.event_rate},
+    )
 
 
 def _policy(settings: Settings, request: Request, run: RunRecord) -> Policy:

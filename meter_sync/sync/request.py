@@ -20,6 +20,8 @@ class Request:
     selection: Selection = field(default_factory=Selection)
     as_of: datetime | None = None
     """The instant that the run is about; None is now."""
+    test_clock: str | None = None
+    """The test clock whose subscriptions it is about, and whose time is now; None for all that is on none."""
     dry_run: bool = False
     resend: bool = False
     allowed: frozenset[Reason] = frozenset()

@@ -10,6 +10,7 @@ from meter_sync.core.planning.results import waiting
 from meter_sync.core.planning.stages import Checked, Result
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.sync.check import check, is_stopped
+from meter_sync.sync.clocks import warn_of_unseen
 from meter_sync.sync.ends.conclude import conclude_ended
 from meter_sync.sync.job import Job
 from meter_sync.sync.list import list_and_record
@@ -29,7 +30,10 @@ async def run(job: Job) -> RunReport:
     So do full, narrowed, webhook and closing runs alike: they differ in what they list.
     """
     with bound_contextvars(run_id=job.run.id):
-        return record(job, await _reported(job))
+        done = await _reported(job)
+        if done.error is None:
+            await warn_of_unseen(job)  # after all that is billed: nothing may wait for it
+        return record(job, done)
 
 
 async def _reported(job: Job) -> RunReport:

@@ -31,11 +31,12 @@ from meter_sync.core.telling.comparison import (
 )
 from meter_sync.core.telling.sample import Sample, sample_of
 from meter_sync.errors import Interrupted, MeterSyncError
-from meter_sync.ledger import Scope, open_ledger_read_only
+from meter_sync.ledger import RunRecord, Scope, open_ledger_read_only
 from meter_sync.net.retry import Patience
 from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.binding import check_mode
+from meter_sync.sync.clocks import at_clock, check_clock
 from meter_sync.sync.job import Clock, Job, open_job
 from meter_sync.sync.list import list_to_compare
 from meter_sync.sync.periods import Prepared
@@ -57,6 +58,8 @@ class VerifyRequest:
     selection: Selection = field(default_factory=Selection)
     sample_days: int | None = None
     """In how many days all items are looked at, today's part of them now; None looks at all."""
+    test_clock: str | None = None
+    """The test clock whose subscriptions it is about, and whose time is now; None for all that is on none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +109,33 @@ async def verify(
     month at least: a sample keeps a large account within it.
     """
     began = time.monotonic()
-    asked = Request(request.selection, dry_run=True)
-    run = run_record(asked, settings.schedule, clock())
-    sample = sample_of(run.as_of.date(), request.sample_days) if request.sample_days else None
-    verification = Verification(run.id, run.started_at, clock(), run.as_of, sample=sample)
-    scope = Scope(account="", mode=settings.stripe.mode)
+    asked = Request(request.selection, dry_run=True, test_clock=request.test_clock)
+    run, requests = run_record(asked, settings.schedule, clock()), 0
+    verification = _begun(run, request)
+    scope = Scope(account="", mode=settings.stripe.mode).on(request.test_clock)
     try:
+        check_clock(settings, request.test_clock)
         with bound_contextvars(run_id=run.id), open_ledger_read_only(settings.ledger, scope) as ledger:
             check_mode(ledger)
+            if request.test_clock is not None:
+                run, requests = await at_clock(settings, request.test_clock, run, clock, stop)
+                verification = _begun(run, request)
             async with open_job(settings, asked, run, ledger, clock, stop, progress or NoProgress()) as job:
                 verification = await _Steps(job).carried_out(verification, settings.verify.ignore_subjects)
     except MeterSyncError as error:
         verification = replace(verification, error=error)
-    return replace(verification, finished_at=clock(), seconds=time.monotonic() - began)
+    return replace(
+        verification,
+        finished_at=clock() if request.test_clock is None else run.started_at,
+        stripe_requests=verification.stripe_requests + requests,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _begun(run: RunRecord, request: VerifyRequest) -> Verification:
+    """Return a verification of which nothing is known yet."""
+    sample = sample_of(run.as_of.date(), request.sample_days) if request.sample_days else None
+    return Verification(run.id, run.started_at, run.started_at, run.as_of, sample=sample)
 
 
 class _Steps:
@@ -144,7 +161,7 @@ class _Steps:
                 if sample is None or sample.has(one.item.id)
             ]
             await self._compare([one for one in items if isinstance(one, Metered)], everything)
-            if sample is None and self._job.selection.is_everything and not self._job.rules.asks_for_customers:
+            if sample is None and self._is_whole_account and not self._job.rules.asks_for_customers:
                 unbilled = await find_unbilled(self._job, everything, metering, ignored_subjects)
         except MeterSyncError as ended:
             error = ended
@@ -162,6 +179,11 @@ class _Steps:
             stripe_requests=self._job.stripe.requests_sent,
             openmeter_requests=self._job.openmeter.requests_sent,
         )
+
+    @property
+    def _is_whole_account(self) -> bool:
+        """Whether all who use are listed: not with selectors, and those of a test clock are but a few."""
+        return self._job.selection.is_everything and self._job.test_clock is None
 
     def _until_last_report(self, one: Metered | Result, prepared: Prepared) -> Metered | Result:
         """Return an item with its usage up to its last report; what is not queried stays as it is."""

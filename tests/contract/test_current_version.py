@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import stripe
-from stripe import billing
+from stripe import billing, test_helpers
 from stripe.events import V1BillingMeterErrorReportTriggeredEvent
 
 from meter_sync.sandbox import Sandbox
@@ -83,12 +83,14 @@ PAGES: dict[str, tuple[Any, str]] = {
     "/v1/invoices/ID/lines": (stripe.InvoiceLineItem, "invoice.lines.data[]"),
     "/v1/subscriptions": (stripe.Subscription, "subscription"),
     "/v1/subscription_items": (stripe.SubscriptionItem, "item"),
+    "/v1/test_helpers/test_clocks": (test_helpers.TestClock, "clock"),
 }
 OBJECTS: dict[str, tuple[Any, str]] = {
     "/v1/account": (stripe.Account, "account"),
     "/v1/billing/meter_event_adjustments": (billing.MeterEventAdjustment, "adjustment"),
     "/v1/billing/meter_events": (billing.MeterEvent, "event"),
     "/v1/subscriptions/ID": (stripe.Subscription, "subscription"),
+    "/v1/test_helpers/test_clocks/ID": (test_helpers.TestClock, "clock"),
 }
 
 
@@ -100,7 +102,7 @@ def test_the_program_is_answered_in_the_current_shape(traffic: list[Exchange]) -
     filled = set()
     for each in traffic:
         if each.seen.headers.get("stripe-version") == ENDIVE:
-            shown, path = json.loads(each.response.data), re.sub(r"\b(in|mtr|sub)_\w+", "ID", each.seen.path)
+            shown, path = json.loads(each.response.data), re.sub(r"\b(clock|in|mtr|sub)_\w+", "ID", each.seen.path)
             if path in OBJECTS:
                 assert unexpected(shown, *OBJECTS[path]) == []
             elif path in PAGES:
@@ -130,6 +132,12 @@ def test_subscriptions_are_answered_in_the_current_shape(sandbox: Sandbox, optio
     assert unexpected(shown, stripe.Subscription, "subscription") == []
     shown = get(sandbox, f"/v1/subscription_items/{item}")
     assert unexpected(shown, stripe.SubscriptionItem, "item") == []
+
+
+def test_test_clocks_are_answered_in_the_current_shape(sandbox: Sandbox) -> None:
+    clock = sandbox.stripe.add_test_clock(PERIOD_START)
+    assert unexpected(get(sandbox, f"/v1/test_helpers/test_clocks/{clock}"), test_helpers.TestClock, "clock") == []
+    assert unexpected_in_page(get(sandbox, "/v1/test_helpers/test_clocks"), test_helpers.TestClock, "clock") == []
 
 
 def test_periods_are_on_the_items_and_only_there(sandbox: Sandbox) -> None:

@@ -24,6 +24,7 @@ from stripe.params import (
     SubscriptionItemListParams,
     SubscriptionListParams,
     SubscriptionRetrieveParams,
+    test_helpers,
 )
 from stripe.params.billing import (
     MeterEventAdjustmentCreateParams,
@@ -40,7 +41,7 @@ from .traffic import Exchange
 
 REFUSED = (OpenAPIError, Undocumented)
 
-SEEN_IDS = re.compile(r"\b(cus|in|price|si|sub)_1Sandbox\w+|\bprice_filtered|(?<=meters/)\w+|(?<=customers/)\w+")
+SEEN_IDS = re.compile(r"\b(clock|cus|in|price|si|sub)_1Sandbox\w+|\bprice_filtered|(?<=meters/)\w+|(?<=customers/)\w+")
 
 SHAPES = {
     "GET /v1/account": AccountRetrieveCurrentParams,
@@ -52,13 +53,15 @@ SHAPES = {
     "GET /v1/subscriptions": SubscriptionListParams,
     "GET /v1/subscriptions/ID": SubscriptionRetrieveParams,
     "GET /v1/subscription_items": SubscriptionItemListParams,
+    "GET /v1/test_helpers/test_clocks": test_helpers.TestClockListParams,
+    "GET /v1/test_helpers/test_clocks/ID": test_helpers.TestClockRetrieveParams,
     "GET /v2/core/events": ThinEventListParams,
     "POST /v1/billing/meter_event_adjustments": MeterEventAdjustmentCreateParams,
     "POST /v1/billing/meter_events": MeterEventCreateParams,
 }
 """The parameters of each kind of request in the current version, as the SDK has them."""
 
-UNDOCUMENTED = re.compile(r"/v1/billing/|/v2/|/v1/invoices/ID/lines")
+UNDOCUMENTED = re.compile(r"/v1/billing/|/v1/test_helpers/|/v2/|/v1/invoices/ID/lines")
 """What the folder's document of Stripe, which is cut to a few paths, does not have."""
 
 KINDS_OF_REQUEST = {
@@ -104,7 +107,7 @@ def test_the_runs_send_every_kind_of_request_and_no_other(traffic: list[Exchange
     names = {name for each in of_stripe(traffic) for name in parameters(each.request)}
     assert kinds == KINDS_OF_REQUEST
     assert {"customer", "expand", "price", "recurring", "starting_after", "subscription"} <= names
-    assert {"created", "types", "value_grouping_window"} <= names
+    assert {"created", "status", "test_clock", "types", "value_grouping_window"} <= names
     for name in ("filterCustomerId", "filterGroupBy", "subject", "windowSize"):
         assert any(f'"{name}"' in each.seen.body for each in traffic)
 

@@ -77,7 +77,8 @@ def runs_with_billing_meters(sandbox: Sandbox, folder: Path) -> list[Exchange]:
 
     Meters with hours, of additions and of the last value; subjects that are OpenMeter's customers, found by
     their key and by their app data; windows that Stripe has already; events that are rejected, and one that is
-    cancelled; a canceled subscription; and a period that has ended, with more lines on its invoice than are shown.
+    cancelled; a canceled subscription; a period that has ended, with more lines on its invoice than are shown; and a
+    test clock, with a subscription that was canceled by it.
     """
     stripe, openmeter = sandbox.stripe, sandbox.openmeter
     prices = [_metered_price(sandbox, f"hours_{number}", window="hour") for number in range(EMBEDDED + 1)]
@@ -107,6 +108,14 @@ def runs_with_billing_meters(sandbox: Sandbox, folder: Path) -> list[Exchange]:
             run("--allow", "decrease")
         stripe.cancel(canceled)
         sandbox.clock.move_to(METERED_END + timedelta(minutes=10))
+        run()
+        clock = stripe.add_test_clock(METERED_END)
+        simulated = stripe.add_customer(test_clock=clock)
+        openmeter.add_customer(simulated, subjects=["simulated"])
+        ending, _ = (stripe.add_subscription(simulated, [price], period_start=METERED_START).id for price in prices[:2])
+        run("--test-clock", clock)
+        stripe.cancel(ending)
+        run("--test-clock", clock)
         run()
     return exchanges
 
@@ -149,12 +158,13 @@ def _run(sandbox: Sandbox, folder: Path, *options: str, accepted: int = 0, **env
     The answers are asked for at once: until the clock moves, asking again changes nothing.
     """
     before = len(sandbox.requests)
+    as_of = [] if "--test-clock" in options else ["--as-of", sandbox.clock.now().isoformat()]
     config = folder / "meter-sync.toml"
     config.write_text(CONFIGURATION)
     ours = ("METER_SYNC_", "OPENMETER_", "STRIPE_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     done = template().run(
-        ["--config", str(config), "run", "--as-of", sandbox.clock.now().isoformat(), *options],
+        ["--config", str(config), "run", *as_of, *options],
         {
             **kept,
             **sandbox.environment(),

@@ -54,14 +54,15 @@ def test_without_a_status_everything_but_canceled_is_listed(
 
 def test_subscriptions_of_test_clocks_are_listed_only_when_asked_for(sandbox: Sandbox, stripe: StripeWire) -> None:
     world = sandbox.stripe
-    clocked = world.add_customer(test_clock="clock_1")
+    clock = world.add_test_clock(sandbox.clock.now())
+    clocked = world.add_customer(test_clock=clock)
     view = world.add_subscription(clocked, [world.add_price()])
 
     def listed(**filters: str) -> list[str]:
         return [each["id"] for each in stripe("GET", "/v1/subscriptions", filters).json["data"]]
 
     assert listed() == []
-    assert listed(customer=clocked) == listed(test_clock="clock_1") == [view.id]
+    assert listed(customer=clocked) == listed(test_clock=clock) == [view.id]
 
 
 def test_a_subscription_shows_ten_items_and_the_list_of_items_shows_all(sandbox: Sandbox, stripe: StripeWire) -> None:

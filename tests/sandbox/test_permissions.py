@@ -28,6 +28,8 @@ IN_MESSAGES = {
     "products:write": "rak_product_write",
     "subscriptions:read": "rak_subscription_read",
     "subscriptions:write": "rak_subscription_write",
+    "test_clocks:read": "rak_billing_clock_read",
+    "test_clocks:write": "rak_billing_clock_write",
     "usage_records:read": "rak_usage_record_read",
     "usage_records:write": "rak_usage_record_write",
 }

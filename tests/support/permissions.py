@@ -36,6 +36,7 @@ PERMISSIONS = (
         "events:read", "Events", "event_read", is_optional=True, unread=("error_events_unread", "events_unread")
     ),
     Permission("accounts:read", "Accounts (Connect)", "accounts_kyc_basic_read", is_optional=True),
+    Permission("test_clocks:read", "Test clocks", "billing_clock_read", is_optional=True),
 )
 EXACTLY = frozenset(permission.name for permission in PERMISSIONS)
 READ_ONLY = frozenset(permission.name.replace(":write", ":read") for permission in PERMISSIONS)

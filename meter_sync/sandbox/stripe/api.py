@@ -14,6 +14,7 @@ from meter_sync.sandbox.http.faults import Fault
 from meter_sync.sandbox.http.traffic import Answer, Incoming
 from meter_sync.sandbox.stripe.endpoints import (
     account,
+    clocks,
     customers,
     error_reports,
     events,
@@ -40,6 +41,7 @@ from meter_sync.sandbox.stripe.world import StripeWorld
 
 ENDPOINTS = (
     *account.ENDPOINTS,
+    *clocks.ENDPOINTS,
     *customers.ENDPOINTS,
     *prices.ENDPOINTS,
     *subscriptions.ENDPOINTS,

@@ -15,6 +15,7 @@ from meter_sync.sandbox.stripe.protocol.idempotency import SavedAnswers
 from meter_sync.sandbox.stripe.protocol.permissions import Permissions, known
 from meter_sync.sandbox.stripe.protocol.versions import parse_version
 from meter_sync.sandbox.stripe.rules import (
+    clocks,
     customers,
     error_reports,
     invoice_lines,
@@ -40,11 +41,14 @@ R = TypeVar("R")
 
 
 def _settled(rule: Callable[Concatenate[StripeState, P], R]) -> Callable[Concatenate["StripeWorld", P], R]:
-    """Return a rule as a method: it holds the lock, and what was due by now happens first."""
+    """Return a rule as a method: it holds the lock, and what was due by now happens first.
+
+    Now is the time of whom is named first: of a test clock, if there is one.
+    """
 
     @wraps(rule)
     def method(world: "StripeWorld", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with world.settled() as state:
+        with world.settled() as state, state.in_time_of(state.clock_of(args[0]) if args else None):
             return rule(state, *args, **kwargs)
 
     return method
@@ -135,6 +139,8 @@ class StripeWorld:
 
     # -- setting up -----------------------------------------------------------------------------
 
+    add_test_clock = _settled(clocks.add_test_clock)
+    advance_test_clock = _settled(clocks.advance_test_clock)
     add_customer = _settled(customers.add_customer)
     delete_customer = _settled(customers.delete_customer)
     add_product = _settled(prices.add_product)
@@ -169,7 +175,8 @@ class StripeWorld:
         """Write a usage record by Stripe's rules; return its timestamp (given None: now)."""
         with self.settled() as state:
             # The grace ends within a second.
-            now, grace = self.clock.now().timestamp(), self.grace_seconds
+            clock, grace = state.clock_of(item_id), self.grace_seconds
+            now = self.clock.now().timestamp() if clock is None else state.now_of(clock)
             return usage_records.create_usage_record(
                 state, item_id, quantity, timestamp, action, now=now, grace_seconds=grace
             )

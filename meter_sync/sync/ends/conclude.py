@@ -182,7 +182,7 @@ async def _invoices(job: Job, seen: Sequence[Seen]) -> list[Invoiced] | None:
         return []
     since = min(one.item.period.end for one in seen) - _BEFORE_THE_END
     subscriptions = {one.item.subscription.id for one in seen}
-    return await readable_invoices(job, since, subscriptions.pop() if len(subscriptions) == 1 else None)
+    return await readable_invoices(job, since, subscriptions)
 
 
 def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:

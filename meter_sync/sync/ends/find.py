@@ -174,7 +174,7 @@ async def _record_invoiced(job: Job, listed: Sequence[SubscriptionItem], unseen:
     if not items or not (job.selection.is_everything or selected):
         return
     since = job.run.as_of - DRAFTS_LAST
-    invoices = await readable_invoices(job, since, selected[0] if len(selected) == 1 else None)
+    invoices = await readable_invoices(job, since, {item.subscription.id for item in items.values()})
     last_run = job.ledger.runs.last_complete()
     found = [
         replace(items[one.item], period=one.period)

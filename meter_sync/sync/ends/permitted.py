@@ -1,6 +1,6 @@
 """Reading from Stripe what a key may lack the permission for: a run makes do without, and says so in the log."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from datetime import datetime
 from typing import TypeVar
 
@@ -8,7 +8,13 @@ import structlog
 
 from meter_sync.stripe_api.connection import PermissionMissing, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.events import Changes, changes
-from meter_sync.stripe_api.invoices import BilledAtChange, Invoiced, billed_at_changes, invoices_since
+from meter_sync.stripe_api.invoices import (
+    BilledAtChange,
+    Invoiced,
+    billed_at_changes,
+    invoices_on_clock,
+    invoices_since,
+)
 from meter_sync.sync.job import Job
 
 log = structlog.get_logger()
@@ -16,14 +22,34 @@ log = structlog.get_logger()
 Found = TypeVar("Found")
 
 
-async def readable_invoices(job: Job, since: datetime, subscription: str | None) -> list[Invoiced] | None:
-    """Return what the invoices bill that were made since an instant, or None where they cannot be read."""
-    return await _if_permitted(invoices_since(job.stripe, since, subscription), "invoices_unread")
+async def readable_invoices(job: Job, since: datetime, subscriptions: Collection[str]) -> list[Invoiced] | None:
+    """Return what the invoices bill that were made since an instant, or None where they cannot be read.
+
+    They are of these subscriptions, and perhaps of others.
+    """
+    only = next(iter(subscriptions)) if len(subscriptions) == 1 else None
+    reading = (
+        invoices_since(job.stripe, since, only)
+        if job.test_clock is None
+        else invoices_on_clock(job.stripe, sorted(subscriptions))
+    )
+    return await _if_permitted(reading, "invoices_unread")
 
 
 async def readable_changes(job: Job, since: datetime) -> Changes | None:
     """Return what changed of subscriptions since an instant, or None where that cannot be read."""
-    return await _if_permitted(changes(job.stripe, since), "events_unread")
+    reading = changes(job.stripe, since) if job.test_clock is None else _changes_on_clock(job, job.test_clock, since)
+    return await _if_permitted(reading, "events_unread")
+
+
+async def _changes_on_clock(job: Job, test_clock: str, since: datetime) -> Changes:
+    """Return what went away on a test clock since an instant of its time, as its subscriptions tell.
+
+    Its events are not asked for: users report that they are stamped with the time of day, which says nothing about the
+    clock's, and whether they are listed at all is said nowhere. So when an item was removed, or its price changed, is
+    not known: the run's instant counts.
+    """
+    return Changes(await job.lister.canceled_on_clock(test_clock, since))
 
 
 async def readable_billed_at_changes(job: Job, customer: str, since: datetime) -> list[BilledAtChange] | None:

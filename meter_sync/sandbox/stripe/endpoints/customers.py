@@ -18,10 +18,10 @@ def _get_customer(call: Call) -> Json:
 
 
 def _list_customers(call: Call) -> Json:
-    email = call.params.get("email")
+    email, test_clock = call.params.get("email"), call.params.get("test_clock")
 
     def matches(customer: Customer) -> bool:
-        return not customer.deleted and email in (None, customer.email)
+        return not customer.deleted and email in (None, customer.email) and customer.test_clock == test_clock
 
     return page(call, call.state.customers, show_customer, matches)
 
@@ -44,7 +44,9 @@ ENDPOINTS = (
             "test_clock": text,
         },
     ),
-    Endpoint("GET /v1/customers", "customers:read", _list_customers, fields={**PAGING, "email": text}),
+    Endpoint(
+        "GET /v1/customers", "customers:read", _list_customers, fields={**PAGING, "email": text, "test_clock": text}
+    ),
     Endpoint("GET /v1/customers/{}", "customers:read", _get_customer),
     Endpoint("DELETE /v1/customers/{}", "customers:write", _delete_customer),
 )

@@ -17,7 +17,10 @@ def _is_kept(call: Call, event: StripeEvent) -> bool:
 
 
 def _list_events(call: Call) -> Json:
-    """List the events of the last 30 days; `type` may end in `*`, `types` names each."""
+    """List the events of the last 30 days; `type` may end in `*`, `types` names each.
+
+    Those of test clocks are among them (assumed: lists omit what is of test clocks, but this one has no parent to ask).
+    """
     params = call.params
     if "type" in params and "types" in params:
         raise Refusal("You may only specify one of these parameters: type, types.", param="type")

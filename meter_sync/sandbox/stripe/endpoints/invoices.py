@@ -11,6 +11,7 @@ from meter_sync.sandbox.stripe.views.view import Json
 
 
 def _list_invoices(call: Call) -> Json:
+    """List invoices; those of test clocks only with `customer` or `subscription` (documentation of test clocks)."""
     params, invoices = call.params, call.state.invoices
     shelf = None
     if "customer" in params:
@@ -22,7 +23,8 @@ def _list_invoices(call: Call) -> Json:
 
     def matches(invoice: Invoice) -> bool:
         return (
-            params.get("customer") in (None, invoice.customer)
+            (shelf is not None or call.state.clock_of(invoice.id) is None)
+            and params.get("customer") in (None, invoice.customer)
             and params.get("status") in (None, invoice.status)
             and within(params.get("created"), invoice.created)
         )

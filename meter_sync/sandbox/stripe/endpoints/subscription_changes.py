@@ -46,7 +46,7 @@ def _update_subscription(call: Call) -> Json:
     subscription, params = call.state.subscriptions.find(call.ids[0]), call.params
     if subscription.ended and params.keys() - {"expand", "metadata"}:
         raise Refusal("A canceled subscription can only update its cancellation_details and metadata.")
-    _check(call)
+    _check(call, subscription)
     with changing(call.state, subscription.id):
         for change in params.get("items", []):
             _update_item(call, subscription, change)
@@ -64,13 +64,13 @@ def _update_subscription(call: Call) -> Json:
     return shown(call.view, subscription)
 
 
-def _check(call: Call) -> None:
+def _check(call: Call, subscription: Subscription) -> None:
     """Refuse, before anything is changed, what is wrong with the request by itself."""
     if {"cancel_at", "cancel_at_period_end"} <= call.params.keys():
         message = "You may only specify one of these parameters: cancel_at, cancel_at_period_end."
         raise Refusal(message, param="cancel_at")
     for name in ("cancel_at", "trial_end"):
-        future(call, name)
+        future(call, name, call.state.now_of(subscription.test_clock))
 
 
 def _update_item(call: Call, subscription: Subscription, change: dict[str, Any]) -> None:

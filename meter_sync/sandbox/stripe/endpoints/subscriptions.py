@@ -64,7 +64,7 @@ def _create_subscription(call: Call) -> Json:
         billing_thresholds=_thresholds(params.get("billing_thresholds")),
         pauses_after_trial=pauses(params),
         billing_mode=_billing_mode(call),
-        **_first_period(call, prices[0]),
+        **_first_period(call, prices[0], call.state.now_of(customer.test_clock)),
     )
     return shown(call.view, call.state.subscriptions[view.id])
 
@@ -87,17 +87,16 @@ def _thresholds(given: dict[str, Any] | None) -> dict[str, object] | None:
     return {"amount_gte": None, "reset_billing_cycle_anchor": None, **given}
 
 
-def _first_period(call: Call, price: Price) -> dict[str, Any]:
+def _first_period(call: Call, price: Price, now: int) -> dict[str, Any]:
     """Return when the first periods begin and end, and what they are counted from.
 
     A trial, or else a billing cycle anchor in the future, ends the first period early; a backdated
-    subscription's periods are counted from its start (Stripe documentation, Billing cycle).
+    subscription's periods are counted from its start (Stripe documentation, Billing cycle). `now` is in Unix seconds.
     """
-    now = call.state.now
     start = call.params.get("backdate_start_date", now)
     if start > now:
         raise Refusal("The backdated start date must be in the past.", param="backdate_start_date")
-    end = future(call, "trial_end") or future(call, "billing_cycle_anchor")
+    end = future(call, "trial_end", now) or future(call, "billing_cycle_anchor", now)
     if end is not None:
         name = "trial_end" if "trial_end" in call.params else "period_end"
         return {"period_start": from_unix(start), name: from_unix(end), "created": from_unix(now)}
@@ -105,10 +104,10 @@ def _first_period(call: Call, price: Price) -> dict[str, Any]:
     return {"period_start": from_unix(period.start), "anchor": from_unix(start), "created": from_unix(now)}
 
 
-def future(call: Call, name: str) -> int | None:
-    """Return the Unix seconds given under a name, None for none; refuse what is not in the future."""
+def future(call: Call, name: str, now: int) -> int | None:
+    """Return the Unix seconds given under a name, None for none; refuse what is not after now, in the same unit."""
     instant: int | None = call.params.get(name)
-    if instant is not None and instant <= call.state.now:
+    if instant is not None and instant <= now:
         raise Refusal(f"Invalid timestamp: {name} must be an integer Unix timestamp in the future.", param=name)
     return instant
 

@@ -22,6 +22,7 @@ _IN_MESSAGES: Final = {
     "prices": "plan",
     "products": "product",
     "subscriptions": "subscription",
+    "test_clocks": "billing_clock",
     "usage_records": "usage_record",
 }
 """Resources as this sandbox names them, and as Stripe names them in `rak_..._read`."""

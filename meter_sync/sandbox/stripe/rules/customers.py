@@ -15,10 +15,12 @@ def add_customer(
     email: str | None = None,
     description: str | None = None,
 ) -> str:
-    """Add a customer and return its id."""
+    """Add a customer, on a test clock if one is named, and return its id."""
+    if test_clock is not None:
+        state.test_clocks.find(test_clock, param="test_clock", status=400)
     customer = Customer(
         id=id or state.new_id("cus"),
-        created=state.now,
+        created=state.now_of(test_clock),
         metadata=dict(metadata or {}),
         name=name,
         email=email,

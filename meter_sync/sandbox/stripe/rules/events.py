@@ -72,7 +72,10 @@ def _record(
     subject: SubscriptionSnapshot | Invoice,
     before: SubscriptionSnapshot | None = None,
 ) -> None:
-    event = StripeEvent(state.new_id("evt"), at, kind, state.api_version, subject, before)
+    about = subject.subscription.id if isinstance(subject, SubscriptionSnapshot) else subject.subscription
+    # Those of test clocks are stamped with the time of day (reported by users), whatever the clock says.
+    created = at if state.clock_of(about) is None else state.real_now
+    event = StripeEvent(state.new_id("evt"), created, kind, state.api_version, subject, before)
     state.events.add(event)
     state.news.append(event)
 

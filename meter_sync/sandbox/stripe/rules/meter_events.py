@@ -33,19 +33,21 @@ def create_meter_event(
 ) -> MeterEvent:
     """Take a meter event (given None: now, and an identifier of Stripe's), or raise Refusal.
 
+    Assumed: of a customer on a test clock, its time is what the timestamp is held against.
     Whether it counts is found out later, and told by an error report if not: with the code `reject_as` for a
     reason that no rule here explains.
     """
     meter = meter_named(state, event_name)
+    now = state.now_of(state.clock_of(payload.get(meter.customer_key)) if meter else None)
     event = MeterEvent(
         identifier=identifier or state.new_id("evt_id"),
         event_name=event_name,
         payload=dict(payload),
-        timestamp=state.now if timestamp is None else timestamp,
+        timestamp=now if timestamp is None else timestamp,
         received=state.now,
     )
     meter_event_identifiers.check_length(event.identifier)
-    _check_timestamp(event.timestamp, state.now)
+    _check_timestamp(event.timestamp, now)
     _check_digits(meter, event.payload)
     meter_event_identifiers.refuse_duplicate(state, event.identifier)
     event.rejected = reject_as or _why_rejected(state, meter, event)

@@ -9,13 +9,23 @@ from meter_sync.sandbox.stripe.state.stripe_state import StripeState
 
 
 def settle(state: StripeState, now: int) -> None:
-    """Let everything happen that was due by now, in Unix seconds, each thing at its own instant."""
-    state.now = now
-    while state.due and state.due[0].at <= now:
-        due = heapq.heappop(state.due)
+    """Let everything happen that was due by now, in Unix seconds, each thing at its own instant.
+
+    What is about the customers of a test clock happens by that one's time.
+    """
+    state.now = state.real_now = now
+    _happen(state, state.due)
+    for clock in state.test_clocks:
+        with state.in_time_of(clock.id):
+            _happen(state, clock.due)
+
+
+def _happen(state: StripeState, waiting: list[Due]) -> None:
+    while waiting and waiting[0].at <= state.now:
+        due = heapq.heappop(waiting)
         state.settled_until = max(state.settled_until, due.at)
         _HAPPENINGS[due.what](state, due)
-    state.settled_until = max(state.settled_until, now)
+    state.settled_until = max(state.settled_until, state.now)
 
 
 def _turn(state: StripeState, due: Due) -> None:

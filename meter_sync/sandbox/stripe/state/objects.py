@@ -46,6 +46,21 @@ class Customer:
 
 
 @dataclass(slots=True)
+class TestClock:
+    """A time of its own, for the customers that were made with it and all that is theirs; it only moves forward."""
+
+    id: str
+    created: int
+    frozen_time: int
+    name: str | None = None
+    status: Literal["advancing", "internal_failure", "ready"] = "ready"
+    due: "list[Due]" = field(default_factory=list)
+    """What falls due by it: a heap, the next one first."""
+    settled_until: int = 0
+    """The instant until which everything that was due by it has happened."""
+
+
+@dataclass(slots=True)
 class Product:
     """A product, which prices belong to."""
 

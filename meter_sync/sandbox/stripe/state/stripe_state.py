@@ -2,6 +2,8 @@
 
 import heapq
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from meter_sync.sandbox.stripe.protocol.errors import no_such
 from meter_sync.sandbox.stripe.protocol.versions import ACCOUNT_DEFAULT
@@ -19,6 +21,7 @@ from meter_sync.sandbox.stripe.state.objects import (
     Product,
     StripeEvent,
     Subscription,
+    TestClock,
 )
 from meter_sync.sandbox.stripe.state.store import Store
 
@@ -28,7 +31,10 @@ class StripeState:
 
     def __init__(self) -> None:
         self.now = 0
-        """The present, in Unix seconds: that of the clock when this was settled last."""
+        """The present, in Unix seconds: that of the clock when this was settled last, or within a test clock's time."""
+        self.real_now = 0
+        """The present whatever a test clock says."""
+        self.test_clocks: Store[TestClock] = Store("test clock")
         self.customers: Store[Customer] = Store("customer")
         self.products: Store[Product] = Store("product")
         self.prices: Store[Price] = Store("price")
@@ -73,8 +79,37 @@ class StripeState:
         return self._counters[kind]
 
     def schedule(self, at: int, what: Happening, identifier: str) -> None:
-        """Note that something falls due."""
-        heapq.heappush(self.due, Due(at, self.new_number("due"), what, identifier))
+        """Note that something falls due: by the test clock of whom it is about, if there is one."""
+        clock = self.clock_of(identifier)
+        due = self.due if clock is None else self.test_clocks[clock].due
+        heapq.heappush(due, Due(at, self.new_number("due"), what, identifier))
+
+    def clock_of(self, identifier: object) -> str | None:
+        """Return the test clock of a customer, a subscription, an item or an invoice, by its id; None for others."""
+        name = str(identifier)
+        customer = self.customers.get(name)
+        item, invoice = self.items.get(name), self.invoices.get(name)
+        owner = item.subscription if item else invoice.subscription if invoice else name
+        subscription = self.subscriptions.get(owner)
+        return customer.test_clock if customer else subscription.test_clock if subscription else None
+
+    def now_of(self, test_clock: str | None) -> int:
+        """Return the present of a test clock, in Unix seconds; for None, that of everybody else."""
+        return self.now if test_clock is None else self.test_clocks[test_clock].frozen_time
+
+    @contextmanager
+    def in_time_of(self, test_clock: str | None) -> Iterator[None]:
+        """Let now be the present of a test clock within; for None it stays as it is."""
+        if test_clock is None:
+            yield
+            return
+        clock, before = self.test_clocks[test_clock], (self.now, self.settled_until)
+        self.now, self.settled_until = clock.frozen_time, clock.settled_until
+        try:
+            yield
+        finally:
+            clock.settled_until = self.settled_until
+            self.now, self.settled_until = before
 
     def items_of(self, subscription: Subscription) -> list[Item]:
         """Return the items of a subscription that are not deleted, oldest first."""
