@@ -42,6 +42,7 @@ async def list_and_record(job: Job) -> Periods:
     """
     items, ended, metering = await (_list_all(job) if job.closing is None else _list_due(job, job.closing))
     beside = _beside(job, items)
+    metering = await _with_customers(job, metering, items, beside)
     prepared = _prepared(job, items, ended, beside, metering)
     if job.closing is None:
         _warn_of_fine_windows(job, prepared.items)
@@ -55,7 +56,9 @@ async def list_to_compare(job: Job) -> tuple[Prepared, Metering]:
     """
     listing, metering = await _ask(job)
     items = in_their_periods(job, listing.items, await changes_of(job, listing.items)).open
-    return _prepared(job, items, (), _beside(job, items), metering), metering
+    beside = _beside(job, items)
+    metering = await _with_customers(job, metering, items, beside)
+    return _prepared(job, items, (), beside, metering), metering
 
 
 _Found = tuple[Sequence[SubscriptionItem], Sequence[Seen], Metering]
@@ -86,8 +89,7 @@ async def _list_due(job: Job, within: timedelta) -> _Found:
     await bind(job)
     if await _record_changed(job, due):
         due = ledger.listed.due(as_of, within, job.policy.lookback)
-    customers = await _customers(job, [one.item for one in due])
-    metering = Metering(job.rules, await job.openmeter.meters(), customers)
+    metering = Metering(job.rules, await job.openmeter.meters())
     items = [one.item for one in due if one.item.period.end > as_of]
     return items, [one for one in due if one.item.period.end <= as_of], metering
 
@@ -166,15 +168,21 @@ async def _ask(job: Job) -> tuple[Listing, Metering]:
         listing = group.create_task(job.lister.find(job.selection, skip))
         meters = group.create_task(job.openmeter.meters())
     found, known = listing.result(), meters.result()
-    metering = Metering(job.rules, known, await _customers(job, found.items))
+    metering = Metering(job.rules, known)
     log.info("list", items=len(found.items), meters=len(set(known.values())))
     return found, metering
 
 
-async def _customers(job: Job, items: Iterable[SubscriptionItem]) -> dict[str, str]:
+async def _with_customers(
+    job: Job, metering: Metering, items: Iterable[SubscriptionItem], beside: Iterable[Listed]
+) -> Metering:
+    """Return OpenMeter's customers too, if need be: also of those who have no living item any more."""
     if not job.rules.asks_for_customers:
-        return {}
-    return dict(await job.openmeter.customers({item.subscription.customer.id for item in items}))
+        return metering
+    every = [*items, *(one.item for one in beside)]
+    return replace(
+        metering, customers=dict(await job.openmeter.customers({one.subscription.customer.id for one in every}))
+    )
 
 
 def _warn_of_unused_rows(job: Job, listing: Listing) -> None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests.support.ways import end_of, invoiced
 from tests.support.world import METER, PERIOD_START, World
 
 BY_CUSTOMER = {"METER_SYNC_SUBJECT": "openmeter.customer"}
@@ -68,3 +69,17 @@ def test_hours_of_a_customer_are_those_of_all_its_subjects(world: World) -> None
 
     assert done.item["windows"] == {"sent": 1, "unchanged": 0}
     assert world.billed(subscription) == 5
+
+
+def test_one_who_has_no_living_subscription_any_more_is_billed_to_the_end(world: World) -> None:
+    world.configure('[mapping]\nsubject = "openmeter.customer"\n')
+    subscription = world.subscribe()
+    world.openmeter.add_customer(world.customer_of(subscription))
+    world.use(subscription, 5)
+    world.execute()
+    end = end_of(world, subscription)
+    world.stripe.cancel_at_period_end(subscription.id)
+    world.use(subscription, 3, at=end - timedelta(minutes=5))
+    world.sandbox.clock.move_to(end + timedelta(minutes=2))
+    world.execute()
+    assert (invoiced(world), world.unbilled()) == (8, {})
