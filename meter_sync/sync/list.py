@@ -76,7 +76,7 @@ async def _list_due(job: Job, within: timedelta) -> _Found:
     await bind(job)
     customers = await _customers(job, [one.item for one in due])
     metering = Metering(job.rules, await job.openmeter.meters(), customers)
-    memory = replace(ledger.memory.of(items), billed_by_others=ledger.billed_usage.open_after(as_of))
+    memory = replace(_remembered(job, items), billed_by_others=ledger.billed_usage.open_after(as_of))
     return items, [one for one in due if one.item.period.end <= as_of], metering, memory
 
 
@@ -124,7 +124,7 @@ async def _customers(job: Job, items: Iterable[SubscriptionItem]) -> dict[str, s
 
 def _recall(job: Job, listing: Listing) -> Memory:
     """Return what the ledger knows of the listed items, and of others that may bill the same."""
-    memory, billed = job.ledger.memory.of(listing.items), job.ledger.billed_usage
+    memory, billed = _remembered(job, listing.items), job.ledger.billed_usage
     if job.selection.is_everything:
         _warn_of_unused_rows(job, listing)
     if job.selection.narrows_the_listing:
@@ -135,6 +135,14 @@ def _recall(job: Job, listing: Listing) -> Memory:
     listed = {item.id for item in listing.items}
     open_ones = billed.open_on_meters(job.run.as_of)
     return replace(memory, billed_by_others=tuple(one for one in open_ones if one.item not in listed))
+
+
+def _remembered(job: Job, items: Sequence[SubscriptionItem]) -> Memory:
+    """Return what the ledger knows of items. A dry run, which forgets nothing, does not believe a restored one."""
+    memory = job.ledger.memory.of(items)
+    if job.writer is None and job.ledger.epochs.is_restored():
+        return replace(memory, known_items=frozenset(), remembered={})
+    return memory
 
 
 def _warn_of_unused_rows(job: Job, listing: Listing) -> None:
