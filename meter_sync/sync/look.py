@@ -14,7 +14,7 @@ from meter_sync.core.planning.draft import closed_with
 from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import failed, held, interrupted
-from meter_sync.core.planning.stages import Planned, Result, UnfinishedLook
+from meter_sync.core.planning.stages import AfterSilence, Planned, Result, UnfinishedLook
 from meter_sync.core.planning.windows import with_standing_windows
 from meter_sync.core.text import utc
 from meter_sync.errors import Interrupted
@@ -68,9 +68,9 @@ async def _look_at_records(planned: Planned, stripe: StripeReader, policy: Polic
 
 
 async def _look_at_events(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
-    return await _held_by_what_was_before(planned, stripe, policy) or looked_at_events(
-        planned, await standing_total(planned.metered, stripe), policy
-    )
+    is_known = isinstance(planned.look, AfterSilence)
+    blocked = None if is_known else await _held_by_what_was_before(planned, stripe, policy)
+    return blocked or looked_at_events(planned, await standing_total(planned.metered, stripe), policy)
 
 
 async def _held_by_what_was_before(planned: Planned, stripe: StripeReader, policy: Policy) -> Result | None:
