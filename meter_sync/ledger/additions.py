@@ -30,7 +30,8 @@ class Unsettled:
     acknowledged: int
     """What Stripe holds of the period as far as it is known."""
     is_answered: bool
-    """Whether Stripe has said that it was carried out: then it is only in doubt whether it was rejected later."""
+    """Whether Stripe has said that it was carried out: then it is only in doubt whether with this quantity, or whether
+    it was rejected later."""
     addition: Addition
 
     @property
@@ -61,11 +62,12 @@ class Additions(Book):
         with self.database.transaction():
             self.database.update(additions, [{**_key(one.place, one.addition), "attempted_at": at}], by=_KEY)
 
-    def settle(self, one: Unsettled, at: datetime) -> None:
-        """Record that such an addition, or its cancellation, was carried out."""
+    def settle(self, one: Unsettled, at: datetime, *, is_in_doubt: bool = False) -> None:
+        """Record that such an addition, or its cancellation, was carried out, perhaps with another quantity."""
         column = "cancelled_at" if one.addition.is_cancel else "delivered_at"
+        found: dict[str, Any] = {column: at, **_doubt(is_in_doubt)}
         with self.database.transaction():
-            self.database.update(additions, [{**_key(one.place, one.addition), column: at}], by=_KEY)
+            self.database.update(additions, [{**_key(one.place, one.addition), **found}], by=_KEY)
             recount(self.database, *one.place)
 
     def clear_doubt(self, one: Unsettled) -> None:
@@ -147,9 +149,14 @@ def acknowledge(database: Database, acknowledgements: Iterable[Acknowledged]) ->
     for done in acknowledgements:
         write = done.intended.write
         if isinstance(write.sends, Add | Cancel):
-            took = {"request_id": done.request_id, "delivered_at": done.at}
+            took = {"request_id": done.request_id, "delivered_at": done.at, **_doubt(done.is_in_doubt)}
             values = {"cancelled_at": done.at} if isinstance(write.sends, Cancel) else took
             database.update(additions, [{**_key(write.item.key, write.sends.addition), **values}], by=_KEY)
+
+
+def _doubt(is_in_doubt: bool) -> dict[str, bool]:
+    """Return the column that says so, if it is: a doubt that another run has found meanwhile stays."""
+    return {"in_doubt": True} if is_in_doubt else {}
 
 
 def withdraw(database: Database, unsent: Sequence[Write]) -> None:

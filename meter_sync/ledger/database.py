@@ -44,7 +44,8 @@ class Database:
 
     def __init__(self, connection: Connection, path: Path, scope: Scope) -> None:
         self._connection = connection
-        self._path = path
+        self.path = path
+        """The file that it is in."""
         self._is_changing = False
         self.scope = {"account": scope.account, "mode": scope.mode}
 
@@ -109,7 +110,7 @@ class Database:
         if self._connection.in_transaction():
             yield
             return
-        with translated(self._path), self._connection.begin():
+        with translated(self.path), self._connection.begin():
             yield
 
     @contextmanager
@@ -118,7 +119,7 @@ class Database:
 
         Raise LedgerError, ConfigurationError or TryAgainError, each with what to do.
         """
-        with effect("ledger"), translated(self._path), self._connection.begin():
+        with effect("ledger"), translated(self.path), self._connection.begin():
             self._is_changing = True
             try:
                 yield

@@ -1,4 +1,4 @@
-"""The ledger's file, and what an error of the database means to an operator."""
+"""The ledger's files, and what an error of the database means to an operator."""
 
 import os
 from collections.abc import Iterator
@@ -30,6 +30,42 @@ def make_file(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
         raise unwritable(path, error.strerror or str(error)) from error
+
+
+def read_text(path: Path) -> str | None:
+    """Return what is in a small file, or None where there is none. Raise ConfigurationError if it cannot be read."""
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unwritable(path, error.strerror or str(error)) from error
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Put a text in the place of what is in a small file, as a whole and to last, readable for this user only.
+
+    Whoever calls sees to it that nobody else does at the same time. Raise ConfigurationError if that fails.
+    """
+    new = path.with_name(path.name + ".new")
+    try:
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+        _make_last(path.parent)
+    except OSError as error:
+        raise unwritable(path, error.strerror or str(error)) from error
+
+
+def _make_last(folder: Path) -> None:
+    """Let the names in a folder outlive a power loss."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def unwritable(path: Path, why: str) -> ConfigurationError:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, event
 from meter_sync.ledger.additions import Additions
 from meter_sync.ledger.binding import Binding
 from meter_sync.ledger.database import Database, Scope
+from meter_sync.ledger.epochs import Epochs
 from meter_sync.ledger.files import make_file, translated, unwritable
 from meter_sync.ledger.history import History
 from meter_sync.ledger.holds import Holds
@@ -36,6 +37,7 @@ class Ledger:
         """The mode of Stripe that these books are about: `live` or `sandbox`."""
         self.additions = Additions(database)
         self.binding = Binding(database)
+        self.epochs = Epochs(database)
         self.history = History(database)
         self.holds = Holds(database)
         self.listed = ListedPeriods(database)

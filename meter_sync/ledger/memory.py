@@ -97,10 +97,12 @@ class Memories(Book):
 
     def reported(self, seen_items: Sequence[SubscriptionItem]) -> frozenset[PeriodKey]:
         """Return those of the items, each with the start of its period, for which anything was ever to be written."""
-        query = self.database.of(item_periods, "item", "period_start")
-        found = self.database.rows_of(query, item_periods.c.item, {item.id for item in seen_items})
-        asked = {item.key for item in seen_items}
-        return frozenset(asked & {(row.item, row.period_start) for row in found})
+        ids, asked = {item.id for item in seen_items}, {item.key for item in seen_items}
+        found = set[PeriodKey]()
+        for table in (item_periods, forgotten):
+            query = self.database.of(table, "item", "period_start")
+            found |= {(row.item, row.period_start) for row in self.database.rows_of(query, table.c.item, ids)}
+        return frozenset(asked & found)
 
 
 def _periods(listed_items: Iterable[SubscriptionItem]) -> dict[str, datetime]:

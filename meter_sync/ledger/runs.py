@@ -37,6 +37,10 @@ class Runs(Book):
         with self.database.transaction():
             self.database.update(runs, [row], by=("run",))
 
+    def last_begun(self) -> datetime | None:
+        """Return when the last run was begun, or None before the first."""
+        return self.database.value(self.database.of(runs, sa.func.max(runs.c.started_at)))
+
     def newest_as_of(self) -> datetime | None:
         """Return the newest instant up to which anything was intended to be reported, or None before that."""
         return self.database.value(self.database.of(item_periods, sa.func.max(item_periods.c.as_of)))

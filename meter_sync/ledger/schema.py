@@ -275,6 +275,15 @@ holds = _table_of_periods(
 )
 """What kept an item from being reported, and for how long: runs in a row that said the same share a row."""
 
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("name", String(20), primary_key=True),
+    Column("epoch", String(36), nullable=False),
+    Column("marker", Text),
+)
+"""The epoch of the ledger, and what the marker beside it said before: one row, whoever's books these are."""
+
 bindings = Table(
     "bindings",
     metadata,

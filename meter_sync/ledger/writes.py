@@ -5,15 +5,17 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+import sqlalchemy as sa
+
 from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.item import PeriodKey
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.planning.memory import PastPeriod
 from meter_sync.core.planning.stages import Acknowledged, Add, Checked, Intended, SetWindows, WindowQuantity, Write
 from meter_sync.ledger import additions, rows, schema, windows, writers
-from meter_sync.ledger.database import Book, of_same_period
+from meter_sync.ledger.database import Book, Database, of_same_period
 from meter_sync.ledger.rows import RunRecord, WindowTaken, key
-from meter_sync.ledger.schema import forgotten, item_periods, items, parts, past_periods, writes
+from meter_sync.ledger.schema import forgotten, item_periods, items, parts, past_periods, seen_periods, writes
 
 _KEY_OF_PART = ("item", "period_start", "start")
 _KEPT = ("acknowledged", "seen_at", "read_whole_at", "opening", "reported")
@@ -83,6 +85,8 @@ class Writes(Book):
             for one, write in zip(intended, planned, strict=True)
             if write.how_many
         ]
+        # What is added to what was read has all that was known before in it.
+        _forget(self.database, [one.item.key for one in planned if _is_added_to_what_was_read(one)])
         self.database.put(item_periods, states, _REPLACED, completed=("read_whole_at", "reported"))
         self.database.insert(writes, history)
         windows.intend(self.database, run.id, planned)
@@ -91,8 +95,9 @@ class Writes(Book):
     def acknowledge(self, run: RunRecord, acknowledgements: Sequence[Acknowledged]) -> None:
         """Record what Stripe has taken.
 
-        An item beside which other records were found counts as never looked at in its next period. Where nothing was
-        sent, an earlier write of the same run, that Stripe refused, is not taken for acknowledged.
+        An item beside which other records were found counts as never looked at in its next period, and what is known of
+        a period that has ended says nothing of those that follow it. Where nothing was sent, an earlier write of the
+        same run, that Stripe refused, is not taken for acknowledged.
         """
         states, sent, looked, beside_others = [], [], [], []
         for done in acknowledgements:
@@ -105,7 +110,7 @@ class Writes(Book):
                 sent.append({**place, **step, "acknowledged_at": done.at, "request_id": done.request_id})
             if write.foreign:
                 beside_others.append({"item": write.item.id})
-            else:
+            elif write.item.period.end > run.as_of:
                 looked.append({"item": write.item.id, "looked_at": done.at})
         with self.database.transaction():
             self.database.update(item_periods, states, total_before=None)
@@ -148,7 +153,7 @@ class Writes(Book):
         Where it had acknowledged nothing the item is unknown again, and is looked at before its next write.
         """
         keys = [key(one.item) for one in unsent]
-        guessed = [key(one.item) for one in unsent if isinstance(one.sends, Add) and one.sends.addition.base_is_read]
+        guessed = [key(one.item) for one in unsent if _is_added_to_what_was_read(one)]
         with self.database.transaction():
             additions.withdraw(self.database, unsent)
             self.database.delete(item_periods, guessed)
@@ -163,12 +168,41 @@ class Writes(Book):
 
         Additions are forgotten with them: what is read then has them in it.
         """
-        keys = rows.keys(unknown)
         with self.database.transaction():
-            for table in (schema.additions, parts, item_periods):
-                self.database.delete(table, keys)
-            self.database.delete(items, [{"item": one["item"]} for one in keys])
-            self.database.insert_missing(forgotten, keys)
+            _forget(self.database, unknown)
+
+
+def forget_what_may_have_changed(database: Database, as_of: datetime) -> None:
+    """Forget, within a transaction, what Stripe holds of what runs may have written that this ledger does not know of.
+
+    That is every period that is open at an instant, and of those that have ended, until they are closed, what depends
+    on the last event: what was added, and when the last total was stamped. All else of an ended period is set again,
+    whatever stands there. What is known of periods by what was read back after their end stays, and so does what was
+    named, held and written.
+    """
+    is_final = database.exists(
+        seen_periods,
+        of_same_period(seen_periods, item_periods),
+        sa.or_(seen_periods.c.closed_at.is_not(None), seen_periods.c.read_back_at.is_not(None)),
+    )
+    depends_on_last = item_periods.c.way.in_([Way.ADDITIONS.value, Way.LAST.value])
+    may_have_changed = ~is_final, sa.or_(item_periods.c.period_end > as_of, depends_on_last)
+    query = database.of(item_periods, "item", "period_start").where(*may_have_changed)
+    _forget(database, [(row.item, row.period_start) for row in database.rows(query)])
+    # Also of what had nothing: it may have something by now.
+    database.delete_where(items)
+
+
+def _forget(database: Database, unknown: Iterable[PeriodKey]) -> None:
+    keys = rows.keys(unknown)
+    for table in (schema.additions, parts, item_periods):
+        database.delete(table, keys)
+    database.delete(items, [{"item": one["item"]} for one in keys])
+    database.insert_missing(forgotten, keys)
+
+
+def _is_added_to_what_was_read(write: Write) -> bool:
+    return isinstance(write.sends, Add) and write.sends.addition.base_is_read
 
 
 def _state(write: Write, run: RunRecord, at: datetime) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -64,12 +64,21 @@ async def _with_books(
             _warn_of_missed_run(ledger, run)
         if not request.dry_run:
             run = _no_step_back(ledger, run, given=request.as_of is not None)
+            _begin_epoch(ledger, run)
             ledger.runs.begin(run)
+        elif ledger.epochs.is_restored():
+            _warn_of_restored(
+                ledger.runs.last_begun(), "this dry run takes it that nothing is known of what Stripe holds"
+            )
         queued = ledger.webhook_queue.waiting() if run.everything else []
         async with open_job(settings, request, run, ledger, clock, stop, progress) as job:
             report = await run_job(job)
         if not request.dry_run and report.exit_code in _WORK_DONE and not report.gave_way:
             ledger.webhook_queue.record_done([event.id for event in queued], clock())
+        if not request.dry_run:
+            # What cannot be written now, the next run writes before it does anything.
+            with suppress(MeterSyncError):
+                ledger.epochs.end()
         return run, replace(report, stripe_requests=report.stripe_requests + asked)
 
 
@@ -111,6 +120,22 @@ def _no_step_back(ledger: Ledger, run: RunRecord, *, given: bool) -> RunRecord:
             code="clock",
         )
     return replace(run, as_of=newest)
+
+
+def _begin_epoch(ledger: Ledger, run: RunRecord) -> None:
+    """Before anything is written: find out whether the ledger is older than what was written last, and say so."""
+    last = ledger.runs.last_begun()
+    if ledger.epochs.begin(run.as_of):
+        _warn_of_restored(last, "what Stripe holds of the open periods is read from it again")
+
+
+def _warn_of_restored(last_run: datetime | None, what_follows: str) -> None:
+    log.warning(
+        "ledger_restored",
+        message="the ledger is older than the last run that wrote: it was restored from a backup, or moved without the "
+        f"file beside it that ends with .epoch; {what_follows}",
+        last_run=last_run and last_run.isoformat(),
+    )
 
 
 def _warn_of_missed_run(ledger: Ledger, run: RunRecord) -> None:

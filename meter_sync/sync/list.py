@@ -11,6 +11,7 @@ import structlog
 from meter_sync.core.billing.intake import intake_as_known
 from meter_sync.core.billing.item import SubscriptionItem, WindowSize
 from meter_sync.core.billing.way import Way
+from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.prepare import Metering, prepare
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
 from meter_sync.errors import MeterSyncError
@@ -141,7 +142,7 @@ def _prepared(
 
     Raise MeterSyncError for a selector that matches nothing, nor anything that has ended.
     """
-    memory = job.ledger.memory.of(items)
+    memory = _remembered(job, items)
     memory = replace(memory, reported=job.ledger.memory.stretches([*items, *(one.item for one in beside)]))
     listed = [Listed(item) for item in items]
     prepared = prepare(listed, beside, metering, memory, job.run.as_of, job.policy.allowed)
@@ -183,6 +184,14 @@ async def _with_customers(
     return replace(
         metering, customers=dict(await job.openmeter.customers({one.subscription.customer.id for one in every}))
     )
+
+
+def _remembered(job: Job, items: Sequence[SubscriptionItem]) -> Memory:
+    """Return what the ledger knows of items. A dry run, which forgets nothing, does not believe a restored one."""
+    memory = job.ledger.memory.of(items)
+    if job.writer is None and job.ledger.epochs.is_restored():
+        return replace(memory, known_items=frozenset(), remembered={})
+    return memory
 
 
 def _warn_of_unused_rows(job: Job, listing: Listing) -> None:

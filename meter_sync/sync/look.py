@@ -13,7 +13,7 @@ from meter_sync.core.planning.draft import closed_with
 from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records, with_past
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import failed, interrupted
-from meter_sync.core.planning.stages import Planned, Result, UnfinishedLook
+from meter_sync.core.planning.stages import AfterSilence, Planned, Result, UnfinishedLook
 from meter_sync.core.planning.windows import with_standing_windows
 from meter_sync.errors import Interrupted
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
@@ -69,7 +69,7 @@ async def _look_at_records(planned: Planned, stripe: StripeReader, policy: Polic
 
 
 async def _look_at_events(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
-    with_its_past = await _with_past(planned, stripe)
+    with_its_past = planned if isinstance(planned.look, AfterSilence) else await _with_past(planned, stripe)
     return looked_at_events(with_its_past, await standing_total(planned.metered, stripe), policy)
 
 

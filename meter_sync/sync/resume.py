@@ -8,7 +8,7 @@ import structlog
 
 from meter_sync.core.billing.event_times import summary_span
 from meter_sync.core.billing.item import BillingMeter
-from meter_sync.core.planning.additions import as_settled, can_be_repeated, shows_in_summary
+from meter_sync.core.planning.additions import as_settled, can_be_repeated, shows_in_summary, sums_alone
 from meter_sync.core.planning.brakes import checked_before
 from meter_sync.core.planning.first_sight import unfinished
 from meter_sync.core.planning.memory import Memory
@@ -96,13 +96,14 @@ async def _settle_additions(job: Job, writer: StripeWriter, items: Sequence[Find
     """
     meters = {meter.id: meter for one in items if (meter := one.item.price.billing_meter) is not None}
     periods = {one.item.id: one.item.period for one in items}
+    alone = {one.item.id for one in items if sums_alone(one)}
     unsettled, busy = job.ledger.additions.unsettled(list(periods), job.run, job.clock())
 
     async def settle(one: Unsettled) -> None:
         meter = meters.get(one.stripe_meter or "")
         try:
             if meter and can_be_repeated(one.addition, job.policy.now, job.policy.as_of):
-                await _repeat(job, writer, meter, one)
+                await _repeat(job, writer, meter, one, sums_alone=one.item in alone)
             elif meter and one.period == periods[one.item]:
                 await _ask_summary(job, meter, one)
         except (StripeRefused, StripeUnavailable) as error:
@@ -119,11 +120,12 @@ async def _settle_additions(job: Job, writer: StripeWriter, items: Sequence[Find
     return bool(unsettled), busy
 
 
-async def _repeat(job: Job, writer: StripeWriter, meter: BillingMeter, one: Unsettled) -> None:
+async def _repeat(job: Job, writer: StripeWriter, meter: BillingMeter, one: Unsettled, *, sums_alone: bool) -> None:
     """Send it again, exactly: Stripe knows its identifier.
 
     Where its base was read from a summary, the event that Stripe has already may be an older one, of a ledger that
-    was lost: what stands in Stripe must be read anew.
+    was lost: what stands in Stripe must be read anew. Where it was known, that can only be where the ledger was
+    restored from a backup: the summary tells, once it shows as much.
     """
     addition, book = one.addition, job.ledger.additions
     book.record_attempt(one, job.clock())
@@ -139,16 +141,24 @@ async def _repeat(job: Job, writer: StripeWriter, meter: BillingMeter, one: Unse
     delivery = await send_event(writer, event)
     if delivery.was_there and addition.base_is_read:
         job.ledger.writes.forget([(one.item, one.period.start)])
-    else:
-        book.settle(one, job.clock())
+        return
+    is_in_doubt = delivery.was_there and sums_alone
+    book.settle(one, job.clock(), is_in_doubt=is_in_doubt)
+    if is_in_doubt:
+        await _compare_with_summary(job, meter, one, addition.base + addition.value)
+
+
+async def _compare_with_summary(job: Job, meter: BillingMeter, one: Unsettled, holds: int) -> bool:
+    """Clear the doubt where Stripe's summary shows what it should, and return whether it does."""
+    total = await event_total(job.stripe, meter.id, one.customer, summary_span(one.period))
+    if total == holds:
+        job.ledger.additions.clear_doubt(one)
+    return total == holds
 
 
 async def _ask_summary(job: Job, meter: BillingMeter, one: Unsettled) -> None:
     """Let Stripe's summary tell, once it shows all that was sent: the item is then forgotten, and looked at anew."""
-    if one.addition.in_doubt and one.is_answered:
-        total = await event_total(job.stripe, meter.id, one.customer, summary_span(one.period))
-        if total == one.acknowledged:
-            job.ledger.additions.clear_doubt(one)
-            return
+    if one.addition.in_doubt and one.is_answered and await _compare_with_summary(job, meter, one, one.acknowledged):
+        return
     if shows_in_summary(one.addition, job.policy.now):
         job.ledger.writes.forget([(one.item, one.period.start)])

@@ -8,6 +8,7 @@ from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.item import Target
 from meter_sync.core.billing.way import meter_on
 from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning.additions import sums_alone
 from meter_sync.core.planning.foreign import foreign_usage, topped_up
 from meter_sync.core.planning.memory import Addition
 from meter_sync.core.planning.results import outcome_of
@@ -47,6 +48,9 @@ class ItemWriter:
     sent: dict[str, int] = field(default_factory=dict)
     """How many of each item's hours or days were taken so far."""
 
+    unsure: set[str] = field(default_factory=set)
+    """The items whose addition Stripe has, but perhaps as an earlier run had sent it that the ledger does not know."""
+
     async def write(self, intended: Intended) -> tuple[Result, Acknowledged]:
         """Send what is intended, and return what became of it and what Stripe has taken.
 
@@ -61,7 +65,7 @@ class ItemWriter:
 
     async def _acknowledged(self, intended: Intended) -> Acknowledged:
         request_id = await self._send(intended.write)
-        return Acknowledged(intended, self.clock(), request_id)
+        return Acknowledged(intended, self.clock(), request_id, is_in_doubt=intended.write.item.id in self.unsure)
 
     async def _probe(self, intended: Intended, total_before: int) -> tuple[Result, Acknowledged]:
         """Finish a first look: after the anchor was set, what the total has beyond it is other records'."""
@@ -121,16 +125,20 @@ class ItemWriter:
         """Add to what stands in Stripe.
 
         The identifier says from what on is added. If Stripe has it already, without this run having sent it for
-        certain, then what stands there is not what was read: an earlier run's ledger was lost and the summary lags.
+        certain, then what stands there is not what was thought: an earlier run's ledger was lost and the summary lags,
+        or the ledger was restored from a backup. Where the first attempt had no answer it most likely arrived, and the
+        next run makes sure of it.
         """
         event = _event(write, addition.value, addition.timestamp, addition.identifier)
         delivery = await send_event(self.stripe, event)
         if delivery.was_there and (addition.base_is_read or not delivery.after_an_attempt):
             raise UnknownAddition(
-                f"Stripe has an addition to {addition.base} already that this ledger does not know and its summary "
-                "does not show yet; the next run reads it again",
+                f"Stripe has an addition to {addition.base} already that this ledger does not know, as one that was "
+                "lost or restored from a backup does not; nothing was added, and the next run reads what Stripe holds",
                 None,
             )
+        if delivery.was_there and sums_alone(write.found):
+            self.unsure.add(write.item.id)
         return delivery.request_id
 
 

@@ -7,19 +7,30 @@ import pytest
 
 from meter_sync.core.billing.item import BillingMeter
 from meter_sync.core.billing.way import Way
-from meter_sync.core.planning.additions import added, can_be_repeated, shows_in_summary
+from meter_sync.core.planning.additions import (
+    added,
+    can_be_repeated,
+    look_after_silence,
+    shows_in_summary,
+    sums_alone,
+)
+from meter_sync.core.planning.first_sight import looked_at_events
 from meter_sync.core.planning.memory import Addition, RememberedAdditions
-from meter_sync.core.planning.stages import Add, Cancel, SendNothing, Write
+from meter_sync.core.planning.policy import Policy
+from meter_sync.core.planning.stages import Add, AfterSilence, Cancel, Metered, Planned, SendNothing, Write
 
-from .builders import AS_OF, END, HOUR, SECOND, START, make_item, make_metered, make_price, make_write
+from .builders import AS_OF, END, HOUR, POLICY, SECOND, START, make_item, make_metered, make_price, make_write
 
 METER = BillingMeter("mtr_1", "used", "sum")
 NOTHING = RememberedAdditions()
 
 
+def on_meter() -> Metered:
+    return make_metered(make_item(price=make_price(billing_meter=METER)), way=Way.ADDITIONS)
+
+
 def planned(quantity: int) -> Write:
-    item = make_item(price=make_price(billing_meter=METER))
-    return make_write(quantity, metered=make_metered(item, way=Way.ADDITIONS))
+    return make_write(quantity, metered=on_meter())
 
 
 def sent(write: Write) -> Addition:
@@ -95,3 +106,51 @@ def test_a_summary_is_believed_only_long_after_the_last_attempt() -> None:
     assert not shows_in_summary(repeated, AS_OF)
     assert not shows_in_summary(repeated, AS_OF + 21 * HOUR)
     assert shows_in_summary(repeated, AS_OF + 22 * HOUR)
+
+
+# -- a ledger that may have been restored ------------------------------------------------------------
+
+
+def look(quantity: int, newest: Addition | None, metered: Metered | None = None) -> AfterSilence | None:
+    """Return the look that is needed before coming to a quantity from 7."""
+    write = added(planned(quantity), 7, RememberedAdditions(newest), AS_OF, AS_OF)
+    return look_after_silence(metered or on_meter(), write, newest, POLICY)
+
+
+@pytest.mark.parametrize(("hours_ago", "expected"), [(22, None), (23, AfterSilence())])
+def test_what_is_added_after_a_silence_needs_a_look(hours_ago: int, expected: AfterSilence | None) -> None:
+    assert look(12, earlier(0, 7, hours_ago=hours_ago)) == expected
+
+
+@pytest.mark.parametrize(("hours_since_its_start", "expected"), [(22, None), (23, AfterSilence())])
+def test_so_does_the_first_addition_to_a_period_that_began_long_ago(
+    hours_since_its_start: int, expected: AfterSilence | None
+) -> None:
+    then = START + hours_since_its_start * HOUR
+    write = added(planned(12), 0, NOTHING, then, then)
+    assert look_after_silence(on_meter(), write, None, Policy(then, then)) == expected
+
+
+def test_what_is_not_added_needs_none() -> None:
+    assert look(7, earlier(0, 7, hours_ago=48)) is None
+
+
+def test_where_other_items_events_are_in_the_summary_it_is_not_asked() -> None:
+    metered = on_meter()
+    shared = replace(metered, row=replace(metered.row, shared=True))
+    beside_another = replace(metered, listed=replace(metered.listed, is_read_back=True))
+    ending = replace(metered, listed=replace(metered.listed, item=replace(metered.item, is_followed=False)))
+    assert [look(12, None, one) for one in (shared, beside_another, ending)] == [None, None, AfterSilence()]
+    assert [sums_alone(one.found) for one in (metered, shared, ending)] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("holds", "value", "is_read"), [(7, 5, False), (9, 3, True), (0, 12, True)], ids=["the same", "more", "less"]
+)
+def test_what_stripe_holds_by_then_is_what_is_added_to(holds: int, value: int, is_read: bool) -> None:
+    write = added(planned(12), 7, RememberedAdditions(earlier(0, 7, hours_ago=48)), AS_OF, AS_OF)
+    found = looked_at_events(Planned(on_meter(), write, highest_before=7, look=AfterSilence()), holds, POLICY)
+    assert isinstance(found, Planned)
+    addition = sent(found.write)
+    assert (addition.base, addition.value, addition.base_is_read, found.look) == (holds, value, is_read, None)
+    assert (found.found.standing, found.highest_before) == (holds, holds)

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.ways import end_of, invoiced
+from tests.support.ways import end_of, invoiced, metered
 from tests.support.world import METER, PERIOD_START, World
 
 BY_CUSTOMER = {"METER_SYNC_SUBJECT": "openmeter.customer"}
@@ -73,7 +73,7 @@ def test_hours_of_a_customer_are_those_of_all_its_subjects(world: World) -> None
 
 def test_one_who_has_no_living_subscription_any_more_is_billed_to_the_end(world: World) -> None:
     world.configure('[mapping]\nsubject = "openmeter.customer"\n')
-    subscription = world.subscribe()
+    subscription = metered(world, "additions")
     world.openmeter.add_customer(world.customer_of(subscription))
     world.use(subscription, 5)
     world.execute()

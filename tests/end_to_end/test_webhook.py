@@ -17,6 +17,8 @@ from meter_sync.ledger.ledger import Ledger
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.webhooks import THIN_EVENTS
 from meter_sync.sandbox.stripe.world import SubscriptionView
+from tests.support.backups import Restore, back_up, either_way, restore_ledger
+from tests.support.ways import metered
 from tests.support.webhook import ACACIA, SECRET, Served, about, serving, signed
 from tests.support.world import Outcome, World
 
@@ -80,6 +82,24 @@ def test_only_the_subscription_concerned_is_reported(world: World) -> None:
 
     assert (world.billed(concerned), world.billed(other)) == (5, 0)
     assert world.seen("GET", "/v1/subscriptions") == []
+
+
+@either_way
+def test_on_a_ledger_that_was_restored_from_a_backup_nothing_is_added_twice(world: World, restore: Restore) -> None:
+    subscription = metered(world, "additions", period_start=world.now - timedelta(days=3))
+    world.use(subscription, 10)
+    world.run()
+    backup = back_up(world)
+    world.use(subscription, 5)
+    world.run()
+    restore(world, backup)
+    world.use(subscription, 1)
+    with serving(world) as served:
+        assert served.deliver(about(subscription.id)) == 200
+        served.logged("webhook_done")
+
+    assert len(served.all_logged("ledger_restored")) == (restore is restore_ledger)
+    assert world.billed(subscription) == 16
 
 
 def test_repeated_and_reordered_deliveries_change_nothing(world: World) -> None:

@@ -33,6 +33,7 @@ def test_every_file_and_folder_is_for_its_user_only(world: World) -> None:
         "state/of": 0o700,
         "state/of/billing": 0o700,
         "state/of/billing/ledger.sqlite3": 0o600,
+        "state/of/billing/ledger.sqlite3.epoch": 0o600,
         "state/of/billing/ledger.sqlite3.lock": 0o600,
     }
 

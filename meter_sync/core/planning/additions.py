@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.event_times import event_timestamp
 from meter_sync.core.planning.memory import Addition, Memory, Remembered, RememberedAdditions
-from meter_sync.core.planning.stages import Add, Cancel, SendNothing, Write
+from meter_sync.core.planning.policy import Policy
+from meter_sync.core.planning.stages import Add, AfterSilence, Cancel, Findings, Metered, SendNothing, Write
 
 IDENTIFIER_HOLDS = timedelta(hours=23)
 """Stripe knows an identifier again, and cancels an event, for 24 hours (API reference); an hour is margin."""
@@ -48,6 +49,25 @@ def _undoes(newest: Addition, base: int, wanted: int) -> bool:
 def _age(addition: Addition, now: datetime, as_of: datetime) -> timedelta:
     """Return how long ago an addition was intended, by the clock and by what its run was about: the longer of both."""
     return max(now - addition.intended_at, as_of - addition.as_of)
+
+
+def look_after_silence(metered: Metered, write: Write, newest: Addition | None, policy: Policy) -> AfterSilence | None:
+    """Given what is to be added, and the newest addition to the period, return the look that it needs first, or None.
+
+    A ledger that was restored, with all that is beside it, knows less than Stripe has. Whatever was added since to what
+    this ledger knows has the identifier of what is to be added now, so Stripe refuses it, but only for a day. Where
+    other items' events are in the same summary, it cannot tell.
+    """
+    cannot_tell = metered.row.shared or metered.listed.is_read_back
+    if cannot_tell or not isinstance(write.sends, Add):
+        return None
+    age = _age(newest, policy.now, policy.as_of) if newest else policy.now - write.item.period.start
+    return AfterSilence() if age >= IDENTIFIER_HOLDS else None
+
+
+def sums_alone(found: Findings) -> bool:
+    """Say whether Stripe's summary of an item's period is certain to have no other item's events in it."""
+    return not found.row.shared and found.item.is_followed
 
 
 def can_be_repeated(addition: Addition, now: datetime, as_of: datetime) -> bool:

@@ -75,7 +75,9 @@ def _last_account(metered: Metered, draft: Write, remembered: Remembered | None,
         return unsettled(draft.told)
     listed, is_unbilled = metered.listed, draft.intake is Intake.UNBILLED
     acknowledged = 0 if is_unbilled or remembered is None else remembered.acknowledged or 0
-    is_zero = remembered is None and is_known and metered.item.price.aggregate_usage != "last_ever"
+    # Of a period that no run saw, which counts as paused, nothing is known: a later ledger may have written it.
+    was_seen = metered.item.subscription.status != "paused"
+    is_zero = remembered is None and is_known and was_seen and metered.item.price.aggregate_usage != "last_ever"
     is_told = is_unbilled or listed.invoiced is not None or listed.is_read_back or is_zero
     write = replace(draft, named_before=remembered.lacking if remembered else 0)
     return Planned(

@@ -11,6 +11,7 @@ from meter_sync.core.planning.memory import PastPeriod, Remembered, compared
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import unchanged
 from meter_sync.core.planning.stages import (
+    AfterSilence,
     Findings,
     FirstLook,
     LookAgain,
@@ -68,10 +69,13 @@ def _by_days(planned: Planned, total: int) -> Write:
 
 
 def looked_at_events(planned: Planned, total: int, policy: Policy) -> Planned | Result:
-    """Given a first write by events, and what Stripe's summary of the period says, return what to do now.
+    """Given a write by events that needs a look, and what Stripe's summary of the period says, return what to do now.
 
-    Whose events they are needs no telling: a later timestamp overrules them, or they are what is added to.
+    Whose events they are needs no telling: a later timestamp overrules them, or they are what is added to. Where an
+    addition was planned after a silence, and Stripe holds what the ledger knows, it stays as it is.
     """
+    if isinstance(planned.look, AfterSilence) and total == planned.found.standing:
+        return replace(planned, look=None)
     write = planned.write.stands(total)
     if write.method.way is Way.ADDITIONS:
         write = added(write, total, None, policy.now, policy.as_of)

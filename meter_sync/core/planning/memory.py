@@ -52,7 +52,7 @@ class Addition:
     is_cancel: bool = False
     """Whether it was cancelled, or is to be: cancelling it is then what was last intended."""
     in_doubt: bool = False
-    """Whether Stripe may have rejected it after it had taken it."""
+    """Whether Stripe may have rejected it after it had taken it, or have another quantity under its identifier."""
 
 
 @dataclass(frozen=True, slots=True)

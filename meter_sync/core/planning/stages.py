@@ -181,7 +181,12 @@ class LookAgain:
     """What the other records held."""
 
 
-Look = FirstLook | UnfinishedLook | LookAgain
+@dataclass(frozen=True, slots=True)
+class AfterSilence:
+    """Nothing was added for so long that Stripe would take again what a ledger that was restored does not know of."""
+
+
+Look = FirstLook | UnfinishedLook | LookAgain | AfterSilence
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +350,8 @@ class Acknowledged:
     request_id: str | None
     is_foreign_held: bool = False
     """Whether the item was left with what stood there, because other records were found beside it."""
+    is_in_doubt: bool = False
+    """Whether it was added, but perhaps another quantity than this one."""
 
 
 @dataclass(frozen=True, slots=True)

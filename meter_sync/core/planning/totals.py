@@ -10,7 +10,7 @@ from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digi
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning import period_closed
-from meter_sync.core.planning.additions import added
+from meter_sync.core.planning.additions import added, look_after_silence
 from meter_sync.core.planning.draft import drafted, found_before
 from meter_sync.core.planning.memory import Memory, Remembered, RememberedAdditions
 from meter_sync.core.planning.obstacles import invalid
@@ -51,12 +51,15 @@ def plan_total(metered: Metered, usage: Decimal, memory: Memory, policy: Policy)
 def _added(draft: Planned, remembered: Remembered | None, policy: Policy) -> Planned | Result:
     """Add what Stripe lacks: sending again what it acknowledged would bill it twice."""
     write, now, as_of = draft.write, policy.now, policy.as_of
-    if remembered:
-        write = added(write, remembered.acknowledged or 0, remembered.additions, now, as_of)
-        return replace(draft, write=write) if write.how_many else unchanged(write)
-    is_known = draft.look is None
-    write = stamped(write, event_timestamp(write.found.stamps_now, as_of, None, leaves_room=is_known))
-    return replace(draft, write=added(write, 0, RememberedAdditions(), now, as_of) if is_known else write)
+    if draft.look is not None:
+        return replace(
+            draft, write=stamped(write, event_timestamp(write.found.stamps_now, as_of, None, leaves_room=False))
+        )
+    known = remembered.additions if remembered else RememberedAdditions()
+    write = added(write, remembered.acknowledged or 0 if remembered else 0, known, now, as_of)
+    if not write.how_many:
+        return unchanged(write)
+    return replace(draft, write=write, look=look_after_silence(draft.metered, write, known.newest, policy))
 
 
 def _later(draft: Planned, remembered: Remembered | None, policy: Policy) -> Planned | Result:
