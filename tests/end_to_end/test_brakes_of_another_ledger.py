@@ -7,7 +7,7 @@ import pytest
 from meter_sync.core.outcomes import Reason
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.support.ways import ALL_WAYS, WAYS, by_tier, end_of, subscribed
+from tests.support.ways import ALL_WAYS, WAYS, end_of, one_fast, subscribed
 from tests.support.world import METER, World
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -43,7 +43,7 @@ def first_look(way: str) -> int:
     return 1 if way == "record" else 2
 
 
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_a_mad_quantity_is_held_by_a_fresh_ledger_until_it_is_allowed(world: World, way: str) -> None:
     subscription = billed_for_two_months(world, way)
     world.use(subscription, MAD)
@@ -60,7 +60,7 @@ def test_a_mad_quantity_is_held_by_a_fresh_ledger_until_it_is_allowed(world: Wor
     assert world.billed(subscription) == MAD
 
 
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_what_is_usual_passes_and_what_is_mad_later_is_held_without_asking_again(world: World, way: str) -> None:
     subscription = billed_for_two_months(world, way)
     world.use(subscription, 120)
@@ -75,7 +75,7 @@ def test_what_is_usual_passes_and_what_is_mad_later_is_held_without_asking_again
     assert world.run("--dry-run").verdict == ("held", "jump")
 
 
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_a_meter_without_any_usage_is_held_by_a_fresh_ledger(world: World, way: str) -> None:
     subscription = billed_for_two_months(world, way)
 
@@ -90,7 +90,7 @@ def test_a_meter_without_any_usage_is_held_by_a_fresh_ledger(world: World, way: 
     assert world.run().verdict == ("reported", None)
 
 
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_one_that_began_its_ledger_early_in_the_period_notices_later_that_nothing_comes(world: World, way: str) -> None:
     subscription = subscribed(world, way)
     world.use(subscription, 100)
@@ -106,7 +106,7 @@ def test_one_that_began_its_ledger_early_in_the_period_notices_later_that_nothin
     assert summaries_read(world) == 0
 
 
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_what_stripe_said_counts_in_the_following_periods_too(world: World, way: str) -> None:
     subscription = billed_for_two_months(world, way)
     world.use(subscription, 3)
@@ -117,7 +117,7 @@ def test_what_stripe_said_counts_in_the_following_periods_too(world: World, way:
     assert world.run().verdict == ("reported", None), "it is beside July's 100, not only beside August's 3"
 
 
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_a_period_that_a_fresh_ledger_finishes_and_reads_of_counts_once(world: World, way: str) -> None:
     subscription = subscribed(world, way)
     world.use(subscription, 100)
@@ -139,7 +139,7 @@ def test_records_by_the_day_are_compared_as_well(world: World) -> None:
     assert summaries_read(world) == 1
 
 
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_an_item_without_a_past_is_compared_with_nothing_and_costs_no_request_for_it(world: World, way: str) -> None:
     subscription = subscribed(world, way)
     world.use(subscription, MAD)

@@ -12,7 +12,7 @@ from meter_sync import effects
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.support.backups import Restore, back_up, either_way, marker, restore_folder, restore_ledger
-from tests.support.ways import ALL_WAYS, EVENTS, WAYS, by_tier, end_of, invoiced, metered, metered_price, subscribed
+from tests.support.ways import ALL_WAYS, EVENTS, WAYS, end_of, invoiced, metered, metered_price, one_fast, subscribed
 from tests.support.world import METER, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -44,7 +44,7 @@ def restored(world: World, way: str, restore: Restore, ago: timedelta) -> Subscr
 
 
 @pytest.mark.parametrize("ago", [2 * HOUR, 3 * DAY], ids=["of today", "of three days ago"])
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_a_ledger_from_a_backup_is_recognised_and_the_next_run_bills_the_usage_exactly(
     world: World, way: str, ago: timedelta
 ) -> None:
@@ -60,7 +60,7 @@ def test_a_ledger_from_a_backup_is_recognised_and_the_next_run_bills_the_usage_e
     assert "ledger_restored" not in warned
 
 
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_where_all_beside_it_was_restored_too_nothing_is_added_to_what_stripe_does_not_hold(
     world: World, way: str
 ) -> None:
@@ -78,7 +78,7 @@ def test_where_all_beside_it_was_restored_too_nothing_is_added_to_what_stripe_do
     assert world.billed(subscription) == 20
 
 
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_where_all_beside_it_was_restored_days_ago_stripe_is_read_before_anything_is_added(
     world: World, way: str
 ) -> None:
@@ -114,7 +114,7 @@ def test_a_period_that_began_after_the_backup_is_read_too(world: World, restore:
     assert (invoiced(world), world.billed(subscription)) == (10, 6)
 
 
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_in_a_period_that_began_after_the_backup_brakes_compare_with_what_stripe_holds(world: World, way: str) -> None:
     """The item is known to the ledger, and that anything was written in the period is not."""
     subscription = subscribed(world, way)
@@ -297,7 +297,7 @@ def test_a_dry_run_on_a_restored_ledger_says_so_and_changes_nothing(world: World
 
 
 @either_way
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_closing_runs_on_a_restored_ledger_bill_the_last_usage_once(world: World, way: str, restore: Restore) -> None:
     subscription = subscribed(world, way)
     end = end_of(world, subscription)
@@ -320,7 +320,7 @@ def test_closing_runs_on_a_restored_ledger_bill_the_last_usage_once(world: World
     assert (invoiced(world), world.unbilled()) == (16, {})
 
 
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_a_period_that_has_ended_is_told_right_by_a_restored_ledger(world: World, way: str) -> None:
     """It was reported in full and read back after the backup, which knows only its beginning."""
     subscription = subscribed(world, way)
@@ -344,7 +344,7 @@ def test_a_period_that_has_ended_is_told_right_by_a_restored_ledger(world: World
     assert (invoiced(world), world.unbilled()) == (15, {})
 
 
-@pytest.mark.parametrize("way", by_tier(WAYS))
+@pytest.mark.parametrize("way", one_fast(WAYS, "additions"))
 def test_the_one_run_before_an_invoice_is_final_bills_it_in_full_with_a_restored_ledger(world: World, way: str) -> None:
     """What was added, or stamped last, just before the end is read again after it, too."""
     subscription = metered(world, way)
@@ -369,7 +369,7 @@ def test_the_one_run_before_an_invoice_is_final_bills_it_in_full_with_a_restored
 
 
 @either_way
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_a_backup_of_two_months_ago_bills_and_names_nothing_twice(world: World, way: str, restore: Restore) -> None:
     """A whole period began and ended that it knows nothing of."""
     subscription = subscribed(world, way)

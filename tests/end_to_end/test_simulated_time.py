@@ -15,7 +15,7 @@ from meter_sync.sandbox.stripe.protocol.permissions import EVERY_PERMISSION
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from meter_sync.webhook.reporting import reporter
 from tests.support import runs
-from tests.support.ways import ALL_WAYS, NOT_FOUND, by_tier, end_of, invoiced, subscribed
+from tests.support.ways import ALL_WAYS, NOT_FOUND, end_of, invoiced, one_fast, subscribed
 from tests.support.world import NOW, Outcome, World
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -55,7 +55,7 @@ def told(outcome: Outcome) -> list[tuple[str, str, str | None]]:
 
 
 @EITHER
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_usage_until_the_clocks_time_is_reported_and_later_usage_is_not(
     world: World, frozen_time: datetime, way: str
 ) -> None:
@@ -74,7 +74,7 @@ def test_usage_until_the_clocks_time_is_reported_and_later_usage_is_not(
 
 
 @EITHER
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_the_rest_of_a_period_is_billed_after_the_clock_was_moved_over_its_end(
     world: World, frozen_time: datetime, way: str
 ) -> None:
@@ -348,7 +348,7 @@ def test_what_is_not_known_of_them_changes_no_run(world: World, status: int) -> 
 
 
 @EITHER
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_ordinary_runs_and_those_of_a_clock_do_not_know_of_each_other(
     world: World, frozen_time: datetime, way: str
 ) -> None:
@@ -425,7 +425,7 @@ def test_a_webhook_about_a_clocks_subscription_reports_nothing(world: World) -> 
 
 
 @EITHER
-@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
 def test_verify_compares_what_is_on_the_clock_at_its_time(world: World, frozen_time: datetime, way: str) -> None:
     clock, subscription = on_clock(world, frozen_time, way)
     ordinary = world.subscribe()

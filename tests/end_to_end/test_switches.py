@@ -6,13 +6,13 @@ import pytest
 
 from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.support.ways import ALL_WAYS, WAYS, by_tier, end_of, invoiced, subscribed
+from tests.support.ways import ALL_WAYS, WAYS, by_tier, end_of, invoiced, one_fast, subscribed
 from tests.support.world import METER, NOW, World
 
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
-@pytest.fixture(params=by_tier(ALL_WAYS))
+@pytest.fixture(params=one_fast(ALL_WAYS, "hours"))
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

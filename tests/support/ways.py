@@ -33,6 +33,11 @@ def by_tier(ways: Iterable[str]) -> list[object]:
     return [pytest.param(way, marks=() if way in _USUAL else pytest.mark.every_way) for way in ways]
 
 
+def one_fast(ways: Iterable[str], fast: str) -> list[object]:
+    """Return the parameters of a test that the fast tier has for one way, and the slow one for all others."""
+    return [pytest.param(way, marks=() if way == fast else pytest.mark.every_way) for way in ways]
+
+
 def subscribed(world: World, way: str, **details: object) -> SubscriptionView:
     return world.subscribe(**details) if way == "record" else metered(world, way, **details)
 
