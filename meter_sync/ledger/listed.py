@@ -92,6 +92,13 @@ class ListedPeriods(Book):
             self._end(item_from(last.snapshot), item.period.start, is_cut=item.cycle_start is not None)
         return [row]
 
+    def record_unseen(self, item: SubscriptionItem, at: datetime) -> None:
+        """Record that an item's period ended at an instant, earlier than was thought, and that an unseen one followed."""
+        with self.database.transaction():
+            self._end(item, at, is_cut=False)
+            unseen = replace(item, period=Period(at, item.period.end))
+            self.database.put(seen_periods, [_row(unseen, item.period.end)], _REPLACED)
+
     def record_end(self, item: SubscriptionItem, at: datetime, *, is_cut: bool) -> None:
         """Record that an item's period ended at an instant, before its time, and that none follows.
 

@@ -12,6 +12,7 @@ from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Way
 from meter_sync.core.metering.mapping import Filter, Method
+from meter_sync.core.metering.meter import Aggregation, Meter
 from meter_sync.core.planning.memory import Remembered, RememberedAdditions, RememberedWindows
 from meter_sync.core.planning.stages import WindowQuantity, Write
 
@@ -66,6 +67,7 @@ def remembered(row: Row[Any]) -> Remembered:
         Remembered,
         row,
         method=read_as(Method, row, **method),
+        made_of=Meter(row.meter_id, row.meter, Aggregation(row.aggregation)) if row.meter_id else None,
         subjects=subjects_of(row),
         foreign=row.foreign_quantity,
         lacking=row.closed,

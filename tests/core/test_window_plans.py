@@ -119,15 +119,16 @@ def yearly() -> Metered:
     return by_hours(item)
 
 
-def test_parts_that_stripe_takes_no_more_are_named_once_with_their_signed_quantity() -> None:
+def test_what_stripe_takes_no_more_goes_into_the_oldest_part_that_it_does() -> None:
     old, new = AS_OF - 35 * DAY, AS_OF - 35 * DAY + HOUR
-    first = plan_windows(yearly(), {old: Decimal(3), new: Decimal(4)}, knowing(), POLICY)
-    assert sent(first) == {new: 4}
-    named = reported(first)
-    assert (named.outcome, named.reason, named.found.quantity) == (Outcome.HELD, Reason.PERIOD_CLOSED, 4)
-    assert "3 are not billed" in str(named.message)
-    again = plan_windows(yearly(), {old: Decimal(3), new: Decimal(4)}, after(first, knowing()), POLICY)
-    assert reported(again).outcome is Outcome.UNCHANGED
+    usage = {old: Decimal(3), new: Decimal(4)}
+    first = plan_windows(yearly(), usage, knowing(), POLICY)
+    assert sent(first) == {new: 7}
+    assert (reported(first).outcome, reported(first).found.quantity) == (Outcome.REPORTED, 7)
+    memory = after(first, knowing())
+    assert reported(plan_windows(yearly(), usage, memory, POLICY)).outcome is Outcome.UNCHANGED
+    later = replace(POLICY, as_of=AS_OF + HOUR, now=AS_OF + HOUR)
+    assert reported(plan_windows(yearly(), usage, memory, later)).outcome is Outcome.UNCHANGED
 
 
 def test_too_much_that_stripe_takes_back_no_more_is_named_as_well() -> None:

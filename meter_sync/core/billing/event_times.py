@@ -58,6 +58,15 @@ def event_timestamp(period: Period, as_of: datetime, last: datetime | None, *, l
     return max(inside.start, min(wanted, latest))
 
 
+def can_be_stamped(period: Period, as_of: datetime) -> bool:
+    """Say whether there is a whole minute, in the time in which an item's events are stamped, that has passed.
+
+    An event in the minute of a boundary could be billed with the neighbour, and a summary could not tell whose it is.
+    """
+    inside = summary_span(period)
+    return inside.start < min(_minute_to(as_of), inside.end)
+
+
 def _minute_to(instant: datetime) -> datetime:
     return instant.replace(second=0, microsecond=0)
 

@@ -36,7 +36,9 @@ DRAFTS_LAST = timedelta(hours=73)
 def usage_end_of(item: SubscriptionItem) -> datetime:
     """Given an item in a period, return where its usage ends with that period, and that of the next one begins."""
     way = way_of(item.price, Records.PERIOD)
-    return max(item.period.start, usage_end(item.period, window_of(way, item.price) if way is Way.WINDOWS else None))
+    end = usage_end(item.period, window_of(way, item.price) if way is Way.WINDOWS else None)
+    # After a change of price in its midst there is nothing before that change.
+    return end if item.cycle_start is None else max(item.period.start, end)
 
 
 def intake_as_known(item: SubscriptionItem, as_of: datetime, *, takes_no_more: bool, is_invoiced: bool) -> Intake:

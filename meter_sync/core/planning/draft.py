@@ -6,7 +6,7 @@ from decimal import Decimal
 from meter_sync.core.billing.intake import Intake
 from meter_sync.core.planning.foreign import can_be_topped_up, foreign_usage
 from meter_sync.core.planning.memory import Memory, Remembered
-from meter_sync.core.planning.obstacles import obstacle, unsettled
+from meter_sync.core.planning.obstacles import made_anew, obstacle, unsettled
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.stages import (
     Findings,
@@ -52,7 +52,11 @@ def drafted(
         follows=remembered.run if remembered else None,
     )
     if not write.intake.is_open:
-        return _last_account(metered, write, remembered, is_known=is_known)
+        # By another aggregation, what should have been billed cannot be told.
+        then = remembered.made_of if remembered else None
+        is_same = then is None or then.aggregation == metered.meter.aggregation
+        anew = made_anew(write.told, remembered, policy) if remembered and not is_same else None
+        return anew or _last_account(metered, write, remembered, is_known=is_known)
     if remembered is None:
         return Planned(metered, write.stands(0 if is_known else None), look=None if is_known else FirstLook())
     blocked = obstacle(write.told, write.method, remembered, policy)

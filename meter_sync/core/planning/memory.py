@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.core.metering.mapping import Method
+from meter_sync.core.metering.meter import Meter
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,8 @@ class Remembered:
     """The instant up to which that quantity counts."""
     reported: tuple[Period, ...] | None = None
     """The stretches whose usage is in it; None where nothing was reported while the period was open."""
+    made_of: Meter | None = None
+    """The OpenMeter meter as it was then; None where a version wrote it that did not say."""
     run: str | None = None
     """The run that intended it."""
     acknowledged: int | None = None

@@ -19,7 +19,26 @@ def obstacle(found: Findings, method: Method, remembered: Remembered, policy: Po
         return held(found, Reason.REJECTED, message)
     if newest and not newest.is_delivered:
         return unsettled(found)
-    return _method_changed(found, method, remembered.method, policy)
+    return made_anew(found, remembered, policy) or _method_changed(found, method, remembered.method, policy)
+
+
+def made_anew(found: Findings, remembered: Remembered, policy: Policy) -> Result | None:
+    """Return the hold of an item whose OpenMeter meter is another one by now, under the same slug, or None.
+
+    It has none of the events of before, or counts them in another way.
+    """
+    now, then = found.meter, remembered.made_of
+    if now is None or then is None or now.slug != then.slug or now == then:
+        return None
+    if Reason.MAPPING_CHANGED in policy.allowed:
+        return None
+    return held(
+        found,
+        Reason.MAPPING_CHANGED,
+        f"OpenMeter's meter {now.slug} was made anew within the period, from {then.aggregation} {then.id} to "
+        f"{now.aggregation} {now.id}: nothing was written; the new one begins with the next period, or now with "
+        "--allow mapping_changed",
+    )
 
 
 def unsettled(found: Findings) -> Result:

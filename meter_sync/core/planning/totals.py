@@ -4,19 +4,20 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
-from meter_sync.core.billing.event_times import event_timestamp
+from meter_sync.core.billing.event_times import can_be_stamped, event_timestamp, summary_span
 from meter_sync.core.billing.item import Target
 from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digits, without_noise
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning import period_closed
 from meter_sync.core.planning.additions import added, look_after_silence
-from meter_sync.core.planning.draft import drafted, found_before
+from meter_sync.core.planning.draft import closed_with, drafted, found_before
 from meter_sync.core.planning.memory import Memory, Remembered, RememberedAdditions
 from meter_sync.core.planning.obstacles import invalid
 from meter_sync.core.planning.policy import Policy
-from meter_sync.core.planning.results import held, unchanged
+from meter_sync.core.planning.results import held, skipped, unchanged
 from meter_sync.core.planning.stages import Metered, Planned, Result, SetWindows, WindowQuantity, Write
+from meter_sync.core.text import utc
 
 
 def plan_total(metered: Metered, usage: Decimal, memory: Memory, policy: Policy) -> Planned | Result:
@@ -40,12 +41,23 @@ def plan_total(metered: Metered, usage: Decimal, memory: Memory, policy: Policy)
     is_there = _stands_already(draft, remembered, policy) if remembered else is_zero_without_record(draft.write)
     if is_there and draft.look is None and not policy.resend:
         return unchanged(draft.write)
+    if metered.way.target is Target.METER_EVENT and not can_be_stamped(draft.found.stamps_now, policy.as_of):
+        return _too_short(draft, policy)
     match metered.way:
         case Way.ADDITIONS:
             return _added(draft, remembered, policy)
         case Way.LAST:
             return _later(draft, remembered, policy)
     return replace(draft, write=_instead_of_days(draft.write, remembered)) if remembered else draft
+
+
+def _too_short(draft: Planned, policy: Policy) -> Planned | Result:
+    """Return an item that has lived for less than a whole minute: it waits; and once it is over, its usage is named."""
+    write, stamps = draft.write, draft.found.stamps_now
+    if stamps.end <= policy.as_of:
+        return replace(draft, write=closed_with(write, write.found.standing or 0), look=None)
+    first = utc(summary_span(stamps).start)
+    return skipped(write.told, Reason.NOT_STARTED, f"its events are stamped from {first} on: the next run reports it")
 
 
 def _added(draft: Planned, remembered: Remembered | None, policy: Policy) -> Planned | Result:

@@ -105,7 +105,8 @@ def _by_window(
     if remembered:
         standing = None if anew and metered.way is not Way.WINDOWS else 0
         write = replace(write, named_before=remembered.lacking)
-    news, lacking = _sorted(metered, split, then, policy, standing=standing, anew=anew)
+    taken = _with_too_old_ones(metered, split, then, policy) if write.foreign == 0 else split
+    news, lacking = _sorted(metered, taken, then, policy, standing=standing, anew=anew)
     if foreign:
         news = replace(news, windows=_beside_foreign(news.windows, foreign, {} if policy.resend else then))
     if remembered and metered.read_since:
@@ -152,7 +153,7 @@ def _sorted(
     for share in split:
         before = then.get(share.window.start)
         is_trials = _was_on_trial(metered, share)
-        if not (before or share.usage or is_trials):
+        if not (before or share.usage or share.value or is_trials):
             continue
         one = _quantity(metered, share, before, None if before is None and is_trials else standing)
         one = replace(one, standing=None) if before and anew else one
@@ -164,6 +165,27 @@ def _sorted(
         if one.is_sent or before is None or (before.total, before.value) != (one.total, one.value):
             windows.append(one)
     return SetWindows(tuple(windows), kept, is_whole=metered.read_since is None), closed
+
+
+def _with_too_old_ones(
+    metered: Metered, split: Sequence[Share], then: Mapping[datetime, RememberedWindow], policy: Policy
+) -> Sequence[Share]:
+    """Given all hours or days, return them with what those lack that Stripe takes no more in the oldest other one.
+
+    The invoice sums them all the same. What stands there once that one is too old itself makes up for them.
+    """
+    stamped = [(share, _timestamp(metered, share.window.start)) for share in split]
+    is_young = [at >= policy.as_of - EVENTS_ARE_TAKEN_FOR for _, at in stamped]
+    if metered.way is not Way.WINDOWS or metered.read_since or all(is_young) or not any(is_young):
+        return split
+    place = is_young.index(True)
+    stood = [then[share.window.start].standing or 0 if share.window.start in then else 0 for share in split[:place]]
+    lacking = sum(share.value for share in split[:place]) - sum(stood)
+    value = split[place].value + lacking
+    if lacking == 0 or value < 0 or not _is_billed(metered, stamped[place][1]):
+        return split
+    as_it_stands = [replace(share, value=standing) for share, standing in zip(split, stood, strict=False)]
+    return [*as_it_stands, replace(split[place], value=value), *split[place + 1 :]]
 
 
 def _was_on_trial(metered: Metered, share: Share) -> bool:

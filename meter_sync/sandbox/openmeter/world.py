@@ -96,6 +96,11 @@ class OpenMeterWorld:
             self.meters[slug] = meter
             return meter.id
 
+    def delete_meter(self, slug: str) -> None:
+        """Delete a meter; its events stay, and another one that is made of their type counts them."""
+        with self.lock:
+            del self.meters[slug]
+
     def add_customer(
         self,
         key: str | None = None,

@@ -106,7 +106,13 @@ async def _ended(job: Job, seen: Sequence[Seen]) -> list[Ended | Result]:
     invoices = await _invoices(job, [one for one in others if _depends_on_invoice(one)])
     lines = by_start(invoices or ())
     for one in others:
-        found.append(_ending(job, one, lines.get(one.item.invoice_key), is_unread=invoices is None))
+        line = lines.get(one.item.invoice_key)
+        if line and line.period.end < one.item.period.end and one.item.is_followed and one.item.cycle_start is None:
+            # Another period followed that no run saw: the next one concludes both.
+            if job.writer is not None:
+                job.ledger.listed.record_unseen(one.item, line.period.end)
+            continue
+        found.append(_ending(job, one, line, is_unread=invoices is None))
     return [one for one in found if one]
 
 

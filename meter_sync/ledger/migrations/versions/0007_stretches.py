@@ -16,6 +16,8 @@ _KEY = ("account", "mode", "item", "period_start")
 def upgrade() -> None:
     """Add the columns, forget what successors were thought to hold, and take away what named them."""
     op.add_column("item_periods", sa.Column("reported", sa.Text))
+    op.add_column("item_periods", sa.Column("meter_id", sa.String(64)))
+    op.add_column("item_periods", sa.Column("aggregation", sa.String(20)))
     names = ("reported", "usage_start", "as_of", "period_end")
     known = sa.table("item_periods", *(sa.column(name, sa.Text) for name in names))
     end = sa.case((known.c.as_of < known.c.period_end, known.c.as_of), else_=known.c.period_end)
