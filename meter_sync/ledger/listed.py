@@ -93,7 +93,7 @@ class ListedPeriods(Book):
         return [row]
 
     def record_unseen(self, item: SubscriptionItem, at: datetime) -> None:
-        """Record that an item's period ended at an instant, earlier than was thought, and that an unseen one followed."""
+        """Record that an item's period ended earlier than was thought, and that one followed which no run saw."""
         with self.database.transaction():
             self._end(item, at, is_cut=False)
             unseen = replace(item, period=Period(at, item.period.end))
@@ -192,12 +192,12 @@ class ListedPeriods(Book):
         is_over = end.between(as_of - watched_for - CLOSED_WITHIN, as_of - watched_for - timedelta(seconds=1))
         return _seen(self.database.rows(self._not_closed().where(sa.or_(is_to_be_reported, is_over))))
 
-    def missing(self, listed: Collection[str]) -> list[Seen]:
-        """Return the newest period of each item that a listing had not any more, unless it is known to be the last."""
+    def missing(self, listed: Collection[str], as_of: datetime) -> list[Seen]:
+        """Return the newest period of each item that a listing had not any more, unless it was the last and is over."""
         known = self.database.of(seen_periods, "item").where(seen_periods.c.closed_at.is_(None))
         gone = sorted({row.item for row in self.database.rows(known)} - set(listed))
         newest = {row.item: row for row in self.database.rows_of(self._not_closed(), seen_periods.c.item, gone)}
-        return [one for one in _seen(newest.values()) if one.item.is_followed]
+        return [one for one in _seen(newest.values()) if one.item.is_followed or one.item.period.end > as_of]
 
     def _not_closed(self) -> sa.Select[Any]:
         query = self.database.of(seen_periods).where(seen_periods.c.closed_at.is_(None))

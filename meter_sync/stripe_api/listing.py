@@ -74,6 +74,7 @@ class SubscriptionData(Identified):
     billing_mode: Text | None = Field(default=None, validation_alias=AliasPath("billing_mode", "type"))
     created: UnixSeconds
     trial_end: UnixSeconds | None = None
+    cancel_at: UnixSeconds | None = None
     ended_at: UnixSeconds | None = None
     metadata: Metadata
     test_clock: Identifier | None = None
@@ -250,7 +251,10 @@ class Lister:
                 id: replace(price, billing_meter=meters.get(price.stripe_meter or "")) for id, price in prices.items()
             }
         cores = {subscription.id: to_subscription(subscription) for subscription in subscriptions}
-        return [to_item(item, cores[subscription.id], prices[item.price.id]) for subscription, item in rows]
+        return [
+            to_item(item, cores[subscription.id], prices[item.price.id], subscription.cancel_at)
+            for subscription, item in rows
+        ]
 
 
 def _living(rows: Iterable[SubscriptionData]) -> list[SubscriptionData]:
@@ -275,13 +279,21 @@ def to_subscription(data: SubscriptionData) -> Subscription:
     )
 
 
-def to_item(data: ItemData, subscription: Subscription, price: Price) -> SubscriptionItem:
-    """Return a subscription item as the core knows it."""
+def to_item(
+    data: ItemData, subscription: Subscription, price: Price, cancel_at: datetime | None = None
+) -> SubscriptionItem:
+    """Return a subscription item as the core knows it.
+
+    Where its subscription is to end within its period, at `cancel_at`, that is the end of its last one.
+    """
+    start, end = data.current_period_start, data.current_period_end
+    is_last = cancel_at is not None and start < cancel_at <= end
     return SubscriptionItem(
         id=data.id,
         subscription=subscription,
         price=price,
-        period=Period(data.current_period_start, data.current_period_end),
+        period=Period(start, cancel_at if cancel_at is not None and is_last else end),
         created=data.created,
         metadata=data.metadata,
+        is_followed=not is_last,
     )

@@ -92,3 +92,34 @@ def test_of_a_period_shorter_than_a_minute_each_unit_is_billed_or_named_once(
         world.execute()
     open_now = world.billed(subscription)
     assert invoiced(world) + sum(world.unbilled().values()) + open_now == 15
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
+def test_a_planned_end_is_reported_up_to_its_instant_by_the_closing_run(world: World, way: str) -> None:
+    subscription = subscribed(world, way)
+    ends = NOW + 2 * DAY + 30 * MINUTE
+    world.stripe.cancel_at(subscription.id, ends)
+    world.use(subscription, 5, at=NOW - DAY)
+    world.execute()
+    world.use(subscription, 3, at=ends - 3 * HOUR)
+    world.sandbox.clock.move_to(ends - MINUTE)
+    world.execute(closing=3 * MINUTE, is_beside=True)
+    world.sandbox.clock.move_to(ends + SECOND)
+    in_the_last_window = 3 if way == "days" else 0
+    assert invoiced(world) == 8 - in_the_last_window
+    for pause in (2 * HOUR, 4 * DAY):
+        world.sandbox.clock.advance(pause)
+        world.execute()
+    assert sum(world.unbilled().values()) == in_the_last_window
+
+
+def test_one_that_is_kept_after_all_goes_on(world: World) -> None:
+    subscription = subscribed(world, "additions")
+    world.use(subscription, 5, at=NOW - DAY)
+    world.stripe.cancel_at(subscription.id, NOW + DAY)
+    world.execute()
+    world.stripe.cancel_at(subscription.id, None)
+    world.sandbox.clock.advance(3 * DAY)
+    world.use(subscription, 3, at=world.now - HOUR)
+    assert world.verdict(subscription) == "reported"
+    assert world.billed(subscription) == 8

@@ -60,7 +60,7 @@ async def changes_of(job: Job, listed: Sequence[SubscriptionItem]) -> Changes:
     newest = job.ledger.listed.newest({item.id for item in listed})
     is_moved = any((before := newest.get(item.id)) and before.price.id != item.price.id for item in listed)
     wanted = set(job.selection.subscriptions)
-    missing = job.ledger.listed.missing({item.id for item in listed}) if wanted else []
+    missing = job.ledger.listed.missing({item.id for item in listed}, job.run.as_of) if wanted else []
     is_gone = any(one.item.subscription.id in wanted for one in missing)
     return await changes_since_last_run(job) if is_moved or is_gone else Changes()
 
@@ -111,9 +111,11 @@ async def _record_gone(job: Job, listing: Listing, changes: Changes) -> None:
     canceled, missing = frozenset[str](), list[Seen]()
     if job.selection.is_everything:
         canceled = changes.canceled
-        missing = job.ledger.listed.missing(listed)
+        missing = job.ledger.listed.missing(listed, job.run.as_of)
     elif wanted:
-        missing = [one for one in job.ledger.listed.missing(listed) if one.item.subscription.id in wanted]
+        missing = [
+            one for one in job.ledger.listed.missing(listed, job.run.as_of) if one.item.subscription.id in wanted
+        ]
     unlisted = wanted - {item.subscription.id for item in listing.items}
     ask = {one.item.subscription.id for one in missing} | unlisted | canceled
     for subscription in sorted(ask):
