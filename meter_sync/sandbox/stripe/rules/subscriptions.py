@@ -56,9 +56,8 @@ def add_subscription(
 ) -> SubscriptionView:
     """Add a subscription with one item per price.
 
-    Its first periods begin at `period_start` (default now) and end at `period_end`, at the end
-    of the trial, or by the price's interval counted from `anchor` (default: the period's
-    start). `created`, default `period_start`, is later for a backdated subscription.
+    Its first periods begin at `period_start` (default now) and end at `period_end`, at the end of the trial, or by the
+    price's interval from `anchor` (default: their start). `created` (default the same) is later for a backdated one.
     """
     owner = state.customers.find(customer, param="customer", status=400)
     start = state.now if period_start is None else unix_seconds(period_start)
