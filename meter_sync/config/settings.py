@@ -230,6 +230,7 @@ class Settings(_Section):
     retry_seconds: Annotated[float, Field(ge=0, le=3600)] = 60.0
     resend_after_hours: Annotated[float, Field(ge=0, le=24 * 31)] = 24.0
     lookback_days: Annotated[int, Field(ge=1, le=366)] = 3
+    voided_invoices: Literal["name", "forgive"] = "name"
 
     @model_validator(mode="after")
     def _names_each_price_once(self) -> "Settings":

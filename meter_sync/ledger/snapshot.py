@@ -49,6 +49,7 @@ class _Subscription(_Shape):
     metadata: Mapping[str, str]
     has_billing_thresholds: bool
     trial_end: AwareDatetime | None
+    voids_invoices: bool = _UNUSUAL
     is_flexible: bool = _UNUSUAL
     unknown_billing_mode: str | None = _UNKNOWN_WORD
 
@@ -122,6 +123,7 @@ def item_from(snapshot: str) -> SubscriptionItem:
             metadata=subscription.metadata,
             has_billing_thresholds=subscription.has_billing_thresholds,
             trial_end=subscription.trial_end,
+            voids_invoices=subscription.voids_invoices,
             is_flexible=subscription.is_flexible,
             unknown_billing_mode=subscription.unknown_billing_mode,
         ),

@@ -36,6 +36,8 @@ class Invoiced:
     price: str | None
     quantity: int
     """What is billed, over all lines of the item: a tiered price has several."""
+    is_void: bool = False
+    """Whether the invoice was voided: nobody pays it."""
 
 
 def by_start(invoiced: Iterable[Invoiced]) -> dict[PeriodKey, Invoiced]:
@@ -175,5 +177,6 @@ async def _invoiced(stripe: StripeReader, filters: Mapping[str, Any]) -> list[In
                 priced = line.pricing.price_details if line.pricing else None
                 price = priced.price if priced else None
                 period, is_draft = Period(line.start, line.end), _IS_DRAFT.get(invoice.status)
-                found.append(Invoiced(billed.subscription_item, period, is_draft, price, line.quantity or 0))
+                is_void = invoice.status == "void"
+                found.append(Invoiced(billed.subscription_item, period, is_draft, price, line.quantity or 0, is_void))
     return found

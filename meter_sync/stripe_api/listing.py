@@ -72,6 +72,7 @@ class SubscriptionData(Identified):
     customer: Identifier | CustomerData
     status: Text
     billing_mode: Text | None = Field(default=None, validation_alias=AliasPath("billing_mode", "type"))
+    pause_collection: Text | None = Field(default=None, validation_alias=AliasPath("pause_collection", "behavior"))
     created: UnixSeconds
     trial_end: UnixSeconds | None = None
     cancel_at: UnixSeconds | None = None
@@ -274,6 +275,7 @@ def to_subscription(data: SubscriptionData) -> Subscription:
         metadata=data.metadata,
         has_billing_thresholds=bool(data.billing_thresholds),
         trial_end=data.trial_end,
+        voids_invoices=data.pause_collection == "void",
         is_flexible=data.billing_mode == "flexible",
         unknown_billing_mode=None if data.billing_mode in _BILLING_MODES else data.billing_mode,
     )

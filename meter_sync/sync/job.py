@@ -137,4 +137,5 @@ def _policy(settings: Settings, request: Request, run: RunRecord) -> Policy:
         lookback=timedelta(days=settings.lookback_days),
         cadence=Schedule(run.schedule).interval,
         allowed=request.allowed,
+        forgives_voided=settings.voided_invoices == "forgive",
     )

@@ -41,7 +41,7 @@ DAY = timedelta(days=1)
 ADDING = BillingMeter("mtr_1", "used", "sum")
 ON_METER = make_item(price=make_price(billing_meter=ADDING))
 ON_RECORDS = make_item()
-NO_MORE = [Intake.CLOSED, Intake.UNBILLED]
+NO_MORE = [Intake.CLOSED, Intake.UNBILLED, Intake.VOIDED]
 
 
 def gone(item: SubscriptionItem) -> SubscriptionItem:

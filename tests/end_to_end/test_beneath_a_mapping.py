@@ -123,3 +123,32 @@ def test_one_that_is_kept_after_all_goes_on(world: World) -> None:
     world.use(subscription, 3, at=world.now - HOUR)
     assert world.verdict(subscription) == "reported"
     assert world.billed(subscription) == 8
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
+@pytest.mark.parametrize(("setting", "named"), [("name", 12), ("forgive", 0)])
+def test_of_a_voided_invoice_all_that_it_held_is_named_or_none_of_it(
+    world: World, way: str, setting: str, named: int
+) -> None:
+    world.configure(f'voided_invoices = "{setting}"\n')
+    subscription = subscribed(world, way)
+    world.use(subscription, 5, at=NOW - DAY)
+    world.execute()
+    world.stripe.pause_collection(subscription.id, "void")
+    end = end_of(world, subscription)
+    world.use(subscription, 7, at=end - DAY)
+    for pause in (10 * MINUTE, 2 * HOUR, 4 * DAY, DAY):
+        world.sandbox.clock.move_to(max(world.now, end) + pause)
+        world.execute()
+    assert sum(world.unbilled().values()) == named
+
+
+def test_what_billing_thresholds_kept_from_being_reported_is_named_at_the_end(world: World) -> None:
+    subscription = world.subscribe(billing_thresholds={"amount_gte": 1000})
+    world.use(subscription, 5, at=NOW - DAY)
+    assert world.verdict(subscription) == "billing_thresholds"
+    end = end_of(world, subscription)
+    for pause in (10 * MINUTE, 4 * DAY):
+        world.sandbox.clock.move_to(max(world.now, end) + pause)
+        world.execute()
+    assert (invoiced(world), world.unbilled()) == (0, {subscription.items[0]: 5})

@@ -164,6 +164,7 @@ def test_every_field_of_an_item_is_stored() -> None:
             {"a": "b"},
             has_billing_thresholds=True,
             trial_end=CREATED,
+            voids_invoices=True,
             is_flexible=True,
             unknown_billing_mode="hybrid",
         ),

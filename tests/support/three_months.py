@@ -381,7 +381,8 @@ class Simulation:
         """Return what is invoiced, and what the ledger names, of each item's period."""
         invoiced: defaultdict[tuple[str, datetime], int] = defaultdict(int)
         for invoice in self.stripe.invoices:
-            for line in invoice.lines:
+            # Nobody pays a voided one.
+            for line in invoice.lines if invoice.status != "void" else ():
                 start = datetime.fromtimestamp(line.period.start, UTC)
                 invoiced[line.item, self._period_of(line.item, start)] += line.quantity
         named: Counter[tuple[str, datetime]] = Counter()

@@ -19,6 +19,8 @@ class Intake(StrEnum):
     """It takes no more of it: what stands there is what it bills."""
     UNBILLED = "unbilled"
     """Nothing bills the period, whatever was reported: its subscription or item is gone without an invoice."""
+    VOIDED = "voided"
+    """Nor does anything here: its invoice was voided, as those of a pause may be (pause_collection documentation)."""
 
     @property
     def is_open(self) -> bool:

@@ -111,6 +111,8 @@ class Subscription:
     metadata: Mapping[str, str] = field(default_factory=dict)
     has_billing_thresholds: bool = False
     trial_end: datetime | None = None
+    voids_invoices: bool = False
+    """Whether its invoices are voided at present: the collection of its payments is paused so."""
     is_flexible: bool = False
     """Whether what was reported before a change in mid-period is billed, as an invoice item (billing mode flexible)."""
     unknown_billing_mode: str | None = None

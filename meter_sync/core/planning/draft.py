@@ -77,7 +77,7 @@ def _last_account(metered: Metered, draft: Write, remembered: Remembered | None,
     """
     if remembered and remembered.additions.newest and not remembered.additions.newest.is_delivered:
         return unsettled(draft.told)
-    listed, is_unbilled = metered.listed, draft.intake is Intake.UNBILLED
+    listed, is_unbilled = metered.listed, draft.intake in {Intake.UNBILLED, Intake.VOIDED}
     acknowledged = 0 if is_unbilled or remembered is None else remembered.acknowledged or 0
     # Of a period that no run saw, which counts as paused, nothing is known: a later ledger may have written it.
     was_seen = metered.item.subscription.status != "paused"

@@ -23,6 +23,7 @@ _BILLS = {
     Intake.GRACE: Bills.TAKES,
     Intake.CLOSED: Bills.FINAL,
     Intake.UNBILLED: Bills.NOTHING,
+    Intake.VOIDED: Bills.NOTHING,
 }
 
 Prepared = tuple[Listed, Metered | Result]

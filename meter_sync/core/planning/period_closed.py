@@ -8,6 +8,7 @@ _WHY = {
     Intake.GRACE: _STILL_TAKEN,
     Intake.CLOSED: "Stripe takes no more usage of it",
     Intake.UNBILLED: "it ended without an invoice",
+    Intake.VOIDED: "its invoice was voided",
 }
 _SETTLE = (
     "settle this by hand, for example with an invoice item or a credit note, and then say so with "

@@ -22,3 +22,5 @@ class Policy:
     cadence: timedelta = timedelta(hours=1)
     """How often runs are promised to come."""
     allowed: frozenset[Reason] = frozenset()
+    forgives_voided: bool = False
+    """Whether what a voided invoice held is nobody's to pay, rather than named."""

@@ -1,7 +1,7 @@
 """Concluding periods that have ended: the last usage is reported while Stripe takes it, and what is left is named."""
 
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -47,7 +47,8 @@ async def conclude_ended(job: Job, periods: Periods, carry_out: CarryOut) -> Run
     # A trial costs nothing.
     billed = [one for one in periods.ended if not one.item.was_free]
     _record(job, [Conclusion(*one.item.key, is_watched_no_more=True) for one in periods.ended if one.item.was_free])
-    ended = await _ended(job, billed)
+    voiding = {one.item.subscription.id for one in periods.known if one.item.subscription.voids_invoices}
+    ended = await _ended(job, billed, voiding)
     done = RunReport([one for one in ended if isinstance(one, Result)])
     concluding = [one for one in ended if isinstance(one, Ended)]
     known = {one.item.key: one for one in periods.known} | {one.item.key: one.listed for one in concluding}
@@ -98,12 +99,12 @@ def _once_each(ended: Iterable[Ended]) -> list[list[Ended]]:
     return list(turns.values())
 
 
-async def _ended(job: Job, seen: Sequence[Seen]) -> list[Ended | Result]:
+async def _ended(job: Job, seen: Sequence[Seen], voiding: Collection[str]) -> list[Ended | Result]:
     """Say of each period what Stripe does with usage of it; one of which that is not known yet is left for later."""
     cut = [one for one in seen if one.item.is_cut]
     found: list[Ended | Result | None] = [*await _ended_by_change(job, cut)]
     others = [one for one in seen if not one.item.is_cut]
-    invoices = await _invoices(job, [one for one in others if _depends_on_invoice(one)])
+    invoices = await _invoices(job, [one for one in others if _depends_on_invoice(one, voiding)])
     lines = by_start(invoices or ())
     for one in others:
         line = lines.get(one.item.invoice_key)
@@ -112,7 +113,10 @@ async def _ended(job: Job, seen: Sequence[Seen]) -> list[Ended | Result]:
             if job.writer is not None:
                 job.ledger.listed.record_unseen(one.item, line.period.end)
             continue
-        found.append(_ending(job, one, line, is_unread=invoices is None))
+        if line and line.is_void:
+            found.append(_voided(job, one))
+        else:
+            found.append(_ending(job, one, line, is_unread=invoices is None))
     return [one for one in found if one]
 
 
@@ -143,6 +147,18 @@ async def _billed_at_change(job: Job, item: SubscriptionItem) -> int | None:
     return sum(one.quantity for one in items if one.item == item.id and period.start < one.at <= until)
 
 
+def _voided(job: Job, one: Seen) -> Ended | None:
+    """Return a period whose invoice was voided: all that it held is named, or none of it."""
+    if not job.policy.forgives_voided:
+        return Ended(one, Listed(one.item, Intake.VOIDED, is_invoiced=True, settled=one.own), True)
+    left = 0 if one.remainder else None
+    why = "its invoice was voided, which is forgiven"
+    _record(
+        job, [Conclusion(*one.item.key, is_invoiced=True, remainder=left, why=why, is_watched_no_more=True, own=())]
+    )
+    return None
+
+
 def _ending(job: Job, one: Seen, line: Invoiced | None, *, is_unread: bool) -> Ended | Result | None:
     item, as_of = one.item, job.run.as_of
     is_read_back = one.read_back_at is not None
@@ -171,15 +187,18 @@ def _ending(job: Job, one: Seen, line: Invoiced | None, *, is_unread: bool) -> E
     return Ended(one, listed, True if listed.is_invoiced else None)
 
 
-def _depends_on_invoice(seen: Seen) -> bool:
+def _depends_on_invoice(seen: Seen, voiding: Collection[str]) -> bool:
     """Say whether the invoice of a period has to be looked for: to know if it is final, or which price it is by.
+
+    `voiding` are the subscriptions whose invoices are voided at present.
 
     The price may have moved after the item was listed last and before the period ended.
     """
     item = seen.item
     is_gone = not item.is_followed or item.subscription.status == "paused"
     may_become_final = item.price.target is Target.METER_EVENT or is_gone
-    return (may_become_final or seen.is_invoiced is None) and not seen.is_refused
+    is_open = (may_become_final or seen.is_invoiced is None) and not seen.is_refused
+    return is_open or item.subscription.id in voiding
 
 
 async def _invoices(job: Job, seen: Sequence[Seen]) -> list[Invoiced] | None:
