@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Row
@@ -11,7 +11,7 @@ from sqlalchemy import Row
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Way
-from meter_sync.core.metering.mapping import Filter, Method
+from meter_sync.core.metering.mapping import EarlierSubjects, Filter, Method
 from meter_sync.core.metering.meter import Aggregation, Meter
 from meter_sync.core.planning.memory import Remembered, RememberedAdditions, RememberedWindows
 from meter_sync.core.planning.stages import WindowQuantity, Write
@@ -67,6 +67,7 @@ def remembered(row: Row[Any]) -> Remembered:
         Remembered,
         row,
         method=read_as(Method, row, **method),
+        earlier_subjects=_earlier_subjects(row.earlier_subjects),
         made_of=Meter(row.meter_id, row.meter, Aggregation(row.aggregation)) if row.meter_id else None,
         subjects=subjects_of(row),
         foreign=row.foreign_quantity,
@@ -84,6 +85,16 @@ def filter_of(row: Row[Any]) -> Filter:
 def subjects_of(row: Row[Any]) -> tuple[str, ...]:
     """Return the subjects that a row keeps as JSON."""
     return tuple(json.loads(row.subjects))
+
+
+def stored_subjects(earlier: Iterable[EarlierSubjects]) -> str | None:
+    """Return earlier subjects as JSON, with Unix seconds, or None for none."""
+    return json.dumps([[int(one.until.timestamp()), one.subjects] for one in earlier]) if earlier else None
+
+
+def _earlier_subjects(stored: str | None) -> tuple[EarlierSubjects, ...]:
+    found = json.loads(stored) if stored else []
+    return tuple(EarlierSubjects(datetime.fromtimestamp(until, UTC), tuple(subjects)) for until, subjects in found)
 
 
 def period(row: Row[Any]) -> Period:

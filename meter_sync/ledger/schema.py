@@ -141,6 +141,7 @@ item_periods = _table_of_periods(
     Column("opening", BigInteger, nullable=False, server_default="0"),
     Column("run", String(36)),
     Column("reported", Stretches),
+    Column("earlier_subjects", Text),
     Column("meter_id", String(64)),
     Column("aggregation", String(20)),
     Index("item_periods_by_end", "account", "mode", "period_end"),

@@ -227,6 +227,7 @@ def _state(write: Write, run: RunRecord, at: datetime) -> dict[str, Any]:
         "subjects": json.dumps(found.subjects),
         "shared": found.row.shared,
         "usage_start": found.span.start if found.span else item.period.start,
+        "earlier_subjects": rows.stored_subjects(found.earlier_subjects),
         "meter_id": found.meter.id if found.meter else None,
         "aggregation": found.meter.aggregation.value if found.meter else None,
         "reported": found.own if write.intake.is_open else None,

@@ -152,3 +152,30 @@ def test_what_billing_thresholds_kept_from_being_reported_is_named_at_the_end(wo
         world.sandbox.clock.move_to(max(world.now, end) + pause)
         world.execute()
     assert (invoiced(world), world.unbilled()) == (0, {subscription.items[0]: 5})
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
+@pytest.mark.parametrize("is_allowed", [True, pytest.param(False, marks=pytest.mark.every_way)])
+def test_a_lost_subject_is_held_and_by_permission_the_interval_is_split_where_it_was_reported_last(
+    world: World, way: str, is_allowed: bool
+) -> None:
+    world.configure('[mapping]\nsubject = "subscription.metadata.tenant"\n')
+    subscription = subscribed(world, way, metadata={"tenant": "old"})
+    world.use("old", 100, at=NOW - DAY)
+    world.execute()
+    world.stripe.set_subscription_metadata(subscription.id, {"tenant": "new"})
+    world.use("new", 50, at=NOW - 2 * DAY)
+    world.use("new", 180, at=NOW + HOUR)
+    world.sandbox.clock.advance(DAY)
+    assert (world.verdict(subscription), world.billed(subscription)) == ("mapping_changed", 100)
+    end = end_of(world, subscription)
+    if is_allowed:
+        assert world.verdict(subscription, Reason.MAPPING_CHANGED) == "reported"
+        assert world.billed(subscription) == 280
+        world.use("new", 20, at=world.now)
+        world.sandbox.clock.advance(DAY)
+        assert (world.verdict(subscription), world.billed(subscription)) == ("reported", 300)
+    for pause in (10 * MINUTE, 2 * HOUR, 4 * DAY):
+        world.sandbox.clock.move_to(max(world.now, end) + pause)
+        world.execute()
+    assert (invoiced(world), sum(world.unbilled().values())) == ((300, 0) if is_allowed else (100, 180))

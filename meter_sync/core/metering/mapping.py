@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 from meter_sync.core.billing.item import SubscriptionItem
@@ -62,6 +63,14 @@ class Method:
         where = "".join(f" {dimension}={'|'.join(values)}" for dimension, values in self.filter)
         days = " in days" if self.way is Way.DAY_RECORDS else ""
         return f"{self.meter}{where} x {self.scale.normalize():f} {self.rounding}{days}"
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierSubjects:
+    """The subjects of an item until an instant within its period: others took their place by permission."""
+
+    until: datetime
+    subjects: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from meter_sync.core.billing.item import Period, PeriodKey
-from meter_sync.core.metering.mapping import Method
+from meter_sync.core.metering.mapping import EarlierSubjects, Method
 from meter_sync.core.metering.meter import Meter
 
 
@@ -79,6 +79,8 @@ class Remembered:
     """The instant up to which that quantity counts."""
     reported: tuple[Period, ...] | None = None
     """The stretches whose usage is in it; None where nothing was reported while the period was open."""
+    earlier_subjects: tuple[EarlierSubjects, ...] = ()
+    """Those of before, in order, where others took their place within the period."""
     made_of: Meter | None = None
     """The OpenMeter meter as it was then; None where a version wrote it that did not say."""
     run: str | None = None

@@ -19,7 +19,25 @@ def obstacle(found: Findings, method: Method, remembered: Remembered, policy: Po
         return held(found, Reason.REJECTED, message)
     if newest and not newest.is_delivered:
         return unsettled(found)
-    return made_anew(found, remembered, policy) or _method_changed(found, method, remembered.method, policy)
+    return (
+        made_anew(found, remembered, policy)
+        or _subjects_changed(found, remembered, policy)
+        or _method_changed(found, method, remembered.method, policy)
+    )
+
+
+def _subjects_changed(found: Findings, remembered: Remembered, policy: Policy) -> Result | None:
+    """Hold an item that has lost a subject within the period: what that one used would be billed no more."""
+    gone = [subject for subject in remembered.subjects if subject not in found.subjects]
+    if not gone or not remembered.quantity or Reason.MAPPING_CHANGED in policy.allowed:
+        return None
+    return held(
+        found,
+        Reason.MAPPING_CHANGED,
+        f"its subjects changed within the period, from {', '.join(remembered.subjects)} to "
+        f"{', '.join(found.subjects)}; with --allow mapping_changed what the earlier ones had used until its last "
+        "report stays billed, and the later ones' usage is billed from then on",
+    )
 
 
 def made_anew(found: Findings, remembered: Remembered, policy: Policy) -> Result | None:

@@ -9,7 +9,7 @@ from meter_sync.core.billing.item import SubscriptionItem, Target
 from meter_sync.core.billing.span import usage_span
 from meter_sync.core.billing.way import Unsupported, Way, way_of, window_of
 from meter_sync.core.billing.words import unknown_word
-from meter_sync.core.metering.mapping import MappingRules, MeterRow, meter_row, subjects
+from meter_sync.core.metering.mapping import EarlierSubjects, MappingRules, MeterRow, meter_row, subjects
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Grouping
 from meter_sync.core.outcomes import Reason
@@ -93,7 +93,26 @@ def _prepared(
     if mismatch:
         return skipped(found, Reason.AGGREGATION_MISMATCH, mismatch)
     grouping = Grouping.CUSTOMER if rules.asks_for_customers else Grouping.SUBJECT
-    return Metered(one, row, meter, way, grouping, named, span, memory.past.get(item.id, ()), note)
+    earlier = _earlier_subjects(one, named, memory, is_allowed=Reason.MAPPING_CHANGED in allowed)
+    return Metered(one, row, meter, way, grouping, named, span, memory.past.get(item.id, ()), note, earlier)
+
+
+def _earlier_subjects(
+    one: Listed, named: tuple[str, ...], memory: Memory, *, is_allowed: bool
+) -> tuple[EarlierSubjects, ...]:
+    """Return whose usage it was before, where an item has lost a subject within its period.
+
+    The interval is split where it was reported last. While that is not allowed, the item is held; once Stripe takes no
+    more, it is named so all the same.
+    """
+    remembered = memory.remembered.get(one.item.id)
+    if remembered is None:
+        return ()
+    lost = not set(remembered.subjects) <= set(named)
+    is_split = lost and remembered.reported and remembered.quantity and (is_allowed or not one.intake.is_open)
+    if not is_split or not remembered.reported:
+        return remembered.earlier_subjects
+    return (*remembered.earlier_subjects, EarlierSubjects(remembered.reported[-1].end, remembered.subjects))
 
 
 def _as_begun(item: SubscriptionItem, row: MeterRow, metering: Metering, memory: Memory) -> tuple[MeterRow, str | None]:

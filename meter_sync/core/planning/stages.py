@@ -15,7 +15,7 @@ from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.core.billing.span import Span
 from meter_sync.core.billing.way import Way, window_of
-from meter_sync.core.metering.mapping import MeterRow, Method
+from meter_sync.core.metering.mapping import EarlierSubjects, MeterRow, Method
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Grouping, Need
 from meter_sync.core.outcomes import Outcome, Reason
@@ -60,6 +60,8 @@ class Findings:
     """What a person should know of how it is metered, whatever becomes of it."""
     own: tuple[Period, ...] | None = None
     """What of its period is its own, as far as it is known whose each second is."""
+    earlier_subjects: tuple[EarlierSubjects, ...] = ()
+    """Whose usage it was before that of its subjects, within the period."""
 
     @property
     def slug(self) -> str | None:
@@ -93,6 +95,8 @@ class Metered:
     """The item's last periods, the newest first."""
     note: str | None = None
     """What a person should know of how it is metered, whatever becomes of it."""
+    earlier_subjects: tuple[EarlierSubjects, ...] = ()
+    """Whose usage it was before that of its subjects, within the period."""
     stretches: tuple[Period, ...] | None = None
     """What of its span is its own, where not all of it is."""
     read_since: datetime | None = None
@@ -108,7 +112,8 @@ class Metered:
         """What is known of it."""
         known = (self.item, self.row, self.meter, self.way, self.subjects, self.span)
         own = (Period(self.span.start, self.span.end),) if self.stretches is None else self.stretches
-        return Findings(*known, past=self.past, note=self.note, own=own)
+        earlier = self.earlier_subjects
+        return Findings(*known, past=self.past, note=self.note, own=own, earlier_subjects=earlier)
 
     @property
     def method(self) -> Method:
@@ -123,11 +128,17 @@ class Metered:
 
     @property
     def read(self) -> tuple[Period, ...]:
-        """The time whose usage is read, in order."""
+        """The time whose usage is read, in order; a stretch ends where other subjects begin."""
         own = self.found.own or ()
+        for earlier in self.earlier_subjects:
+            own = tuple(part for one in own for part in _cut(one, earlier.until))
         if self.read_since is None:
             return own
         return tuple(Period(max(one.start, self.read_since), one.end) for one in own if one.end > self.read_since)
+
+    def subjects_at(self, instant: datetime) -> tuple[str, ...]:
+        """Return whose usage at an instant is the item's."""
+        return next((one.subjects for one in self.earlier_subjects if instant < one.until), self.subjects)
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -137,7 +148,7 @@ class Metered:
                 item=self.item.id if number == 0 else f"{self.item.id} {number}",
                 meter=self.meter.slug,
                 filter=self.row.filter,
-                subjects=self.subjects,
+                subjects=self.subjects_at(stretch.start),
                 start=stretch.start,
                 end=stretch.end,
                 aggregation=self.meter.aggregation,
@@ -146,6 +157,12 @@ class Metered:
             )
             for number, stretch in enumerate(self.read)
         )
+
+
+def _cut(stretch: Period, at: datetime) -> tuple[Period, ...]:
+    if not stretch.start < at < stretch.end:
+        return (stretch,)
+    return Period(stretch.start, at), Period(at, stretch.end)
 
 
 WindowUsage = Mapping[datetime, Decimal]

@@ -16,6 +16,7 @@ _KEY = ("account", "mode", "item", "period_start")
 def upgrade() -> None:
     """Add the columns, forget what successors were thought to hold, and take away what named them."""
     op.add_column("item_periods", sa.Column("reported", sa.Text))
+    op.add_column("item_periods", sa.Column("earlier_subjects", sa.Text))
     op.add_column("item_periods", sa.Column("meter_id", sa.String(64)))
     op.add_column("item_periods", sa.Column("aggregation", sa.String(20)))
     names = ("reported", "usage_start", "as_of", "period_end")
