@@ -96,7 +96,7 @@ def _place(entry: Entry) -> Place:
 
 
 def account(world: World) -> Account:
-    """Return an account a minute after some of its periods have ended: Stripe takes usage records for four more."""
+    """Return an account two minutes after some of its periods have ended: Stripe takes usage records for three more."""
     by_day = world.stripe.add_price(metadata={"om_meter_id": METER})
     world.configure(f'[[meters]]\nprice = "{by_day}"\nopenmeter = "{METER}"\nrecords = "day"\n')
     prices = [world.price, by_day, *(metered_price(world, way) for way in WAYS)]
@@ -106,7 +106,7 @@ def account(world: World) -> Account:
         world.use(one, 3, at=NOW - DAY)
     assert executed(world).exit_code is ExitCode.DONE
     end = end_of(world, turned[0])
-    world.sandbox.clock.move_to(end + MINUTE)
+    world.sandbox.clock.move_to(end + 2 * MINUTE)
     for one in turned:
         world.use(one, INVOICED - 3, at=end - 2 * DAY)
         world.use(one, OPENED, at=end + MINUTE / 2)
