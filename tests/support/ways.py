@@ -24,8 +24,8 @@ WAYS: dict[str, MeterOf] = {
 ALL_WAYS = ["record", *WAYS]
 """These, and usage records on a legacy price."""
 
-_USUAL = frozenset(("record", "sum", "hours", "additions"))
-"""One of those that set a total, one that is told window by window, and the one that only adds."""
+_USUAL = frozenset(("record", "sum", "hours"))
+"""One of those that set a total, and one that is told window by window; the one that only adds has tests of its own."""
 
 
 def by_tier(ways: Iterable[str]) -> list[object]:
