@@ -187,12 +187,12 @@ def _rivalries(claims: Iterable[Claim]) -> list[list[Claim]]:
             if claim.usage:
                 filters[claim.usage.meter, subject].add(claim.usage.filter)
     together = _Together()
-    for one, several in by_usage.items():
-        for claim in several:
-            together.join(claim.key, one)
+    for several in by_usage.values():
+        for claim in several[1:]:
+            together.join(several[0].key, claim.key)
     for (meter, subject), admitted in filters.items():
-        for one, other in _overlapping(admitted):
-            together.join((meter, subject, one), (meter, subject, other))
+        for one, other in _overlapping(admitted) if len(admitted) > 1 else ():
+            together.join(by_usage[meter, subject, one][0].key, by_usage[meter, subject, other][0].key)
     groups = defaultdict[Hashable, list[Claim]](list)
     for claim in {claim.key: claim for several in by_usage.values() for claim in several}.values():
         groups[together.first(claim.key)].append(claim)

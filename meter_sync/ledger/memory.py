@@ -90,9 +90,15 @@ class Memories(Book):
     def stretches(self, others: Sequence[SubscriptionItem]) -> dict[PeriodKey, tuple[Period, ...]]:
         """Return which stretches of items' periods were reported and taken, of those for which any was."""
         wanted = {item.key for item in others}
-        query = self.database.of(item_periods, "item", "period_start", "reported")
-        taken = query.where(item_periods.c.acknowledged.is_not(None), item_periods.c.reported.is_not(None))
-        found = self.database.rows_of(taken, item_periods.c.item, {item.id for item in others})
+        oldest = min((start for _, start in wanted), default=None)
+        if oldest is None:
+            return {}
+        query = self.database.of(item_periods, "item", "period_start", "reported").where(
+            item_periods.c.acknowledged.is_not(None),
+            item_periods.c.reported.is_not(None),
+            item_periods.c.period_start >= oldest,
+        )
+        found = self.database.rows_of(query, item_periods.c.item, {item.id for item in others})
         return {(row.item, row.period_start): row.reported for row in found if (row.item, row.period_start) in wanted}
 
     def reported(self, seen_items: Sequence[SubscriptionItem]) -> frozenset[PeriodKey]:
