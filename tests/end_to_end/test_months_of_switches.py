@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.state.objects import BillingMode
 from tests.support.ways import ALL_WAYS, WAYS
 from tests.support.world import METER, World
@@ -25,6 +26,7 @@ class Switching:
     way: str
     mode: BillingMode
     random: random.Random
+    is_disturbed: bool = False
     living: list[str] = field(default_factory=list)
     began: dict[str, datetime] = field(default_factory=dict)
     ended: dict[str, datetime] = field(default_factory=dict)
@@ -76,6 +78,16 @@ class Switching:
         self.used.append((at, value))
         self.world.use(self.customer, value, at=at)
 
+    def disturb(self) -> None:
+        """Let some of the next run go wrong, or nothing."""
+        faults = self.world.sandbox.faults
+        faults.clear()
+        if self.is_disturbed and self.random.random() < 0.5:
+            skip, times = self.random.randrange(6), self.random.randrange(1, 6)
+            what: dict[str, Any] = self.random.choice(({"drop": "after"}, {"status": 500}, {"drop": "before"}))
+            server, method = self.random.choice((("stripe", "POST"), ("stripe", "GET"), ("openmeter", None)))
+            faults.add(Fault(server=server, method=method, skip=skip, times=times, **what))
+
     def play(self, days: int) -> None:
         """Let things happen, one after the other, with a run from time to time; then end everything, and run on."""
         happenings = [self.use] * 12 + [self.begin] * 2 + [self.end, self.change_price, self.replace_item]
@@ -86,7 +98,10 @@ class Switching:
             for _ in range(self.random.randrange(1, 4)):
                 self.random.choice(happenings)()
                 self.world.sandbox.clock.advance(self.random.choice((SECOND, 7 * MINUTE, 3 * HOUR, 20 * HOUR)))
+            self.disturb()
             self.seen |= set(self.world.execute())
+        self.world.sandbox.faults.clear()
+        self.world.execute()
         while self.living:
             self.end()
         for pause in (MINUTE, 2 * HOUR, 2 * HOUR, 4 * DAY, 4 * DAY, 35 * DAY):
@@ -126,4 +141,15 @@ def test_every_unit_is_billed_once_or_named_once(
     with world.sandbox.in_background():
         switching = Switching(world, way, mode, random.Random(f"{seed}{way}{mode}"))  # noqa: S311
         switching.play(days)
+        assert switching.invoiced + switching.named == switching.to_be_paid
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("way", [one for one in ALL_WAYS if one != "last"])
+def test_so_it_is_where_servers_fail_in_between(tmp_path: Path, way: str, seed: int) -> None:
+    world = World(tmp_path, BEGIN)
+    with world.sandbox.in_background():
+        switching = Switching(world, way, "classic", random.Random(f"{seed}{way}"), is_disturbed=True)  # noqa: S311
+        switching.play(10)
         assert switching.invoiced + switching.named == switching.to_be_paid

@@ -75,9 +75,10 @@ def _last_account(metered: Metered, draft: Write, remembered: Remembered | None,
     What stands in Stripe is read back from it once, and else is what it acknowledged. Where nothing bills the period,
     all of its usage is lacking.
     """
-    if remembered and remembered.additions.newest and not remembered.additions.newest.is_delivered:
-        return unsettled(draft.told)
     listed, is_unbilled = metered.listed, draft.intake in {Intake.UNBILLED, Intake.VOIDED}
+    newest = remembered.additions.newest if remembered else None
+    if newest and not newest.is_delivered and not is_unbilled:
+        return unsettled(draft.told)
     acknowledged = 0 if is_unbilled or remembered is None else remembered.acknowledged or 0
     # Of a period that no run saw, which counts as paused, nothing is known: a later ledger may have written it.
     was_seen = metered.item.subscription.status != "paused"
