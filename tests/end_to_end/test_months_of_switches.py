@@ -85,8 +85,10 @@ class Switching:
         if self.is_disturbed and self.random.random() < 0.5:
             skip, times = self.random.randrange(6), self.random.randrange(1, 6)
             what: dict[str, Any] = self.random.choice(({"drop": "after"}, {"status": 500}, {"drop": "before"}))
-            server, method = self.random.choice((("stripe", "POST"), ("stripe", "GET"), ("openmeter", None)))
-            faults.add(Fault(server=server, method=method, skip=skip, times=times, **what))
+            where: dict[str, Any] = self.random.choice(
+                ({"server": "stripe", "method": "POST"}, {"server": "stripe", "method": "GET"}, {"server": "openmeter"})
+            )
+            faults.add(Fault(skip=skip, times=times, **where, **what))
 
     def play(self, days: int) -> None:
         """Let things happen, one after the other, with a run from time to time; then end everything, and run on."""

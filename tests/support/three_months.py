@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -351,7 +352,8 @@ class Simulation:
             moved = max((at for at in self.moved_at[item.id] if start < at < end), default=start)
             until = end if is_last or closed.free else max(began or start, moved, self._floor(end, closed.price))
             if not closed.free:
-                yield Spell(item.id, start, end, self._usage(account, began or start, until), is_open=False)
+                usage = self._usage_in_stretches(account, item.id, began or start, until, Period(start, end))
+                yield Spell(item.id, start, end, usage, is_open=False)
             began, last_end = until, end
         if not account.is_gone:
             start = datetime.fromtimestamp(item.period.start, UTC)
@@ -359,7 +361,8 @@ class Simulation:
                 yield self._standstill(account, item, began or last_end, Period(last_end, start))
                 began = self._floor(start, item.price)
             end = self.removed_at.get(item.id, self.now)
-            yield Spell(item.id, start, end, self._usage(account, began or start, end), is_open=not item.deleted)
+            usage = self._usage_in_stretches(account, item.id, began or start, end, Period(start, end))
+            yield Spell(item.id, start, end, usage, is_open=not item.deleted)
 
     def _standstill(self, account: Account, item: Item, began: datetime, pause: Period) -> Spell:
         """Return the time between two periods of a subscription that was paused."""
@@ -373,6 +376,12 @@ class Simulation:
         if not window:
             return instant
         return instant - (instant - BEGIN) % (HOUR if window == "hour" else DAY)
+
+    def _usage_in_stretches(self, account: Account, item: str, start: datetime, end: datetime, period: Period) -> int:
+        """Return what was used by each price, each rounded by itself."""
+        moved = [at for at in self.moved_at[item] if period.start < at < period.end and start < at < end]
+        boundaries = [start, *sorted(moved), end]
+        return sum(self._usage(account, one, other) for one, other in pairwise(boundaries))
 
     def _usage(self, account: Account, start: datetime, end: datetime) -> int:
         return int(sum((one.value for one in account.used if start <= one.at < end), Decimal(0)))
