@@ -129,29 +129,21 @@ class Switching:
 
 
 def lives() -> list[Any]:
-    """Return the seeds, ways and modes that are played; the fast tier plays one for a few days."""
-    drawn = itertools.product(range(3), [one for one in ALL_WAYS if one != "last"], ("classic", "flexible"))
-    long = [pytest.param(*one, 20, marks=pytest.mark.simulation) for one in drawn]
-    return [(4, "hours", "classic", 5), *long]
+    """Return what is played: seed, way, mode, days, and whether servers fail; the fast tier plays one for a few days."""
+    ways = [one for one in ALL_WAYS if one != "last"]
+    drawn = itertools.product(range(3), ways, ("classic", "flexible"), (20,), (False,))
+    disturbed = itertools.product(range(2), ways, ("classic",), (10,), (True,))
+    slow = [pytest.param(*one, marks=pytest.mark.simulation) for one in (*drawn, *disturbed)]
+    return [(4, "hours", "classic", 5, False), *slow]
 
 
-@pytest.mark.parametrize(("seed", "way", "mode", "days"), lives())
+@pytest.mark.parametrize(("seed", "way", "mode", "days", "is_disturbed"), lives())
 def test_every_unit_is_billed_once_or_named_once(
-    tmp_path: Path, seed: int, way: str, mode: BillingMode, days: int
+    tmp_path: Path, seed: int, way: str, mode: BillingMode, days: int, is_disturbed: bool
 ) -> None:
     world = World(tmp_path, BEGIN)
     with world.sandbox.in_background():
-        switching = Switching(world, way, mode, random.Random(f"{seed}{way}{mode}"))  # noqa: S311
+        drawn = random.Random(f"{seed}{way}{'' if is_disturbed else mode}")  # noqa: S311
+        switching = Switching(world, way, mode, drawn, is_disturbed)
         switching.play(days)
-        assert switching.invoiced + switching.named == switching.to_be_paid
-
-
-@pytest.mark.simulation
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("way", [one for one in ALL_WAYS if one != "last"])
-def test_so_it_is_where_servers_fail_in_between(tmp_path: Path, way: str, seed: int) -> None:
-    world = World(tmp_path, BEGIN)
-    with world.sandbox.in_background():
-        switching = Switching(world, way, "classic", random.Random(f"{seed}{way}"), is_disturbed=True)  # noqa: S311
-        switching.play(10)
         assert switching.invoiced + switching.named == switching.to_be_paid
