@@ -129,7 +129,7 @@ class Switching:
 
 
 def lives() -> list[Any]:
-    """Return what is played: seed, way, mode, days, and whether servers fail; the fast tier plays one for a few days."""
+    """Return what is played: seed, way, mode, days, whether servers fail; the fast tier plays one for some days."""
     ways = [one for one in ALL_WAYS if one != "last"]
     drawn = itertools.product(range(3), ways, ("classic", "flexible"), (20,), (False,))
     disturbed = itertools.product(range(2), ways, ("classic",), (10,), (True,))
