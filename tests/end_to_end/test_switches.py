@@ -65,7 +65,7 @@ def test_after_a_subscription_that_ended_without_an_invoice_the_next_one_bills_i
     assert (invoiced(world), world.unbilled()) == (5, {a.items[0]: 100})
 
 
-@pytest.mark.parametrize("run_between", [True, False])
+@pytest.mark.parametrize("run_between", [True, pytest.param(False, marks=pytest.mark.every_way)])
 def test_what_overlaps_is_billed_by_the_one_that_is_billed_at_all(world: World, way: str, run_between: bool) -> None:
     a = begun(world, way)
     world.sandbox.clock.advance(7 * MINUTE)
@@ -113,7 +113,7 @@ def test_what_lies_in_both_is_named_once_where_both_live_on(world: World, way: s
     assert (invoiced(world), named) == (110, 30)
 
 
-@pytest.mark.parametrize("invoice_now", [True, False])
+@pytest.mark.parametrize("invoice_now", [True, pytest.param(False, marks=pytest.mark.every_way)])
 def test_when_one_is_gone_the_other_bills_what_lay_in_both(world: World, way: str, invoice_now: bool) -> None:
     a, b = side_by_side(world, way)
     world.stripe.cancel(a.id, invoice_now=invoice_now)
@@ -126,7 +126,7 @@ def test_when_one_is_gone_the_other_bills_what_lay_in_both(world: World, way: st
     assert (invoiced(world), world.unbilled()) == (140 - sum(left.values()), left)
 
 
-@pytest.mark.parametrize("invoice_now", [True, False])
+@pytest.mark.parametrize("invoice_now", [True, pytest.param(False, marks=pytest.mark.every_way)])
 def test_when_the_later_one_is_gone_the_first_bills_what_lay_in_both(world: World, way: str, invoice_now: bool) -> None:
     a, b = side_by_side(world, way)
     world.stripe.cancel(b.id, invoice_now=invoice_now)
@@ -169,7 +169,7 @@ def test_a_trial_takes_nothing_and_holds_nothing(world: World, way: str) -> None
 
 
 @pytest.mark.parametrize("way", by_tier(["hours", "days"]))
-@pytest.mark.parametrize("gap", [timedelta(0), 10 * MINUTE])
+@pytest.mark.parametrize("gap", [pytest.param(timedelta(0), marks=pytest.mark.every_way), 10 * MINUTE])
 def test_the_window_in_which_one_ends_and_the_next_begins_holds_what_both_used(
     world: World, way: str, gap: timedelta
 ) -> None:
