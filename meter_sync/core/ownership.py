@@ -127,7 +127,11 @@ _MOST_RIVALS = 200
 def _all_contested(rivals: Sequence[Claim]) -> dict[PeriodKey, Share]:
     items = sorted({claim.key[0] for claim in rivals})[:_MOST_RIVALS]
     return {
-        claim.key: Share((), (claim.period,), None, True, tuple(one for one in items if one != claim.key[0]))
+        claim.key: Share(
+            held=(claim.period,), is_contested=True, rivals=tuple(one for one in items if one != claim.key[0])
+        )
+        if claim.settled is None
+        else Share(claim.settled)
         for claim in rivals
     }
 
@@ -342,7 +346,13 @@ def _share(claim: Claim, division: _Division, rivals: Sequence[Claim]) -> Share:
         whole = [_to_whole_window(claim, one, rivals) for one in billed]
         held = joined(sorted((*held, *(rest for _, rest in whole if rest)), key=lambda one: one.start))
         billed = tuple(one for one, _ in whole if one)
-    return Share(billed, held, None, division.is_contested, tuple(sorted(division.rivals)), division.is_by_meter)
+    return Share(
+        billed,
+        held,
+        is_contested=division.is_contested,
+        rivals=tuple(sorted(division.rivals)),
+        is_by_meter=division.is_by_meter,
+    )
 
 
 def _to_whole_window(claim: Claim, stretch: Period, rivals: Sequence[Claim]) -> tuple[Period | None, Period | None]:

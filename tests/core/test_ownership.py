@@ -144,6 +144,8 @@ def test_items_that_have_nothing_in_common_are_no_rivals(other: dict[str, Any]) 
 def test_so_many_rivals_that_nobody_means_it_are_all_held() -> None:
     crowd = [claim(f"si_{number}", 0, 10 + number) for number in range(250)]
     assert all(share.held and not share.billed and share.is_contested for share in shared(*crowd))
+    assert billed_of(replace(crowd[0], settled=()), *crowd[1:])[0] == []
+    assert held_of(replace(crowd[0], settled=()), *crowd[1:])[0] == []
 
 
 # -- windows ----------------------------------------------------------------------------------------
