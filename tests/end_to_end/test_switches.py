@@ -43,6 +43,14 @@ def end_well(world: World, *ends: datetime) -> None:
             world.execute()
 
 
+def end_now(world: World, subscription: SubscriptionView, invoice_now: bool) -> None:
+    """Cancel a subscription, and run until its last invoice is final, if it has one."""
+    world.stripe.cancel(subscription.id, invoice_now=invoice_now)
+    for pause in (10 * MINUTE, HOUR, HOUR, DAY, DAY):
+        world.sandbox.clock.advance(pause)
+        world.execute()
+
+
 def billed_of(world: World, *subscriptions: SubscriptionView) -> int:
     """What invoices bill, and what stands in the open periods of these."""
     living = [one for one in subscriptions if not world.stripe.state.subscriptions[one.id].ended]
@@ -116,10 +124,7 @@ def test_what_lies_in_both_is_named_once_where_both_live_on(world: World, way: s
 @pytest.mark.parametrize("invoice_now", [True, pytest.param(False, marks=pytest.mark.every_way)])
 def test_when_one_is_gone_the_other_bills_what_lay_in_both(world: World, way: str, invoice_now: bool) -> None:
     a, b = side_by_side(world, way)
-    world.stripe.cancel(a.id, invoice_now=invoice_now)
-    for pause in (10 * MINUTE, HOUR, HOUR, DAY, DAY):
-        world.sandbox.clock.advance(pause)
-        world.execute()
+    end_now(world, a, invoice_now)
     left = {} if invoice_now else {a.items[0]: 110}
     assert (billed_of(world, b), world.unbilled()) == (140 - sum(left.values()), left)
     end_well(world, end_of(world, b))
@@ -129,10 +134,7 @@ def test_when_one_is_gone_the_other_bills_what_lay_in_both(world: World, way: st
 @pytest.mark.parametrize("invoice_now", [True, pytest.param(False, marks=pytest.mark.every_way)])
 def test_when_the_later_one_is_gone_the_first_bills_what_lay_in_both(world: World, way: str, invoice_now: bool) -> None:
     a, b = side_by_side(world, way)
-    world.stripe.cancel(b.id, invoice_now=invoice_now)
-    for pause in (10 * MINUTE, HOUR, HOUR, DAY, DAY):
-        world.sandbox.clock.advance(pause)
-        world.execute()
+    end_now(world, b, invoice_now)
     assert (billed_of(world, a), world.unbilled()) == (140, {})
 
 
