@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement, Row
 
 from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.core.planning.memory import Addition, RememberedAdditions
-from meter_sync.core.planning.stages import Acknowledged, Add, Cancel, Write
+from meter_sync.core.planning.sends import Add, Cancel
+from meter_sync.core.planning.stages import Acknowledged, Write
 from meter_sync.ledger import rows, writers
 from meter_sync.ledger.database import Book, Database, of_same_period
 from meter_sync.ledger.rows import RunRecord

@@ -14,7 +14,8 @@ from meter_sync.core.billing.way import Way
 from meter_sync.core.metering.mapping import EarlierSubjects, Filter, Method
 from meter_sync.core.metering.meter import Aggregation, Meter
 from meter_sync.core.planning.memory import Remembered, RememberedAdditions, RememberedWindows
-from meter_sync.core.planning.stages import WindowQuantity, Write
+from meter_sync.core.planning.sends import WindowQuantity
+from meter_sync.core.planning.stages import Write
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.item import PeriodKey
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.planning.memory import PastPeriod
-from meter_sync.core.planning.stages import Acknowledged, Add, Checked, Intended, SetWindows, WindowQuantity, Write
+from meter_sync.core.planning.sends import Add, SetWindows, WindowQuantity
+from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Write
 from meter_sync.ledger import additions, rows, schema, windows, writers
 from meter_sync.ledger.database import Book, Database, of_same_period
 from meter_sync.ledger.rows import RunRecord, WindowTaken, key

@@ -9,7 +9,8 @@ import structlog
 
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.results import failed, gave_way, interrupted, result
-from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Result, SetWindows, WindowQuantity, Write
+from meter_sync.core.planning.sends import SetWindows, WindowQuantity
+from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Result, Write
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.net.retry import Patience
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable

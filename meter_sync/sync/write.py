@@ -12,17 +12,8 @@ from meter_sync.core.planning.additions import sums_alone
 from meter_sync.core.planning.foreign import foreign_usage, topped_up
 from meter_sync.core.planning.memory import Addition
 from meter_sync.core.planning.results import outcome_of
-from meter_sync.core.planning.stages import (
-    Acknowledged,
-    Add,
-    Cancel,
-    Intended,
-    Result,
-    SendNothing,
-    SetTotal,
-    SetWindows,
-    Write,
-)
+from meter_sync.core.planning.sends import Add, Cancel, SendNothing, SetTotal, SetWindows
+from meter_sync.core.planning.stages import Acknowledged, Intended, Result, Write
 from meter_sync.core.planning.windows import windows_of, with_windows
 from meter_sync.ledger import Ledger, RunRecord
 from meter_sync.ledger.rows import WindowTaken

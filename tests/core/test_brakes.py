@@ -16,7 +16,8 @@ from meter_sync.core.outcomes import LIFTABLE, Outcome, Reason
 from meter_sync.core.planning.brakes import Thresholds, check, check_each, decrease, jump
 from meter_sync.core.planning.memory import PastPeriod
 from meter_sync.core.planning.results import failed, held, result, shown, skipped, unchanged
-from meter_sync.core.planning.stages import Findings, Metered, Planned, Result, SendNothing
+from meter_sync.core.planning.sends import SendNothing
+from meter_sync.core.planning.stages import Findings, Metered, Planned, Result
 
 from .builders import END, HOUR, START, make_item, make_meter, make_metered, make_planned, make_write, many
 

@@ -19,7 +19,8 @@ from meter_sync.core.planning.memory import Addition, Memory, Remembered, Rememb
 from meter_sync.core.planning.plan import planned
 from meter_sync.core.planning.prepare import Metering, prepare
 from meter_sync.core.planning.results import outcome_of
-from meter_sync.core.planning.stages import FirstLook, Listed, Measured, Metered, Planned, Result, SendNothing
+from meter_sync.core.planning.sends import SendNothing
+from meter_sync.core.planning.stages import FirstLook, Listed, Measured, Metered, Planned, Result
 
 from .builders import (
     AS_OF,

@@ -15,7 +15,8 @@ from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.memory import Memory, Remembered, RememberedWindow, RememberedWindows
 from meter_sync.core.planning.results import outcome_of
-from meter_sync.core.planning.stages import Metered, Planned, Result, SetWindows
+from meter_sync.core.planning.sends import SetWindows
+from meter_sync.core.planning.stages import Metered, Planned, Result
 from meter_sync.core.planning.windows import plan_windows, read_since, windows_of, with_all_days, with_standing_windows
 
 from .builders import (

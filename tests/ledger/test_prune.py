@@ -14,7 +14,8 @@ from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.brakes import checked_before
 from meter_sync.core.planning.memory import Addition, PastPeriod
-from meter_sync.core.planning.stages import Acknowledged, Add, Checked, Intended, Result, Write
+from meter_sync.core.planning.sends import Add
+from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Result, Write
 from meter_sync.core.telling.history import Sought
 from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
 from meter_sync.ledger.listed import Conclusion

@@ -7,7 +7,8 @@ from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.event_times import event_timestamp
 from meter_sync.core.planning.memory import Addition, Memory, Remembered, RememberedAdditions
 from meter_sync.core.planning.policy import Policy
-from meter_sync.core.planning.stages import Add, AfterSilence, Cancel, Findings, Metered, SendNothing, Write
+from meter_sync.core.planning.sends import Add, Cancel, SendNothing
+from meter_sync.core.planning.stages import AfterSilence, Findings, Metered, Write
 
 IDENTIFIER_HOLDS = timedelta(hours=23)
 """Stripe knows an identifier again, and cancels an event, for 24 hours (API reference); an hour is margin."""

@@ -8,6 +8,7 @@ from meter_sync.core.planning.foreign import can_be_topped_up, foreign_usage
 from meter_sync.core.planning.memory import Memory, Remembered
 from meter_sync.core.planning.obstacles import made_anew, obstacle, unsettled
 from meter_sync.core.planning.policy import Policy
+from meter_sync.core.planning.sends import SendNothing
 from meter_sync.core.planning.stages import (
     Findings,
     FirstLook,
@@ -16,7 +17,6 @@ from meter_sync.core.planning.stages import (
     Metered,
     Planned,
     Result,
-    SendNothing,
     UnfinishedLook,
     Write,
 )

@@ -10,6 +10,7 @@ from meter_sync.core.planning.foreign import looked_again
 from meter_sync.core.planning.memory import PastPeriod, Remembered, compared
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import unchanged
+from meter_sync.core.planning.sends import SetTotal, SetWindows, WindowQuantity
 from meter_sync.core.planning.stages import (
     AfterSilence,
     Findings,
@@ -17,10 +18,7 @@ from meter_sync.core.planning.stages import (
     LookAgain,
     Planned,
     Result,
-    SetTotal,
-    SetWindows,
     UnfinishedLook,
-    WindowQuantity,
     Write,
 )
 from meter_sync.core.planning.totals import is_zero_without_record

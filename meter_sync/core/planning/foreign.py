@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.results import held
-from meter_sync.core.planning.stages import LookAgain, Planned, Result, SetWindows, WindowQuantity, Write
+from meter_sync.core.planning.sends import SetWindows, WindowQuantity
+from meter_sync.core.planning.stages import LookAgain, Planned, Result, Write
 
 
 def can_be_topped_up(write: Write, foreign: int) -> bool:

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning import period_closed
-from meter_sync.core.planning.stages import Checked, Findings, Metered, Moved, Planned, Result, SetWindows, Write
+from meter_sync.core.planning.sends import SetWindows
+from meter_sync.core.planning.stages import Checked, Findings, Metered, Moved, Planned, Result, Write
 
 
 def held(found: Findings, reason: Reason, message: str) -> Result:

@@ -19,7 +19,8 @@ from meter_sync.core.metering.mapping import EarlierSubjects, MeterRow, Method
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Grouping, Need
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.planning.memory import Addition, PastPeriod
+from meter_sync.core.planning.memory import PastPeriod
+from meter_sync.core.planning.sends import SendNothing, Sends, SetTotal, SetWindows
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,69 +205,6 @@ class AfterSilence:
 
 
 Look = FirstLook | UnfinishedLook | LookAgain | AfterSilence
-
-
-@dataclass(frozen=True, slots=True)
-class WindowQuantity:
-    """What Stripe is to hold for one hour or day."""
-
-    start: datetime
-    """Which one it is."""
-    timestamp: datetime
-    value: int
-    standing: int | None = None
-    """What stands in Stripe already, None where that is not known."""
-    total: Decimal = Decimal(0)
-    """The usage of the period up to its end."""
-
-    @property
-    def is_sent(self) -> bool:
-        """Whether it is to be sent."""
-        return self.standing != self.value
-
-
-@dataclass(frozen=True, slots=True)
-class SetTotal:
-    """One usage record, or one event, is set to the quantity of the whole period."""
-
-
-@dataclass(frozen=True, slots=True)
-class SetWindows:
-    """Hours or days are set, each to its own quantity."""
-
-    windows: tuple[WindowQuantity, ...]
-    """Those of which something is new."""
-    kept: int = 0
-    """How many were read and are as they were."""
-    is_whole: bool = False
-    """Whether all of the period was read."""
-
-    @property
-    def sent(self) -> tuple[WindowQuantity, ...]:
-        """Those that are to be sent, in order."""
-        return tuple(window for window in self.windows if window.is_sent)
-
-
-@dataclass(frozen=True, slots=True)
-class Add:
-    """An event adds to what stands in Stripe."""
-
-    addition: Addition
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """The event that was added last is cancelled."""
-
-    addition: Addition
-
-
-@dataclass(frozen=True, slots=True)
-class SendNothing:
-    """Stripe is told nothing: it has the quantity, or takes no more."""
-
-
-Sends = SetTotal | SetWindows | Add | Cancel | SendNothing
 
 
 @dataclass(frozen=True, slots=True)

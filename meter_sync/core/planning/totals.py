@@ -16,7 +16,8 @@ from meter_sync.core.planning.memory import Memory, Remembered, RememberedAdditi
 from meter_sync.core.planning.obstacles import invalid
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import held, skipped, unchanged
-from meter_sync.core.planning.stages import Metered, Planned, Result, SetWindows, WindowQuantity, Write
+from meter_sync.core.planning.sends import SetWindows, WindowQuantity
+from meter_sync.core.planning.stages import Metered, Planned, Result, Write
 from meter_sync.core.text import utc
 
 

@@ -19,15 +19,8 @@ from meter_sync.core.planning.memory import Memory, Remembered, RememberedWindow
 from meter_sync.core.planning.obstacles import invalid
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import unchanged
-from meter_sync.core.planning.stages import (
-    Metered,
-    Planned,
-    Result,
-    SetWindows,
-    WindowQuantity,
-    WindowUsage,
-    Write,
-)
+from meter_sync.core.planning.sends import SetWindows, WindowQuantity
+from meter_sync.core.planning.stages import Metered, Planned, Result, WindowUsage, Write
 
 READ_WHOLE_EVERY = timedelta(days=1)
 _LAST_RUNS = 2
