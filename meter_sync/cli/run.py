@@ -12,6 +12,7 @@ from meter_sync.cli.globals import Globals, now
 from meter_sync.cli.options import Duration, Instant, output, quiet, selectors, test_clock
 from meter_sync.cli.printing import Results, costs, item_fields, items_in_words, outcome_fields, print_results
 from meter_sync.cli.progress import progress
+from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.core.outcomes import LIFTABLE, ExitCode, Outcome, Reason, exit_code
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.planning.stages import Result
@@ -138,6 +139,7 @@ def print_execution(execution: "Execution", output: str, options: Globals, *, dr
     """Print what became of a run; quietly, only the items that were held, were skipped with harm, or failed."""
     run, report = execution.run, execution.report
     items = [_item(one) for one in report.results]
+    carried = {"carried": "carried"} if any(one["carried"] for one in items) else {}
     results = Results(
         run={
             "id": run.id,
@@ -154,8 +156,8 @@ def print_execution(execution: "Execution", output: str, options: Globals, *, dr
             for item, one in zip(items, report.results, strict=True)
             if not quiet or exit_code([(one.outcome, one.reason)]) is not ExitCode.DONE
         ],
-        columns="quantity,previous,unbilled,timestamp,windows_sent,windows_unchanged",
-        amounts={"usage": "usage", "before": "previous", "quantity": "quantity"},
+        columns="quantity,previous,carried,unbilled,carried_on,timestamp,windows_sent,windows_unchanged",
+        amounts={"usage": "usage", **carried, "before": "previous", "quantity": "quantity"},
         in_words=summary(execution, dry_run=dry_run),
         error=report.error,
     )
@@ -178,12 +180,15 @@ def _item(result: Result) -> dict[str, Any]:
     found, moved = result.found, result.moved
     # What was not written left what stood before.
     stands = found.quantity if result.outcome in _CHANGED or moved else found.standing
+    lacking = digits(result.lacking) if result.lacking else None
     windows = {"windows": {"sent": moved.sent, "unchanged": moved.unchanged}} if moved else {}
     return {
         **item_fields(found),
         "quantity": digits(stands),
         "previous": digits(found.standing),
-        "unbilled": digits(result.lacking) if result.lacking else None,
+        "carried": digits(found.carried) if found.carried else None,
+        "unbilled": lacking if result.late_usage is LateUsage.NAME else None,
+        "carried_on": lacking if result.late_usage is LateUsage.CARRY else None,
         "timestamp": utc(found.timestamp) if found.timestamp else None,
         **windows,
         **outcome_fields(result.outcome, result.reason, result.message),

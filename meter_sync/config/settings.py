@@ -21,7 +21,7 @@ from pydantic import (
 
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Records
-from meter_sync.core.metering.mapping import OPENMETER_CUSTOMER, Filter, MappingRules, MeterRow
+from meter_sync.core.metering.mapping import OPENMETER_CUSTOMER, Filter, LateUsage, MappingRules, MeterRow
 from meter_sync.core.planning.brakes import Thresholds
 from meter_sync.core.schedule import Schedule
 from meter_sync.net.addresses import is_loopback
@@ -188,6 +188,8 @@ class MeterSettings(_Section):
     scale: Annotated[Decimal, Field(ge=Decimal("1e-18"), le=Decimal("1e18"), allow_inf_nan=False)] = Decimal(1)
     rounding: Rounding = Rounding.FLOOR
     records: Records = Records.PERIOD
+    late_usage: LateUsage | None = None
+    """That of all rows where it says nothing."""
     shared: bool = False
     owner: bool = False
     ignore: bool = False
@@ -231,6 +233,7 @@ class Settings(_Section):
     resend_after_hours: Annotated[float, Field(ge=0, le=24 * 31)] = 24.0
     lookback_days: Annotated[int, Field(ge=1, le=366)] = 3
     voided_invoices: Literal["name", "forgive"] = "name"
+    late_usage: LateUsage = LateUsage.NAME
 
     @model_validator(mode="after")
     def _names_each_price_once(self) -> "Settings":
@@ -248,7 +251,10 @@ class Settings(_Section):
         return MappingRules(
             meter_key=self.mapping.meter_key,
             subject=self.mapping.subject,
-            rows=tuple(MeterRow(**dict(row)) for row in self.meters),
+            rows=tuple(
+                MeterRow(**{**dict(row), "late_usage": row.late_usage or self.late_usage}) for row in self.meters
+            ),
+            late_usage=self.late_usage,
         )
 
     @property

@@ -10,10 +10,12 @@ from sqlalchemy import Row, Table
 
 from meter_sync.core.billing.intake import intake_as_known
 from meter_sync.core.billing.item import Period, PeriodKey
+from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.core.ownership import Claim, MeteredUsage, Share, shares
 from meter_sync.core.planning.own import claim_as_known
 from meter_sync.core.telling.history import Added, Entry, Held, Remainder, Sought, Story, Whose, Write, WrittenPart
 from meter_sync.ledger import rows
+from meter_sync.ledger.carries import carried_on, moves
 from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import additions, holds, item_periods, parts, runs, seen_periods, writes
@@ -75,6 +77,8 @@ class History(Book):
                 query = query.outerjoin(additions, sa.and_(*is_its, *is_found))
                 query = query.outerjoin(runs, sa.and_(runs.c.run == writes.c.run, *self.database.in_scope(runs)))
                 query = query.add_columns(additions.c.delivered_at, runs.c.as_of)
+            if table is seen_periods:
+                query = query.add_columns(carried_on(self.database).label("carried"))
             for row in self.database.rows(query):
                 whose = places.get((row.item, row.period_start))
                 entry = read(row, whose) if whose else None
@@ -96,6 +100,7 @@ class History(Book):
 
     def _story(self, seen: Row[Any]) -> Story:
         told = self.entries(Sought(items=(seen.item,)), with_parts=True)
+        carried, added_to = moves(self.database, seen.item, seen.period_start)
         state = next(iter(self.database.rows_about(item_periods, seen.item, seen.period_start)), None)
         return rows.read_as(
             Story,
@@ -108,6 +113,8 @@ class History(Book):
             reported=state.reported if state else None,
             share=self._share(seen),
             closed_why=None if seen.named_at else seen.why,
+            carried=carried,
+            carried_on=added_to,
         )
 
     def _share(self, seen: Row[Any]) -> Share:
@@ -167,7 +174,10 @@ def _write(row: Row[Any], whose: Whose) -> Entry:
 
 
 def _remainder(row: Row[Any], whose: Whose) -> Entry | None:
-    return None if row.named_at is None else rows.read_as(Remainder, row, whose=whose, quantity=row.remainder)
+    if row.named_at is None:
+        return None
+    waits = row.late_usage == LateUsage.CARRY.value
+    return rows.read_as(Remainder, row, whose=whose, quantity=row.remainder, waits=waits)
 
 
 def _added(row: Row[Any], whose: Whose) -> Entry:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Row
 
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
+from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.ledger.database import Book, Rows
 from meter_sync.ledger.rows import key, keys, read_as
 from meter_sync.ledger.schema import item_periods, prices, seen_periods
@@ -39,6 +40,8 @@ class Seen:
     """Since when it is watched no more."""
     own: tuple[Period, ...] | None = None
     """What of it was its own when Stripe took no more of it."""
+    late_usage: LateUsage | None = None
+    """What was said of the remainder; None where nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Conclusion:
     is_invoiced: bool | None = None
     is_read_back: bool = False
     remainder: int | None = None
+    late_usage: LateUsage = LateUsage.NAME
+    """What becomes of it."""
     why: str | None = None
     is_watched_no_more: bool = False
     own: tuple[Period, ...] | None = None
@@ -142,7 +147,8 @@ class ListedPeriods(Book):
                 }
                 values: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
                 if one.remainder is not None:
-                    values |= {"remainder": one.remainder, "why": one.why, "named_at": at}
+                    said = {"why": one.why, "named_at": at, "late_usage": one.late_usage.value}
+                    values |= {"remainder": one.remainder, **said}
                 if values:
                     self.database.update(seen_periods, keys([(one.item, one.period_start)]), **values)
 
@@ -222,4 +228,11 @@ def _row(item: SubscriptionItem, at: datetime) -> dict[str, Any]:
 
 
 def _seen(rows: Iterable[Row[Any]]) -> list[Seen]:
-    return [read_as(Seen, row, item=item_from(row.snapshot)) for row in rows]
+    return [read_as(Seen, row, item=item_from(row.snapshot), late_usage=_said(row)) for row in rows]
+
+
+def _said(row: Row[Any]) -> LateUsage | None:
+    """Return what was said of a remainder; before late usage could be carried, it was named."""
+    if row.late_usage:
+        return LateUsage(row.late_usage)
+    return LateUsage.NAME if row.remainder else None

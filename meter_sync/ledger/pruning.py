@@ -8,11 +8,13 @@ from sqlalchemy import ColumnElement
 
 from meter_sync.core.planning.memory import PAST
 from meter_sync.ledger.additions import lacks_answer
+from meter_sync.ledger.carries import open_quantity
 from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.rows import keys
 from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import (
     additions,
+    carries,
     forgotten,
     holds,
     item_periods,
@@ -24,7 +26,7 @@ from meter_sync.ledger.schema import (
     writes,
 )
 
-_OF_PERIODS = (writes, parts, additions, holds, forgotten, item_periods, seen_periods)
+_OF_PERIODS = (carries, writes, parts, additions, holds, forgotten, item_periods, seen_periods)
 
 
 class Pruning(Book):
@@ -38,7 +40,7 @@ class Pruning(Book):
         - a period that is not closed, an item's newest one, and those shortly before each of these: where the usage of
           the last one ended, and on which billing meter that was, says where that of the next one starts, and brakes
           compare with them;
-        - a remainder that no person has marked as settled;
+        - a remainder that no person has marked as settled, and no later period has, or one that is not closed;
         - an addition of which it is not known whether Stripe has it;
         - the write with the newest instant of all: by it a clock is known that went back;
         - the last complete run, and what says which items were looked at, which account this is, and how far lists
@@ -66,12 +68,18 @@ class Pruning(Book):
             one.closed_at < before,
             sa.or_(one.settled_at.is_(None), one.settled_at < before),
         )
-        is_settled = one.remainder == sa.func.coalesce(one.settled, 0)
+        is_settled = open_quantity(self.database) == 0
+        later = seen_periods.alias("later")
+        is_into = carries.c.item == later.c.item, carries.c.into == later.c.period_start, later.c.closed_at.is_(None)
+        is_needed_later = self.database.exists(
+            carries, of_same_period(carries, seen_periods), *is_into, *self.database.in_scope(later)
+        )
         is_in_doubt = sa.or_(lacks_answer(), additions.c.in_doubt)
         has_newest_instant = self.database.is_newest(item_periods, "as_of")
         is_needed = (
             self.database.is_newest(seen_periods, "period_start", "item"),
             self._is_shortly_before_a_needed_one(seen_periods),
+            is_needed_later,
             self.database.exists(additions, of_same_period(additions, seen_periods), is_in_doubt),
             self.database.exists(item_periods, of_same_period(item_periods, seen_periods), has_newest_instant),
         )

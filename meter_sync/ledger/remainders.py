@@ -9,7 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy import Row
 
 from meter_sync.core.billing.item import Period
+from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.ledger import rows
+from meter_sync.ledger.carries import open_quantity
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.schema import seen_periods
 
@@ -28,33 +30,43 @@ class Unbilled:
     settled: int | None
     settled_at: datetime | None
     note: str | None
+    open_quantity: int
+    """What no person has marked as settled yet, and no later period has."""
+    waits: bool = False
+    """Whether it waits for the item's next period, rather than for a person."""
 
     @property
-    def open_quantity(self) -> int:
-        """What no person has marked as settled yet."""
-        return self.remainder - (self.settled or 0)
+    def carried(self) -> int:
+        """What later periods have of it."""
+        return self.remainder - (self.settled or 0) - self.open_quantity
 
 
 class Remainders(Book):
     """What Stripe does not bill of items' periods."""
 
     def unbilled(self) -> list[Unbilled]:
-        """Return every remainder that no person has marked as settled, the oldest first."""
-        open_quantity = seen_periods.c.remainder - sa.func.coalesce(seen_periods.c.settled, 0)
-        query = self.database.of(seen_periods).where(open_quantity != 0)
+        """Return every remainder that no person has marked as settled, and no later period has, the oldest first."""
+        query = self._remainders().where(open_quantity(self.database) != 0)
         oldest_first = query.order_by(seen_periods.c.period_end, seen_periods.c.item)
         return _unbilled(self.database.rows(oldest_first))
 
     def of(self, item: str, period_start: datetime) -> Unbilled | None:
         """Return what Stripe does not bill of an item's period, or None where the ledger does not know it."""
-        return next(iter(_unbilled(self.database.rows_about(seen_periods, item, period_start))), None)
+        place = seen_periods.c.item == item, seen_periods.c.period_start == period_start
+        return next(iter(_unbilled(self.database.rows(self._remainders().where(*place)))), None)
+
+    def _remainders(self) -> sa.Select[Any]:
+        return self.database.of(seen_periods, *seen_periods.c, open_quantity(self.database).label("open_quantity"))
 
     def settle(self, one: Unbilled, note: str, at: datetime) -> None:
         """Record that a person has settled what stands open of an item's period."""
         place = rows.keys([(one.item, one.period.start)])
         with self.database.transaction():
-            self.database.update(seen_periods, place, settled=one.remainder, settled_at=at, note=note)
+            self.database.update(seen_periods, place, settled=one.remainder - one.carried, settled_at=at, note=note)
 
 
 def _unbilled(found: Iterable[Row[Any]]) -> list[Unbilled]:
-    return [rows.read_as(Unbilled, row, period=rows.period(row)) for row in found]
+    return [
+        rows.read_as(Unbilled, row, period=rows.period(row), waits=row.late_usage == LateUsage.CARRY.value)
+        for row in found
+    ]

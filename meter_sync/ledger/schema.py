@@ -163,6 +163,7 @@ writes = _table(
     Column("intended_at", UtcSeconds, nullable=False),
     Column("acknowledged_at", UtcSeconds),
     Column("request_id", String(255)),
+    Column("carried", BigInteger, nullable=False, server_default="0"),
     Index("writes_by_item", "account", "mode", "item", "period_start"),
 )
 """Every write that was ever intended, never changed but for its acknowledgement."""
@@ -238,9 +239,18 @@ seen_periods = _table_of_periods(
     Column("settled_at", UtcSeconds),
     Column("note", Text),
     Column("own", Stretches),
+    Column("late_usage", String(10)),
     Index("seen_periods_by_end", "account", "mode", "closed_at", "period_end"),
 )
 """Every item and period that was ever listed, as it was seen last, and how its end was brought about."""
+
+carries = _table_of_periods(
+    "carries",
+    Column("into", UtcSeconds, primary_key=True),
+    Column("quantity", BigInteger, nullable=False),
+    Index("carries_by_target", "account", "mode", "item", "into"),
+)
+"""What a period does not bill, and was added to a later one of its item: that which starts at `into`."""
 
 claims = _table(
     "claims",

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.item import PeriodKey
 from meter_sync.core.billing.way import Way, window_of
+from meter_sync.core.planning.carrying import total_of
 from meter_sync.core.planning.memory import PastPeriod
 from meter_sync.core.planning.sends import Add, SetWindows, WindowQuantity
 from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Write
-from meter_sync.ledger import additions, rows, schema, windows, writers
+from meter_sync.ledger import additions, carries, rows, schema, windows, writers
 from meter_sync.ledger.database import Book, Database, of_same_period
 from meter_sync.ledger.rows import RunRecord, WindowTaken, key
 from meter_sync.ledger.schema import forgotten, item_periods, items, parts, past_periods, seen_periods, writes
@@ -82,6 +83,7 @@ class Writes(Book):
                 "at_anchor": write.at_anchor,
                 "previous": write.found.standing,
                 "intended_at": at,
+                "carried": total_of(write.carried),
             }
             for one, write in zip(intended, planned, strict=True)
             if write.how_many
@@ -92,6 +94,7 @@ class Writes(Book):
         self.database.insert(writes, history)
         windows.intend(self.database, run.id, planned)
         additions.intend(self.database, run.id, planned, at)
+        carries.intend(self.database, planned)
 
     def acknowledge(self, run: RunRecord, acknowledgements: Sequence[Acknowledged]) -> None:
         """Record what Stripe has taken.

@@ -40,7 +40,7 @@ async def resume(job: Job, prepared: Prepared) -> Prepared:
     known = prepared.memory.remembered
     # How much of each period's hours or days to read; as much of them is recalled from the ledger.
     items = [
-        replace(one, read_since=read_since(one, known.get(one.item.id), job.policy))
+        replace(one, read_since=read_since(one, prepared.memory, job.policy))
         if isinstance(one, Metered) and one.way.is_by_window
         else one
         for one in prepared.items
@@ -76,7 +76,7 @@ async def _resume_looks(job: Job, items: Sequence[Findings], memory: Memory) -> 
     writes = [
         checked_before(write)
         for found in items
-        if (one := known.get(found.item.id)) and (write := unfinished(found, one))
+        if (one := known.get(found.item.id)) and (write := unfinished(found, one, memory.carried_into(found.item.id)))
     ]
     if writes:
         reporter = Reporter(writer_of(job), job.progress, RESUMED_WRITE)

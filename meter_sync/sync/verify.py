@@ -10,6 +10,7 @@ from structlog.contextvars import bound_contextvars
 
 from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode, Reason
+from meter_sync.core.planning import carrying
 from meter_sync.core.planning.results import skipped
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.planning.stages import Metered, Result
@@ -212,7 +213,8 @@ class _Steps:
         to_read: list[tuple[Expected, Known]] = []
         for one in items:
             id = one.item.id
-            expected = expected_of(one, total_of(one, usages), remembered.get(id))
+            carried = carrying.total_of(prepared.memory.carried_into(id))
+            expected = expected_of(one, total_of(one, usages), remembered.get(id), carried)
             if isinstance(expected, Expected):
                 known = Known(remembered.get(id), intended.get(id), self._last_report(one, prepared))
                 to_read.append((expected, known))

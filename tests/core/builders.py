@@ -183,7 +183,7 @@ def make_planned(
     look: Look | None = None,
 ) -> Planned:
     metered = metered or make_metered()
-    return Planned(metered, make_write(quantity, metered=metered), highest_before, look)
+    return Planned(metered, make_write(quantity, metered=metered), highest_before, look=look)
 
 
 FIRST_LOOK = FirstLook()

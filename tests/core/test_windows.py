@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 
 from hypothesis import given
@@ -56,7 +57,7 @@ def test_the_parts_sum_to_the_rounded_whole(usage: list[Decimal], rounding: Roun
     start = WindowSize.HOUR.floor(START)
     split = windows_between(start, start + len(usage) * WindowSize.HOUR.length, WindowSize.HOUR)
     by_start = {stretch.start: used for stretch, used in zip(split, usage, strict=True)}
-    found = shares(split, by_start, Decimal(0), scale, rounding)
+    found = shares(split, by_start, Decimal(0), partial(billable, scale=scale, rounding=rounding), 0)
     assert sum(share.value for share in found) == billable(sum(usage, Decimal(0)), scale, rounding)
 
 
@@ -68,7 +69,9 @@ def test_reading_only_the_trailing_parts_comes_to_the_same_values(
     start = WindowSize.HOUR.floor(START)
     split = windows_between(start, start + len(usage) * WindowSize.HOUR.length, WindowSize.HOUR)
     by_start = {stretch.start: used for stretch, used in zip(split, usage, strict=True)}
-    whole = shares(split, by_start, Decimal(0), Decimal("0.1"), rounding)
+    quantity_of = partial(billable, scale=Decimal("0.1"), rounding=rounding)
+    whole = shares(split, by_start, Decimal(0), quantity_of, 0)
     place = data.draw(st.integers(1, len(usage) - 1))
-    trailing = shares(split[place:], by_start, whole[place - 1].total, Decimal("0.1"), rounding)
+    before = whole[place - 1].total
+    trailing = shares(split[place:], by_start, before, quantity_of, quantity_of(before))
     assert trailing == whole[place:]

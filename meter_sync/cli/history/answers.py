@@ -20,14 +20,17 @@ _RUN_FIELDS = "run,started_at,finished_at,as_of,schedule,everything,exit_code,co
 _RUN_HEADINGS = "began (UTC),took,as of (UTC),schedule,about,exit code,run,items"
 _ENTRY_FIELDS = (
     "kind,at,customer,subscription,subscription_item,meter,period_start,period_end,part_start,usage,previous,quantity,"
-    "timestamp,acknowledged_at,request_id,identifier,run,outcome,reason,times,last_at,last_run,settled,settled_at,message"
+    "carried,timestamp,acknowledged_at,request_id,identifier,run,outcome,reason,times,last_at,last_run,settled,settled_at,message"
 )
 _ENTRY_HEADINGS = (
-    "time (UTC),customer,subscription item,period start (UTC),what,usage,before,quantity,acknowledged (UTC),"
+    "time (UTC),customer,subscription item,period start (UTC),what,usage,carried,before,quantity,acknowledged (UTC),"
     "Stripe's request,run"
 )
-_AMOUNTS = ("usage", "before", "quantity")
-_UNBILLED_FIELDS = "customer,subscription,subscription_item,period_start,period_end,unbilled,settled,named_at,message"
+_AMOUNTS = {"usage": "usage", "carried": "carried", "before": "previous", "quantity": "quantity"}
+"""By heading, the columns of amounts."""
+_UNBILLED_FIELDS = (
+    "customer,subscription,subscription_item,period_start,period_end,unbilled,settled,carried,waits,named_at,message"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +87,10 @@ def runs(found: Sequence[PastRun]) -> Answer:
 def entries(found: Sequence[Entry]) -> Answer:
     """Return what there is to say of what happened to items."""
     rows = [_row_of_entry(one) for one in found]
-    lines = [Row(_cells_of_entry(one, row), said=row["message"]) for one, row in zip(found, rows, strict=True)]
-    in_words = partial(_print_list, _ENTRY_HEADINGS, lines, "Nothing was written, and nothing was held.")
+    headings = _ENTRY_HEADINGS if any(row["carried"] for row in rows) else _ENTRY_HEADINGS.replace("carried,", "")
+    amounts = [heading for heading in _AMOUNTS if heading in headings]
+    lines = [Row(_cells_of_entry(one, row, amounts), said=row["message"]) for one, row in zip(found, rows, strict=True)]
+    in_words = partial(_print_list, headings, lines, "Nothing was written, and nothing was held.")
     return Answer("entries", rows, _ENTRY_FIELDS, in_words)
 
 
@@ -114,7 +119,7 @@ def _row_of_whose(whose: Whose | Unbilled) -> dict[str, Any]:
 def _facts(one: Entry) -> dict[str, Any]:
     match one:
         case Write():
-            amounts = _amounts(one.usage, one.previous, one.quantity)
+            amounts = {**_amounts(one.usage, one.previous, one.quantity), "carried": digits(one.carried or None)}
             return {"kind": "write", **amounts, **_sent(one, one.acknowledged_at), "run": one.run}
         case Held():
             amounts = _amounts(one.usage, one.previous, one.quantity)
@@ -122,10 +127,11 @@ def _facts(one: Entry) -> dict[str, Any]:
             last = {"times": one.times, "last_at": utc(one.last_at), "last_run": one.last_run}
             return {"kind": "hold", **amounts, "run": one.first_run, **why, **last}
         case Remainder():
-            amounts = {"quantity": digits(one.quantity), "settled": digits(one.settled)}
+            added = digits(one.carried or None)
+            amounts = {"quantity": digits(one.quantity), "settled": digits(one.settled), "carried": added}
             note = f"; settled: {one.note}" if one.settled_at else ""
             settled = {"settled_at": _if_known(one.settled_at), "message": f"{one.why or ''}{note}"}
-            return {"kind": "unbilled", **amounts, **settled}
+            return {"kind": "carried" if one.waits else "unbilled", **amounts, **settled}
         case WrittenPart():
             part = {"part_start": utc(one.start), "identifier": one.identifier}
             return {"kind": "part", **part, **_amounts(one.total, None, one.value), **_sent(one, one.acknowledged_at)}
@@ -144,12 +150,12 @@ def _sent(one: Write | WrittenPart | Added, acknowledged_at: datetime | None) ->
     return {"timestamp": timestamp, "acknowledged_at": acknowledged, "request_id": one.request_id}
 
 
-def _cells_of_entry(one: Entry, row: dict[str, Any]) -> tuple[str, ...]:
-    """Return what happened to an item for a person, given its row for programs."""
+def _cells_of_entry(one: Entry, row: dict[str, Any], amounts: Sequence[str]) -> tuple[str, ...]:
+    """Return what happened to an item for a person, given its row for programs and the headings of amounts."""
     whose = one.whose
     about = (date_and_time(one.at), whose.customer, whose.item, date_and_time(whose.period.start), _what(one))
-    amounts = (thousands(row[name]) for name in ("usage", "previous", "quantity"))
-    return *about, *amounts, *_answer(one), row["run"] or "-"
+    numbers = (thousands(row[_AMOUNTS[heading]]) for heading in amounts)
+    return *about, *numbers, *_answer(one), row["run"] or "-"
 
 
 def _what(one: Entry) -> str:
@@ -160,7 +166,8 @@ def _what(one: Entry) -> str:
             often = f", {one.times} times" if one.times > 1 else ""
             return f"{one.outcome} ({one.reason}){often}"
         case Remainder():
-            return "settled" if one.settled == one.quantity else "not billed"
+            left = "carried" if one.waits else "not billed"
+            return "settled" if one.settled == one.quantity - one.carried and one.settled else left
         case WrittenPart():
             return f"part from {date_and_time(one.start)}"
         case Added():
@@ -211,27 +218,34 @@ def unbilled(found: Sequence[Unbilled]) -> Answer:
     def in_words() -> None:
         for one in found:
             kind = "not billed" if one.open_quantity > 0 else "billed too much"
+            kind += ", waits for the item's next period" if one.waits else ""
             period = f"{utc(one.period.start)} to {utc(one.period.end)}"
             click.echo(f"{printable(one.customer)}  {printable(one.item)}  {period}  {one.open_quantity:,} {kind}")
             if one.why:
                 click.echo(f"    {printable(one.why)}")
-        click.echo(f"{len(found)} open." if found else "Nothing was left unbilled.")
+        click.echo(f"{len(found)} open{_some_wait(found)}." if found else "Nothing was left unbilled.")
 
-    code = ExitCode.ATTENTION if found else ExitCode.DONE
+    code = ExitCode.DONE if all(one.waits for one in found) else ExitCode.ATTENTION
     return Answer("unbilled", [_row_of_unbilled(one) for one in found], _UNBILLED_FIELDS, in_words, exit_code=code)
+
+
+def _some_wait(found: Sequence[Unbilled]) -> str:
+    waiting = sum(one.waits for one in found)
+    return f", {waiting} of them wait for the item's next period" if waiting else ""
 
 
 def settled(one: Unbilled, note: str) -> Answer:
     """Return what was marked as settled."""
-    row = {**_row_of_unbilled(one), "unbilled": "0", "settled": str(one.remainder), "message": note}
+    settled = str((one.settled or 0) + one.open_quantity)
+    row = {**_row_of_unbilled(one), "unbilled": "0", "settled": settled, "message": note}
     said = f"{one.open_quantity} of {one.item}, period from {utc(one.period.start)}, are settled: {note}"
     return Answer("settled", [row], _UNBILLED_FIELDS, partial(click.echo, printable(said)))
 
 
 def _row_of_unbilled(one: Unbilled) -> dict[str, Any]:
     open_, settled = str(one.open_quantity), str(one.settled or 0)
-    named_at = _if_known(one.named_at)
-    return {**_row_of_whose(one), "unbilled": open_, "settled": settled, "named_at": named_at, "message": one.why}
+    said = {"waits": one.waits, "named_at": _if_known(one.named_at), "message": one.why}
+    return {**_row_of_whose(one), "unbilled": open_, "settled": settled, "carried": str(one.carried), **said}
 
 
 def pruned(before: datetime, gone: Mapping[str, int]) -> Answer:

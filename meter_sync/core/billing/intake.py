@@ -27,6 +27,11 @@ class Intake(StrEnum):
         """Whether Stripe takes usage."""
         return self in {Intake.RUNNING, Intake.GRACE}
 
+    @property
+    def bills(self) -> bool:
+        """Whether something bills the period, or will."""
+        return self not in {Intake.UNBILLED, Intake.VOIDED}
+
 
 INVOICE_COMES_WITHIN = timedelta(hours=1)
 """Stripe drafts the invoice of a period soon after its end, and finalizes it an hour later at the earliest."""

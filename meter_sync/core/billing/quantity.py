@@ -68,9 +68,22 @@ def billable(usage: Decimal, scale: Decimal, rounding: Rounding) -> int:
     keeps any number of reports equal to one report of the whole.
     Raise InvalidUsage if the usage or the quantity cannot be billed.
     """
-    scaled = _ARITHMETIC.multiply(without_noise(usage), scale)
+    return _rounded(without_noise(usage), scale, rounding)
+
+
+def so_far(usage: Decimal, scale: Decimal, rounding: Rounding) -> int:
+    """Given a usage up to some time within a period, return the same of it; less than nothing is nothing.
+
+    A correction may come before what it corrects: only the total of a period may not be below zero.
+    Raise InvalidUsage if the usage or the quantity cannot be billed.
+    """
+    return max(0, _rounded(denoised(usage), scale, rounding))
+
+
+def _rounded(usage: Decimal, scale: Decimal, rounding: Rounding) -> int:
+    scaled = _ARITHMETIC.multiply(usage, scale)
     quantity = scaled.to_integral_value(rounding=_MODES[rounding])
-    if quantity > LARGEST_EXACT:
+    if abs(quantity) > LARGEST_EXACT:
         raise InvalidUsage(f"the scaled quantity {quantity:.6g} is beyond 2^53; check the scale of the meter")
     return int(quantity)
 

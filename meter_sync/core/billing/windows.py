@@ -1,12 +1,12 @@
 """Splitting usage at UTC hours or days, and rounding the parts so that they add up to the rounded whole."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
 from meter_sync.core.billing.item import WindowSize
-from meter_sync.core.billing.quantity import InvalidUsage, Rounding, billable, denoised
+from meter_sync.core.billing.quantity import InvalidUsage, denoised
 
 _NOTHING = Decimal(0)
 
@@ -67,23 +67,23 @@ def shares(
     split: Iterable[Window],
     usage: Mapping[datetime, Decimal],
     total_before: Decimal,
-    scale: Decimal,
-    rounding: Rounding,
+    quantity_of: Callable[[Decimal], int],
+    billed_before: int,
 ) -> list[Share]:
     """Given consecutive windows and the usage of each by its start, return what is billed for each.
 
-    A window without usage has used nothing. `total_before` is the usage of the period before the first window.
-    What is rounded is always the running total, so that the parts sum to the rounded whole.
-    Raise InvalidUsage if a total cannot be billed.
+    A window without usage has used nothing. `total_before` is the usage of the period before the first window, and
+    `billed_before` what is billed of it there. `quantity_of` makes a quantity of a running total, so that the parts
+    sum to that of the whole; what it raises is raised.
     """
-    total, rounded_before = total_before, billable(total_before, scale, rounding)
+    total, quantity_before = total_before, billed_before
     found = []
-    for window in split:
+    for place, window in enumerate(split):
         used = denoised(usage.get(window.start, _NOTHING))
         total += used
-        rounded = billable(total, scale, rounding) if used else rounded_before
-        found.append(Share(window, used, total, rounded - rounded_before))
-        rounded_before = rounded
+        quantity = quantity_of(total) if used or place == 0 else quantity_before
+        found.append(Share(window, used, total, quantity - quantity_before))
+        quantity_before = quantity
     return found
 
 

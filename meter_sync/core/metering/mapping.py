@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 
 from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.core.billing.quantity import Rounding
@@ -15,6 +16,15 @@ Filter = tuple[tuple[str, tuple[str, ...]], ...]
 
 OPENMETER_CUSTOMER = "openmeter.customer"
 """The source of subjects that is OpenMeter's own customers."""
+
+
+class LateUsage(StrEnum):
+    """What becomes of usage that an item's period can no longer bill."""
+
+    NAME = "name"
+    """It is named, for a person to settle."""
+    CARRY = "carry"
+    """It is added to the item's next period; of one that is over it is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +40,7 @@ class MeterRow:
     scale: Decimal = Decimal(1)
     rounding: Rounding = Rounding.FLOOR
     records: Records = Records.PERIOD
+    late_usage: LateUsage = LateUsage.NAME
     shared: bool = False
     owner: bool = False
     """Whether its items bill what others could bill too."""
@@ -80,6 +91,8 @@ class MappingRules:
     meter_key: str = "om_meter_id"
     subject: str = "customer.id"
     rows: Sequence[MeterRow] = ()
+    late_usage: LateUsage = LateUsage.NAME
+    """That of items whose meter is named by metadata."""
 
     @property
     def asks_for_customers(self) -> bool:
@@ -104,7 +117,7 @@ def meter_row(item: SubscriptionItem, rules: MappingRules) -> MeterRow | None:
     for metadata in (item.metadata, item.price.metadata):
         meter = metadata.get(rules.meter_key, "").strip()
         if meter:
-            return MeterRow(openmeter=meter)
+            return MeterRow(openmeter=meter, late_usage=rules.late_usage)
     return None
 
 

@@ -1,11 +1,13 @@
 """The check: brakes that hold what is implausible, over the whole plan and before the first request."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
+from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning.carrying import total_of
 from meter_sync.core.planning.foreign import not_looked
 from meter_sync.core.planning.results import gave_way, held, shown
 from meter_sync.core.planning.stages import Checked, Metered, Planned, Result, Write
@@ -38,17 +40,18 @@ Brake = Callable[[Planned, Thresholds], str | None]
 
 
 def decrease(planned: Planned, thresholds: Thresholds) -> str | None:
-    """Hold a running total that fell.
+    """Hold a running total that fell; what earlier periods do not bill, and is in it, does not count.
 
     SUM, COUNT, UNIQUE_COUNT and MAX cannot fall within a period unless events were lost or changed; gauges
     (LATEST, AVG, MIN) may.
     """
-    before, meter, write = planned.highest_before, planned.metered.meter, planned.write
-    if not before or not meter.aggregation.never_falls:
+    meter, write = planned.metered.meter, planned.write
+    if planned.highest_before is None or not meter.aggregation.never_falls:
         return None
-    fallen = before - write.quantity
-    fallen_percent = Decimal(fallen) * 100 / before
-    if fallen_percent <= thresholds.decrease_percent or fallen <= thresholds.decrease_units:
+    if not write.intake.is_open:
+        return _carried_decrease(planned, thresholds)
+    before, quantity = planned.highest_before - planned.carried_before, write.quantity - total_of(write.carried)
+    if not _has_fallen(before, quantity, thresholds):
         return None
     unless_foreign = (
         ""
@@ -56,9 +59,35 @@ def decrease(planned: Planned, thresholds: Thresholds) -> str | None:
         else " (or another program reports for this item too: add --allow foreign_usage to bill only the rest)"
     )
     return (
-        f"the quantity would fall from {before} to {write.quantity} (-{fallen_percent:.1f} %), which the "
+        f"the quantity would fall from {before} to {quantity} ({_change(before, quantity)}), which the "
         f"{meter.aggregation} meter {meter.slug} cannot do by itself{unless_foreign}"
     )
+
+
+def _carried_decrease(planned: Planned, thresholds: Thresholds) -> str | None:
+    """Hold what would be taken off an item's next period, since less was used of a closed one than was reported."""
+    meter, write = planned.metered.meter, planned.write
+    wanted, before = write.quantity + write.lacking, planned.highest_before or 0
+    is_news = write.lacking != write.named_before and write.late_usage is LateUsage.CARRY
+    if not is_news or write.lacking >= 0 or not _has_fallen(before, wanted, thresholds):
+        return None
+    return (
+        f"the quantity fell from {before} to {wanted} ({_change(before, wanted)}) after Stripe took no more of it, "
+        f"which the {meter.aggregation} meter {meter.slug} cannot do by itself; it is not taken off the next period"
+    )
+
+
+def _has_fallen(before: int, quantity: int, thresholds: Thresholds) -> bool:
+    fallen = before - quantity
+    return (
+        before > 0
+        and Decimal(fallen) * 100 / before > thresholds.decrease_percent
+        and fallen > thresholds.decrease_units
+    )
+
+
+def _change(before: int, quantity: int) -> str:
+    return f"-{Decimal(before - quantity) * 100 / before:.1f} %"
 
 
 def jump(planned: Planned, thresholds: Thresholds) -> str | None:
@@ -127,7 +156,8 @@ def _braked(planned: Planned, brakes: dict[Reason, Brake], thresholds: Threshold
     for reason, brake in brakes.items():
         why = brake(planned, thresholds)
         if why:
-            return held(planned.found, reason, f"{why}; Stripe was left as it is: {_remedy(reason)}")
+            braked = held(planned.found, reason, f"{why}; Stripe was left as it is: {_remedy(reason)}")
+            return braked if planned.write.intake.is_open else replace(braked, lacking=planned.write.lacking)
     return planned
 
 

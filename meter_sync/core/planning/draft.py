@@ -3,9 +3,9 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from meter_sync.core.billing.intake import Intake
+from meter_sync.core.planning.carrying import becomes_of_late, named_before, total_of
 from meter_sync.core.planning.foreign import can_be_topped_up, foreign_usage
-from meter_sync.core.planning.memory import Memory, Remembered
+from meter_sync.core.planning.memory import Carried, Memory, Remembered
 from meter_sync.core.planning.obstacles import made_anew, obstacle, unsettled
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.sends import SendNothing
@@ -36,20 +36,30 @@ def found_before(metered: Metered, remembered: Remembered | None) -> Findings:
 
 
 def drafted(
-    metered: Metered, found: Findings, usage: Decimal, quantity: int, memory: Memory, policy: Policy
+    metered: Metered,
+    found: Findings,
+    usage: Decimal,
+    quantity: int,
+    carried: tuple[Carried, ...],
+    memory: Memory,
+    policy: Policy,
 ) -> Planned | Result:
     """Given an item's usage and quantity, return its plan as if all of it were to be set at once.
+
+    `carried` is what of the quantity earlier periods do not bill.
 
     Or what keeps it from being written. Of a period of which Stripe takes no more, this is all: what is left.
     """
     remembered, is_known = memory.remembered.get(metered.item.id), metered.item.id in memory.known_items
     write = Write(
-        found=replace(found, usage=usage, quantity=quantity),
+        found=replace(found, usage=usage, quantity=quantity, carried=total_of(carried)),
         quantity=quantity,
         method=metered.method,
         anchor=found.span.anchor if found.span else metered.span.anchor,
         intake=metered.listed.intake,
         follows=remembered.run if remembered else None,
+        late_usage=becomes_of_late(metered),
+        carried=carried,
     )
     if not write.intake.is_open:
         # By another aggregation, what should have been billed cannot be told.
@@ -57,8 +67,10 @@ def drafted(
         is_same = then is None or then.aggregation == metered.meter.aggregation
         anew = made_anew(write.told, remembered, policy) if remembered and not is_same else None
         return anew or _last_account(metered, write, remembered, is_known=is_known)
+    taken = total_of(memory.carried_into(metered.item.id))
     if remembered is None:
-        return Planned(metered, write.stands(0 if is_known else None), look=None if is_known else FirstLook())
+        first = write.stands(0 if is_known else None)
+        return Planned(metered, first, carried_before=taken, look=None if is_known else FirstLook())
     blocked = obstacle(write.told, write.method, remembered, policy)
     if blocked:
         return blocked
@@ -66,7 +78,7 @@ def drafted(
     foreign = 0 if look else remembered.foreign
     if foreign and not can_be_topped_up(write, foreign):
         return foreign_usage(write, foreign)
-    return Planned(metered, replace(write, foreign=foreign), _highest_before(metered, remembered, policy), look)
+    return Planned(metered, replace(write, foreign=foreign), _highest_before(metered, remembered, policy), taken, look)
 
 
 def _last_account(metered: Metered, draft: Write, remembered: Remembered | None, *, is_known: bool) -> Planned | Result:
@@ -75,7 +87,7 @@ def _last_account(metered: Metered, draft: Write, remembered: Remembered | None,
     What stands in Stripe is read back from it once, and else is what it acknowledged. Where nothing bills the period,
     all of its usage is lacking.
     """
-    listed, is_unbilled = metered.listed, draft.intake in {Intake.UNBILLED, Intake.VOIDED}
+    listed, is_unbilled = metered.listed, not draft.intake.bills
     newest = remembered.additions.newest if remembered else None
     if newest and not newest.is_delivered and not is_unbilled:
         return unsettled(draft.told)
@@ -84,10 +96,11 @@ def _last_account(metered: Metered, draft: Write, remembered: Remembered | None,
     was_seen = metered.item.subscription.status != "paused"
     is_zero = remembered is None and is_known and was_seen and metered.item.price.aggregate_usage != "last_ever"
     is_told = is_unbilled or listed.invoiced is not None or listed.is_read_back or is_zero
-    write = replace(draft, named_before=remembered.lacking if remembered else 0)
+    write = replace(draft, named_before=named_before(metered, remembered.lacking if remembered else 0))
     return Planned(
         metered,
         closed_with(write, acknowledged if listed.invoiced is None else listed.invoiced),
+        highest_before=remembered.quantity if remembered else None,
         look=None if is_told else FirstLook(),
     )
 

@@ -7,7 +7,7 @@ from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.additions import added
 from meter_sync.core.planning.foreign import looked_again
-from meter_sync.core.planning.memory import PastPeriod, Remembered, compared
+from meter_sync.core.planning.memory import Carried, PastPeriod, Remembered, compared
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import unchanged
 from meter_sync.core.planning.sends import SetTotal, SetWindows, WindowQuantity
@@ -82,7 +82,7 @@ def looked_at_events(planned: Planned, total: int, policy: Policy) -> Planned | 
     return replace(planned, write=write, look=None, highest_before=total)
 
 
-def unfinished(found: Findings, remembered: Remembered) -> Write | None:
+def unfinished(found: Findings, remembered: Remembered, carried: tuple[Carried, ...]) -> Write | None:
     """Given an item and what is remembered of it, return the write that finishes an interrupted look, or None.
 
     It repeats what was intended then, by the method of then: whatever is thought of the item now, Stripe must first
@@ -98,6 +98,7 @@ def unfinished(found: Findings, remembered: Remembered) -> Write | None:
         sends=_sends_of_then(remembered),
         follows=remembered.run,
         total_before=remembered.total_before,
+        carried=carried,
     )
 
 

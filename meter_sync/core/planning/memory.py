@@ -118,6 +118,31 @@ class PastPeriod:
     quantity: int
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What an earlier period of an item does not bill, and may be added to a later one."""
+
+    period_start: datetime
+    """Which period that is."""
+    price: str
+    scale: Decimal
+    """With the price, the unit of the quantity."""
+    quantity: int
+    """What no other period has of it, by sign: less than zero was billed too much."""
+    taken: int = 0
+    """What of it the later period has already, as the ledger knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A part of a period's quantity that an earlier one does not bill."""
+
+    period_start: datetime
+    """Which period that is."""
+    quantity: int
+    """By sign."""
+
+
 PAST = timedelta(days=100)
 """How long before an item's newest period its older ones are compared with what it uses now."""
 
@@ -145,3 +170,9 @@ class Memory:
     """Which stretches of items' periods were reported and taken, also of others than the listed ones."""
     past: Mapping[str, tuple[PastPeriod, ...]] = field(default_factory=dict)
     """Per item, its last periods, the newest first."""
+    waiting: Mapping[str, tuple[Waiting, ...]] = field(default_factory=dict)
+    """Per item, what its earlier periods do not bill and may be added to this one, the oldest first."""
+
+    def carried_into(self, item: str) -> tuple[Carried, ...]:
+        """Return what was added to an item's period by the last run that wrote it."""
+        return tuple(Carried(one.period_start, one.taken) for one in self.waiting.get(item, ()) if one.taken)

@@ -21,6 +21,12 @@ def message(intake: Intake, lacking: int) -> str:
     return f"{_WHY[intake]}: {in_words(lacking)} in this period; {_SETTLE}"
 
 
+def carried_on(intake: Intake, lacking: int) -> str:
+    """Return the same of what is not left to a person, since late usage is carried."""
+    becomes = "taken off the item's next period" if lacking < 0 else "added to the item's next period"
+    return f"{_WHY[intake]}: {in_words(lacking)} in this period, and {becomes} (late_usage = carry)"
+
+
 def no_later_timestamp(standing: int | None, quantity: int) -> str:
     """Return what to say of a period that has no timestamp left after the one of its last event."""
     return (

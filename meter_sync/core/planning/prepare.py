@@ -13,6 +13,7 @@ from meter_sync.core.metering.mapping import EarlierSubjects, MappingRules, Mete
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Grouping
 from meter_sync.core.outcomes import Reason
+from meter_sync.core.planning.carrying import lives_on, periods_of
 from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.own import Prepared, own
 from meter_sync.core.planning.results import skipped
@@ -48,11 +49,17 @@ def prepare(
     that were lifted for it.
     """
 
+    others_listed = list(beside)
+    known = periods_of([one.item for one in (*listed, *others_listed)], metering.rules)
+
     def prepared(one: Listed, remembered: Memory) -> Prepared:
-        return one, _prepared(one, metering, remembered, as_of, allowed)
+        found = _prepared(one, metering, remembered, as_of, allowed)
+        if isinstance(found, Metered):
+            found = replace(found, lives_on=lives_on(one.item, found.row, known))
+        return one, found
 
     # What is remembered is about the listed periods, not about others of the same items.
-    others = [prepared(one, Memory()) for one in beside]
+    others = [prepared(one, Memory()) for one in others_listed]
     return own([prepared(one, memory) for one in listed], others, memory)
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning import period_closed
 from meter_sync.core.planning.sends import SetWindows
@@ -54,12 +55,14 @@ def result(one: Write | Result) -> Result:
 
 def outcome_of(write: Write, if_sent: Outcome) -> Result:
     """Given a write, return what became of its item: `if_sent`, where something was to be sent."""
-    moved, lacking = _moved(write), write.lacking
-    if lacking != write.named_before:
+    moved, lacking, late_usage = _moved(write), write.lacking, write.late_usage
+    is_news, waits = lacking != write.named_before, late_usage is LateUsage.CARRY
+    if is_news and not waits:
         message = period_closed.message(write.intake, lacking)
         return Result(write.told, Outcome.HELD, Reason.PERIOD_CLOSED, message, moved, lacking)
     outcome = if_sent if write.how_many else Outcome.UNCHANGED
-    return Result(write.told, outcome, message=write.found.note, moved=moved, lacking=lacking)
+    said = period_closed.carried_on(write.intake, lacking) if is_news else write.found.note
+    return Result(write.told, outcome, message=said, moved=moved, lacking=lacking, late_usage=late_usage)
 
 
 def counts(items: Iterable[Planned | Checked | Result]) -> dict[str, int]:

@@ -15,11 +15,11 @@ from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.core.billing.span import Span
 from meter_sync.core.billing.way import Way, window_of
-from meter_sync.core.metering.mapping import EarlierSubjects, MeterRow, Method
+from meter_sync.core.metering.mapping import EarlierSubjects, LateUsage, MeterRow, Method
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Grouping, Need
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.planning.memory import PastPeriod
+from meter_sync.core.planning.memory import Carried, PastPeriod
 from meter_sync.core.planning.sends import SendNothing, Sends, SetTotal, SetWindows
 
 
@@ -39,6 +39,8 @@ class Listed:
     """What the line of its invoice says, in whatever unit Stripe bills its price."""
     settled: tuple[Period, ...] | None = None
     """What of it was its own when Stripe took no more of it; None before that."""
+    left: LateUsage | None = None
+    """What was said before of what it lacks: that it is named, or that it waits for the next period."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Findings:
     """What of its period is its own, as far as it is known whose each second is."""
     earlier_subjects: tuple[EarlierSubjects, ...] = ()
     """Whose usage it was before that of its subjects, within the period."""
+    carried: int = 0
+    """How much of the quantity its earlier periods do not bill, by sign."""
 
     @property
     def slug(self) -> str | None:
@@ -98,6 +102,8 @@ class Metered:
     """What a person should know of how it is metered, whatever becomes of it."""
     earlier_subjects: tuple[EarlierSubjects, ...] = ()
     """Whose usage it was before that of its subjects, within the period."""
+    lives_on: bool = True
+    """Whether a later period of its item bills in the same unit, as far as is known."""
     stretches: tuple[Period, ...] | None = None
     """What of its span is its own, where not all of it is."""
     read_since: datetime | None = None
@@ -227,6 +233,10 @@ class Write:
     """What Stripe does not bill of the period and takes no more, by sign."""
     named_before: int = 0
     """How much of that was named before."""
+    late_usage: LateUsage = LateUsage.NAME
+    """What becomes of it."""
+    carried: tuple[Carried, ...] = ()
+    """What of the quantity earlier periods do not bill."""
 
     @property
     def item(self) -> SubscriptionItem:
@@ -265,7 +275,9 @@ class Planned:
     metered: Metered
     write: Write
     highest_before: int | None = None
-    """The largest quantity that Stripe may hold already, as far as known."""
+    """The largest quantity that Stripe may hold already, as far as known…"""
+    carried_before: int = 0
+    """… and how much of it earlier periods do not bill."""
     look: Look | None = None
     """What has to be found out in Stripe before this may be written."""
 
@@ -329,6 +341,8 @@ class Result:
     """Where the item is reported by the hour or day."""
     lacking: int | None = None
     """What Stripe does not bill of the period and can take no more, by sign; None where that is not known."""
+    late_usage: LateUsage = LateUsage.NAME
+    """What becomes of it."""
     gave_way: bool = False
     """Whether the item was left to another run, which is writing it at this moment: that is as new as this would be."""
 

@@ -11,6 +11,7 @@ from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning import period_closed
 from meter_sync.core.planning.additions import added, look_after_silence
+from meter_sync.core.planning.carrying import carried_into, total_of
 from meter_sync.core.planning.draft import closed_with, drafted, found_before
 from meter_sync.core.planning.memory import Memory, Remembered, RememberedAdditions
 from meter_sync.core.planning.obstacles import invalid
@@ -31,22 +32,25 @@ def plan_total(metered: Metered, usage: Decimal, memory: Memory, policy: Policy)
     found = found_before(metered, remembered)
     try:
         usage = without_noise(usage)
-        quantity = billable(usage, row.scale, row.rounding)
+        own = billable(usage, row.scale, row.rounding)
+        carried = carried_into(metered, own, memory)
+        quantity = own + total_of(carried)
         if metered.way.target is Target.METER_EVENT:
             within_digits(quantity)
     except InvalidUsage as error:
         return invalid(replace(found, usage=usage), error)
-    draft = drafted(metered, found, usage, quantity, memory, policy)
+    draft = drafted(metered, found, usage, quantity, carried, memory, policy)
     if isinstance(draft, Result) or not draft.write.intake.is_open:
         return draft
     is_there = _stands_already(draft, remembered, policy) if remembered else is_zero_without_record(draft.write)
-    if is_there and draft.look is None and not policy.resend:
+    is_same = carried == memory.carried_into(metered.item.id)
+    if is_there and is_same and draft.look is None and not policy.resend:
         return unchanged(draft.write)
     if metered.way.target is Target.METER_EVENT and not can_be_stamped(draft.found.stamps_now, policy.as_of):
         return _too_short(draft, policy)
     match metered.way:
         case Way.ADDITIONS:
-            return _added(draft, remembered, policy)
+            return _added(draft, remembered, policy, is_same=is_same)
         case Way.LAST:
             return _later(draft, remembered, policy)
     return replace(draft, write=_instead_of_days(draft.write, remembered)) if remembered else draft
@@ -61,8 +65,11 @@ def _too_short(draft: Planned, policy: Policy) -> Planned | Result:
     return skipped(write.told, Reason.NOT_STARTED, f"its events are stamped from {first} on: the next run reports it")
 
 
-def _added(draft: Planned, remembered: Remembered | None, policy: Policy) -> Planned | Result:
-    """Add what Stripe lacks: sending again what it acknowledged would bill it twice."""
+def _added(draft: Planned, remembered: Remembered | None, policy: Policy, *, is_same: bool) -> Planned | Result:
+    """Add what Stripe lacks: sending again what it acknowledged would bill it twice.
+
+    `is_same` says whether as much is carried into it as before; if not that is recorded, also where nothing is added.
+    """
     write, now, as_of = draft.write, policy.now, policy.as_of
     if draft.look is not None:
         return replace(
@@ -70,7 +77,7 @@ def _added(draft: Planned, remembered: Remembered | None, policy: Policy) -> Pla
         )
     known = remembered.additions if remembered else RememberedAdditions()
     write = added(write, remembered.acknowledged or 0 if remembered else 0, known, now, as_of)
-    if not write.how_many:
+    if not write.how_many and is_same:
         return unchanged(write)
     return replace(draft, write=write, look=look_after_silence(draft.metered, write, known.newest, policy))
 

@@ -8,11 +8,12 @@ from decimal import Decimal
 from meter_sync.core.billing.anchor import anchor
 from meter_sync.core.billing.event_times import summary_windows, window_timestamp
 from meter_sync.core.billing.item import Period, WindowSize
-from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digits
+from meter_sync.core.billing.quantity import InvalidUsage, billable, so_far, within_digits
 from meter_sync.core.billing.span import usage_end
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.billing.windows import Share, carried_back, joined, shares, windows_between
 from meter_sync.core.ownership import is_within
+from meter_sync.core.planning.carrying import carried_into, named_before, offered, total_of
 from meter_sync.core.planning.draft import drafted, found_before, look_of
 from meter_sync.core.planning.foreign import lowered
 from meter_sync.core.planning.memory import Memory, Remembered, RememberedWindow
@@ -30,12 +31,13 @@ SUMMARIES_LAG_AT_MOST = timedelta(days=1)
 """Stripe's summaries are eventually consistent (API reference): what is younger is not believed, but sent again."""
 
 
-def read_since(metered: Metered, remembered: Remembered | None, policy: Policy) -> datetime | None:
+def read_since(metered: Metered, memory: Memory, policy: Policy) -> datetime | None:
     """Given an item by the hour or day, return from where on its usage must be read, or None for the whole period.
 
     Late events mostly come within the trailing part; the whole period is read once a day, whenever something other
     than usage changed, and in the last runs before its end, after which it may be too late.
     """
+    remembered = memory.remembered.get(metered.item.id)
     if remembered is None or remembered.read_whole_at is None or policy.resend:
         return None
     if metered.item.period.end - policy.as_of <= _LAST_RUNS * policy.cadence:
@@ -43,7 +45,8 @@ def read_since(metered: Metered, remembered: Remembered | None, policy: Policy) 
     recently = policy.as_of - remembered.read_whole_at < READ_WHOLE_EVERY
     is_same = (metered.method, metered.subjects) == (remembered.method, remembered.subjects)
     must_write_all = look_of(remembered) is not None or remembered.foreign > 0
-    if not recently or not is_same or must_write_all:
+    is_carried_anew = offered(metered, memory) != memory.carried_into(metered.item.id)
+    if not recently or not is_same or must_write_all or is_carried_anew:
         return None
     since = _window(metered).floor(policy.as_of - policy.lookback)
     # What was not the item's own when it was reported last is read in whole.
@@ -59,22 +62,32 @@ def plan_windows(metered: Metered, usage: WindowUsage, memory: Memory, policy: P
     # Where the whole period is read, nothing is before its first window.
     before = remembered.windows.total_before if remembered and metered.read_since else Decimal(0)
     try:
-        split = _shares(metered, usage, before)
+        split = _shares(metered, usage, before, memory)
         total = split[-1].total if split else before
-        quantity = billable(total, row.scale, row.rounding)
+        own = billable(total, row.scale, row.rounding)
     except InvalidUsage as error:
         return invalid(found, error)
-    draft = drafted(metered, found, total, quantity, memory, policy)
+    carried = carried_into(metered, own, memory)
+    draft = drafted(metered, found, total, own + total_of(carried), carried, memory, policy)
     if isinstance(draft, Result) or not draft.write.intake.is_open:
         return draft
     return _by_window(draft, split, remembered, policy)
 
 
-def _shares(metered: Metered, usage: WindowUsage, before: Decimal) -> list[Share]:
+def _shares(metered: Metered, usage: WindowUsage, before: Decimal, memory: Memory) -> list[Share]:
+    """Return what is billed for each hour or day; what earlier periods do not bill is in the first ones.
+
+    Less than zero is so taken off until none of it is left.
+    """
     span, row, window = metered.span, metered.row, _window(metered)
     parts = [part for stretch in metered.read for part in windows_between(stretch.start, stretch.end, window)]
     split, usage = joined(parts, usage, window, window.floor(span.stamps.start))
-    found = shares(split, usage, before, row.scale, row.rounding)
+    carried = total_of(offered(metered, memory)) if metered.listed.intake.is_open else 0
+
+    def quantity_of(total: Decimal) -> int:
+        return max(0, so_far(total, row.scale, row.rounding) + carried)
+
+    found = shares(split, usage, before, quantity_of, quantity_of(before) if metered.read_since else 0)
     if metered.way is not Way.WINDOWS:
         return carried_back(found)
     for share in found:
@@ -97,7 +110,7 @@ def _by_window(
     standing = write.found.standing
     if remembered:
         standing = None if anew and metered.way is not Way.WINDOWS else 0
-        write = replace(write, named_before=remembered.lacking)
+        write = replace(write, named_before=named_before(metered, remembered.lacking))
     taken = _with_too_old_ones(metered, split, then, policy) if write.foreign == 0 else split
     news, lacking = _sorted(metered, taken, then, policy, standing=standing, anew=anew)
     if foreign:

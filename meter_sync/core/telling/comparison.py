@@ -67,11 +67,13 @@ class Expected:
     metered: Metered
     usage: Decimal
     quantity: int
+    carried: int = 0
+    """How much of that earlier periods do not bill."""
 
     @property
     def found(self) -> Findings:
         """What is known of it."""
-        return replace(self.metered.found, usage=self.usage, quantity=self.quantity)
+        return replace(self.metered.found, usage=self.usage, quantity=self.quantity, carried=self.carried)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +150,13 @@ def total_of(metered: Metered, totals: Mapping[str, Decimal | Unanswered]) -> De
     return lacking or combined(metered.meter.aggregation, values)
 
 
-def expected_of(metered: Metered, usage: Decimal | Unanswered, remembered: Remembered | None) -> Expected | Comparison:
+def expected_of(
+    metered: Metered, usage: Decimal | Unanswered, remembered: Remembered | None, carried: int = 0
+) -> Expected | Comparison:
     """Given an item and the total of its usage, return what Stripe should hold, or why that is not known.
 
     What Stripe takes no more, in hours that are too old, is not expected: a run has named it as `period_closed`.
+    `carried` is what was added to it of what earlier periods do not bill.
     """
     if isinstance(usage, Unanswered):
         return failed(metered.found, Reason.OPENMETER_ERROR, usage.message)
@@ -162,7 +167,7 @@ def expected_of(metered: Metered, usage: Decimal | Unanswered, remembered: Remem
             within_digits(quantity)
     except InvalidUsage as error:
         return not_compared(invalid(replace(metered.found, usage=usage), error))
-    return Expected(metered, usage, quantity - (remembered.lacking if remembered else 0))
+    return Expected(metered, usage, quantity + carried - (remembered.lacking if remembered else 0), carried)
 
 
 def compare(one: Expected, actual: int, known: Known, now: datetime) -> Comparison:
@@ -265,7 +270,7 @@ def _not_as_acknowledged(one: Expected, actual: int, remembered: Remembered, now
 
 def _by_rounding(one: Expected, actual: int) -> Explained | None:
     """Explain that what Stripe holds is the usage but for a fraction of a unit, or return None where it is not."""
-    exact = one.usage * one.metered.row.scale
+    exact = one.usage * one.metered.row.scale + one.carried
     if abs(exact - actual) >= 1:
         return None
     return Explanation.ROUNDING, (

@@ -59,6 +59,7 @@ def _told(story: Story) -> _Said:
         if last and last.usage is not None:
             yield "usage", digits(last.usage)
             yield "quantity", _scaled(last, last.usage, known.method)
+            yield from _carried(story)
             yield "before", "it was not known what Stripe held" if last.previous is None else f"{last.previous}"
     for entry in story.entries:
         if isinstance(entry, Write):
@@ -69,7 +70,9 @@ def _told(story: Story) -> _Said:
     yield from _parts(story)
     for left in _of(story, Remainder):
         what = left.why or (in_words(left.quantity) if left.quantity else "nothing is lacking any more")
-        yield "not billed", f"{utc(left.named_at)}: {what}"
+        yield "waits" if left.waits else "not billed", f"{utc(left.named_at)}: {what}"
+        for start, quantity in story.carried_on.items():
+            yield "carried on", f"{quantity:+} in the quantity of its period that began {utc(start)}"
         if left.settled_at:
             yield "settled", f"{utc(left.settled_at)}: {left.settled} by hand: {left.note}"
 
@@ -176,9 +179,16 @@ def _scaled(write: Write, usage: Decimal, method: Method) -> str:
     except InvalidUsage as error:
         return f"{write.quantity}, although {error}"
     text = f"{digits(usage)}{times}, rounded ({method.rounding}) to {rounded}"
-    if rounded == write.quantity:
+    if write.carried:
+        text += f"; with {write.carried:+} that earlier periods do not bill"
+    if rounded + write.carried == write.quantity:
         return text
     return f"{text}; {write.quantity} was written: {_WHY_LESS[method.way.is_by_window]}"
+
+
+def _carried(story: Story) -> _Said:
+    for start, quantity in story.carried.items():
+        yield "carried", f"{quantity:+} of its period that began {utc(start)}, which that one does not bill"
 
 
 _WHY_LESS = {

@@ -1,7 +1,7 @@
 """What the ledger tells of the past, as data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
@@ -78,6 +78,8 @@ class Write:
     request_id: str | None
     as_of: datetime | None = None
     """The instant that its run was about; None where the run is not known any more."""
+    carried: int = 0
+    """How much of the quantity earlier periods did not bill."""
 
     @property
     def at(self) -> datetime:
@@ -121,6 +123,10 @@ class Remainder:
     settled: int | None
     settled_at: datetime | None
     note: str | None
+    waits: bool = False
+    """Whether it is added to the item's next period, rather than left to a person."""
+    carried: int = 0
+    """How much of it later periods have."""
 
     @property
     def at(self) -> datetime:
@@ -202,3 +208,7 @@ class Story:
     """When it was watched for late usage for the last time."""
     closed_why: str | None = None
     """What became of it then, if that needs words."""
+    carried: Mapping[datetime, int] = field(default_factory=dict)
+    """What was added to it, by the start of the period that does not bill it…"""
+    carried_on: Mapping[datetime, int] = field(default_factory=dict)
+    """… and what of it was added to later periods, by theirs."""

@@ -127,7 +127,7 @@ async def _ended_by_change(job: Job, cut: Sequence[Seen]) -> list[Ended]:
     """
     found = []
     for one in cut:
-        listed = Listed(one.item, intake_of_cut(one.item), is_read_back=True, is_invoiced=True, settled=one.own)
+        listed = replace(_listed(one, intake_of_cut(one.item)), is_read_back=True, is_invoiced=True)
         is_news = one.read_back_at is None and listed.intake is Intake.CLOSED
         items = await _billed_at_change(job, one.item) if is_news else None
         found.append(Ended(one, listed if items is None else replace(listed, invoiced=items), True))
@@ -150,7 +150,7 @@ async def _billed_at_change(job: Job, item: SubscriptionItem) -> int | None:
 def _voided(job: Job, one: Seen) -> Ended | None:
     """Return a period whose invoice was voided: all that it held is named, or none of it."""
     if not job.policy.forgives_voided:
-        return Ended(one, Listed(one.item, Intake.VOIDED, is_invoiced=True, settled=one.own), True)
+        return Ended(one, replace(_listed(one, Intake.VOIDED), is_invoiced=True), True)
     left = 0 if one.remainder else None
     why = "its invoice was voided, which is forgiven"
     _record(
@@ -166,8 +166,8 @@ def _ending(job: Job, one: Seen, line: Invoiced | None, *, is_unread: bool) -> E
         said = "its invoice is in a status that this version of meter-sync does not know: nothing was written"
         return skipped(Findings(item), Reason.UNKNOWN_TO_THIS_VERSION, f"{said}; update meter-sync")
     if line and line.price not in (None, item.price.id):
-        moved = Listed(item, Intake.CLOSED, line.quantity, is_read_back, is_invoiced=True, settled=one.own)
-        return None if line.is_draft else Ended(one, moved, True)
+        moved = replace(_listed(one, Intake.CLOSED), is_read_back=is_read_back, is_invoiced=True)
+        return None if line.is_draft else Ended(one, replace(moved, invoiced=line.quantity), True)
     if is_unread and one.is_invoiced and as_of - item.period.end < DRAFTS_LAST:
         return None  # it may still be a draft: the next run reads it again
     is_draft = line.is_draft if line else False if one.is_invoiced else None
@@ -176,15 +176,18 @@ def _ending(job: Job, one: Seen, line: Invoiced | None, *, is_unread: bool) -> E
         intake = Intake.CLOSED
     if intake is None:
         return None
-    listed = Listed(
-        item,
-        intake,
+    listed = replace(
+        _listed(one, intake),
         is_read_back=is_read_back,
         is_invoiced=is_draft is not None,
-        settled=None if intake.is_open else one.own,
         line_quantity=line.quantity if line else None,
     )
     return Ended(one, listed, True if listed.is_invoiced else None)
+
+
+def _listed(one: Seen, intake: Intake) -> Listed:
+    """Return a period that has ended, with what was found out of it before."""
+    return Listed(one.item, intake, settled=None if intake.is_open else one.own, left=one.late_usage)
 
 
 def _depends_on_invoice(seen: Seen, voiding: Collection[str]) -> bool:
@@ -215,19 +218,27 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
     takes_no_more = not one.listed.intake.is_open
     is_settled = takes_no_more and (result.lacking is not None or _is_others(result))
     is_complete = result.outcome in (Outcome.REPORTED, Outcome.UNCHANGED) or result.reason is Reason.PERIOD_CLOSED
-    is_news = result.lacking is not None and result.lacking != one.seen.remainder
+    is_over = _is_watched_no_more(job, one.item)
+    # What fell waits for a person as long as the period is watched.
+    is_known = result.lacking is not None and (result.reason is not Reason.DECREASE or is_over)
     return Conclusion(
         *one.item.key,
         complete_until=job.run.as_of if is_complete else None,
         is_refused=takes_no_more,
         is_invoiced=one.is_invoiced,
         is_read_back=takes_no_more and result.lacking is not None,
-        remainder=result.lacking if is_news else None,
+        remainder=result.lacking if is_known and _is_news(one.seen, result) else None,
+        late_usage=result.late_usage,
         why=result.message,
-        is_watched_no_more=(takes_no_more and _is_others(result))
-        or (_is_watched_no_more(job, one.item) and result.outcome is not Outcome.FAILED),
+        is_watched_no_more=(takes_no_more and _is_others(result)) or (is_over and result.outcome is not Outcome.FAILED),
         own=result.found.own if is_settled else None,
     )
+
+
+def _is_news(seen: Seen, result: Result) -> bool:
+    """Say whether something else is lacking than was said before, or something else becomes of it."""
+    is_other_way = bool(result.lacking) and result.late_usage is not seen.late_usage
+    return result.lacking != seen.remainder or is_other_way
 
 
 def _is_watched_no_more(job: Job, item: SubscriptionItem) -> bool:

@@ -1,0 +1,234 @@
+"""Late usage that is carried: what a period can no longer bill is in its item's next one, and never in two.
+
+Runs are the program's own, in this process and over real HTTP; invoices are the sandbox's.
+"""
+
+from datetime import timedelta
+
+import pytest
+
+from meter_sync.core.outcomes import Reason
+from meter_sync.core.planning.stages import Result
+from meter_sync.sandbox.stripe.world import SubscriptionView
+from tests.support.ways import ALL_WAYS, by_tier, end_of, invoiced, one_fast, subscribed
+from tests.support.world import METER, NOW, PERIOD_START, World
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+CARRY = 'late_usage = "carry"\n'
+
+
+@pytest.fixture(params=by_tier(ALL_WAYS))
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def closed_period(world: World, way: str, *, used: int = 1) -> SubscriptionView:
+    """Return a subscription whose first period has `used` in its invoice, which is final."""
+    subscription = subscribed(world, way)
+    end = end_of(world, subscription)
+    world.use(subscription, used, at=NOW - HOUR)
+    world.execute()
+    world.sandbox.clock.move_to(end + 2 * HOUR)
+    world.execute()
+    assert invoiced(world) == used
+    return subscription
+
+
+def another_price(world: World, subscription: SubscriptionView) -> str:
+    """Add a price of the same kind, on the same billing meter if it is on one."""
+    meter = world.stripe.state.prices[world.stripe.state.items[subscription.items[0]].price].meter
+    return world.stripe.add_price(meter=meter, metadata={"om_meter_id": METER})
+
+
+def use_late(world: World, subscription: SubscriptionView, value: int) -> None:
+    world.use(subscription, value, at=PERIOD_START + 5 * DAY)
+
+
+def of_ended(world: World, subscription: SubscriptionView) -> Result:
+    """What the last run said of the period that has ended."""
+    return next(one for one in world.last_results if one.item.id == subscription.items[0])
+
+
+def end_the_period(world: World, subscription: SubscriptionView) -> None:
+    """Let the open period end and its invoice become final, with a run in its last hour and two after it."""
+    end = end_of(world, subscription)
+    for instant in (end - MINUTE, end + 2 * MINUTE, end + 2 * HOUR):
+        world.sandbox.clock.move_to(instant)
+        world.execute()
+
+
+def test_what_a_closed_period_can_no_longer_bill_is_in_the_next_one_once(world: World, way: str) -> None:
+    world.configure(CARRY)
+    subscription = closed_period(world, way)
+    use_late(world, subscription, 10)
+    world.execute()
+    said = of_ended(world, subscription)
+    assert (str(said.outcome), said.reason) == ("unchanged", None)
+    assert "10 are not billed in this period, and added to the item's next period" in (said.message or "")
+
+    for _ in range(2):
+        world.execute()
+        assert world.billed(subscription) == 10
+    world.use(subscription, 5, at=world.now - MINUTE)
+    world.sandbox.clock.advance(3 * HOUR)
+    world.execute()
+    world.execute(resend=True)
+    assert world.billed(subscription) == 15
+    end_the_period(world, subscription)
+    assert invoiced(world) == 16
+    assert world.unbilled() == {}
+    world.execute()
+    assert world.billed(subscription) == 0
+
+
+def test_what_is_late_grows_and_shrinks_while_the_next_period_goes_on(world: World, way: str) -> None:
+    world.configure(CARRY)
+    subscription = closed_period(world, way)
+    for late, so_far in ((10, 10), (3, 13), (-4, 9)):
+        use_late(world, subscription, late)
+        world.execute(Reason.DECREASE)
+        world.execute(Reason.DECREASE)
+        assert world.billed(subscription) == so_far
+    end_the_period(world, subscription)
+    assert (invoiced(world), world.unbilled()) == (10, {})
+
+
+def test_what_was_billed_too_much_lowers_no_period_below_zero_and_the_rest_waits(world: World, way: str) -> None:
+    world.configure(CARRY)
+    subscription = closed_period(world, way, used=30)
+    use_late(world, subscription, -20)
+    world.execute(Reason.DECREASE)
+    world.use(subscription, 6, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    assert world.billed(subscription) == 0
+    end_the_period(world, subscription)
+    assert (invoiced(world), world.unbilled()) == (30, {subscription.items[0]: -14})
+    world.use(subscription, 40, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    assert world.billed(subscription) == 26
+    end_the_period(world, subscription)
+    assert (invoiced(world), world.unbilled()) == (56, {})
+
+
+def test_a_fall_is_held_as_any_other_and_named_once_the_period_is_watched_no_more(world: World, way: str) -> None:
+    world.configure(CARRY)
+    subscription = closed_period(world, way, used=30)
+    use_late(world, subscription, -20)
+    for _ in range(2):
+        world.execute()
+        said = of_ended(world, subscription)
+        assert said.reason is Reason.DECREASE
+        assert "fell from 30 to 10" in (said.message or "")
+    world.use(subscription, 50, at=world.now - MINUTE)
+    world.sandbox.clock.advance(4 * DAY)
+    world.execute()
+    assert world.billed(subscription) == 50
+    assert world.unbilled() == {subscription.items[0]: -20}
+    world.execute(Reason.DECREASE)
+    assert world.billed(subscription) == 50
+
+
+def test_a_subscription_that_is_over_has_all_that_still_waits_named_with_its_last_period(
+    world: World, way: str
+) -> None:
+    world.configure(CARRY)
+    subscription = closed_period(world, way, used=30)
+    use_late(world, subscription, -20)
+    world.execute(Reason.DECREASE)
+    world.use(subscription, 6, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    world.stripe.cancel_at_period_end(subscription.id)
+    end = end_of(world, subscription)
+    world.sandbox.clock.move_to(end - MINUTE)
+    world.execute()
+    world.sandbox.clock.move_to(end + 2 * HOUR)
+    world.execute()
+    assert of_ended(world, subscription).reason is Reason.PERIOD_CLOSED
+    assert world.unbilled() == {subscription.items[0]: -14}
+    assert invoiced(world) == 30
+
+
+def test_what_is_late_once_nothing_follows_is_named(world: World, way: str) -> None:
+    world.configure(CARRY)
+    subscription = subscribed(world, way)
+    world.use(subscription, 1, at=NOW - HOUR)
+    world.execute()
+    world.stripe.cancel_at_period_end(subscription.id)
+    end = end_of(world, subscription)
+    world.sandbox.clock.move_to(end - MINUTE)
+    world.execute()
+    world.sandbox.clock.move_to(end + 2 * HOUR)
+    world.execute()
+    use_late(world, subscription, 10)
+    world.execute()
+    assert of_ended(world, subscription).reason is Reason.PERIOD_CLOSED
+    assert (invoiced(world), world.unbilled()) == (1, {subscription.items[0]: 10})
+
+
+def test_what_is_late_does_not_go_into_another_prices_unit(world: World, way: str) -> None:
+    world.configure(CARRY)
+    subscription = subscribed(world, way)
+    world.use(subscription, 1, at=NOW - HOUR)
+    world.execute()
+    end = end_of(world, subscription)
+    world.sandbox.clock.move_to(end)
+    other = another_price(world, subscription)
+    world.stripe.change_price(subscription.items[0], other)
+    world.sandbox.clock.move_to(end + 2 * HOUR)
+    world.execute()
+    use_late(world, subscription, 10)
+    world.execute()
+    world.execute()
+    assert world.billed(subscription) == 0
+    assert world.unbilled() == {subscription.items[0]: 10}
+
+
+def test_what_waits_when_the_price_changes_within_the_next_period_is_billed_or_named_with_it(
+    world: World, way: str
+) -> None:
+    world.configure(CARRY)
+    subscription = closed_period(world, way)
+    use_late(world, subscription, 10)
+    world.execute()
+    world.execute()
+    other = another_price(world, subscription)
+    world.sandbox.clock.advance(2 * DAY)
+    world.stripe.change_price(subscription.items[0], other)
+    world.sandbox.clock.advance(HOUR)
+    world.execute()
+    use_late(world, subscription, 3)
+    world.execute()
+    end_the_period(world, subscription)
+    assert invoiced(world) + world.unbilled().get(subscription.items[0], 0) == 14
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
+def test_what_was_named_is_not_carried_when_the_setting_changes(world: World, way: str) -> None:
+    """Somebody may have settled it, and not have said so."""
+    subscription = closed_period(world, way)
+    use_late(world, subscription, 10)
+    world.execute()
+    world.configure(CARRY)
+    world.execute()
+    use_late(world, subscription, 4)
+    world.execute()
+    world.execute()
+    assert world.billed(subscription) == 0
+    assert world.unbilled() == {subscription.items[0]: 14}
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
+def test_what_waits_already_is_carried_although_the_setting_changes(world: World, way: str) -> None:
+    world.configure(CARRY)
+    subscription = closed_period(world, way)
+    use_late(world, subscription, 10)
+    world.execute()
+    world.configure('late_usage = "name"\n')
+    world.execute()
+    world.execute()
+    assert world.billed(subscription) == 10
+    end_the_period(world, subscription)
+    assert (invoiced(world), world.unbilled()) == (11, {})
