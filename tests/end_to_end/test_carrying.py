@@ -232,3 +232,154 @@ def test_what_waits_already_is_carried_although_the_setting_changes(world: World
     assert world.billed(subscription) == 10
     end_the_period(world, subscription)
     assert (invoiced(world), world.unbilled()) == (11, {})
+
+
+def test_a_late_decrease_that_the_brake_admits_is_carried_by_itself(world: World, way: str) -> None:
+    world.configure(CARRY + "[brakes]\ndecrease_percent = 50\n")
+    subscription = closed_period(world, way, used=30)
+    use_late(world, subscription, -10)
+    world.use(subscription, 25, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    world.execute()
+    assert world.billed(subscription) == 15
+    end_the_period(world, subscription)
+    assert (invoiced(world), world.unbilled()) == (45, {})
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
+def test_what_was_carried_is_no_decrease_of_the_period_that_gives_it_back(world: World, way: str) -> None:
+    world.configure(CARRY + "[brakes]\ndecrease_percent = 10\n")
+    subscription = closed_period(world, way, used=100)
+    use_late(world, subscription, 10)
+    world.execute()
+    world.execute()
+    use_late(world, subscription, -10)
+    world.execute()
+    assert world.verdict(subscription) == "reported"
+    assert (world.billed(subscription), world.unbilled()) == (0, {})
+
+
+def test_a_period_with_what_is_out_of_proportion_is_held_also_if_it_is_late(world: World, way: str) -> None:
+    world.configure(CARRY)
+    subscription = closed_period(world, way, used=30)
+    use_late(world, subscription, 1_000_000)
+    world.execute()
+    assert world.verdict(subscription) == "jump"
+    assert world.billed(subscription) == 0
+
+
+def test_verify_expects_what_was_carried(world: World, way: str) -> None:
+    world.configure(CARRY)
+    subscription = closed_period(world, way)
+    use_late(world, subscription, 10)
+    world.use(subscription, 5, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    world.execute()
+    done = world.meter_sync("verify", "--output", "json")
+    (item,) = done.document["items"]
+    assert (item["outcome"], item["expected"], item["actual"], item["usage"]) == ("match", "15", "15", "5")
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
+def test_a_scale_that_changed_keeps_late_usage_out_of_the_next_period(world: World, way: str) -> None:
+    """A thousand of the old unit are not a thousand of the new one."""
+    subscription = closed_period(world, way)
+    row = f'price = "{world.stripe.state.items[subscription.items[0]].price}"\nopenmeter = "{METER}"\nscale = "0.1"\n'
+    world.configure(f"{CARRY}[[meters]]\n{row}")
+    world.execute(Reason.MAPPING_CHANGED)
+    use_late(world, subscription, 10)
+    world.execute()
+    world.execute()
+    assert world.billed(subscription) == 0
+    assert world.unbilled() == {subscription.items[0]: 10}
+
+
+def test_a_row_says_so_for_its_own_items_alone(world: World) -> None:
+    carried, named = world.price, world.stripe.add_price(metadata={"om_meter_id": METER})
+    world.configure(f'[[meters]]\nprice = "{carried}"\nopenmeter = "{METER}"\nlate_usage = "carry"\n')
+    ones = [world.subscribe(price) for price in (carried, named)]
+    for one in ones:
+        world.use(one, 1, at=NOW - HOUR)
+    world.execute()
+    world.sandbox.clock.move_to(end_of(world, ones[0]) + 2 * HOUR)
+    world.execute()
+    for one in ones:
+        use_late(world, one, 10)
+    world.execute()
+    world.execute()
+    assert [world.billed(one) for one in ones] == [10, 0]
+    assert world.unbilled() == {ones[1].items[0]: 10}
+
+
+def test_what_waits_can_be_settled_by_hand_and_is_then_not_carried(world: World) -> None:
+    world.configure(CARRY)
+    subscription = closed_period(world, "record", used=30)
+    use_late(world, subscription, -20)
+    world.use(subscription, 6, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
+    for _ in range(2):
+        world.execute(Reason.DECREASE)
+    place = subscription.items[0], PERIOD_START.isoformat()
+    done = world.meter_sync("history", "--settle", *place, "--note", "credit note 7", "--output", "json")
+    (row,) = done.document["settled"]
+    assert (row["unbilled"], row["settled"], row["carried"]) == ("0", "-14", "-6")
+    world.use(subscription, 40, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    assert world.billed(subscription) == 40
+    assert world.unbilled() == {}
+
+
+def carried(world: World) -> SubscriptionView:
+    """Return a subscription with 10 of its closed period in its open one."""
+    world.configure(CARRY)
+    subscription = closed_period(world, "record")
+    use_late(world, subscription, 10)
+    world.use(subscription, 5, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    return subscription
+
+
+def test_run_shows_what_is_carried_in_a_column_of_its_own(world: World) -> None:
+    subscription = carried(world)
+    rows = {row["period"]["start"]: row for row in world.run("--dry-run").document["items"]}
+    ended, running = (rows[start] for start in sorted(rows))
+    assert (running["usage"], running["carried"], running["quantity"]) == ("5", "10", "15")
+    assert (ended["carried"], ended["carried_on"], ended["unbilled"]) == (None, "10", None)
+
+    table = world.meter_sync("run", "--as-of", world.now.isoformat()).stdout
+    heading = next(line for line in table.splitlines() if "customer" in line)
+    assert heading.split()[-5:] == ["usage", "carried", "before", "quantity", "outcome"]
+    assert world.billed(subscription) == 15
+
+
+def test_without_anything_carried_there_is_no_such_column(world: World) -> None:
+    closed_period(world, "record")
+    table = world.meter_sync("run", "--as-of", world.now.isoformat()).stdout
+    assert "carried" not in table
+
+
+def test_history_shows_what_was_carried_from_where_to_where(world: World) -> None:
+    subscription = carried(world)
+    waits = world.meter_sync("history", "--unbilled", "--output", "json")
+    assert waits.code == 0
+    assert [(row["unbilled"], row["waits"]) for row in waits.document["unbilled"]] == [("10", True)]
+    assert "10 not billed, waits for the item's next period" in world.meter_sync("history", "--unbilled").stdout
+    world.execute()
+    assert world.meter_sync("history", "--unbilled").stdout == "Nothing was left unbilled.\n"
+
+    item = subscription.items[0]
+    entries = world.meter_sync("history", "--item", item, "--output", "json").document["entries"]
+    assert [(one["quantity"], one["carried"]) for one in entries if one["kind"] == "carried"] == [("10", "10")]
+    assert ("15", "10") in [(one["quantity"], one["carried"]) for one in entries if one["kind"] == "write"]
+    heading = world.meter_sync("history", "--item", item).stdout.splitlines()[0]
+    assert "usage  carried" in " ".join(heading.split()).replace("usage carried", "usage  carried")
+
+    now = world.meter_sync("history", "--explain", item).stdout
+    assert f"carried:      +10 of its period that began {PERIOD_START:%Y-%m-%dT%H:%M:%SZ}" in now
+    assert "rounded (floor) to 5; with +10 that earlier periods do not bill" in now
+    then = world.meter_sync("history", "--explain", item, "--period", PERIOD_START.isoformat()).stdout
+    assert "carried on:   +10 in the quantity of its period that began 2025-07-01T09:30:17Z" in then
