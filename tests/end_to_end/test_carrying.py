@@ -383,3 +383,17 @@ def test_history_shows_what_was_carried_from_where_to_where(world: World) -> Non
     assert "rounded (floor) to 5; with +10 that earlier periods do not bill" in now
     then = world.meter_sync("history", "--explain", item, "--period", PERIOD_START.isoformat()).stdout
     assert "carried on:   +10 in the quantity of its period that began 2025-07-01T09:30:17Z" in then
+
+
+def test_what_a_lost_ledger_knew_as_carried_is_held_until_a_person_has_looked(world: World, way: str) -> None:
+    world.configure(CARRY)
+    subscription = closed_period(world, way)
+    use_late(world, subscription, 10)
+    world.use(subscription, 5, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
+    for _ in range(2):
+        world.execute()
+    world.ledger.unlink()
+    world.sandbox.clock.advance(2 * DAY)
+    assert world.verdict(subscription) == "decrease"
+    assert world.billed(subscription) == 15
