@@ -27,6 +27,12 @@ def open_quantity(database: Database) -> ColumnElement[Any]:
     return seen_periods.c.remainder - sa.func.coalesce(seen_periods.c.settled, 0) - carried_on(database)
 
 
+def is_open(database: Database) -> ColumnElement[bool]:
+    """Return the condition that something of a period waits for a person or a later period, or is not known."""
+    is_unknown = sa.and_(seen_periods.c.not_known.is_not(None), seen_periods.c.settled_at.is_(None))
+    return sa.or_(open_quantity(database) != 0, is_unknown)
+
+
 def moves(database: Database, item: str, start: datetime) -> tuple[dict[datetime, int], dict[datetime, int]]:
     """Return what was added to an item's period, and what of it to later ones, by the start of the other period."""
     is_about = carries.c.item == item, sa.or_(carries.c.period_start == start, carries.c.into == start)

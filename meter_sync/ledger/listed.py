@@ -58,6 +58,8 @@ class Conclusion:
     late_usage: LateUsage = LateUsage.NAME
     """What becomes of it."""
     why: str | None = None
+    not_known: str | None = None
+    """Why it is not known what Stripe does not bill of it."""
     is_watched_no_more: bool = False
     own: tuple[Period, ...] | None = None
 
@@ -144,11 +146,14 @@ class ListedPeriods(Book):
                     "read_back_at": at if one.is_read_back else None,
                     "closed_at": at if one.is_watched_no_more else None,
                     "own": one.own,
+                    "not_known": one.not_known,
                 }
                 values: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
                 if one.remainder is not None:
                     said = {"why": one.why, "named_at": at, "late_usage": one.late_usage.value}
                     values |= {"remainder": one.remainder, **said}
+                elif one.not_known is not None:
+                    values |= {"why": one.not_known, "named_at": at}
                 if values:
                     self.database.update(seen_periods, keys([(one.item, one.period_start)]), **values)
 

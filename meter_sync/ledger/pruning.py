@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement
 
 from meter_sync.core.planning.memory import PAST
 from meter_sync.ledger.additions import lacks_answer
-from meter_sync.ledger.carries import open_quantity
+from meter_sync.ledger.carries import is_open
 from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.rows import keys
 from meter_sync.ledger.runs import Runs
@@ -68,7 +68,7 @@ class Pruning(Book):
             one.closed_at < before,
             sa.or_(one.settled_at.is_(None), one.settled_at < before),
         )
-        is_settled = open_quantity(self.database) == 0
+        is_settled = ~is_open(self.database)
         later = seen_periods.alias("later")
         is_into = carries.c.item == later.c.item, carries.c.into == later.c.period_start, later.c.closed_at.is_(None)
         is_needed_later = self.database.exists(

@@ -11,7 +11,7 @@ from sqlalchemy import Row
 from meter_sync.core.billing.item import Period
 from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.ledger import rows
-from meter_sync.ledger.carries import open_quantity
+from meter_sync.ledger.carries import is_open, open_quantity
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.schema import seen_periods
 
@@ -32,8 +32,15 @@ class Unbilled:
     note: str | None
     open_quantity: int
     """What no person has marked as settled yet, and no later period has."""
+    not_known: str | None = None
+    """Why it is not known what is not billed, beyond the remainder."""
     waits: bool = False
     """Whether it waits for the item's next period, rather than for a person."""
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether what stands open of it is not known, and no person has marked it as settled."""
+        return self.not_known is not None and self.settled_at is None
 
     @property
     def carried(self) -> int:
@@ -46,7 +53,7 @@ class Remainders(Book):
 
     def unbilled(self) -> list[Unbilled]:
         """Return every remainder that no person has marked as settled, and no later period has, the oldest first."""
-        query = self._remainders().where(open_quantity(self.database) != 0)
+        query = self._remainders().where(is_open(self.database))
         oldest_first = query.order_by(seen_periods.c.period_end, seen_periods.c.item)
         return _unbilled(self.database.rows(oldest_first))
 

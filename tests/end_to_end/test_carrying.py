@@ -367,7 +367,7 @@ def test_history_shows_what_was_carried_from_where_to_where(world: World) -> Non
     waits = world.meter_sync("history", "--unbilled", "--output", "json")
     assert waits.code == 0
     assert [(row["unbilled"], row["waits"]) for row in waits.document["unbilled"]] == [("10", True)]
-    assert "10 not billed, waits for the item's next period" in world.meter_sync("history", "--unbilled").stdout
+    assert "10 not billed, waits for the next period of its item" in world.meter_sync("history", "--unbilled").stdout
     world.execute()
     assert world.meter_sync("history", "--unbilled").stdout == "Nothing was left unbilled.\n"
 

@@ -102,7 +102,7 @@ def _not_known(what: str, known: Sequence[str] = ()) -> MeterSyncError:
 
 def _settle(ledger: Ledger, item: str, period_start: datetime, note: str) -> Answer:
     one = ledger.remainders.of(item, period_start)
-    if one is None or not one.open_quantity:
+    if one is None or not (one.open_quantity or one.is_unknown):
         raise MeterSyncError(
             f"nothing is open of {item} for a period that starts at {utc(period_start)}; nothing was changed",
             "meter-sync history --unbilled lists what is, with the start of its period",

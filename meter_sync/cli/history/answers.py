@@ -217,16 +217,21 @@ def unbilled(found: Sequence[Unbilled]) -> Answer:
 
     def in_words() -> None:
         for one in found:
-            kind = "not billed" if one.open_quantity > 0 else "billed too much"
-            kind += ", waits for the item's next period" if one.waits else ""
             period = f"{utc(one.period.start)} to {utc(one.period.end)}"
-            click.echo(f"{printable(one.customer)}  {printable(one.item)}  {period}  {one.open_quantity:,} {kind}")
+            click.echo(f"{printable(one.customer)}  {printable(one.item)}  {period}  {_open_in_words(one)}")
             if one.why:
                 click.echo(f"    {printable(one.why)}")
         click.echo(f"{len(found)} open{_some_wait(found)}." if found else "Nothing was left unbilled.")
 
-    code = ExitCode.DONE if all(one.waits for one in found) else ExitCode.ATTENTION
+    code = ExitCode.DONE if all(one.waits and not one.is_unknown for one in found) else ExitCode.ATTENTION
     return Answer("unbilled", [_row_of_unbilled(one) for one in found], _UNBILLED_FIELDS, in_words, exit_code=code)
+
+
+def _open_in_words(one: Unbilled) -> str:
+    if one.is_unknown:
+        return "unknown: how much is not billed"
+    kind = "not billed" if one.open_quantity > 0 else "billed too much"
+    return f"{one.open_quantity:,} {kind}{', waits for the next period of its item' if one.waits else ''}"
 
 
 def _some_wait(found: Sequence[Unbilled]) -> str:
@@ -238,12 +243,14 @@ def settled(one: Unbilled, note: str) -> Answer:
     """Return what was marked as settled."""
     settled = str((one.settled or 0) + one.open_quantity)
     row = {**_row_of_unbilled(one), "unbilled": "0", "settled": settled, "message": note}
-    said = f"{one.open_quantity} of {one.item}, period from {utc(one.period.start)}, are settled: {note}"
+    what = "an unknown quantity" if one.is_unknown else str(one.open_quantity)
+    said = f"{what} of {one.item}, period from {utc(one.period.start)}, settled: {note}"
     return Answer("settled", [row], _UNBILLED_FIELDS, partial(click.echo, printable(said)))
 
 
 def _row_of_unbilled(one: Unbilled) -> dict[str, Any]:
-    open_, settled = str(one.open_quantity), str(one.settled or 0)
+    open_ = None if one.is_unknown else str(one.open_quantity)
+    settled = str(one.settled or 0)
     said = {"waits": one.waits, "named_at": _if_known(one.named_at), "message": one.why}
     return {**_row_of_whose(one), "unbilled": open_, "settled": settled, "carried": str(one.carried), **said}
 

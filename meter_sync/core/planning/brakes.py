@@ -167,7 +167,9 @@ def _left_alone(one: Planned | Result, busy: Collection[str]) -> Planned | Resul
     One whose `[[meters]]` row says `report = false` is only shown.
     """
     if isinstance(one, Planned):
-        return one if one.found.row.report else shown(one.write)
+        # Of a period that was reported before its row said so, what it lacks is named.
+        was_reported = not one.write.intake.is_open and one.write.follows is not None
+        return one if one.found.row.report or was_reported else shown(one.write)
     is_left = one.reason is Reason.UNSETTLED and one.item.id in busy
     return gave_way(one.found) if is_left else one
 

@@ -14,7 +14,7 @@ from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Grouping
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.carrying import lives_on, periods_of
-from meter_sync.core.planning.memory import Memory
+from meter_sync.core.planning.memory import Memory, Remembered
 from meter_sync.core.planning.own import Prepared, own
 from meter_sync.core.planning.results import skipped
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
@@ -63,6 +63,16 @@ def prepare(
     return own([prepared(one, memory) for one in listed], others, memory)
 
 
+def _judged_by(one: Listed, memory: Memory) -> Remembered | None:
+    """Return by what a period of which Stripe takes no more is judged, or None: by how it was reported last.
+
+    What became of its mapping since does not change what was used, nor what Stripe bills of it.
+    """
+    remembered = memory.remembered.get(one.item.id)
+    is_its = remembered is not None and remembered.method.stripe_meter == one.item.price.stripe_meter
+    return remembered if is_its and not one.intake.is_open else None
+
+
 def _is_paused(one: Listed) -> bool:
     """Say whether Stripe bills nothing for an item at present. What was used before a pause is billed all the same."""
     return one.item.subscription.status == "paused" and one.intake is Intake.RUNNING
@@ -73,7 +83,9 @@ def _prepared(
 ) -> Metered | Result:
     item, rules = one.item, metering.rules
     billed_until, unbillable = memory.billed_until.get(item.id), _why_unbillable(one)
-    row = meter_row(item, rules)
+    last, row = _judged_by(one, memory), meter_row(item, rules)
+    if row is None and last:
+        row = MeterRow(late_usage=rules.late_usage)
     found = Findings(item, row or MeterRow(), span=usage_span(item, as_of, billed_until))
     if row is None:
         unmapped = (
@@ -83,9 +95,11 @@ def _prepared(
         return skipped(found, *(unbillable or (Reason.NO_METER_MAPPING, unmapped)))
     if row.ignore:
         return skipped(found, Reason.IGNORED, "a [[meters]] row says ignore = true")
-    row, note = (row, None) if Reason.MAPPING_CHANGED in allowed else _as_begun(item, row, metering, memory)
+    is_new_one_allowed = Reason.MAPPING_CHANGED in allowed and row.openmeter
+    row, note = (row, None) if is_new_one_allowed else _as_begun(item, row, metering, memory)
     meter = metering.meters.get(row.openmeter or "")
-    named, way = subjects(item, rules.subject, metering.customers), way_of(item.price, row.records)
+    named = subjects(item, rules.subject, metering.customers) or (last.subjects if last else ())
+    way = last.method.way if last else way_of(item.price, row.records)
     found = replace(found, row=row, meter=meter, subjects=named, note=note)
     if isinstance(way, Unsupported):
         message = f"{way.message}; or add a [[meters]] row with ignore = true if other software bills it"
@@ -133,6 +147,8 @@ def _as_begun(item: SubscriptionItem, row: MeterRow, metering: Metering, memory:
     if now == then:
         return row, None
     begun = replace(row, openmeter=then.meter, filter=then.filter, scale=then.scale, rounding=then.rounding)
+    if not row.openmeter:
+        return begun, f"its mapping is gone: this period is judged by {then.in_words}, as it was reported last"
     return begun, (
         f"its mapping changed within the period, from {then.in_words} to {now.in_words}: this period goes on as it "
         "began; the new mapping begins with the next one, or now with --allow mapping_changed"

@@ -11,7 +11,7 @@ from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.prepare import prepare
 from meter_sync.core.planning.results import skipped
 from meter_sync.core.planning.stages import Findings, Listed, Result
-from meter_sync.ledger.listed import Conclusion, Seen
+from meter_sync.ledger.listed import CLOSED_WITHIN, Conclusion, Seen
 from meter_sync.stripe_api.invoices import Invoiced, by_start
 from meter_sync.sync.ends.permitted import readable_billed_at_changes, readable_invoices
 from meter_sync.sync.job import Job
@@ -221,6 +221,7 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
     is_over = _is_watched_no_more(job, one.item)
     # What fell waits for a person as long as the period is watched.
     is_known = result.lacking is not None and (result.reason is not Reason.DECREASE or is_over)
+    is_closed = (takes_no_more and _is_others(result)) or (is_over and not _is_tried_again(job, one.item, result))
     return Conclusion(
         *one.item.key,
         complete_until=job.run.as_of if is_complete else None,
@@ -230,9 +231,22 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
         remainder=result.lacking if is_known and _is_news(one.seen, result) else None,
         late_usage=result.late_usage,
         why=result.message,
-        is_watched_no_more=(takes_no_more and _is_others(result)) or (is_over and result.outcome is not Outcome.FAILED),
+        not_known=result.message if is_closed and _is_left_unknown(result) else None,
+        is_watched_no_more=is_closed,
         own=result.found.own if is_settled else None,
     )
+
+
+def _is_tried_again(job: Job, item: SubscriptionItem, result: Result) -> bool:
+    """Say whether what failed is tried once more, although its period is watched no longer: for a day."""
+    is_over = job.run.as_of - item.period.end > job.policy.lookback + CLOSED_WITHIN
+    return result.outcome is Outcome.FAILED and not is_over
+
+
+def _is_left_unknown(result: Result) -> bool:
+    """Say whether it is not known what Stripe does not bill of an item whose period is watched no longer."""
+    is_nobodys_business = result.reason in {Reason.IGNORED, Reason.NOT_STARTED} or result.outcome is Outcome.PLANNED
+    return result.lacking is None and not is_nobodys_business
 
 
 def _is_news(seen: Seen, result: Result) -> bool:

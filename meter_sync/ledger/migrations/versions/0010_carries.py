@@ -1,4 +1,4 @@
-"""What a period does not bill, and is added to the next one of its item."""
+"""What a period does not bill, and is added to the next one of its item; and what is not known of its end."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,4 +20,5 @@ def upgrade() -> None:
     )
     op.create_index("carries_by_target", "carries", ["account", "mode", "item", "into"])
     op.add_column("seen_periods", sa.Column("late_usage", sa.String(10)))
+    op.add_column("seen_periods", sa.Column("not_known", sa.Text))
     op.add_column("writes", sa.Column("carried", sa.BigInteger, nullable=False, server_default="0"))
