@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,11 +12,12 @@ from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.ledger.database import Book, Rows
 from meter_sync.ledger.rows import key, keys, read_as
-from meter_sync.ledger.schema import item_periods, prices, seen_periods
+from meter_sync.ledger.schema import cursors, item_periods, prices, seen_periods
 from meter_sync.ledger.snapshot import item_from, stored
 
 CLOSED_WITHIN = timedelta(days=1)
 """For so long a period that is watched no more waits for a last look, if it fails time and again."""
+_CHANGES = "subscription_changes"
 _REPLACED = ("period_end", "snapshot", "seen_at", "stripe_meter")
 """What becomes new of a period that is seen again."""
 
@@ -42,6 +43,8 @@ class Seen:
     """What of it was its own when Stripe took no more of it."""
     late_usage: LateUsage | None = None
     """What was said of the remainder; None where nothing was."""
+    not_known: str | None = None
+    """Why it is not known what Stripe does not bill of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,18 @@ class ListedPeriods(Book):
                     values |= {"why": one.not_known, "named_at": at}
                 if values:
                     self.database.update(seen_periods, keys([(one.item, one.period_start)]), **values)
+
+    def changes_read_until(self) -> datetime | None:
+        """Return until when it was read what changed of subscriptions, or None where it never was."""
+        of_changes = cursors.c.cursor == _CHANGES
+        position = self.database.value(self.database.of(cursors, "position").where(of_changes))
+        return None if position is None else datetime.fromtimestamp(int(position), UTC)
+
+    def record_changes_read(self, until: datetime) -> None:
+        """Record that what changed of subscriptions until an instant was read, and all that it told was recorded."""
+        with self.database.transaction():
+            row = {"cursor": _CHANGES, "position": str(int(until.timestamp()))}
+            self.database.put(cursors, [row], ("position",))
 
     def first_seen(self) -> datetime | None:
         """Return when the oldest of the open periods was recorded, or None where there is none."""

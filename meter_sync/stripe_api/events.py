@@ -67,6 +67,8 @@ class Changes:
     """When each item was removed from a subscription that goes on."""
     new_prices: Mapping[str, tuple[datetime, ...]] = field(default_factory=dict)
     """When items changed their price."""
+    is_read: bool = True
+    """Whether Stripe has said it; if not, nothing is known of it."""
 
 
 class SampleError(Shape):

@@ -21,6 +21,13 @@ def message(intake: Intake, lacking: int) -> str:
     return f"{_WHY[intake]}: {in_words(lacking)} in this period; {_SETTLE}"
 
 
+def not_known(whether: str, standing: int, lacking: int) -> str:
+    """Return what to say of a period of which it is not known whether anything bills what stands in Stripe."""
+    beyond = f", and {in_words(lacking)} beyond these" if lacking else ""
+    look = "look at the customer's invoices"
+    return f"it is not known whether {whether}: {standing} stand in Stripe{beyond}; {look}; {_SETTLE}"
+
+
 def carried_on(intake: Intake, lacking: int) -> str:
     """Return the same of what is not left to a person, since late usage is carried."""
     becomes = "taken off the item's next period" if lacking < 0 else "added to the item's next period"

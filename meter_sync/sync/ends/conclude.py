@@ -8,12 +8,13 @@ from datetime import timedelta
 from meter_sync.core.billing.intake import DRAFTS_LAST, Intake, intake_of, intake_of_cut
 from meter_sync.core.billing.item import SubscriptionItem, Target
 from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning import period_closed
 from meter_sync.core.planning.prepare import prepare
 from meter_sync.core.planning.results import skipped
 from meter_sync.core.planning.stages import Findings, Listed, Result
 from meter_sync.ledger.listed import CLOSED_WITHIN, Conclusion, Seen
 from meter_sync.stripe_api.invoices import Invoiced, by_start
-from meter_sync.sync.ends.permitted import readable_billed_at_changes, readable_invoices
+from meter_sync.sync.ends.permitted import Unread, readable_billed_at_changes, readable_invoices
 from meter_sync.sync.job import Job
 from meter_sync.sync.periods import Periods, Prepared
 from meter_sync.sync.request import RunReport
@@ -23,6 +24,11 @@ _BEFORE_THE_END = timedelta(hours=1)
 
 _AROUND_THE_CHANGE = timedelta(minutes=1)
 """An invoice item of a change is made with it; clocks may differ a little."""
+
+_WHY_UNREAD = {
+    Unread.FORBIDDEN: "the key may not read invoices",
+    Unread.NO_ANSWER: "Stripe did not say for days which invoices there are",
+}
 
 CarryOut = Callable[[Prepared], Awaitable[RunReport]]
 """Resumes, queries, plans, checks and reports some items, of which each may appear once."""
@@ -35,6 +41,8 @@ class Ended:
     seen: Seen
     listed: Listed
     is_invoiced: bool | None = None
+    not_known: str | None = None
+    """Why it is not known whether anything bills what was reported of it, and will never be."""
 
     @property
     def item(self) -> SubscriptionItem:
@@ -71,9 +79,18 @@ async def _conclude(job: Job, periods: Periods, ended: Sequence[Ended], carry_ou
         reported = reported.and_then(await carry_out(_prepared(job, periods, closed)))
     results = {one.item.id: one for one in reported.results}
     last = {one.item.id: one for one in (*ended, *closed)}
-    found = [(one, results[id]) for id, one in last.items() if id in results]
+    found = [(one, _as_far_as_known(one, results[id])) for id, one in last.items() if id in results]
     _record(job, [_concluded(job, one, result) for one, result in found])
     return replace(reported, results=[result for _, result in found if not _is_others(result)])
+
+
+def _as_far_as_known(one: Ended, result: Result) -> Result:
+    """Return what became of a period; where it is not known whether it is billed, that is held once, for a person."""
+    if one.not_known is None or one.seen.not_known is not None or result.lacking is None:
+        return result
+    billed = result.found.quantity or 0
+    message = period_closed.not_known(one.not_known, billed, result.lacking)
+    return replace(result, outcome=Outcome.HELD, reason=Reason.PERIOD_CLOSED, message=message)
 
 
 def _is_others(result: Result) -> bool:
@@ -104,8 +121,10 @@ async def _ended(job: Job, seen: Sequence[Seen], voiding: Collection[str]) -> li
     cut = [one for one in seen if one.item.is_cut]
     found: list[Ended | Result | None] = [*await _ended_by_change(job, cut)]
     others = [one for one in seen if not one.item.is_cut]
-    invoices = await _invoices(job, [one for one in others if _depends_on_invoice(one, voiding)])
-    lines = by_start(invoices or ())
+    depending = [one for one in others if _depends_on_invoice(one, voiding)]
+    invoices = await _invoices(job, depending)
+    unread = {one.item.key: invoices for one in depending} if isinstance(invoices, Unread) else {}
+    lines = by_start(() if isinstance(invoices, Unread) else invoices)
     for one in others:
         line = lines.get(one.item.invoice_key)
         if line and line.period.end < one.item.period.end and one.item.is_followed and one.item.cycle_start is None:
@@ -116,33 +135,40 @@ async def _ended(job: Job, seen: Sequence[Seen], voiding: Collection[str]) -> li
         if line and line.is_void:
             found.append(_voided(job, one))
         else:
-            found.append(_ending(job, one, line, is_unread=invoices is None))
+            found.append(_ending(job, one, line, unread.get(one.item.key)))
     return [one for one in found if one]
 
 
 async def _ended_by_change(job: Job, cut: Sequence[Seen]) -> list[Ended]:
     """Say what is billed of items that left their price, or were removed, in mid-period: what invoice items bill.
 
-    Where these cannot be read, that is what Stripe had acknowledged by then.
+    Where the key may not read these, that is not known of what Stripe had acknowledged by then.
     """
     found = []
     for one in cut:
         listed = replace(_listed(one, intake_of_cut(one.item)), is_read_back=True, is_invoiced=True)
         is_news = one.read_back_at is None and listed.intake is Intake.CLOSED
-        items = await _billed_at_change(job, one.item) if is_news else None
-        found.append(Ended(one, listed if items is None else replace(listed, invoiced=items), True))
+        billed = await _billed_at_change(job, one.item) if is_news else None
+        if billed is Unread.NO_ANSWER and _is_asked_again(job, one.item):
+            continue
+        if isinstance(billed, Unread):
+            found.append(
+                Ended(one, listed, True, f"an invoice item of its change bills it, since {_WHY_UNREAD[billed]}")
+            )
+        else:
+            found.append(Ended(one, listed if billed is None else replace(listed, invoiced=billed), True))
     return found
 
 
-async def _billed_at_change(job: Job, item: SubscriptionItem) -> int | None:
-    """Return what invoice items bill of an item from before it changed, or None where they cannot be read.
+async def _billed_at_change(job: Job, item: SubscriptionItem) -> int | Unread:
+    """Return what invoice items bill of an item from before it changed, or why they were not read.
 
     All that were made within its period are: of several changes it may be cut at the last one.
     """
     customer, period = item.subscription.customer.id, item.period
     items = await readable_billed_at_changes(job, customer, period.start)
-    if items is None:
-        return None
+    if isinstance(items, Unread):
+        return items
     until = period.end + _AROUND_THE_CHANGE
     return sum(one.quantity for one in items if one.item == item.id and period.start < one.at <= until)
 
@@ -159,7 +185,8 @@ def _voided(job: Job, one: Seen) -> Ended | None:
     return None
 
 
-def _ending(job: Job, one: Seen, line: Invoiced | None, *, is_unread: bool) -> Ended | Result | None:
+def _ending(job: Job, one: Seen, line: Invoiced | None, unread: Unread | None) -> Ended | Result | None:
+    """Say what Stripe does with usage of a period, by the line of its invoice; None where that is not known yet."""
     item, as_of = one.item, job.run.as_of
     is_read_back = one.read_back_at is not None
     if line and line.is_draft is None:
@@ -168,21 +195,21 @@ def _ending(job: Job, one: Seen, line: Invoiced | None, *, is_unread: bool) -> E
     if line and line.price not in (None, item.price.id):
         moved = replace(_listed(one, Intake.CLOSED), is_read_back=is_read_back, is_invoiced=True)
         return None if line.is_draft else Ended(one, replace(moved, invoiced=line.quantity), True)
-    if is_unread and one.is_invoiced and as_of - item.period.end < DRAFTS_LAST:
+    if unread and one.is_invoiced and as_of - item.period.end < DRAFTS_LAST:
         return None  # it may still be a draft: the next run reads it again
     is_draft = line.is_draft if line else False if one.is_invoiced else None
     intake = intake_of(item, is_draft, as_of, job.policy.lookback, is_refused=one.is_refused)
-    if intake is Intake.UNBILLED and is_unread:
-        intake = Intake.CLOSED
-    if intake is None:
+    if intake is None or (unread is Unread.NO_ANSWER and not intake.is_open and _is_asked_again(job, item)):
         return None
+    not_known = f"an invoice bills it, since {_WHY_UNREAD[unread]}" if unread else None
+    is_unknown = intake is Intake.UNBILLED and not_known is not None
     listed = replace(
-        _listed(one, intake),
+        _listed(one, Intake.CLOSED if is_unknown else intake),
         is_read_back=is_read_back,
         is_invoiced=is_draft is not None,
         line_quantity=line.quantity if line else None,
     )
-    return Ended(one, listed, True if listed.is_invoiced else None)
+    return Ended(one, listed, True if listed.is_invoiced else None, not_known if is_unknown else None)
 
 
 def _listed(one: Seen, intake: Intake) -> Listed:
@@ -201,11 +228,11 @@ def _depends_on_invoice(seen: Seen, voiding: Collection[str]) -> bool:
     is_gone = not item.is_followed or item.subscription.status == "paused"
     may_become_final = item.price.target is Target.METER_EVENT or is_gone
     is_open = (may_become_final or seen.is_invoiced is None) and not seen.is_refused
-    return is_open or item.subscription.id in voiding
+    return is_open or seen.not_known is not None or item.subscription.id in voiding
 
 
-async def _invoices(job: Job, seen: Sequence[Seen]) -> list[Invoiced] | None:
-    """Return the invoices that may bill these periods, or None where they cannot be read."""
+async def _invoices(job: Job, seen: Sequence[Seen]) -> list[Invoiced] | Unread:
+    """Return the invoices that may bill these periods, or why they were not read."""
     if not seen:
         return []
     since = min(one.item.period.end for one in seen) - _BEFORE_THE_END
@@ -231,16 +258,20 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
         remainder=result.lacking if is_known and _is_news(one.seen, result) else None,
         late_usage=result.late_usage,
         why=result.message,
-        not_known=result.message if is_closed and _is_left_unknown(result) else None,
+        not_known=result.message if one.not_known or (is_closed and _is_left_unknown(result)) else None,
         is_watched_no_more=is_closed,
         own=result.found.own if is_settled else None,
     )
 
 
 def _is_tried_again(job: Job, item: SubscriptionItem, result: Result) -> bool:
-    """Say whether what failed is tried once more, although its period is watched no longer: for a day."""
-    is_over = job.run.as_of - item.period.end > job.policy.lookback + CLOSED_WITHIN
-    return result.outcome is Outcome.FAILED and not is_over
+    """Say whether what failed is tried once more, although its period is watched no longer."""
+    return result.outcome is Outcome.FAILED and _is_asked_again(job, item)
+
+
+def _is_asked_again(job: Job, item: SubscriptionItem) -> bool:
+    """Say whether what was not answered is asked again: as long as a period is watched, and a day longer."""
+    return job.run.as_of - item.period.end <= job.policy.lookback + CLOSED_WITHIN
 
 
 def _is_left_unknown(result: Result) -> bool:

@@ -13,7 +13,7 @@ from meter_sync.ledger.listed import Seen
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.events import Changes
 from meter_sync.stripe_api.listing import Listing
-from meter_sync.sync.ends.permitted import readable_changes, readable_invoices
+from meter_sync.sync.ends.permitted import Unread, readable_changes, readable_invoices
 from meter_sync.sync.job import Job
 
 log = structlog.get_logger()
@@ -70,8 +70,11 @@ async def changes_since_last_run(job: Job) -> Changes:
 
     A ledger that is new knows of nothing that could have gone away; but prices may have changed in open periods.
     """
-    known_since = job.ledger.runs.last_complete() or job.ledger.listed.first_seen()
-    found = await readable_changes(job, (known_since or job.run.as_of - _EVENTS_LAST) - _OVERLAP) or Changes()
+    runs, book = job.ledger.runs, job.ledger.listed
+    known_since = book.changes_read_until() or runs.last_complete() or book.first_seen()
+    found = await readable_changes(job, (known_since or job.run.as_of - _EVENTS_LAST) - _OVERLAP)
+    if isinstance(found, Unread):
+        return Changes(is_read=False)
     return found if known_since else Changes(new_prices=found.new_prices)
 
 
@@ -84,8 +87,10 @@ async def find_and_record_ended(job: Job, listing: Listing, stretches: Stretches
     book, items = job.ledger.listed, stretches.open
     if job.writer is not None:
         unseen = record_stretches(job, stretches)
-        await _record_gone(job, listing, changes)
+        is_all_known = await _record_gone(job, listing, changes)
         await _record_invoiced(job, items, unseen)
+        if changes.is_read and is_all_known and job.selection.is_everything:
+            book.record_changes_read(job.run.started_at)
         book.record_listing(items, listing.asked_prices, listing.empty_archived_prices, job.policy.now)
     ended = book.ended(job.run.as_of)
     if not job.selection.narrows_the_listing:
@@ -104,8 +109,8 @@ def record_stretches(job: Job, found: Stretches) -> frozenset[str]:
     return unseen | job.ledger.listed.record(found.open, job.policy.now)
 
 
-async def _record_gone(job: Job, listing: Listing, changes: Changes) -> None:
-    """Record the end of what is not listed any more."""
+async def _record_gone(job: Job, listing: Listing, changes: Changes) -> bool:
+    """Record the end of what is not listed any more, and return whether Stripe has said it of all."""
     listed = {item.id for item in listing.items}
     wanted = set(job.selection.subscriptions)
     canceled, missing = frozenset[str](), list[Seen]()
@@ -118,27 +123,24 @@ async def _record_gone(job: Job, listing: Listing, changes: Changes) -> None:
         ]
     unlisted = wanted - {item.subscription.id for item in listing.items}
     ask = {one.item.subscription.id for one in missing} | unlisted | canceled
+    is_all_known = True
     for subscription in sorted(ask):
         of_subscription = [one.item for one in missing if one.item.subscription.id == subscription]
-        await record_fate(job, subscription, of_subscription, changes)
+        is_all_known &= await record_fate(job, subscription, of_subscription, changes)
+    return is_all_known
 
 
-async def record_fate(
-    job: Job, subscription: str, missing: Sequence[SubscriptionItem], changes: Changes
-) -> Sequence[SubscriptionItem]:
-    """Ask Stripe what became of a subscription, record the end of its items that are missing, and return what it has.
-
-    Those are none where it has ended, or where that could not be read.
-    """
+async def record_fate(job: Job, subscription: str, missing: Sequence[SubscriptionItem], changes: Changes) -> bool:
+    """Ask Stripe what became of a subscription, record the end of its missing items, and say if it answered."""
     book, as_of = job.ledger.listed, job.run.as_of
     try:
         fate = await job.lister.fate(subscription)
     except (StripeRefused, StripeUnavailable) as error:
         log.warning("subscription_unread", subscription=subscription, message=error.message)
-        if isinstance(error, StripeRefused) and error.is_missing:
-            for item in missing:
-                book.record_end(item, min(as_of, item.period.end), is_cut=False)
-        return []
+        is_gone = isinstance(error, StripeRefused) and error.is_missing
+        for item in missing if is_gone else ():
+            book.record_end(item, min(as_of, item.period.end), is_cut=False)
+        return is_gone
     found = in_their_periods(job, fate.items, changes, fate.ended_at)
     items = found.open
     if fate.ended_at is not None:
@@ -156,7 +158,7 @@ async def record_fate(
         book.record_end(item, min(*ends, item.period.end), is_cut=is_cut)
     if fate.ended_at is None:
         record_stretches(job, found)
-    return items if fate.ended_at is None else []
+    return True
 
 
 def _cut_short(item: SubscriptionItem, at: datetime) -> SubscriptionItem:
@@ -180,7 +182,7 @@ async def _record_invoiced(job: Job, listed: Sequence[SubscriptionItem], unseen:
     last_run = job.ledger.runs.last_complete()
     found = [
         replace(items[one.item], period=one.period)
-        for one in (invoices or ())
+        for one in (() if isinstance(invoices, Unread) else invoices)
         if one.item in items
         and one.period.end <= items[one.item].period.start
         and (one.is_draft or (last_run and one.period.end > last_run))

@@ -1,7 +1,11 @@
-"""Reading from Stripe what a key may lack the permission for: a run makes do without, and says so in the log."""
+"""Reading from Stripe what a key may lack the permission for: a run makes do without, and says so in the log.
+
+What was not read is not known: neither that there is nothing, nor that there is something.
+"""
 
 from collections.abc import Awaitable, Collection
 from datetime import datetime
+from enum import StrEnum
 from typing import TypeVar
 
 import structlog
@@ -22,8 +26,17 @@ log = structlog.get_logger()
 Found = TypeVar("Found")
 
 
-async def readable_invoices(job: Job, since: datetime, subscriptions: Collection[str]) -> list[Invoiced] | None:
-    """Return what the invoices bill that were made since an instant, or None where they cannot be read.
+class Unread(StrEnum):
+    """Why something was not read."""
+
+    FORBIDDEN = "forbidden"
+    """The key may not: it will never be known."""
+    NO_ANSWER = "no_answer"
+    """Stripe did not say: a later run asks again."""
+
+
+async def readable_invoices(job: Job, since: datetime, subscriptions: Collection[str]) -> list[Invoiced] | Unread:
+    """Return what the invoices bill that were made since an instant, or why that was not read.
 
     They are of these subscriptions, and perhaps of others.
     """
@@ -36,8 +49,8 @@ async def readable_invoices(job: Job, since: datetime, subscriptions: Collection
     return await _if_permitted(reading, "invoices_unread")
 
 
-async def readable_changes(job: Job, since: datetime) -> Changes | None:
-    """Return what changed of subscriptions since an instant, or None where that cannot be read."""
+async def readable_changes(job: Job, since: datetime) -> Changes | Unread:
+    """Return what changed of subscriptions since an instant, or why that was not read."""
     reading = changes(job.stripe, since) if job.test_clock is None else _changes_on_clock(job, job.test_clock, since)
     return await _if_permitted(reading, "events_unread")
 
@@ -52,15 +65,15 @@ async def _changes_on_clock(job: Job, test_clock: str, since: datetime) -> Chang
     return Changes(await job.lister.canceled_on_clock(test_clock, since))
 
 
-async def readable_billed_at_changes(job: Job, customer: str, since: datetime) -> list[BilledAtChange] | None:
-    """Return what invoice items bill of a customer's subscription items, or None where that cannot be read."""
+async def readable_billed_at_changes(job: Job, customer: str, since: datetime) -> list[BilledAtChange] | Unread:
+    """Return what invoice items bill of a customer's subscription items, or why that was not read."""
     return await _if_permitted(billed_at_changes(job.stripe, customer, since), "invoices_unread")
 
 
-async def _if_permitted(reading: Awaitable[Found], event: str) -> Found | None:
+async def _if_permitted(reading: Awaitable[Found], event: str) -> Found | Unread:
     """Raise ConfigurationError for what is wrong with more than a permission, and Interrupted."""
     try:
         return await reading
     except (PermissionMissing, StripeRefused, StripeUnavailable) as error:
         log.warning(event, message=f"how some periods ended is not known: {error.message}")
-        return None
+        return Unread.FORBIDDEN if isinstance(error, PermissionMissing) else Unread.NO_ANSWER
