@@ -17,6 +17,8 @@ class Prepared:
     memory: Memory
     is_whole_account: bool = False
     """Whether these are all open periods of an account."""
+    taken_no_more: frozenset[str] = frozenset()
+    """Those of whose period Stripe takes no more usage."""
     busy: frozenset[str] = frozenset()
     """Those that another run is writing at this moment."""
 

@@ -58,7 +58,9 @@ async def resume(job: Job, prepared: Prepared) -> Prepared:
 async def _write_what_was_begun(job: Job, writer: StripeWriter, prepared: Prepared) -> Prepared:
     # Of an item whose row says `report = false` nothing is written, whatever was begun.
     found = [one.found for one in prepared.items if one.found.row.report]
-    any_looks = await _resume_looks(job, found, prepared.memory)
+    # Of a period of which Stripe takes no more a look is not finished: it is read back what stands there.
+    takes = [one for one in found if one.item.id not in prepared.taken_no_more]
+    any_looks = await _resume_looks(job, takes, prepared.memory)
     any_additions, busy = await _settle_additions(job, writer, found)
     if not (any_looks or any_additions):
         return replace(prepared, busy=busy)

@@ -104,7 +104,9 @@ def _prepared(job: Job, periods: Periods, ended: Sequence[Ended]) -> Prepared:
     memory = replace(memory, reported=book.stretches([one.item for one in periods.known]))
     listed, as_of = [one.listed for one in ended], job.run.as_of
     prepared = prepare(listed, periods.known, periods.metering, memory, as_of, job.policy.allowed)
-    return Prepared([one for one in prepared if job.selection.admits(one.found)], memory)
+    taken_no_more = frozenset(one.item.id for one in ended if not one.listed.intake.is_open)
+    admitted = [one for one in prepared if job.selection.admits(one.found)]
+    return Prepared(admitted, memory, taken_no_more=taken_no_more)
 
 
 def _once_each(ended: Iterable[Ended]) -> list[list[Ended]]:
