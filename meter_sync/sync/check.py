@@ -16,12 +16,19 @@ log = structlog.get_logger()
 
 def check(job: Job, planned: Sequence[Planned | Result], resumed: Prepared) -> list[Checked | Result]:
     """Given the plan for some items, return what of it may be written, and hold what is implausible."""
-    whole_account_at = job.run.as_of if resumed.is_whole_account else None
-    checked = brakes.check(planned, resumed.busy, job.thresholds, job.policy.allowed, whole_account_at)
+    all_open_at = job.run.as_of if resumed.is_whole_account else None
+    checked = brakes.check(
+        planned,
+        resumed.busy,
+        job.thresholds,
+        job.policy.allowed,
+        is_everything=job.run.everything,
+        all_open_at=all_open_at,
+    )
     log.info("check", **counts(checked))
     return checked
 
 
 def is_stopped(checked: Sequence[Checked | Result]) -> bool:
-    """Say whether so much was held that nothing at all is to be written."""
+    """Say whether so much of a meter was held that nothing is to be written for it."""
     return any(isinstance(one, Result) and one.reason is Reason.TOO_MANY_HELD for one in checked)

@@ -43,13 +43,12 @@ async def _reported(job: Job) -> RunReport:
         listed = await list_and_record(job)
         waits = [waiting(one) for one in listed.open.items]
         checked = await _checked_plan(job, listed.open)
-        if is_stopped(checked):
-            # Periods that have ended wait, and so do events that were queued by webhook.
-            return replace(await report(job, checked), gave_way=True)
         ended = await conclude_ended(job, listed, partial(_carry_out, job))
         if ended.error:
             raise ended.error
-        return ended.and_then(await report(job, checked))
+        done = ended.and_then(await report(job, checked))
+        # Events that were queued by webhook wait for what was held.
+        return replace(done, gave_way=done.gave_way or is_stopped(checked))
     except MeterSyncError as error:
         # Whatever was listed is named, also when the run could not go on with it.
         told_by_the_items = isinstance(error, Interrupted) and waits

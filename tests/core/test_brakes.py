@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import Period
 from meter_sync.core.metering.meter import Aggregation
 from meter_sync.core.outcomes import LIFTABLE, Outcome, Reason
@@ -159,7 +160,7 @@ def whole(
     plan: Sequence[Planned | Result], *allowed: Reason, as_of: datetime = LATE, **thresholds: int
 ) -> list[Reason | None]:
     limits = Thresholds(**thresholds)  # type: ignore[arg-type]
-    return [result(one).reason for one in check(plan, (), limits, allowed, as_of)]
+    return [result(one).reason for one in check(plan, (), limits, allowed, is_everything=True, all_open_at=as_of)]
 
 
 def test_a_meter_of_which_no_item_shows_usage_is_held() -> None:
@@ -203,10 +204,33 @@ def writes(count: int) -> list[Planned | Result]:
     return [make_planned(1, metered=make_metered(make_item(f"si_w{number}"))) for number in range(count)]
 
 
-def test_nothing_is_written_where_too_many_are_held_or_fail() -> None:
-    unanswered = failed(found_of("si_f"), Reason.OPENMETER_ERROR, "")
-    assert whole([*held_items(10), unanswered, *writes(10)])[11:] == [Reason.TOO_MANY_HELD] * 10
-    assert whole([*held_items(9), unanswered, *writes(10)])[10:] == [None] * 10
+def test_nothing_of_a_meter_is_written_where_too_much_of_it_is_held() -> None:
+    assert whole([*held_items(10), *writes(9)])[10:] == [Reason.TOO_MANY_HELD] * 9
+    assert whole([*held_items(9), *writes(8)])[9:] == [None] * 8
+    assert whole([*held_items(10), *writes(10)])[10:] == [None] * 10
+
+
+def test_what_could_not_be_asked_for_says_nothing_of_what_was() -> None:
+    unanswered = [failed(found_of(f"si_f{number}"), Reason.OPENMETER_ERROR, "") for number in range(30)]
+    assert whole([*unanswered, *writes(5)])[30:] == [None] * 5
+    assert whole([*held_items(9), *unanswered, *writes(5)])[39:] == [None] * 5
+
+
+def of_meter(slug: str, one: str) -> Planned:
+    return make_planned(1, metered=make_metered(make_item(one), meter=make_meter(slug)))
+
+
+def test_a_meter_stops_no_other_one_unless_both_are_small() -> None:
+    others = [of_meter("other", f"si_o{number}") for number in range(3)]
+    assert whole([*held_items(10), *writes(1), *others])[10:] == [Reason.TOO_MANY_HELD, None, None, None]
+    small = [held(of_meter(f"m{number}", f"si_s{number}").found, Reason.DECREASE, "") for number in range(10)]
+    assert whole([*small, *others])[10:] == [Reason.TOO_MANY_HELD] * 3
+
+
+def test_a_period_of_which_nothing_is_sent_is_not_stopped() -> None:
+    closed = make_planned(1, metered=make_metered(make_item("si_c"), intake=Intake.CLOSED))
+    closed = replace(closed, write=replace(closed.write, intake=Intake.CLOSED))
+    assert whole([*held_items(10), closed])[10:] == [None]
 
 
 def test_few_items_of_a_small_account_are_not_too_many() -> None:

@@ -106,7 +106,7 @@ def test_an_item_for_which_nothing_is_to_be_written_has_a_past_as_well_and_is_he
         looked_at_records(with_past(make_planned(0, metered=of(item), look=FIRST_LOOK), [LAST]), 0, NOTHING)
         for item in ("si_1", "si_2")
     ]
-    checked = check(looked, (), Thresholds(), NOTHING, START + (END - START) / 2)
+    checked = check(looked, (), Thresholds(), NOTHING, is_everything=True, all_open_at=START + (END - START) / 2)
     assert [result(one).reason for one in checked] == [Reason.ALL_ZERO] * 2
 
 

@@ -572,7 +572,7 @@ def test_usage_is_scaled_and_rounded_by_the_items_own_row() -> None:
 
 def test_each_action_ends_in_the_outcome_that_the_contract_names() -> None:
     found = make_metered().found
-    (checked,) = check([make_planned(7)], (), Thresholds(), (), None)
+    (checked,) = check([make_planned(7)], (), Thresholds(), (), is_everything=False, all_open_at=None)
     assert not isinstance(checked, Result)
     assert results.result(checked).outcome is Outcome.PLANNED
     assert results.outcome_of(checked, Outcome.REPORTED).outcome is Outcome.REPORTED

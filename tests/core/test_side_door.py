@@ -98,7 +98,7 @@ def test_whatever_a_run_did_not_come_to_waits_for_the_next_one_and_what_went_no_
 def test_only_what_passed_the_check_goes_on_and_it_is_the_write_that_was_planned() -> None:
     fits, falls = make_planned(7), make_planned(6, metered=make_metered(make_item("si_2")), highest_before=7)
     stopped = failed(make_metered(make_item("si_3")).found, Reason.OPENMETER_ERROR, "why")
-    first, second, third = check([fits, falls, stopped], (), NO_TOLERANCE, (), None)
+    first, second, third = check([fits, falls, stopped], (), NO_TOLERANCE, (), is_everything=False, all_open_at=None)
     assert first is fits.write
     assert isinstance(second, Result)
     assert second.reason is Reason.DECREASE

@@ -57,8 +57,8 @@ def test_a_meter_without_any_usage_late_in_the_period_is_held_and_shown(world: W
     assert (world.verdict(subscription), world.billed(subscription)) == ("reported", 1)
 
 
-def test_where_most_items_fail_nothing_is_written_at_all(world: World) -> None:
-    """Not even the end of a period."""
+def test_where_most_items_are_held_nothing_is_written_for_the_others_but_what_has_ended(world: World) -> None:
+    """The end of a period has no time: it is weighed apart."""
     world.configure("[brakes]\nheld_items = 2\nheld_percent = 40\n")
     ending = world.subscribe(period_start=NOW - 29 * DAY, period_end=NOW + HOUR)
     subscriptions = [world.subscribe() for _ in range(3)]
@@ -70,13 +70,12 @@ def test_where_most_items_fail_nothing_is_written_at_all(world: World) -> None:
     for one in subscriptions[:2]:
         world.use(one, -7)
     world.sandbox.clock.advance(HOUR + 60 * timedelta(seconds=1))
-    before = len(world.writes)
 
     assert world.verdict(subscriptions[2]) == "too_many_held"
-    assert len(world.writes) == before
+    assert [world.billed(one) for one in subscriptions] == [5, 5, 5]
+    assert world.stripe.invoices[0].lines[0].quantity == 8
     assert world.verdict(subscriptions[2], Reason.TOO_MANY_HELD) == "reported"
     assert [world.billed(one) for one in subscriptions] == [5, 5, 8]
-    assert world.stripe.invoices[0].lines[0].quantity == 8
 
 
 def test_events_by_webhook_wait_on_where_nothing_was_written(world: World) -> None:
@@ -124,7 +123,42 @@ def end_of_july(world: World, subscription: SubscriptionView) -> datetime:
     return end_of(world, subscription)
 
 
-def test_an_openmeter_that_fails_for_most_leaves_the_rest_alone_too(world: World) -> None:
+def test_where_most_of_what_has_ended_is_held_the_rest_of_it_waits_and_what_is_open_does_not(world: World) -> None:
+    world.configure("[brakes]\nheld_items = 2\nheld_percent = 40\n")
+    ending = [world.subscribe(period_start=NOW - 29 * DAY, period_end=NOW + HOUR) for _ in range(3)]
+    going_on = [world.subscribe() for _ in range(3)]
+    for one in [*ending, *going_on]:
+        world.use(one, 5)
+    world.execute()
+    for one in [*ending, *going_on]:
+        world.use(one, 3)
+    for one in ending[:2]:
+        world.use(one, -7)
+    world.sandbox.clock.advance(HOUR + 60 * timedelta(seconds=1))
+    world.execute()
+    assert [world.billed(one) for one in going_on] == [8, 8, 8]
+    assert [line.quantity for invoice in world.stripe.invoices for line in invoice.lines] == [5, 5, 5]
+
+
+def test_a_meter_of_which_most_is_held_stops_no_other_one(world: World) -> None:
+    world.configure("[brakes]\nheld_items = 2\nheld_percent = 40\n")
+    price = world.stripe.add_price(metadata={"om_meter_id": "other"})
+    world.openmeter.add_meter("other", aggregation="SUM")
+    ones, others = [world.subscribe() for _ in range(3)], [world.subscribe(price) for _ in range(3)]
+    for one in ones:
+        world.use(one, 5)
+    for one in others:
+        world.use(one, 5, meter="other")
+    world.execute()
+    for one in ones:
+        world.use(one, -2)
+    for one in others:
+        world.use(one, 3, meter="other")
+    world.execute()
+    assert [world.billed(one) for one in (*ones, *others)] == [5, 5, 5, 8, 8, 8]
+
+
+def test_an_openmeter_that_does_not_answer_for_most_says_nothing_of_the_rest(world: World) -> None:
     world.configure("[brakes]\nheld_items = 1\n")
     subscription = world.subscribe()
     other = world.stripe.add_price(metadata={"om_meter_id": "other"})
@@ -133,8 +167,8 @@ def test_an_openmeter_that_fails_for_most_leaves_the_rest_alone_too(world: World
         world.subscribe(other)
     world.use(subscription, 5)
     world.sandbox.faults.add(Fault(server="openmeter", path="/meters/[^/]*other", status=500, times=None))
-    assert world.verdict(subscription) == "too_many_held"
-    assert world.writes == []
+    assert world.verdict(subscription) == "reported"
+    assert world.billed(subscription) == 5
 
 
 @pytest.mark.parametrize("way", by_tier(ALL_WAYS))

@@ -9,6 +9,7 @@ import pytest
 
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.sandbox import Fault
+from meter_sync.sandbox.stripe.state.objects import Aggregation
 from tests.support.runs import executed
 from tests.support.ways import end_of, invoiced
 from tests.support.world import METER, NOW, World
@@ -19,7 +20,7 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 @pytest.mark.parametrize("aggregate_usage", ["sum", "last_during_period", "max"])
 @pytest.mark.parametrize("pause", [2 * MINUTE, 2 * HOUR])
 def test_a_first_look_that_was_not_finished_is_concluded_at_the_end(
-    world: World, aggregate_usage: str, pause: timedelta
+    world: World, aggregate_usage: Aggregation, pause: timedelta
 ) -> None:
     price = world.stripe.add_price(metadata={"om_meter_id": METER}, aggregate_usage=aggregate_usage)
     troubled, other = world.subscribe(price), world.subscribe()

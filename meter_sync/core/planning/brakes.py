@@ -30,7 +30,7 @@ class Thresholds:
     all_zero_items: int = 1
     """So many items of a meter must have had usage in their last period, and have none now."""
     held_percent: Decimal = Decimal(50)
-    """So many of a run's items may be held or fail; beyond it nothing is written…"""
+    """So many of a meter's items may be held; beyond it nothing is written for the others…"""
     held_items: int = 10
     """… if they are so many at least."""
 
@@ -124,17 +124,20 @@ def check(
     busy: Collection[str],
     thresholds: Thresholds,
     allowed: Collection[Reason],
-    whole_account_at: datetime | None,
+    *,
+    is_everything: bool,
+    all_open_at: datetime | None,
 ) -> list[Checked | Result]:
     """Given a plan, return what of it may be written, with all that is implausible held, except for lifted brakes.
 
-    `busy` are the items that another run is writing at this moment. Where the plan is of all open periods of an
-    account, `whole_account_at` is the instant that the run is about, and what is implausible as a whole is held too.
+    `busy` are the items that another run is writing at this moment. In a run over a whole account what is implausible
+    of a meter is held too: of what has ended apart from what is open. Where the plan is of all open periods,
+    `all_open_at` is the instant that the run is about.
     This is the one place that makes what a reporter takes, beside `checked_before`.
     """
     checked = [_left_alone(one, busy) for one in check_each(plan, thresholds, allowed)]
-    if whole_account_at is not None:
-        checked = check_whole(checked, thresholds, allowed, whole_account_at)
+    if is_everything:
+        checked = check_whole(checked, thresholds, allowed, all_open_at)
     return [Checked(one.write) if isinstance(one, Planned) else one for one in checked]
 
 
@@ -179,15 +182,15 @@ def _remedy(reason: Reason) -> str:
 
 
 def check_whole(
-    plan: Sequence[Planned | Result], thresholds: Thresholds, allowed: Collection[Reason], as_of: datetime
+    plan: Sequence[Planned | Result], thresholds: Thresholds, allowed: Collection[Reason], all_open_at: datetime | None
 ) -> list[Planned | Result]:
-    """Given the plan of all open periods of an account, return it with what is implausible as a whole held.
+    """Given the plan of all open periods of an account, or of ended ones, return it with what is implausible held.
 
     Items that are only shown (`report = false`) count for nothing here.
     """
     checked = [one for one in plan if one.found.row.report]
-    if Reason.ALL_ZERO not in allowed:
-        checked = _without_dead_meters(checked, thresholds, as_of)
+    if Reason.ALL_ZERO not in allowed and all_open_at is not None:
+        checked = _without_dead_meters(checked, thresholds, all_open_at)
     if Reason.TOO_MANY_HELD not in allowed:
         checked = _nothing_if_too_many_are_held(checked, thresholds)
     changed = {one.item.key: one for one in checked}
@@ -243,16 +246,30 @@ def _dead(one: Planned | Result) -> Result:
 
 
 def _nothing_if_too_many_are_held(plan: Sequence[Planned | Result], thresholds: Thresholds) -> list[Planned | Result]:
-    outcomes = [one.outcome for one in plan if isinstance(one, Result)]
-    attempted = len(plan) - outcomes.count(Outcome.SKIPPED)
-    stopped = outcomes.count(Outcome.HELD) + outcomes.count(Outcome.FAILED)
-    if stopped < thresholds.held_items:
-        return list(plan)
-    percent = Decimal(stopped) * 100 / attempted
-    if percent <= thresholds.held_percent:
-        return list(plan)
+    """Hold all of a meter where so much of it is held that its usage is not to be believed.
+
+    What could not be asked for says nothing of what was. Meters of few items are weighed together.
+    """
+    weighed: dict[str | None, list[Planned | Result]] = {}
+    for one in plan:
+        is_to_be_written = isinstance(one, Planned) and one.write.intake.is_open
+        if is_to_be_written or (isinstance(one, Result) and one.outcome in (Outcome.HELD, Outcome.UNCHANGED)):
+            weighed.setdefault(one.found.slug, []).append(one)
+    small = [one for items in weighed.values() if len(items) < thresholds.held_items for one in items]
+    whole = {slug: items for slug, items in weighed.items() if len(items) >= thresholds.held_items}
+    found = {one.item.key: one for one in _all_or_none(small, "meters of few items", thresholds)}
+    for slug, items in whole.items():
+        found |= {one.item.key: one for one in _all_or_none(items, f"meter {slug}", thresholds)}
+    return [found.get(one.item.key, one) for one in plan]
+
+
+def _all_or_none(items: Sequence[Planned | Result], whose: str, thresholds: Thresholds) -> list[Planned | Result]:
+    stopped = sum(isinstance(one, Result) and one.outcome is Outcome.HELD for one in items)
+    percent = Decimal(stopped) * 100 / len(items) if items else Decimal(0)
+    if stopped < thresholds.held_items or percent <= thresholds.held_percent:
+        return list(items)
     why = (
-        f"{stopped} of {attempted} items ({percent:.0f} %) were held or failed, so nothing was written at "
-        f"all: {_remedy(Reason.TOO_MANY_HELD)}"
+        f"{stopped} of {len(items)} items of {whose} ({percent:.0f} %) were held, so nothing was written for the "
+        f"others of these either: {_remedy(Reason.TOO_MANY_HELD)}"
     )
-    return [held(one.found, Reason.TOO_MANY_HELD, why) if isinstance(one, Planned) else one for one in plan]
+    return [held(one.found, Reason.TOO_MANY_HELD, why) if isinstance(one, Planned) else one for one in items]
