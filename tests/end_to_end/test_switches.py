@@ -203,6 +203,17 @@ def test_what_is_named_with_one_that_is_gone_is_never_billed_by_another(world: W
         assert (billed_of(world, b), sum(world.unbilled().values())) == (0, 30)
 
 
+def test_two_totals_of_one_minute_are_both_stamped_before_what_begins_or_ends_in_the_next(world: World) -> None:
+    a = metered(world, "last")
+    for used in (1, 3):
+        world.use(a, used, at=NOW - HOUR)
+        world.execute()
+    b = beside(world, a)
+    world.sandbox.clock.advance(SECOND)
+    end_now(world, a, invoice_now=True)
+    assert (invoiced(world), world.billed(b), world.unbilled()) == (4, 0, {})
+
+
 @pytest.mark.parametrize("way", by_tier(["hours", "days"]))
 @pytest.mark.parametrize("gap", [pytest.param(timedelta(0), marks=pytest.mark.every_way), 10 * MINUTE])
 def test_the_window_in_which_one_ends_and_the_next_begins_holds_what_both_used(
