@@ -191,6 +191,16 @@ class ListedPeriods(Book):
         )
         return _seen(self.database.rows_of(query, seen_periods.c.customer, sorted(customers)))
 
+    def customers_of_gone(self, since: datetime) -> frozenset[str]:
+        """Return the customers of items of which a period ended after an instant, and every one is closed."""
+        closed_at, of_living = seen_periods.c.closed_at, self.database.of(seen_periods, "item").correlate(None)
+        query = self.database.of(seen_periods, "customer").where(
+            closed_at.is_not(None),
+            seen_periods.c.period_end > since,
+            seen_periods.c.item.not_in(of_living.where(closed_at.is_(None))),
+        )
+        return frozenset(row.customer for row in self.database.rows(query.distinct()))
+
     def newest(self, items: Collection[str]) -> dict[str, SubscriptionItem]:
         """Return each of these items in its newest period, as it was listed last; a new one is not among them."""
         query = self.database.of(seen_periods).where(self.database.is_newest(seen_periods, "period_start", "item"))

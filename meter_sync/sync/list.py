@@ -113,7 +113,8 @@ async def _record_changed(job: Job, due: Sequence[Seen]) -> bool:
 def _beside(job: Job, items: Sequence[SubscriptionItem]) -> list[Listed]:
     """Return all other periods that may bill what these items bill, as the ledger knows them.
 
-    Those are the ones that are not closed; and of customers that have several items, or a new one, those that are.
+    Those are the ones that are not closed; and of customers that have several items, or had, or a new one, those that
+    are.
     """
     book, as_of = job.ledger.listed, job.run.as_of
     seen = book.beside({item.key for item in items})
@@ -122,6 +123,7 @@ def _beside(job: Job, items: Sequence[SubscriptionItem]) -> list[Listed]:
     several = {customer for customer, times in items_of.items() if times > 1}
     several |= {item.subscription.customer.id for item in every if item.created >= item.period.start}
     oldest = min((item.period.start for item in every), default=as_of)
+    several |= book.customers_of_gone(oldest) & items_of.keys()
     return [_as_known(one, as_of) for one in (*seen, *book.closed_since(several, oldest))]
 
 

@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order, the invoice says what was used, for every kind of price.
+"""Whatever happens in whatever order, each unit that was used is billed once or named once, for every kind of price.
 
 The runs are the program's own, in this process and over real HTTP; what happens to them is drawn.
 """
@@ -26,6 +26,9 @@ from hypothesis.stateful import (
 
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.sandbox import Fault
+from meter_sync.sandbox.stripe.state.objects import BillingMode
+from tests.support.lives import Life
+from tests.support.ways import ALL_WAYS
 from tests.support.world import METER, NOW, PERIOD_START, World
 
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
@@ -47,6 +50,10 @@ WINDOWS = {"hours": HOUR, "days": DAY}
 pytestmark = [pytest.mark.simulation, pytest.mark.no_cover]
 """What a simulation runs through is covered by other tests; measuring it would double its time."""
 
+MOST_USES = 25
+"""A value of a meter event has at most 15 digits."""
+
+choices = st.integers(0, 2)
 quarters = st.integers(1, 40).map(lambda quarters: Decimal(quarters) / 4)
 
 
@@ -58,19 +65,49 @@ class Used:
     value: Decimal
 
 
-class AnyOrder(RuleBasedStateMachine):
-    """A customer on one kind of price, and everything that can go wrong."""
+class Runs(RuleBasedStateMachine):
+    """A world with the program's runs, and what can go wrong with them."""
 
     kind: str
 
-    @initialize()
-    def begin(self) -> None:
+    def open_world(self) -> None:
         self.stack = ExitStack()
         self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
         self.world = World(self.folder, NOW)
         self.sandbox = self.world.sandbox
-        self.sandbox.stripe.summary_lag_seconds = int(LAG.total_seconds())
         self.stack.enter_context(self.sandbox.in_background())
+
+    @property
+    def now(self) -> datetime:
+        return self.sandbox.clock.now()
+
+    def run(self) -> None:
+        self.world.execute(Reason.DECREASE)
+
+    @rule()
+    def the_program_runs(self) -> None:
+        self.run()
+
+    @rule(skip=st.integers(0, 6), times=st.integers(1, 8), drop=st.sampled_from(["before", "after"]))
+    def answers_are_lost(self, skip: int, times: int, drop: Any) -> None:
+        self.sandbox.faults.add(Fault(server="stripe", method="POST", skip=skip, times=times, drop=drop))
+        self.run()
+        self.sandbox.faults.clear()
+
+    @rule(skip=st.integers(0, 12), times=st.integers(1, 4), status=st.sampled_from([429, 500, 503]))
+    def servers_fail(self, skip: int, times: int, status: int) -> None:
+        self.sandbox.faults.add(Fault(skip=skip, times=times, status=status))
+        self.run()
+        self.sandbox.faults.clear()
+
+
+class AnyOrder(Runs):
+    """A customer on one kind of price, and everything that can go wrong."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.open_world()
+        self.sandbox.stripe.summary_lag_seconds = int(LAG.total_seconds())
         self.world.configure(f'[[meters]]\nprice = "price_day_records"\nopenmeter = "{METER}"\nrecords = "day"\n')
         self.customer = self.sandbox.stripe.add_customer()
         self.item = self._subscribe()
@@ -92,10 +129,6 @@ class AnyOrder(RuleBasedStateMachine):
             metadata={"om_meter_id": METER},
         )
         return stripe.add_subscription(self.customer, [price], period_start=PERIOD_START).items[0]
-
-    @property
-    def now(self) -> datetime:
-        return self.sandbox.clock.now()
 
     def period(self) -> tuple[datetime, datetime]:
         period = self.sandbox.stripe.period(self.item)
@@ -142,22 +175,6 @@ class AnyOrder(RuleBasedStateMachine):
         self.is_settled = False
         self.used.append(Used(at, value))
         self.sandbox.openmeter.add_event(METER, self.customer, at, value=str(value))
-
-    @rule()
-    def the_program_runs(self) -> None:
-        self.world.execute(Reason.DECREASE)
-
-    @rule(skip=st.integers(0, 6), times=st.integers(1, 8), drop=st.sampled_from(["before", "after"]))
-    def answers_are_lost(self, skip: int, times: int, drop: Any) -> None:
-        self.sandbox.faults.add(Fault(server="stripe", method="POST", skip=skip, times=times, drop=drop))
-        self.world.execute(Reason.DECREASE)
-        self.sandbox.faults.clear()
-
-    @rule(skip=st.integers(0, 12), times=st.integers(1, 4), status=st.sampled_from([429, 500, 503]))
-    def servers_fail(self, skip: int, times: int, status: int) -> None:
-        self.sandbox.faults.add(Fault(skip=skip, times=times, status=status))
-        self.world.execute(Reason.DECREASE)
-        self.sandbox.faults.clear()
 
     @precondition(lambda self: self.kind not in ("record", "day_records"))
     @rule(is_named=st.booleans(), is_lost=st.booleans())
@@ -233,18 +250,98 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.sandbox.stripe.total(self.item) == self.expected(start, end)
 
 
+class AnyChange(Runs):
+    """A customer whose subscriptions to one meter follow, overlap and change.
+
+    The ledger is not lost here: what it names is what this is about.
+    """
+
+    mode: BillingMode
+
+    @initialize()
+    def begin(self) -> None:
+        self.open_world()
+        self.life = Life(self.world, self.kind, self.mode)
+        self.price_before: str | None = None
+        self.life.subscribe()
+        self.life.run()
+
+    def teardown(self) -> None:
+        if hasattr(self, "life"):
+            self.life.end()
+            self.life.check()
+            self.stack.close()
+
+    def run(self) -> None:
+        self.life.run()
+
+    def chosen(self, which: int) -> str:
+        return self.life.living[which % len(self.life.living)]
+
+    # -- what happens -------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.life.used) < MOST_USES)
+    @rule(ago=st.sampled_from([0, 0, 1, 90, 4000, 86_400]))
+    def usage_arrives(self, ago: int) -> None:
+        """Each by another power of three: were one of them missing and others billed twice, the sum would tell."""
+        self.life.use(self.now - ago * SECOND, 3 ** len(self.life.used))
+
+    @rule(pause=st.sampled_from([SECOND, 7 * MINUTE, 3 * HOUR, 20 * HOUR, 25 * HOUR, 9 * DAY]))
+    def time_passes(self, pause: timedelta) -> None:
+        self.sandbox.clock.advance(pause)
+
+    @precondition(lambda self: len(self.life.living) < 3)
+    @rule(trial=st.sampled_from([None, None, 3 * DAY]))
+    def a_subscription_begins(self, trial: timedelta | None) -> None:
+        self.life.subscribe(trial)
+
+    @precondition(lambda self: self.life.living)
+    @rule(which=choices)
+    def a_narrowed_run_comes(self, which: int) -> None:
+        self.life.run(self.chosen(which))
+
+    @precondition(lambda self: self.life.living)
+    @rule(which=choices, invoice_now=st.booleans())
+    def a_subscription_is_canceled(self, which: int, invoice_now: bool) -> None:
+        self.life.cancel(self.chosen(which), invoice_now=invoice_now)
+
+    @precondition(lambda self: self.life.living)
+    @rule(which=choices)
+    def a_subscription_is_to_end(self, which: int) -> None:
+        self.life.cancel_at_period_end(self.chosen(which))
+
+    @precondition(lambda self: self.life.living)
+    @rule(which=choices, is_back=st.booleans())
+    def a_price_changes(self, which: int, is_back: bool) -> None:
+        self.price_before = self.life.change_price(self.chosen(which), self.price_before if is_back else None)
+
+    @precondition(lambda self: self.life.living)
+    @rule(which=choices)
+    def an_item_is_added(self, which: int) -> None:
+        self.life.add_item(self.chosen(which))
+
+    @precondition(lambda self: self.life.living)
+    @rule(which=choices)
+    def an_item_is_replaced(self, which: int) -> None:
+        self.life.replace_item(self.chosen(which))
+
+    @precondition(lambda self: self.life.living)
+    @rule(which=choices, place=choices)
+    def an_item_is_removed(self, which: int, place: int) -> None:
+        self.life.remove_item(self.chosen(which), place)
+
+
 def floor(instant: datetime, window: timedelta) -> datetime:
     return instant - (instant - datetime(1970, 1, 1, tzinfo=UTC)) % window
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_invoice_says_what_was_used_whatever_happens(kind: str) -> None:
-    of_kind = type(f"AnyOrderOf_{kind}", (AnyOrder,), {"kind": kind})
+def play(machine: type[Runs], examples: int, steps: int, **details: str) -> None:
+    """Draw lives of a kind of machine, and live them."""
     run_state_machine_as_test(
-        of_kind,
+        type(f"{machine.__name__}Of_{'_'.join(details.values())}", (machine,), details),
         settings=settings(
-            max_examples=6,
-            stateful_step_count=18,
+            max_examples=examples,
+            stateful_step_count=steps,
             deadline=None,
             database=None,
             derandomize=True,
@@ -252,3 +349,14 @@ def test_the_invoice_says_what_was_used_whatever_happens(kind: str) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_invoice_says_what_was_used_whatever_happens(kind: str) -> None:
+    play(AnyOrder, 6, 18, kind=kind)
+
+
+@pytest.mark.parametrize("mode", ["classic", "flexible"])
+@pytest.mark.parametrize("kind", ALL_WAYS)
+def test_each_unit_is_billed_once_or_named_once_whatever_changes(kind: str, mode: str) -> None:
+    play(AnyChange, 3, 20, kind=kind, mode=mode)

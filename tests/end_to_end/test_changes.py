@@ -275,3 +275,16 @@ def test_a_new_ledger_bills_what_was_stamped_since_the_change(world: World, way:
     end_well(world, end)
     billed, named = invoiced(world), sum(world.unbilled().values())
     assert (billed, named) == ((58, 110) if mode == "classic" else (158, 10))
+
+
+def test_what_an_item_used_after_its_period_turned_and_before_it_was_removed_is_named(world: World, way: str) -> None:
+    """No run came between the turn and the removal."""
+    subscription = begun(world, way, "classic")
+    end = end_of(world, subscription)
+    world.sandbox.clock.move_to(end - MINUTE)
+    world.execute()
+    world.sandbox.clock.move_to(end + 2 * HOUR)
+    world.use(subscription, 7)
+    world.stripe.delete_item(subscription.items[0])
+    end_well(world, end)
+    assert (invoiced(world), sum(world.unbilled().values())) == (110, 7)

@@ -6,7 +6,7 @@ import pytest
 
 from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.support.ways import ALL_WAYS, WAYS, by_tier, end_of, invoiced, one_fast, subscribed
+from tests.support.ways import ALL_WAYS, WAYS, by_tier, end_of, invoiced, metered, one_fast, subscribed
 from tests.support.world import METER, NOW, World
 
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -168,6 +168,50 @@ def test_a_trial_takes_nothing_and_holds_nothing(world: World, way: str) -> None
     assert world.billed(b) == 7
     paid = [line.quantity for one in world.stripe.invoices for line in one.lines if line.item == a.items[0]]
     assert (paid, world.unbilled()) == ([110], {})
+
+
+@pytest.mark.parametrize("invoice_now", [True, pytest.param(False, marks=pytest.mark.every_way)])
+def test_a_trial_that_is_canceled_before_a_run_sees_it_was_free(world: World, way: str, invoice_now: bool) -> None:
+    a = begun(world, way)
+    world.stripe.cancel(a.id, invoice_now=True)
+    b = beside(world, a, trial_end=NOW + 5 * DAY)
+    world.use(a, 7, at=NOW + MINUTE)
+    world.sandbox.clock.advance(30 * MINUTE)
+    end_now(world, b, invoice_now)
+    assert (invoiced(world), world.unbilled()) == (100, {})
+
+
+@pytest.mark.parametrize("way", by_tier(WAYS))
+def test_what_is_named_with_one_that_is_gone_is_never_billed_by_another(world: World, way: str) -> None:
+    """Not even when the one that is gone is watched no more, and the other one is past its first period."""
+    a = metered(world, way, billing_mode="flexible", period_start=NOW)
+    b = beside(world, a, trial_end=NOW + 3 * DAY)
+    meter = world.stripe.state.prices[price_of(world, a)].meter
+    other = world.stripe.add_price(meter=meter, metadata={"om_meter_id": METER})
+    world.execute()
+    world.sandbox.clock.move_to(NOW + 9 * DAY)
+    world.stripe.change_price(a.items[0], other)
+    world.stripe.add_item(a.id, price_of(world, b))
+    world.execute()
+    world.use(a, 30, at=NOW + 8 * DAY)
+    world.sandbox.clock.advance(20 * HOUR)
+    world.execute()
+    end_now(world, a, invoice_now=True)
+    for pause in (4 * DAY, 4 * DAY):
+        world.sandbox.clock.advance(pause)
+        world.execute()
+        assert (billed_of(world, b), sum(world.unbilled().values())) == (0, 30)
+
+
+def test_two_totals_of_one_minute_are_both_stamped_before_what_begins_or_ends_in_the_next(world: World) -> None:
+    a = metered(world, "last")
+    for used in (1, 3):
+        world.use(a, used, at=NOW - HOUR)
+        world.execute()
+    b = beside(world, a)
+    world.sandbox.clock.advance(SECOND)
+    end_now(world, a, invoice_now=True)
+    assert (invoiced(world), world.billed(b), world.unbilled()) == (4, 0, {})
 
 
 @pytest.mark.parametrize("way", by_tier(["hours", "days"]))

@@ -3,6 +3,7 @@
 import os
 import signal
 import sqlite3
+from collections.abc import Callable
 from contextvars import copy_context
 from datetime import timedelta
 from itertools import count
@@ -94,18 +95,73 @@ def check(world: World, subscriptions: list[SubscriptionView]) -> None:
         assert ledger.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+def at_the_turn(world: World) -> Callable[[], None]:
+    """Come to the turn of periods; return what holds a run that was stopped there to its promise."""
+    subscriptions = come_to_the_turn(world)
+
+    def hold() -> None:
+        world.execute()
+        check(world, subscriptions)
+
+    return hold
+
+
+def at_a_switch(world: World) -> Callable[[], None]:
+    """Let A end at once without an invoice, and B of the same customer begin to the same price, in every way.
+
+    Of what A used some was reported. Nobody bills it, and B bills its own.
+    """
+    ended = subscribed(world)
+    for one in ended:
+        world.use(one, 3, at=NOW - DAY)
+    world.execute()
+    world.sandbox.clock.advance(20 * MINUTE)
+    for one in ended:
+        world.use(one, 4, at=NOW + 10 * MINUTE)
+        world.stripe.cancel(one.id)
+    world.sandbox.clock.advance(5 * MINUTE)
+    begun = [beside(world, one) for one in ended]
+    for one in begun:
+        world.use(one, 5, at=world.now + 2 * MINUTE)
+    world.sandbox.clock.advance(10 * MINUTE)
+
+    def hold() -> None:
+        world.execute()
+        assert [world.billed(one) for one in begun] == [5] * len(begun)
+        world.sandbox.clock.move_to(end_of(world, begun[0]) + 2 * HOUR)
+        world.execute()
+        check_switched(world, ended, begun)
+
+    return hold
+
+
+def beside(world: World, ended: SubscriptionView) -> SubscriptionView:
+    """Subscribe a customer anew to the price that a subscription of theirs was on."""
+    price = world.stripe.state.items[ended.items[0]].price
+    return world.subscribe(price, customer=world.customer_of(ended), period_start=world.now)
+
+
+def check_switched(world: World, ended: list[SubscriptionView], begun: list[SubscriptionView]) -> None:
+    """What was used of those that ended is named, and nothing else; the others are billed for what was used of them."""
+    invoiced = [(line.item, line.quantity) for invoice in world.stripe.invoices for line in invoice.lines]
+    assert sorted(invoiced) == sorted((one.items[0], 5) for one in begun)
+    assert world.unbilled() == {one.items[0]: 7 for one in ended}
+
+
+@pytest.mark.parametrize(("scene", "moments"), [(at_the_turn, 50), (at_a_switch, 50)])
 @pytest.mark.parametrize("share", range(SHARES))
-def test_a_run_that_is_stopped_at_any_effect_is_made_good_by_the_next(tmp_path: Path, share: int) -> None:
-    """Every moment is tried, in shares that may be run beside each other."""
+def test_a_run_that_is_stopped_at_any_effect_is_made_good_by_the_next(
+    tmp_path: Path, scene: Callable[[World], Callable[[], None]], moments: int, share: int
+) -> None:
+    """Every moment is tried, in shares that may be run beside each other; there are more than so many."""
     for moment in count(share, SHARES):
         world = World(_folder(tmp_path, moment), NOW)
         with world.sandbox.in_background():
-            subscriptions = come_to_the_turn(world)
+            hold = scene(world)
             was_stopped = stopped(world, moment)
-            world.execute()
-            check(world, subscriptions)
+            hold()
         if not was_stopped:
-            assert moment > 50
+            assert moment > moments
             return
 
 

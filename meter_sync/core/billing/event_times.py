@@ -44,7 +44,8 @@ def event_timestamp(period: Period, as_of: datetime, last: datetime | None, *, l
     `period` is the time in which an item's events are stamped.
 
     It is in the last whole minute before that, if there is one: what ends or changes at `as_of` or later leaves it
-    where it is billed, and where a summary shows it.
+    where it is billed, and where a summary shows it. It is that minute's first second, so that what is written after
+    `last`, within the same minute of time, fits in as well.
 
     `last` is that of the last event, None where there is none. The event with the latest timestamp counts on a
     meter whose formula is `last`, so there it must rise; `leaves_room` keeps it minutes away from the period's end,
@@ -52,7 +53,7 @@ def event_timestamp(period: Period, as_of: datetime, last: datetime | None, *, l
     """
     inside = summary_span(period)
     latest = inside.end - _ONE_SECOND
-    wanted = min(_minute_to(as_of) - _ONE_SECOND, latest - _ROOM_FOR_CORRECTIONS if leaves_room else latest)
+    wanted = min(_minute_to(as_of) - _MINUTE, latest - _ROOM_FOR_CORRECTIONS if leaves_room else latest)
     if last is not None and wanted <= last:
         wanted = last + _ONE_SECOND
     return max(inside.start, min(wanted, latest))

@@ -148,11 +148,13 @@ class SubscriptionItem:
 
     @property
     def was_free(self) -> bool:
-        """Whether the period was a trial, whose usage costs nothing."""
+        """Whether the period was a trial, whose usage costs nothing.
+
+        A subscription that was canceled on trial says so only by a trial's end that never came.
+        """
         trial_end, end = self.subscription.trial_end, self.period.end
-        return trial_end is not None and (
-            trial_end == end or (self.subscription.status == "trialing" and trial_end > end)
-        )
+        is_within = self.subscription.status in {"trialing", "canceled"}
+        return trial_end is not None and (trial_end == end or (is_within and trial_end > end))
 
     @property
     def invoice_key(self) -> PeriodKey:

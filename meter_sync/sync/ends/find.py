@@ -153,6 +153,9 @@ async def record_fate(job: Job, subscription: str, missing: Sequence[Subscriptio
         if fate.ended_at is not None and following.get(item.id, item.period.start) > item.period.start:
             continue
         removed_at = changes.removed.get(item.id)
+        if removed_at and item.period.end < removed_at:
+            book.record([_until_removal(item, removed_at)], job.policy.now)
+            continue
         ends = [at for at in (fate.ended_at, removed_at) if at] or [as_of]
         is_cut = min(ends) < item.period.end and min(ends) != fate.ended_at
         book.record_end(item, min(*ends, item.period.end), is_cut=is_cut)
@@ -165,6 +168,12 @@ def _cut_short(item: SubscriptionItem, at: datetime) -> SubscriptionItem:
     """Return an item with the period that its subscription's end cut short."""
     end = max(item.period.start, min(item.period.end, at))
     return replace(item, period=Period(item.period.start, end), is_followed=False)
+
+
+def _until_removal(item: SubscriptionItem, at: datetime) -> SubscriptionItem:
+    """Return an item in the period after the one that it was seen in, in which it was removed before the next run."""
+    period = Period(item.period.end, at)
+    return replace(item, period=period, is_followed=False, is_cut=True, cycle_start=None)
 
 
 async def _record_invoiced(job: Job, listed: Sequence[SubscriptionItem], unseen: Collection[str]) -> None:
