@@ -238,6 +238,8 @@ seen_periods = _table_of_periods(
     Column("settled_at", UtcSeconds),
     Column("note", Text),
     Column("own", Stretches),
+    Column("changes_at", UtcSeconds),
+    Column("may_change_until", UtcSeconds),
     Index("seen_periods_by_end", "account", "mode", "closed_at", "period_end"),
 )
 """Every item and period that was ever listed, as it was seen last, and how its end was brought about."""
