@@ -1,6 +1,7 @@
 """A change that is planned within a period is reported up to its instant, as the end of a period is."""
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from structlog.testing import capture_logs
@@ -10,7 +11,7 @@ from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.state.objects import BillingMode
 from meter_sync.sandbox.stripe.state.schedules import Phase
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.support.ways import ALL_WAYS, WAYS, by_tier, end_of, invoiced, metered, one_fast, subscribed
+from tests.support.ways import ALL_WAYS, WAYS, by_tier, end_of, invoiced, one_fast, subscribed
 from tests.support.world import METER, NOW, World
 
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
@@ -147,7 +148,7 @@ def test_of_several_phases_in_a_period_each_is_reported_up_to_its_instant(world:
     (phase,) = world.stripe.state.schedules[schedule].phases
     first, second = (int(at.timestamp()) for at in (CHANGE, CHANGE + HOUR))
     cuts = [phase.start, first, second, phase.end]
-    world.stripe.set_phases(schedule, [Phase(*cut, phase.items) for cut in zip(cuts, cuts[1:], strict=False)])
+    world.stripe.set_phases(schedule, [Phase(*cut, phase.items) for cut in pairwise(cuts)])
     world.execute()
     reported = []
     for at in (CHANGE, CHANGE + HOUR):
@@ -165,6 +166,7 @@ def test_between_changes_a_closing_run_asks_nobody(world: World) -> None:
     world.sandbox.requests.clear()
     assert (close(world), world.sandbox.requests) == ([], [])
     schedule = world.stripe.state.subscriptions[subscription.id].schedule
+    assert schedule
     world.stripe.release_schedule(schedule)
     world.execute()
     world.sandbox.clock.move_to(CHANGE - 50 * SECOND)
