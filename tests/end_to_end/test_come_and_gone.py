@@ -120,14 +120,14 @@ def test_of_items_that_follow_each_other_on_a_meter_each_ones_time_is_named_once
     assert (billed, named) == ((50, 117) if mode == "classic" else (150, 17))
 
 
-@pytest.mark.parametrize("then", ["canceled", "changed on the way", "on trial", "licensed"])
+@pytest.mark.parametrize("then", ["canceled", "changed on the way", "on trial", "on a trial that is over", "licensed"])
 def test_whatever_else_became_of_it(world: World, then: str) -> None:
     subscription = begun(world, "hours", "classic")
     price = price_on(world, "hours", OTHER)
     if then == "licensed":
         price = world.stripe.add_price(usage_type="licensed", metadata={"om_meter_id": OTHER})
-    if then == "on trial":
-        world.stripe.start_trial(subscription.id, world.now + 5 * DAY)
+    if "trial" in then:
+        world.stripe.start_trial(subscription.id, world.now + (5 * DAY if then == "on trial" else 30 * MINUTE))
         world.execute()
     world.use(subscription, 7, at=world.now + 5 * MINUTE, meter=OTHER)
     item = world.stripe.add_item(subscription.id, price)
@@ -139,9 +139,10 @@ def test_whatever_else_became_of_it(world: World, then: str) -> None:
     world.stripe.delete_item(item)
     if then == "canceled":
         world.stripe.cancel(subscription.id, invoice_now=True)
+    if then == "on a trial that is over":
+        world.sandbox.clock.advance(HOUR)
     world.execute()
-    named = {"canceled": 7, "changed on the way": 11, "on trial": 0, "licensed": 0}[then]
-    assert world.unbilled().get(item, 0) == named
+    assert world.unbilled().get(item, 0) == {"canceled": 7, "changed on the way": 11}.get(then, 0)
 
 
 @pytest.mark.parametrize("version", ["2024-06-20", "2025-02-24.acacia", "2026-10-28.endive"])

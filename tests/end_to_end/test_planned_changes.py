@@ -11,7 +11,8 @@ from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.state.objects import BillingMode
 from meter_sync.sandbox.stripe.state.schedules import Phase
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.support.ways import ALL_WAYS, WAYS, by_tier, end_of, invoiced, one_fast, subscribed
+from tests.support.permissions import EXACTLY
+from tests.support.ways import ALL_WAYS, WAYS, by_tier, end_of, invoiced, metered_price, one_fast, subscribed
 from tests.support.world import METER, NOW, World
 
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
@@ -21,7 +22,6 @@ CHANGE = NOW + DAY + 31 * MINUTE
 
 MODES = [pytest.param("classic", marks=pytest.mark.every_way), "flexible"]
 HOW = ["another item", pytest.param("another price", marks=pytest.mark.every_way)]
-PERMISSIONS = ["subscriptions", "prices", "billing_meters", "meter_events", "usage_records", "invoices", "events"]
 
 
 def price_beside(world: World, subscription: SubscriptionView) -> str:
@@ -189,16 +189,18 @@ def test_only_an_account_with_schedules_is_asked_for_them_with_one_request_more(
 
 @pytest.mark.parametrize("narrowed", [False, True])
 def test_a_key_that_may_not_read_schedules_goes_on_without(world: World, narrowed: bool) -> None:
-    known = {f"{name}:write" for name in PERMISSIONS if name not in ("events",)} | {"events:read"}
+    known = EXACTLY - {"subscription_schedules:read"}
     world.sandbox.stripe_key = world.stripe.add_restricted_key("rk_test_restricted", known)
-    subscription = world.subscribe()
-    world.stripe.add_schedule(subscription.id)
-    world.use(subscription, 5)
-    selection = Selection(subscriptions=(subscription.id,)) if narrowed else Selection()
+    subscriptions = [world.subscribe(price) for price in (world.price, metered_price(world, "hours"))]
+    for subscription in subscriptions:
+        world.stripe.add_schedule(subscription.id)
+        world.use(subscription, 5)
+    ids = tuple(one.id for one in subscriptions)
     with capture_logs() as logged:
-        assert world.verdict(subscription, selection=selection) == "reported"
+        found = world.execute(selection=Selection(subscriptions=ids) if narrowed else Selection())
+    assert [str(one.outcome) for one in found.values()] == ["reported"] * 2
     assert [one["event"] for one in logged if one["log_level"] == "warning"] == ["schedules_unread"]
-    assert world.billed(subscription) == 5
+    assert [world.billed(subscription) for subscription in subscriptions] == [5, 5]
 
 
 @pytest.mark.parametrize("way", one_fast(WAYS, "hours"))

@@ -13,6 +13,7 @@ from .wire import StripeWire
 ENDIVE = "2026-10-28.endive"
 SCHEDULES = "/v1/subscription_schedules"
 CHANGE = NOW + 2 * DAY
+START, AT, AFTER, END = (unix(instant) for instant in (PERIOD_START, CHANGE, CHANGE + SECOND, PERIOD_END))
 
 
 @pytest.fixture
@@ -50,8 +51,8 @@ def scheduled(stripe: StripeWire, view: SubscriptionView, *prices: str, **more: 
     """Schedule a subscription over HTTP to have these prices from CHANGE on, and return the schedule."""
     made = ask(stripe, "POST", SCHEDULES, {"from_subscription": view.id})
     start, end = made["current_phase"]["start_date"], made["current_phase"]["end_date"]
-    assert (start, end) == (unix(PERIOD_START), unix(PERIOD_END))
-    changed = phases((start, unix(CHANGE), ("price_old",)), (unix(CHANGE), end, prices), **more)
+    assert (start, end) == (START, END)
+    changed = phases((start, AT, ("price_old",)), (AT, end, prices), **more)
     ask(stripe, "POST", f"{SCHEDULES}/{made['id']}", changed)
     return str(made["id"])
 
@@ -70,7 +71,7 @@ def test_a_subscription_shows_its_schedule_by_its_id_or_expanded(
     expanded = ask(stripe, "GET", "/v1/subscriptions", {"expand[0]": "data.schedule"})["data"][0]["schedule"]
     assert expanded == ask(stripe, "GET", f"{SCHEDULES}/{schedule}")
     assert ask(stripe, "GET", SCHEDULES, {"customer": "cus_1"})["data"] == [expanded]
-    assert [phase["start_date"] for phase in expanded["phases"]] == [unix(PERIOD_START), unix(CHANGE)]
+    assert [phase["start_date"] for phase in expanded["phases"]] == [START, AT]
 
 
 def test_a_phase_replaces_the_items_whose_price_it_does_not_have(
@@ -84,7 +85,7 @@ def test_a_phase_replaces_the_items_whose_price_it_does_not_have(
     assert prices_of(sandbox, view) == ["price_other", "price_new"]
     items = sandbox.stripe.state.subscriptions[view.id].items
     new = sandbox.stripe.state.items[items[1]]
-    assert (items[0], new.created, new.billed_since) == (kept, unix(CHANGE), unix(CHANGE))
+    assert (items[0], new.created, new.billed_since) == (kept, AT, AT)
 
 
 def test_or_it_moves_them_to_its_prices(sandbox: Sandbox, stripe: StripeWire, view: SubscriptionView) -> None:
@@ -101,8 +102,8 @@ def test_one_event_of_that_instant_tells_of_it_with_what_was_before(
     sandbox.stripe.phases_change_prices = moves
     scheduled(stripe, view, "price_new")
     sandbox.clock.move_to(CHANGE + HOUR)
-    told = ask(stripe, "GET", "/v1/events", {"created[gte]": str(unix(CHANGE))})["data"]
-    assert [(one["type"], one["created"]) for one in told] == [("customer.subscription.updated", unix(CHANGE))]
+    told = ask(stripe, "GET", "/v1/events", {"created[gte]": str(AT)})["data"]
+    assert [(one["type"], one["created"]) for one in told] == [("customer.subscription.updated", AT)]
     now, before = told[0]["data"]["object"]["items"], told[0]["data"]["previous_attributes"]["items"]
     assert [[item["price"]["id"] for item in one["data"]] for one in (before, now)] == [["price_old"], ["price_new"]]
 
@@ -130,9 +131,9 @@ def test_usage_records_go_with_an_item_that_a_phase_does_not_have(sandbox: Sandb
 def test_a_phase_may_begin_a_new_billing_period(sandbox: Sandbox, view: SubscriptionView) -> None:
     sandbox.stripe.plan_change(view.id, CHANGE, ["price_old"], restarts_periods=True)
     sandbox.clock.move_to(CHANGE + HOUR)
-    assert sandbox.stripe.period(view.items[0]).start == unix(CHANGE)
+    assert sandbox.stripe.period(view.items[0]).start == AT
     (line,) = sandbox.stripe.invoices[-1].lines
-    assert (line.quantity, line.period.end) == (100, unix(CHANGE))
+    assert (line.quantity, line.period.end) == (100, AT)
 
 
 @pytest.mark.parametrize(
@@ -142,13 +143,13 @@ def test_at_the_end_of_the_last_phase_the_subscription_goes_on_or_ends(
     sandbox: Sandbox, stripe: StripeWire, view: SubscriptionView, behavior: str, status: str, goes_on: bool
 ) -> None:
     made = ask(stripe, "POST", SCHEDULES, {"from_subscription": view.id})
-    only = phases((unix(PERIOD_START), unix(CHANGE), ("price_old",)), end_behavior=behavior)
+    only = phases((START, AT, ("price_old",)), end_behavior=behavior)
     ask(stripe, "POST", f"{SCHEDULES}/{made['id']}", only)
     sandbox.clock.move_to(CHANGE + HOUR)
     subscription = ask(stripe, "GET", f"/v1/subscriptions/{view.id}")
     assert ask(stripe, "GET", f"{SCHEDULES}/{made['id']}")["status"] == status
     assert (subscription["schedule"], subscription["status"] == "active") == (None, goes_on)
-    assert subscription["ended_at"] == (None if goes_on else unix(CHANGE))
+    assert subscription["ended_at"] == (None if goes_on else AT)
 
 
 @pytest.mark.parametrize("how", ["release", "cancel"])
@@ -177,13 +178,11 @@ def test_a_subscription_that_is_canceled_takes_its_schedule_along(
 @pytest.mark.parametrize(
     "wrong",
     [
-        phases(
-            (unix(PERIOD_START), unix(CHANGE), ("price_old",)), (unix(CHANGE) + 1, unix(PERIOD_END), ("price_new",))
-        ),
-        phases((unix(PERIOD_START), unix(PERIOD_START), ("price_old",))),
-        phases((unix(PERIOD_START), unix(CHANGE), ("price_none",))),
-        phases((unix(CHANGE), unix(PERIOD_END), ("price_new",))),
-        {"phases[0][end_date]": str(unix(CHANGE)), "phases[0][items][0][price]": "price_old"},
+        phases((START, AT, ("price_old",)), (AFTER, END, ("price_new",))),
+        phases((START, START, ("price_old",))),
+        phases((START, AT, ("price_none",))),
+        phases((AT, END, ("price_new",))),
+        {"phases[0][end_date]": str(AT), "phases[0][items][0][price]": "price_old"},
     ],
 )
 def test_phases_that_have_gaps_or_leave_out_the_present_are_refused(
