@@ -18,7 +18,7 @@ from meter_sync.ledger.snapshot import item_from, stored
 CLOSED_WITHIN = timedelta(days=1)
 """For so long a period that is watched no more waits for a last look, if it fails time and again."""
 _CHANGES = "subscription_changes"
-_REPLACED = ("period_end", "snapshot", "seen_at", "stripe_meter")
+_REPLACED = ("period_end", "snapshot", "seen_at", "stripe_meter", "changes_at", "may_change_until")
 """What becomes new of a period that is seen again."""
 
 
@@ -219,14 +219,22 @@ class ListedPeriods(Book):
     def due(self, as_of: datetime, within: timedelta, watched_for: timedelta) -> list[Seen]:
         """Return the periods that end within some time of an instant, but for those that were reported in full since.
 
-        With them come the ones that were watched for late usage long enough, for a last look.
+        With them come those in which a change is planned within that time, or may come at any instant, and the ones
+        that were watched for late usage long enough, for a last look.
         """
         end, until = seen_periods.c.period_end, seen_periods.c.complete_until
         is_near = end.between(as_of - within, as_of + within)
         is_incomplete = sa.or_(end > as_of, until.is_(None), until < end)
         is_to_be_reported = sa.and_(is_near, is_incomplete, seen_periods.c.is_refused.is_(False))
         is_over = end.between(as_of - watched_for - CLOSED_WITHIN, as_of - watched_for - timedelta(seconds=1))
-        return _seen(self.database.rows(self._not_closed().where(sa.or_(is_to_be_reported, is_over))))
+        is_changing = sa.and_(
+            end > as_of,
+            sa.or_(
+                seen_periods.c.changes_at.between(as_of - within, as_of + within),
+                seen_periods.c.may_change_until >= as_of,
+            ),
+        )
+        return _seen(self.database.rows(self._not_closed().where(sa.or_(is_to_be_reported, is_changing, is_over))))
 
     def missing(self, listed: Collection[str], as_of: datetime) -> list[Seen]:
         """Return the newest period of each item that a listing had not any more, unless it was the last and is over."""
@@ -254,6 +262,8 @@ def _row(item: SubscriptionItem, at: datetime) -> dict[str, Any]:
         "stripe_meter": item.price.stripe_meter,
         "snapshot": stored(item),
         "seen_at": at,
+        "changes_at": item.changes_at,
+        "may_change_until": item.may_change_until,
     }
 
 

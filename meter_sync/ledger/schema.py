@@ -241,6 +241,8 @@ seen_periods = _table_of_periods(
     Column("own", Stretches),
     Column("late_usage", String(10)),
     Column("not_known", Text),
+    Column("changes_at", UtcSeconds),
+    Column("may_change_until", UtcSeconds),
     Index("seen_periods_by_end", "account", "mode", "closed_at", "period_end"),
 )
 """Every item and period that was ever listed, as it was seen last, and how its end was brought about."""

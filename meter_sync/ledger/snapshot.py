@@ -34,6 +34,9 @@ _UNKNOWN_WORD = Field(default=None, exclude_if=lambda word: word is None)
 _UNUSUAL = Field(default=False, exclude_if=lambda is_so: not is_so)
 """Is not stored where it is not so: as it was by the versions that knew nothing of it."""
 
+_NO_INSTANT = Field(default=None, exclude_if=lambda instant: instant is None)
+"""So it is with these."""
+
 
 class _Customer(_Shape):
     id: str
@@ -91,7 +94,9 @@ class _Item(_Shape):
     metadata: Mapping[str, str]
     is_followed: bool
     is_cut: bool = _UNUSUAL
-    cycle_start: AwareDatetime | None = Field(default=None, exclude_if=lambda instant: instant is None)
+    cycle_start: AwareDatetime | None = _NO_INSTANT
+    changes_at: AwareDatetime | None = _NO_INSTANT
+    may_change_until: AwareDatetime | None = _NO_INSTANT
 
 
 def stored(item: SubscriptionItem) -> str:
@@ -142,6 +147,8 @@ def item_from(snapshot: str) -> SubscriptionItem:
         is_followed=one.is_followed,
         is_cut=one.is_cut,
         cycle_start=one.cycle_start,
+        changes_at=one.changes_at,
+        may_change_until=one.may_change_until,
     )
 
 

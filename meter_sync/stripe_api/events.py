@@ -9,12 +9,14 @@ from typing import Annotated, Any
 import structlog
 from pydantic import AliasPath, Field, StringConstraints, ValidationError
 
+from meter_sync.core.billing.item import Period
 from meter_sync.stripe_api.connection import PermissionMissing, StripeReader, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.paging import PAGE_SIZE, pages, refusing
 from meter_sync.stripe_api.shapes import (
     Identified,
     Identifier,
     Instant,
+    Metadata,
     NotUnderstood,
     PathIdentifier,
     Quantity,
@@ -22,6 +24,7 @@ from meter_sync.stripe_api.shapes import (
     Text,
     UnixSeconds,
 )
+from meter_sync.stripe_api.subscriptions import Removed
 
 log = structlog.get_logger()
 
@@ -63,8 +66,8 @@ class Changes:
     """Subscriptions that were canceled."""
     updated: frozenset[str] = frozenset()
     """Subscriptions of which an item was removed, or changed its price."""
-    removed: Mapping[str, datetime] = field(default_factory=dict)
-    """When each item was removed from a subscription that goes on."""
+    removed: Mapping[str, Removed] = field(default_factory=dict)
+    """The items that were removed from subscriptions that go on, by their ids."""
     new_prices: Mapping[str, tuple[datetime, ...]] = field(default_factory=dict)
     """When items changed their price."""
     is_read: bool = True
@@ -110,14 +113,41 @@ class EventPage(Shape):
     next_page_url: Annotated[str, StringConstraints(pattern=r"^/v2/core/events[?]")] | None = None
 
 
-class ItemThen(Shape):
+class PeriodThen(Shape):
+    """A billing period, which an item has since basil, and its subscription before."""
+
+    current_period_start: UnixSeconds | None = None
+    current_period_end: UnixSeconds | None = None
+
+    @property
+    def period(self) -> Period | None:
+        """That period, or None where the other has it."""
+        start, end = self.current_period_start, self.current_period_end
+        return Period(start, end) if start and end and start <= end else None
+
+
+class PriceThen(Identified):
+    """An item's price at some time."""
+
+    usage_type: Text | None = Field(None, validation_alias=AliasPath("recurring", "usage_type"))
+
+
+class ItemThen(PeriodThen):
     """An item of a subscription at some time, as far as all API versions agree."""
 
     id: PathIdentifier
-    price: Identified | None = None
+    price: PriceThen | None = None
+    created: UnixSeconds | None = None
+    metadata: Metadata = Field(default_factory=dict)
 
 
 Items = list[ItemThen] | None
+
+
+class SubscriptionThen(PeriodThen):
+    """A subscription at some time."""
+
+    status: Text | None = None
 
 
 class SubscriptionEvent(Identified):
@@ -127,16 +157,29 @@ class SubscriptionEvent(Identified):
     created: UnixSeconds
     subscription: PathIdentifier = Field(validation_alias=AliasPath("data", "object", "id"))
     test_clock: Identifier | None = Field(None, validation_alias=AliasPath("data", "object", "test_clock"))
+    then: SubscriptionThen = Field(validation_alias=AliasPath("data", "object"))
     before: Items = Field(None, validation_alias=AliasPath("data", "previous_attributes", "items", "data"))
     after: Items = Field(None, validation_alias=AliasPath("data", "object", "items", "data"))
 
     @property
-    def removed_items(self) -> list[str]:
+    def removed_items(self) -> list[Removed]:
         """The items that the subscription had before and has no more."""
         if self.before is None or self.after is None:
             return []
         left = {item.id for item in self.after}
-        return [item.id for item in self.before if item.id not in left]
+        return [self._removed(item) for item in self.before if item.id not in left]
+
+    def _removed(self, item: ItemThen) -> Removed:
+        return Removed(
+            id=item.id,
+            subscription=self.subscription,
+            at=self.created,
+            status=self.then.status,
+            metered_price=item.price.id if item.price and item.price.usage_type == "metered" else None,
+            period=item.period or self.then.period,
+            created=item.created,
+            metadata=item.metadata,
+        )
 
     @property
     def repriced_items(self) -> list[str]:
@@ -209,7 +252,7 @@ async def changes(stripe: StripeReader, since: datetime) -> Changes:
     """
     filters: dict[str, Any] = {"types": [DELETED, UPDATED], "created": {"gte": int(since.timestamp())}}
     canceled, updated = set[str](), set[str]()
-    removed: dict[str, datetime] = {}
+    removed: dict[str, Removed] = {}
     new_prices = defaultdict[str, tuple[datetime, ...]](tuple)
     with refusing():
         async for row in pages(stripe, "/v1/events", "events", filters):
@@ -223,7 +266,7 @@ async def changes(stripe: StripeReader, since: datetime) -> Changes:
                 canceled.add(event.subscription)
             elif event.type == UPDATED and (event.removed_items or event.repriced_items):
                 updated.add(event.subscription)
-                removed |= dict.fromkeys(event.removed_items, event.created)
+                removed = {item.id: item for item in event.removed_items} | removed  # the newest event comes first
                 for item in event.repriced_items:
                     new_prices[item] += (event.created,)
     return Changes(frozenset(canceled), frozenset(updated), removed, new_prices)

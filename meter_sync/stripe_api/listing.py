@@ -2,21 +2,26 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from pydantic import AliasPath, Field, model_validator
+import structlog
 
-from meter_sync.core.billing.item import Customer, Period, Price, Subscription, SubscriptionItem
+from meter_sync.core.billing.item import Price, SubscriptionItem
 from meter_sync.core.planning.selection import Selection
 from meter_sync.errors import MeterSyncError
-from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable, unreachable
+from meter_sync.stripe_api.connection import (
+    PermissionMissing,
+    StripeReader,
+    StripeRefused,
+    StripeUnavailable,
+    unreachable,
+)
 from meter_sync.stripe_api.paging import by_id, pages, refusing
 from meter_sync.stripe_api.prices import (
-    RecurringPrice,
     billing_meters,
     checked_metered,
     metered_prices,
@@ -24,69 +29,20 @@ from meter_sync.stripe_api.prices import (
     selecting,
     to_price,
 )
-from meter_sync.stripe_api.shapes import (
-    Identified,
-    Identifier,
-    Metadata,
-    NotUnderstood,
-    Page,
-    PathIdentifier,
-    Text,
-    UnixSeconds,
+from meter_sync.stripe_api.shapes import NotUnderstood
+from meter_sync.stripe_api.subscriptions import (
+    ItemData,
+    Removed,
+    SubscriptionData,
+    to_item,
+    to_removed_item,
+    to_subscription,
 )
+
+log = structlog.get_logger()
 
 _NOT_LIVING = frozenset({"incomplete", "incomplete_expired", "canceled"})
 """Incomplete subscriptions are no customers yet; canceled ones are none any more."""
-_BILLING_MODES = frozenset({"classic", "flexible"})
-
-
-class CustomerData(Identified):
-    """An expanded customer; a deleted one has little more than its id."""
-
-    deleted: bool = False
-    metadata: Metadata = Field(default_factory=dict)
-
-
-class ItemData(Identified):
-    """A subscription item, with its own billing period (API version basil and later)."""
-
-    id: PathIdentifier
-    subscription: PathIdentifier
-    created: UnixSeconds
-    current_period_start: UnixSeconds
-    current_period_end: UnixSeconds
-    metadata: Metadata
-    price: RecurringPrice
-
-    @model_validator(mode="after")
-    def _ends_after_it_starts(self) -> "ItemData":
-        if self.current_period_end < self.current_period_start:
-            raise ValueError("its period ends before it starts")
-        return self
-
-
-class SubscriptionData(Identified):
-    """A subscription with the first page of its items."""
-
-    id: PathIdentifier
-    customer: Identifier | CustomerData
-    status: Text
-    billing_mode: Text | None = Field(default=None, validation_alias=AliasPath("billing_mode", "type"))
-    pause_collection: Text | None = Field(default=None, validation_alias=AliasPath("pause_collection", "behavior"))
-    created: UnixSeconds
-    trial_end: UnixSeconds | None = None
-    cancel_at: UnixSeconds | None = None
-    ended_at: UnixSeconds | None = None
-    metadata: Metadata
-    test_clock: Identifier | None = None
-    billing_thresholds: dict[str, Any] | None = None
-    items: Page[ItemData]
-
-    @model_validator(mode="after")
-    def _has_its_own_items(self) -> "SubscriptionData":
-        if any(item.subscription != self.id for item in self.items.data):
-            raise ValueError("it has an item of another subscription")
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +64,8 @@ class Fate:
     """When it ended; None where it goes on."""
     items: Sequence[SubscriptionItem]
     """The metered items that it has, or had at its end."""
+    removed: Sequence[SubscriptionItem] = ()
+    """Those of the removed ones that were asked for, each in the billing period that it was in."""
 
 
 class Lister:
@@ -120,6 +78,7 @@ class Lister:
         self._stripe = stripe
         self._with_customers = with_customers
         self._test_clock = test_clock
+        self._reads_schedules = True
 
     async def find(self, selection: Selection, skip_prices: Collection[str]) -> Listing:
         """Return the metered items of living subscriptions, each once.
@@ -144,16 +103,19 @@ class Lister:
                 code="stripe_refused",
             ) from refusal
 
-    async def fate(self, subscription: str) -> Fate:
+    async def fate(self, subscription: str, removed: Collection[Removed] = ()) -> Fate:
         """Return what has become of a subscription that a listing did not have, or not with all its items.
 
+        Of `removed`, what events say of items that it has no more, return the metered ones.
         Raise StripeRefused, StripeUnavailable or ConfigurationError.
         """
         with refusing():
             data = await self._subscription(subscription)
             if data.test_clock != self._test_clock:
                 return Fate(None, [])
-            return Fate(data.ended_at, await self._items([data]))
+            items = await self._items([data])
+            was_living = data.status not in _NOT_LIVING or data.ended_at is not None
+            return Fate(data.ended_at, items, await self._as_they_were(data, removed) if was_living else ())
 
     async def canceled_on_clock(self, test_clock: str, since: datetime) -> frozenset[str]:
         """Return the subscriptions on a test clock that ended at an instant of its time or later.
@@ -206,13 +168,44 @@ class Lister:
 
         Those of a customer are answered whether they are on a test clock or not, others only if it is named.
         """
-        if self._with_customers:
-            filters = {**filters, "expand": ["data.customer"]}
-        rows = [
-            SubscriptionData.read(row, f"subscription {row['id']}")
-            async for row in pages(self._stripe, "/v1/subscriptions", "subscriptions", filters)
-        ]
+        rows = [SubscriptionData.read(row, f"subscription {row['id']}") async for row in self._rows(filters)]
         return [row for row in rows if row.test_clock == filters.get("test_clock", self._test_clock)]
+
+    async def _rows(self, filters: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Yield the subscriptions of a filter; from the first one on that has a schedule, with their schedules.
+
+        An account without schedules is asked for none, nor for the permission to read them.
+        """
+        after: dict[str, Any] = {}
+        async for row in self._pages(filters):
+            if self._reads_schedules and isinstance(row.get("schedule"), str):
+                break
+            after = {"starting_after": row["id"]}
+            yield row
+        else:
+            return
+        try:
+            async for row in self._pages({**filters, **after}, "schedule"):
+                yield row
+        except PermissionMissing as error:  # said of the first page: nothing of it was yielded
+            self._make_do_without_schedules(error)
+            async for row in self._pages({**filters, **after}):
+                yield row
+
+    def _pages(self, filters: dict[str, Any], *expanded: str) -> AsyncIterator[dict[str, Any]]:
+        expand = [f"data.{name}" for name in (*self._expanded, *expanded)]
+        params = {**filters, "expand": expand} if expand else filters
+        return pages(self._stripe, "/v1/subscriptions", "subscriptions", params)
+
+    @property
+    def _expanded(self) -> tuple[str, ...]:
+        return ("customer",) if self._with_customers else ()
+
+    def _make_do_without_schedules(self, error: PermissionMissing) -> None:
+        if self._reads_schedules:
+            said = "what schedules change is reported by the usual runs, not up to the instant of the change"
+            log.warning("schedules_unread", message=f"{said}: {error.message}")
+        self._reads_schedules = False
 
     async def _subscriptions(self, ids: Iterable[str]) -> list[SubscriptionData]:
         found = []
@@ -222,8 +215,18 @@ class Lister:
         return [row for row in _living(found) if row.test_clock == self._test_clock]
 
     async def _subscription(self, id: str) -> SubscriptionData:
-        expand: dict[str, Any] = {"expand": ["customer"]} if self._with_customers else {}
-        return await by_id(SubscriptionData, self._stripe, "subscription", id, expand)
+        found = await self._expanded_subscription(id)
+        if self._reads_schedules and isinstance(found.schedule, str):
+            try:
+                return await self._expanded_subscription(id, "schedule")
+            except PermissionMissing as error:
+                self._make_do_without_schedules(error)
+        return found
+
+    async def _expanded_subscription(self, id: str, *expanded: str) -> SubscriptionData:
+        expand = [*self._expanded, *expanded]
+        params: dict[str, Any] = {"expand": expand} if expand else {}
+        return await by_id(SubscriptionData, self._stripe, "subscription", id, params)
 
     async def _items(
         self, subscriptions: list[SubscriptionData], known: dict[str, Price] | None = None
@@ -242,60 +245,30 @@ class Lister:
         id, times = max(Counter(item.id for _, item in rows).items(), key=itemgetter(1), default=("", 0))
         if times > 1:  # only one of the two can be true
             raise NotUnderstood("the items of subscriptions", f"it has {id} twice")
-        prices = dict(known or {})
-        missing = {item.price.id for _, item in rows} - prices.keys()
-        asked = await prices_by_id(self._stripe, sorted(missing))
-        prices.update((price.id, to_price(checked_metered(price))) for price in asked)
-        if any(prices[item.price.id].stripe_meter for _, item in rows):
-            meters = await billing_meters(self._stripe)
-            prices = {
-                id: replace(price, billing_meter=meters.get(price.stripe_meter or "")) for id, price in prices.items()
-            }
+        prices = await self._prices({item.price.id for _, item in rows}, known or {})
         cores = {subscription.id: to_subscription(subscription) for subscription in subscriptions}
         return [
-            to_item(item, cores[subscription.id], prices[item.price.id], subscription.cancel_at)
+            to_item(item, cores[subscription.id], prices[item.price.id], subscription.cancel_at, subscription.planned)
             for subscription, item in rows
         ]
+
+    async def _as_they_were(self, data: SubscriptionData, removed: Collection[Removed]) -> list[SubscriptionItem]:
+        """Return the metered items that a subscription had, as far as events say enough of them."""
+        metered = [(one, one.metered_price) for one in removed if one.metered_price]
+        prices = await self._prices({price for _, price in metered}, {})
+        now = to_subscription(data)
+        found = (to_removed_item(one, now, prices[price]) for one, price in metered)
+        return [item for item in found if item]
+
+    async def _prices(self, ids: Collection[str], known: Mapping[str, Price]) -> dict[str, Price]:
+        """Return metered prices, beside those that are known, with their billing meters if one of these has any."""
+        asked = await prices_by_id(self._stripe, sorted(set(ids) - known.keys()))
+        prices = {**known, **{price.id: to_price(checked_metered(price)) for price in asked}}
+        if not any(prices[id].stripe_meter for id in ids):
+            return prices
+        meters = await billing_meters(self._stripe)
+        return {id: replace(price, billing_meter=meters.get(price.stripe_meter or "")) for id, price in prices.items()}
 
 
 def _living(rows: Iterable[SubscriptionData]) -> list[SubscriptionData]:
     return [row for row in rows if row.status not in _NOT_LIVING]
-
-
-def to_subscription(data: SubscriptionData) -> Subscription:
-    """Return a subscription as the core knows it."""
-    customer = data.customer
-    return Subscription(
-        id=data.id,
-        customer=Customer(id=customer)
-        if isinstance(customer, str)
-        else Customer(customer.id, customer.deleted, customer.metadata),
-        status=data.status,
-        created=data.created,
-        metadata=data.metadata,
-        has_billing_thresholds=bool(data.billing_thresholds),
-        trial_end=data.trial_end,
-        voids_invoices=data.pause_collection == "void",
-        is_flexible=data.billing_mode == "flexible",
-        unknown_billing_mode=None if data.billing_mode in _BILLING_MODES else data.billing_mode,
-    )
-
-
-def to_item(
-    data: ItemData, subscription: Subscription, price: Price, cancel_at: datetime | None = None
-) -> SubscriptionItem:
-    """Return a subscription item as the core knows it.
-
-    Where its subscription is to end within its period, at `cancel_at`, that is the end of its last one.
-    """
-    start, end = data.current_period_start, data.current_period_end
-    is_last = cancel_at is not None and start < cancel_at <= end
-    return SubscriptionItem(
-        id=data.id,
-        subscription=subscription,
-        price=price,
-        period=Period(start, cancel_at if cancel_at is not None and is_last else end),
-        created=data.created,
-        metadata=data.metadata,
-        is_followed=not is_last,
-    )

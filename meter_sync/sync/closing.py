@@ -55,9 +55,9 @@ async def execute_in_time(
 def last_moments(results: Sequence[Result], as_of: datetime) -> list[datetime]:
     """Given what became of a closing run, return when to report once more before its next one, the first first.
 
-    Periods that end within seconds of each other share a report.
+    A change that is planned within a period is as an end. What ends within seconds of each other shares a report.
     """
-    ends = sorted({one.item.period.end for one in results})
+    ends = sorted({end for one in results for end in (one.item.period.end, one.item.changes_at) if end})
     moments: list[datetime] = []
     for end in ends:
         moment = end - LAST_REPORT_BEFORE_THE_END

@@ -83,7 +83,8 @@ async def _list_due(job: Job, within: timedelta) -> _Found:
     """Return what ends about now, as the full runs have left it in the ledger.
 
     Stripe is asked for no list of items, so that a closing run can come every minute, but for what changed since the
-    last full run: of the subscriptions that it names, their items are asked for.
+    last full run: of the subscriptions that it names, and of those that were to change by now, their items are asked
+    for.
     """
     as_of, ledger = job.run.as_of, job.ledger
     due = ledger.listed.due(as_of, within, job.policy.lookback)
@@ -104,7 +105,8 @@ async def _record_changed(job: Job, due: Sequence[Seen]) -> bool:
     if not items or job.writer is None:
         return False
     changes = await changes_since_last_run(job)
-    changed = (changes.updated | changes.canceled) & {item.subscription.id for item in items}
+    planned = {one.subscription.id for one in items if one.changes_at and one.changes_at <= job.run.as_of}
+    changed = planned | (changes.updated | changes.canceled) & {item.subscription.id for item in items}
     for subscription in sorted(changed):
         await record_fate(job, subscription, [one for one in items if one.subscription.id == subscription], changes)
     return bool(changed)

@@ -169,6 +169,13 @@ ADDED_TO_STRIPE: dict[str, Json] = {
     # Several discounts at once came in 2024 (stripe.Subscription, stripe.SubscriptionItem).
     "subscription": {"discounts": {"type": "array", "items": {"type": "string"}}},
     "subscription_item": {"discounts": {"type": "array", "items": {"type": "string"}}},
+    # So came those of schedules (stripe.SubscriptionSchedule.Phase).
+    "subscription_schedule_phase_configuration": {"discounts": {"type": "array", "items": {"type": "object"}}},
+    "subscription_schedule_configuration_item": {"discounts": {"type": "array", "items": {"type": "object"}}},
+    # Who issues its invoices came at the end of 2023 (stripe.SubscriptionSchedule.DefaultSettings).
+    "invoice_setting_subscription_schedule_setting": {
+        "issuer": {"type": "object", "properties": {"type": {"type": "string"}}}
+    },
     # Who is liable for automatic tax came at the end of 2023 (stripe.Subscription.AutomaticTax).
     "subscription_automatic_tax": {"liability": {"type": "object", "nullable": True}},
 }

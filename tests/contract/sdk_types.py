@@ -39,6 +39,8 @@ def faults(value: Any, annotation: Any, where: str) -> Iterator[str]:
     """
     annotation = _resolved(annotation)
     origin = get_origin(annotation) or annotation
+    if annotation is Any:
+        return
     if origin in (Union, types.UnionType):
         yield from _faults_of_union(value, get_args(annotation), where)
     elif origin is Literal:

@@ -36,6 +36,8 @@ NOT_MODELLED = {
     "subscription.billing_schedules",
     "subscription.invoice_settings",
     "subscription.items.data[].plan",
+    "subscription.pending_update.subscription_items[].plan",
+    "subscription.schedule.phases[].items[].plan",
 }
 """What Stripe sends and the sandbox leaves out; nothing of it is read by this program."""
 
@@ -132,6 +134,21 @@ def test_subscriptions_are_answered_in_the_current_shape(sandbox: Sandbox, optio
     assert unexpected(shown, stripe.Subscription, "subscription") == []
     shown = get(sandbox, f"/v1/subscription_items/{item}")
     assert unexpected(shown, stripe.SubscriptionItem, "item") == []
+
+
+@pytest.mark.parametrize("mode", ["classic", "flexible"])
+def test_planned_changes_are_answered_in_the_current_shape(sandbox: Sandbox, mode: Any) -> None:
+    subscription, item = subscribed(sandbox, billing_mode=mode)
+    price = sandbox.stripe.add_price()
+    sandbox.stripe.plan_change(subscription, PERIOD_START + timedelta(days=20), [price])
+    sandbox.stripe.hold_update(subscription, {item: price})
+    shown = get(sandbox, f"/v1/subscriptions/{subscription}", **{"expand[0]": "schedule"})
+    assert shown["schedule"]["phases"][1]["items"][0]["price"] == price
+    assert shown["pending_update"]["subscription_items"]
+    assert unexpected(shown, stripe.Subscription, "subscription") == []
+    sandbox.stripe.release_schedule(shown["schedule"]["id"])
+    released = get(sandbox, f"/v1/subscription_schedules/{shown['schedule']['id']}")
+    assert unexpected({**shown, "schedule": released}, stripe.Subscription, "subscription") == []
 
 
 def test_test_clocks_are_answered_in_the_current_shape(sandbox: Sandbox) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from meter_sync.stripe_api.invoices import InvoiceLineData
-from meter_sync.stripe_api.listing import SubscriptionData
 from meter_sync.stripe_api.shapes import NotUnderstood, Shape
+from meter_sync.stripe_api.subscriptions import SubscriptionData
 from meter_sync.stripe_api.usage_records import UsageRecordSummary
 
 LINE = {"id": "il_1", "period": {"start": 0, "end": 1}}

@@ -66,6 +66,20 @@ def subscribed(sandbox: Sandbox, **options: Any) -> tuple[str, str]:
     return view.id, view.items[0]
 
 
+def test_planned_changes_are_answered_in_stripes_shape(sandbox: Sandbox, stripe: Stripe) -> None:
+    subscription, item = subscribed(sandbox)
+    price = sandbox.stripe.add_price()
+    schedule = sandbox.stripe.plan_change(subscription, PERIOD_START + timedelta(days=20), [price])
+    sandbox.stripe.hold_update(subscription, {item: price})
+    expanded = {"expand[0]": "schedule"}
+    shown = stripe("GET", f"/v1/subscriptions/{subscription}", **expanded)
+    assert [phase["items"][0]["price"] for phase in shown["schedule"]["phases"]][1] == price
+    assert stripe("GET", "/v1/subscriptions", **{"expand[0]": "data.schedule"})["data"] == [shown]
+    stripe.contract.check_object("subscription_schedule", shown["schedule"])
+    sandbox.stripe.release_schedule(schedule)
+    assert stripe("GET", f"/v1/subscriptions/{subscription}", **expanded)["schedule"] is None
+
+
 @pytest.mark.parametrize("action", ["set", "increment"])
 def test_usage_records_are_answered_in_stripes_shape(sandbox: Sandbox, stripe: Stripe, action: str) -> None:
     _, item = subscribed(sandbox)

@@ -57,9 +57,10 @@ def runs_with_usage_records(sandbox: Sandbox, folder: Path) -> list[Exchange]:
     """Run the command so that it sends each kind of request it knows on legacy prices; return all exchanges.
 
     More subscriptions than fit on a page, more items than a subscription shows, a filtered meter,
-    meters named by slug and by id, customers with and without their metadata, and each selector.
+    meters named by slug and by id, customers with and without their metadata, a schedule, and each selector.
     """
     customer, subscription = _set_up(sandbox)
+    sandbox.stripe.add_schedule(subscription)
     exchanges: list[Exchange] = []
     with sandbox.in_background():
         for subject, selector in (
@@ -82,7 +83,8 @@ def runs_with_billing_meters(sandbox: Sandbox, folder: Path) -> list[Exchange]:
     """
     stripe, openmeter = sandbox.stripe, sandbox.openmeter
     prices = [_metered_price(sandbox, f"hours_{number}", window="hour") for number in range(EMBEDDED + 1)]
-    by_hour, _ = _subscribe(sandbox, "by-hour", prices, METERED_START)
+    by_hour, scheduled = _subscribe(sandbox, "by-hour", prices, METERED_START)
+    stripe.add_schedule(scheduled)
     added, _ = _subscribe(sandbox, "added", [_metered_price(sandbox, "additions")], METERED_START)
     last, canceled = _subscribe(sandbox, "last", [_metered_price(sandbox, "last", formula="last")], METERED_START)
     openmeter.add_customer(by_hour, subjects=["by-hour"])

@@ -148,6 +148,8 @@ def test_every_field_of_an_item_is_stored() -> None:
         is_followed=False,
         is_cut=True,
         cycle_start=CREATED,
+        changes_at=CREATED,
+        may_change_until=CREATED,
         price=replace(
             WITH_METADATA.price,
             aggregate_usage="max",

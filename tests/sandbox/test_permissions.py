@@ -26,6 +26,8 @@ IN_MESSAGES = {
     "prices:write": "rak_plan_write",
     "products:read": "rak_product_read",
     "products:write": "rak_product_write",
+    "subscription_schedules:read": "rak_subscription_schedule_read",
+    "subscription_schedules:write": "rak_subscription_schedule_write",
     "subscriptions:read": "rak_subscription_read",
     "subscriptions:write": "rak_subscription_write",
     "test_clocks:read": "rak_billing_clock_read",

@@ -35,6 +35,13 @@ PERMISSIONS = (
     Permission(
         "events:read", "Events", "event_read", is_optional=True, unread=("error_events_unread", "events_unread")
     ),
+    Permission(
+        "subscription_schedules:read",
+        "Subscription schedules",
+        "subscription_schedule_read",
+        is_optional=True,
+        unread=("schedules_unread",),
+    ),
     Permission("accounts:read", "Accounts (Connect)", "accounts_kyc_basic_read", is_optional=True),
     Permission("test_clocks:read", "Test clocks", "billing_clock_read", is_optional=True),
 )

@@ -46,6 +46,7 @@ class Life:
         self.world.sandbox.stripe_key = self.world.stripe.add_restricted_key(KEY, permissions)
         self.customers = [self.world.stripe.add_customer(f"cus_{kind}", {"tenant": f"cus_{kind}"}) for kind in KINDS]
         self.subscriptions = [self._subscribed(kind) for kind in KINDS]
+        self.world.stripe.add_schedule(self.subscriptions[0])
         self.use(self.world.now - HOUR)
 
     def _subscribed(self, kind: str) -> str:

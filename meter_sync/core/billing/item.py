@@ -140,6 +140,10 @@ class SubscriptionItem:
     """Whether it ended in mid-period, with its price or with its removal from a subscription that goes on."""
     cycle_start: datetime | None = None
     """Where Stripe's period began, if this one began later, with a change of price."""
+    changes_at: datetime | None = None
+    """When a change of its subscription is planned within the period: by then all that was used is to be reported."""
+    may_change_until: datetime | None = None
+    """Until when its subscription may change at any instant, where an update of it waits for a payment."""
 
     @property
     def key(self) -> PeriodKey:

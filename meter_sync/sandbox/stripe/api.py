@@ -26,6 +26,7 @@ from meter_sync.sandbox.stripe.endpoints import (
     prices,
     subscription_changes,
     subscription_items,
+    subscription_schedules,
     subscriptions,
     usage_records,
 )
@@ -47,6 +48,7 @@ ENDPOINTS = (
     *subscriptions.ENDPOINTS,
     *subscription_changes.ENDPOINTS,
     *subscription_items.ENDPOINTS,
+    *subscription_schedules.ENDPOINTS,
     *usage_records.ENDPOINTS,
     *invoices.ENDPOINTS,
     *invoice_items.ENDPOINTS,

@@ -21,8 +21,10 @@ from meter_sync.sandbox.stripe.rules import (
     invoice_lines,
     meter_events,
     meters,
+    pending_updates,
     period_turns,
     prices,
+    schedules,
     subscription_items,
     subscriptions,
     timeline,
@@ -128,6 +130,16 @@ class StripeWorld:
             state.api_version = parse_version(name, state.api_version).name
 
     @property
+    def phases_change_prices(self) -> bool:
+        """Whether a schedule's phase puts an item on its new price; by default another item takes its place."""
+        return self.state.phases_change_prices
+
+    @phases_change_prices.setter
+    def phases_change_prices(self, changes: bool) -> None:
+        with self.settled() as state:
+            state.phases_change_prices = changes
+
+    @property
     def livemode(self) -> bool:
         """Whether what happens is told of as live: by the keys there are."""
         return any(key[2:7] == "_live" for key in self.keys)
@@ -166,6 +178,13 @@ class StripeWorld:
     change_price = _settled(subscription_items.change_price)
     delete_item = _settled(subscription_items.delete_item)
     set_item_metadata = _settled(subscription_items.set_item_metadata)
+    add_schedule = _settled(schedules.add_schedule)
+    set_phases = _settled(schedules.set_phases)
+    plan_change = _settled(schedules.plan_change)
+    release_schedule = _settled(schedules.release)
+    cancel_schedule = _settled(schedules.cancel)
+    hold_update = _settled(pending_updates.hold_update)
+    pay_for_update = _settled(pending_updates.pay_for_update)
 
     # -- reporting usage ------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from meter_sync.ledger.listed import Seen
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.events import Changes
 from meter_sync.stripe_api.listing import Listing
+from meter_sync.stripe_api.subscriptions import Removed
 from meter_sync.sync.ends.permitted import Unread, readable_changes, readable_invoices
 from meter_sync.sync.job import Job
 
@@ -44,10 +45,18 @@ def in_their_periods(
     newest = job.ledger.listed.newest({item.id for item in listed})
     as_of, now, missed = until or job.run.as_of, list[SubscriptionItem](), list[SubscriptionItem]()
     for item in listed:
-        *before, last = stretches(item, newest.get(item.id), changes.new_prices.get(item.id, ()), as_of)
+        before_now = newest.get(item.id)
+        told = changes.new_prices.get(item.id) or _as_planned(item, before_now, as_of)
+        *before, last = stretches(item, before_now, told, as_of)
         missed += before
         now.append(last)
     return Stretches(now, missed)
+
+
+def _as_planned(item: SubscriptionItem, before: SubscriptionItem | None, as_of: datetime) -> Sequence[datetime]:
+    """Return when an item's price changed, where no event tells: at the instant that was planned, if one was."""
+    planned = before.changes_at if before and before.price.id != item.price.id else None
+    return (planned,) if planned and planned <= as_of else ()
 
 
 async def changes_of(job: Job, listed: Sequence[SubscriptionItem]) -> Changes:
@@ -122,7 +131,8 @@ async def _record_gone(job: Job, listing: Listing, changes: Changes) -> bool:
             one for one in job.ledger.listed.missing(listed, job.run.as_of) if one.item.subscription.id in wanted
         ]
     unlisted = wanted - {item.subscription.id for item in listing.items}
-    ask = {one.item.subscription.id for one in missing} | unlisted | canceled
+    unseen = _unseen(job, changes) if job.selection.is_everything else []
+    ask = {one.item.subscription.id for one in missing} | unlisted | canceled | {one.subscription for one in unseen}
     is_all_known = True
     for subscription in sorted(ask):
         of_subscription = [one.item for one in missing if one.item.subscription.id == subscription]
@@ -131,16 +141,21 @@ async def _record_gone(job: Job, listing: Listing, changes: Changes) -> bool:
 
 
 async def record_fate(job: Job, subscription: str, missing: Sequence[SubscriptionItem], changes: Changes) -> bool:
-    """Ask Stripe what became of a subscription, record the end of its missing items, and say if it answered."""
+    """Ask Stripe what became of a subscription, record the end of its missing items, and say if it answered.
+
+    Items that came and went since the last run are recorded too.
+    """
     book, as_of = job.ledger.listed, job.run.as_of
+    unseen = [one for one in _unseen(job, changes) if one.subscription == subscription]
     try:
-        fate = await job.lister.fate(subscription)
+        fate = await job.lister.fate(subscription, unseen)
     except (StripeRefused, StripeUnavailable) as error:
         log.warning("subscription_unread", subscription=subscription, message=error.message)
         is_gone = isinstance(error, StripeRefused) and error.is_missing
         for item in missing if is_gone else ():
             book.record_end(item, min(as_of, item.period.end), is_cut=False)
         return is_gone
+    _record_come_and_gone(job, fate.removed, changes)
     found = in_their_periods(job, fate.items, changes, fate.ended_at)
     items = found.open
     if fate.ended_at is not None:
@@ -152,16 +167,35 @@ async def record_fate(job: Job, subscription: str, missing: Sequence[Subscriptio
             continue
         if fate.ended_at is not None and following.get(item.id, item.period.start) > item.period.start:
             continue
-        removed_at = changes.removed.get(item.id)
-        if removed_at and item.period.end < removed_at:
-            book.record([_until_removal(item, removed_at)], job.policy.now)
+        removed = changes.removed.get(item.id)
+        if removed and item.period.end < removed.at:
+            book.record([_until_removal(item, removed.at)], job.policy.now)
             continue
-        ends = [at for at in (fate.ended_at, removed_at) if at] or [as_of]
+        ends = [at for at in (fate.ended_at, removed.at if removed else None) if at] or [as_of]
         is_cut = min(ends) < item.period.end and min(ends) != fate.ended_at
         book.record_end(item, min(*ends, item.period.end), is_cut=is_cut)
     if fate.ended_at is None:
         record_stretches(job, found)
     return True
+
+
+def _unseen(job: Job, changes: Changes) -> list[Removed]:
+    """Return the metered items that were removed from subscriptions, and that no run has ever seen."""
+    metered = [one for one in changes.removed.values() if one.metered_price]
+    known = job.ledger.listed.newest({one.id for one in metered})
+    return [one for one in metered if one.id not in known]
+
+
+def _record_come_and_gone(job: Job, gone: Sequence[SubscriptionItem], changes: Changes) -> None:
+    """Record items that no run has seen and that were removed since, each in a period that was cut.
+
+    An item that lived through the end of a period is recorded in the last one only.
+    """
+    for item in gone:
+        at = changes.removed[item.id].at
+        found = in_their_periods(job, [item], changes, at)
+        cut = [replace(_cut_short(one, at), is_cut=True) for one in found.open]
+        record_stretches(job, replace(found, open=cut))
 
 
 def _cut_short(item: SubscriptionItem, at: datetime) -> SubscriptionItem:

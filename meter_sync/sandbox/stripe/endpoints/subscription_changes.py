@@ -5,7 +5,7 @@ from typing import Any
 from meter_sync.sandbox.instants import from_unix
 from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
 from meter_sync.sandbox.stripe.endpoints.subscription_items import add_item, change_item
-from meter_sync.sandbox.stripe.endpoints.subscriptions import TRIAL_SETTINGS, future, pauses, showing
+from meter_sync.sandbox.stripe.endpoints.subscriptions import EXPANSIONS, TRIAL_SETTINGS, future, pauses, showing
 from meter_sync.sandbox.stripe.protocol.errors import Refusal, no_such
 from meter_sync.sandbox.stripe.protocol.parameters import (
     choice,
@@ -42,7 +42,7 @@ _CHANGED_ITEM = group(
 
 def _update_subscription(call: Call) -> Json:
     """Change a subscription; whatever changes together is told of by one event."""
-    shown = showing(call, "customer")
+    shown = showing(call)
     subscription, params = call.state.subscriptions.find(call.ids[0]), call.params
     if subscription.ended and params.keys() - {"expand", "metadata"}:
         raise Refusal("A canceled subscription can only update its cancellation_details and metadata.")
@@ -117,7 +117,7 @@ def _update_end(call: Call, subscription: Subscription) -> None:
 
 
 def _resume_subscription(call: Call) -> Json:
-    shown = showing(call, "customer")
+    shown = showing(call)
     subscription = call.state.subscriptions.find(call.ids[0])
     if subscription.status != "paused":
         raise Refusal("You can only resume a subscription whose status is `paused`.")
@@ -141,13 +141,13 @@ ENDPOINTS = (
             "trial_end": instant_or_now,
             "trial_settings": TRIAL_SETTINGS,
         },
-        expandable=frozenset({"customer"}),
+        expandable=EXPANSIONS,
     ),
     Endpoint(
         "POST /v1/subscriptions/{}/resume",
         "subscriptions:write",
         _resume_subscription,
         fields={"billing_cycle_anchor": choice("now", "unchanged"), "proration_behavior": _PRORATION},
-        expandable=frozenset({"customer"}),
+        expandable=EXPANSIONS,
     ),
 )

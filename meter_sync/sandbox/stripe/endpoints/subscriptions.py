@@ -32,12 +32,17 @@ _BILLING_MODE = group({"type": choice("classic", "flexible")}, ("type",))
 _NEW_ITEM = group({"price": text, "metadata": text_map, "quantity": whole(0)}, required=("price",))
 
 
-def showing(call: Call, expansion: str) -> Callable[[View, Subscription], Json]:
-    """Return how subscriptions are shown; expanding the customer needs the right to read it."""
-    expand = call.expands(expansion)
-    if expand:
-        call.require("customers:read")
-    return partial(show_subscription, expand_customer=expand)
+_EXPANDABLE = {"customer": "customers:read", "schedule": "subscription_schedules:read"}
+EXPANSIONS = frozenset(_EXPANDABLE)
+"""What can be expanded of a subscription."""
+
+
+def showing(call: Call, place: str = "") -> Callable[[View, Subscription], Json]:
+    """Return how subscriptions are shown; expanding what is in a place of the answer needs the right to read it."""
+    expanded = [name for name in _EXPANDABLE if call.expands(place + name)]
+    for name in expanded:
+        call.require(_EXPANDABLE[name])
+    return partial(show_subscription, expanded=expanded)
 
 
 def _create_subscription(call: Call) -> Json:
@@ -45,7 +50,7 @@ def _create_subscription(call: Call) -> Json:
 
     Simplified: usage before a backdated subscription's current period is not billed here.
     """
-    shown = showing(call, "customer")
+    shown = showing(call)
     params = call.params
     prices = [call.state.prices.find(each["price"], param="items", status=400) for each in params["items"]]
     if not prices:
@@ -113,11 +118,11 @@ def future(call: Call, name: str, now: int) -> int | None:
 
 
 def _get_subscription(call: Call) -> Json:
-    return showing(call, "customer")(call.view, call.state.subscriptions.find(call.ids[0]))
+    return showing(call)(call.view, call.state.subscriptions.find(call.ids[0]))
 
 
 def _cancel_subscription(call: Call) -> Json:
-    shown = showing(call, "customer")
+    shown = showing(call)
     subscription = call.state.subscriptions.find(call.ids[0])
     if subscription.ended:
         raise no_such("subscription", subscription.id)
@@ -137,7 +142,7 @@ def _has_status(subscription: Subscription, wanted: str | None) -> bool:
 def _list_subscriptions(call: Call) -> Json:
     """List subscriptions; those of test clocks only with `customer` or `test_clock`."""
     params, state = call.params, call.state
-    shown = showing(call, "data.customer")
+    shown = showing(call, "data.")
     shelf = None
     if "price" in params:
         state.prices.find(params["price"], param="price", status=400)
@@ -194,7 +199,7 @@ ENDPOINTS = (
             "trial_settings": TRIAL_SETTINGS,
         },
         required=("customer", "items"),
-        expandable=frozenset({"customer"}),
+        expandable=EXPANSIONS,
     ),
     Endpoint(
         "GET /v1/subscriptions",
@@ -210,14 +215,14 @@ ENDPOINTS = (
             "status": choice("all", "ended", *sorted(STATUSES)),
             "test_clock": text,
         },
-        expandable=frozenset({"data.customer"}),
+        expandable=frozenset(f"data.{name}" for name in EXPANSIONS),
     ),
-    Endpoint("GET /v1/subscriptions/{}", "subscriptions:read", _get_subscription, expandable=frozenset({"customer"})),
+    Endpoint("GET /v1/subscriptions/{}", "subscriptions:read", _get_subscription, expandable=EXPANSIONS),
     Endpoint(
         "DELETE /v1/subscriptions/{}",
         "subscriptions:write",
         _cancel_subscription,
         fields={"invoice_now": flag, "prorate": flag},
-        expandable=frozenset({"customer"}),
+        expandable=EXPANSIONS,
     ),
 )

@@ -21,6 +21,7 @@ _IN_MESSAGES: Final = {
     "meter_events": "billing_meter_event",
     "prices": "plan",
     "products": "product",
+    "subscription_schedules": "subscription_schedule",
     "subscriptions": "subscription",
     "test_clocks": "billing_clock",
     "usage_records": "usage_record",

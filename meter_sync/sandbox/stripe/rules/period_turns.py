@@ -96,9 +96,18 @@ def end(state: StripeState, subscription: Subscription, at: int, reason: Billing
     with events.changing_at(state, subscription, at):
         close(state, subscription, state.items_of(subscription), at, reason)
         subscription.status = "canceled"
+        _end_what_is_planned(state, subscription, at)
         subscription.ended_at = at
         if subscription.canceled_at is None:
             subscription.canceled_at = at
+
+
+def _end_what_is_planned(state: StripeState, subscription: Subscription, at: int) -> None:
+    """Cancel the schedule of a subscription that is canceled, and discard its pending update."""
+    if subscription.schedule is not None:
+        schedule = state.schedules[subscription.schedule]
+        schedule.status, schedule.ended_at = "canceled", at
+    subscription.schedule = subscription.pending_update = None
 
 
 def close_all(state: StripeState, subscription: Subscription) -> None:

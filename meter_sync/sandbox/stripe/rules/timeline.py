@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Callable, Mapping
 
-from meter_sync.sandbox.stripe.rules import events, invoices, period_turns
+from meter_sync.sandbox.stripe.rules import events, invoices, pending_updates, period_turns, schedules
 from meter_sync.sandbox.stripe.state.objects import Due, Happening
 from meter_sync.sandbox.stripe.state.stripe_state import StripeState
 
@@ -59,9 +59,19 @@ def _collect(state: StripeState, due: Due) -> None:
             subscription.pause_collection = None
 
 
+def _begin_or_end_phase(state: StripeState, due: Due) -> None:
+    schedules.turn(state, state.schedules[due.id], due.at)
+
+
+def _expire(state: StripeState, due: Due) -> None:
+    pending_updates.expire(state, due.id, due.at)
+
+
 _HAPPENINGS: Mapping[Happening, Callable[[StripeState, Due], None]] = {
     "period": _turn,
     "final": _finalize,
     "upcoming": _give_notice,
     "collection": _collect,
+    "phase": _begin_or_end_phase,
+    "expiry": _expire,
 }

@@ -252,6 +252,15 @@ class PauseCollection:
     resumes_at: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class PendingUpdate:
+    """Prices of items that a subscription gets once an invoice is paid, or not at all."""
+
+    expires_at: int
+    prices: Mapping[str, str]
+    """By the ids of the items."""
+
+
 @dataclass(slots=True)
 class Subscription:
     """A subscription."""
@@ -280,6 +289,9 @@ class Subscription:
     test_clock: str | None = None
     billing_mode: BillingMode = "classic"
     """What becomes of usage before a change in mid-period."""
+    schedule: str | None = None
+    """The id of the schedule that changes it, if there is one."""
+    pending_update: PendingUpdate | None = None
 
     @property
     def ended(self) -> bool:
@@ -313,8 +325,9 @@ class StripeEvent:
     """What an updated subscription was before."""
 
 
-Happening = Literal["period", "final", "upcoming", "collection"]
-"""What falls due: a period's end or a cancellation, a finalization, the notice of an invoice, collection again."""
+Happening = Literal["period", "final", "upcoming", "collection", "phase", "expiry"]
+"""What falls due: a period's end or a cancellation, a finalization, the notice of an invoice, collection again, the
+end of a schedule's phase, the end of a pending update."""
 
 
 class Due(NamedTuple):

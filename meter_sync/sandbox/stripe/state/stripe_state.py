@@ -23,6 +23,7 @@ from meter_sync.sandbox.stripe.state.objects import (
     Subscription,
     TestClock,
 )
+from meter_sync.sandbox.stripe.state.schedules import Schedule
 from meter_sync.sandbox.stripe.state.store import Store
 
 
@@ -40,6 +41,9 @@ class StripeState:
         self.prices: Store[Price] = Store("price")
         self.subscriptions: Store[Subscription] = Store("subscription")
         self.items: Store[Item] = Store("subscription_item")
+        self.schedules: Store[Schedule] = Store("subscription_schedule")
+        self.phases_change_prices = False
+        """Whether a phase puts an item on its new price, rather than replacing the item."""
         self.invoices: Store[Invoice] = Store("invoice")
         self.invoice_items: Store[InvoiceItem] = Store("invoiceitem")
         self.events: Store[StripeEvent] = Store("event")
@@ -85,11 +89,11 @@ class StripeState:
         heapq.heappush(due, Due(at, self.new_number("due"), what, identifier))
 
     def clock_of(self, identifier: object) -> str | None:
-        """Return the test clock of a customer, a subscription, an item or an invoice, by its id; None for others."""
+        """Return the test clock of a customer or of what is theirs, by its id; None for others."""
         name = str(identifier)
         customer = self.customers.get(name)
-        item, invoice = self.items.get(name), self.invoices.get(name)
-        owner = item.subscription if item else invoice.subscription if invoice else name
+        owned = self.items.get(name) or self.invoices.get(name) or self.schedules.get(name)
+        owner = owned.subscription if owned else name
         subscription = self.subscriptions.get(owner)
         return customer.test_clock if customer else subscription.test_clock if subscription else None
 
@@ -110,6 +114,15 @@ class StripeState:
         finally:
             clock.settled_until = self.settled_until
             self.now, self.settled_until = before
+
+    @contextmanager
+    def at(self, instant: int) -> Iterator[None]:
+        """Let now be the instant at which something fell due within."""
+        before, self.now = self.now, instant
+        try:
+            yield
+        finally:
+            self.now = before
 
     def items_of(self, subscription: Subscription) -> list[Item]:
         """Return the items of a subscription that are not deleted, oldest first."""

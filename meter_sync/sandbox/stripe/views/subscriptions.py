@@ -4,11 +4,13 @@ Shapes: API reference of 2025-01-27.acacia, and the object types of stripe-pytho
 versions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from meter_sync.sandbox.stripe.state.objects import Item, Period, Subscription, SubscriptionSnapshot
 from meter_sync.sandbox.stripe.views.customers import show_customer
 from meter_sync.sandbox.stripe.views.prices import show_price
+from meter_sync.sandbox.stripe.views.schedules import show_schedule
 from meter_sync.sandbox.stripe.views.view import Json, View
 
 ITEMS_EMBEDDED = 10
@@ -44,17 +46,14 @@ def show_snapshot(view: View, snapshot: SubscriptionSnapshot) -> Json:
 
 
 def show_subscription(
-    view: View, subscription: Subscription, items: Sequence[Item] | None = None, *, expand_customer: bool = False
+    view: View, subscription: Subscription, items: Sequence[Item] | None = None, *, expanded: Collection[str] = ()
 ) -> Json:
-    """Show a subscription with its newest items (default: as they are now).
+    """Show a subscription with its newest items (default: as they are now), and `customer` or `schedule` expanded.
 
     Before 2025-03-31.basil, when its items had but one period, that is the subscription's.
     """
     if items is None:
         items = view.state.items_of(subscription)
-    customer: str | Json = subscription.customer
-    if expand_customer:
-        customer = show_customer(view, view.state.customers[subscription.customer])
     shown: Json = {
         "id": subscription.id,
         "object": "subscription",
@@ -68,7 +67,7 @@ def show_subscription(
         "collection_method": "charge_automatically",
         "created": subscription.created,
         "currency": view.state.price_of(items[0]).currency if items else "usd",
-        "customer": customer,
+        "customer": subscription.customer,
         "description": None,
         "discounts": [],
         "ended_at": subscription.ended_at,
@@ -76,6 +75,8 @@ def show_subscription(
         "latest_invoice": subscription.latest_invoice,
         "livemode": view.livemode,
         "metadata": subscription.metadata,
+        "pending_update": _pending_update(view, subscription),
+        "schedule": subscription.schedule,
         "start_date": subscription.start_date,
         "status": subscription.status,
         "test_clock": subscription.test_clock,
@@ -86,7 +87,26 @@ def show_subscription(
     else:
         nothing = Period(subscription.start_date, subscription.start_date)
         shown.update(_current_period(items[0].period if items else nothing))
+    if "customer" in expanded:
+        shown["customer"] = show_customer(view, view.state.customers[subscription.customer])
+    if "schedule" in expanded and subscription.schedule is not None:
+        shown["schedule"] = show_schedule(view, view.state.schedules[subscription.schedule])
     return shown
+
+
+def _pending_update(view: View, subscription: Subscription) -> Json | None:
+    """Show what is pending: the items that it sets, each as it would be."""
+    update = subscription.pending_update
+    if update is None:
+        return None
+    items = [replace(view.state.items[id], price=price) for id, price in update.prices.items()]
+    return {
+        "billing_cycle_anchor": None,
+        "expires_at": update.expires_at,
+        "subscription_items": [show_item(view, item) for item in items],
+        "trial_end": None,
+        "trial_from_plan": None,
+    }
 
 
 def _first_items(view: View, subscription: Subscription, items: Sequence[Item]) -> Json:

@@ -1,0 +1,143 @@
+"""Subscriptions and their items as Stripe shows them, and as the core knows them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import AliasPath, Field, model_validator
+
+from meter_sync.core.billing.item import Customer, Period, Price, Subscription, SubscriptionItem
+from meter_sync.stripe_api.planned import NOTHING_PLANNED, PendingUpdate, PlannedChanges, Schedule, planned_changes
+from meter_sync.stripe_api.prices import RecurringPrice
+from meter_sync.stripe_api.shapes import Identified, Identifier, Metadata, Page, PathIdentifier, Text, UnixSeconds
+
+_BILLING_MODES = frozenset({"classic", "flexible"})
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """An item that was removed from a subscription, as it was then."""
+
+    id: str
+    subscription: str
+    at: datetime
+    status: str | None = None
+    """Its subscription's."""
+    metered_price: str | None = None
+    """Its price, if that is known to be a metered one."""
+    period: Period | None = None
+    """The billing period that it was in."""
+    created: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class CustomerData(Identified):
+    """An expanded customer; a deleted one has little more than its id."""
+
+    deleted: bool = False
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class ItemData(Identified):
+    """A subscription item, with its own billing period (API version basil and later)."""
+
+    id: PathIdentifier
+    subscription: PathIdentifier
+    created: UnixSeconds
+    current_period_start: UnixSeconds
+    current_period_end: UnixSeconds
+    metadata: Metadata
+    price: RecurringPrice
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> "ItemData":
+        if self.current_period_end < self.current_period_start:
+            raise ValueError("its period ends before it starts")
+        return self
+
+
+class SubscriptionData(Identified):
+    """A subscription with the first page of its items."""
+
+    id: PathIdentifier
+    customer: Identifier | CustomerData
+    status: Text
+    billing_mode: Text | None = Field(default=None, validation_alias=AliasPath("billing_mode", "type"))
+    pause_collection: Text | None = Field(default=None, validation_alias=AliasPath("pause_collection", "behavior"))
+    created: UnixSeconds
+    trial_end: UnixSeconds | None = None
+    cancel_at: UnixSeconds | None = None
+    ended_at: UnixSeconds | None = None
+    metadata: Metadata
+    test_clock: Identifier | None = None
+    billing_thresholds: dict[str, Any] | None = None
+    schedule: Identifier | Schedule | None = None
+    pending_update: PendingUpdate | None = None
+    items: Page[ItemData]
+
+    @model_validator(mode="after")
+    def _has_its_own_items(self) -> "SubscriptionData":
+        if any(item.subscription != self.id for item in self.items.data):
+            raise ValueError("it has an item of another subscription")
+        return self
+
+    @property
+    def planned(self) -> PlannedChanges:
+        """When it is known to change, as far as its schedule was read."""
+        return planned_changes(None if isinstance(self.schedule, str) else self.schedule, self.pending_update)
+
+
+def to_subscription(data: SubscriptionData) -> Subscription:
+    """Return a subscription as the core knows it."""
+    customer = data.customer
+    return Subscription(
+        id=data.id,
+        customer=Customer(id=customer)
+        if isinstance(customer, str)
+        else Customer(customer.id, customer.deleted, customer.metadata),
+        status=data.status,
+        created=data.created,
+        metadata=data.metadata,
+        has_billing_thresholds=bool(data.billing_thresholds),
+        trial_end=data.trial_end,
+        voids_invoices=data.pause_collection == "void",
+        is_flexible=data.billing_mode == "flexible",
+        unknown_billing_mode=None if data.billing_mode in _BILLING_MODES else data.billing_mode,
+    )
+
+
+def to_item(
+    data: ItemData,
+    subscription: Subscription,
+    price: Price,
+    cancel_at: datetime | None = None,
+    planned: PlannedChanges = NOTHING_PLANNED,
+) -> SubscriptionItem:
+    """Return a subscription item as the core knows it.
+
+    Where its subscription is to end within its period, at `cancel_at`, that is the end of its last one. `planned` is
+    what else of its changes is known.
+    """
+    start, end = data.current_period_start, data.current_period_end
+    is_last = cancel_at is not None and start < cancel_at <= end
+    period = Period(start, cancel_at if cancel_at is not None and is_last else end)
+    return SubscriptionItem(
+        id=data.id,
+        subscription=subscription,
+        price=price,
+        period=period,
+        created=data.created,
+        metadata=data.metadata,
+        is_followed=not is_last,
+        changes_at=planned.first_within(period),
+        may_change_until=planned.pending_until,
+    )
+
+
+def to_removed_item(data: Removed, subscription: Subscription, price: Price) -> SubscriptionItem | None:
+    """Return an item that was removed as the core knows it, or None where events do not say enough of it."""
+    if data.period is None or data.created is None:
+        return None
+    then = replace(subscription, status=data.status or subscription.status)
+    return SubscriptionItem(data.id, then, price, data.period, data.created, data.metadata)
