@@ -20,7 +20,7 @@ from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.sends import Add, Cancel, SendNothing
 from meter_sync.core.planning.stages import AfterSilence, Metered, Planned, Write
 
-from .builders import AS_OF, END, HOUR, POLICY, SECOND, START, make_item, make_metered, make_price, make_write
+from .builders import AS_OF, END, HOUR, POLICY, START, make_item, make_metered, make_price, make_write
 
 METER = BillingMeter("mtr_1", "used", "sum")
 NOTHING = RememberedAdditions()
@@ -52,7 +52,7 @@ def addition(quantity: int, base: int, known: RememberedAdditions = NOTHING) -> 
 
 def test_the_difference_is_added_inside_the_period() -> None:
     found = addition(12, 7)
-    assert (found.base, found.value, found.timestamp) == (7, 5, AS_OF - SECOND)
+    assert (found.base, found.value, found.timestamp) == (7, 5, AS_OF - timedelta(minutes=1))
     assert not found.is_cancel
 
 
@@ -80,7 +80,7 @@ def test_what_is_too_much_is_subtracted_otherwise(newest: Addition) -> None:
 
 @pytest.mark.parametrize(
     ("as_of", "minute"),
-    [(START, START + timedelta(seconds=43)), (END - timedelta(seconds=1), END - timedelta(seconds=18))],
+    [(START, START + timedelta(seconds=43)), (END - timedelta(seconds=1), END - timedelta(seconds=77))],
 )
 def test_no_addition_is_stamped_into_a_boundary_minute(as_of: object, minute: object) -> None:
     found = sent(added(planned(7), 0, NOTHING, AS_OF, as_of))  # type: ignore[arg-type]
