@@ -54,12 +54,16 @@ def understand(received: object) -> Event:
 
 
 def _updated(now: Json, before: Json) -> tuple[str | None, str | None]:
-    """An update asks for a report if it ended what usage is counted for: a period, an item, a trial, a state."""
+    """An update asks for a report if it ended what usage is counted for: a period, an item, a trial, a state.
+
+    So does one that plans such a change: closing runs report what the ledger knows to be planned.
+    """
     reasons = {
         "cycle_turned": cycle_turned(now, before),
         "items_changed": items_changed(now, before),
         "status_changed": "status" in before,
         "trial_changed": "trial_start" in before or "trial_end" in before,
+        "change_planned": "schedule" in before or "pending_update" in before,
     }
     return next((why for why, is_so in reasons.items() if is_so), None), _name(now.get("id"))
 

@@ -117,11 +117,12 @@ def test_a_schedule_that_cancels_the_subscription_is_reported_up_to_its_end(worl
     assert (invoiced(world), world.unbilled()) == (110, {})
 
 
+@pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("events", ["read", "unread"])
-def test_a_closing_run_just_after_it_bills_each_stretch_by_its_own_price(world: World, events: str) -> None:
+def test_a_closing_run_just_after_it_bills_each_stretch_by_its_own_price(world: World, events: str, how: str) -> None:
     """It asks for that one subscription, once. Where no event tells, the change was at the instant that was planned."""
     world.openmeter.add_meter("other", aggregation="SUM")
-    world.stripe.phases_change_prices = True
+    world.stripe.phases_change_prices = how == "another price"
     subscription = begun(world, "hours", "flexible")
     meter = world.stripe.state.prices[world.stripe.state.items[subscription.items[0]].price].meter
     other = world.stripe.add_price(meter=meter, metadata={"om_meter_id": "other"})
@@ -131,14 +132,17 @@ def test_a_closing_run_just_after_it_bills_each_stretch_by_its_own_price(world: 
         world.sandbox.faults.add(Fault(server="stripe", path="/v1/events$", status=403, times=None))
     for meter_of_openmeter, used in ((METER, 10), ("other", 7)):
         world.use(subscription, used, at=CHANGE + 30 * SECOND, meter=meter_of_openmeter)
+    world.use(subscription, 1, at=CHANGE - 30 * SECOND)
     for seconds in (60, 30):
         world.sandbox.clock.move_to(CHANGE + 150 * SECOND - timedelta(seconds=seconds))
         world.sandbox.requests.clear()
         world.execute(closing=WITHIN, is_beside=True)
     assert not [one for one in world.sandbox.requests if "/v1/subscriptions" in one.path], "it was asked for before"
-    world.sandbox.clock.advance(HOUR)
-    world.execute()
-    assert world.billed(subscription) == 7
+    for _ in range(2):
+        world.sandbox.clock.advance(HOUR)
+        world.execute()
+    (item,) = world.stripe.state.subscriptions[subscription.id].items
+    assert (world.stripe.total(item), world.unbilled()) == (7, {subscription.items[0]: 1})
 
 
 def test_of_several_phases_in_a_period_each_is_reported_up_to_its_instant(world: World) -> None:

@@ -74,6 +74,20 @@ def test_a_period_that_turned_is_reported_at_once(world: World, version: str | N
         world.stripe.webhooks.remove_endpoint(endpoint)
 
 
+def test_a_change_that_is_planned_is_known_to_the_next_closing_run(world: World) -> None:
+    subscription = subscribe(world)
+    assert world.run().code == 0
+    price = world.stripe.add_price(metadata={"om_meter_id": "api_requests"})
+    with serving(world) as served:
+        world.stripe.webhooks.add_endpoint(served.url, secrets=[SECRET], events=[UPDATED])
+        world.stripe.plan_change(subscription.id, world.now + timedelta(minutes=2), [price])
+        assert world.stripe.webhooks.deliver() == [200]
+        served.logged("webhook_queued", why="change_planned")
+        served.logged("webhook_done", subscription=subscription.id)
+    due = in_ledger(world, lambda ledger: ledger.listed.due(world.now, timedelta(minutes=3), WEEK))
+    assert [one.item.id for one in due] == subscription.items
+
+
 def test_only_the_subscription_concerned_is_reported(world: World) -> None:
     concerned, other = subscribe(world), subscribe(world)
     with serving(world) as served:

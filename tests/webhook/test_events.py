@@ -124,13 +124,17 @@ def test_items_that_were_replaced_or_removed_ask_for_a_report(
         ({"status": "active"}, "status_changed"),
         ({"trial_end": None}, "trial_changed"),
         ({"trial_start": 1}, "trial_changed"),
+        ({"schedule": None}, "change_planned"),
+        ({"pending_update": None}, "change_planned"),
         ({"metadata": {"a": "b"}}, None),
         ({"latest_invoice": "in_0"}, None),
         ({"cancel_at_period_end": False}, None),
         ({}, None),
     ],
 )
-def test_other_updates_ask_for_a_report_if_a_state_or_trial_changed(before: dict[str, Any], why: str | None) -> None:
+def test_other_updates_ask_for_a_report_if_a_state_or_trial_changed_or_a_change_is_planned(
+    before: dict[str, Any], why: str | None
+) -> None:
     assert updated({"latest_invoice": "in_1"}, before) == why
 
 

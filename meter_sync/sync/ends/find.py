@@ -46,16 +46,17 @@ def in_their_periods(
     as_of, now, missed = until or job.run.as_of, list[SubscriptionItem](), list[SubscriptionItem]()
     for item in listed:
         before_now = newest.get(item.id)
-        told = changes.new_prices.get(item.id) or _as_planned(item, before_now, as_of)
+        is_moved = before_now is not None and before_now.price.id != item.price.id
+        told = changes.new_prices.get(item.id) or (_as_planned(before_now, as_of) if before_now and is_moved else ())
         *before, last = stretches(item, before_now, told, as_of)
         missed += before
         now.append(last)
     return Stretches(now, missed)
 
 
-def _as_planned(item: SubscriptionItem, before: SubscriptionItem | None, as_of: datetime) -> Sequence[datetime]:
-    """Return when an item's price changed, where no event tells: at the instant that was planned, if one was."""
-    planned = before.changes_at if before and before.price.id != item.price.id else None
+def _as_planned(before: SubscriptionItem, as_of: datetime) -> Sequence[datetime]:
+    """Return when an item changed, or went, where no event tells: at the instant that was planned, if one was."""
+    planned = before.changes_at
     return (planned,) if planned and planned <= as_of else ()
 
 
@@ -171,7 +172,8 @@ async def record_fate(job: Job, subscription: str, missing: Sequence[Subscriptio
         if removed and item.period.end < removed.at:
             book.record([_until_removal(item, removed.at)], job.policy.now)
             continue
-        ends = [at for at in (fate.ended_at, removed.at if removed else None) if at] or [as_of]
+        told = [at for at in (fate.ended_at, removed.at if removed else None) if at]
+        ends = told or _as_planned(item, as_of) or [as_of]
         is_cut = min(ends) < item.period.end and min(ends) != fate.ended_at
         book.record_end(item, min(*ends, item.period.end), is_cut=is_cut)
     if fate.ended_at is None:
