@@ -10,8 +10,8 @@ alike. What was used is counted from what was drawn, and what was billed is read
 `--faults` takes kinds of faults, each for a table of its own; `all` is all of them together, `none` is none, and
 `each` is a table for none, one for every kind, and one for all. What the kinds are is printed with them.
 
-This program is played twice: as it is by default, and with `late_usage = "carry"`. Exits 1 if it left, either way, a unit
-neither billed nor named, in a period or over all, or named one that it should have carried.
+This program is played twice: as it is by default, and with `late_usage = "carry"`. Exits 1 if it left, either way, a
+unit neither billed nor named, in a period or over all, or named one that it should have carried.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from three_months.bills import Accuracy, Account, Bill
+from three_months.bills import Account, Accuracy, Bill
 from three_months.play import CARRYING, OWN_WAYS, WAYS, Play
 from three_months.scenario import DAYS, draw
 from three_months.troubles import TROUBLES, Trouble, draw_troubles
@@ -94,7 +94,8 @@ def is_explained(found: Accuracy) -> bool:
     """Whether all is billed exactly, carried or named; if this program did not, print where it is wrong."""
     if found.way not in OWN_WAYS:
         return True
-    wrong: list[Bill | Account] = [one for one in (*found.bills, *found.accounts) if one.unexplained]
+    wrong: list[Bill | Account] = [bill for bill in found.bills if bill.unexplained]
+    wrong += [account for account in found.accounts if account.unexplained]
     if found.way == CARRYING:
         wrong += [bill for bill in found.bills if bill.named and bill.is_followed]
     for one in wrong:

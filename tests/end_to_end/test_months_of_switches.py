@@ -2,6 +2,8 @@
 
 import itertools
 import random
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.sandbox import Fault
-from meter_sync.sandbox.stripe.state.objects import BillingMode
+from meter_sync.sandbox.stripe.state.objects import BillingMode, Interval
 from tests.support.ways import ALL_WAYS, WAYS
 from tests.support.world import METER, World
 
 BEGIN = datetime(2025, 3, 1, 9, 30, 17, tzinfo=UTC)
+CARRYING = [(2, "record", "flexible"), (0, "hours", "classic"), (0, "days", "flexible"), (0, "additions", "classic")]
+"""Lives in which something is late and can be carried: seed, way, mode."""
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
 
 
@@ -27,6 +32,7 @@ class Switching:
     mode: BillingMode
     random: random.Random
     is_disturbed: bool = False
+    late_usage: LateUsage = LateUsage.NAME
     living: list[str] = field(default_factory=list)
     began: dict[str, datetime] = field(default_factory=dict)
     ended: dict[str, datetime] = field(default_factory=dict)
@@ -38,9 +44,17 @@ class Switching:
         self.stripe = self.world.stripe
         self.meter = self.stripe.add_meter("calls", **WAYS[self.way]) if self.way in WAYS else None  # type: ignore[arg-type]
         self.customer = self.stripe.add_customer()
+        self.world.configure(f'late_usage = "{self.late_usage}"\n')
+
+    @property
+    def latest(self) -> int:
+        """By how many seconds usage is late at most. What is to be carried comes days after its period's end."""
+        return 4000 if self.late_usage is LateUsage.NAME else self.random.randrange(250_000)
 
     def price(self) -> str:
-        return self.stripe.add_price(meter=self.meter, metadata={"om_meter_id": METER})
+        """Add a price like all others of this life: of weeks, so that some of them end, where late usage is carried."""
+        interval: Interval = "month" if self.late_usage is LateUsage.NAME else "week"
+        return self.stripe.add_price(meter=self.meter, metadata={"om_meter_id": METER}, interval=interval)
 
     # -- what happens -------------------------------------------------------------------------------
 
@@ -74,7 +88,7 @@ class Switching:
 
     def use(self) -> None:
         value = self.random.randrange(1, 9)
-        at = self.world.now - self.random.choice((0, 0, 1, 90, 4000)) * SECOND
+        at = self.world.now - self.random.choice((0, 0, 1, 90, self.latest)) * SECOND
         self.used.append((at, value))
         self.world.use(self.customer, value, at=at)
 
@@ -124,26 +138,36 @@ class Switching:
         return lines + sum(one.line.quantity for one in self.stripe.state.invoice_items if one.invoice is None)
 
     @property
-    def named(self) -> int:
+    def named_or_waiting(self) -> int:
         return sum(self.world.unbilled().values())
+
+    @property
+    def is_anything_carried(self) -> bool:
+        with closing(sqlite3.connect(self.world.ledger)) as connection:
+            return connection.execute("SELECT 1 FROM carries WHERE quantity <> 0").fetchone() is not None
 
 
 def lives() -> list[Any]:
-    """Return what is played: seed, way, mode, days, whether servers fail; the fast tier plays one for some days."""
+    """Return what is played: seed, way, mode, days, whether servers fail, and what becomes of late usage.
+
+    The fast tier plays one for some days.
+    """
     ways = [one for one in ALL_WAYS if one != "last"]
-    drawn = itertools.product(range(3), ways, ("classic", "flexible"), (20,), (False,))
-    disturbed = itertools.product(range(2), ways, ("classic",), (10,), (True,))
-    slow = [pytest.param(*one, marks=pytest.mark.simulation) for one in (*drawn, *disturbed)]
-    return [(4, "hours", "classic", 5, False), *slow]
+    drawn = itertools.product(range(3), ways, ("classic", "flexible"), (20,), (False,), (LateUsage.NAME,))
+    disturbed = itertools.product(range(2), ways, ("classic",), (10,), (True,), (LateUsage.NAME,))
+    carried = [(*one, 20, False, LateUsage.CARRY) for one in CARRYING]
+    slow = [pytest.param(*one, marks=pytest.mark.simulation) for one in (*drawn, *disturbed, *carried)]
+    return [(4, "hours", "classic", 5, False, LateUsage.NAME), *slow]
 
 
-@pytest.mark.parametrize(("seed", "way", "mode", "days", "is_disturbed"), lives())
+@pytest.mark.parametrize(("seed", "way", "mode", "days", "is_disturbed", "late_usage"), lives())
 def test_every_unit_is_billed_once_or_named_once(
-    tmp_path: Path, seed: int, way: str, mode: BillingMode, days: int, is_disturbed: bool
+    tmp_path: Path, seed: int, way: str, mode: BillingMode, days: int, is_disturbed: bool, late_usage: LateUsage
 ) -> None:
     world = World(tmp_path, BEGIN)
     with world.sandbox.in_background():
         drawn = random.Random(f"{seed}{way}{'' if is_disturbed else mode}")  # noqa: S311
-        switching = Switching(world, way, mode, drawn, is_disturbed)
+        switching = Switching(world, way, mode, drawn, is_disturbed, late_usage)
         switching.play(days)
-        assert switching.invoiced + switching.named == switching.to_be_paid
+        assert switching.invoiced + switching.named_or_waiting == switching.to_be_paid
+        assert switching.is_anything_carried is (late_usage is LateUsage.CARRY)
