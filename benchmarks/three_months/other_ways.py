@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from three_months.plain import Failed, Item, Plain, Refused
 from three_months.scenario import BEGIN, HOUR, SECOND, Kind
-from three_months.ways import Named
+from three_months.ways import Said
 
 
 class OtherWay:
@@ -43,9 +43,9 @@ class OtherWay:
     def close(self) -> None:
         """Do nothing."""
 
-    def named(self) -> Named:
-        """Return nothing."""
-        return {}
+    def said(self) -> Said:
+        """Say nothing."""
+        return Said()
 
 
 class SetAtAnchor(OtherWay):

@@ -8,8 +8,9 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.sandbox import Sandbox
-from three_months.bills import Bill, bills
+from three_months.bills import Accuracy, Books
 from three_months.other_ways import Deltas, HourlyAdditions, OtherWay, SetAtAnchor, SetNow
 from three_months.plain import METER, Plain
 from three_months.scenario import BEGIN, MINUTE, Customer, Kind, Scenario, Use
@@ -18,13 +19,16 @@ from three_months.troubles import Killed, Troubles, Weather
 from three_months.ways import Way
 
 THIS_PROGRAM = "meter-sync"
+CARRYING = "meter-sync, carry"
+OWN_WAYS: Mapping[str, LateUsage] = {THIS_PROGRAM: LateUsage.NAME, CARRYING: LateUsage.CARRY}
+"""This program, and what it makes of usage that comes too late for the invoice of its own period."""
 OTHER_WAYS: Mapping[str, type[OtherWay]] = {
     "set at the anchor": SetAtAnchor,
     'set at "now"': SetNow,
     "hourly additions": HourlyAdditions,
     "deltas with a cursor": Deltas,
 }
-WAYS = (THIS_PROGRAM, *OTHER_WAYS)
+WAYS = (*OWN_WAYS, *OTHER_WAYS)
 
 SUMMARY_LAG_SECONDS = 60
 """Stripe's summaries are eventually consistent."""
@@ -60,7 +64,7 @@ class Play:
         self._prices = {kind: [self._price(kind) for _ in range(2)] for kind in ("record", *self._meters)}
         """Two of each kind: customers move from one to the other."""
 
-    def bills(self) -> list[Bill]:
+    def accuracy(self) -> Accuracy:
         """Let everything happen, and return what came of it."""
         self._plan()
         with self._sandbox.in_background(), self._way() as way:
@@ -71,7 +75,8 @@ class Play:
                 happens()
             self._sandbox.clock.move_to(self._scenario.end)
             way.run()
-            return list(bills(self._sandbox.stripe, self._scenario.uses, way.named()))
+            books = Books(self._sandbox.stripe, self._scenario, way.said())
+            return Accuracy(self._name, list(books.bills()), list(books.accounts()))
 
     # -- what happens -------------------------------------------------------------------------------
 
@@ -118,8 +123,8 @@ class Play:
 
     @contextmanager
     def _way(self) -> Iterator[Way]:
-        if self._name == THIS_PROGRAM:
-            yield ThisProgram(self._sandbox, self._folder, self._weather)
+        if self._name in OWN_WAYS:
+            yield ThisProgram(self._sandbox, self._folder, self._weather, OWN_WAYS[self._name])
             return
         names = {meter: kind for kind, meter in self._meters.items()}
         with closing(Plain(self._sandbox, names, lambda: self._weather.is_killed)) as plain:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import accuracy
 import pytest
-from three_months.bills import Accuracy, Bill
-from three_months.play import OTHER_WAYS, THIS_PROGRAM, Play
+from three_months.bills import Account, Accuracy, Bill
+from three_months.play import CARRYING, OTHER_WAYS, OWN_WAYS, THIS_PROGRAM, Play
 from three_months.scenario import BEGIN, DAY, HOUR, RUN_AT, Scenario, draw, next_run
 from three_months.troubles import TROUBLES, Trouble, draw_troubles
 
@@ -32,7 +32,7 @@ def short() -> Scenario:
 
 
 def billed(scenario: Scenario, way: str, folder: Path, *faults: Trouble) -> Accuracy:
-    return Accuracy(way, Play(scenario, draw_troubles(SEED, scenario, faults), way, folder).bills())
+    return Play(scenario, draw_troubles(SEED, scenario, faults), way, folder).accuracy()
 
 
 def test_under_all_faults_this_program_leaves_no_unit_unexplained(tmp_path: Path, short: Scenario) -> None:
@@ -41,6 +41,22 @@ def test_under_all_faults_this_program_leaves_no_unit_unexplained(tmp_path: Path
     assert len(found.bills) == CUSTOMERS
     assert (found.over, found.unexplained) == (0, 0)
     assert found.under == found.named > 0
+    assert [account for account in found.accounts if account.unexplained] == []
+
+
+def test_under_all_faults_carried_usage_is_billed_once_for_who_lives_on_and_only_what_ended_is_named(
+    tmp_path: Path, short: Scenario
+) -> None:
+    found = billed(short, CARRYING, tmp_path, *TROUBLES)
+    living = {one.id for one in short.customers if not one.cancels_at and not one.move}
+
+    assert living
+    assert found.carried > 0
+    for one in found.accounts:
+        assert one.billed + one.still_open + one.named == one.used
+        assert one.named == 0 or one.customer not in living
+    assert (found.over, found.unexplained) == (0, 0)
+    assert accuracy.is_explained(found)
 
 
 def test_without_faults_this_program_bills_exactly_what_was_used_in_time(tmp_path: Path, short: Scenario) -> None:
@@ -102,26 +118,53 @@ def test_the_next_full_run_is_the_first_one_that_is_not_before(seconds: int) -> 
     assert (next_run(instant) - BEGIN - RUN_AT) % HOUR == timedelta()
 
 
-def bill(used: int, billed: int, named: int) -> Bill:
+def bill(used: int, billed: int, named: int = 0, *, into: int = 0, on: int = 0, is_followed: bool = False) -> Bill:
     start = datetime(2025, 3, 1, tzinfo=UTC)
-    return Bill("cus_1", "price_1", start, start + 30 * DAY, used, billed, named)
+    return Bill("cus_1", "price_1", start, start + 30 * DAY, used, billed, named, into, on, is_followed)
 
 
 def test_what_is_over_in_one_period_and_under_in_another_does_not_cancel_out() -> None:
-    found = Accuracy("way", [bill(10, 12, 0), bill(10, 8, 0), bill(10, 7, 3), bill(10, 11, -1)])
+    found = Accuracy("way", [bill(10, 12), bill(10, 8), bill(10, 7, 3), bill(10, 11, -1)])
 
     assert (found.over, found.under, found.named, found.unexplained) == (3, 5, 4, 4)
     assert found.billed_percent == 95.0
 
 
+def test_what_is_carried_is_due_in_the_period_that_has_it_and_in_no_other() -> None:
+    exact = Accuracy("way", [bill(10, 7, on=3), bill(10, 13, into=3), bill(10, 12, on=-2), bill(10, 7, 1, into=-2)])
+    twice, nowhere = Accuracy("way", [bill(10, 10, on=3)]), Accuracy("way", [bill(10, 10, into=3)])
+
+    assert (exact.over, exact.under, exact.carried, exact.named, exact.unexplained) == (0, 1, 5, 1, 0)
+    assert (twice.over, twice.under, twice.unexplained) == (3, 0, 3)
+    assert (nowhere.over, nowhere.under, nowhere.unexplained) == (0, 3, 3)
+
+
 @pytest.mark.parametrize(
-    ("way", "named", "expected"), [(THIS_PROGRAM, 1, True), (THIS_PROGRAM, 0, False), (DELTAS, 0, True)]
+    ("way", "found", "expected"),
+    [
+        (THIS_PROGRAM, bill(10, 9, 1), True),
+        (THIS_PROGRAM, bill(10, 9, 1, is_followed=True), True),
+        (THIS_PROGRAM, bill(10, 9), False),
+        (CARRYING, bill(10, 9, 1), True),
+        (CARRYING, bill(10, 9, on=1, is_followed=True), True),
+        (CARRYING, bill(10, 9, 1, is_followed=True), False),
+        (CARRYING, bill(10, 9), False),
+        (DELTAS, bill(10, 9), True),
+    ],
 )
-def test_only_this_program_must_name_what_it_does_not_bill(
-    capsys: pytest.CaptureFixture[str], way: str, named: int, expected: bool
+def test_only_this_program_must_name_what_it_does_not_bill_and_what_goes_on_must_be_carried_if_that_is_set(
+    capsys: pytest.CaptureFixture[str], way: str, found: Bill, expected: bool
 ) -> None:
-    assert accuracy.is_explained(Accuracy(way, [bill(10, 9, named)])) is expected
+    assert accuracy.is_explained(Accuracy(way, [found])) is expected
     assert ("unexplained" in capsys.readouterr().err) is not expected
+
+
+@pytest.mark.parametrize("way", OWN_WAYS)
+@pytest.mark.parametrize(("named", "expected"), [(1, True), (0, False), (2, False)])
+def test_over_all_each_unit_is_on_an_invoice_or_open_or_named_once(way: str, named: int, expected: bool) -> None:
+    account = Account("cus_1", used=10, billed=6, still_open=3, named=named)
+
+    assert accuracy.is_explained(Accuracy(way, [bill(10, 10)], [account])) is expected
 
 
 def test_the_command_prints_a_table_for_each_choice_of_faults() -> None:

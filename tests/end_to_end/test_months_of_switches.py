@@ -2,6 +2,8 @@
 
 import itertools
 import random
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +18,8 @@ from tests.support.ways import ALL_WAYS
 from tests.support.world import World
 
 BEGIN = datetime(2025, 3, 1, 9, 30, 17, tzinfo=UTC)
+CARRYING = [(2, "record", "flexible"), (0, "hours", "classic"), (0, "days", "flexible"), (0, "additions", "classic")]
+"""Lives in which something is late and can be carried: seed, way, mode."""
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
 
 
@@ -27,6 +31,8 @@ class Switching:
     life: Life
     random: random.Random
     is_disturbed: bool = False
+    latest: int = 4000
+    """By how many seconds usage is late at most."""
 
     # -- what happens -------------------------------------------------------------------------------
 
@@ -50,7 +56,7 @@ class Switching:
         return self.random.choice(self.life.living)
 
     def use(self) -> None:
-        ago = self.random.choice((0, 0, 1, 90, 4000)) * SECOND
+        ago = self.random.choice((0, 0, 1, 90, self.random.randint(4000, self.latest))) * SECOND
         self.life.use(self.world.now - ago, self.random.randrange(1, 100_000))
 
     def disturb(self) -> None:
@@ -80,6 +86,11 @@ class Switching:
         self.life.end()
 
 
+def is_anything_carried(world: World) -> bool:
+    with closing(sqlite3.connect(world.ledger)) as connection:
+        return connection.execute("SELECT 1 FROM carries WHERE quantity <> 0").fetchone() is not None
+
+
 def lives() -> list[Any]:
     """Return what is played: seed, way, mode, days, whether servers fail; the fast tier plays one for some days."""
     drawn = itertools.product(range(3), ALL_WAYS, ("classic", "flexible"), (16,), (False,))
@@ -98,3 +109,16 @@ def test_every_unit_is_billed_once_or_named_once(
         life = Life(world, way, mode)
         Switching(world, life, drawn, is_disturbed).play(days)
         life.check()
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize(("seed", "way", "mode"), CARRYING)
+def test_so_is_every_unit_that_is_carried(tmp_path: Path, seed: int, way: str, mode: BillingMode) -> None:
+    """In periods of weeks, so that some end, with usage that comes days late."""
+    world = World(tmp_path, BEGIN)
+    world.configure('late_usage = "carry"\n')
+    with world.sandbox.in_background():
+        life = Life(world, way, mode, interval="week")
+        Switching(world, life, random.Random(f"{seed}{way}{mode}"), latest=250_000).play(20)  # noqa: S311
+        life.check()
+    assert is_anything_carried(world)

@@ -6,6 +6,7 @@ simulation, never by the program.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from meter_sync.sandbox.stripe.state.objects import CollectionPause
 from tests.support.three_months import (
     BEGIN,
+    CARRYING,
     DAY,
     HOUR,
     KINDS,
@@ -36,8 +38,8 @@ COLLECTION_PAUSES: tuple[CollectionPause, ...] = ("keep_as_draft", "mark_uncolle
 
 
 @contextmanager
-def simulated(folder: Path, setting: Setting, seed: str) -> Iterator[Simulation]:
-    simulation = Simulation(folder, setting, seed)
+def simulated(folder: Path, setting: Setting, seed: str, *, are_tardy: bool = False) -> Iterator[Simulation]:
+    simulation = Simulation(folder, setting, seed, are_tardy=are_tardy)
     with simulation.world.sandbox.in_background():
         yield simulation
 
@@ -50,17 +52,31 @@ def use_now_and_then(simulation: Simulation) -> None:
 
 
 def check(simulation: Simulation) -> None:
-    """Invoice and named remainder are the usage, in every period of every item, to the unit."""
+    """Invoice and named remainder are the usage, in every period of every item, to the unit; and for each customer."""
     found = simulation.found()
     wrong = []
     for account in simulation.accounts:
         for spell in simulation.spells(account):
             key = spell.item, spell.start
-            made = Found(simulation.stripe.total(spell.item), 0) if spell.is_open else found.pop(key, Found(0, 0))
-            if made.invoiced + made.named != spell.usage:
+            made = found.pop(key, Found(0, 0))
+            if spell.is_open:
+                made = replace(made, invoiced=simulation.stripe.total(spell.item))
+            if made.invoiced + made.named != spell.usage + made.carried:
                 wrong.append((account.kind, spell, made))
     assert wrong == []
-    assert [one for one in found.items() if one[1].named] == []
+    assert [one for one in found.items() if one[1].named or one[1].carried] == []
+    wholes = [(account.kind, simulation.whole(account)) for account in simulation.accounts]
+    assert [one for one in wholes if one[1].invoiced + one[1].open + one[1].waiting + one[1].named != one[1].used] == []
+
+
+def check_that_only_what_ended_is_named(simulation: Simulation) -> None:
+    """Of what goes on all that is late is carried: nobody is to settle it."""
+    found = simulation.found()
+    for account in simulation.accounts:
+        spells = [spell for spell in simulation.spells(account) if spell.is_followed or spell.is_open]
+        made = [(spell, found.get((spell.item, spell.start), Found(0, 0))) for spell in spells]
+        assert [one for one in made if one[1].named] == [], account.kind
+    assert any(made.carried > 0 for made in found.values())
 
 
 def named(simulation: Simulation, account: Account) -> list[int]:
@@ -75,22 +91,35 @@ def exact_kinds(setting: Setting) -> tuple[str, ...]:
     return METERED if setting.schedule == "hourly" else ()
 
 
+def let_all_kinds_go_on(simulation: Simulation) -> None:
+    for place, kind in enumerate(KINDS):
+        first = BEGIN + 9 * HOUR + (17 + place * 7) * SECOND
+        simulation.subscribe(kind, first)
+        if place % 2:
+            tardy = partial(simulation.subscribe_later, then=lambda _: None, is_tardy=True)
+            tardy(kind, first + 14 * DAY + 13 * HOUR + 29 * MINUTE)
+    use_now_and_then(simulation)
+    simulation.play()
+
+
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_what_goes_on_is_invoiced_or_named(tmp_path: Path, setting: Setting) -> None:
     """Subscriptions of every kind of price, with usage in time and late."""
     with simulated(tmp_path, setting, "going on") as simulation:
-        for place, kind in enumerate(KINDS):
-            first = BEGIN + 9 * HOUR + (17 + place * 7) * SECOND
-            simulation.subscribe(kind, first)
-            if place % 2:
-                tardy = partial(simulation.subscribe_later, then=lambda _: None, is_tardy=True)
-                tardy(kind, first + 14 * DAY + 13 * HOUR + 29 * MINUTE)
-        use_now_and_then(simulation)
-        simulation.play()
+        let_all_kinds_go_on(simulation)
         check(simulation)
         for account in simulation.accounts:
             if not account.is_tardy and account.kind in exact_kinds(setting):
                 assert named(simulation, account) == [], account.kind
+
+
+@pytest.mark.parametrize("setting", CARRYING, ids=str)
+def test_what_goes_on_is_invoiced_although_it_is_late_if_that_is_carried(tmp_path: Path, setting: Setting) -> None:
+    with simulated(tmp_path, setting, "carried") as simulation:
+        let_all_kinds_go_on(simulation)
+        check(simulation)
+        check_that_only_what_ended_is_named(simulation)
+        assert [named(simulation, account) for account in simulation.accounts] == [[]] * len(simulation.accounts)
 
 
 Life = Callable[[Simulation, datetime], None]
@@ -234,12 +263,27 @@ def months_after(begin: datetime, months: int) -> datetime:
     return begin.replace(month=begin.month + months)
 
 
+def let_everything_change(simulation: Simulation) -> None:
+    for place, life in enumerate(LIVES):
+        life(simulation, BEGIN + 2 * DAY + 21 * HOUR + (59 + 23 * place) * SECOND)
+    use_now_and_then(simulation)
+    simulation.play()
+
+
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_what_changes_and_ends_is_invoiced_or_named(tmp_path: Path, setting: Setting) -> None:
     """Every change that Stripe offers, on prices that are drawn."""
     with simulated(tmp_path, setting, "changes") as simulation:
-        for place, life in enumerate(LIVES):
-            life(simulation, BEGIN + 2 * DAY + 21 * HOUR + (59 + 23 * place) * SECOND)
-        use_now_and_then(simulation)
-        simulation.play()
+        let_everything_change(simulation)
         check(simulation)
+
+
+@pytest.mark.parametrize("setting", CARRYING, ids=str)
+def test_what_changes_and_ends_is_invoiced_or_named_once_where_late_usage_is_carried(
+    tmp_path: Path, setting: Setting
+) -> None:
+    """The same, of customers whose usage may come days late: only what ended is named."""
+    with simulated(tmp_path, setting, "changes carried", are_tardy=True) as simulation:
+        let_everything_change(simulation)
+        check(simulation)
+        check_that_only_what_ended_is_named(simulation)

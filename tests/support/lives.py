@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.selection import Selection
-from meter_sync.sandbox.stripe.state.objects import BillingMode
+from meter_sync.sandbox.stripe.state.objects import BillingMode, Interval
 from tests.support.ways import WAYS
 from tests.support.world import METER, World
 
@@ -32,6 +32,7 @@ class Life:
     world: World
     way: str
     mode: BillingMode
+    interval: Interval = "month"
     living: list[str] = field(default_factory=list)
     """The subscriptions that nobody has canceled."""
     spells: dict[str, Spell] = field(default_factory=dict)
@@ -45,7 +46,9 @@ class Life:
         self.customer = self.stripe.add_customer()
 
     def _price(self) -> str:
-        return self.stripe.add_price(meter=self.meter, metadata={"om_meter_id": METER}, unit_amount_decimal="100")
+        return self.stripe.add_price(
+            meter=self.meter, metadata={"om_meter_id": METER}, unit_amount_decimal="100", interval=self.interval
+        )
 
     # -- what happens -------------------------------------------------------------------------------
 
@@ -125,7 +128,7 @@ class Life:
     # -- what came of it ----------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Hold it to its promise at its end: each unit is billed once or named once."""
+        """Hold it to its promise at its end: each unit is billed once or named once, also one that was carried."""
         assert self.invoiced + self.named == self.to_be_paid
 
     @property

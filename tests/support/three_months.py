@@ -3,8 +3,10 @@
 import heapq
 import json
 import random
+import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from meter_sync.core.billing.item import Period
+from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox.stripe.state.objects import BillingMode, ClosedPeriod, Item
 from meter_sync.sandbox.stripe.webhooks import Attempt, Delivery
@@ -47,15 +50,22 @@ WINDOWS = {"hours": HOUR, "days": DAY}
 
 @dataclass(frozen=True)
 class Setting:
-    """Who reports, and how often."""
+    """Who reports, and how often, and what becomes of late usage."""
 
     schedule: str
     cron: bool
     closing: bool = False
     webhook: bool = False
+    late_usage: LateUsage = LateUsage.NAME
 
     def __str__(self) -> str:
-        parts = {f"{self.schedule} cron": self.cron, "closing runs": self.closing, "webhook": self.webhook}
+        is_carried = self.late_usage is LateUsage.CARRY
+        parts = {
+            f"{self.schedule} cron": self.cron,
+            "closing runs": self.closing,
+            "webhook": self.webhook,
+            "late usage carried": is_carried,
+        }
         return " and ".join(name for name, is_so in parts.items() if is_so)
 
     @property
@@ -68,6 +78,10 @@ SETTINGS = [
     Setting("daily", cron=True, closing=True),
     Setting("daily", cron=True, webhook=True),
     Setting("hourly", cron=False, webhook=True),
+]
+CARRYING = [
+    Setting("daily", cron=True, late_usage=LateUsage.CARRY),
+    Setting("daily", cron=True, webhook=True, late_usage=LateUsage.CARRY),
 ]
 
 
@@ -102,6 +116,8 @@ class Spell:
     end: datetime
     usage: int
     is_open: bool
+    is_followed: bool = False
+    """Whether it has an invoice that somebody pays, and the item goes on at the price of all of it."""
 
 
 @dataclass(frozen=True)
@@ -110,19 +126,37 @@ class Found:
 
     invoiced: int
     named: int
+    carried: int = 0
+    """What was added to it of earlier ones, less what of it was added to later ones, or waits for the next."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What was made of all that a customer used, whatever the program says of where it was carried."""
+
+    used: int
+    invoiced: int
+    open: int
+    """What Stripe holds of open periods."""
+    waiting: int
+    """What waits for a next period."""
+    named: int
 
 
 class Simulation:
     """A sandbox whose clock runs through three months, from one thing that happens to the next."""
 
-    def __init__(self, folder: Path, setting: Setting, seed: str) -> None:
+    def __init__(self, folder: Path, setting: Setting, seed: str, *, are_tardy: bool = False) -> None:
         self.world = World(folder, BEGIN)
         self.stripe = self.world.stripe
         self.setting = setting
+        self.are_tardy = are_tardy
+        """Whether everybody's usage may arrive days late."""
         self.random = random.Random(f"{seed}, {setting}")  # noqa: S311
         self.prices = {kind: self._price(kind) for kind in KINDS}
         by_day = self.prices["day_records"]
-        self.world.configure(f'[[meters]]\nprice = "{by_day}"\nopenmeter = "{METER}"\nrecords = "day"\n')
+        row = f'[[meters]]\nprice = "{by_day}"\nopenmeter = "{METER}"\nrecords = "day"\n'
+        self.world.configure(f'late_usage = "{setting.late_usage}"\n{row}')
         self.accounts: list[Account] = []
         self.removed_at: dict[str, datetime] = {}
         self.added_at: dict[str, datetime] = {}
@@ -171,7 +205,8 @@ class Simulation:
         subscription = self.stripe.add_subscription(
             customer, [self.prices[kind]], period_start=at, billing_mode=mode, **details
         )
-        account = Account(customer, subscription, kind, is_tardy, list(subscription.items))
+        is_late = is_tardy or self.are_tardy
+        account = Account(customer, subscription, kind, is_late, list(subscription.items))
         self.accounts.append(account)
         return account
 
@@ -353,7 +388,8 @@ class Simulation:
             until = end if is_last or closed.free else max(began or start, moved, self._floor(end, closed.price))
             if not closed.free:
                 usage = self._usage_in_stretches(account, item.id, began or start, until, Period(start, end))
-                yield Spell(item.id, start, end, usage, is_open=False)
+                is_followed = not is_last and self._goes_on(item, closed)
+                yield Spell(item.id, start, end, usage, is_open=False, is_followed=is_followed)
             began, last_end = until, end
         if not account.is_gone:
             start = datetime.fromtimestamp(item.period.start, UTC)
@@ -363,6 +399,14 @@ class Simulation:
             end = self.removed_at.get(item.id, self.now)
             usage = self._usage_in_stretches(account, item.id, began or start, end, Period(start, end))
             yield Spell(item.id, start, end, usage, is_open=not item.deleted)
+
+    def _goes_on(self, item: Item, closed: ClosedPeriod) -> bool:
+        """Whether somebody pays for a period, and the item has the same price in all of it and after it."""
+        start, end = _instants(closed)
+        later = [one.price for one in item.closed if one.period.start >= closed.period.end]
+        is_moved = any(start < at <= end for at in self.moved_at[item.id])
+        is_paid = closed.invoice is not None and self.stripe.state.invoices[closed.invoice].status != "void"
+        return is_paid and not is_moved and not item.deleted and (later or [item.price])[0] == closed.price
 
     def _standstill(self, account: Account, item: Item, began: datetime, pause: Period) -> Spell:
         """Return the time between two periods of a subscription that was paused."""
@@ -387,18 +431,50 @@ class Simulation:
         return int(sum((one.value for one in account.used if start <= one.at < end), Decimal(0)))
 
     def found(self) -> dict[tuple[str, datetime], Found]:
-        """Return what is invoiced, and what the ledger names, of each item's period."""
+        """Return what is invoiced, what the ledger names, and what it says that was carried, of each item's period."""
         invoiced: defaultdict[tuple[str, datetime], int] = defaultdict(int)
         for invoice in self.stripe.invoices:
             # Nobody pays a voided one.
             for line in invoice.lines if invoice.status != "void" else ():
                 start = datetime.fromtimestamp(line.period.start, UTC)
                 invoiced[line.item, self._period_of(line.item, start)] += line.quantity
-        named: Counter[tuple[str, datetime]] = Counter()
+        named, waiting = self._unbilled(waits=False), self._unbilled(waits=True)
+        carried = self._carried()
+        carried.subtract(waiting)
+        every = invoiced.keys() | named.keys() | carried.keys()
+        return {key: Found(invoiced[key], named[key], carried[key]) for key in every}
+
+    def whole(self, account: Account) -> Whole:
+        """Return what was made of all that a customer used."""
+        found, spells = self.found(), list(self.spells(account))
+        waiting = self._unbilled(waits=True)
+        # An invoice shows a trial's usage too, which costs nothing.
+        paid = {(spell.item, spell.start) for spell in spells}
+        return Whole(
+            used=sum(spell.usage for spell in spells),
+            invoiced=sum(made.invoiced for place, made in found.items() if place in paid),
+            open=sum(self.stripe.total(spell.item) for spell in spells if spell.is_open),
+            waiting=sum(units for (item, _), units in waiting.items() if item in account.items),
+            named=sum(made.named for (item, _), made in found.items() if item in account.items),
+        )
+
+    def _unbilled(self, *, waits: bool) -> Counter[tuple[str, datetime]]:
+        found: Counter[tuple[str, datetime]] = Counter()
         with self.world.books() as ledger:
             for one in ledger.remainders.unbilled():
-                named[one.item, self._period_of(one.item, one.period.start)] += one.open_quantity
-        return {key: Found(invoiced[key], named[key]) for key in invoiced.keys() | named.keys()}
+                if one.waits is waits:
+                    found[one.item, self._period_of(one.item, one.period.start)] += one.open_quantity
+        return found
+
+    def _carried(self) -> Counter[tuple[str, datetime]]:
+        """Return what was added to each period, less what was taken of it: by the rows, as they are in the ledger."""
+        found: Counter[tuple[str, datetime]] = Counter()
+        with closing(sqlite3.connect(self.world.ledger)) as connection:
+            rows = connection.execute('SELECT item, period_start, "into", quantity FROM carries').fetchall()
+        for item, start, into, quantity in rows:
+            found[item, self._period_of(item, datetime.fromtimestamp(start, UTC))] -= quantity
+            found[item, self._period_of(item, datetime.fromtimestamp(into, UTC))] += quantity
+        return found
 
     def _period_of(self, item: str, start: datetime) -> datetime:
         """Return where the period of Stripe's begins in which a stretch of an item begins."""
