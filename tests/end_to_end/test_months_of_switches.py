@@ -31,8 +31,8 @@ class Switching:
     life: Life
     random: random.Random
     is_disturbed: bool = False
-    latest: int = 4000
-    """By how many seconds usage is late at most."""
+    latest: tuple[int, ...] = (4000,)
+    """By how many seconds usage is late at most, each as often."""
 
     # -- what happens -------------------------------------------------------------------------------
 
@@ -56,7 +56,7 @@ class Switching:
         return self.random.choice(self.life.living)
 
     def use(self) -> None:
-        ago = self.random.choice((0, 0, 1, 90, self.random.randint(4000, self.latest))) * SECOND
+        ago = self.random.choice((0, 0, 1, 90, *(self.random.randint(4000, each) for each in self.latest))) * SECOND
         self.life.use(self.world.now - ago, self.random.randrange(1, 100_000))
 
     def disturb(self) -> None:
@@ -119,6 +119,6 @@ def test_so_is_every_unit_that_is_carried(tmp_path: Path, seed: int, way: str, m
     world.configure('late_usage = "carry"\n')
     with world.sandbox.in_background():
         life = Life(world, way, mode, interval="week")
-        Switching(world, life, random.Random(f"{seed}{way}{mode}"), latest=250_000).play(20)  # noqa: S311
+        Switching(world, life, random.Random(f"{seed}{way}{mode}"), latest=(250_000,) * 4).play(20)  # noqa: S311
         life.check()
     assert is_anything_carried(world)
