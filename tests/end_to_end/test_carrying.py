@@ -130,6 +130,35 @@ def test_a_fall_is_held_as_any_other_and_named_once_the_period_is_watched_no_mor
     assert world.billed(subscription) == 50
 
 
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
+def test_what_waits_while_a_draft_and_the_next_period_are_open_goes_into_the_next_one_alone(
+    world: World, way: str
+) -> None:
+    """Both could take it: it would be in two periods after one run, in none after the next, and so on."""
+    world.stripe.seconds_from_draft_to_final = int(DAY.total_seconds())
+    world.configure(CARRY)
+    subscription = subscribed(world, way)
+    world.use(subscription, 30, at=NOW - HOUR)
+    world.execute()
+    world.sandbox.clock.move_to(end_of(world, subscription) + DAY + HOUR)
+    world.execute()
+    use_late(world, subscription, -20)
+    world.execute(Reason.DECREASE)
+    end = end_of(world, subscription)
+    world.sandbox.clock.move_to(end - HOUR)
+    world.execute()
+    world.use(subscription, 100, at=end - 3 * HOUR)
+    world.use(subscription, 50, at=end + MINUTE)
+    world.sandbox.clock.move_to(end + 2 * HOUR)
+    for _ in range(2):
+        world.execute()
+    for _ in range(2):
+        world.execute()
+        assert {str(one.outcome) for one in world.last_results} == {"unchanged"}
+        assert world.billed(subscription) + world.stripe.total(subscription.items[0], at=end - DAY) == 130
+    assert world.unbilled() == {}
+
+
 def test_a_subscription_that_is_over_has_all_that_still_waits_named_with_its_last_period(
     world: World, way: str
 ) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
+from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.core.metering.mapping import LateUsage, MappingRules, MeterRow, meter_row
 from meter_sync.core.planning.memory import Carried, Memory
@@ -43,8 +44,11 @@ def lives_on(item: SubscriptionItem, row: MeterRow, known: LaterPeriods) -> bool
 
 
 def offered(metered: Metered, memory: Memory) -> tuple[Carried, ...]:
-    """Return what could be added to an item's period: all that waits, once Stripe takes no more what it has taken."""
-    if not metered.listed.intake.is_open and metered.lives_on:
+    """Return what could be added to an item's period: all that waits, and once it has ended, what it has of that.
+
+    Else it would be taken twice while Stripe takes usage of two periods, the one of them a draft.
+    """
+    if metered.listed.intake is not Intake.RUNNING and metered.lives_on:
         return memory.carried_into(metered.item.id)
     unit, waiting = unit_of(metered.item, metered.row), memory.waiting.get(metered.item.id, ())
     return tuple(
