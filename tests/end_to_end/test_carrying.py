@@ -159,6 +159,25 @@ def test_what_waits_while_a_draft_and_the_next_period_are_open_goes_into_the_nex
     assert world.unbilled() == {}
 
 
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
+def test_what_was_carried_stays_so_when_the_rest_is_named(world: World, way: str) -> None:
+    world.configure(CARRY)
+    subscription = closed_period(world, way, used=30)
+    use_late(world, subscription, 10)
+    world.use(subscription, 50, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    world.execute()
+    use_late(world, subscription, -20)
+    world.sandbox.clock.advance(4 * DAY)
+    world.execute()
+    assert world.unbilled() == {subscription.items[0]: -20}
+    assert world.verdict(subscription) == "unchanged"
+    assert world.billed(subscription) == 60
+    end_the_period(world, subscription)
+    assert (invoiced(world), world.unbilled()) == (90, {subscription.items[0]: -20})
+
+
 def test_a_subscription_that_is_over_has_all_that_still_waits_named_with_its_last_period(
     world: World, way: str
 ) -> None:
