@@ -336,12 +336,29 @@ def test_a_scale_that_changed_keeps_late_usage_out_of_the_next_period(world: Wor
     subscription = closed_period(world, way)
     row = f'price = "{world.stripe.state.items[subscription.items[0]].price}"\nopenmeter = "{METER}"\nscale = "0.1"\n'
     world.configure(f"{CARRY}[[meters]]\n{row}")
+    world.use(subscription, 50, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
     world.execute(Reason.MAPPING_CHANGED)
     use_late(world, subscription, 10)
     world.execute()
     world.execute()
-    assert world.billed(subscription) == 0
+    assert world.billed(subscription) == 5
     assert world.unbilled() == {subscription.items[0]: 10}
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
+def test_a_closed_period_keeps_its_scale_when_another_one_is_allowed_for_the_open_one(world: World, way: str) -> None:
+    """A thousand that were billed are not nine hundred too many since the unit is another one now."""
+    world.configure(CARRY)
+    subscription = closed_period(world, way, used=1000)
+    world.use(subscription, 50, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    row = f'price = "{world.stripe.state.items[subscription.items[0]].price}"\nopenmeter = "{METER}"\nscale = "0.1"\n'
+    world.configure(f"{CARRY}[[meters]]\n{row}")
+    for _ in range(2):
+        world.execute(Reason.MAPPING_CHANGED, Reason.DECREASE)
+    assert (world.billed(subscription), world.unbilled()) == (5, {})
 
 
 def test_a_row_says_so_for_its_own_items_alone(world: World) -> None:

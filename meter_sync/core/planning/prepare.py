@@ -83,7 +83,9 @@ def _prepared(
         return skipped(found, *(unbillable or (Reason.NO_METER_MAPPING, unmapped)))
     if row.ignore:
         return skipped(found, Reason.IGNORED, "a [[meters]] row says ignore = true")
-    row, note = (row, None) if Reason.MAPPING_CHANGED in allowed else _as_begun(item, row, metering, memory)
+    # What Stripe takes no more of was billed as it was begun, whatever is allowed now.
+    begins_anew = Reason.MAPPING_CHANGED in allowed and one.intake.is_open
+    row, note = (row, None) if begins_anew else _as_begun(item, row, metering, memory)
     meter = metering.meters.get(row.openmeter or "")
     named, way = subjects(item, rules.subject, metering.customers), way_of(item.price, row.records)
     found = replace(found, row=row, meter=meter, subjects=named, note=note)
