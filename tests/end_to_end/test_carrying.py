@@ -347,6 +347,25 @@ def test_a_scale_that_changed_keeps_late_usage_out_of_the_next_period(world: Wor
 
 
 @pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
+def test_what_was_carried_is_not_named_when_the_scale_changes_for_later_periods(world: World, way: str) -> None:
+    """The next period has it, and goes on in the unit that it began with."""
+    world.configure(CARRY)
+    subscription = closed_period(world, way)
+    use_late(world, subscription, 10)
+    for _ in range(2):
+        world.execute()
+    assert world.billed(subscription) == 10
+    row = f'price = "{world.stripe.state.items[subscription.items[0]].price}"\nopenmeter = "{METER}"\nscale = "2"\n'
+    world.configure(f"{CARRY}[[meters]]\n{row}")
+    for _ in range(2):
+        world.execute()
+        assert of_ended(world, subscription).reason is None
+        assert (world.verdict(subscription), world.billed(subscription)) == ("unchanged", 10)
+    end_the_period(world, subscription)
+    assert (invoiced(world), world.unbilled()) == (11, {})
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
 def test_a_closed_period_keeps_its_scale_when_another_one_is_allowed_for_the_open_one(world: World, way: str) -> None:
     """A thousand that were billed are not nine hundred too many since the unit is another one now."""
     world.configure(CARRY)

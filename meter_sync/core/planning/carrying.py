@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from meter_sync.core.billing.intake import Intake
-from meter_sync.core.billing.item import SubscriptionItem
+from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.core.metering.mapping import LateUsage, MappingRules, MeterRow, meter_row
 from meter_sync.core.planning.memory import Carried, Memory
 from meter_sync.core.planning.stages import Metered
@@ -28,12 +28,18 @@ def unit_of(item: SubscriptionItem, row: MeterRow | None) -> Unit:
     return item.price.id, row.scale if row else Decimal(0)
 
 
-def periods_of(known: Iterable[SubscriptionItem], rules: MappingRules) -> LaterPeriods:
-    """Given items in their periods, return when those of each item begin that are billed, and their units."""
+def periods_of(
+    known: Iterable[SubscriptionItem], rules: MappingRules, scales: Mapping[PeriodKey, Decimal]
+) -> LaterPeriods:
+    """Given items in their periods, return when those of each item begin that are billed, and their units.
+
+    `scales` are those that periods began with: they go on by them, whatever the rules say by now.
+    """
     found = defaultdict[str, list[tuple[datetime, Unit]]](list)
     for item in known:
         if not item.was_free:
-            found[item.id].append((item.period.start, unit_of(item, meter_row(item, rules))))
+            price, scale = unit_of(item, meter_row(item, rules))
+            found[item.id].append((item.period.start, (price, scales.get(item.key, scale))))
     return found
 
 

@@ -84,7 +84,8 @@ def _is_others(result: Result) -> bool:
 def _prepared(job: Job, periods: Periods, ended: Sequence[Ended]) -> Prepared:
     book = job.ledger.memory
     memory = book.of([one.item for one in ended])
-    memory = replace(memory, reported=book.stretches([one.item for one in periods.known]))
+    scales = book.scales({one.item.id for one in ended})
+    memory = replace(memory, reported=book.stretches([one.item for one in periods.known]), scales=scales)
     listed, as_of = [one.listed for one in ended], job.run.as_of
     prepared = prepare(listed, periods.known, periods.metering, memory, as_of, job.policy.allowed)
     return Prepared([one for one in prepared if job.selection.admits(one.found)], memory)
