@@ -27,6 +27,27 @@ def open_quantity(database: Database) -> ColumnElement[Any]:
     return seen_periods.c.remainder - sa.func.coalesce(seen_periods.c.settled, 0) - carried_on(database)
 
 
+def waits_in_vain(database: Database) -> ColumnElement[bool]:
+    """Return the condition that something of a period waits, and that no period of its item can take it any more.
+
+    Those that are not closed could, unless something was to be written of them in another unit.
+    """
+    later, own, theirs = seen_periods.alias(), item_periods.alias(), item_periods.alias()
+    of_item = later.join(own, sa.and_(own.c.item == later.c.item, *database.in_scope(own)))
+    begun = of_item.outerjoin(theirs, sa.and_(of_same_period(theirs, later), *database.in_scope(theirs)))
+    could_take_it = sa.select(sa.literal(1)).select_from(begun)
+    could_take_it = could_take_it.where(
+        *database.in_scope(later),
+        later.c.item == seen_periods.c.item,
+        later.c.period_start > seen_periods.c.period_start,
+        later.c.closed_at.is_(None),
+        own.c.period_start == seen_periods.c.period_start,
+        sa.or_(theirs.c.item.is_(None), sa.and_(own.c.price == theirs.c.price, own.c.scale == theirs.c.scale)),
+    )
+    waits = seen_periods.c.late_usage == LateUsage.CARRY.value, open_quantity(database) != 0
+    return sa.and_(*waits, ~could_take_it.exists())
+
+
 def moves(database: Database, item: str, start: datetime) -> tuple[dict[datetime, int], dict[datetime, int]]:
     """Return what was added to an item's period, and what of it to later ones, by the start of the other period."""
     is_about = carries.c.item == item, sa.or_(carries.c.period_start == start, carries.c.into == start)

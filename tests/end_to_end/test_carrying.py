@@ -380,6 +380,45 @@ def test_a_closed_period_keeps_its_scale_when_another_one_is_allowed_for_the_ope
     assert (world.billed(subscription), world.unbilled()) == (5, {})
 
 
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
+def test_what_waits_is_named_once_the_next_period_counts_in_another_unit(world: World, way: str) -> None:
+    """The period that it is of is watched no more by then, and the next one had begun with nothing."""
+    world.configure(CARRY)
+    subscription = closed_period(world, way, used=30)
+    use_late(world, subscription, -20)
+    world.execute(Reason.DECREASE)
+    world.sandbox.clock.advance(4 * DAY)
+    world.execute()
+    row = f'price = "{world.stripe.state.items[subscription.items[0]].price}"\nopenmeter = "{METER}"\nscale = "2"\n'
+    world.configure(f"{CARRY}[[meters]]\n{row}")
+    world.use(subscription, 10, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute(Reason.MAPPING_CHANGED)
+    world.execute()
+    assert of_ended(world, subscription).reason is Reason.PERIOD_CLOSED
+    assert world.billed(subscription) == 20
+    with world.books() as ledger:
+        assert [(one.open_quantity, one.waits) for one in ledger.remainders.unbilled()] == [(-20, False)]
+    world.execute()
+    assert [one.reason for one in world.last_results] == [None]
+
+
+def test_what_waits_is_named_once_a_trial_was_the_last_period(world: World) -> None:
+    world.configure(CARRY)
+    subscription = closed_period(world, "record", used=30)
+    use_late(world, subscription, -20)
+    world.execute(Reason.DECREASE)
+    world.stripe.start_trial(subscription.id, world.now + 10 * DAY)
+    world.stripe.cancel_at_period_end(subscription.id)
+    for _ in range(2):
+        world.sandbox.clock.advance(6 * DAY)
+        world.execute()
+    world.execute()
+    assert of_ended(world, subscription).reason is Reason.PERIOD_CLOSED
+    with world.books() as ledger:
+        assert [(one.open_quantity, one.waits) for one in ledger.remainders.unbilled()] == [(-20, False)]
+
+
 def test_a_row_says_so_for_its_own_items_alone(world: World) -> None:
     carried, named = world.price, world.stripe.add_price(metadata={"om_meter_id": METER})
     world.configure(f'[[meters]]\nprice = "{carried}"\nopenmeter = "{METER}"\nlate_usage = "carry"\n')
