@@ -33,6 +33,27 @@ def is_open(database: Database) -> ColumnElement[bool]:
     return sa.or_(open_quantity(database) != 0, is_unknown)
 
 
+def waits_in_vain(database: Database) -> ColumnElement[bool]:
+    """Return the condition that something of a period waits, and that no period of its item can take it any more.
+
+    Those that are not closed could, unless something was to be written of them in another unit.
+    """
+    later, own, theirs = seen_periods.alias(), item_periods.alias(), item_periods.alias()
+    of_item = later.join(own, sa.and_(own.c.item == later.c.item, *database.in_scope(own)))
+    begun = of_item.outerjoin(theirs, sa.and_(of_same_period(theirs, later), *database.in_scope(theirs)))
+    could_take_it = sa.select(sa.literal(1)).select_from(begun)
+    could_take_it = could_take_it.where(
+        *database.in_scope(later),
+        later.c.item == seen_periods.c.item,
+        later.c.period_start > seen_periods.c.period_start,
+        later.c.closed_at.is_(None),
+        own.c.period_start == seen_periods.c.period_start,
+        sa.or_(theirs.c.item.is_(None), sa.and_(own.c.price == theirs.c.price, own.c.scale == theirs.c.scale)),
+    )
+    waits = seen_periods.c.late_usage == LateUsage.CARRY.value, open_quantity(database) != 0
+    return sa.and_(*waits, ~could_take_it.exists())
+
+
 def moves(database: Database, item: str, start: datetime) -> tuple[dict[datetime, int], dict[datetime, int]]:
     """Return what was added to an item's period, and what of it to later ones, by the start of the other period."""
     is_about = carries.c.item == item, sa.or_(carries.c.period_start == start, carries.c.into == start)
@@ -42,17 +63,21 @@ def moves(database: Database, item: str, start: datetime) -> tuple[dict[datetime
 
 
 def recall(database: Database, periods: Mapping[str, datetime]) -> dict[str, tuple[Waiting, ...]]:
-    """Given items with the starts of their periods, return what may be added to these, the oldest first."""
+    """Given items with the starts of their periods, return what may be added to these, the oldest first.
+
+    Of what is named by now, since nothing of it may wait any more, that is what they have already.
+    """
     others, taken = _added(database, periods)
     its_state = sa.and_(of_same_period(item_periods, seen_periods), *database.in_scope(item_periods))
-    columns = "item", "period_start", "remainder", "settled", item_periods.c.price, item_periods.c.scale
+    columns = "item", "period_start", "remainder", "settled", "late_usage", item_periods.c.price, item_periods.c.scale
     query = database.of(seen_periods, *columns).join(item_periods, its_state)
-    waits = query.where(seen_periods.c.late_usage == LateUsage.CARRY.value).order_by(seen_periods.c.period_start)
+    is_told = query.where(seen_periods.c.late_usage.is_not(None)).order_by(seen_periods.c.period_start)
     found = defaultdict[str, list[Waiting]](list)
-    for row in database.rows_of(waits, seen_periods.c.item, periods):
+    for row in database.rows_of(is_told, seen_periods.c.item, periods):
         place = row.item, row.period_start
         if row.period_start < periods[row.item]:
-            quantity = row.remainder - (row.settled or 0) - others[place]
+            left = row.remainder - (row.settled or 0) - others[place]
+            quantity = left if row.late_usage == LateUsage.CARRY.value else taken[place]
             found[row.item].append(Waiting(row.period_start, row.price, row.scale, quantity, taken[place]))
     return {item: tuple(one for one in all_ if one.quantity or one.taken) for item, all_ in found.items()}
 

@@ -10,6 +10,7 @@ from sqlalchemy import Row
 
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.metering.mapping import LateUsage
+from meter_sync.ledger.carries import open_quantity, waits_in_vain
 from meter_sync.ledger.database import Book, Rows
 from meter_sync.ledger.rows import key, keys, read_as
 from meter_sync.ledger.schema import cursors, item_periods, prices, seen_periods
@@ -210,6 +211,13 @@ class ListedPeriods(Book):
     def ended(self, as_of: datetime) -> list[Seen]:
         """Return the periods that have ended by an instant and are not closed, the oldest first."""
         return _seen(self.database.rows(self._not_closed().where(seen_periods.c.period_end <= as_of)))
+
+    def waiting_in_vain(self) -> list[tuple[Seen, int]]:
+        """Return the closed periods of which something waits that no later one takes any more, and how much it is."""
+        left = open_quantity(self.database).label("left")
+        is_in_vain = seen_periods.c.closed_at.is_not(None), waits_in_vain(self.database)
+        found = self.database.rows(self.database.of(seen_periods, *seen_periods.c, left).where(*is_in_vain))
+        return [(seen, row.left) for seen, row in zip(_seen(found), found, strict=True)]
 
     def over(self, since: datetime, until: datetime) -> list[SubscriptionItem]:
         """Return the items in periods that ended after an instant and by another one, also in those that are closed."""

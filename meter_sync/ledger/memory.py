@@ -1,9 +1,10 @@
 """What the ledger remembers of items, for the plan: what was written of them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 
 from meter_sync.core.billing.intake import usage_end_of
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
@@ -101,6 +102,12 @@ class Memories(Book):
         )
         found = self.database.rows_of(query, item_periods.c.item, {item.id for item in others})
         return {(row.item, row.period_start): row.reported for row in found if (row.item, row.period_start) in wanted}
+
+    def scales(self, items_seen: Collection[str]) -> dict[PeriodKey, Decimal]:
+        """Return the scales that all periods of these items were begun with, as far as anything was to be written."""
+        query = self.database.of(item_periods, "item", "period_start", "scale")
+        found = self.database.rows_of(query, item_periods.c.item, items_seen)
+        return {(row.item, row.period_start): row.scale for row in found}
 
     def reported(self, seen_items: Sequence[SubscriptionItem]) -> frozenset[PeriodKey]:
         """Return those of the items, each with the start of its period, for which anything was ever to be written."""

@@ -130,6 +130,54 @@ def test_a_fall_is_held_as_any_other_and_named_once_the_period_is_watched_no_mor
     assert world.billed(subscription) == 50
 
 
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
+def test_what_waits_while_a_draft_and_the_next_period_are_open_goes_into_the_next_one_alone(
+    world: World, way: str
+) -> None:
+    """Both could take it: it would be in two periods after one run, in none after the next, and so on."""
+    world.stripe.seconds_from_draft_to_final = int(DAY.total_seconds())
+    world.configure(CARRY)
+    subscription = subscribed(world, way)
+    world.use(subscription, 30, at=NOW - HOUR)
+    world.execute()
+    world.sandbox.clock.move_to(end_of(world, subscription) + DAY + HOUR)
+    world.execute()
+    use_late(world, subscription, -20)
+    world.execute(Reason.DECREASE)
+    end = end_of(world, subscription)
+    world.sandbox.clock.move_to(end - HOUR)
+    world.execute()
+    world.use(subscription, 100, at=end - 3 * HOUR)
+    world.use(subscription, 50, at=end + MINUTE)
+    world.sandbox.clock.move_to(end + 2 * HOUR)
+    for _ in range(2):
+        world.execute()
+    for _ in range(2):
+        world.execute()
+        assert {str(one.outcome) for one in world.last_results} == {"unchanged"}
+        assert world.billed(subscription) + world.stripe.total(subscription.items[0], at=end - DAY) == 130
+    assert world.unbilled() == {}
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
+def test_what_was_carried_stays_so_when_the_rest_is_named(world: World, way: str) -> None:
+    world.configure(CARRY)
+    subscription = closed_period(world, way, used=30)
+    use_late(world, subscription, 10)
+    world.use(subscription, 50, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    world.execute()
+    use_late(world, subscription, -20)
+    world.sandbox.clock.advance(4 * DAY)
+    world.execute()
+    assert world.unbilled() == {subscription.items[0]: -20}
+    assert world.verdict(subscription) == "unchanged"
+    assert world.billed(subscription) == 60
+    end_the_period(world, subscription)
+    assert (invoiced(world), world.unbilled()) == (90, {subscription.items[0]: -20})
+
+
 def test_a_subscription_that_is_over_has_all_that_still_waits_named_with_its_last_period(
     world: World, way: str
 ) -> None:
@@ -288,12 +336,87 @@ def test_a_scale_that_changed_keeps_late_usage_out_of_the_next_period(world: Wor
     subscription = closed_period(world, way)
     row = f'price = "{world.stripe.state.items[subscription.items[0]].price}"\nopenmeter = "{METER}"\nscale = "0.1"\n'
     world.configure(f"{CARRY}[[meters]]\n{row}")
+    world.use(subscription, 50, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
     world.execute(Reason.MAPPING_CHANGED)
     use_late(world, subscription, 10)
     world.execute()
     world.execute()
-    assert world.billed(subscription) == 0
+    assert world.billed(subscription) == 5
     assert world.unbilled() == {subscription.items[0]: 10}
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
+def test_what_was_carried_is_not_named_when_the_scale_changes_for_later_periods(world: World, way: str) -> None:
+    """The next period has it, and goes on in the unit that it began with."""
+    world.configure(CARRY)
+    subscription = closed_period(world, way)
+    use_late(world, subscription, 10)
+    for _ in range(2):
+        world.execute()
+    assert world.billed(subscription) == 10
+    row = f'price = "{world.stripe.state.items[subscription.items[0]].price}"\nopenmeter = "{METER}"\nscale = "2"\n'
+    world.configure(f"{CARRY}[[meters]]\n{row}")
+    for _ in range(2):
+        world.execute()
+        assert of_ended(world, subscription).reason is None
+        assert (world.verdict(subscription), world.billed(subscription)) == ("unchanged", 10)
+    end_the_period(world, subscription)
+    assert (invoiced(world), world.unbilled()) == (11, {})
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
+def test_a_closed_period_keeps_its_scale_when_another_one_is_allowed_for_the_open_one(world: World, way: str) -> None:
+    """A thousand that were billed are not nine hundred too many since the unit is another one now."""
+    world.configure(CARRY)
+    subscription = closed_period(world, way, used=1000)
+    world.use(subscription, 50, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    row = f'price = "{world.stripe.state.items[subscription.items[0]].price}"\nopenmeter = "{METER}"\nscale = "0.1"\n'
+    world.configure(f"{CARRY}[[meters]]\n{row}")
+    for _ in range(2):
+        world.execute(Reason.MAPPING_CHANGED, Reason.DECREASE)
+    assert (world.billed(subscription), world.unbilled()) == (5, {})
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
+def test_what_waits_is_named_once_the_next_period_counts_in_another_unit(world: World, way: str) -> None:
+    """The period that it is of is watched no more by then, and the next one had begun with nothing."""
+    world.configure(CARRY)
+    subscription = closed_period(world, way, used=30)
+    use_late(world, subscription, -20)
+    world.execute(Reason.DECREASE)
+    world.sandbox.clock.advance(4 * DAY)
+    world.execute()
+    row = f'price = "{world.stripe.state.items[subscription.items[0]].price}"\nopenmeter = "{METER}"\nscale = "2"\n'
+    world.configure(f"{CARRY}[[meters]]\n{row}")
+    world.use(subscription, 10, at=world.now - MINUTE)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute(Reason.MAPPING_CHANGED)
+    world.execute()
+    assert of_ended(world, subscription).reason is Reason.PERIOD_CLOSED
+    assert world.billed(subscription) == 20
+    with world.books() as ledger:
+        assert [(one.open_quantity, one.waits) for one in ledger.remainders.unbilled()] == [(-20, False)]
+    world.execute()
+    assert [one.reason for one in world.last_results] == [None]
+
+
+def test_what_waits_is_named_once_a_trial_was_the_last_period(world: World) -> None:
+    world.configure(CARRY)
+    subscription = closed_period(world, "record", used=30)
+    use_late(world, subscription, -20)
+    world.execute(Reason.DECREASE)
+    world.stripe.start_trial(subscription.id, world.now + 10 * DAY)
+    world.stripe.cancel_at_period_end(subscription.id)
+    for _ in range(2):
+        world.sandbox.clock.advance(6 * DAY)
+        world.execute()
+    world.execute()
+    assert of_ended(world, subscription).reason is Reason.PERIOD_CLOSED
+    with world.books() as ledger:
+        assert [(one.open_quantity, one.waits) for one in ledger.remainders.unbilled()] == [(-20, False)]
 
 
 def test_a_row_says_so_for_its_own_items_alone(world: World) -> None:

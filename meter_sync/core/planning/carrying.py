@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
-from meter_sync.core.billing.item import SubscriptionItem
+from meter_sync.core.billing.intake import Intake
+from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.core.metering.mapping import LateUsage, MappingRules, MeterRow, meter_row
 from meter_sync.core.planning.memory import Carried, Memory
 from meter_sync.core.planning.stages import Metered
@@ -27,12 +28,18 @@ def unit_of(item: SubscriptionItem, row: MeterRow | None) -> Unit:
     return item.price.id, row.scale if row else Decimal(0)
 
 
-def periods_of(known: Iterable[SubscriptionItem], rules: MappingRules) -> LaterPeriods:
-    """Given items in their periods, return when those of each item begin that are billed, and their units."""
+def periods_of(
+    known: Iterable[SubscriptionItem], rules: MappingRules, scales: Mapping[PeriodKey, Decimal]
+) -> LaterPeriods:
+    """Given items in their periods, return when those of each item begin that are billed, and their units.
+
+    `scales` are those that periods began with: they go on by them, whatever the rules say by now.
+    """
     found = defaultdict[str, list[tuple[datetime, Unit]]](list)
     for item in known:
         if not item.was_free:
-            found[item.id].append((item.period.start, unit_of(item, meter_row(item, rules))))
+            price, scale = unit_of(item, meter_row(item, rules))
+            found[item.id].append((item.period.start, (price, scales.get(item.key, scale))))
     return found
 
 
@@ -43,8 +50,11 @@ def lives_on(item: SubscriptionItem, row: MeterRow, known: LaterPeriods) -> bool
 
 
 def offered(metered: Metered, memory: Memory) -> tuple[Carried, ...]:
-    """Return what could be added to an item's period: all that waits, once Stripe takes no more what it has taken."""
-    if not metered.listed.intake.is_open and metered.lives_on:
+    """Return what could be added to an item's period: all that waits, and once it has ended, what it has of that.
+
+    Else it would be taken twice while Stripe takes usage of two periods, the one of them a draft.
+    """
+    if metered.listed.intake is not Intake.RUNNING and metered.lives_on:
         return memory.carried_into(metered.item.id)
     unit, waiting = unit_of(metered.item, metered.row), memory.waiting.get(metered.item.id, ())
     return tuple(

@@ -50,7 +50,7 @@ def prepare(
     """
 
     others_listed = list(beside)
-    known = periods_of([one.item for one in (*listed, *others_listed)], metering.rules)
+    known = periods_of([one.item for one in (*listed, *others_listed)], metering.rules, memory.scales)
 
     def prepared(one: Listed, remembered: Memory) -> Prepared:
         found = _prepared(one, metering, remembered, as_of, allowed)
@@ -95,8 +95,9 @@ def _prepared(
         return skipped(found, *(unbillable or (Reason.NO_METER_MAPPING, unmapped)))
     if row.ignore:
         return skipped(found, Reason.IGNORED, "a [[meters]] row says ignore = true")
-    is_new_one_allowed = Reason.MAPPING_CHANGED in allowed and row.openmeter
-    row, note = (row, None) if is_new_one_allowed else _as_begun(item, row, metering, memory)
+    # What Stripe takes no more of was billed as it was begun, whatever is allowed now.
+    begins_anew = Reason.MAPPING_CHANGED in allowed and one.intake.is_open
+    row, note = (row, None) if begins_anew else _as_begun(item, row, metering, memory)
     meter = metering.meters.get(row.openmeter or "")
     named = subjects(item, rules.subject, metering.customers) or (last.subjects if last else ())
     way = last.method.way if last else way_of(item.price, row.records)

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 from meter_sync.core.billing.intake import DRAFTS_LAST, Intake, intake_of, intake_of_cut
 from meter_sync.core.billing.item import SubscriptionItem, Target
+from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning import period_closed
 from meter_sync.core.planning.prepare import prepare
-from meter_sync.core.planning.results import skipped
+from meter_sync.core.planning.results import held, skipped
 from meter_sync.core.planning.stages import Findings, Listed, Result
 from meter_sync.ledger.listed import CLOSED_WITHIN, Conclusion, Seen
 from meter_sync.stripe_api.invoices import Invoiced, by_start
@@ -52,12 +53,13 @@ class Ended:
 
 async def conclude_ended(job: Job, periods: Periods, carry_out: CarryOut) -> RunReport:
     """Report the rest of periods that have ended, record how far each has come, and return what became of them."""
+    in_vain = _named_at_last(job)
     # A trial costs nothing.
     billed = [one for one in periods.ended if not one.item.was_free]
     _record(job, [Conclusion(*one.item.key, is_watched_no_more=True) for one in periods.ended if one.item.was_free])
     voiding = {one.item.subscription.id for one in periods.known if one.item.subscription.voids_invoices}
     ended = await _ended(job, billed, voiding)
-    done = RunReport([one for one in ended if isinstance(one, Result)])
+    done = RunReport([*in_vain, *(one for one in ended if isinstance(one, Result))])
     concluding = [one for one in ended if isinstance(one, Ended)]
     known = {one.item.key: one for one in periods.known} | {one.item.key: one.listed for one in concluding}
     for together in _once_each(concluding):
@@ -65,6 +67,26 @@ async def conclude_ended(job: Job, periods: Periods, carry_out: CarryOut) -> Run
         if done.error:
             break
     return done
+
+
+def _named_at_last(job: Job) -> list[Result]:
+    """Name what waited of periods that are watched no more, where none of their items' periods takes it any more.
+
+    The last one was a trial, is ignored by now, or counts in another unit.
+    """
+    if not job.run.everything:
+        return []
+    found = [
+        (one, left, period_closed.message(Intake.CLOSED, left)) for one, left in job.ledger.listed.waiting_in_vain()
+    ]
+    _record(
+        job,
+        [
+            Conclusion(*one.item.key, remainder=one.remainder, late_usage=LateUsage.NAME, why=why)
+            for one, _, why in found
+        ],
+    )
+    return [replace(held(Findings(one.item), Reason.PERIOD_CLOSED, why), lacking=left) for one, left, why in found]
 
 
 async def _conclude(job: Job, periods: Periods, ended: Sequence[Ended], carry_out: CarryOut) -> RunReport:
@@ -101,7 +123,8 @@ def _is_others(result: Result) -> bool:
 def _prepared(job: Job, periods: Periods, ended: Sequence[Ended]) -> Prepared:
     book = job.ledger.memory
     memory = book.of([one.item for one in ended])
-    memory = replace(memory, reported=book.stretches([one.item for one in periods.known]))
+    scales = book.scales({one.item.id for one in ended})
+    memory = replace(memory, reported=book.stretches([one.item for one in periods.known]), scales=scales)
     listed, as_of = [one.listed for one in ended], job.run.as_of
     prepared = prepare(listed, periods.known, periods.metering, memory, as_of, job.policy.allowed)
     taken_no_more = frozenset(one.item.id for one in ended if not one.listed.intake.is_open)
