@@ -88,19 +88,19 @@ ROW = RULES.rows[0]
 
 def test_an_item_lives_on_where_a_later_period_has_its_unit_or_none_is_known_and_one_follows() -> None:
     item, next_one = make_item(), make_item(start=END, end=END + MONTH)
-    assert lives_on(item, ROW, periods_of([item], RULES))
-    assert lives_on(item, ROW, periods_of([item, next_one], RULES))
-    assert not lives_on(replace(item, is_followed=False), ROW, periods_of([item], RULES))
-    assert not lives_on(replace(item, is_cut=True), ROW, periods_of([item], RULES))
+    assert lives_on(item, ROW, periods_of([item], RULES, {}))
+    assert lives_on(item, ROW, periods_of([item, next_one], RULES, {}))
+    assert not lives_on(replace(item, is_followed=False), ROW, periods_of([item], RULES, {}))
+    assert not lives_on(replace(item, is_cut=True), ROW, periods_of([item], RULES, {}))
 
 
 def test_a_next_period_of_another_price_or_scale_or_another_item_is_no_life_in_the_unit() -> None:
     item, start = make_item(), END
     of_other_price = make_item(price=make_price("price_2"), start=start, end=start + MONTH)
-    assert not lives_on(item, ROW, periods_of([item, of_other_price], RULES))
-    assert not lives_on(item, replace(ROW, scale=Decimal(2)), periods_of([item, make_item(start=start)], RULES))
+    assert not lives_on(item, ROW, periods_of([item, of_other_price], RULES, {}))
+    assert not lives_on(item, replace(ROW, scale=Decimal(2)), periods_of([item, make_item(start=start)], RULES, {}))
     gone = replace(item, is_followed=False)
-    assert not lives_on(gone, ROW, periods_of([gone, make_item("si_2", start=start, end=start + MONTH)], RULES))
+    assert not lives_on(gone, ROW, periods_of([gone, make_item("si_2", start=start, end=start + MONTH)], RULES, {}))
 
 
 def told(left: LateUsage | None, *, row: LateUsage, intake: Intake = Intake.CLOSED, goes_on: bool = True) -> Metered:
