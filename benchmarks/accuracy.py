@@ -1,6 +1,7 @@
 """How exactly three months are billed, by this program and in other ways, while things go wrong.
 
     python benchmarks/accuracy.py [--quick] [--customers 200] [--days 92] [--seed 1] [--faults all] [--ways WAY ...]
+                                  [--changing]
                                   [--jobs 2] [--markdown]
 
 Every way reports the same customers, who use the same at the same seconds and meet the same faults, to this project's
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from three_months.bills import Account, Accuracy, Bill
 from three_months.play import CARRYING, OWN_WAYS, WAYS, Play
-from three_months.scenario import DAYS, draw
+from three_months.scenario import DAYS, draw, draw_changing
 from three_months.troubles import TROUBLES, Trouble, draw_troubles
 
 from meter_sync.cli.globals import Globals
@@ -59,11 +60,13 @@ def main() -> int:
     """Print a table for each choice of faults; return 1 if this program left anything unexplained."""
     asked = _arguments()
     is_exact = True
-    tasks = [(asked.seed, asked.customers, asked.days, faults, way) for faults in asked.faults for way in asked.ways]
+    who = asked.seed, asked.customers, asked.days, asked.changing
+    tasks = [(*who, faults, way) for faults in asked.faults for way in asked.ways]
     with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn")) as pool:
         found = pool.map(accuracy, *zip(*tasks, strict=True))
         for faults in asked.faults:
-            print(f"{_title(faults)}: {asked.customers} customers, {asked.days} days, seed {asked.seed}\n")
+            customers = f"{asked.customers} customers{' who all change' if asked.changing else ''}"
+            print(f"{_title(faults)}: {customers}, {asked.days} days, seed {asked.seed}\n")
             print("\n".join(_heading(markdown=asked.markdown)))
             for _ in asked.ways:
                 one = next(found)
@@ -73,10 +76,10 @@ def main() -> int:
     return 0 if is_exact else 1
 
 
-def accuracy(seed: int, customers: int, days: int, faults: str, way: str) -> Accuracy:
+def accuracy(seed: int, customers: int, days: int, is_changing: bool, faults: str, way: str) -> Accuracy:
     """Let the three months happen to so many customers for one way of reporting, and return what came of it."""
     Globals(log_format="console", log_level="critical").start_logging()
-    scenario = draw(seed, customers, days)
+    scenario = (draw_changing if is_changing else draw)(seed, customers, days)
     troubles = draw_troubles(seed, scenario, _kinds(faults))
     with tempfile.TemporaryDirectory() as folder:
         return Play(scenario, troubles, way, Path(folder)).accuracy()
@@ -139,6 +142,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, metavar="WAY")
     parser.add_argument("--jobs", type=int, default=2, help="ways that are played at once, each in a process")
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
+    parser.add_argument("--changing", action="store_true", help="prices, items and subscriptions change in mid-period")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_CUSTOMERS} customers: a minute")
     asked = parser.parse_args()
     if asked.quick:

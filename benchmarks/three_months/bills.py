@@ -122,9 +122,13 @@ class Books:
     def __init__(self, stripe: StripeWorld, scenario: Scenario, said: Said) -> None:
         self._stripe = stripe
         self._usage = _Usage(scenario.uses)
+        self._end = scenario.end
+        self._changing = {one.id for one in scenario.customers if one.changes}
         self._moved_at = {one.id: one.move.at for one in scenario.customers if one.move}
         self._items = {item.id: item for item in stripe.state.items}
         lines = [line for invoice in stripe.invoices for line in invoice.lines]
+        # Of a change there may be an invoice item that waits for the next invoice.
+        lines += [one.line for one in stripe.state.invoice_items if one.invoice is None]
         self._invoiced = self._sums(((line.item, _instant(line.period.start)), line.quantity) for line in lines)
         self._named = self._sums(said.named.items())
         self._waiting = self._sums(said.waiting.items())
@@ -132,24 +136,37 @@ class Books:
         self._on = self._sums((place, units) for (place, _), units in said.carried.items())
 
     def bills(self) -> Iterator[Bill]:
-        """Yield the bill of every period that ended within the three months and is on a final invoice."""
+        """Yield the bill of every period that ended within the three months and is on a final invoice.
+
+        Of customers who change in the midst of a period, and so by several items at once, it is one of all.
+        """
         for item in self._items.values():
-            for bill in self._bills_of(item):
+            changes = self._stripe.state.subscriptions[item.subscription].customer in self._changing
+            for bill in () if changes else self._bills_of(item):
                 if bill.end > BEGIN:
                     yield bill
+        for one in self.accounts():
+            if one.customer in self._changing:
+                used = one.used - one.still_open
+                yield Bill(one.customer, "", BEGIN, self._end, used, one.billed, one.named)
 
     def accounts(self) -> Iterator[Account]:
         """Yield what became of each customer's usage as a whole."""
+        items = defaultdict[str, list[Item]](list)
         for item in self._items.values():
-            subscription = self._stripe.state.subscriptions[item.subscription]
-            still_open = 0 if subscription.ended else self._stripe.total(item.id)
+            items[self._stripe.state.subscriptions[item.subscription].customer].append(item)
+        for customer, its_own in items.items():
             yield Account(
-                subscription.customer,
-                used=self._usage.of(subscription.customer),
-                billed=_of_item(self._invoiced, item),
-                still_open=still_open + _of_item(self._waiting, item),
-                named=_of_item(self._named, item),
+                customer,
+                used=self._usage.of(customer),
+                billed=_of_items(self._invoiced, its_own),
+                still_open=sum(map(self._still_open, its_own)) + _of_items(self._waiting, its_own),
+                named=_of_items(self._named, its_own),
             )
+
+    def _still_open(self, item: Item) -> int:
+        is_over = self._stripe.state.subscriptions[item.subscription].ended or item.deleted
+        return 0 if is_over else self._stripe.total(item.id)
 
     def _bills_of(self, item: Item) -> Iterator[Bill]:
         """Yield the bills of an item.
@@ -194,8 +211,9 @@ class Books:
         return sums
 
 
-def _of_item(sums: Counter[Place], item: Item) -> int:
-    return sum(units for (its, _), units in sums.items() if its == item.id)
+def _of_items(sums: Counter[Place], items: Iterable[Item]) -> int:
+    ids = {item.id for item in items}
+    return sum(units for (its, _), units in sums.items() if its in ids)
 
 
 def _floor(stripe: StripeWorld, instant: datetime, price: str) -> datetime:

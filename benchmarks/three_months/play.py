@@ -7,13 +7,14 @@ from datetime import datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.sandbox import Sandbox
 from three_months.bills import Accuracy, Books
 from three_months.other_ways import Deltas, HourlyAdditions, OtherWay, SetAtAnchor, SetNow
 from three_months.plain import METER, Plain
-from three_months.scenario import BEGIN, MINUTE, Customer, Kind, Scenario, Use
+from three_months.scenario import BEGIN, MINUTE, OVERLAP, Change, Customer, Kind, Scenario, Use
 from three_months.this_program import ThisProgram
 from three_months.troubles import Killed, Troubles, Weather
 from three_months.ways import Way
@@ -94,20 +95,43 @@ class Play:
         def subscribe() -> None:
             stripe = self._sandbox.stripe
             stripe.add_customer(customer.id)
-            price = self._prices[self._kind(customer.kind)][0]
-            (item,) = stripe.add_subscription(customer.id, [price], period_start=customer.start).items
-            self._items[customer.id], self._customer_of[item] = item, customer.id
+            self._subscribe(customer, self._prices[self._kind(customer.kind)][0], period_start=customer.start)
 
         def cancel() -> None:
             stripe = self._sandbox.stripe
             stripe.cancel_at_period_end(stripe.state.items[self._items[customer.id]].subscription)
 
         self._at(customer.start, _HAPPENS, subscribe)
+        for change in customer.changes:
+            self._at(change.at, _HAPPENS, partial(self._change, customer, change))
         if customer.cancels_at:
             self._at(customer.cancels_at, _HAPPENS, cancel)
         if move := customer.move:
             price = self._prices[self._kind(move.kind)][1]
             self._at(move.at, _HAPPENS, lambda: self._sandbox.stripe.change_price(self._items[customer.id], price))
+
+    def _subscribe(self, customer: Customer, price: str, **details: Any) -> None:
+        mode = customer.billing_mode
+        (item,) = self._sandbox.stripe.add_subscription(customer.id, [price], billing_mode=mode, **details).items
+        self._items[customer.id], self._customer_of[item] = item, customer.id
+
+    def _change(self, customer: Customer, change: Change) -> None:
+        stripe, item, price = self._sandbox.stripe, self._items[customer.id], self._price(self._kind(customer.kind))
+        subscription = stripe.state.items[item].subscription
+        end = partial(stripe.cancel, subscription, invoice_now=change.is_invoiced)
+        match change.what:
+            case "price":
+                stripe.change_price(item, price)
+            case "item":
+                new = stripe.add_item(subscription, price)
+                stripe.delete_item(item, clear_usage=True)
+                self._items[customer.id], self._customer_of[new] = new, customer.id
+            case "follow":
+                end()
+                self._subscribe(customer, price)
+            case "overlap":
+                self._subscribe(customer, price)
+                self._at(change.at + OVERLAP, _HAPPENS, end)
 
     def _use(self, use: Use) -> None:
         self._sandbox.openmeter.add_event(METER, use.customer, use.at, use.units)

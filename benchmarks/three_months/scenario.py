@@ -5,9 +5,11 @@ It is the same for every way of reporting, and knows none of them.
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
+
+from meter_sync.sandbox.stripe.state.objects import BillingMode
 
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
 
@@ -53,9 +55,26 @@ class Move:
     kind: Kind
 
 
+What = Literal["price", "item", "follow", "overlap"]
+"""The price changes; another item takes the place of one; another subscription follows at once, or some days before."""
+WHATS: Sequence[What] = ("price", "item", "follow", "overlap")
+OVERLAP = 2 * DAY
+"""For so long two subscriptions of a customer live side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a customer bills by changes in the midst of a period."""
+
+    at: datetime
+    what: What
+    is_invoiced: bool
+    """Whether a subscription that ends with it gets a last invoice."""
+
+
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """A customer with one subscription of one item, billed monthly."""
+    """A customer with one subscription of one item, billed monthly; more than one where it changes."""
 
     id: str
     kind: Kind
@@ -67,6 +86,8 @@ class Customer:
     move: Move | None = None
     cancels_at: datetime | None = None
     """When it asks for its subscription to end with the period."""
+    changes: Sequence[Change] = ()
+    billing_mode: BillingMode = "classic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +125,34 @@ def draw(seed: int, customers: int, days: int = DAYS) -> Scenario:
     news += [at for one in everybody for at in (one.start, one.cancels_at, one.move and one.move.at) if at]
     runs = {next_run(max(instant, BEGIN)) for instant in news}
     return Scenario(end, everybody, uses, sorted(run for run in runs if run < end), _minutes_around(ends))
+
+
+def draw_changing(seed: int, customers: int, days: int = DAYS) -> Scenario:
+    """Draw the same of customers who all change, in both billing modes, once or twice in the midst of periods."""
+    drawn = random.Random(f"{seed}, {customers}, {days}, changing")  # noqa: S311
+    usual = draw(seed, customers, days)
+    everybody = [_changing(drawn, place, one, usual.end) for place, one in enumerate(usual.customers)]
+    busy = [BEGIN + day * DAY + drawn.choice(BUSY_HOURS) * HOUR for day in range(days)]
+    uses = sorted(_uses(drawn, everybody, busy, usual.end - QUIET), key=lambda use: use.arrives)
+    ends = sorted({each for one in everybody for each in one.ends})
+    changes = [each.at + pause for one in everybody for each in one.changes for pause in (timedelta(), HOUR, OVERLAP)]
+    news = [*(use.arrives for use in uses), *ends, *(each + HOUR for each in ends), *(one.start for one in everybody)]
+    runs = {next_run(max(instant, BEGIN)) for instant in (*news, *changes)}
+    return Scenario(usual.end, everybody, uses, sorted(run for run in runs if run < usual.end), _minutes_around(ends))
+
+
+def _changing(drawn: random.Random, place: int, one: Customer, until: datetime) -> Customer:
+    """Return a customer who changes once or twice, a fortnight apart at least, and goes on."""
+    first = max(one.start, BEGIN) + drawn.randrange(2, 20) * DAY + drawn.randrange(86_400) * SECOND
+    instants = [first, first + drawn.randrange(14, 30) * DAY][: drawn.randrange(1, 3)]
+    changes = [
+        Change(at, drawn.choice(WHATS), is_invoiced=_chance(drawn, 0.5))
+        for at in instants
+        if at < until - QUIET - OVERLAP - DAY
+    ]
+    mode: BillingMode = "flexible" if place % 2 else "classic"
+    ends = _ends(one.start, until, None)
+    return replace(one, ends=ends, move=None, cancels_at=None, changes=changes, billing_mode=mode)
 
 
 def months_after(instant: datetime, months: int) -> datetime:

@@ -9,7 +9,7 @@ import accuracy
 import pytest
 from three_months.bills import Account, Accuracy, Bill
 from three_months.play import CARRYING, OTHER_WAYS, OWN_WAYS, THIS_PROGRAM, Play
-from three_months.scenario import BEGIN, DAY, HOUR, RUN_AT, Scenario, draw, next_run
+from three_months.scenario import BEGIN, DAY, HOUR, RUN_AT, WHATS, Scenario, draw, draw_changing, next_run
 from three_months.troubles import TROUBLES, Trouble, draw_troubles
 
 pytestmark = [pytest.mark.simulation, pytest.mark.no_cover]
@@ -57,6 +57,18 @@ def test_under_all_faults_carried_usage_is_billed_once_for_who_lives_on_and_only
         assert one.named == 0 or one.customer not in living
     assert (found.over, found.unexplained) == (0, 0)
     assert accuracy.is_explained(found)
+
+
+@pytest.mark.parametrize("way", OWN_WAYS)
+def test_under_all_faults_who_changes_has_each_unit_billed_or_named_once(tmp_path: Path, way: str) -> None:
+    """Prices, items and subscriptions change in the midst of periods, and overlap, in both billing modes."""
+    scenario = draw_changing(SEED, CUSTOMERS, DAYS)
+    whats = {change.what for one in scenario.customers for change in one.changes}
+    found = billed(scenario, way, tmp_path, *TROUBLES)
+
+    assert (whats, {one.billing_mode for one in scenario.customers}) == ({*WHATS}, {"classic", "flexible"})
+    assert len(found.accounts) == CUSTOMERS
+    assert [account for account in found.accounts if account.unexplained] == []
 
 
 def test_without_faults_this_program_bills_exactly_what_was_used_in_time(tmp_path: Path, short: Scenario) -> None:

@@ -18,6 +18,8 @@ _SETTLE = (
 
 def message(intake: Intake, lacking: int) -> str:
     """Given how far Stripe takes usage of a period, and what it lacks by sign, return what to say of it."""
+    if not lacking:
+        return f"{_WHY[intake]}: what was named of this period is not lacking any more; look whether it was settled"
     return f"{_WHY[intake]}: {in_words(lacking)} in this period; {_SETTLE}"
 
 
