@@ -45,14 +45,16 @@ def recall(database: Database, periods: Mapping[str, datetime]) -> dict[str, tup
     """Given items with the starts of their periods, return what may be added to these, the oldest first."""
     others, taken = _added(database, periods)
     its_state = sa.and_(of_same_period(item_periods, seen_periods), *database.in_scope(item_periods))
-    columns = "item", "period_start", "remainder", "settled", item_periods.c.price, item_periods.c.scale
+    columns = "item", "period_start", "remainder", "settled", "late_usage", item_periods.c.price, item_periods.c.scale
     query = database.of(seen_periods, *columns).join(item_periods, its_state)
-    waits = query.where(seen_periods.c.late_usage == LateUsage.CARRY.value).order_by(seen_periods.c.period_start)
+    waits = query.where(seen_periods.c.late_usage.is_not(None)).order_by(seen_periods.c.period_start)
     found = defaultdict[str, list[Waiting]](list)
     for row in database.rows_of(waits, seen_periods.c.item, periods):
         place = row.item, row.period_start
         if row.period_start < periods[row.item]:
-            quantity = row.remainder - (row.settled or 0) - others[place]
+            # What is named by now, since its invoice was voided, adds no more; what a later one has, that one keeps.
+            waits_still = row.late_usage == LateUsage.CARRY.value
+            quantity = row.remainder - (row.settled or 0) - others[place] if waits_still else taken[place]
             found[row.item].append(Waiting(row.period_start, row.price, row.scale, quantity, taken[place]))
     return {item: tuple(one for one in all_ if one.quantity or one.taken) for item, all_ in found.items()}
 

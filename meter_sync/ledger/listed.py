@@ -10,6 +10,7 @@ from sqlalchemy import Row
 
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.metering.mapping import LateUsage
+from meter_sync.ledger.carries import carried_on
 from meter_sync.ledger.database import Book, Rows
 from meter_sync.ledger.rows import key, keys, read_as
 from meter_sync.ledger.schema import cursors, item_periods, prices, seen_periods
@@ -45,6 +46,8 @@ class Seen:
     """What was said of the remainder; None where nothing was."""
     not_known: str | None = None
     """Why it is not known what Stripe does not bill of it."""
+    voided_at: datetime | None = None
+    """Since when it is known that its invoice was voided, or the draft of it deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,34 @@ class ListedPeriods(Book):
                 if values:
                     self.database.update(seen_periods, keys([(one.item, one.period_start)]), **values)
 
+    def record_voided(self, voided: Collection[PeriodKey], at: datetime) -> None:
+        """Record that the invoices of items' periods were voided: they are concluded once more, also if closed before.
+
+        That stays so, whatever a summary says.
+        """
+        is_news = seen_periods.c.voided_at.is_(None)
+        with self.database.transaction():
+            self.database.update(seen_periods, keys(voided), is_news, voided_at=at, closed_at=None, not_known=None)
+
+    def forgive(self, voided: Collection[PeriodKey], why: str, at: datetime) -> None:
+        """Record that nobody has to pay what the voided invoices of items' periods held: nothing of these is open.
+
+        What a person has settled, and what later periods have, stays as it is.
+        """
+        left = sa.func.coalesce(seen_periods.c.settled, 0) + carried_on(self.database)
+        with self.database.transaction():
+            self.database.update(
+                seen_periods,
+                keys(voided),
+                remainder=left,
+                why=why,
+                named_at=at,
+                is_invoiced=True,
+                closed_at=at,
+                own=(),
+                not_known=None,
+            )
+
     def changes_read_until(self) -> datetime | None:
         """Return until when it was read what changed of subscriptions, or None where it never was."""
         of_changes = cursors.c.cursor == _CHANGES
@@ -190,6 +221,21 @@ class ListedPeriods(Book):
             seen_periods.c.closed_at.is_not(None), seen_periods.c.period_end > since
         )
         return _seen(self.database.rows_of(query, seen_periods.c.customer, sorted(customers)))
+
+    def ended_at(self, subscription: str, ends: Collection[datetime]) -> list[PeriodKey]:
+        """Return the periods of a subscription's items that ended at one of these instants."""
+        is_its = seen_periods.c.subscription == subscription, seen_periods.c.period_end.in_(ends)
+        rows = self.database.rows(self.database.of(seen_periods, "item", "period_start").where(*is_its))
+        return [(row.item, row.period_start) for row in rows]
+
+    def billed_as(self, lines: Collection[PeriodKey]) -> list[PeriodKey]:
+        """Given lines of invoices, items and the starts of Stripe's periods, return which periods they bill.
+
+        One that began with a change of price is billed by a line that has the start of Stripe's.
+        """
+        query = self.database.of(seen_periods)
+        rows = self.database.rows_of(query, seen_periods.c.item, sorted({item for item, _ in lines}))
+        return [one.item.key for one in _seen(rows) if one.item.invoice_key in lines]
 
     def customers_of_gone(self, since: datetime) -> frozenset[str]:
         """Return the customers of items of which a period ended after an instant, and every one is closed."""

@@ -19,6 +19,7 @@ from meter_sync.sandbox.stripe.rules import (
     customers,
     error_reports,
     invoice_lines,
+    invoices,
     meter_events,
     meters,
     pending_updates,
@@ -185,6 +186,11 @@ class StripeWorld:
     cancel_schedule = _settled(schedules.cancel)
     hold_update = _settled(pending_updates.hold_update)
     pay_for_update = _settled(pending_updates.pay_for_update)
+
+    # -- changing an invoice --------------------------------------------------------------------
+
+    void_invoice = _settled(invoices.void_invoice)
+    delete_draft = _settled(invoices.delete_draft)
 
     # -- reporting usage ------------------------------------------------------------------------
 

@@ -100,6 +100,7 @@ async def find_and_record_ended(job: Job, listing: Listing, stretches: Stretches
         await _record_invoiced(job, items, unseen)
         if changes.is_read and is_all_known and job.selection.is_everything:
             book.record_changes_read(job.run.started_at)
+        record_voided(job, changes)
         book.record_listing(items, listing.asked_prices, listing.empty_archived_prices, job.policy.now)
     ended = book.ended(job.run.as_of)
     if not job.selection.narrows_the_listing:
@@ -110,6 +111,17 @@ async def find_and_record_ended(job: Job, listing: Listing, stretches: Stretches
         for one in ended
         if one.item.subscription.id in subscriptions or one.item.subscription.customer.id in job.selection.customers
     ]
+
+
+def record_voided(job: Job, changes: Changes) -> None:
+    """Record of which periods the invoice was voided, or the draft of it deleted, also of those that are closed."""
+    book = job.ledger.listed
+    told = {line for one in changes.voided for line in one.lines}
+    found = set(book.billed_as(told)) if told else set()
+    for one in changes.voided:
+        if one.subscription is not None:
+            found.update(book.ended_at(one.subscription, one.ends))
+    book.record_voided(found, job.policy.now)
 
 
 def record_stretches(job: Job, found: Stretches) -> frozenset[str]:

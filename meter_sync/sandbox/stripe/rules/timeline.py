@@ -33,7 +33,9 @@ def _turn(state: StripeState, due: Due) -> None:
 
 
 def _finalize(state: StripeState, due: Due) -> None:
-    invoices.finalize(state, state.invoices[due.id], due.at)
+    invoice = state.invoices.get(due.id)
+    if invoice is not None:  # nobody has deleted it
+        invoices.finalize(state, invoice, due.at)
 
 
 def _give_notice(state: StripeState, due: Due) -> None:
