@@ -19,6 +19,7 @@ from meter_sync.ledger.snapshot import item_from, stored
 CLOSED_WITHIN = timedelta(days=1)
 """For so long a period that is watched no more waits for a last look, if it fails time and again."""
 _CHANGES = "subscription_changes"
+_BEGINNING = "beginning"
 _REPLACED = ("period_end", "snapshot", "seen_at", "stripe_meter", "changes_at", "may_change_until")
 """What becomes new of a period that is seen again."""
 
@@ -193,15 +194,33 @@ class ListedPeriods(Book):
 
     def changes_read_until(self) -> datetime | None:
         """Return until when it was read what changed of subscriptions, or None where it never was."""
-        of_changes = cursors.c.cursor == _CHANGES
-        position = self.database.value(self.database.of(cursors, "position").where(of_changes))
-        return None if position is None else datetime.fromtimestamp(int(position), UTC)
+        return self._position(_CHANGES)
 
     def record_changes_read(self, until: datetime) -> None:
         """Record that what changed of subscriptions until an instant was read, and all that it told was recorded."""
         with self.database.transaction():
-            row = {"cursor": _CHANGES, "position": str(int(until.timestamp()))}
-            self.database.put(cursors, [row], ("position",))
+            self._move(_CHANGES, until)
+
+    def begins_at(self) -> datetime | None:
+        """Return since when it is not known yet what ended before this ledger began, or None where that is known."""
+        return self._position(_BEGINNING)
+
+    def record_beginning(self, at: datetime) -> None:
+        """Record, of a ledger that knows nothing yet, since when it is to know what has ended."""
+        with self.database.transaction():
+            self._move(_BEGINNING, at)
+
+    def record_begun(self) -> None:
+        """Record that all is known that ended before this ledger began, or that it can never be known."""
+        with self.database.transaction():
+            self.database.delete_where(cursors, cursors.c.cursor == _BEGINNING)
+
+    def _position(self, cursor: str) -> datetime | None:
+        position = self.database.value(self.database.of(cursors, "position").where(cursors.c.cursor == cursor))
+        return None if position is None else datetime.fromtimestamp(int(position), UTC)
+
+    def _move(self, cursor: str, to: datetime) -> None:
+        self.database.put(cursors, [{"cursor": cursor, "position": str(int(to.timestamp()))}], ("position",))
 
     def first_seen(self) -> datetime | None:
         """Return when the oldest of the open periods was recorded, or None where there is none."""

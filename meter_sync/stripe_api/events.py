@@ -92,6 +92,8 @@ class Changes:
     """What invoices billed that bill nobody any more."""
     is_read: bool = True
     """Whether Stripe has said it; if not, nothing is known of it."""
+    is_forbidden: bool = False
+    """Whether it may never say it, to this key."""
 
 
 class SampleError(Shape):
@@ -317,8 +319,10 @@ async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]
     return found
 
 
-async def changes(stripe: StripeReader, since: datetime) -> Changes:
+async def changes(stripe: StripeReader, since: datetime, ended_since: datetime) -> Changes:
     """Return what changed of subscriptions since an instant, but for those on a test clock.
+
+    What ended, or was removed, before `ended_since` is not among it.
 
     Stripe keeps events for 30 days, and tells of up to 20 types at once (API reference, List events).
 
@@ -342,11 +346,13 @@ async def changes(stripe: StripeReader, since: datetime) -> Changes:
                 continue  # of a shape that no version has: it is one item's matter, not the run's
             if event.test_clock is not None:
                 continue
-            if event.type == DELETED:
+            if event.created < ended_since:
+                pass
+            elif event.type == DELETED:
                 canceled.add(event.subscription)
             elif event.type == UPDATED and (event.removed_items or event.repriced_items):
                 updated.add(event.subscription)
                 removed = {item.id: item for item in event.removed_items} | removed  # the newest event comes first
-                for item in event.repriced_items:
-                    new_prices[item] += (event.created,)
+            for item in event.repriced_items if event.type == UPDATED else ():
+                new_prices[item] += (event.created,)
     return Changes(frozenset(canceled), frozenset(updated), removed, new_prices, tuple(voided))
