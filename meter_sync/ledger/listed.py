@@ -58,7 +58,8 @@ class Conclusion:
     item: str
     period_start: datetime
     complete_until: datetime | None = None
-    is_refused: bool = False
+    is_refused: bool | None = None
+    """Whether Stripe takes no more usage of it; False also where that was thought before."""
     is_invoiced: bool | None = None
     is_read_back: bool = False
     remainder: int | None = None
@@ -148,7 +149,7 @@ class ListedPeriods(Book):
             for one in conclusions:
                 found = {
                     "complete_until": one.complete_until,
-                    "is_refused": one.is_refused or None,
+                    "is_refused": one.is_refused,
                     "is_invoiced": one.is_invoiced,
                     "read_back_at": at if one.is_read_back else None,
                     "closed_at": at if one.is_watched_no_more else None,

@@ -94,6 +94,16 @@ class StripeWorld:
     # -- settings -------------------------------------------------------------------------------
 
     @property
+    def seconds_until_draft(self) -> int:
+        """How long after the end of a period its invoice is made: at once by default; no promise is known."""
+        return self.state.seconds_until_draft
+
+    @seconds_until_draft.setter
+    def seconds_until_draft(self, seconds: int) -> None:
+        with self.settled() as state:
+            state.seconds_until_draft = seconds
+
+    @property
     def seconds_from_draft_to_final(self) -> int:
         """How long an invoice that is drafted from now on stays a draft: an hour by default, at most 72 hours."""
         return self.state.seconds_from_draft_to_final

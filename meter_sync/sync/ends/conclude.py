@@ -203,7 +203,8 @@ def _voided(job: Job, voided: Sequence[Seen]) -> list[Ended]:
 def _ending(job: Job, one: Seen, line: Invoiced | None, unread: Unread | None) -> Ended | Result | None:
     """Say what Stripe does with usage of a period, by the line of its invoice; None where that is not known yet."""
     item, as_of = one.item, job.run.as_of
-    is_read_back = one.read_back_at is not None
+    is_new_line = line is not None and one.is_invoiced is None
+    is_read_back = one.read_back_at is not None and not is_new_line
     if line and line.is_draft is None:
         said = "its invoice is in a status that this version of meter-sync does not know: nothing was written"
         return skipped(Findings(item), Reason.UNKNOWN_TO_THIS_VERSION, f"{said}; update meter-sync")
@@ -213,7 +214,9 @@ def _ending(job: Job, one: Seen, line: Invoiced | None, unread: Unread | None) -
     if unread and one.is_invoiced and as_of - item.period.end < DRAFTS_LAST:
         return None  # it may still be a draft: the next run reads it again
     is_draft = line.is_draft if line else False if one.is_invoiced else None
-    intake = intake_of(item, is_draft, as_of, job.policy.lookback, is_refused=one.is_refused)
+    # What was concluded as long as there was no invoice is no answer of Stripe's.
+    is_refused = one.is_refused and not (is_draft and is_new_line)
+    intake = intake_of(item, is_draft, as_of, job.policy.lookback, is_refused=is_refused)
     if intake is None or (unread is Unread.NO_ANSWER and not intake.is_open and _is_asked_again(job, one)):
         return None
     not_known = f"an invoice bills it, since {_WHY_UNREAD[unread]}" if unread else None
@@ -242,7 +245,7 @@ def _depends_on_invoice(seen: Seen, voiding: Collection[str]) -> bool:
     item = seen.item
     is_gone = not item.is_followed or item.subscription.status == "paused"
     may_become_final = item.price.target is Target.METER_EVENT or is_gone
-    is_open = (may_become_final or seen.is_invoiced is None) and not seen.is_refused
+    is_open = (may_become_final and not seen.is_refused) or seen.is_invoiced is None
     return is_open or seen.not_known is not None or item.subscription.id in voiding
 
 

@@ -55,9 +55,10 @@ def draft(
     """
     prices = [(state.price_of(item), item, period) for item, period in billed]
     collection = subscription.pause_collection.behavior if subscription.pause_collection else None
+    created = at + state.seconds_until_draft
     invoice = Invoice(
         id=state.new_id("in"),
-        created=at,
+        created=created,
         subscription=subscription.id,
         customer=subscription.customer,
         currency=prices[0][0].currency,
@@ -68,7 +69,7 @@ def draft(
             if price.usage_type == "metered"
         ],
         billing_reason=billing_reason,
-        finalizes_at=None if collection == "keep_as_draft" else at + state.seconds_from_draft_to_final,
+        finalizes_at=None if collection == "keep_as_draft" else created + state.seconds_from_draft_to_final,
         collection=collection,
     )
     take_pending(state, invoice)
@@ -77,7 +78,10 @@ def draft(
     subscription.latest_invoice = invoice.id
     if invoice.finalizes_at is not None:
         state.schedule(invoice.finalizes_at, "final", invoice.id)
-    events.of_invoice(state, events.INVOICE_CREATED, invoice, at)
+    if created > at:
+        state.schedule(created, "draft", invoice.id)
+    else:
+        events.of_invoice(state, events.INVOICE_CREATED, invoice, at)
     return invoice
 
 
