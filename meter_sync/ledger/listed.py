@@ -6,18 +6,25 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Row
+from sqlalchemy import ColumnElement, Row
 
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.metering.mapping import LateUsage
+from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.ledger.carries import carried_on
-from meter_sync.ledger.database import Book, Rows
+from meter_sync.ledger.database import Book, Rows, of_same_period
 from meter_sync.ledger.rows import key, keys, read_as
-from meter_sync.ledger.schema import cursors, item_periods, prices, seen_periods
+from meter_sync.ledger.schema import cursors, holds, item_periods, prices, seen_periods
 from meter_sync.ledger.snapshot import item_from, stored
 
 CLOSED_WITHIN = timedelta(days=1)
 """For so long a period that is watched no more waits for a last look, if it fails time and again."""
+TAKEN_FOR = timedelta(minutes=10)
+"""For so long after a period's end closing runs ask again for usage of it, as long as Stripe refuses none.
+
+Stripe takes usage records for "a few minutes" (legacy guide), and meter events for an hour at the least, within which
+the full runs come.
+"""
 _CHANGES = "subscription_changes"
 _BEGINNING = "beginning"
 _REPLACED = ("period_end", "snapshot", "seen_at", "stripe_meter", "changes_at", "may_change_until")
@@ -283,15 +290,19 @@ class ListedPeriods(Book):
         return [item_from(row.snapshot) for row in self.database.rows(self.database.of(seen_periods).where(ended))]
 
     def due(self, as_of: datetime, within: timedelta, watched_for: timedelta) -> list[Seen]:
-        """Return the periods that end within some time of an instant, but for those that were reported in full since.
+        """Return the periods that end within some time of an instant, or have ended and were not reported in full.
 
-        With them come those in which a change is planned within that time, or may come at any instant, and the ones
-        that were watched for late usage long enough, for a last look.
+        For some minutes more come all of which Stripe may still take usage, unless a person has to look at them. With
+        them come those in which a change is planned within that time, or may come at any instant, and the ones that
+        were watched for late usage long enough, for a last look.
         """
         end, until = seen_periods.c.period_end, seen_periods.c.complete_until
         is_near = end.between(as_of - within, as_of + within)
         is_incomplete = sa.or_(end > as_of, until.is_(None), until < end)
-        is_to_be_reported = sa.and_(is_near, is_incomplete, seen_periods.c.is_refused.is_(False))
+        is_asked_again = sa.and_(end.between(as_of - TAKEN_FOR, as_of), ~self._is_held())
+        is_to_be_reported = sa.and_(
+            sa.or_(sa.and_(is_near, is_incomplete), is_asked_again), seen_periods.c.is_refused.is_(False)
+        )
         is_over = end.between(as_of - watched_for - CLOSED_WITHIN, as_of - watched_for - timedelta(seconds=1))
         is_changing = sa.and_(
             end > as_of,
@@ -301,6 +312,12 @@ class ListedPeriods(Book):
             ),
         )
         return _seen(self.database.rows(self._not_closed().where(sa.or_(is_to_be_reported, is_changing, is_over))))
+
+    def _is_held(self) -> ColumnElement[bool]:
+        """Return the condition that a person has to look at a period since its end, before it can be reported."""
+        is_so = holds.c.outcome != Outcome.FAILED.value, holds.c.reason != Reason.PERIOD_CLOSED.value
+        since_its_end = holds.c.last_at >= seen_periods.c.period_end
+        return self.database.exists(holds, of_same_period(holds, seen_periods), since_its_end, *is_so)
 
     def missing(self, listed: Collection[str], as_of: datetime) -> list[Seen]:
         """Return the newest period of each item that a listing had not any more, unless it was the last and is over."""

@@ -262,7 +262,8 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
     """Return what a result says about the end of a period."""
     takes_no_more = not one.listed.intake.is_open
     is_settled = takes_no_more and (result.lacking is not None or _is_others(result))
-    is_complete = result.outcome in (Outcome.REPORTED, Outcome.UNCHANGED) or result.reason is Reason.PERIOD_CLOSED
+    is_reported = result.outcome in (Outcome.REPORTED, Outcome.UNCHANGED) or result.reason is Reason.PERIOD_CLOSED
+    is_complete = is_reported and not result.gave_way
     is_over = _is_watched_no_more(job, one.seen)
     # What fell waits for a person as long as the period is watched.
     is_known = result.lacking is not None and (result.reason is not Reason.DECREASE or is_over)
@@ -283,8 +284,8 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
 
 
 def _is_tried_again(job: Job, seen: Seen, result: Result) -> bool:
-    """Say whether what failed is tried once more, although its period is watched no longer."""
-    return result.outcome is Outcome.FAILED and _is_asked_again(job, seen)
+    """Say whether what failed, or was left to another run, is tried once more, although its period is over."""
+    return (result.outcome is Outcome.FAILED or result.gave_way) and _is_asked_again(job, seen)
 
 
 def _is_asked_again(job: Job, seen: Seen) -> bool:
