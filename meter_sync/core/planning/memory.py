@@ -168,6 +168,8 @@ class Memory:
     """Per item, where the usage of its last period ended, if that one was listed."""
     reported: Mapping[PeriodKey, tuple[Period, ...]] = field(default_factory=dict)
     """Which stretches of items' periods were reported and taken, also of others than the listed ones."""
+    before: Mapping[str, Remembered] = field(default_factory=dict)
+    """Per item of which nothing is remembered in its current period, the last one before that was reported."""
     past: Mapping[str, tuple[PastPeriod, ...]] = field(default_factory=dict)
     """Per item, its last periods, the newest first."""
     waiting: Mapping[str, tuple[Waiting, ...]] = field(default_factory=dict)
