@@ -6,19 +6,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Row
+from sqlalchemy import ColumnElement, Row
 
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.metering.mapping import LateUsage
-from meter_sync.ledger.carries import open_quantity, waits_in_vain
-from meter_sync.ledger.database import Book, Rows
+from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.ledger.carries import carried_on, open_quantity, waits_in_vain
+from meter_sync.ledger.database import Book, Rows, of_same_period
 from meter_sync.ledger.rows import key, keys, read_as
-from meter_sync.ledger.schema import cursors, item_periods, prices, seen_periods
+from meter_sync.ledger.schema import cursors, holds, item_periods, prices, seen_periods
 from meter_sync.ledger.snapshot import item_from, stored
 
 CLOSED_WITHIN = timedelta(days=1)
 """For so long a period that is watched no more waits for a last look, if it fails time and again."""
+TAKEN_FOR = timedelta(minutes=10)
+"""For so long after a period's end closing runs ask again for usage of it, as long as Stripe refuses none.
+
+Stripe takes usage records for "a few minutes" (legacy guide), and meter events for an hour at the least, within which
+the full runs come.
+"""
 _CHANGES = "subscription_changes"
+_BEGINNING = "beginning"
 _REPLACED = ("period_end", "snapshot", "seen_at", "stripe_meter", "changes_at", "may_change_until")
 """What becomes new of a period that is seen again."""
 
@@ -46,6 +54,8 @@ class Seen:
     """What was said of the remainder; None where nothing was."""
     not_known: str | None = None
     """Why it is not known what Stripe does not bill of it."""
+    voided_at: datetime | None = None
+    """Since when it is known that its invoice was voided, or the draft of it deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,8 @@ class Conclusion:
     item: str
     period_start: datetime
     complete_until: datetime | None = None
-    is_refused: bool = False
+    is_refused: bool | None = None
+    """Whether Stripe takes no more usage of it; False also where that was thought before."""
     is_invoiced: bool | None = None
     is_read_back: bool = False
     remainder: int | None = None
@@ -145,7 +156,7 @@ class ListedPeriods(Book):
             for one in conclusions:
                 found = {
                     "complete_until": one.complete_until,
-                    "is_refused": one.is_refused or None,
+                    "is_refused": one.is_refused,
                     "is_invoiced": one.is_invoiced,
                     "read_back_at": at if one.is_read_back else None,
                     "closed_at": at if one.is_watched_no_more else None,
@@ -161,17 +172,63 @@ class ListedPeriods(Book):
                 if values:
                     self.database.update(seen_periods, keys([(one.item, one.period_start)]), **values)
 
+    def record_voided(self, voided: Collection[PeriodKey], at: datetime) -> None:
+        """Record that the invoices of items' periods were voided: they are concluded once more, also if closed before.
+
+        That stays so, whatever a summary says.
+        """
+        is_news = seen_periods.c.voided_at.is_(None)
+        with self.database.transaction():
+            self.database.update(seen_periods, keys(voided), is_news, voided_at=at, closed_at=None, not_known=None)
+
+    def forgive(self, voided: Collection[PeriodKey], why: str, at: datetime) -> None:
+        """Record that nobody has to pay what the voided invoices of items' periods held: nothing of these is open.
+
+        What a person has settled, and what later periods have, stays as it is.
+        """
+        left = sa.func.coalesce(seen_periods.c.settled, 0) + carried_on(self.database)
+        with self.database.transaction():
+            self.database.update(
+                seen_periods,
+                keys(voided),
+                remainder=left,
+                why=why,
+                named_at=at,
+                is_invoiced=True,
+                closed_at=at,
+                own=(),
+                not_known=None,
+            )
+
     def changes_read_until(self) -> datetime | None:
         """Return until when it was read what changed of subscriptions, or None where it never was."""
-        of_changes = cursors.c.cursor == _CHANGES
-        position = self.database.value(self.database.of(cursors, "position").where(of_changes))
-        return None if position is None else datetime.fromtimestamp(int(position), UTC)
+        return self._position(_CHANGES)
 
     def record_changes_read(self, until: datetime) -> None:
         """Record that what changed of subscriptions until an instant was read, and all that it told was recorded."""
         with self.database.transaction():
-            row = {"cursor": _CHANGES, "position": str(int(until.timestamp()))}
-            self.database.put(cursors, [row], ("position",))
+            self._move(_CHANGES, until)
+
+    def begins_at(self) -> datetime | None:
+        """Return since when it is not known yet what ended before this ledger began, or None where that is known."""
+        return self._position(_BEGINNING)
+
+    def record_beginning(self, at: datetime) -> None:
+        """Record, of a ledger that knows nothing yet, since when it is to know what has ended."""
+        with self.database.transaction():
+            self._move(_BEGINNING, at)
+
+    def record_begun(self) -> None:
+        """Record that all is known that ended before this ledger began, or that it can never be known."""
+        with self.database.transaction():
+            self.database.delete_where(cursors, cursors.c.cursor == _BEGINNING)
+
+    def _position(self, cursor: str) -> datetime | None:
+        position = self.database.value(self.database.of(cursors, "position").where(cursors.c.cursor == cursor))
+        return None if position is None else datetime.fromtimestamp(int(position), UTC)
+
+    def _move(self, cursor: str, to: datetime) -> None:
+        self.database.put(cursors, [{"cursor": cursor, "position": str(int(to.timestamp()))}], ("position",))
 
     def first_seen(self) -> datetime | None:
         """Return when the oldest of the open periods was recorded, or None where there is none."""
@@ -191,6 +248,21 @@ class ListedPeriods(Book):
             seen_periods.c.closed_at.is_not(None), seen_periods.c.period_end > since
         )
         return _seen(self.database.rows_of(query, seen_periods.c.customer, sorted(customers)))
+
+    def ended_at(self, subscription: str, ends: Collection[datetime]) -> list[PeriodKey]:
+        """Return the periods of a subscription's items that ended at one of these instants."""
+        is_its = seen_periods.c.subscription == subscription, seen_periods.c.period_end.in_(ends)
+        rows = self.database.rows(self.database.of(seen_periods, "item", "period_start").where(*is_its))
+        return [(row.item, row.period_start) for row in rows]
+
+    def billed_as(self, lines: Collection[PeriodKey]) -> list[PeriodKey]:
+        """Given lines of invoices, items and the starts of Stripe's periods, return which periods they bill.
+
+        One that began with a change of price is billed by a line that has the start of Stripe's.
+        """
+        query = self.database.of(seen_periods)
+        rows = self.database.rows_of(query, seen_periods.c.item, sorted({item for item, _ in lines}))
+        return [one.item.key for one in _seen(rows) if one.item.invoice_key in lines]
 
     def customers_of_gone(self, since: datetime) -> frozenset[str]:
         """Return the customers of items of which a period ended after an instant, and every one is closed."""
@@ -225,15 +297,19 @@ class ListedPeriods(Book):
         return [item_from(row.snapshot) for row in self.database.rows(self.database.of(seen_periods).where(ended))]
 
     def due(self, as_of: datetime, within: timedelta, watched_for: timedelta) -> list[Seen]:
-        """Return the periods that end within some time of an instant, but for those that were reported in full since.
+        """Return the periods that end within some time of an instant, or have ended and were not reported in full.
 
-        With them come those in which a change is planned within that time, or may come at any instant, and the ones
-        that were watched for late usage long enough, for a last look.
+        For some minutes more come all of which Stripe may still take usage, unless a person has to look at them. With
+        them come those in which a change is planned within that time, or may come at any instant, and the ones that
+        were watched for late usage long enough, for a last look.
         """
         end, until = seen_periods.c.period_end, seen_periods.c.complete_until
         is_near = end.between(as_of - within, as_of + within)
         is_incomplete = sa.or_(end > as_of, until.is_(None), until < end)
-        is_to_be_reported = sa.and_(is_near, is_incomplete, seen_periods.c.is_refused.is_(False))
+        is_asked_again = sa.and_(end.between(as_of - TAKEN_FOR, as_of), ~self._is_held())
+        is_to_be_reported = sa.and_(
+            sa.or_(sa.and_(is_near, is_incomplete), is_asked_again), seen_periods.c.is_refused.is_(False)
+        )
         is_over = end.between(as_of - watched_for - CLOSED_WITHIN, as_of - watched_for - timedelta(seconds=1))
         is_changing = sa.and_(
             end > as_of,
@@ -243,6 +319,12 @@ class ListedPeriods(Book):
             ),
         )
         return _seen(self.database.rows(self._not_closed().where(sa.or_(is_to_be_reported, is_changing, is_over))))
+
+    def _is_held(self) -> ColumnElement[bool]:
+        """Return the condition that a person has to look at a period since its end, before it can be reported."""
+        is_so = holds.c.outcome != Outcome.FAILED.value, holds.c.reason != Reason.PERIOD_CLOSED.value
+        since_its_end = holds.c.last_at >= seen_periods.c.period_end
+        return self.database.exists(holds, of_same_period(holds, seen_periods), since_its_end, *is_so)
 
     def missing(self, listed: Collection[str], as_of: datetime) -> list[Seen]:
         """Return the newest period of each item that a listing had not any more, unless it was the last and is over."""

@@ -42,10 +42,19 @@ class Memories(Book):
         return Memory(
             known_items=frozenset(known),
             remembered=remembered,
+            before=self._before({item: start for item, start in periods.items() if item not in remembered}),
             billed_until=self._billed_until(periods),
             past=self._past(periods),
             waiting=carries.recall(self.database, periods),
         )
+
+    def _before(self, periods: Mapping[str, datetime]) -> dict[str, Remembered]:
+        """Given items and the starts of their periods, return how each was reported last before that."""
+        found = self.database.rows_until(self.database.of(item_periods), item_periods, periods, PAST)
+        before = sorted(
+            (row for row in found if row.period_start < periods[row.item]), key=lambda row: row.period_start
+        )
+        return {item: rows.remembered(row) for item, row in {row.item: row for row in before}.items()}
 
     def _billed_until(self, periods: Mapping[str, datetime]) -> dict[str, datetime]:
         """Given items and the starts of their periods, return where the usage of the periods before these ended.

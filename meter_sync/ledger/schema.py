@@ -243,6 +243,7 @@ seen_periods = _table_of_periods(
     Column("not_known", Text),
     Column("changes_at", UtcSeconds),
     Column("may_change_until", UtcSeconds),
+    Column("voided_at", UtcSeconds),
     Index("seen_periods_by_end", "account", "mode", "closed_at", "period_end"),
 )
 """Every item and period that was ever listed, as it was seen last, and how its end was brought about."""

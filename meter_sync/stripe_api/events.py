@@ -1,4 +1,7 @@
-"""What Stripe's events tell of the time between two runs: what it rejected after all, and what changed or went away."""
+"""What Stripe's events tell of the time between two runs.
+
+That is what it rejected after all, what changed of subscriptions or went away, and which invoices bill nobody any more.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -9,7 +12,7 @@ from typing import Annotated, Any
 import structlog
 from pydantic import AliasPath, Field, StringConstraints, ValidationError
 
-from meter_sync.core.billing.item import Period
+from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.stripe_api.connection import PermissionMissing, StripeReader, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.paging import PAGE_SIZE, pages, refusing
 from meter_sync.stripe_api.shapes import (
@@ -18,6 +21,7 @@ from meter_sync.stripe_api.shapes import (
     Instant,
     Metadata,
     NotUnderstood,
+    Page,
     PathIdentifier,
     Quantity,
     Shape,
@@ -31,6 +35,8 @@ log = structlog.get_logger()
 METER_ERRORS = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
 DELETED = "customer.subscription.deleted"
 UPDATED = "customer.subscription.updated"
+VOIDED = "invoice.voided"
+DRAFT_DELETED = "invoice.deleted"
 
 _WHAT = "the error events"
 
@@ -59,6 +65,18 @@ class Rejections:
 
 
 @dataclass(frozen=True, slots=True)
+class VoidedInvoice:
+    """What an invoice billed that was voided, or deleted while it was a draft."""
+
+    lines: frozenset[PeriodKey]
+    """The items and the starts of their periods, as far as the event tells."""
+    subscription: str | None = None
+    """Its subscription, where the event did not tell all of its lines…"""
+    ends: frozenset[datetime] = frozenset()
+    """… and when the periods of the others end: those of one invoice end together, or at a few instants."""
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """What changed of subscriptions."""
 
@@ -70,8 +88,12 @@ class Changes:
     """The items that were removed from subscriptions that go on, by their ids."""
     new_prices: Mapping[str, tuple[datetime, ...]] = field(default_factory=dict)
     """When items changed their price."""
+    voided: tuple[VoidedInvoice, ...] = ()
+    """What invoices billed that bill nobody any more."""
     is_read: bool = True
     """Whether Stripe has said it; if not, nothing is known of it."""
+    is_forbidden: bool = False
+    """Whether it may never say it, to this key."""
 
 
 class SampleError(Shape):
@@ -190,6 +212,61 @@ class SubscriptionEvent(Identified):
         ]
 
 
+class LineOrigin(Shape):
+    """Which subscription item a line bills."""
+
+    subscription_item: PathIdentifier | None = None
+
+
+class LineParent(Shape):
+    """What a line comes from (API version basil and later)."""
+
+    subscription_item_details: LineOrigin | None = None
+
+
+class LineThen(LineOrigin):
+    """A line of an invoice; before basil it named its subscription item itself."""
+
+    start: UnixSeconds = Field(validation_alias=AliasPath("period", "start"))
+    end: UnixSeconds = Field(validation_alias=AliasPath("period", "end"))
+    parent: LineParent | None = None
+
+    @property
+    def item(self) -> str | None:
+        """The subscription item that it bills, if it bills one."""
+        details = self.parent.subscription_item_details if self.parent else None
+        return self.subscription_item or (details.subscription_item if details else None)
+
+
+class InvoiceParent(Shape):
+    """What an invoice comes from (API version basil and later)."""
+
+    subscription: Identifier | None = Field(None, validation_alias=AliasPath("subscription_details", "subscription"))
+
+
+class InvoiceThen(Shape):
+    """An invoice with the first of its lines; before basil it named its subscription itself."""
+
+    subscription: Identifier | None = None
+    parent: InvoiceParent | None = None
+    lines: Page[LineThen]
+
+    @property
+    def voided(self) -> VoidedInvoice:
+        """What it billed."""
+        billed = frozenset((line.item, line.start) for line in self.lines.data if line.item)
+        if not self.lines.has_more:
+            return VoidedInvoice(billed)
+        subscription = self.subscription or (self.parent.subscription if self.parent else None)
+        return VoidedInvoice(billed, subscription, frozenset(line.end for line in self.lines.data))
+
+
+class InvoiceEvent(Identified):
+    """An event about an invoice."""
+
+    invoice: InvoiceThen = Field(validation_alias=AliasPath("data", "object"))
+
+
 async def rejections(stripe: StripeReader, position: str | None) -> Rejections | None:
     """Return what Stripe has rejected after `position`, that of an earlier reading, or None where it cannot be read.
 
@@ -242,31 +319,40 @@ async def _reports(stripe: StripeReader, since: str | None) -> list[ErrorReport]
     return found
 
 
-async def changes(stripe: StripeReader, since: datetime) -> Changes:
+async def changes(stripe: StripeReader, since: datetime, ended_since: datetime) -> Changes:
     """Return what changed of subscriptions since an instant, but for those on a test clock.
 
-    Stripe keeps events for 30 days.
+    What ended, or was removed, before `ended_since` is not among it.
+
+    Stripe keeps events for 30 days, and tells of up to 20 types at once (API reference, List events).
 
     Events are in the account's API version of their time, so only what all versions share is read off them.
     Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
     """
-    filters: dict[str, Any] = {"types": [DELETED, UPDATED], "created": {"gte": int(since.timestamp())}}
+    types = [DELETED, UPDATED, VOIDED, DRAFT_DELETED]
+    filters: dict[str, Any] = {"types": types, "created": {"gte": int(since.timestamp())}}
     canceled, updated = set[str](), set[str]()
     removed: dict[str, Removed] = {}
     new_prices = defaultdict[str, tuple[datetime, ...]](tuple)
+    voided = list[VoidedInvoice]()
     with refusing():
         async for row in pages(stripe, "/v1/events", "events", filters):
             try:
+                if row.get("type") in (VOIDED, DRAFT_DELETED):
+                    voided.append(InvoiceEvent.model_validate(row).invoice.voided)
+                    continue
                 event = SubscriptionEvent.model_validate(row)
             except ValidationError:
                 continue  # of a shape that no version has: it is one item's matter, not the run's
             if event.test_clock is not None:
                 continue
-            if event.type == DELETED:
+            if event.created < ended_since:
+                pass
+            elif event.type == DELETED:
                 canceled.add(event.subscription)
             elif event.type == UPDATED and (event.removed_items or event.repriced_items):
                 updated.add(event.subscription)
                 removed = {item.id: item for item in event.removed_items} | removed  # the newest event comes first
-                for item in event.repriced_items:
-                    new_prices[item] += (event.created,)
-    return Changes(frozenset(canceled), frozenset(updated), removed, new_prices)
+            for item in event.repriced_items if event.type == UPDATED else ():
+                new_prices[item] += (event.created,)
+    return Changes(frozenset(canceled), frozenset(updated), removed, new_prices, tuple(voided))

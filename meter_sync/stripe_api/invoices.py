@@ -1,6 +1,7 @@
 """Which billing periods Stripe's invoices bill, and which of these are drafts still."""
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -41,12 +42,23 @@ class Invoiced:
 
 
 def by_start(invoiced: Iterable[Invoiced]) -> dict[PeriodKey, Invoiced]:
-    """Return what is billed, for each item and period's start."""
-    found: dict[PeriodKey, Invoiced] = {}
+    """Return what is billed, for each item and period's start.
+
+    Several invoices may have the same start. Where any of them is a draft it takes usage, whatever became of the
+    others; and what was voided bills nothing beside one that was not.
+    """
+    found = defaultdict[PeriodKey, list[Invoiced]](list)
     for one in invoiced:
-        key = (one.item, one.period.start)
-        found[key] = replace(one, quantity=one.quantity + (found[key].quantity if key in found else 0))
-    return found
+        found[one.item, one.period.start].append(one)
+    return {key: _together(lines) for key, lines in found.items()}
+
+
+def _together(lines: Sequence[Invoiced]) -> Invoiced:
+    billing = [one for one in lines if not one.is_void] or lines
+    newest = max(billing, key=lambda one: one.period.end)
+    states = {one.is_draft for one in billing}
+    is_draft = True if True in states else None if None in states else False
+    return replace(newest, is_draft=is_draft, quantity=sum(one.quantity for one in billing))
 
 
 class LineItem(Shape):

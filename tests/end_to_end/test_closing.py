@@ -1,10 +1,12 @@
 """The closing run: what ends about now, without a listing, beside whatever else runs."""
 
 import asyncio
+import contextvars
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from meter_sync import effects
 from meter_sync.config import load
 from meter_sync.core.planning.selection import Selection
 from meter_sync.ledger import run_lock
@@ -75,9 +77,78 @@ def test_the_very_last_second_is_billed_right_after_the_end(world: World, way: s
     close(world)
     in_straddling_window = 4 if way in ("hours", "days") else 0
     assert invoiced(world) == 7 - in_straddling_window
-    assert close(world) == []
+    written = len(world.writes)
+    assert (close(world), len(world.writes)) == (subscription.items, written)
     world.execute()
     assert invoiced(world) + world.billed(subscription) == 7
+
+
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+def test_what_is_ingested_after_a_closing_run_is_asked_for_again_while_stripe_takes_it(world: World, way: str) -> None:
+    subscription = subscribed(world, way)
+    end = end_of(world, subscription)
+    world.use(subscription, 100, at=NOW - HOUR)
+    world.execute()
+    for late in (MINUTE, 2 * MINUTE, 4 * MINUTE):
+        world.sandbox.clock.move_to(end + late)
+        close(world)
+        world.use(subscription, 7, at=NOW - HOUR)
+    world.sandbox.clock.move_to(end + 5 * MINUTE - SECOND)
+    close(world)
+    assert (invoiced(world), world.unbilled()) == (121, {})
+
+
+def test_all_that_ended_together_is_asked_for_in_one_query_and_no_more_once_stripe_refuses(world: World) -> None:
+    subscriptions = [world.subscribe() for _ in range(5)]
+    end = end_of(world, subscriptions[0])
+    for each in subscriptions:
+        world.use(each, 100, at=NOW - HOUR)
+    world.execute()
+    world.sandbox.clock.move_to(end + MINUTE)
+    assert len(close(world)) == 5
+    world.sandbox.requests.clear()
+    world.sandbox.clock.move_to(end + 2 * MINUTE)
+    assert len(close(world)) == 5
+    assert len([one for one in world.sandbox.requests if one.path.endswith("/query")]) == 1
+    assert world.writes == []
+    world.sandbox.clock.move_to(end + 11 * MINUTE)
+    assert close(world) == []
+
+
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("killed_at", [-SECOND, 2 * MINUTE])
+def test_what_was_left_to_a_run_that_was_killed_is_not_done(world: World, way: str, killed_at: timedelta) -> None:
+    """Its claim is in the way for two minutes."""
+    subscription = subscribed(world, way)
+    end = end_of(world, subscription)
+    world.use(subscription, 100, at=NOW - HOUR)
+    world.execute()
+    world.use(subscription, 7, at=NOW - HOUR)
+    world.sandbox.clock.move_to(end + killed_at)
+    with pytest.raises(Killed):
+        killed_as_it_writes(world)
+    for late in range(5):
+        world.sandbox.clock.move_to(max(end + killed_at, end + late * MINUTE) + SECOND)
+        close(world)
+    assert (invoiced(world), world.unbilled()) == (107, {})
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing is done after it."""
+
+
+def killed_as_it_writes(world: World) -> None:
+    """Do what a closing run does until it is about to write to Stripe."""
+
+    def kill(place: str, moment: str) -> None:
+        if (place, moment) == ("stripe", "comes"):
+            raise Killed
+
+    def run() -> None:
+        effects.watch(kill)
+        close(world)
+
+    contextvars.copy_context().run(run)
 
 
 def test_a_full_run_that_takes_long_does_not_keep_it_from_its_work(world: World) -> None:

@@ -58,6 +58,53 @@ def test_the_open_period_goes_on_as_it_began_and_the_next_one_takes_the_new_mapp
     assert (goes_on.message, world.billed(subscription)) == (None, one_becomes)
 
 
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+def test_an_item_that_lost_its_row_as_a_lookup_key_moved_is_held_across_the_turn_until_that_is_allowed(
+    world: World, way: str
+) -> None:
+    """By the row it is billed in thousands; by the metadata that it falls back to it would be in units."""
+    price = world.price if way == "record" else metered_price(world, way)
+    other = world.stripe.add_price(metadata={"om_meter_id": METER})
+    world.stripe.state.prices[price].lookup_key = "traffic"
+    world.configure(f'[[meters]]\nlookup_key = "traffic"\nopenmeter = "{METER}"\nscale = 0.001\n')
+    subscription = world.subscribe(price)
+    world.use(subscription, 5000, at=NOW - DAY)
+    world.execute()
+    end = end_of(world, subscription)
+    world.sandbox.clock.move_to(end - MINUTE)
+    world.execute()
+    world.stripe.state.prices[price].lookup_key = None
+    world.stripe.state.prices[other].lookup_key = "traffic"
+    world.use(subscription, 800, at=end + DAY)
+    for late in (5 * MINUTE, 2 * DAY):
+        world.sandbox.clock.move_to(end + late)
+        verdict = world.verdict(subscription)
+    assert (invoiced(world), world.unbilled(), verdict) == (5, {}, "mapping_changed")
+    assert world.billed(subscription) == 0
+
+    world.execute(Reason.MAPPING_CHANGED)
+
+    assert (world.billed(subscription), world.verdict(subscription)) == (800, "unchanged")
+
+
+def test_what_was_held_all_along_a_period_is_held_in_the_next_one_too_and_listed_as_unknown(world: World) -> None:
+    world.stripe.state.prices[world.price].lookup_key = "traffic"
+    world.configure(f'[[meters]]\nlookup_key = "traffic"\nopenmeter = "{METER}"\nscale = 0.001\n')
+    subscription = world.subscribe()
+    world.use(subscription, 5000, at=NOW - DAY)
+    world.execute()
+    world.stripe.state.prices[world.price].lookup_key = None
+    for _ in range(2):
+        end = end_of(world, subscription)
+        world.use(subscription, 800, at=end + DAY)
+        for late in (2 * MINUTE, 2 * DAY, 4 * DAY):
+            world.sandbox.clock.move_to(end + late)
+            verdict = world.verdict(subscription)
+        assert (verdict, world.billed(subscription)) == ("mapping_changed", 0)
+    (unknown,) = world.meter_sync("history", "--unbilled", "--output", "json").document["unbilled"]
+    assert (unknown["subscription_item"], unknown["unbilled"]) == (subscription.items[0], None)
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_new_mapping_is_taken_at_once_by_permission(world: World, change: str) -> None:
     world.configure(row(world.price))

@@ -86,7 +86,8 @@ def intake_of(
 
     - Usage records are taken for a few minutes after the end, on `sum` prices, without a guarantee (legacy guide):
       what Stripe answers decides, so they are tried as long as the period is watched for late usage.
-    - Meter events count until the invoice is finalized (billing meter guide).
+    - Meter events count until the invoice is finalized (billing meter guide): any draft takes them, also one that came
+      late, after it was thought that none would.
     - Where the subscription or the item is gone, or the subscription is paused, and no invoice comes, nothing bills the
       period: usage of a subscription that is canceled at once is not invoiced unless that was asked for (API reference,
       cancel).
@@ -94,10 +95,12 @@ def intake_of(
     age = as_of - item.period.end
     if _is_gone(item) and is_draft is None:
         return Intake.UNBILLED if age >= INVOICE_COMES_WITHIN else None
+    if is_draft and item.price.target is Target.METER_EVENT:
+        return Intake.GRACE
     if is_refused or age > watched_for:
         return Intake.CLOSED
     if item.price.target is Target.USAGE_RECORD:
         is_taken = item.is_followed or is_draft
     else:
-        is_taken = age < INVOICE_COMES_WITHIN if is_draft is None else is_draft
+        is_taken = is_draft is None and age < INVOICE_COMES_WITHIN
     return Intake.GRACE if is_taken else Intake.CLOSED

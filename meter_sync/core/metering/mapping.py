@@ -48,6 +48,11 @@ class MeterRow:
     report: bool = True
     """Whether what is planned is written, not only shown."""
 
+    @property
+    def is_by_metadata(self) -> bool:
+        """Whether metadata in Stripe named its meter, and no `[[meters]]` row is for its items."""
+        return (self.price, self.lookup_key, self.product, self.stripe_meter) == (None,) * 4
+
     def is_for(self, item: SubscriptionItem) -> bool:
         """Say whether the item's price is the one that this row names."""
         price = item.price

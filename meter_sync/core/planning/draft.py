@@ -6,7 +6,7 @@ from decimal import Decimal
 from meter_sync.core.planning.carrying import becomes_of_late, named_before, total_of
 from meter_sync.core.planning.foreign import can_be_topped_up, foreign_usage
 from meter_sync.core.planning.memory import Carried, Memory, Remembered
-from meter_sync.core.planning.obstacles import made_anew, obstacle, unsettled
+from meter_sync.core.planning.obstacles import fell_back, made_anew, obstacle, unsettled
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.sends import SendNothing
 from meter_sync.core.planning.stages import (
@@ -61,6 +61,10 @@ def drafted(
         late_usage=becomes_of_late(metered),
         carried=carried,
     )
+    if remembered is None and _is_kept(metered, usage):
+        changed = fell_back(write.told, write.method, memory.before.get(metered.item.id), policy)
+        if changed:
+            return changed
     if not write.intake.is_open:
         # By another aggregation, what should have been billed cannot be told.
         then = remembered.made_of if remembered else None
@@ -79,6 +83,11 @@ def drafted(
     if foreign and not can_be_topped_up(write, foreign):
         return foreign_usage(write, foreign)
     return Planned(metered, replace(write, foreign=foreign), _highest_before(metered, remembered, policy), taken, look)
+
+
+def _is_kept(metered: Metered, usage: Decimal) -> bool:
+    """Say whether the ledger keeps by which method an item is reported, also where it is zero so far."""
+    return bool(usage) or metered.way.is_by_window or metered.item.price.aggregate_usage == "last_ever"
 
 
 def _last_account(metered: Metered, draft: Write, remembered: Remembered | None, *, is_known: bool) -> Planned | Result:

@@ -170,6 +170,8 @@ class Memory:
     """Which stretches of items' periods were reported and taken, also of others than the listed ones."""
     scales: Mapping[PeriodKey, Decimal] = field(default_factory=dict)
     """The scales that periods of items that have ended, and those after them, were begun with."""
+    before: Mapping[str, Remembered] = field(default_factory=dict)
+    """Per item of which nothing is remembered in its current period, the last one before that was reported."""
     past: Mapping[str, tuple[PastPeriod, ...]] = field(default_factory=dict)
     """Per item, its last periods, the newest first."""
     waiting: Mapping[str, tuple[Waiting, ...]] = field(default_factory=dict)

@@ -1,5 +1,7 @@
 """Why an item that was reported before must not be written now."""
 
+from dataclasses import replace
+
 from meter_sync.core.billing.quantity import InvalidUsage
 from meter_sync.core.metering.mapping import Method
 from meter_sync.core.outcomes import Reason
@@ -56,6 +58,26 @@ def made_anew(found: Findings, remembered: Remembered, policy: Policy) -> Result
         f"OpenMeter's meter {now.slug} was made anew within the period, from {then.aggregation} {then.id} to "
         f"{now.aggregation} {now.id}: nothing was written; the new one begins with the next period, or now with "
         "--allow mapping_changed",
+    )
+
+
+def fell_back(found: Findings, method: Method, before: Remembered | None, policy: Policy) -> Result | None:
+    """Given an item that metadata maps, and how it was reported before its period, hold it if that was another way.
+
+    The `[[meters]]` row that was for its price is so no more, as when a lookup key moves to another price in Stripe:
+    the usage would be billed in another unit, and nobody has said so. A change of the row itself is somebody's wish.
+    """
+    if not found.row.is_by_metadata or before is None or before.price != found.item.price.id:
+        return None
+    then = replace(before.method, way=method.way, stripe_meter=method.stripe_meter)
+    if then == method or Reason.MAPPING_CHANGED in policy.allowed:
+        return None
+    return held(
+        found,
+        Reason.MAPPING_CHANGED,
+        f"no [[meters]] row is for its price any more, and metadata maps it: it was reported by {then.in_words}, and "
+        f"would be by {method.in_words} from this period on; correct the rows, or the lookup key, or take the new way "
+        "with --allow mapping_changed",
     )
 
 

@@ -19,6 +19,7 @@ from meter_sync.sandbox.stripe.rules import (
     customers,
     error_reports,
     invoice_lines,
+    invoices,
     meter_events,
     meters,
     pending_updates,
@@ -91,6 +92,16 @@ class StripeWorld:
             yield self.state
 
     # -- settings -------------------------------------------------------------------------------
+
+    @property
+    def seconds_until_draft(self) -> int:
+        """How long after the end of a period its invoice is made: at once by default; no promise is known."""
+        return self.state.seconds_until_draft
+
+    @seconds_until_draft.setter
+    def seconds_until_draft(self, seconds: int) -> None:
+        with self.settled() as state:
+            state.seconds_until_draft = seconds
 
     @property
     def seconds_from_draft_to_final(self) -> int:
@@ -185,6 +196,11 @@ class StripeWorld:
     cancel_schedule = _settled(schedules.cancel)
     hold_update = _settled(pending_updates.hold_update)
     pay_for_update = _settled(pending_updates.pay_for_update)
+
+    # -- changing an invoice --------------------------------------------------------------------
+
+    void_invoice = _settled(invoices.void_invoice)
+    delete_draft = _settled(invoices.delete_draft)
 
     # -- reporting usage ------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from meter_sync.core.billing.intake import DRAFTS_LAST, Intake, intake_of, intake_of_cut
 from meter_sync.core.billing.item import SubscriptionItem, Target
@@ -145,7 +145,8 @@ async def _ended(job: Job, seen: Sequence[Seen], voiding: Collection[str]) -> li
     """Say of each period what Stripe does with usage of it; one of which that is not known yet is left for later."""
     cut = [one for one in seen if one.item.is_cut]
     found: list[Ended | Result | None] = [*await _ended_by_change(job, cut)]
-    others = [one for one in seen if not one.item.is_cut]
+    voided, others = _parted([one for one in seen if not one.item.is_cut])
+    found += _voided(job, voided)
     depending = [one for one in others if _depends_on_invoice(one, voiding)]
     invoices = await _invoices(job, depending)
     unread = {one.item.key: invoices for one in depending} if isinstance(invoices, Unread) else {}
@@ -158,10 +159,18 @@ async def _ended(job: Job, seen: Sequence[Seen], voiding: Collection[str]) -> li
                 job.ledger.listed.record_unseen(one.item, line.period.end)
             continue
         if line and line.is_void:
-            found.append(_voided(job, one))
+            found += _voided(job, [one])
         else:
             found.append(_ending(job, one, line, unread.get(one.item.key)))
     return [one for one in found if one]
+
+
+def _parted(seen: Iterable[Seen]) -> tuple[list[Seen], list[Seen]]:
+    """Return the periods of which it is known that their invoice was voided, and the others."""
+    parts = list[Seen](), list[Seen]()
+    for one in seen:
+        parts[one.voided_at is None].append(one)
+    return parts
 
 
 async def _ended_by_change(job: Job, cut: Sequence[Seen]) -> list[Ended]:
@@ -174,7 +183,7 @@ async def _ended_by_change(job: Job, cut: Sequence[Seen]) -> list[Ended]:
         listed = replace(_listed(one, intake_of_cut(one.item)), is_read_back=True, is_invoiced=True)
         is_news = one.read_back_at is None and listed.intake is Intake.CLOSED
         billed = await _billed_at_change(job, one.item) if is_news else None
-        if billed is Unread.NO_ANSWER and _is_asked_again(job, one.item):
+        if billed is Unread.NO_ANSWER and _is_asked_again(job, one):
             continue
         if isinstance(billed, Unread):
             found.append(
@@ -198,22 +207,27 @@ async def _billed_at_change(job: Job, item: SubscriptionItem) -> int | Unread:
     return sum(one.quantity for one in items if one.item == item.id and period.start < one.at <= until)
 
 
-def _voided(job: Job, one: Seen) -> Ended | None:
-    """Return a period whose invoice was voided: all that it held is named, or none of it."""
-    if not job.policy.forgives_voided:
-        return Ended(one, replace(_listed(one, Intake.VOIDED), is_invoiced=True), True)
-    left = 0 if one.remainder else None
-    why = "its invoice was voided, which is forgiven"
-    _record(
-        job, [Conclusion(*one.item.key, is_invoiced=True, remainder=left, why=why, is_watched_no_more=True, own=())]
-    )
-    return None
+def _voided(job: Job, voided: Sequence[Seen]) -> list[Ended]:
+    """Return the periods whose invoice was voided: all that these held is named, or none of it."""
+    if job.writer is not None:
+        keys, book, now = [one.item.key for one in voided], job.ledger.listed, job.policy.now
+        book.record_voided(keys, now)
+        if job.policy.forgives_voided:
+            book.forgive(keys, "its invoice was voided, which is forgiven", now)
+    if job.policy.forgives_voided:
+        return []
+    at = job.policy.now
+    return [
+        Ended(replace(one, voided_at=one.voided_at or at), replace(_listed(one, Intake.VOIDED), is_invoiced=True), True)
+        for one in voided
+    ]
 
 
 def _ending(job: Job, one: Seen, line: Invoiced | None, unread: Unread | None) -> Ended | Result | None:
     """Say what Stripe does with usage of a period, by the line of its invoice; None where that is not known yet."""
     item, as_of = one.item, job.run.as_of
-    is_read_back = one.read_back_at is not None
+    is_new_line = line is not None and one.is_invoiced is None
+    is_read_back = one.read_back_at is not None and not is_new_line
     if line and line.is_draft is None:
         said = "its invoice is in a status that this version of meter-sync does not know: nothing was written"
         return skipped(Findings(item), Reason.UNKNOWN_TO_THIS_VERSION, f"{said}; update meter-sync")
@@ -223,8 +237,10 @@ def _ending(job: Job, one: Seen, line: Invoiced | None, unread: Unread | None) -
     if unread and one.is_invoiced and as_of - item.period.end < DRAFTS_LAST:
         return None  # it may still be a draft: the next run reads it again
     is_draft = line.is_draft if line else False if one.is_invoiced else None
-    intake = intake_of(item, is_draft, as_of, job.policy.lookback, is_refused=one.is_refused)
-    if intake is None or (unread is Unread.NO_ANSWER and not intake.is_open and _is_asked_again(job, item)):
+    # What was concluded as long as there was no invoice is no answer of Stripe's.
+    is_refused = one.is_refused and not (is_draft and is_new_line)
+    intake = intake_of(item, is_draft, as_of, job.policy.lookback, is_refused=is_refused)
+    if intake is None or (unread is Unread.NO_ANSWER and not intake.is_open and _is_asked_again(job, one)):
         return None
     not_known = f"an invoice bills it, since {_WHY_UNREAD[unread]}" if unread else None
     is_unknown = intake is Intake.UNBILLED and not_known is not None
@@ -252,7 +268,7 @@ def _depends_on_invoice(seen: Seen, voiding: Collection[str]) -> bool:
     item = seen.item
     is_gone = not item.is_followed or item.subscription.status == "paused"
     may_become_final = item.price.target is Target.METER_EVENT or is_gone
-    is_open = (may_become_final or seen.is_invoiced is None) and not seen.is_refused
+    is_open = (may_become_final and not seen.is_refused) or seen.is_invoiced is None
     return is_open or seen.not_known is not None or item.subscription.id in voiding
 
 
@@ -269,11 +285,12 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
     """Return what a result says about the end of a period."""
     takes_no_more = not one.listed.intake.is_open
     is_settled = takes_no_more and (result.lacking is not None or _is_others(result))
-    is_complete = result.outcome in (Outcome.REPORTED, Outcome.UNCHANGED) or result.reason is Reason.PERIOD_CLOSED
-    is_over = _is_watched_no_more(job, one.item)
+    is_reported = result.outcome in (Outcome.REPORTED, Outcome.UNCHANGED) or result.reason is Reason.PERIOD_CLOSED
+    is_complete = is_reported and not result.gave_way
+    is_over = _is_watched_no_more(job, one.seen)
     # What fell waits for a person as long as the period is watched.
     is_known = result.lacking is not None and (result.reason is not Reason.DECREASE or is_over)
-    is_closed = (takes_no_more and _is_others(result)) or (is_over and not _is_tried_again(job, one.item, result))
+    is_closed = (takes_no_more and _is_others(result)) or (is_over and not _is_tried_again(job, one.seen, result))
     return Conclusion(
         *one.item.key,
         complete_until=job.run.as_of if is_complete else None,
@@ -289,14 +306,20 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
     )
 
 
-def _is_tried_again(job: Job, item: SubscriptionItem, result: Result) -> bool:
-    """Say whether what failed is tried once more, although its period is watched no longer."""
-    return result.outcome is Outcome.FAILED and _is_asked_again(job, item)
+def _is_tried_again(job: Job, seen: Seen, result: Result) -> bool:
+    """Say whether what failed, or was left to another run, is tried once more, although its period is over."""
+    return (result.outcome is Outcome.FAILED or result.gave_way) and _is_asked_again(job, seen)
 
 
-def _is_asked_again(job: Job, item: SubscriptionItem) -> bool:
+def _is_asked_again(job: Job, seen: Seen) -> bool:
     """Say whether what was not answered is asked again: as long as a period is watched, and a day longer."""
-    return job.run.as_of - item.period.end <= job.policy.lookback + CLOSED_WITHIN
+    return job.run.as_of <= _watched_until(job, seen) + CLOSED_WITHIN
+
+
+def _watched_until(job: Job, seen: Seen) -> datetime:
+    """Return until when a period is watched: one whose invoice was voided after that, until it is named."""
+    until = seen.item.period.end + job.policy.lookback
+    return max(until, seen.voided_at) if seen.voided_at else until
 
 
 def _is_left_unknown(result: Result) -> bool:
@@ -311,8 +334,8 @@ def _is_news(seen: Seen, result: Result) -> bool:
     return result.lacking != seen.remainder or is_other_way
 
 
-def _is_watched_no_more(job: Job, item: SubscriptionItem) -> bool:
-    return job.run.as_of - item.period.end > job.policy.lookback
+def _is_watched_no_more(job: Job, seen: Seen) -> bool:
+    return job.run.as_of > seen.item.period.end + job.policy.lookback
 
 
 def _record(job: Job, conclusions: Sequence[Conclusion]) -> None:

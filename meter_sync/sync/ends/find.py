@@ -9,7 +9,7 @@ import structlog
 from meter_sync.core.billing.changes import stretches
 from meter_sync.core.billing.intake import DRAFTS_LAST
 from meter_sync.core.billing.item import Period, SubscriptionItem
-from meter_sync.ledger.listed import Seen
+from meter_sync.ledger.listed import CLOSED_WITHIN, Seen
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.events import Changes
 from meter_sync.stripe_api.listing import Listing
@@ -66,6 +66,7 @@ async def changes_of(job: Job, listed: Sequence[SubscriptionItem]) -> Changes:
     A run over the whole account always asks for that. Another one, and a dry one, does where it sees a change.
     """
     if job.selection.is_everything and job.writer is not None:
+        _record_beginning(job)
         return await changes_since_last_run(job)
     newest = job.ledger.listed.newest({item.id for item in listed})
     is_moved = any((before := newest.get(item.id)) and before.price.id != item.price.id for item in listed)
@@ -78,14 +79,26 @@ async def changes_of(job: Job, listed: Sequence[SubscriptionItem]) -> Changes:
 async def changes_since_last_run(job: Job) -> Changes:
     """Return what changed of subscriptions since the last whole run, where the key may read events.
 
-    A ledger that is new knows of nothing that could have gone away; but prices may have changed in open periods.
+    A ledger that is new, or whose beginning was not read yet, asks what ended for as long as periods are watched, and
+    which prices changed in open periods.
     """
     runs, book = job.ledger.runs, job.ledger.listed
     known_since = book.changes_read_until() or runs.last_complete() or book.first_seen()
-    found = await readable_changes(job, (known_since or job.run.as_of - _EVENTS_LAST) - _OVERLAP)
-    if isinstance(found, Unread):
-        return Changes(is_read=False)
-    return found if known_since else Changes(new_prices=found.new_prices)
+    begins_at = book.begins_at()
+    ended_since = min(begins_at or known_since or job.run.as_of, known_since or job.run.as_of)
+    since = ended_since if known_since and not begins_at else min(ended_since, job.run.as_of - _EVENTS_LAST)
+    found = await readable_changes(job, since - _OVERLAP, ended_since - _OVERLAP)
+    return Changes(is_read=False, is_forbidden=found is Unread.FORBIDDEN) if isinstance(found, Unread) else found
+
+
+def _record_beginning(job: Job) -> None:
+    """Record, of a ledger that knows of no complete run, since when it is to know what has ended.
+
+    That stays so until all of it was read, whatever happens to the run.
+    """
+    book, runs = job.ledger.listed, job.ledger.runs
+    if book.begins_at() is None and book.changes_read_until() is None and runs.last_complete() is None:
+        book.record_beginning(job.run.as_of - job.policy.lookback)
 
 
 async def find_and_record_ended(job: Job, listing: Listing, stretches: Stretches, changes: Changes) -> list[Seen]:
@@ -97,10 +110,12 @@ async def find_and_record_ended(job: Job, listing: Listing, stretches: Stretches
     book, items = job.ledger.listed, stretches.open
     if job.writer is not None:
         unseen = record_stretches(job, stretches)
-        is_all_known = await _record_gone(job, listing, changes)
-        await _record_invoiced(job, items, unseen)
-        if changes.is_read and is_all_known and job.selection.is_everything:
+        gone = await _record_gone(job, listing, changes)
+        invoices = await _record_invoiced(job, [*items, *gone.items], unseen | gone.unseen)
+        if changes.is_read and gone.is_all_known and job.selection.is_everything:
             book.record_changes_read(job.run.started_at)
+        _record_begun(job, changes, invoices, is_all_known=gone.is_all_known)
+        record_voided(job, changes)
         book.record_listing(items, listing.asked_prices, listing.empty_archived_prices, job.policy.now)
     ended = book.ended(job.run.as_of)
     if not job.selection.narrows_the_listing:
@@ -113,14 +128,52 @@ async def find_and_record_ended(job: Job, listing: Listing, stretches: Stretches
     ]
 
 
+def record_voided(job: Job, changes: Changes) -> None:
+    """Record of which periods the invoice was voided, or the draft of it deleted, also of those that are closed."""
+    book = job.ledger.listed
+    told = {line for one in changes.voided for line in one.lines}
+    found = set(book.billed_as(told)) if told else set()
+    for one in changes.voided:
+        if one.subscription is not None:
+            found.update(book.ended_at(one.subscription, one.ends))
+    book.record_voided(found, job.policy.now)
+
+
+def _record_begun(job: Job, changes: Changes, invoices: Unread | None, *, is_all_known: bool) -> None:
+    """Record that all is known that ended before the ledger began, once it is, or after a day that it never will be."""
+    begins_at = job.ledger.listed.begins_at()
+    if begins_at is None or not job.selection.is_everything:
+        return
+    is_read = (changes.is_read or changes.is_forbidden) and is_all_known and invoices is not Unread.NO_ANSWER
+    if is_read or job.run.as_of > begins_at + job.policy.lookback + CLOSED_WITHIN:
+        job.ledger.listed.record_begun()
+
+
 def record_stretches(job: Job, found: Stretches) -> frozenset[str]:
     """Record items in their periods, and return those that were never listed before."""
     unseen = job.ledger.listed.record(found.missed, job.policy.now)
     return unseen | job.ledger.listed.record(found.open, job.policy.now)
 
 
-async def _record_gone(job: Job, listing: Listing, changes: Changes) -> bool:
-    """Record the end of what is not listed any more, and return whether Stripe has said it of all."""
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What was found out about subscriptions that a listing did not have, or not with all their items."""
+
+    is_all_known: bool = True
+    """Whether Stripe has said what became of all of them."""
+    items: tuple[SubscriptionItem, ...] = ()
+    """The items that they have, or had at their end, each in its last period…"""
+    unseen: frozenset[str] = frozenset()
+    """… and those of them that were never listed before."""
+
+    def __or__(self, other: "Gone") -> "Gone":
+        """Return both together."""
+        items = (*self.items, *other.items)
+        return Gone(self.is_all_known and other.is_all_known, items, self.unseen | other.unseen)
+
+
+async def _record_gone(job: Job, listing: Listing, changes: Changes) -> Gone:
+    """Record the end of what is not listed any more, and return what was found out about it."""
     listed = {item.id for item in listing.items}
     wanted = set(job.selection.subscriptions)
     canceled, missing = frozenset[str](), list[Seen]()
@@ -134,15 +187,15 @@ async def _record_gone(job: Job, listing: Listing, changes: Changes) -> bool:
     unlisted = wanted - {item.subscription.id for item in listing.items}
     unseen = _unseen(job, changes) if job.selection.is_everything else []
     ask = {one.item.subscription.id for one in missing} | unlisted | canceled | {one.subscription for one in unseen}
-    is_all_known = True
+    found = Gone()
     for subscription in sorted(ask):
         of_subscription = [one.item for one in missing if one.item.subscription.id == subscription]
-        is_all_known &= await record_fate(job, subscription, of_subscription, changes)
-    return is_all_known
+        found |= await record_fate(job, subscription, of_subscription, changes)
+    return found
 
 
-async def record_fate(job: Job, subscription: str, missing: Sequence[SubscriptionItem], changes: Changes) -> bool:
-    """Ask Stripe what became of a subscription, record the end of its missing items, and say if it answered.
+async def record_fate(job: Job, subscription: str, missing: Sequence[SubscriptionItem], changes: Changes) -> Gone:
+    """Ask Stripe what became of a subscription, record the end of its missing items, and return what it answered.
 
     Items that came and went since the last run are recorded too.
     """
@@ -155,13 +208,13 @@ async def record_fate(job: Job, subscription: str, missing: Sequence[Subscriptio
         is_gone = isinstance(error, StripeRefused) and error.is_missing
         for item in missing if is_gone else ():
             book.record_end(item, min(as_of, item.period.end), is_cut=False)
-        return is_gone
+        return Gone(is_gone)
     _record_come_and_gone(job, fate.removed, changes)
     found = in_their_periods(job, fate.items, changes, fate.ended_at)
-    items = found.open
+    items, new = found.open, frozenset[str]()
     if fate.ended_at is not None:
-        ended = [_cut_short(item, fate.ended_at) for item in items]
-        record_stretches(job, replace(found, open=ended))
+        items = [_cut_short(item, fate.ended_at) for item in items]
+        new = record_stretches(job, replace(found, open=items))
     following = {item.id: item.period.start for item in items}
     for item in missing:
         if fate.ended_at is None and item.id in following:
@@ -177,8 +230,8 @@ async def record_fate(job: Job, subscription: str, missing: Sequence[Subscriptio
         is_cut = min(ends) < item.period.end and min(ends) != fate.ended_at
         book.record_end(item, min(*ends, item.period.end), is_cut=is_cut)
     if fate.ended_at is None:
-        record_stretches(job, found)
-    return True
+        new = record_stretches(job, found)
+    return Gone(True, tuple(items), new)
 
 
 def _unseen(job: Job, changes: Changes) -> list[Removed]:
@@ -212,24 +265,36 @@ def _until_removal(item: SubscriptionItem, at: datetime) -> SubscriptionItem:
     return replace(item, period=period, is_followed=False, is_cut=True, cycle_start=None)
 
 
-async def _record_invoiced(job: Job, listed: Sequence[SubscriptionItem], unseen: Collection[str]) -> None:
+async def _record_invoiced(job: Job, listed: Sequence[SubscriptionItem], unseen: Collection[str]) -> Unread | None:
     """Record the periods that invoices have of items that the ledger did not know before this listing.
 
     The ledger is new, or was lost, just after they ended; or they began and ended since the last full run; or a webhook
-    names a subscription before any full run has seen it.
+    names a subscription before any full run has seen it. As long as it is not known what ended before the ledger began,
+    all items are asked for. Return why the invoices were not read, if so.
     """
-    selected = job.selection.subscriptions
-    items = {item.id: item for item in listed if item.created < item.period.start and item.id in unseen}
+    book, selected, as_of = job.ledger.listed, job.selection.subscriptions, job.run.as_of
+    begins_at = book.begins_at()
+    items = {item.id: item for item in listed if item.created < item.period.start and (begins_at or item.id in unseen)}
     if not items or not (job.selection.is_everything or selected):
-        return
-    since = job.run.as_of - DRAFTS_LAST
+        return None
+    known_since = begins_at or job.ledger.runs.last_complete() or as_of - job.policy.lookback
+    since = min(known_since, as_of - DRAFTS_LAST)
     invoices = await readable_invoices(job, since, {item.subscription.id for item in items.values()})
-    last_run = job.ledger.runs.last_complete()
+    if isinstance(invoices, Unread):
+        return invoices
     found = [
-        replace(items[one.item], period=one.period)
-        for one in (() if isinstance(invoices, Unread) else invoices)
+        _as_invoiced(items[one.item], one.period)
+        for one in invoices
         if one.item in items
         and one.period.end <= items[one.item].period.start
-        and (one.is_draft or (last_run and one.period.end > last_run))
+        and (one.is_draft or one.period.end > known_since)
     ]
-    job.ledger.listed.record(found, job.policy.now)
+    for one in sorted(found, key=lambda item: item.period.start):
+        book.record([one], job.policy.now)
+    return None
+
+
+def _as_invoiced(item: SubscriptionItem, period: Period) -> SubscriptionItem:
+    """Return an item in an earlier period, as an invoice has it."""
+    then = replace(item, period=period, is_followed=True, is_cut=False, cycle_start=None)
+    return replace(then, changes_at=None, may_change_until=None)

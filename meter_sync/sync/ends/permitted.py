@@ -49,9 +49,13 @@ async def readable_invoices(job: Job, since: datetime, subscriptions: Collection
     return await _if_permitted(reading, "invoices_unread")
 
 
-async def readable_changes(job: Job, since: datetime) -> Changes | Unread:
-    """Return what changed of subscriptions since an instant, or why that was not read."""
-    reading = changes(job.stripe, since) if job.test_clock is None else _changes_on_clock(job, job.test_clock, since)
+async def readable_changes(job: Job, since: datetime, ended_since: datetime) -> Changes | Unread:
+    """Return what changed of subscriptions since an instant, or why that was not read.
+
+    Of what ended, or was removed, only what did since `ended_since` is among it.
+    """
+    clock = job.test_clock
+    reading = changes(job.stripe, since, ended_since) if clock is None else _changes_on_clock(job, clock, ended_since)
     return await _if_permitted(reading, "events_unread")
 
 

@@ -24,6 +24,7 @@ def _list_invoices(call: Call) -> Json:
     def matches(invoice: Invoice) -> bool:
         return (
             (shelf is not None or call.state.clock_of(invoice.id) is None)
+            and invoice.created <= call.state.now_of(call.state.clock_of(invoice.id))
             and params.get("customer") in (None, invoice.customer)
             and params.get("status") in (None, invoice.status)
             and within(params.get("created"), invoice.created)

@@ -22,6 +22,8 @@ RESUMED = "customer.subscription.resumed"
 INVOICE_CREATED = "invoice.created"
 INVOICE_FINALIZED = "invoice.finalized"
 INVOICE_UPCOMING = "invoice.upcoming"
+INVOICE_VOIDED = "invoice.voided"
+INVOICE_DELETED = "invoice.deleted"
 
 
 def of_subscription(

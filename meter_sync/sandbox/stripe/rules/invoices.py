@@ -5,7 +5,9 @@ invoices (a draft is finalized about an hour after it was created).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from meter_sync.sandbox.stripe.protocol.errors import Refusal
 from meter_sync.sandbox.stripe.rules import events
 from meter_sync.sandbox.stripe.rules.invoice_items import take_pending
 from meter_sync.sandbox.stripe.rules.invoice_lines import line_for, preview
@@ -53,9 +55,10 @@ def draft(
     """
     prices = [(state.price_of(item), item, period) for item, period in billed]
     collection = subscription.pause_collection.behavior if subscription.pause_collection else None
+    created = at + state.seconds_until_draft
     invoice = Invoice(
         id=state.new_id("in"),
-        created=at,
+        created=created,
         subscription=subscription.id,
         customer=subscription.customer,
         currency=prices[0][0].currency,
@@ -66,7 +69,7 @@ def draft(
             if price.usage_type == "metered"
         ],
         billing_reason=billing_reason,
-        finalizes_at=None if collection == "keep_as_draft" else at + state.seconds_from_draft_to_final,
+        finalizes_at=None if collection == "keep_as_draft" else created + state.seconds_from_draft_to_final,
         collection=collection,
     )
     take_pending(state, invoice)
@@ -75,7 +78,10 @@ def draft(
     subscription.latest_invoice = invoice.id
     if invoice.finalizes_at is not None:
         state.schedule(invoice.finalizes_at, "final", invoice.id)
-    events.of_invoice(state, events.INVOICE_CREATED, invoice, at)
+    if created > at:
+        state.schedule(created, "draft", invoice.id)
+    else:
+        events.of_invoice(state, events.INVOICE_CREATED, invoice, at)
     return invoice
 
 
@@ -86,11 +92,39 @@ def finalize(state: StripeState, invoice: Invoice, at: int) -> None:
     invoice.status = "open"
     events.of_invoice(state, events.INVOICE_FINALIZED, invoice, at)
     if invoice.collection == "void":
-        _become(state, invoice, "void", "invoice.voided", at)
+        _become(state, invoice, "void", events.INVOICE_VOIDED, at)
     elif invoice.collection == "mark_uncollectible":
         _become(state, invoice, "uncollectible", "invoice.marked_uncollectible", at)
     elif not invoice.total_cents:
         _become(state, invoice, "paid", "invoice.paid", at)
+
+
+def void_invoice(state: StripeState, identifier: str) -> None:
+    """Void an invoice: only one that is open or uncollectible can be (Stripe documentation, status transitions)."""
+    invoice = state.invoices.find(identifier)
+    if invoice.status not in ("open", "uncollectible"):
+        raise Refusal("You can only void invoices that are open or uncollectible.")
+    _become(state, invoice, "void", events.INVOICE_VOIDED, state.now)
+
+
+def delete_draft(state: StripeState, identifier: str) -> None:
+    """Delete an invoice that is still a draft; what invoice items it had are pending again.
+
+    The API reference says so of one-off invoices, and that those of subscriptions are to be voided. That a person can
+    delete one of these all the same is assumed.
+    """
+    invoice = state.invoices.find(identifier)
+    if invoice.status != "draft":
+        raise Refusal("You can only delete draft invoices.")
+    state.drafts[invoice.customer].remove(invoice.id)
+    state.invoices.remove(invoice.id)
+    for line in invoice.lines:
+        item = state.items[line.item]
+        item.closed = [replace(one, invoice=None) if one.invoice == invoice.id else one for one in item.closed]
+    for pending in state.invoice_items:
+        if pending.invoice == invoice.id:
+            pending.invoice = None
+    events.of_invoice(state, events.INVOICE_DELETED, invoice, state.now)
 
 
 def _become(state: StripeState, invoice: Invoice, status: InvoiceStatus, event: str, at: int) -> None:

@@ -32,8 +32,17 @@ def _turn(state: StripeState, due: Due) -> None:
     period_turns.turn(state, state.subscriptions[due.id], due.at)
 
 
+def _draft(state: StripeState, due: Due) -> None:
+    """Tell of a draft that was not made at once."""
+    invoice = state.invoices.get(due.id)
+    if invoice is not None:
+        events.of_invoice(state, events.INVOICE_CREATED, invoice, due.at)
+
+
 def _finalize(state: StripeState, due: Due) -> None:
-    invoices.finalize(state, state.invoices[due.id], due.at)
+    invoice = state.invoices.get(due.id)
+    if invoice is not None:  # nobody has deleted it
+        invoices.finalize(state, invoice, due.at)
 
 
 def _give_notice(state: StripeState, due: Due) -> None:
@@ -69,6 +78,7 @@ def _expire(state: StripeState, due: Due) -> None:
 
 _HAPPENINGS: Mapping[Happening, Callable[[StripeState, Due], None]] = {
     "period": _turn,
+    "draft": _draft,
     "final": _finalize,
     "upcoming": _give_notice,
     "collection": _collect,

@@ -325,7 +325,7 @@ class StripeEvent:
     """What an updated subscription was before."""
 
 
-Happening = Literal["period", "final", "upcoming", "collection", "phase", "expiry"]
+Happening = Literal["period", "draft", "final", "upcoming", "collection", "phase", "expiry"]
 """What falls due: a period's end or a cancellation, a finalization, the notice of an invoice, collection again, the
 end of a schedule's phase, the end of a pending update."""
 

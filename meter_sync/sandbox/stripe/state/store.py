@@ -87,6 +87,12 @@ class Store(Generic[StoredT]):
         shelf.remove(self._keys[identifier])
         shelf.add(self._keys[identifier])
 
+    def remove(self, identifier: str) -> None:
+        """Take an object away, from all shelves."""
+        del self._objects[identifier]
+        for shelf in (self.everything, *self._shelves.values()):
+            shelf.remove(self._keys[identifier])
+
     def take_off(self, name: str, identifier: str) -> None:
         """Take an object off a named shelf."""
         self.shelf(name).remove(self._keys[identifier])

@@ -69,6 +69,7 @@ class StripeState:
         self.drafts: defaultdict[str, list[str]] = defaultdict(list)
         """The invoices of each customer that are not finalized yet, oldest first."""
         self.api_version = ACCOUNT_DEFAULT
+        self.seconds_until_draft = 0
         self.seconds_from_draft_to_final = 3600
         self.seconds_before_upcoming: int | None = 7 * 86_400
         self._counters: Counter[str] = Counter()
