@@ -97,6 +97,7 @@ class _Item(_Shape):
     cycle_start: AwareDatetime | None = _NO_INSTANT
     changes_at: AwareDatetime | None = _NO_INSTANT
     may_change_until: AwareDatetime | None = _NO_INSTANT
+    not_understood: str | None = _UNKNOWN_WORD
 
 
 def stored(item: SubscriptionItem) -> str:
@@ -149,6 +150,7 @@ def item_from(snapshot: str) -> SubscriptionItem:
         cycle_start=one.cycle_start,
         changes_at=one.changes_at,
         may_change_until=one.may_change_until,
+        not_understood=one.not_understood,
     )
 
 

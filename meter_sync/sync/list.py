@@ -172,10 +172,30 @@ async def _ask(job: Job) -> tuple[Listing, Metering]:
     async with first_error_only(), asyncio.TaskGroup() as group:
         listing = group.create_task(job.lister.find(job.selection, skip))
         meters = group.create_task(job.openmeter.meters())
-    found, known = listing.result(), meters.result()
+    found, known = _with_what_is_known(job, listing.result()), meters.result()
     metering = Metering(job.rules, known)
     log.info("list", items=len(found.items), meters=len(set(known.values())))
     return found, metering
+
+
+def _with_what_is_known(job: Job, listing: Listing) -> Listing:
+    """Return a listing whose items, where Stripe's answer was not understood, are as the ledger knows them.
+
+    With them are those of subscriptions that could not be read at all: that they are gone is not said.
+    """
+    book = job.ledger.listed
+    newest = book.newest({item.id for item in listing.items if item.not_understood})
+    items = [
+        replace(known, not_understood=item.not_understood)
+        if (known := newest.get(item.id)) and known.key == item.key
+        else item
+        for item in listing.items
+    ]
+    unlisted = book.missing({item.id for item in items}, job.run.as_of) if listing.unreadable else []
+    for one in unlisted:
+        if why := listing.unreadable.get(one.item.subscription.id):
+            items.append(replace(one.item, not_understood=why))
+    return replace(listing, items=items)
 
 
 async def _with_customers(

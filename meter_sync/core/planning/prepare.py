@@ -8,7 +8,7 @@ from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import SubscriptionItem, Target
 from meter_sync.core.billing.span import usage_span
 from meter_sync.core.billing.way import Unsupported, Way, way_of, window_of
-from meter_sync.core.billing.words import unknown_word
+from meter_sync.core.billing.words import unknown
 from meter_sync.core.metering.mapping import EarlierSubjects, MappingRules, MeterRow, meter_row, subjects
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Grouping
@@ -160,11 +160,11 @@ def _why_unbillable(one: Listed) -> Why | None:
 
     Once it takes no more of a period in any case, what kept it from being billed does not keep it from being named.
     """
-    subscription, unknown = one.item.subscription, unknown_word(one.item)
-    if unknown:
-        return Reason.UNKNOWN_TO_THIS_VERSION, (
-            f"{unknown}, which this version of meter-sync does not know: nothing was written; update meter-sync, or "
-            "bill by hand"
+    subscription = one.item.subscription
+    if said := unknown(one.item):
+        return (
+            Reason.UNKNOWN_TO_THIS_VERSION,
+            f"{said}: nothing was written; update meter-sync, or bill by hand",
         )
     if _is_paused(one):
         return Reason.SUBSCRIPTION_PAUSED, "the subscription is paused; Stripe bills nothing for it"
