@@ -119,7 +119,7 @@ def to_subscription(data: NamedSubscription) -> Subscription:
 
 
 def changes_of(data: NamedSubscription) -> tuple[datetime | None, PlannedChanges]:
-    """Return when a subscription is to end, and what else of its changes is known; nothing of one that is only named."""
+    """Return when a subscription is to end, and what else of its changes is known: nothing where it is only named."""
     return (data.cancel_at, data.planned) if isinstance(data, SubscriptionData) else (None, NOTHING_PLANNED)
 
 

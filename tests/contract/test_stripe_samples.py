@@ -15,7 +15,14 @@ from openapi_core.exceptions import OpenAPIError
 from meter_sync.errors import MeterSyncError
 from meter_sync.stripe_api.prices import PriceData, to_price
 from meter_sync.stripe_api.shapes import Page
-from meter_sync.stripe_api.subscriptions import CustomerData, ItemData, NamedItem, SubscriptionData, to_item, to_subscription
+from meter_sync.stripe_api.subscriptions import (
+    CustomerData,
+    ItemData,
+    NamedItem,
+    SubscriptionData,
+    to_item,
+    to_subscription,
+)
 from meter_sync.stripe_api.usage_records import UsageRecordSummary
 
 from .documents import Document

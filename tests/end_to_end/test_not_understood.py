@@ -13,9 +13,8 @@ from structlog.testing import capture_logs
 
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.sandbox import Fault
-from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.support.runs import executed
-from tests.support.ways import ALL_WAYS, WAYS, by_tier, end_of, invoiced, metered_price, one_fast, subscribed
+from tests.support.ways import ALL_WAYS, by_tier, end_of, invoiced, metered_price, one_fast, subscribed
 from tests.support.world import METER, NOW, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -175,6 +174,43 @@ def test_what_is_not_understood_until_its_end_is_listed_as_unknown(world: World,
     listed = world.meter_sync("history", "--unbilled", "--output", "json").document["unbilled"]
     assert [(row["subscription_item"], row["unbilled"]) for row in listed][:1] == [(odd.items[0], None)]
     assert invoiced(world) == 5
+
+
+METERS: dict[str, Change] = {
+    "the aggregation 'PERCENTILE'": put("aggregation", "PERCENTILE"),
+    "a row without its aggregation": put("aggregation", 7),
+    "2 meters of the name gauge": put("slug", "gauge"),
+}
+
+
+@pytest.mark.parametrize("said", METERS)
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
+def test_what_is_not_known_of_an_openmeter_meter_is_said_and_costs_its_own_items(
+    world: World, said: str, way: str
+) -> None:
+    world.openmeter.add_meter("gauge")
+    world.openmeter.add_meter("spare")
+    odd = subscribed(world, way)
+    world.stripe.state.items[odd.items[0]].metadata["om_meter_id"] = "gauge"
+    healthy = world.subscribe()
+    for one, meter in ((odd, "gauge"), (healthy, METER)):
+        world.use(one, 5, meter=meter)
+    answer(world, "/meters$", lambda row: METERS[said](row) if row["slug"] != METER else None, "openmeter")
+    done = world.run()
+    item = done.items[odd.items[0]]
+    assert (done.code, (item["outcome"], item["reason"])) == (4, UNKNOWN)
+    assert said in item["message"]
+    assert "create it" not in item["message"]
+    assert (world.billed(odd), world.billed(healthy)) == (0, 5)
+
+
+@pytest.mark.parametrize("change", [put("aggregation", "PERCENTILE"), put("slug", None), lambda row: row.clear()])
+def test_an_openmeter_meter_that_nobody_uses_disturbs_nobody(world: World, change: Change) -> None:
+    world.openmeter.add_meter("unused")
+    world.use(world.subscribe(), 5)
+    answer(world, "/meters$", lambda row: change(row) if row["slug"] == "unused" else None, "openmeter")
+    done = world.run()
+    assert (done.code, done.verdict) == (0, ("reported", None))
 
 
 @pytest.mark.parametrize("path", ["/v1/subscriptions$", "/v1/prices$", "/v1/billing/meters$"])

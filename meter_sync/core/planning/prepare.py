@@ -27,6 +27,8 @@ class Metering:
     rules: MappingRules
     meters: Mapping[str, Meter]
     """By slug and by id."""
+    unknown_meters: Mapping[str, str] = field(default_factory=dict)
+    """By slug and by id, too: those that this version does not know how to ask, and what it does not know of them."""
     customers: Mapping[str, str] = field(default_factory=dict)
     """The id of OpenMeter's customer for each Stripe customer, where the mapping goes by them."""
 
@@ -109,7 +111,7 @@ def _prepared(
         span = usage_span(item, as_of, billed_until, window_of(way, item.price))
     found = replace(found, way=way, span=span)
     if unbillable or meter is None or span is None or not named:
-        return skipped(found, *(unbillable or _why_not_asked(found, rules)))
+        return skipped(found, *(unbillable or _why_not_asked(found, metering)))
     mismatch = _why_mismatched(meter, way, named)
     if mismatch:
         return skipped(found, Reason.AGGREGATION_MISMATCH, mismatch)
@@ -180,9 +182,13 @@ def _why_unbillable(one: Listed) -> Why | None:
     return None
 
 
-def _why_not_asked(found: Findings, rules: MappingRules) -> Why:
+def _why_not_asked(found: Findings, metering: Metering) -> Why:
     """Return what OpenMeter lacks, so that it cannot be asked for an item's usage."""
-    item, customer = found.item, found.item.subscription.customer.id
+    item, customer, rules = found.item, found.item.subscription.customer.id, metering.rules
+    if unknown_meter := metering.unknown_meters.get(found.row.openmeter or ""):
+        return Reason.UNKNOWN_TO_THIS_VERSION, (
+            f"{unknown_meter}: nothing was written; update meter-sync, or name another meter"
+        )
     if found.meter is None:
         remedy = f"create it, or correct the mapping of price {item.price.id}"
         if found.note:
