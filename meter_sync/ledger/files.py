@@ -83,7 +83,23 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
+        if getattr(error.orig, "sqlite_errorname", None) in _NEEDS_ROLLBACK:
+            raise _unfinished(path) from error
         raise _meaning(path, str(error.orig)) from error
+
+
+_NEEDS_ROLLBACK = frozenset({"SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY_RECOVERY"})
+"""What a reader is told that finds a journal beside the file, of a writer that is no more (SQLite: Result Codes)."""
+
+
+def _unfinished(path: Path) -> MeterSyncError:
+    return TryAgainError(
+        f"the ledger {path} is as a run left it that was killed while it wrote: what reads only cannot take back what "
+        "is half-written; nothing was read",
+        "the next run takes it back by itself, and loses nothing: wait for it, or start one; leave the file beside it "
+        "that ends with -journal where it is",
+        code="ledger_unfinished",
+    )
 
 
 def _meaning(path: Path, said: str) -> MeterSyncError:
