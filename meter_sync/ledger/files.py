@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from meter_sync.errors import ConfigurationError, LedgerError, MeterSyncError, TryAgainError
 
@@ -77,12 +77,20 @@ def unwritable(path: Path, why: str) -> ConfigurationError:
     )
 
 
+class RowUnwritten(LedgerError):
+    """A row contradicts what is in the ledger: the matter of the item that it is about."""
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Turn what the database raises into an error that says what to do."""
     try:
         yield
     except DatabaseError as error:
+        if isinstance(error, IntegrityError):
+            raise RowUnwritten(
+                f"the ledger {path} did not take a row: {error.orig}", "report it with this message"
+            ) from error
         if getattr(error.orig, "sqlite_errorname", None) in _NEEDS_ROLLBACK:
             raise _unfinished(path) from error
         raise _meaning(path, str(error.orig)) from error

@@ -153,6 +153,11 @@ class SubscriptionItem:
         return self.id, self.period.start
 
     @property
+    def is_read(self) -> bool:
+        """Whether the ledger's row of it could be read: one that could not has no price."""
+        return bool(self.price.id)
+
+    @property
     def was_free(self) -> bool:
         """Whether the period was a trial, whose usage costs nothing.
 

@@ -16,7 +16,7 @@ from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.carrying import lives_on, periods_of
 from meter_sync.core.planning.memory import Memory, Remembered
 from meter_sync.core.planning.own import Prepared, own
-from meter_sync.core.planning.results import skipped
+from meter_sync.core.planning.results import failed, skipped
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
 
 
@@ -84,6 +84,9 @@ def _prepared(
     one: Listed, metering: Metering, memory: Memory, as_of: datetime, allowed: Collection[Reason]
 ) -> Metered | Result:
     item, rules = one.item, metering.rules
+    unreadable = memory.unreadable.get(item.id) or (None if item.is_read else item.not_understood)
+    if unreadable:
+        return failed(Findings(item), Reason.LEDGER_ERROR, unreadable)
     billed_until, unbillable = memory.billed_until.get(item.id), _why_unbillable(one)
     last, row = _judged_by(one, memory), meter_row(item, rules)
     if row is None and last:
