@@ -10,6 +10,7 @@ from typing import Literal
 from urllib.parse import unquote_plus
 
 from meter_sync.sandbox import Fault, Faults
+from meter_sync.sandbox.clock import SandboxClock
 from meter_sync.sandbox.http.faults import Server
 from meter_sync.sandbox.http.traffic import Incoming
 from three_months.scenario import HOUR, MINUTE, QUIET, Scenario, next_run
@@ -154,10 +155,10 @@ class Killed(BaseException):
 class Weather(Faults):
     """The faults of the sandbox, by its clock."""
 
-    def __init__(self, spells: Sequence[Spell], now: Callable[[], datetime], customer_of: Mapping[str, str]) -> None:
-        super().__init__()
+    def __init__(self, spells: Sequence[Spell], clock: SandboxClock, customer_of: Mapping[str, str]) -> None:
+        super().__init__(clock)
         self._spells = spells
-        self._now = now
+        self._now = clock.now
         self._customer_of = customer_of
         """Customers by their subscription item."""
         self._kill: Kill | None = None
@@ -196,7 +197,7 @@ class Weather(Faults):
         for spell in self._spells:
             if (
                 spell.start <= now < spell.end
-                and spell.fault.matches(server, request)
+                and spell.fault.matches(server, request, now)
                 and self._concerns(spell, request)
             ):
                 return spell.fault

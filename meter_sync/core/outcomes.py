@@ -43,6 +43,7 @@ class Reason(StrEnum):
     INTERRUPTED = "interrupted"
     STRIPE_ERROR = "stripe_error"
     OPENMETER_ERROR = "openmeter_error"
+    LEDGER_ERROR = "ledger_error"
 
 
 LIFTABLE = (

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from meter_sync.errors import ConfigurationError, LedgerError, MeterSyncError, TryAgainError
 
@@ -77,13 +77,37 @@ def unwritable(path: Path, why: str) -> ConfigurationError:
     )
 
 
+class RowUnwritten(LedgerError):
+    """A row contradicts what is in the ledger: the matter of the item that it is about."""
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Turn what the database raises into an error that says what to do."""
     try:
         yield
     except DatabaseError as error:
+        if isinstance(error, IntegrityError):
+            raise RowUnwritten(
+                f"the ledger {path} did not take a row: {error.orig}", "report it with this message"
+            ) from error
+        if getattr(error.orig, "sqlite_errorname", None) in _NEEDS_ROLLBACK:
+            raise _unfinished(path) from error
         raise _meaning(path, str(error.orig)) from error
+
+
+_NEEDS_ROLLBACK = frozenset({"SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY_RECOVERY"})
+"""What a reader is told that finds a journal beside the file, of a writer that is no more (SQLite: Result Codes)."""
+
+
+def _unfinished(path: Path) -> MeterSyncError:
+    return TryAgainError(
+        f"the ledger {path} is as a run left it that was killed while it wrote: what reads only cannot take back what "
+        "is half-written; nothing was read",
+        "the next run takes it back by itself, and loses nothing: wait for it, or start one; leave the file beside it "
+        "that ends with -journal where it is",
+        code="ledger_unfinished",
+    )
 
 
 def _meaning(path: Path, said: str) -> MeterSyncError:

@@ -19,7 +19,7 @@ from meter_sync.ledger.carries import carried_on, moves
 from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import additions, holds, item_periods, parts, runs, seen_periods, writes
-from meter_sync.ledger.snapshot import item_from
+from meter_sync.ledger.snapshot import item_of
 
 _NOT_KNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 """Stands for when an addition arrived that was never acknowledged, but rejected."""
@@ -105,7 +105,7 @@ class History(Book):
         return rows.read_as(
             Story,
             seen,
-            item=item_from(seen.snapshot),
+            item=item_of(seen),
             whose=rows.read_as(Whose, seen, period=rows.period(seen), meter=state.meter if state else None),
             entries=[one for one in told if one.whose.period.start == seen.period_start],
             remembered=rows.remembered(state) if state else None,
@@ -156,7 +156,7 @@ class History(Book):
 
 
 def _claim(row: Row[Any], as_of: datetime) -> Claim:
-    item, period = item_from(row.snapshot), rows.period(row)
+    item, period = item_of(row), rows.period(row)
     is_over, is_invoiced = row.is_refused or row.closed_at is not None, bool(row.is_invoiced)
     claim = claim_as_known(
         item,

@@ -13,9 +13,9 @@ from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.ledger.carries import carried_on, open_quantity, waits_in_vain
 from meter_sync.ledger.database import Book, Rows, of_same_period
-from meter_sync.ledger.rows import key, keys, read_as
+from meter_sync.ledger.rows import RowUnread, key, keys, read_as, reading
 from meter_sync.ledger.schema import cursors, holds, item_periods, prices, seen_periods
-from meter_sync.ledger.snapshot import item_from, stored
+from meter_sync.ledger.snapshot import item_of, stored, unread
 
 CLOSED_WITHIN = timedelta(days=1)
 """For so long a period that is watched no more waits for a last look, if it fails time and again."""
@@ -106,12 +106,13 @@ class ListedPeriods(Book):
         if last.period_start == item.period.start:
             return [row] if (last.snapshot, last.period_end) != (row["snapshot"], item.period.end) else []
         if last.period_end < item.period.start:
-            before = item_from(last.snapshot)
-            self.database.update(seen_periods, [{**key(before), "snapshot": stored(_paused(before))}])
+            before = item_of(last)
+            if before.is_read:
+                self.database.update(seen_periods, [{**key(before), "snapshot": stored(_paused(before))}])
             return [row, _row(_paused(replace(item, period=Period(last.period_end, item.period.start))), at)]
         if last.period_end > item.period.start:
             # Where Stripe's period goes on, its price has changed.
-            self._end(item_from(last.snapshot), item.period.start, is_cut=item.cycle_start is not None)
+            self._end(item_of(last), item.period.start, is_cut=item.cycle_start is not None)
         return [row]
 
     def record_unseen(self, item: SubscriptionItem, at: datetime) -> None:
@@ -132,8 +133,9 @@ class ListedPeriods(Book):
     def _end(self, seen: SubscriptionItem, at: datetime, *, is_cut: bool) -> None:
         period = Period(seen.period.start, max(at, seen.period.start))
         ended = replace(seen, period=period, is_followed=seen.is_followed and not is_cut, is_cut=is_cut)
-        row = {**key(seen), "period_end": period.end, "snapshot": stored(ended)}
-        self.database.update(seen_periods, [row])
+        # What cannot be read stays for the version that can.
+        snapshot = {"snapshot": stored(ended)} if seen.is_read else {}
+        self.database.update(seen_periods, [{**key(seen), "period_end": period.end, **snapshot}])
 
     def record_listing(
         self, items: Iterable[SubscriptionItem], asked_prices: Iterable[str], empty_prices: Iterable[str], at: datetime
@@ -278,7 +280,7 @@ class ListedPeriods(Book):
         """Return each of these items in its newest period, as it was listed last; a new one is not among them."""
         query = self.database.of(seen_periods).where(self.database.is_newest(seen_periods, "period_start", "item"))
         rows = self.database.rows_of(query, seen_periods.c.item, items)
-        return {row.item: item_from(row.snapshot) for row in rows}
+        return {row.item: item for row in rows if (item := item_of(row)).is_read}
 
     def ended(self, as_of: datetime) -> list[Seen]:
         """Return the periods that have ended by an instant and are not closed, the oldest first."""
@@ -294,7 +296,8 @@ class ListedPeriods(Book):
     def over(self, since: datetime, until: datetime) -> list[SubscriptionItem]:
         """Return the items in periods that ended after an instant and by another one, also in those that are closed."""
         ended = sa.and_(seen_periods.c.period_end > since, seen_periods.c.period_end <= until)
-        return [item_from(row.snapshot) for row in self.database.rows(self.database.of(seen_periods).where(ended))]
+        found = (item_of(row) for row in self.database.rows(self.database.of(seen_periods).where(ended)))
+        return [item for item in found if item.is_read]
 
     def due(self, as_of: datetime, within: timedelta, watched_for: timedelta) -> list[Seen]:
         """Return the periods that end within some time of an instant, or have ended and were not reported in full.
@@ -358,7 +361,16 @@ def _row(item: SubscriptionItem, at: datetime) -> dict[str, Any]:
 
 
 def _seen(rows: Iterable[Row[Any]]) -> list[Seen]:
-    return [read_as(Seen, row, item=item_from(row.snapshot), late_usage=_said(row)) for row in rows]
+    return [_one_seen(row) for row in rows]
+
+
+def _one_seen(row: Row[Any]) -> Seen:
+    """Return a row's item in its period. One that cannot be read is named by its columns, and says why of itself."""
+    try:
+        with reading(row.item):
+            return read_as(Seen, row, item=item_of(row), late_usage=_said(row))
+    except RowUnread as error:
+        return read_as(Seen, row, item=unread(row, f"{error.message}; {error.hint}"), own=None, late_usage=None)
 
 
 def _said(row: Row[Any]) -> LateUsage | None:

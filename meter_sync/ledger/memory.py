@@ -12,8 +12,8 @@ from meter_sync.core.billing.way import Way
 from meter_sync.core.planning.memory import PAST, Memory, PastPeriod, Remembered, compared
 from meter_sync.ledger import additions, carries, rows, windows
 from meter_sync.ledger.database import Book, of_same_period
-from meter_sync.ledger.schema import forgotten, item_periods, items, past_periods, seen_periods, writes
-from meter_sync.ledger.snapshot import item_from
+from meter_sync.ledger.schema import UNREADABLE, forgotten, item_periods, items, past_periods, seen_periods, writes
+from meter_sync.ledger.snapshot import item_of
 
 
 class Memories(Book):
@@ -29,9 +29,13 @@ class Memories(Book):
         meters = {item.id: item.price.stripe_meter for item in listed_items}
         known = {row.item for row in self.database.rows_of(self.database.of(items, "item"), items.c.item, periods)}
         remembered: dict[str, Remembered] = {}
+        unreadable: dict[str, str] = {}
         for row in self.database.rows_until(self.database.of(item_periods), item_periods, periods):
             if row.period_start == periods[row.item]:
-                remembered[row.item] = rows.remembered(row)
+                try:
+                    remembered[row.item] = rows.remembered(row)
+                except rows.RowUnread as error:
+                    unreadable[row.item] = f"{error.message}; {error.hint}"
             elif row.period_end == periods[row.item] and row.stripe_meter != meters[row.item]:
                 known.discard(row.item)
         # Of these it is not known any more what Stripe holds.
@@ -46,6 +50,7 @@ class Memories(Book):
             billed_until=self._billed_until(periods),
             past=self._past(periods),
             waiting=carries.recall(self.database, periods),
+            unreadable=unreadable,
         )
 
     def _before(self, periods: Mapping[str, datetime]) -> dict[str, Remembered]:
@@ -62,7 +67,7 @@ class Memories(Book):
         That goes by the price that an item was last seen with in that period.
         """
         return {
-            row.item: usage_end_of(item_from(row.snapshot)) if row.stripe_meter else row.period_end
+            row.item: usage_end_of(item_of(row)) if row.stripe_meter else row.period_end
             for row in self.database.rows_until(self.database.of(seen_periods), seen_periods, periods)
             if row.period_end == periods[row.item]
         }
@@ -110,7 +115,8 @@ class Memories(Book):
             item_periods.c.period_start >= oldest,
         )
         found = self.database.rows_of(query, item_periods.c.item, {item.id for item in others})
-        return {(row.item, row.period_start): row.reported for row in found if (row.item, row.period_start) in wanted}
+        read = (row for row in found if row.reported is not UNREADABLE)
+        return {(row.item, row.period_start): row.reported for row in read if (row.item, row.period_start) in wanted}
 
     def scales(self, items_seen: Collection[str]) -> dict[PeriodKey, Decimal]:
         """Return the scales that all periods of these items were begun with, as far as anything was to be written."""

@@ -1,7 +1,8 @@
 """What stands in the ledger's rows, as the core and the steps know it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ from meter_sync.core.metering.meter import Aggregation, Meter
 from meter_sync.core.planning.memory import Remembered, RememberedAdditions, RememberedWindows
 from meter_sync.core.planning.sends import WindowQuantity
 from meter_sync.core.planning.stages import Write
+from meter_sync.errors import LedgerError
+from meter_sync.ledger.schema import UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,37 @@ class WindowTaken:
 Kind = TypeVar("Kind")
 
 
+class RowUnread(LedgerError):
+    """A row of the ledger was written by another version, or damaged: the matter of its item alone."""
+
+    def __init__(self, item: str, why: str) -> None:
+        super().__init__(
+            f"what the ledger has of {item} cannot be read: {why}",
+            "install the version again that wrote it, or bill this item by hand",
+        )
+
+
+@contextmanager
+def reading(item: str) -> Iterator[None]:
+    """Say of what goes wrong inside that a row about an item could not be read. Raise RowUnread."""
+    try:
+        yield
+    except RowUnread:
+        raise
+    except LedgerError as error:
+        raise RowUnread(item, error.message) from error
+    except (ValueError, TypeError, ArithmeticError, OSError) as error:
+        raise RowUnread(item, f"it has something else than this version of meter-sync stores ({error})") from error
+
+
 def read_as(kind: type[Kind], row: Row[Any], **others: Any) -> Kind:
     """Return a row as data of a kind whose fields are named as columns, but for these others."""
     fields: tuple[str, ...] = kind.__match_args__  # type: ignore[attr-defined]
-    return kind(**{name: getattr(row, name) for name in fields if name not in others}, **others)
+    values = {name: getattr(row, name) for name in fields if name not in others}
+    for name, value in values.items():
+        if value is UNREADABLE:
+            raise ValueError(f"{name} is not readable")
+    return kind(**values, **others)
 
 
 def key(item: SubscriptionItem) -> dict[str, Any]:
@@ -62,7 +92,15 @@ def keys(places: Iterable[PeriodKey]) -> list[dict[str, Any]]:
 
 
 def remembered(row: Row[Any]) -> Remembered:
-    """Return what a row remembers of an item, but for its hours or days and its additions, which have their own."""
+    """Return what a row remembers of an item, but for its hours or days and its additions, which have their own.
+
+    Raise RowUnread.
+    """
+    with reading(row.item):
+        return _remembered(row)
+
+
+def _remembered(row: Row[Any]) -> Remembered:
     method = {"way": Way(row.way), "filter": filter_of(row), "rounding": Rounding(row.rounding)}
     return read_as(
         Remembered,

@@ -13,6 +13,10 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Tabl
 
 from meter_sync.core.billing.item import Period
 
+UNREADABLE = object()
+"""Stands in a row for what cannot be read: it is the matter of that row, and not of all that a query finds."""
+_NOT_READ = (ValueError, TypeError, ArithmeticError, OSError)
+
 
 class UtcSeconds(TypeDecorator[datetime]):
     """An instant in UTC and whole seconds, stored as Unix seconds so that no database's time zone matters."""
@@ -41,7 +45,10 @@ class DecimalText(TypeDecorator[Decimal]):
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Decimal | None:
         """Load."""
-        return None if value is None else Decimal(value)
+        try:
+            return None if value is None else Decimal(value)
+        except _NOT_READ:
+            return UNREADABLE  # type: ignore[return-value]
 
 
 class Stretches(TypeDecorator[tuple[Period, ...]]):
@@ -60,8 +67,11 @@ class Stretches(TypeDecorator[tuple[Period, ...]]):
         """Load."""
         if value is None:
             return None
-        pairs = json.loads(value)
-        return tuple(Period(*(datetime.fromtimestamp(second, UTC) for second in pair)) for pair in pairs)
+        try:
+            pairs = json.loads(value)
+            return tuple(Period(*(datetime.fromtimestamp(second, UTC) for second in pair)) for pair in pairs)
+        except _NOT_READ:
+            return UNREADABLE  # type: ignore[return-value]
 
 
 metadata = sa.MetaData()

@@ -5,9 +5,10 @@ that is read as its default in silence makes a price of the maximum one of the s
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import Row
 
 from meter_sync.core.billing.item import (
     BillingMeter,
@@ -97,6 +98,7 @@ class _Item(_Shape):
     cycle_start: AwareDatetime | None = _NO_INSTANT
     changes_at: AwareDatetime | None = _NO_INSTANT
     may_change_until: AwareDatetime | None = _NO_INSTANT
+    not_understood: str | None = _UNKNOWN_WORD
 
 
 def stored(item: SubscriptionItem) -> str:
@@ -149,7 +151,24 @@ def item_from(snapshot: str) -> SubscriptionItem:
         cycle_start=one.cycle_start,
         changes_at=one.changes_at,
         may_change_until=one.may_change_until,
+        not_understood=one.not_understood,
     )
+
+
+def item_of(row: Row[Any]) -> SubscriptionItem:
+    """Return the item of a row; where what was stored of it cannot be read, only which one it is, and why."""
+    try:
+        return item_from(row.snapshot)
+    except LedgerError as error:
+        return unread(row, f"what the ledger has of {row.item} cannot be read: {error.message}; {error.hint}")
+
+
+def unread(row: Row[Any], why: str) -> SubscriptionItem:
+    """Return what a row says by its columns of an item that could not be read."""
+    subscription = Subscription(row.subscription, Customer(row.customer), "", row.period_start)
+    price = Price("", "", stripe_meter=row.stripe_meter)
+    period = Period(row.period_start, row.period_end)
+    return SubscriptionItem(row.item, subscription, price, period, row.period_start, not_understood=why)
 
 
 def _meter(one: _BillingMeter) -> BillingMeter:

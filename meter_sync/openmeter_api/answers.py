@@ -1,7 +1,7 @@
 """What goes over the wire: OpenMeter's questions and answers, checked before anything is believed."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,11 +9,15 @@ from decimal import Decimal
 from functools import cache, partial
 from typing import Any
 
+import structlog
+
 from meter_sync.core.billing.item import WindowSize
-from meter_sync.core.metering.meter import Aggregation, Meter
+from meter_sync.core.metering.meter import Aggregation, Meter, Meters
 from meter_sync.core.metering.queries import Grouping, Query
 from meter_sync.core.text import utc
 from meter_sync.net.retry import Transient
+
+log = structlog.get_logger()
 
 _LONGEST_DETAIL = 300
 _LARGEST_EXPONENT = 400
@@ -164,19 +168,40 @@ def _is_echoed(query: Query, answer: Mapping[str, object]) -> bool:
         return False
 
 
-def meters(answer: object) -> dict[str, Meter]:
+def meters(answer: object) -> Meters:
     """Given the list of meters, return them by slug and id. Raise OpenMeterRefused if it is none.
 
-    A meter with an aggregation that this program does not know is left out, so that it is never misread.
+    A row that this version does not understand is one of an unknown meter: as far as it has an id or a slug, by these.
     """
     rows = _objects(answer, "a list of meters")
-    known = {aggregation.value for aggregation in Aggregation}
-    listed = [(_named(row, "id"), _named(row, "slug"), _named(row, "aggregation")) for row in rows]
-    for names in ([id for id, _, _ in listed], [slug for _, slug, _ in listed]):
-        if len(set(names)) < len(names):
-            raise OpenMeterRefused("a list with two meters of one name")
-    found = [Meter(id, slug, Aggregation(aggregation)) for id, slug, aggregation in listed if aggregation in known]
-    return {meter.id: meter for meter in found} | {meter.slug: meter for meter in found}
+    known, unknown = list[Meter](), dict[str, str]()
+    for row in rows:
+        try:
+            known.append(_meter(row))
+        except OpenMeterRefused as refusal:
+            ids = [id for id in (row.get("slug"), row.get("id")) if isinstance(id, str) and id]
+            log.warning("not_understood", id=ids[0] if ids else None, message=refusal.message)
+            unknown |= dict.fromkeys(ids, refusal.message)
+    if rows and not known and not unknown:
+        raise OpenMeterRefused("a list of meters was expected")
+    names = Counter(name for meter in known for name in {meter.slug, meter.id})
+    unknown |= {name: f"OpenMeter has {times} meters of the name {name}" for name, times in names.items() if times > 1}
+    found = {name: meter for meter in known for name in (meter.id, meter.slug)}
+    return Meters({name: meter for name, meter in found.items() if name not in unknown}, unknown)
+
+
+def _meter(row: Mapping[str, object]) -> Meter:
+    """Return a meter. Raise OpenMeterRefused, with what is not known of it, for one that is not understood."""
+    try:
+        id, slug, aggregation = (_named(row, name) for name in ("id", "slug", "aggregation"))
+    except OpenMeterRefused as refusal:
+        raise OpenMeterRefused(f"OpenMeter's list of meters was not understood: it has {refusal.message}") from None
+    if aggregation not in set(Aggregation):
+        raise OpenMeterRefused(
+            f"OpenMeter's meter {slug} has the aggregation {aggregation[:_LONGEST_DETAIL]!r}, which this version of "
+            "meter-sync does not know"
+        )
+    return Meter(id, slug, Aggregation(aggregation))
 
 
 def _named(row: Mapping[str, object], name: str) -> str:

@@ -14,7 +14,7 @@ from corehttp.rest import HttpRequest
 from corehttp.transport.aiohttp import AioHttpTransport
 from openmeter.aio import Client
 
-from meter_sync.core.metering.meter import Meter
+from meter_sync.core.metering.meter import Meters
 from meter_sync.core.metering.queries import Answer, DimensionAnswer, Grouping, Query, Unanswered, WindowAnswer
 from meter_sync.errors import ConfigurationError, TryAgainError
 from meter_sync.net.retry import Patience, Transient, cause_of, retried, retry_after_seconds
@@ -69,7 +69,7 @@ class OpenMeter:
         self._patience = Patience(_HOPELESS_AFTER)
         self.requests_sent = 0
 
-    async def meters(self) -> dict[str, Meter]:
+    async def meters(self) -> Meters:
         """Return every meter, found by its slug and by its id.
 
         Raise ConfigurationError where the address or the key is wrong, TryAgainError where there is no answer.

@@ -1,11 +1,9 @@
 """Finding the metered items of living subscriptions in as few requests as possible."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from operator import itemgetter
 from typing import Any
 
 import structlog
@@ -20,8 +18,10 @@ from meter_sync.stripe_api.connection import (
     StripeUnavailable,
     unreachable,
 )
+from meter_sync.stripe_api.not_understood import LICENSED, Oddities, usage_type
 from meter_sync.stripe_api.paging import by_id, pages, refusing
 from meter_sync.stripe_api.prices import (
+    METERED,
     billing_meters,
     checked_metered,
     metered_prices,
@@ -32,8 +32,11 @@ from meter_sync.stripe_api.prices import (
 from meter_sync.stripe_api.shapes import NotUnderstood
 from meter_sync.stripe_api.subscriptions import (
     ItemData,
+    NamedItem,
+    NamedSubscription,
     Removed,
     SubscriptionData,
+    changes_of,
     to_item,
     to_removed_item,
     to_subscription,
@@ -54,6 +57,8 @@ class Listing:
     """The prices whose subscriptions were asked for."""
     empty_archived_prices: frozenset[str] = frozenset()
     """Those of them that are archived and have no subscription: not worth asking every time."""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Subscriptions that cannot even be named, or have an item that cannot be, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +84,22 @@ class Lister:
         self._with_customers = with_customers
         self._test_clock = test_clock
         self._reads_schedules = True
+        self._oddities = Oddities()
+        self._unreadable: dict[str, str] = {}
 
     async def find(self, selection: Selection, skip_prices: Collection[str]) -> Listing:
-        """Return the metered items of living subscriptions, each once.
+        """Return the metered items of living subscriptions, each once; what is not understood says so of itself.
 
         A selected customer, subscription or price is asked for alone; else all metered prices are, the archived
         ones too, but for `skip_prices`. Raise TryAgainError, MeterSyncError or ConfigurationError.
         """
         try:
             if selection.customers:
-                return Listing(await self._items(await self._of_customers(selection.customers)))
+                return await self._items(await self._of_customers(selection.customers))
             if selection.subscriptions:
-                return Listing(await self._items(await self._subscriptions(selection.subscriptions)))
+                return await self._items(await self._subscriptions(selection.subscriptions))
             if self._test_clock is not None and not selection.prices:
-                return Listing(await self._items(_living(await self._listed({"test_clock": self._test_clock}))))
+                return await self._items(_living(await self._listed({"test_clock": self._test_clock})))
             return await self._of_prices(selection.prices, skip_prices)
         except StripeUnavailable as failure:
             raise unreachable(failure) from failure
@@ -107,15 +114,17 @@ class Lister:
         """Return what has become of a subscription that a listing did not have, or not with all its items.
 
         Of `removed`, what events say of items that it has no more, return the metered ones.
-        Raise StripeRefused, StripeUnavailable or ConfigurationError.
+        Raise StripeRefused, also where it, or an item of it, cannot be read; StripeUnavailable or ConfigurationError.
         """
         with refusing():
             data = await self._subscription(subscription)
             if data.test_clock != self._test_clock:
                 return Fate(None, [])
-            items = await self._items([data])
+            listing = await self._items([data])
+            if data.id in listing.unreadable:
+                raise StripeRefused(listing.unreadable[data.id])
             was_living = data.status not in _NOT_LIVING or data.ended_at is not None
-            return Fate(data.ended_at, items, await self._as_they_were(data, removed) if was_living else ())
+            return Fate(data.ended_at, listing.items, await self._as_they_were(data, removed) if was_living else ())
 
     async def canceled_on_clock(self, test_clock: str, since: datetime) -> frozenset[str]:
         """Return the subscriptions on a test clock that ended at an instant of its time or later.
@@ -124,7 +133,10 @@ class Lister:
         """
         with refusing():
             listed = await self._listed({"test_clock": test_clock, "status": "canceled"})
-        return frozenset(row.id for row in listed if row.ended_at is not None and row.ended_at >= since)
+            if odd := self._oddities.of(*(row.id for row in listed)):
+                raise StripeRefused(odd)
+        ended_at = {row.id: row.ended_at for row in listed if isinstance(row, SubscriptionData)}
+        return frozenset(id for id, at in ended_at.items() if at is not None and at >= since)
 
     async def count_on_clock(self, test_clock: str) -> int:
         """Return how many living subscriptions with a metered item are on a test clock.
@@ -134,7 +146,7 @@ class Lister:
         """
         with refusing():
             living = _living(await self._listed({"test_clock": test_clock}))
-        return sum(any(item.price.is_metered for item in row.items.data) for row in living)
+        return sum(any(usage_type(item) == METERED for item in row.items.data) for row in living)
 
     async def _of_prices(self, selected: Collection[str], skipped: Collection[str]) -> Listing:
         """List the subscriptions of each price, several prices at once.
@@ -142,34 +154,42 @@ class Lister:
         Only a price without any subscription is empty: an incomplete one may come to life within the day.
         """
         if selected:
-            prices = [price for price in await prices_by_id(self._stripe, selected) if price.is_metered]
+            prices = [price for price in await prices_by_id(self._stripe, selected, self._oddities) if price.is_metered]
         else:
-            prices = [price for price in await metered_prices(self._stripe) if price.active or price.id not in skipped]
+            every = await metered_prices(self._stripe, self._oddities)
+            prices = [price for price in every if price.active or price.id not in skipped]
         known = {price.id: to_price(price) for price in prices}
         clock = {} if self._test_clock is None else {"test_clock": self._test_clock}
         found = await asyncio.gather(*(self._listed({"price": price.id, **clock}) for price in prices))
         empty = [price.id for price, rows in zip(prices, found, strict=True) if not (rows or price.active)]
         subscriptions = {row.id: row for rows in found for row in _living(rows)}
-        return Listing(
-            items=await self._items(list(subscriptions.values()), known),
-            asked_prices=frozenset(known),
-            empty_archived_prices=frozenset(empty),
-        )
+        listing = await self._items(list(subscriptions.values()), known)
+        return replace(listing, asked_prices=frozenset(known), empty_archived_prices=frozenset(empty))
 
-    async def _of_customers(self, customers: Iterable[str]) -> list[SubscriptionData]:
-        found: dict[str, SubscriptionData] = {}
+    async def _of_customers(self, customers: Iterable[str]) -> list[NamedSubscription]:
+        found: dict[str, NamedSubscription] = {}
         for customer in customers:
             with selecting("customer", customer):
                 found |= {row.id: row for row in _living(await self._listed({"customer": customer}))}
         return list(found.values())
 
-    async def _listed(self, filters: dict[str, Any]) -> list[SubscriptionData]:
+    async def _listed(self, filters: dict[str, Any]) -> list[NamedSubscription]:
         """Return the subscriptions of a filter. Without `status` Stripe answers all but canceled ones.
 
-        Those of a customer are answered whether they are on a test clock or not, others only if it is named.
+        Those of a customer are answered whether they are on a test clock or not, others only if it is named. One that
+        is not understood is noted, and returned as far as it names its items.
         """
-        rows = [SubscriptionData.read(row, f"subscription {row['id']}") async for row in self._rows(filters)]
-        return [row for row in rows if row.test_clock == filters.get("test_clock", self._test_clock)]
+        found = list[NamedSubscription]()
+        async for row in self._rows(filters):
+            id, what = row["id"], f"subscription {row['id']}"
+            with self._oddities.noting(id):
+                found.append(SubscriptionData.read(row, what))
+                continue
+            try:
+                found.append(NamedSubscription.read(row, what))
+            except NotUnderstood as error:
+                self._unreadable[id] = error.why
+        return [row for row in found if row.test_clock == filters.get("test_clock", self._test_clock)]
 
     async def _rows(self, filters: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Yield the subscriptions of a filter; from the first one on that has a schedule, with their schedules.
@@ -207,11 +227,14 @@ class Lister:
             log.warning("schedules_unread", message=f"{said}: {error.message}")
         self._reads_schedules = False
 
-    async def _subscriptions(self, ids: Iterable[str]) -> list[SubscriptionData]:
-        found = []
+    async def _subscriptions(self, ids: Iterable[str]) -> list[NamedSubscription]:
+        found = list[NamedSubscription]()
         for subscription in ids:
             with selecting("subscription", subscription):
-                found.append(await self._subscription(subscription))
+                with self._oddities.noting(subscription):
+                    found.append(await self._subscription(subscription))
+                    continue
+                found.append(await by_id(NamedSubscription, self._stripe, "subscription", subscription, {}))
         return [row for row in _living(found) if row.test_clock == self._test_clock]
 
     async def _subscription(self, id: str) -> SubscriptionData:
@@ -229,28 +252,60 @@ class Lister:
         return await by_id(SubscriptionData, self._stripe, "subscription", id, params)
 
     async def _items(
-        self, subscriptions: list[SubscriptionData], known: dict[str, Price] | None = None
-    ) -> list[SubscriptionItem]:
-        """Return the metered items of the subscriptions, with prices in the older version's full shape."""
-        rows: list[tuple[SubscriptionData, ItemData]] = []
+        self, subscriptions: Sequence[NamedSubscription], known: dict[str, Price] | None = None
+    ) -> Listing:
+        """Return the metered items of the subscriptions, with prices in the older version's full shape.
+
+        What was not understood of an item, or of its subscription, its price or its billing meter, it says of itself.
+        """
+        found: dict[str, tuple[NamedSubscription, NamedItem]] = {}
         for subscription in subscriptions:
-            items = subscription.items.data
-            if subscription.items.has_more:  # than the page that comes with it
-                filters = {"subscription": subscription.id}
-                listed = pages(self._stripe, "/v1/subscription_items", "subscription_items", filters)
-                items = [ItemData.read(row, f"an item of {subscription.id}") async for row in listed]
-            if any(item.subscription != subscription.id for item in items):
-                raise NotUnderstood(f"the items of {subscription.id}", "it has an item of another subscription")
-            rows += [(subscription, item) for item in items if item.price.is_metered]
-        id, times = max(Counter(item.id for _, item in rows).items(), key=itemgetter(1), default=("", 0))
-        if times > 1:  # only one of the two can be true
-            raise NotUnderstood("the items of subscriptions", f"it has {id} twice")
-        prices = await self._prices({item.price.id for _, item in rows}, known or {})
+            for row in await self._rows_of(subscription):
+                try:
+                    item = self._item(row, subscription)
+                except NotUnderstood as error:
+                    self._oddities.note(str(row.get("id")), error.why)
+                    self._unreadable[subscription.id] = error.why
+                    continue
+                if item and item.id in found:  # only one of the two can be true
+                    self._oddities.note(item.id, NotUnderstood(f"item {item.id}", "it is there twice").why)
+                elif item:
+                    found[item.id] = subscription, item
+        prices = await self._prices({item.price.id for _, item in found.values()}, known or {})
         cores = {subscription.id: to_subscription(subscription) for subscription in subscriptions}
-        return [
-            to_item(item, cores[subscription.id], prices[item.price.id], subscription.cancel_at, subscription.planned)
-            for subscription, item in rows
+        items = [
+            to_item(item, cores[data.id], prices[item.price.id], *changes_of(data)) for data, item in found.values()
         ]
+        return Listing([self._with_oddities(item) for item in items], unreadable=dict(self._unreadable))
+
+    async def _rows_of(self, subscription: NamedSubscription) -> Sequence[Mapping[str, Any]]:
+        """Return the items of a subscription, as they were answered, whose prices are not known to need no usage."""
+        rows = subscription.items.data
+        if subscription.items.has_more:  # than the page that comes with it
+            filters = {"subscription": subscription.id}
+            listed = pages(self._stripe, "/v1/subscription_items", "subscription_items", filters)
+            rows = [row async for row in listed]
+        return [row for row in rows if usage_type(row) != LICENSED]
+
+    def _item(self, row: Mapping[str, Any], subscription: NamedSubscription) -> NamedItem | None:
+        """Return an item, as far as it is understood; None where it is no metered one.
+
+        Raise NotUnderstood for one that cannot even be named.
+        """
+        named = NamedItem.read(row, f"an item of {subscription.id}")
+        with self._oddities.noting(named.id):
+            item = ItemData.read(row, f"item {named.id}")
+            if item.subscription != subscription.id:
+                raise NotUnderstood(f"the items of {subscription.id}", "it has an item of another subscription")
+            if not item.price.is_metered:
+                raise NotUnderstood(f"item {item.id}", "its price is neither metered nor licensed")
+            return item
+        return named
+
+    def _with_oddities(self, item: SubscriptionItem) -> SubscriptionItem:
+        """Return an item that says what of it was not understood."""
+        odd = self._oddities.of(item.id, item.subscription.id, item.price.id, item.price.stripe_meter)
+        return replace(item, not_understood=odd)
 
     async def _as_they_were(self, data: SubscriptionData, removed: Collection[Removed]) -> list[SubscriptionItem]:
         """Return the metered items that a subscription had, as far as events say enough of them."""
@@ -258,17 +313,20 @@ class Lister:
         prices = await self._prices({price for _, price in metered}, {})
         now = to_subscription(data)
         found = (to_removed_item(one, now, prices[price]) for one, price in metered)
-        return [item for item in found if item]
+        return [self._with_oddities(item) for item in found if item]
 
     async def _prices(self, ids: Collection[str], known: Mapping[str, Price]) -> dict[str, Price]:
         """Return metered prices, beside those that are known, with their billing meters if one of these has any."""
-        asked = await prices_by_id(self._stripe, sorted(set(ids) - known.keys()))
-        prices = {**known, **{price.id: to_price(checked_metered(price)) for price in asked}}
+        asked = await prices_by_id(self._stripe, sorted(set(ids) - known.keys()), self._oddities)
+        for price in asked:
+            with self._oddities.noting(price.id):
+                checked_metered(price)
+        prices = {**known, **{price.id: to_price(price) for price in asked}}
         if not any(prices[id].stripe_meter for id in ids):
             return prices
-        meters = await billing_meters(self._stripe)
+        meters = await billing_meters(self._stripe, self._oddities)
         return {id: replace(price, billing_meter=meters.get(price.stripe_meter or "")) for id, price in prices.items()}
 
 
-def _living(rows: Iterable[SubscriptionData]) -> list[SubscriptionData]:
-    return [row for row in rows if row.status not in _NOT_LIVING]
+def _living(rows: Iterable[NamedSubscription]) -> list[NamedSubscription]:
+    return [row for row in rows if str(row.status) not in _NOT_LIVING]

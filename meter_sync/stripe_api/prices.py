@@ -1,6 +1,7 @@
 """Prices, and the billing meters that they are on."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -9,8 +10,11 @@ from pydantic import AliasPath, Field
 from meter_sync.core.billing.item import BillingMeter, Price, WindowSize
 from meter_sync.errors import MeterSyncError
 from meter_sync.stripe_api.connection import USAGE_RECORD_VERSION, StripeReader, StripeRefused
+from meter_sync.stripe_api.not_understood import Oddities
 from meter_sync.stripe_api.paging import by_id, pages
 from meter_sync.stripe_api.shapes import Identified, Identifier, Metadata, NotUnderstood, PathIdentifier, Shape, Text
+
+METERED = "metered"
 
 
 class Recurring(Shape):
@@ -29,7 +33,7 @@ class ItemPrice(Identified):
     @property
     def is_metered(self) -> bool:
         """Whether usage is billed through it."""
-        return self.recurring is not None and self.recurring.usage_type == "metered"
+        return self.recurring is not None and self.recurring.usage_type == METERED
 
 
 class RecurringPrice(ItemPrice):
@@ -60,27 +64,39 @@ class MeterData(Shape):
     status: Text
 
 
-async def metered_prices(stripe: StripeReader) -> list[PriceData]:
+async def metered_prices(stripe: StripeReader, oddities: Oddities) -> list[PriceData]:
     """Return all metered prices, also the archived ones, in the older version's full shape.
 
-    Raise what StripeReader raises, or NotUnderstood.
+    One that is not understood is noted, and has nothing but its id. Raise what StripeReader raises, or NotUnderstood
+    for what is no list.
     """
-    metered = {"recurring": {"usage_type": "metered"}}
-    listed = pages(stripe, "/v1/prices", "prices", metered, USAGE_RECORD_VERSION)
-    return [checked_metered(PriceData.read(row, f"price {row['id']}")) async for row in listed]
+    metered = {"recurring": {"usage_type": METERED}}
+    found = []
+    async for row in pages(stripe, "/v1/prices", "prices", metered, USAGE_RECORD_VERSION):
+        price = named_only(row["id"])
+        with oddities.noting(price.id):
+            price = checked_metered(PriceData.read(row, f"price {price.id}"))
+        found.append(price)
+    return found
 
 
-async def prices_by_id(stripe: StripeReader, ids: Iterable[str]) -> list[PriceData]:
-    """Return the prices that are named, several asked for at once.
+async def prices_by_id(stripe: StripeReader, ids: Iterable[str], oddities: Oddities) -> list[PriceData]:
+    """Return the prices that are named, several asked for at once. One that is not understood has only its id.
 
-    Raise what StripeReader raises, NotUnderstood, or MeterSyncError for one that there is not.
+    Raise what StripeReader raises, or MeterSyncError for one that there is not.
     """
 
     async def one(price: str) -> PriceData:
-        with selecting("price", price):
+        with oddities.noting(price), selecting("price", price):
             return await by_id(PriceData, stripe, "price", price, {}, USAGE_RECORD_VERSION)
+        return named_only(price)
 
     return list(await asyncio.gather(*map(one, ids)))
+
+
+def named_only(id: str) -> PriceData:
+    """Return a metered price of which nothing is known but its id."""
+    return PriceData(id=id, product="unknown", active=True, metadata={}, recurring=Recurring(usage_type=METERED))
 
 
 def checked_metered(price: PriceData) -> PriceData:
@@ -90,31 +106,36 @@ def checked_metered(price: PriceData) -> PriceData:
     return price
 
 
-async def billing_meters(stripe: StripeReader) -> dict[str, BillingMeter]:
+async def billing_meters(stripe: StripeReader, oddities: Oddities) -> dict[str, BillingMeter]:
     """Return all billing meters by their ids, also the inactive ones: prices stay on them.
 
-    Raise what StripeReader raises, or NotUnderstood.
+    One that is not understood is noted and left out, and so are two active ones that have one event name. Raise what
+    StripeReader raises, or NotUnderstood for what is no list.
     """
-    listed = pages(stripe, "/v1/billing/meters", "billing_meters", {})
-    rows = [MeterData.read(row, f"billing meter {row['id']}") async for row in listed]
-    active = [row.event_name for row in rows if row.status == "active"]
-    if len(set(active)) < len(active):
-        raise NotUnderstood("the billing meters", "two active ones have one event name")
-    return {
-        row.id: BillingMeter(
-            id=row.id,
-            event_name=row.event_name,
-            formula=row.formula,
-            window=WindowSize(known) if (known := row.event_time_window) in set(WindowSize) else None,
-            unknown_window=None if known in set(WindowSize) else known,
-            customer_key=row.customer_key,
-            customer_mapping=row.customer_mapping,
-            value_key=row.value_key,
-            is_active=row.status == "active",
-            unknown_status=None if row.status in ("active", "inactive") else row.status,
-        )
-        for row in rows
-    }
+    rows = list[MeterData]()
+    async for answered in pages(stripe, "/v1/billing/meters", "billing_meters", {}):
+        with oddities.noting(answered["id"]):
+            rows.append(MeterData.read(answered, f"billing meter {answered['id']}"))
+    names = Counter(row.event_name for row in rows if row.status == "active")
+    for row in rows:
+        if row.status == "active" and names[row.event_name] > 1:
+            oddities.note(row.id, NotUnderstood(f"billing meter {row.id}", "two active ones have its event name").why)
+    return {row.id: _to_meter(row) for row in rows if oddities.of(row.id) is None}
+
+
+def _to_meter(row: MeterData) -> BillingMeter:
+    return BillingMeter(
+        id=row.id,
+        event_name=row.event_name,
+        formula=row.formula,
+        window=WindowSize(known) if (known := row.event_time_window) in set(WindowSize) else None,
+        unknown_window=None if known in set(WindowSize) else known,
+        customer_key=row.customer_key,
+        customer_mapping=row.customer_mapping,
+        value_key=row.value_key,
+        is_active=row.status == "active",
+        unknown_status=None if row.status in ("active", "inactive") else row.status,
+    )
 
 
 def to_price(data: PriceData) -> Price:

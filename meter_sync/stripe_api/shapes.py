@@ -20,6 +20,7 @@ from pydantic import (
 from meter_sync.errors import MeterSyncError
 
 _LATEST_SECOND = 253_402_300_799  # the end of the year 9999, beyond which there is no datetime
+_LONGEST_NAME = 100
 _LARGEST_QUANTITY = 2**63 - 1  # what the ledger can hold, and more than any bill has
 
 Text = Annotated[str, StringConstraints(max_length=5_000)]
@@ -52,7 +53,7 @@ class Shape(BaseModel):
             return cls.model_validate(answer)
         except ValidationError as error:
             fault = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in fault["loc"])
+            where = ".".join(str(part)[:_LONGEST_NAME] for part in fault["loc"])
             raise NotUnderstood(what, f"{where}: {fault['msg']}") from None
 
 

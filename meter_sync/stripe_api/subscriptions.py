@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from pydantic import AliasPath, Field, model_validator
 
@@ -39,33 +39,48 @@ class CustomerData(Identified):
     metadata: Metadata = Field(default_factory=dict)
 
 
-class ItemData(Identified):
-    """A subscription item, with its own billing period (API version basil and later)."""
+class NamedItem(Identified):
+    """As much of a subscription item as it takes to name it, with its own billing period (API version basil on)."""
 
     id: PathIdentifier
-    subscription: PathIdentifier
     created: UnixSeconds
     current_period_start: UnixSeconds
     current_period_end: UnixSeconds
-    metadata: Metadata
-    price: RecurringPrice
+    price: Identified
 
     @model_validator(mode="after")
-    def _ends_after_it_starts(self) -> "ItemData":
+    def _ends_after_it_starts(self) -> Self:
         if self.current_period_end < self.current_period_start:
             raise ValueError("its period ends before it starts")
         return self
 
 
-class SubscriptionData(Identified):
-    """A subscription with the first page of its items."""
+class ItemData(NamedItem):
+    """A subscription item."""
+
+    subscription: PathIdentifier
+    metadata: Metadata
+    price: RecurringPrice
+
+
+class NamedSubscription(Identified):
+    """As much of a subscription as it takes to name its items: the first page of these comes with it, each unread."""
 
     id: PathIdentifier
+    customer: Identifier | Identified
+    status: Any = None
+    created: UnixSeconds
+    test_clock: Any = None
+    items: Page[dict[str, Any]]
+
+
+class SubscriptionData(NamedSubscription):
+    """A subscription."""
+
     customer: Identifier | CustomerData
     status: Text
     billing_mode: Text | None = Field(default=None, validation_alias=AliasPath("billing_mode", "type"))
     pause_collection: Text | None = Field(default=None, validation_alias=AliasPath("pause_collection", "behavior"))
-    created: UnixSeconds
     trial_end: UnixSeconds | None = None
     cancel_at: UnixSeconds | None = None
     ended_at: UnixSeconds | None = None
@@ -74,13 +89,6 @@ class SubscriptionData(Identified):
     billing_thresholds: dict[str, Any] | None = None
     schedule: Identifier | Schedule | None = None
     pending_update: PendingUpdate | None = None
-    items: Page[ItemData]
-
-    @model_validator(mode="after")
-    def _has_its_own_items(self) -> "SubscriptionData":
-        if any(item.subscription != self.id for item in self.items.data):
-            raise ValueError("it has an item of another subscription")
-        return self
 
     @property
     def planned(self) -> PlannedChanges:
@@ -88,8 +96,11 @@ class SubscriptionData(Identified):
         return planned_changes(None if isinstance(self.schedule, str) else self.schedule, self.pending_update)
 
 
-def to_subscription(data: SubscriptionData) -> Subscription:
-    """Return a subscription as the core knows it."""
+def to_subscription(data: NamedSubscription) -> Subscription:
+    """Return a subscription as the core knows it; of one that was not understood only whose it is."""
+    customer = data.customer
+    if not isinstance(data, SubscriptionData):
+        return Subscription(data.id, Customer(customer if isinstance(customer, str) else customer.id), "", data.created)
     customer = data.customer
     return Subscription(
         id=data.id,
@@ -107,8 +118,13 @@ def to_subscription(data: SubscriptionData) -> Subscription:
     )
 
 
+def changes_of(data: NamedSubscription) -> tuple[datetime | None, PlannedChanges]:
+    """Return when a subscription is to end, and what else of its changes is known: nothing where it is only named."""
+    return (data.cancel_at, data.planned) if isinstance(data, SubscriptionData) else (None, NOTHING_PLANNED)
+
+
 def to_item(
-    data: ItemData,
+    data: NamedItem,
     subscription: Subscription,
     price: Price,
     cancel_at: datetime | None = None,
@@ -128,7 +144,7 @@ def to_item(
         price=price,
         period=period,
         created=data.created,
-        metadata=data.metadata,
+        metadata=data.metadata if isinstance(data, ItemData) else {},
         is_followed=not is_last,
         changes_at=planned.first_within(period),
         may_change_until=planned.pending_until,

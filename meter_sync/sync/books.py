@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 import structlog
 
 from meter_sync.config import Settings
-from meter_sync.core.outcomes import ExitCode
 from meter_sync.core.schedule import Schedule
 from meter_sync.core.text import utc
 from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError
@@ -24,9 +23,6 @@ from meter_sync.sync.request import Execution, Request, RunReport, run_record
 from meter_sync.sync.run import run as run_job
 
 log = structlog.get_logger()
-
-_WORK_DONE = (ExitCode.DONE, ExitCode.ATTENTION)
-"""After these, what was queued by webhook before the run is reported too."""
 
 
 async def execute(
@@ -73,9 +69,9 @@ async def _with_books(
         queued = ledger.webhook_queue.waiting() if run.everything else []
         async with open_job(settings, request, run, ledger, clock, stop, progress) as job:
             report = await run_job(job)
-        if not request.dry_run and report.exit_code in _WORK_DONE and not report.gave_way:
-            ledger.webhook_queue.record_done([event.id for event in queued], clock())
         if not request.dry_run:
+            done = [event.id for event in queued if report.looked_at(event.subscription)]
+            ledger.webhook_queue.record_done(done, clock())
             # What cannot be written now, the next run writes before it does anything.
             with suppress(MeterSyncError):
                 ledger.epochs.end()

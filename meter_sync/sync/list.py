@@ -11,6 +11,7 @@ import structlog
 from meter_sync.core.billing.intake import intake_as_known
 from meter_sync.core.billing.item import SubscriptionItem, WindowSize
 from meter_sync.core.billing.way import Way
+from meter_sync.core.metering.meter import Meters
 from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.prepare import Metering, prepare
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
@@ -91,7 +92,7 @@ async def _list_due(job: Job, within: timedelta) -> _Found:
     await bind(job)
     if await _record_changed(job, due):
         due = ledger.listed.due(as_of, within, job.policy.lookback)
-    metering = Metering(job.rules, await job.openmeter.meters())
+    metering = _metering(job, await job.openmeter.meters())
     items = [one.item for one in due if one.item.period.end > as_of]
     return items, [one for one in due if one.item.period.end <= as_of], metering
 
@@ -172,10 +173,33 @@ async def _ask(job: Job) -> tuple[Listing, Metering]:
     async with first_error_only(), asyncio.TaskGroup() as group:
         listing = group.create_task(job.lister.find(job.selection, skip))
         meters = group.create_task(job.openmeter.meters())
-    found, known = listing.result(), meters.result()
-    metering = Metering(job.rules, known)
-    log.info("list", items=len(found.items), meters=len(set(known.values())))
-    return found, metering
+    found, known = _with_what_is_known(job, listing.result()), meters.result()
+    log.info("list", items=len(found.items), meters=len(set(known.known.values())))
+    return found, _metering(job, known)
+
+
+def _metering(job: Job, meters: Meters) -> Metering:
+    return Metering(job.rules, meters.known, meters.unknown)
+
+
+def _with_what_is_known(job: Job, listing: Listing) -> Listing:
+    """Return a listing whose items, where Stripe's answer was not understood, are as the ledger knows them.
+
+    With them are those of subscriptions that could not be read at all: that they are gone is not said.
+    """
+    book = job.ledger.listed
+    newest = book.newest({item.id for item in listing.items if item.not_understood})
+    items = [
+        replace(known, not_understood=item.not_understood)
+        if (known := newest.get(item.id)) and known.key == item.key
+        else item
+        for item in listing.items
+    ]
+    unlisted = book.missing({item.id for item in items}, job.run.as_of) if listing.unreadable else []
+    for one in unlisted:
+        if why := listing.unreadable.get(one.item.subscription.id):
+            items.append(replace(one.item, not_understood=why))
+    return replace(listing, items=items)
 
 
 async def _with_customers(

@@ -12,6 +12,7 @@ from meter_sync.core.planning.results import failed, gave_way, interrupted, resu
 from meter_sync.core.planning.sends import SetWindows, WindowQuantity
 from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Result, Write
 from meter_sync.errors import Interrupted, MeterSyncError
+from meter_sync.ledger.files import RowUnwritten
 from meter_sync.net.retry import Patience
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.job import Job
@@ -101,7 +102,7 @@ class Reporter:
         waiting = iter(planned)
         while some := list(islice(waiting, _CLAIMED_AT_ONCE)):
             try:
-                granted = self._ledger.writes.claim(self._writer.run, some, self._clock(), self._number)
+                granted = self._claim(some)
             except MeterSyncError as error:
                 self.error = self.error or error
                 self._results |= {one.item.id: _failed(one, error.message) for one in [*some, *waiting]}
@@ -109,10 +110,23 @@ class Reporter:
             yield from granted
             ours = {one.write.item.id for one in granted}
             for one in some:
-                if one.item.id not in ours:
+                if one.item.id not in ours and one.item.id not in self._results:
                     self.gave_way = True
                     self._results[one.item.id] = gave_way(one.found)
                     self._progress.advance()
+
+    def _claim(self, some: Sequence[Checked]) -> list[Intended]:
+        """Claim some writes; what the ledger does not take of one of them is that item's own. Raise MeterSyncError."""
+        try:
+            return self._ledger.writes.claim(self._writer.run, some, self._clock(), self._number)
+        except RowUnwritten as error:
+            if len(some) > 1:
+                return [one for each_alone in some for one in self._claim([each_alone])]
+            (one,) = some
+            message = f"{error.message}; nothing was written for it"
+            self._results[one.item.id] = failed(one.found, Reason.LEDGER_ERROR, message)
+            self._progress.advance()
+            return []
 
     async def _report_one(self, intended: Intended) -> None:
         self._results[intended.write.item.id] = await self._outcome(intended)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from meter_sync.core.outcomes import ExitCode, Reason, exit_code
+from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.planning.stages import Result
 from meter_sync.errors import MeterSyncError
@@ -55,6 +55,16 @@ class RunReport:
         """The code to exit with: the gravest of the error's and the items'."""
         items = exit_code((one.outcome, one.reason) for one in self.results)
         return items if self.error is None else gravest(self.error.exit_code, items)
+
+    def looked_at(self, subscription: str | None) -> bool:
+        """Say whether what an event asked for was done: each item of its subscription was looked at, and none failed.
+
+        None is for an event that names no subscription, so that it has no items: for that a run has to have come to its
+        end, whatever became of single items.
+        """
+        is_over = all(one.reason is not Reason.INTERRUPTED for one in self.results)
+        failed = {one.item.subscription.id for one in self.results if one.outcome is Outcome.FAILED}
+        return self.error is None and not self.gave_way and is_over and subscription not in failed
 
     def and_then(self, later: "RunReport") -> "RunReport":
         """Return this together with what became of a later part of the run, or a later run, of each period the last."""

@@ -35,8 +35,11 @@ def reporter(settings: Settings, clock: Callable[[], datetime], stop: Stop) -> R
         error = execution.report.error
         if error and error.code == _NOTHING_TO_REPORT:
             return ExitCode.DONE
-        # What another writer has under way may be about an instant before the event.
-        return ExitCode.TRY_AGAIN if execution.report.gave_way else execution.report.exit_code
+        if execution.report.gave_way:  # what another writer has under way may be about an instant before the event
+            return ExitCode.TRY_AGAIN
+        if subscription is None and execution.report.looked_at(None):  # what failed is the next full run's
+            return ExitCode.DONE
+        return execution.report.exit_code
 
     return report
 

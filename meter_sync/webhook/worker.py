@@ -19,6 +19,8 @@ Report = Callable[[str | None], Awaitable[ExitCode]]
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+ATTEMPTS = 8
+"""So often in a row a subscription is tried whose own items fail: for two minutes."""
 
 _IS_DONE = (ExitCode.DONE, ExitCode.ATTENTION)
 """Somebody should look at what was held, but to report it again at once would hold it again."""
@@ -50,7 +52,8 @@ class Worker:
     """Reports what the queued events are about, until it is asked to stop.
 
     Several events of one subscription are one report. An event is done when a report that began after its arrival has
-    ended well; until then it stays queued, also over the end of this process.
+    ended well; until then it stays queued, also over the end of this process. What fails time and again is left to the
+    next full run, or until another event of its subscription comes.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Worker:
         self._news = asyncio.Event()
         self._of_all = Pause(first_pause_seconds)
         self._of_one: dict[str | None, Pause] = {}
+        self._left: frozenset[str] = frozenset()
 
     def wake(self) -> None:
         """Say that an event was queued."""
@@ -84,6 +88,8 @@ class Worker:
         events: dict[str | None, list[str]] = {}
         for event in await self._queue.waiting():
             events.setdefault(event.subscription, []).append(event.id)
+        self._left &= frozenset(id for ids in events.values() for id in ids)
+        events = {one: ids for one, ids in events.items() if not self._left.issuperset(ids)}
         self._of_one = {one: self._of_one.get(one) or Pause(self._first_pause_seconds) for one in events}
         of_all = self._of_all.remaining_seconds
         waits = {one: max(of_all, pause.remaining_seconds) for one, pause in self._of_one.items()}
@@ -117,7 +123,13 @@ class Worker:
         if self._stop.requested:
             log.info("webhook_left_queued", **about)
             return
-        wait_seconds = self._of_one[subscription].lengthen()
+        pause = self._of_one[subscription]
+        wait_seconds = pause.lengthen()
+        if pause.failures >= ATTEMPTS and code not in _WOULD_BE_THE_SAME_FOR_ALL:
+            self._left |= frozenset(events)
+            said = f"it failed {ATTEMPTS} times; the next full run reports it"
+            log.warning("webhook_left", because=because, message=said, **about)
+            return
         if code in _WOULD_BE_THE_SAME_FOR_ALL:
             wait_seconds = self._of_all.lengthen()
         log.warning("webhook_try_again", because=because, wait_seconds=round(wait_seconds, 1), **about)

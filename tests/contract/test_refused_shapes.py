@@ -6,7 +6,7 @@ import pytest
 
 from meter_sync.stripe_api.invoices import InvoiceLineData
 from meter_sync.stripe_api.shapes import NotUnderstood, Shape
-from meter_sync.stripe_api.subscriptions import SubscriptionData
+from meter_sync.stripe_api.subscriptions import ItemData, NamedItem, NamedSubscription, SubscriptionData
 from meter_sync.stripe_api.usage_records import UsageRecordSummary
 
 LINE = {"id": "il_1", "period": {"start": 0, "end": 1}}
@@ -43,12 +43,14 @@ def items(item: dict[str, Any]) -> dict[str, Any]:
         (UsageRecordSummary, {**SUMMARY, "period": None}, "period: "),
         (UsageRecordSummary, {**SUMMARY, "period": {"start": None, "end": "later"}}, "period.end: "),
         (UsageRecordSummary, {**SUMMARY, "period": {"start": 1.0}}, "period.start: "),
-        (SubscriptionData, {**SUBSCRIPTION, **items({**ITEM, "current_period_end": "1"})}, "items.data.0.current_peri"),
-        (
-            SubscriptionData,
-            {**SUBSCRIPTION, **items({**ITEM, "subscription": "sub_2"})},
-            ": Value error, it has an item of another subscription",
-        ),
+        (ItemData, {**ITEM, "current_period_end": "1"}, "current_period_end: "),
+        (ItemData, {**ITEM, "current_period_start": 2}, ": Value error, its period ends before it starts"),
+        (NamedItem, {**ITEM, "current_period_start": 2}, ": Value error, its period ends before it starts"),
+        (NamedItem, {**ITEM, "id": "../si_1"}, "id: "),
+        (ItemData, {**ITEM, "metadata": {"\ud800": "x"}}, "metadata."),
+        (SubscriptionData, {**SUBSCRIPTION, **items(ITEM), "metadata": {"seats": 3}}, "metadata.seats: "),
+        (NamedSubscription, {**SUBSCRIPTION, **items(ITEM), "id": "../sub_1"}, "id: "),
+        (NamedSubscription, {**SUBSCRIPTION, "items": {"data": [1], "has_more": False}}, "items.data.0: "),
     ],
 )
 def test_what_has_another_shape_is_refused_by_its_place(shape: type[Shape], answer: dict[str, Any], fault: str) -> None:
@@ -65,6 +67,9 @@ def test_what_has_another_shape_is_refused_by_its_place(shape: type[Shape], answ
         (UsageRecordSummary, SUMMARY),
         (UsageRecordSummary, {**SUMMARY, "period": {"start": 0, "end": None}}),
         (SubscriptionData, {**SUBSCRIPTION, **items(ITEM)}),
+        (NamedSubscription, {**SUBSCRIPTION, **items({"id": 7}), "metadata": None, "status": 7, "test_clock": 7}),
+        (ItemData, ITEM),
+        (NamedItem, {**ITEM, "subscription": None, "metadata": 7, "price": {"id": "price_1", "recurring": None}}),
     ],
 )
 def test_what_may_be_left_out_or_null_is_understood(shape: type[Shape], answer: dict[str, Any]) -> None:

@@ -15,7 +15,14 @@ from openapi_core.exceptions import OpenAPIError
 from meter_sync.errors import MeterSyncError
 from meter_sync.stripe_api.prices import PriceData, to_price
 from meter_sync.stripe_api.shapes import Page
-from meter_sync.stripe_api.subscriptions import CustomerData, ItemData, SubscriptionData, to_item, to_subscription
+from meter_sync.stripe_api.subscriptions import (
+    CustomerData,
+    ItemData,
+    NamedItem,
+    SubscriptionData,
+    to_item,
+    to_subscription,
+)
 from meter_sync.stripe_api.usage_records import UsageRecordSummary
 
 from .documents import Document
@@ -107,8 +114,8 @@ def test_stripes_sample_of_a_subscription_is_understood(samples: Samples) -> Non
     assert subscription.customer.id == sample["customer"]
     assert len(data.items.data) == len(sample["items"]["data"]) > 0
     price = to_price(PriceData.read(samples["price"], "a price"))
-    for item in data.items.data:
-        period = to_item(item, subscription, price).period
+    for row in data.items.data:
+        period = to_item(ItemData.read(row, "an item"), subscription, price).period
         assert (period.start, period.end) == (
             datetime.fromtimestamp(sample["current_period_start"], UTC),
             datetime.fromtimestamp(sample["current_period_end"], UTC),
@@ -129,7 +136,7 @@ def test_stripes_sample_of_a_subscription_without_periods_on_its_items_is_refuse
 ) -> None:
     """In its own version's shape the listing would lack what is billed by: that is never guessed."""
     with pytest.raises(MeterSyncError, match="current_period_start"):
-        SubscriptionData.read(samples["subscription"], "a subscription")
+        NamedItem.read(samples["subscription"]["items"]["data"][0], "an item")
     with pytest.raises(MeterSyncError, match="current_period_start"):
         ItemData.read(samples["subscription_item"], "an item")
 

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -115,6 +116,38 @@ def test_a_full_disk_writes_nothing_that_is_not_in_the_ledger(world: World) -> N
     assert not world.writes
     assert world.run().code == 0
     assert all(world.billed(subscription) == 5 for subscription in subscriptions)
+
+
+KILLED_WHILE_WRITING = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")  # so that what is changed is in the file before it is committed
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE alembic_version SET version_num = '9999'")
+connection.execute("CREATE TABLE large (i)")
+connection.executemany("INSERT INTO large VALUES (?)", ((i,) for i in range(50_000)))
+os._exit(1)
+"""
+
+
+def test_a_ledger_whose_writer_was_killed_is_put_right_by_the_next_run_and_readers_say_so(world: World) -> None:
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+    assert world.run().code == 0
+    subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(world.ledger)], check=False)
+    journal = world.ledger.with_name(world.ledger.name + "-journal")
+    assert journal.exists()
+
+    for command in (("run", "-n"), ("verify",), ("history",)):
+        done = world.meter_sync(*command, "--output", "json")
+        assert (done.code, done.error_code) == (75, "ledger_unfinished")
+        assert "the next run" in done.document["error"]["hint"]
+    assert journal.exists()
+    world.use(subscription, 2)
+    assert world.run().verdict == ("reported", None)
+    assert not journal.exists()
+    assert world.meter_sync("history").code == 0
+    assert world.billed(subscription) == 7
 
 
 def test_a_run_that_was_missed_is_warned_about(world: World) -> None:

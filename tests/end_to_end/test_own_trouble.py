@@ -3,15 +3,22 @@
 Runs are the program's own, in this process and over real HTTP; invoices are the sandbox's.
 """
 
+import asyncio
+import sqlite3
 from datetime import timedelta
 
 import pytest
 
 from meter_sync.core.outcomes import ExitCode
+from meter_sync.ledger import Scope, open_ledger
+from meter_sync.ledger.webhook_queue import WebhookEvent
+from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.state.objects import Aggregation
-from tests.support.runs import executed
-from tests.support.ways import end_of, invoiced
+from meter_sync.sandbox.stripe.world import SubscriptionView
+from meter_sync.webhook.reporting import reporter
+from tests.support.runs import executed, settings
+from tests.support.ways import ALL_WAYS, by_tier, end_of, invoiced, one_fast, subscribed
 from tests.support.world import METER, NOW, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -44,3 +51,133 @@ def test_a_first_look_that_was_not_finished_is_concluded_at_the_end(
         world.sandbox.clock.advance(2 * HOUR)
     assert (invoiced(world), world.unbilled()) == (20, {})
     assert [world.billed(one) for one in (troubled, other)] == [7, 7]
+
+
+def refuse_writes_of(world: World, subscription: SubscriptionView) -> None:
+    """Have Stripe refuse whatever is written for a subscription, from now on."""
+    path = f"{subscription.items[0]}/usage_records$"
+    world.sandbox.faults.add(Fault(server="stripe", method="POST", path=path, times=None, status=400))
+
+
+def queue_events(world: World, *subscriptions: str | None) -> None:
+    """Queue an event for each subscription; None is one that names no subscription, of a meter's errors."""
+    with open_ledger(world.ledger, Scope(account="", mode="sandbox")) as ledger:
+        for subscription in subscriptions:
+            ledger.webhook_queue.enqueue(WebhookEvent(f"evt_{subscription}", "any", subscription, world.now))
+
+
+def waiting(world: World) -> list[str | None]:
+    with open_ledger(world.ledger, Scope(account="", mode="sandbox")) as ledger:
+        return [event.subscription for event in ledger.webhook_queue.waiting()]
+
+
+def test_a_meters_error_event_is_done_by_one_run_whatever_item_fails(world: World) -> None:
+    troubled, other = world.subscribe(), world.subscribe()
+    for one in (troubled, other):
+        world.use(one, 7)
+    refuse_writes_of(world, troubled)
+
+    async def reported() -> ExitCode:
+        return await reporter(settings(world), world.sandbox.clock.now, Stop())(None)
+
+    assert asyncio.run(reported()) is ExitCode.DONE
+    assert executed(world).exit_code is ExitCode.PARTIAL
+    assert [world.billed(one) for one in (troubled, other)] == [0, 7]
+
+
+def test_a_full_run_does_what_is_queued_but_for_what_failed(world: World) -> None:
+    troubled, other = world.subscribe(), world.subscribe()
+    for one in (troubled, other):
+        world.use(one, 7)
+    refuse_writes_of(world, troubled)
+    queue_events(world, troubled.id, other.id, None)
+    assert executed(world).exit_code is ExitCode.PARTIAL
+    assert waiting(world) == [troubled.id]
+    world.sandbox.faults.clear()
+    assert executed(world).exit_code is ExitCode.DONE
+    assert waiting(world) == []
+
+
+def change_ledger(world: World, *statements: str, **values: str) -> None:
+    with sqlite3.connect(world.ledger) as ledger:
+        for statement in statements:
+            ledger.execute(statement, values)
+    ledger.close()
+
+
+BROKEN = {
+    "way": "by_the_minute",
+    "rounding": "stochastic",
+    "aggregation": "PERCENTILE",
+    "filter": '{"not": "whole',
+    "subjects": "7",
+    "scale": "a lot",
+    "reported": "[[1, 2",
+}
+
+
+@pytest.mark.parametrize("column", BROKEN)
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
+def test_what_was_written_of_an_item_and_cannot_be_read_costs_that_item(world: World, way: str, column: str) -> None:
+    troubled, other = subscribed(world, way), world.subscribe()
+    for one in (troubled, other):
+        world.use(one, 5)
+    executed(world)
+    place = {"value": BROKEN[column], "item": troubled.items[0]}
+    statement = f"UPDATE item_periods SET {column} = :value WHERE item = :item"  # noqa: S608
+    change_ledger(world, statement, **place)
+    for one in (troubled, other):
+        world.use(one, 2)
+    report = executed(world)
+    (result,) = [one for one in report.results if one.item.id == troubled.items[0]]
+    assert (report.error, report.exit_code) == (None, ExitCode.PARTIAL)
+    assert (str(result.outcome), str(result.reason)) == ("failed", "ledger_error")
+    assert troubled.items[0] in str(result.message)
+    assert "install the version again that wrote it" in str(result.message)
+    assert [world.billed(one) for one in (troubled, other)] == [5, 7]
+
+
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+def test_a_period_that_cannot_be_read_when_it_ends_is_named_and_listed_as_unknown_after_the_watch(
+    world: World, way: str
+) -> None:
+    troubled, other = subscribed(world, way), world.subscribe()
+    end = end_of(world, troubled)
+    for one in (troubled, other):
+        world.use(one, 5)
+    executed(world)
+    for one in (troubled, other):
+        world.use(one, 2)
+    world.sandbox.clock.move_to(end + MINUTE)
+    unreadable = "UPDATE seen_periods SET snapshot = '{\"shape\": 2}' WHERE item = :item"
+    change_ledger(world, unreadable, item=troubled.items[0])
+    report = executed(world)
+    said = {one.item.id: (str(one.outcome), str(one.reason)) for one in report.results if one.item.period.end == end}
+    assert (report.error, said[troubled.items[0]]) == (None, ("failed", "ledger_error"))
+    assert executed(world, dry_run=True).error is None
+    for days in (1, 2, 5):
+        world.sandbox.clock.move_to(end + days * DAY)
+        assert executed(world).error is None
+    assert invoiced(world) == 12
+    listed = world.meter_sync("history", "--unbilled", "--output", "json").document["unbilled"]
+    assert [(row["subscription_item"], row["unbilled"]) for row in listed] == [(troubled.items[0], None)]
+    assert world.meter_sync("history", "--customer", world.customer_of(troubled)).code == 0
+
+
+def test_what_the_ledger_does_not_take_of_one_item_costs_that_item(world: World) -> None:
+    troubled, *others = (world.subscribe() for _ in range(4))
+    for one in (troubled, *others):
+        world.use(one, 5)
+    executed(world, dry_run=True)
+    with open_ledger(world.ledger, Scope(account="", mode="sandbox")):
+        pass
+    refusing = f"WHEN NEW.item = '{troubled.items[0]}' BEGIN SELECT RAISE(ABORT, 'there already'); END"
+    change_ledger(world, f"CREATE TRIGGER refusing BEFORE INSERT ON writes {refusing}")
+    report = executed(world)
+    said = {one.item.id: (str(one.outcome), str(one.reason)) for one in report.results}
+    assert (report.error, report.exit_code) == (None, ExitCode.PARTIAL)
+    assert said[troubled.items[0]] == ("failed", "ledger_error")
+    assert [world.billed(one) for one in (troubled, *others)] == [0, 5, 5, 5]
+    change_ledger(world, "DROP TRIGGER refusing")
+    assert executed(world).exit_code is ExitCode.DONE
+    assert world.billed(troubled) == 5

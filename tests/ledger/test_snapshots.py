@@ -150,6 +150,7 @@ def test_every_field_of_an_item_is_stored() -> None:
         cycle_start=CREATED,
         changes_at=CREATED,
         may_change_until=CREATED,
+        not_understood="its end was not understood",
         price=replace(
             WITH_METADATA.price,
             aggregate_usage="max",

@@ -3,7 +3,7 @@
 import email.utils
 import http.client
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -13,6 +13,7 @@ from .wire import OpenMeterWire, StripeWire
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 ANCHOR = int(START.timestamp()) + 1
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 
 
 @pytest.fixture
@@ -160,3 +161,16 @@ def test_a_port_in_use_is_an_error_at_once(sandbox: Sandbox) -> None:
     taken = int(sandbox.stripe_url.rsplit(":", 1)[1])
     with pytest.raises(OSError, match="address"), Sandbox().in_background(stripe_port=taken):
         pytest.fail("two servers on one port")
+
+
+def test_a_fault_may_begin_and_end_at_an_instant_of_the_sandboxs_clock(sandbox: Sandbox, stripe: StripeWire) -> None:
+    begins, ends = sandbox.clock.now() + HOUR, sandbox.clock.now() + 2 * HOUR
+    sandbox.faults.add(Fault(path="prices$", status=500, times=None, since=begins, until=ends))
+    sandbox.faults.add(Fault(path="prices$", status=503, since=ends))
+    answered = []
+    for instant in (begins - SECOND, begins, ends - SECOND, ends, ends):
+        sandbox.clock.move_to(instant)
+        answered.append(stripe("GET", "/v1/prices").status)
+    assert answered == [200, 500, 500, 503, 200]
+    with pytest.raises(ValueError, match="begins before it ends"):
+        Fault(status=500, since=ends, until=begins)

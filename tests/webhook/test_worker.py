@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import LedgerError, MeterSyncError, TryAgainError
@@ -13,7 +14,7 @@ from meter_sync.ledger import Scope
 from meter_sync.ledger.webhook_queue import WebhookEvent
 from meter_sync.net.stop import Stop
 from meter_sync.webhook.queue import Queue
-from meter_sync.webhook.worker import LONGEST_PAUSE_SECONDS, Pause, Worker
+from meter_sync.webhook.worker import ATTEMPTS, LONGEST_PAUSE_SECONDS, Pause, Worker
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 Answer = Callable[[str | None], Awaitable[ExitCode]]
@@ -205,6 +206,62 @@ def test_a_ledger_that_comes_back_is_worked_off(tmp_path: Path) -> None:
         await stage.work()
 
     assert play(tmp_path, scene).reported == ["sub_a"]
+
+
+def test_what_always_fails_is_left_to_the_next_full_run_with_a_warning(tmp_path: Path) -> None:
+    stages: list[Stage] = []
+
+    async def answer(subscription: str | None) -> ExitCode:
+        if subscription == "sub_b":
+            stages[0].stop.request()
+            return ExitCode.DONE
+        if len(stages[0].reported) == ATTEMPTS:
+            await stages[0].put(("evt_2", "sub_b"))
+        return ExitCode.FAILED
+
+    async def scene(stage: Stage) -> None:
+        stages.append(stage)
+        await stage.put(("evt_1", "sub_a"))
+        await stage.work()
+        assert [event.id for event in await stage.queue.waiting()] == ["evt_1"]
+
+    with capture_logs() as logged:
+        assert play(tmp_path, scene, answer).reported == ["sub_a"] * ATTEMPTS + ["sub_b"]
+    (left,) = [one for one in logged if one["event"] == "webhook_left"]
+    assert (left["subscription"], left["events"], left["log_level"]) == ("sub_a", 1, "warning")
+
+
+def test_what_was_left_is_tried_again_when_another_event_of_it_comes(tmp_path: Path) -> None:
+    stages: list[Stage] = []
+
+    async def answer(_: str | None) -> ExitCode:
+        if len(stages[0].reported) > ATTEMPTS:
+            return ExitCode.DONE
+        if len(stages[0].reported) == ATTEMPTS:
+            await stages[0].put(("evt_2", "sub_a"))
+        return ExitCode.FAILED
+
+    async def scene(stage: Stage) -> None:
+        stages.append(stage)
+        await stage.put(("evt_1", "sub_a"))
+        await stage.work()
+        assert await stage.queue.waiting() == []
+
+    assert play(tmp_path, scene, answer).reported == ["sub_a"] * (ATTEMPTS + 1)
+
+
+def test_a_server_that_is_away_is_waited_for_as_long_as_it_takes(tmp_path: Path) -> None:
+    answers = iter([ExitCode.TRY_AGAIN] * (2 * ATTEMPTS) + [ExitCode.DONE])
+
+    async def answer(_: str | None) -> ExitCode:
+        return next(answers)
+
+    async def scene(stage: Stage) -> None:
+        stage.worker = Worker(stage.queue, stage.report, stage.stop, first_pause_seconds=0.0)
+        await stage.put(("evt_1", "sub_a"))
+        await stage.work()
+
+    assert len(play(tmp_path, scene, answer).reported) == 2 * ATTEMPTS + 1
 
 
 def test_what_comes_while_nothing_waits_is_reported_at_once(tmp_path: Path) -> None:

@@ -144,11 +144,18 @@ class SubscriptionItem:
     """When a change of its subscription is planned within the period: by then all that was used is to be reported."""
     may_change_until: datetime | None = None
     """Until when its subscription may change at any instant, where an update of it waits for a payment."""
+    not_understood: str | None = None
+    """What of Stripe's answers about it was not understood, in words. What else is known of it is then not all."""
 
     @property
     def key(self) -> PeriodKey:
         """Which item it is, in which period."""
         return self.id, self.period.start
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the ledger's row of it could be read: one that could not has no price."""
+        return bool(self.price.id)
 
     @property
     def was_free(self) -> bool:

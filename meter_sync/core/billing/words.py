@@ -12,11 +12,18 @@ FORMULAS = frozenset({"sum", "count", "last"})
 """Of a billing meter's events (API reference)."""
 
 
-def unknown_word(item: SubscriptionItem) -> str | None:
-    """Return what Stripe says of an item in a word that may mean anything, or None if all its words are known.
+def unknown(item: SubscriptionItem) -> str | None:
+    """Return what Stripe says of an item that may mean anything, in words, or None if all of it is known.
 
     What is stored of an item keeps such words, so that a later version, which knows them, goes on with it.
     """
+    if item.not_understood is not None:
+        return item.not_understood
+    word = _unknown_word(item)
+    return word and f"{word}, which this version of meter-sync does not know"
+
+
+def _unknown_word(item: SubscriptionItem) -> str | None:
     subscription, price, meter = item.subscription, item.price, item.price.billing_meter
     if subscription.status not in STATUSES:
         return f"subscription {subscription.id} has the status {subscription.status!r}"

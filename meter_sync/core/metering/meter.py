@@ -1,6 +1,7 @@
 """OpenMeter's meters."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -38,3 +39,12 @@ class Meter:
     id: str
     slug: str
     aggregation: Aggregation
+
+
+@dataclass(frozen=True, slots=True)
+class Meters:
+    """All meters of OpenMeter, by slug and by id."""
+
+    known: Mapping[str, Meter]
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """Those that may count in any way, so that they are never misread: what of them is not known, in words."""

@@ -176,6 +176,8 @@ class Memory:
     """Per item, its last periods, the newest first."""
     waiting: Mapping[str, tuple[Waiting, ...]] = field(default_factory=dict)
     """Per item, what its earlier periods do not bill and may be added to this one, the oldest first."""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Per item, why what was written of it could not be read."""
 
     def carried_into(self, item: str) -> tuple[Carried, ...]:
         """Return what was added to an item's period by the last run that wrote it."""

@@ -8,7 +8,7 @@ from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import SubscriptionItem, Target
 from meter_sync.core.billing.span import usage_span
 from meter_sync.core.billing.way import Unsupported, Way, way_of, window_of
-from meter_sync.core.billing.words import unknown_word
+from meter_sync.core.billing.words import unknown
 from meter_sync.core.metering.mapping import EarlierSubjects, MappingRules, MeterRow, meter_row, subjects
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Grouping
@@ -16,7 +16,7 @@ from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.carrying import lives_on, periods_of
 from meter_sync.core.planning.memory import Memory, Remembered
 from meter_sync.core.planning.own import Prepared, own
-from meter_sync.core.planning.results import skipped
+from meter_sync.core.planning.results import failed, skipped
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
 
 
@@ -27,6 +27,8 @@ class Metering:
     rules: MappingRules
     meters: Mapping[str, Meter]
     """By slug and by id."""
+    unknown_meters: Mapping[str, str] = field(default_factory=dict)
+    """By slug and by id, too: those that this version does not know how to ask, and what it does not know of them."""
     customers: Mapping[str, str] = field(default_factory=dict)
     """The id of OpenMeter's customer for each Stripe customer, where the mapping goes by them."""
 
@@ -82,6 +84,9 @@ def _prepared(
     one: Listed, metering: Metering, memory: Memory, as_of: datetime, allowed: Collection[Reason]
 ) -> Metered | Result:
     item, rules = one.item, metering.rules
+    unreadable = memory.unreadable.get(item.id) or (None if item.is_read else item.not_understood)
+    if unreadable:
+        return failed(Findings(item), Reason.LEDGER_ERROR, unreadable)
     billed_until, unbillable = memory.billed_until.get(item.id), _why_unbillable(one)
     last, row = _judged_by(one, memory), meter_row(item, rules)
     if row is None and last:
@@ -110,7 +115,7 @@ def _prepared(
         span = usage_span(item, as_of, billed_until, window_of(way, item.price))
     found = replace(found, way=way, span=span)
     if unbillable or meter is None or span is None or not named:
-        return skipped(found, *(unbillable or _why_not_asked(found, rules)))
+        return skipped(found, *(unbillable or _why_not_asked(found, metering)))
     mismatch = _why_mismatched(meter, way, named)
     if mismatch:
         return skipped(found, Reason.AGGREGATION_MISMATCH, mismatch)
@@ -161,11 +166,11 @@ def _why_unbillable(one: Listed) -> Why | None:
 
     Once it takes no more of a period in any case, what kept it from being billed does not keep it from being named.
     """
-    subscription, unknown = one.item.subscription, unknown_word(one.item)
-    if unknown:
-        return Reason.UNKNOWN_TO_THIS_VERSION, (
-            f"{unknown}, which this version of meter-sync does not know: nothing was written; update meter-sync, or "
-            "bill by hand"
+    subscription = one.item.subscription
+    if said := unknown(one.item):
+        return (
+            Reason.UNKNOWN_TO_THIS_VERSION,
+            f"{said}: nothing was written; update meter-sync, or bill by hand",
         )
     if _is_paused(one):
         return Reason.SUBSCRIPTION_PAUSED, "the subscription is paused; Stripe bills nothing for it"
@@ -181,9 +186,13 @@ def _why_unbillable(one: Listed) -> Why | None:
     return None
 
 
-def _why_not_asked(found: Findings, rules: MappingRules) -> Why:
+def _why_not_asked(found: Findings, metering: Metering) -> Why:
     """Return what OpenMeter lacks, so that it cannot be asked for an item's usage."""
-    item, customer = found.item, found.item.subscription.customer.id
+    item, customer, rules = found.item, found.item.subscription.customer.id, metering.rules
+    if unknown_meter := metering.unknown_meters.get(found.row.openmeter or ""):
+        return Reason.UNKNOWN_TO_THIS_VERSION, (
+            f"{unknown_meter}: nothing was written; update meter-sync, or name another meter"
+        )
     if found.meter is None:
         remedy = f"create it, or correct the mapping of price {item.price.id}"
         if found.note:

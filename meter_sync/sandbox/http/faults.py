@@ -4,8 +4,10 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Literal
 
+from meter_sync.sandbox.clock import SandboxClock
 from meter_sync.sandbox.http.traffic import JSON, Answer, Incoming
 
 Server = Literal["stripe", "openmeter"]
@@ -25,6 +27,10 @@ class Fault:
     """A regular expression searched in the path."""
     body: str | None = None
     """A regular expression searched in the raw body, or in the query."""
+    since: datetime | None = None
+    """Requests before this instant of the sandbox's clock pass: a period's end, for one."""
+    until: datetime | None = None
+    """Requests at this instant of the sandbox's clock, or later, pass."""
     skip: int = 0
     """So many matching requests pass first."""
     times: int | None = 1
@@ -61,16 +67,20 @@ class Fault:
         )
         if sum(effect is not None for effect in effects) + self.truncate != 1:
             raise ValueError("a fault has exactly one effect")
+        if self.since and self.until and self.since >= self.until:
+            raise ValueError("a fault begins before it ends")
 
     def error(self, usual: Answer) -> Answer:
         """Return the error that is answered, given the one in the server's own shape."""
         body = usual.body if self.text is None else self.text
         return replace(usual, body=body, headers={**usual.headers, **self.headers})
 
-    def matches(self, server: str, request: Incoming) -> bool:
-        """Whether this request meets all conditions."""
+    def matches(self, server: str, request: Incoming, now: datetime) -> bool:
+        """Whether this request, which comes now, meets all conditions."""
         return (
-            (self.server is None or self.server == server)
+            (self.since is None or now >= self.since)
+            and (self.until is None or now < self.until)
+            and (self.server is None or self.server == server)
             and (self.method is None or self.method.upper() == request.method)
             and re.search(self.path, request.path) is not None
             and (
@@ -91,9 +101,10 @@ class _Armed:
 
 
 class Faults:
-    """The faults that are switched on, tried in the order in which they were added."""
+    """The faults that are switched on, tried in the order in which they were added; `clock` says when it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: SandboxClock) -> None:
+        self._clock = clock
         self._guard = threading.Lock()
         self._armed: list[_Armed] = []
 
@@ -109,9 +120,10 @@ class Faults:
 
     def take(self, server: str, request: Incoming) -> Fault | None:
         """Return the fault that hits this request, counting it, or None."""
+        now = self._clock.now()
         with self._guard:
             for armed in self._armed:
-                if armed.hits_left != 0 and armed.fault.matches(server, request):
+                if armed.hits_left != 0 and armed.fault.matches(server, request, now):
                     if armed.skips_left:
                         armed.skips_left -= 1
                         continue

@@ -231,7 +231,7 @@ def _ending(job: Job, one: Seen, line: Invoiced | None, unread: Unread | None) -
     if line and line.is_draft is None:
         said = "its invoice is in a status that this version of meter-sync does not know: nothing was written"
         return skipped(Findings(item), Reason.UNKNOWN_TO_THIS_VERSION, f"{said}; update meter-sync")
-    if line and line.price not in (None, item.price.id):
+    if line and item.is_read and line.price not in (None, item.price.id):
         moved = replace(_listed(one, Intake.CLOSED), is_read_back=is_read_back, is_invoiced=True)
         return None if line.is_draft else Ended(one, replace(moved, invoiced=line.quantity), True)
     if unread and one.is_invoiced and as_of - item.period.end < DRAFTS_LAST:
