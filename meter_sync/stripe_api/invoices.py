@@ -38,6 +38,10 @@ class Invoiced:
     """What is billed, over all lines of the item: a tiered price has several."""
     is_void: bool = False
     """Whether the invoice was voided: nobody pays it."""
+    invoice: str | None = None
+    """Which invoice that is."""
+    says_quantity: bool = True
+    """Whether each of its lines says how much it bills: one may bill a quantity that is no whole number."""
 
 
 def by_start(invoiced: Iterable[Invoiced]) -> dict[PeriodKey, Invoiced]:
@@ -45,7 +49,11 @@ def by_start(invoiced: Iterable[Invoiced]) -> dict[PeriodKey, Invoiced]:
     found: dict[PeriodKey, Invoiced] = {}
     for one in invoiced:
         key = (one.item, one.period.start)
-        found[key] = replace(one, quantity=one.quantity + (found[key].quantity if key in found else 0))
+        before = found.get(key)
+        if before:
+            says_quantity = before.says_quantity and one.says_quantity
+            one = replace(one, quantity=before.quantity + one.quantity, says_quantity=says_quantity)
+        found[key] = one
     return found
 
 
@@ -178,5 +186,7 @@ async def _invoiced(stripe: StripeReader, filters: Mapping[str, Any]) -> list[In
                 price = priced.price if priced else None
                 period, is_draft = Period(line.start, line.end), _IS_DRAFT.get(invoice.status)
                 is_void = invoice.status == "void"
-                found.append(Invoiced(billed.subscription_item, period, is_draft, price, line.quantity or 0, is_void))
+                says = line.quantity is not None
+                one = Invoiced(billed.subscription_item, period, is_draft, price, line.quantity or 0, is_void)
+                found.append(replace(one, invoice=invoice.id, says_quantity=says))
     return found

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pydantic import AliasPath, Field
 
@@ -45,6 +46,8 @@ class PriceData(ItemPrice):
     active: bool
     lookup_key: Text | None = None
     metadata: Metadata
+    billing_scheme: Any = None
+    transform_quantity: Any = None
 
 
 class MeterData(Shape):
@@ -127,6 +130,7 @@ def to_price(data: PriceData) -> Price:
         aggregate_usage=recurring.aggregate_usage or "sum",
         stripe_meter=recurring.meter,
         metadata=data.metadata,
+        is_per_unit=data.billing_scheme == "per_unit" and data.transform_quantity is None,
     )
 
 
