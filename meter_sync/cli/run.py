@@ -51,7 +51,12 @@ _WORDS = Words(
     help="Only items whose period ends or has ended within this time, such as 3m; for a line that runs every minute.",
 )
 @test_clock(but_not=", --as-of or --closing")
-@click.option("--resend", is_flag=True, help="Report also what the ledger says that Stripe already holds.")
+@click.option(
+    "--resend",
+    is_flag=True,
+    help="Report also what the ledger says that Stripe already holds. Where events only add up, what stands in "
+    "Stripe is read, and what lacks is added.",
+)
 @click.option(
     "--allow",
     multiple=True,

@@ -79,6 +79,7 @@ class _Price(_Shape):
     stripe_meter: str | None
     billing_meter: _BillingMeter | None
     metadata: Mapping[str, str]
+    is_per_unit: bool = _UNUSUAL
 
 
 class _Period(_Shape):
@@ -142,6 +143,7 @@ def item_from(snapshot: str) -> SubscriptionItem:
             stripe_meter=price.stripe_meter,
             billing_meter=_meter(price.billing_meter) if price.billing_meter else None,
             metadata=price.metadata,
+            is_per_unit=price.is_per_unit,
         ),
         period=Period(one.period.start, one.period.end),
         created=one.created,

@@ -39,6 +39,10 @@ class Invoiced:
     """What is billed, over all lines of the item: a tiered price has several."""
     is_void: bool = False
     """Whether the invoice was voided: nobody pays it."""
+    invoice: str | None = None
+    """Which invoice that is."""
+    says_quantity: bool = True
+    """Whether each of its lines says how much it bills: one may bill a quantity that is no whole number."""
 
 
 def by_start(invoiced: Iterable[Invoiced]) -> dict[PeriodKey, Invoiced]:
@@ -58,7 +62,12 @@ def _together(lines: Sequence[Invoiced]) -> Invoiced:
     newest = max(billing, key=lambda one: one.period.end)
     states = {one.is_draft for one in billing}
     is_draft = True if True in states else None if None in states else False
-    return replace(newest, is_draft=is_draft, quantity=sum(one.quantity for one in billing))
+    return replace(
+        newest,
+        is_draft=is_draft,
+        quantity=sum(one.quantity for one in billing),
+        says_quantity=all(one.says_quantity for one in billing),
+    )
 
 
 class LineItem(Shape):
@@ -190,5 +199,7 @@ async def _invoiced(stripe: StripeReader, filters: Mapping[str, Any]) -> list[In
                 price = priced.price if priced else None
                 period, is_draft = Period(line.start, line.end), _IS_DRAFT.get(invoice.status)
                 is_void = invoice.status == "void"
-                found.append(Invoiced(billed.subscription_item, period, is_draft, price, line.quantity or 0, is_void))
+                says = line.quantity is not None
+                one = Invoiced(billed.subscription_item, period, is_draft, price, line.quantity or 0, is_void)
+                found.append(replace(one, invoice=invoice.id, says_quantity=says))
     return found

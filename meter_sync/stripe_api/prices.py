@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pydantic import AliasPath, Field
 
@@ -49,6 +50,8 @@ class PriceData(ItemPrice):
     active: bool
     lookup_key: Text | None = None
     metadata: Metadata
+    billing_scheme: Any = None
+    transform_quantity: Any = None
 
 
 class MeterData(Shape):
@@ -148,6 +151,7 @@ def to_price(data: PriceData) -> Price:
         aggregate_usage=recurring.aggregate_usage or "sum",
         stripe_meter=recurring.meter,
         metadata=data.metadata,
+        is_per_unit=data.billing_scheme == "per_unit" and data.transform_quantity is None,
     )
 
 

@@ -1,7 +1,6 @@
 """The first look: reading from Stripe what the ledger does not know, before anything is checked or written."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -9,18 +8,17 @@ import structlog
 from meter_sync.core.billing.item import Period
 from meter_sync.core.billing.way import Way, meter_on, window_of
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.planning.draft import closed_with
-from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records, with_past
+from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records, read_back_as, with_past
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import failed, interrupted
-from meter_sync.core.planning.stages import AfterSilence, Planned, Result, UnfinishedLook
+from meter_sync.core.planning.stages import AfterSilence, Planned, ReadBack, Resending, Result, UnfinishedLook
 from meter_sync.core.planning.windows import with_standing_windows
 from meter_sync.errors import Interrupted
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.meter_events import event_total, window_totals
 from meter_sync.stripe_api.usage_records import period_totals
 from meter_sync.sync.job import Job
-from meter_sync.sync.standing import past_of_events, standing_total
+from meter_sync.sync.standing import past_of_events, recorded_period, standing_total
 from meter_sync.sync.workers import each
 
 log = structlog.get_logger()
@@ -64,12 +62,12 @@ def _unknown(job: Job, plan: Iterable[Planned | Result]) -> list[Planned]:
 async def _look_at_records(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
     if isinstance(planned.look, UnfinishedLook):
         return looked_at_records(planned, planned.look.total_before, policy.allowed)
-    total, past = await period_totals(stripe, planned.item)
+    total, past = await period_totals(stripe, recorded_period(planned.metered.listed))
     return looked_at_records(with_past(planned, past), total, policy.allowed)
 
 
 async def _look_at_events(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
-    with_its_past = planned if isinstance(planned.look, AfterSilence) else await _with_past(planned, stripe)
+    with_its_past = planned if isinstance(planned.look, AfterSilence | Resending) else await _with_past(planned, stripe)
     return looked_at_events(with_its_past, await standing_total(planned.metered, stripe), policy)
 
 
@@ -98,14 +96,20 @@ async def _look_at_windows(planned: Planned, stripe: StripeReader, policy: Polic
     return with_standing_windows(await _with_past(planned, stripe), found, policy)
 
 
-async def _read_back(planned: Planned, stripe: StripeReader, _policy: Policy) -> Looked:
-    """Read what stands of a period of which Stripe takes no more; where it does not say, what it took stands."""
+async def _read_back(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
+    """Read what stands of a period of which Stripe takes no more; where it does not say, what it took stands.
+
+    Where it does not say, and this ledger reported nothing, it is not known what is lacking of what was used.
+    """
+    read_back = planned.look if isinstance(planned.look, ReadBack) else ReadBack()
     try:
         standing = await standing_total(planned.metered, stripe)
     except StripeRefused as refusal:
         log.warning("not_read_back", item=planned.item.id, message=refusal.message)
+        if read_back.reported is None and planned.write.lacking:
+            raise
         standing = planned.write.quantity
-    return replace(planned, write=closed_with(planned.write, standing), look=None)
+    return read_back_as(planned, read_back, standing, policy)
 
 
 def _look_for(planned: Planned) -> Callable[[Planned, StripeReader, Policy], Awaitable[Looked]]:

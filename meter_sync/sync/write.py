@@ -20,7 +20,7 @@ from meter_sync.ledger.rows import WindowTaken
 from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeWriter
 from meter_sync.stripe_api.meter_events import Event, cancel_event, send_event
-from meter_sync.stripe_api.usage_records import period_total, set_quantity
+from meter_sync.stripe_api.usage_records import RecordedPeriod, period_total, set_quantity
 from meter_sync.sync.job import Clock, Job
 
 
@@ -62,7 +62,8 @@ class ItemWriter:
         """Finish a first look: after the anchor was set, what the total has beyond it is other records'."""
         write, item = intended.write, intended.write.item
         done = await self._acknowledged(intended)
-        foreign = await period_total(self.stripe, item) - write.quantity
+        period = RecordedPeriod(item, item.period.end <= self.run.as_of, write.invoice)
+        foreign = await period_total(self.stripe, period) - write.quantity
         if foreign < 0:
             raise StripeRefused(f"its total is less than the {write.quantity} that was just set for {item.id}", None)
         if foreign == 0:

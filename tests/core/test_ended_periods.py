@@ -20,7 +20,7 @@ from meter_sync.core.planning.plan import planned
 from meter_sync.core.planning.prepare import Metering, prepare
 from meter_sync.core.planning.results import outcome_of
 from meter_sync.core.planning.sends import SendNothing
-from meter_sync.core.planning.stages import FirstLook, Listed, Measured, Metered, Planned, Result
+from meter_sync.core.planning.stages import Listed, Measured, Metered, Planned, ReadBack, Result
 
 from .builders import (
     AS_OF,
@@ -174,20 +174,25 @@ def test_what_the_invoice_bills_counts_more_than_what_was_acknowledged(intake: I
 
 def test_what_stands_is_read_back_once_and_then_counts_as_it_was_read() -> None:
     one = left(130, make_remembered(100))
-    assert one.look == FirstLook()
+    assert isinstance(one.look, ReadBack)
     read = closed_with(one.write, 125)
     assert (read.quantity, read.lacking, read.found.standing, read.told.quantity) == (125, 5, 125, 125)
     assert closed_with(read, 100) == one.write
     assert left(130, make_remembered(100), is_read_back=True).look is None
 
 
-@pytest.mark.parametrize(("aggregate", "looks"), [("sum", False), ("last_ever", True)])
-def test_a_known_item_without_a_report_is_zero_without_being_read_back(aggregate: str, looks: bool) -> None:
-    item = make_item(price=make_price(aggregate_usage=aggregate))
+@pytest.mark.parametrize("aggregate", ["sum", "last_ever"])
+def test_a_known_item_without_a_report_is_read_back_unless_its_invoice_tells(aggregate: str) -> None:
+    """It is known by another of its periods: what stands in this one may be an earlier ledger's."""
+    item = make_item(price=replace(make_price(aggregate_usage=aggregate), is_per_unit=True))
     metered = make_metered(item, intake=Intake.CLOSED)
     one = planned(Measured(metered, Decimal(0)), knowing(), POLICY)
     assert isinstance(one, Planned)
-    assert (one.look is not None, one.write.lacking) == (looks, 0)
+    assert (one.look, one.write.lacking) == (ReadBack(), 0)
+    invoiced = replace(metered.listed, line_quantity=500, is_final=True)
+    one = planned(Measured(replace(metered, listed=invoiced), Decimal(0)), knowing(), POLICY)
+    assert isinstance(one, Planned)
+    assert (one.look, one.write.lacking) == (None, -500)
 
 
 def test_neither_a_rejection_nor_a_changed_method_keeps_a_closed_period_from_being_named() -> None:

@@ -154,6 +154,7 @@ def test_every_field_of_an_item_is_stored() -> None:
         price=replace(
             WITH_METADATA.price,
             aggregate_usage="max",
+            is_per_unit=True,
             stripe_meter="mtr_1",
             billing_meter=BillingMeter(
                 "mtr_1", "e", "sum", WindowSize.DAY, "week", "who", "by_email", "units", False, "asleep"

@@ -18,6 +18,15 @@ def summary_span(period: Period) -> Period:
     return Period(_minute_from(period.start), _minute_to(period.end))
 
 
+def first_minute(period: Period) -> Period:
+    """Given the time in which events are stamped, return the minute in which it begins, empty if it begins with one.
+
+    This program stamps nothing there, so what stands there is another program's; a summary, which is aligned to
+    minutes, cannot tell on which side of the beginning.
+    """
+    return Period(_minute_to(period.start), _minute_from(period.start))
+
+
 def summary_windows(stamps: Period, window: WindowSize, *, is_turn: bool) -> Period:
     """Given where an item's windows are stamped, return the time that a summary of them is asked for.
 

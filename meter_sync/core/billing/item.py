@@ -80,6 +80,9 @@ class Price:
     billing_meter: BillingMeter | None = None
     """That meter, once it was read."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    is_per_unit: bool = False
+    """Whether the line of an invoice says how many units were used: the price has neither tiers, each of which may have
+    a line of its own, nor packages (transform_quantity). False where that is not known."""
 
     @property
     def target(self) -> Target:

@@ -5,10 +5,12 @@ from datetime import datetime, timedelta
 
 from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.event_times import event_timestamp
+from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.memory import Addition, Memory, Remembered, RememberedAdditions
 from meter_sync.core.planning.policy import Policy
+from meter_sync.core.planning.results import held
 from meter_sync.core.planning.sends import Add, Cancel, SendNothing
-from meter_sync.core.planning.stages import AfterSilence, Findings, Metered, Write
+from meter_sync.core.planning.stages import AfterSilence, Findings, Metered, Planned, Resending, Result, Write
 
 IDENTIFIER_HOLDS = timedelta(hours=23)
 """Stripe knows an identifier again, and cancels an event, for 24 hours (API reference); an hour is margin."""
@@ -39,6 +41,35 @@ def added(write: Write, base: int, known: RememberedAdditions | None, now: datet
         base_is_read=known is None,
     )
     return replace(write, anchor=addition.timestamp, sends=Add(addition))
+
+
+def resending(metered: Metered, write: Write, remembered: Remembered) -> Resending | Result:
+    """Return the look that adding again needs, or why nothing can be added again."""
+    if not sums_alone(metered.found):
+        said = "Stripe's summary has other items' events too, so --resend cannot tell what lacks: nothing was added"
+        return held(write.told, Reason.UNSETTLED, said)
+    newest = remembered.additions.newest
+    return Resending(remembered.acknowledged or 0, newest.attempted_at if newest else None)
+
+
+def added_again(planned: Planned, look: Resending, standing: int, policy: Policy) -> Planned | Result:
+    """Given what stands in Stripe, return the write that adds what lacks, under an identifier of its own.
+
+    A summary lags: one that has less than Stripe took within the last day is not believed, or it would be added twice.
+    """
+    write = planned.write
+    is_young = look.added_at is not None and policy.now - look.added_at < IDENTIFIER_HOLDS
+    if standing < look.acknowledged and is_young:
+        said = (
+            f"Stripe's summary has {standing} of the {look.acknowledged} that it took within the last day: it may lag, "
+            "so nothing was added again; repeat --resend a day after the last report"
+        )
+        return held(write.stands(look.acknowledged).told, Reason.UNSETTLED, said)
+    write = added(write, standing, None, policy.now, policy.as_of)
+    if isinstance(write.sends, Add):
+        once = identifiers.of_addition(write.item, standing, int(policy.now.timestamp()))
+        write = replace(write, sends=Add(replace(write.sends.addition, identifier=once)))
+    return replace(planned, write=write, look=None)
 
 
 def _undoes(newest: Addition, base: int, wanted: int) -> bool:

@@ -16,6 +16,7 @@ from meter_sync.core.planning.stages import (
     LookAgain,
     Metered,
     Planned,
+    ReadBack,
     Result,
     UnfinishedLook,
     Write,
@@ -57,6 +58,7 @@ def drafted(
         method=metered.method,
         anchor=found.span.anchor if found.span else metered.span.anchor,
         intake=metered.listed.intake,
+        invoice=metered.listed.invoice,
         follows=remembered.run if remembered else None,
         late_usage=becomes_of_late(metered),
         carried=carried,
@@ -70,7 +72,7 @@ def drafted(
         then = remembered.made_of if remembered else None
         is_same = then is None or then.aggregation == metered.meter.aggregation
         anew = made_anew(write.told, remembered, policy) if remembered and not is_same else None
-        return anew or _last_account(metered, write, remembered, is_known=is_known)
+        return anew or _last_account(metered, write, remembered)
     taken = total_of(memory.carried_into(metered.item.id))
     if remembered is None:
         first = write.stands(0 if is_known else None)
@@ -90,28 +92,46 @@ def _is_kept(metered: Metered, usage: Decimal) -> bool:
     return bool(usage) or metered.way.is_by_window or metered.item.price.aggregate_usage == "last_ever"
 
 
-def _last_account(metered: Metered, draft: Write, remembered: Remembered | None, *, is_known: bool) -> Planned | Result:
+def _last_account(metered: Metered, draft: Write, remembered: Remembered | None) -> Planned | Result:
     """Given an item of which Stripe takes no more usage, return what it lacks; nothing is sent.
 
-    What stands in Stripe is read back from it once, and else is what it acknowledged. Where nothing bills the period,
-    all of its usage is lacking.
+    What its final invoice bills is what stands there; where that cannot be told, it is read back from Stripe once, and
+    else is what it acknowledged. Where nothing bills the period, all of its usage is lacking.
     """
     listed, is_unbilled = metered.listed, not draft.intake.bills
     newest = remembered.additions.newest if remembered else None
     if newest and not newest.is_delivered and not is_unbilled:
         return unsettled(draft.told)
     acknowledged = 0 if is_unbilled or remembered is None else remembered.acknowledged or 0
-    # Of a period that no run saw, which counts as paused, nothing is known: a later ledger may have written it.
-    was_seen = metered.item.subscription.status != "paused"
-    is_zero = remembered is None and is_known and was_seen and metered.item.price.aggregate_usage != "last_ever"
-    is_told = is_unbilled or listed.invoiced is not None or listed.is_read_back or is_zero
+    billed = billed_by_invoice(metered)
+    is_told = is_unbilled or billed is not None or listed.is_read_back
     write = replace(draft, named_before=named_before(metered, remembered.lacking if remembered else 0))
     return Planned(
         metered,
-        closed_with(write, acknowledged if listed.invoiced is None else listed.invoiced),
+        closed_with(write, acknowledged if billed is None else billed),
         highest_before=remembered.quantity if remembered else None,
-        look=None if is_told else FirstLook(),
+        look=None if is_told else _read_back(remembered),
     )
+
+
+def billed_by_invoice(metered: Metered) -> int | None:
+    """Return what the final invoice of an item's period says that is billed of it, or None where it cannot be told.
+
+    Where a price has tiers or packages its lines may be several, or in another unit; and where others' usage is in the
+    same line, it does not say whose is how much.
+    """
+    listed = metered.listed
+    if listed.invoiced is not None or not listed.intake.bills:
+        return listed.invoiced
+    is_its_own = metered.stretches is None and not metered.row.shared
+    return listed.line_quantity if listed.is_final and metered.item.price.is_per_unit and is_its_own else None
+
+
+def _read_back(remembered: Remembered | None) -> ReadBack:
+    if remembered is None:
+        return ReadBack()
+    reported = max(remembered.quantity, remembered.acknowledged or 0)
+    return ReadBack(reported, remembered.acknowledged_at or remembered.as_of)
 
 
 def closed_with(write: Write, standing: int) -> Write:

@@ -3,9 +3,11 @@
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from meter_sync.core.billing.item import Target
 from meter_sync.core.billing.way import Way
-from meter_sync.core.outcomes import Reason
-from meter_sync.core.planning.additions import added
+from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning.additions import added, added_again
+from meter_sync.core.planning.draft import closed_with
 from meter_sync.core.planning.foreign import looked_again
 from meter_sync.core.planning.memory import Carried, PastPeriod, Remembered, compared
 from meter_sync.core.planning.policy import Policy
@@ -17,12 +19,14 @@ from meter_sync.core.planning.stages import (
     FirstLook,
     LookAgain,
     Planned,
+    ReadBack,
+    Resending,
     Result,
     UnfinishedLook,
     Write,
 )
 from meter_sync.core.planning.totals import is_zero_without_record
-from meter_sync.core.planning.windows import windows_of, with_all_days, with_windows
+from meter_sync.core.planning.windows import SUMMARIES_LAG_AT_MOST, windows_of, with_all_days, with_windows
 
 
 def with_past(planned: Planned, past: Iterable[PastPeriod]) -> Planned:
@@ -72,6 +76,8 @@ def looked_at_events(planned: Planned, total: int, policy: Policy) -> Planned | 
     Whose events they are needs no telling: a later timestamp overrules them, or they are what is added to. Where an
     addition was planned after a silence, and Stripe holds what the ledger knows, it stays as it is.
     """
+    if isinstance(planned.look, Resending):
+        return added_again(planned, planned.look, total, policy)
     if isinstance(planned.look, AfterSilence) and total == planned.found.standing:
         return replace(planned, look=None)
     write = planned.write.stands(total)
@@ -80,6 +86,23 @@ def looked_at_events(planned: Planned, total: int, policy: Policy) -> Planned | 
     elif total == write.quantity == 0:
         return unchanged(write)
     return replace(planned, write=write, look=None, highest_before=total)
+
+
+def read_back_as(planned: Planned, read_back: ReadBack, standing: int, policy: Policy) -> Planned | Result:
+    """Given a period of which Stripe takes no more, and what was read back of it, return what it lacks.
+
+    Summaries of meter events lag (API reference: eventually consistent). One that shows less than was reported within
+    the last day says nothing yet: it is read again by the next runs.
+    """
+    reported, at = read_back.reported, read_back.reported_at
+    is_young = at is not None and policy.now - at < SUMMARIES_LAG_AT_MOST
+    if reported is not None and standing < reported and is_young and planned.metered.way.target is Target.METER_EVENT:
+        message = (
+            f"Stripe's summary shows {standing} of the {reported} that were reported, and it lags: nothing is said yet "
+            "of what the period lacks; the next runs read it again, for a day"
+        )
+        return Result(planned.write.told, Outcome.UNCHANGED, message=message)
+    return replace(planned, write=closed_with(planned.write, standing), look=None)
 
 
 def unfinished(found: Findings, remembered: Remembered, carried: tuple[Carried, ...]) -> Write | None:

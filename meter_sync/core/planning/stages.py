@@ -37,6 +37,10 @@ class Listed:
     """Whether the invoice of its end is there."""
     line_quantity: int | None = None
     """What the line of its invoice says, in whatever unit Stripe bills its price."""
+    is_final: bool = False
+    """Whether that invoice is final, so that its line says what is billed."""
+    invoice: str | None = None
+    """Which invoice that is."""
     settled: tuple[Period, ...] | None = None
     """What of it was its own when Stripe took no more of it; None before that."""
     left: LateUsage | None = None
@@ -210,7 +214,27 @@ class AfterSilence:
     """Nothing was added for so long that Stripe would take again what a ledger that was restored does not know of."""
 
 
-Look = FirstLook | UnfinishedLook | LookAgain | AfterSilence
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """Stripe takes no more of the period: what stands there is read back once, before anything is named."""
+
+    reported: int | None = None
+    """What was reported last; None where nothing was…"""
+    reported_at: datetime | None = None
+    """… and when."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resending:
+    """A person wants to add again what lacks: what stands in Stripe is read for that."""
+
+    acknowledged: int
+    """What Stripe is known to have taken…"""
+    added_at: datetime | None
+    """… and when something was sent to it last."""
+
+
+Look = FirstLook | UnfinishedLook | LookAgain | AfterSilence | ReadBack | Resending
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +247,8 @@ class Write:
     anchor: datetime
     sends: Sends = field(default_factory=SetTotal)
     intake: Intake = Intake.RUNNING
+    invoice: str | None = None
+    """The invoice of the period's end, once there is one."""
     follows: str | None = None
     """The run that intended the last write of the item's period; None where there was none."""
     foreign: int = 0

@@ -10,7 +10,7 @@ from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digi
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning import period_closed
-from meter_sync.core.planning.additions import added, look_after_silence
+from meter_sync.core.planning.additions import added, look_after_silence, resending
 from meter_sync.core.planning.carrying import carried_into, total_of
 from meter_sync.core.planning.draft import closed_with, drafted, found_before
 from meter_sync.core.planning.memory import Memory, Remembered, RememberedAdditions
@@ -76,6 +76,9 @@ def _added(draft: Planned, remembered: Remembered | None, policy: Policy, *, is_
             draft, write=stamped(write, event_timestamp(write.found.stamps_now, as_of, None, leaves_room=False))
         )
     known = remembered.additions if remembered else RememberedAdditions()
+    if remembered and policy.resend:
+        look = resending(draft.metered, write, remembered)
+        return look if isinstance(look, Result) else replace(draft, look=look)
     write = added(write, remembered.acknowledged or 0 if remembered else 0, known, now, as_of)
     if not write.how_many and is_same:
         return unchanged(write)

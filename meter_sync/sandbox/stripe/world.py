@@ -35,6 +35,7 @@ from meter_sync.sandbox.stripe.rules.subscriptions import SubscriptionView
 from meter_sync.sandbox.stripe.rules.usage_records import Action
 from meter_sync.sandbox.stripe.state.objects import Invoice, MeterEvent
 from meter_sync.sandbox.stripe.state.stripe_state import StripeState
+from meter_sync.sandbox.stripe.views.usage_records import Unbounded
 from meter_sync.sandbox.stripe.webhooks import Webhooks
 
 __all__ = ["StripeWorld", "SubscriptionView"]
@@ -71,6 +72,8 @@ class StripeWorld:
         """How long after a period's end a `sum` price still takes records for it."""
         self.summary_lag_seconds = 0
         """How long summaries do not show an event yet: they are eventually consistent."""
+        self.summaries_without_bounds: Unbounded = "none"
+        """Which summaries of usage records do not say when their period is, as in the API reference's example."""
         self.meter_processing_seconds = 0
         """How long after their receipt rejected meter events are reported."""
         self.reject_meter_events_as: str | None = None

@@ -147,7 +147,7 @@ async def _ended(job: Job, seen: Sequence[Seen], voiding: Collection[str]) -> li
     found: list[Ended | Result | None] = [*await _ended_by_change(job, cut)]
     voided, others = _parted([one for one in seen if not one.item.is_cut])
     found += _voided(job, voided)
-    depending = [one for one in others if _depends_on_invoice(one, voiding)]
+    depending = [one for one in others if _depends_on_invoice(one, voiding, is_over=_is_watched_no_more(job, one))]
     invoices = await _invoices(job, depending)
     unread = {one.item.key: invoices for one in depending} if isinstance(invoices, Unread) else {}
     lines = by_start(() if isinstance(invoices, Unread) else invoices)
@@ -248,7 +248,9 @@ def _ending(job: Job, one: Seen, line: Invoiced | None, unread: Unread | None) -
         _listed(one, Intake.CLOSED if is_unknown else intake),
         is_read_back=is_read_back,
         is_invoiced=is_draft is not None,
-        line_quantity=line.quantity if line else None,
+        line_quantity=line.quantity if line and line.says_quantity else None,
+        is_final=is_draft is False,
+        invoice=line.invoice if line else None,
     )
     return Ended(one, listed, True if listed.is_invoiced else None, not_known if is_unknown else None)
 
@@ -258,10 +260,10 @@ def _listed(one: Seen, intake: Intake) -> Listed:
     return Listed(one.item, intake, settled=None if intake.is_open else one.own, left=one.late_usage)
 
 
-def _depends_on_invoice(seen: Seen, voiding: Collection[str]) -> bool:
-    """Say whether the invoice of a period has to be looked for: to know if it is final, or which price it is by.
+def _depends_on_invoice(seen: Seen, voiding: Collection[str], *, is_over: bool) -> bool:
+    """Say whether the invoice of a period has to be looked for: to know if it is final, what it bills, by which price.
 
-    `voiding` are the subscriptions whose invoices are voided at present.
+    `voiding` are the subscriptions whose invoices are voided at present; `is_over` says that it is watched no more.
 
     The price may have moved after the item was listed last and before the period ended.
     """
@@ -269,7 +271,8 @@ def _depends_on_invoice(seen: Seen, voiding: Collection[str]) -> bool:
     is_gone = not item.is_followed or item.subscription.status == "paused"
     may_become_final = item.price.target is Target.METER_EVENT or is_gone
     is_open = (may_become_final and not seen.is_refused) or seen.is_invoiced is None
-    return is_open or seen.not_known is not None or item.subscription.id in voiding
+    is_to_be_told = (seen.is_refused or is_over) and seen.read_back_at is None
+    return is_open or is_to_be_told or seen.not_known is not None or item.subscription.id in voiding
 
 
 async def _invoices(job: Job, seen: Sequence[Seen]) -> list[Invoiced] | Unread:
@@ -307,8 +310,12 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
 
 
 def _is_tried_again(job: Job, seen: Seen, result: Result) -> bool:
-    """Say whether what failed, or was left to another run, is tried once more, although its period is over."""
-    return (result.outcome is Outcome.FAILED or result.gave_way) and _is_asked_again(job, seen)
+    """Say whether a period that is watched no longer is looked at once more.
+
+    That is one that failed, was left to another run, or of which Stripe does not show yet what it took.
+    """
+    is_not_told = result.outcome is Outcome.UNCHANGED and result.lacking is None
+    return (result.outcome is Outcome.FAILED or result.gave_way or is_not_told) and _is_asked_again(job, seen)
 
 
 def _is_asked_again(job: Job, seen: Seen) -> bool:

@@ -22,7 +22,9 @@ def _create_usage_record(call: Call) -> Json:
 def _list_summaries(call: Call) -> Json:
     """List the usage of each period: newest first, the first being the open one."""
     item = call.state.item(call.ids[0], param="subscription_item")
-    return page_of_rows(call, "usage_record_summary", show_summaries(call.view, item))
+    return page_of_rows(
+        call, "usage_record_summary", show_summaries(call.view, item, call.world.summaries_without_bounds)
+    )
 
 
 ENDPOINTS = (
