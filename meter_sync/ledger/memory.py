@@ -9,7 +9,7 @@ from meter_sync.core.billing.intake import usage_end_of
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.billing.way import Way
 from meter_sync.core.planning.memory import PAST, Memory, PastPeriod, Remembered, compared
-from meter_sync.ledger import additions, carries, rows, windows
+from meter_sync.ledger import additions, carries, falls, rows, windows
 from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.schema import forgotten, item_periods, items, past_periods, seen_periods, writes
 from meter_sync.ledger.snapshot import item_from
@@ -44,6 +44,7 @@ class Memories(Book):
             billed_until=self._billed_until(periods),
             past=self._past(periods),
             waiting=carries.recall(self.database, periods),
+            falls=falls.recall(self.database, periods),
         )
 
     def _billed_until(self, periods: Mapping[str, datetime]) -> dict[str, datetime]:

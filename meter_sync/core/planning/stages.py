@@ -19,7 +19,7 @@ from meter_sync.core.metering.mapping import EarlierSubjects, LateUsage, MeterRo
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Grouping, Need
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.planning.memory import Carried, PastPeriod
+from meter_sync.core.planning.memory import Carried, Fall, PastPeriod
 from meter_sync.core.planning.sends import SendNothing, Sends, SetTotal, SetWindows
 
 
@@ -67,6 +67,8 @@ class Findings:
     """Whose usage it was before that of its subjects, within the period."""
     carried: int = 0
     """How much of the quantity its earlier periods do not bill, by sign."""
+    falls: tuple[Fall, ...] = ()
+    """How its usage fell before, which has not come back."""
 
     @property
     def slug(self) -> str | None:
@@ -108,6 +110,8 @@ class Metered:
     """What of its span is its own, where not all of it is."""
     read_since: datetime | None = None
     """By the hour or day: from where on usage is read, if only the trailing part of the span is."""
+    falls: tuple[Fall, ...] = ()
+    """How its usage fell before, which has not come back."""
 
     @property
     def item(self) -> SubscriptionItem:
@@ -120,7 +124,15 @@ class Metered:
         known = (self.item, self.row, self.meter, self.way, self.subjects, self.span)
         own = (Period(self.span.start, self.span.end),) if self.stretches is None else self.stretches
         earlier = self.earlier_subjects
-        return Findings(*known, past=self.past, note=self.note, own=own, earlier_subjects=earlier)
+        return Findings(*known, past=self.past, note=self.note, own=own, earlier_subjects=earlier, falls=self.falls)
+
+    def until(self, instant: datetime) -> "Metered":
+        """Return it with its usage up to an instant that is after its start."""
+        end = min(self.span.end, instant)
+        stretches = self.stretches and tuple(
+            Period(one.start, min(one.end, end)) for one in self.stretches if one.start < end
+        )
+        return replace(self, span=replace(self.span, end=end), stretches=stretches)
 
     @property
     def method(self) -> Method:
@@ -343,6 +355,8 @@ class Result:
     """What Stripe does not bill of the period and can take no more, by sign; None where that is not known."""
     late_usage: LateUsage = LateUsage.NAME
     """What becomes of it."""
+    fell: tuple[int, int] | None = None
+    """Where it is held because its usage fell: what Stripe holds of it, and what it would have fallen to."""
     gave_way: bool = False
     """Whether the item was left to another run, which is writing it at this moment: that is as new as this would be."""
 
