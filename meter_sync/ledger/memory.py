@@ -26,7 +26,9 @@ class Memories(Book):
     def _of(self, listed_items: Sequence[SubscriptionItem]) -> Memory:
         periods = _periods(listed_items)
         meters = {item.id: item.price.stripe_meter for item in listed_items}
-        known = {row.item for row in self.database.rows_of(self.database.of(items, "item"), items.c.item, periods)}
+        looked = self.database.rows_of(self.database.of(items, "item", "looked_at"), items.c.item, periods)
+        looked_at = {row.item: row.looked_at for row in looked}
+        known = set(looked_at)
         remembered: dict[str, Remembered] = {}
         for row in self.database.rows_until(self.database.of(item_periods), item_periods, periods):
             if row.period_start == periods[row.item]:
@@ -40,6 +42,7 @@ class Memories(Book):
             remembered[item] = replace(remembered[item], additions=recalled)
         return Memory(
             known_items=frozenset(known),
+            looked_at=looked_at,
             remembered=remembered,
             billed_until=self._billed_until(periods),
             past=self._past(periods),

@@ -13,7 +13,7 @@ from meter_sync.core.planning.draft import closed_with
 from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records, with_past
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import failed, interrupted
-from meter_sync.core.planning.stages import AfterSilence, Planned, Result, UnfinishedLook
+from meter_sync.core.planning.stages import AfterSilence, FirstLook, Planned, Result, UnfinishedLook
 from meter_sync.core.planning.windows import with_standing_windows
 from meter_sync.errors import Interrupted
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
@@ -105,7 +105,10 @@ async def _read_back(planned: Planned, stripe: StripeReader, _policy: Policy) ->
     except StripeRefused as refusal:
         log.warning("not_read_back", item=planned.item.id, message=refusal.message)
         standing = planned.write.quantity
-    return replace(planned, write=closed_with(planned.write, standing), look=None)
+    write = closed_with(planned.write, standing)
+    if isinstance(planned.look, FirstLook) and planned.look.was_empty:
+        write = replace(write, foreign=max(0, standing))
+    return replace(planned, write=write, look=None)
 
 
 def _look_for(planned: Planned) -> Callable[[Planned, StripeReader, Policy], Awaitable[Looked]]:

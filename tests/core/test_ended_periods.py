@@ -181,13 +181,19 @@ def test_what_stands_is_read_back_once_and_then_counts_as_it_was_read() -> None:
     assert left(130, make_remembered(100), is_read_back=True).look is None
 
 
-@pytest.mark.parametrize(("aggregate", "looks"), [("sum", False), ("last_ever", True)])
-def test_a_known_item_without_a_report_is_zero_without_being_read_back(aggregate: str, looks: bool) -> None:
+@pytest.mark.parametrize(("aggregate", "was_empty"), [("sum", True), ("last_ever", False)])
+def test_a_known_item_without_a_report_is_read_back_unless_its_invoice_says_zero(
+    aggregate: str, was_empty: bool
+) -> None:
     item = make_item(price=make_price(aggregate_usage=aggregate))
     metered = make_metered(item, intake=Intake.CLOSED)
     one = planned(Measured(metered, Decimal(0)), knowing(), POLICY)
     assert isinstance(one, Planned)
-    assert (one.look is not None, one.write.lacking) == (looks, 0)
+    assert (one.look, one.write.lacking) == (FirstLook(was_empty=was_empty), 0)
+    told = replace(metered, listed=replace(metered.listed, line_quantity=0))
+    two = planned(Measured(told, Decimal(0)), knowing(), POLICY)
+    assert isinstance(two, Planned)
+    assert (two.look is None) == was_empty
 
 
 def test_neither_a_rejection_nor_a_changed_method_keeps_a_closed_period_from_being_named() -> None:

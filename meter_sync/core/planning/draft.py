@@ -3,6 +3,9 @@
 from dataclasses import replace
 from decimal import Decimal
 
+from meter_sync.core.billing.item import Target
+from meter_sync.core.billing.way import Way
+from meter_sync.core.planning.additions import sums_alone
 from meter_sync.core.planning.carrying import becomes_of_late, named_before, total_of
 from meter_sync.core.planning.foreign import can_be_topped_up, foreign_usage
 from meter_sync.core.planning.memory import Carried, Memory, Remembered
@@ -70,7 +73,7 @@ def drafted(
     taken = total_of(memory.carried_into(metered.item.id))
     if remembered is None:
         first = write.stands(0 if is_known else None)
-        return Planned(metered, first, carried_before=taken, look=None if is_known else FirstLook())
+        return Planned(metered, first, carried_before=taken, look=_first_look(metered, write, memory))
     blocked = obstacle(write.told, write.method, remembered, policy)
     if blocked:
         return blocked
@@ -79,6 +82,29 @@ def drafted(
     if foreign and not can_be_topped_up(write, foreign):
         return foreign_usage(write, foreign)
     return Planned(metered, replace(write, foreign=foreign), _highest_before(metered, remembered, policy), taken, look)
+
+
+def _first_look(metered: Metered, write: Write, memory: Memory) -> FirstLook | None:
+    """Return the look that an item needs in whose period nothing was written, or None.
+
+    Of an item without usage nothing is ever written that would show what another program has reported: so it is looked
+    at once in each period, and read back when Stripe takes no more of it.
+    """
+    id = metered.item.id
+    if id not in memory.known_items:
+        return FirstLook()
+    bills_again = metered.item.price.aggregate_usage == "last_ever"
+    is_one_total = metered.way in {Way.RECORD, Way.DAY_RECORDS, Way.LAST}
+    looked_at = memory.looked_at.get(id)
+    is_old = looked_at is not None and looked_at < metered.item.period.start
+    is_silent = write.quantity == 0 and is_one_total and not bills_again
+    return FirstLook(was_empty=True) if is_old and is_silent and _shows_others(metered) else None
+
+
+def _shows_others(metered: Metered) -> bool:
+    """Say whether what Stripe holds for an item, beyond what was reported for it, is surely another program's."""
+    is_by_item = metered.way.target is Target.USAGE_RECORD
+    return is_by_item or (sums_alone(metered.found) and metered.stretches is None)
 
 
 def _last_account(metered: Metered, draft: Write, remembered: Remembered | None, *, is_known: bool) -> Planned | Result:
@@ -95,13 +121,16 @@ def _last_account(metered: Metered, draft: Write, remembered: Remembered | None,
     # Of a period that no run saw, which counts as paused, nothing is known: a later ledger may have written it.
     was_seen = metered.item.subscription.status != "paused"
     is_zero = remembered is None and is_known and was_seen and metered.item.price.aggregate_usage != "last_ever"
-    is_told = is_unbilled or listed.invoiced is not None or listed.is_read_back or is_zero
+    has_nothing = is_zero or (remembered is not None and remembered.acknowledged == remembered.quantity == 0)
+    is_empty = has_nothing and _shows_others(metered)
+    is_zero_told = is_zero and (listed.line_quantity == 0 or not _shows_others(metered))
+    is_told = is_unbilled or listed.invoiced is not None or listed.is_read_back or is_zero_told
     write = replace(draft, named_before=named_before(metered, remembered.lacking if remembered else 0))
     return Planned(
         metered,
         closed_with(write, acknowledged if listed.invoiced is None else listed.invoiced),
         highest_before=remembered.quantity if remembered else None,
-        look=None if is_told else FirstLook(),
+        look=None if is_told else FirstLook(was_empty=is_empty),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.additions import added
-from meter_sync.core.planning.foreign import looked_again
+from meter_sync.core.planning.foreign import foreign_usage, looked_again
 from meter_sync.core.planning.memory import Carried, PastPeriod, Remembered, compared
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import unchanged
@@ -42,6 +42,8 @@ def looked_at_records(planned: Planned, total: int, allowed: Collection[Reason])
     goes on with the total that it had read, which the caller passes as `total`; what it had written since may be
     there or not.
     """
+    if total and _was_empty(planned):
+        return foreign_usage(planned.write.stands(total), total)
     is_unfinished = isinstance(planned.look, UnfinishedLook)
     highest = max(total, planned.highest_before or 0) if is_unfinished else total
     write = _by_days(planned, total).stands(total)
@@ -75,11 +77,17 @@ def looked_at_events(planned: Planned, total: int, policy: Policy) -> Planned | 
     if isinstance(planned.look, AfterSilence) and total == planned.found.standing:
         return replace(planned, look=None)
     write = planned.write.stands(total)
+    if total and _was_empty(planned):
+        return foreign_usage(write, total)
     if write.method.way is Way.ADDITIONS:
         write = added(write, total, None, policy.now, policy.as_of)
     elif total == write.quantity == 0:
         return unchanged(write)
     return replace(planned, write=write, look=None, highest_before=total)
+
+
+def _was_empty(planned: Planned) -> bool:
+    return isinstance(planned.look, FirstLook) and planned.look.was_empty
 
 
 def unfinished(found: Findings, remembered: Remembered, carried: tuple[Carried, ...]) -> Write | None:

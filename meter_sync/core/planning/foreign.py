@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import replace
 
+from meter_sync.core.billing.item import Target
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.results import held
 from meter_sync.core.planning.sends import SetWindows, WindowQuantity
@@ -11,7 +12,8 @@ from meter_sync.core.planning.stages import LookAgain, Planned, Result, Write
 
 def can_be_topped_up(write: Write, foreign: int) -> bool:
     """Say whether the anchor can hold what other records lack: only `sum` adds up, and never below zero."""
-    return write.item.price.aggregate_usage == "sum" and 0 <= foreign <= write.quantity
+    is_sum_of_records = write.method.way.target is Target.USAGE_RECORD and write.item.price.aggregate_usage == "sum"
+    return is_sum_of_records and 0 <= foreign <= write.quantity
 
 
 def topped_up(write: Write, foreign: int, allowed: Collection[Reason]) -> Write | None:
@@ -36,14 +38,19 @@ def lowered(days: tuple[WindowQuantity, ...], by: int) -> tuple[WindowQuantity, 
 
 def foreign_usage(write: Write, foreign: int) -> Result:
     """Given a write and what other records hold beside it, return the hold that says so with both numbers."""
-    remedy = "stop the other program and set its records to zero"
+    if write.method.way.target is Target.METER_EVENT:
+        what, where = "meter events", "this period"
+        remedy = "stop the other program and cancel its events"
+    else:
+        what, where = "usage records", f"this period of a {write.item.price.aggregate_usage} price"
+        remedy = "stop the other program and set its records to zero"
     if can_be_topped_up(write, foreign):
         remedy = "stop the other program; then bill only the rest with --allow foreign_usage"
     return held(
         write.told,
         Reason.FOREIGN_USAGE,
-        f"OpenMeter says {write.quantity}, but usage records that are not from this program hold {foreign} in this "
-        f"period of a {write.item.price.aggregate_usage} price; Stripe's total was left as it was: {remedy}",
+        f"OpenMeter says {write.quantity}, but {what} that are not from this program hold {foreign} in {where}; "
+        f"Stripe's total was left as it was: {remedy}",
     )
 
 

@@ -182,6 +182,8 @@ class Memory:
 
     known_items: frozenset[str] = frozenset()
     """Items that were looked at in Stripe before their first write."""
+    looked_at: Mapping[str, datetime] = field(default_factory=dict)
+    """When that was."""
     remembered: Mapping[str, Remembered] = field(default_factory=dict)
     """Per item, its current period."""
     billed_until: Mapping[str, datetime] = field(default_factory=dict)

@@ -61,6 +61,9 @@ def outcome_of(write: Write, if_sent: Outcome) -> Result:
     is_news, waits = lacking != write.named_before, late_usage is LateUsage.CARRY
     if is_news and not waits:
         message = period_closed.message(write.intake, lacking)
+        if write.foreign:
+            message = f"{write.foreign} that are not from this program stand in Stripe: {message}"
+            return Result(write.told, Outcome.HELD, Reason.FOREIGN_USAGE, message, moved, lacking)
         message += f"; {lost(write.found.falls)}" if write.found.falls else ""
         return Result(write.told, Outcome.HELD, Reason.PERIOD_CLOSED, message, moved, lacking)
     outcome = if_sent if write.how_many else Outcome.UNCHANGED

@@ -198,7 +198,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class FirstLook:
-    """Nothing was ever written for the item: Stripe's own total must be read first."""
+    """Nothing was ever written for the item in the period: Stripe's own total must be read first."""
+
+    was_empty: bool = False
+    """Whether nothing that this ledger does not know stood there before, so that what is there now is of others."""
 
 
 @dataclass(frozen=True, slots=True)
