@@ -17,6 +17,7 @@ from meter_sync.core.planning.stages import (
     FirstLook,
     Look,
     LookAgain,
+    LookBeside,
     Metered,
     Planned,
     Result,
@@ -144,7 +145,11 @@ def look_of(remembered: Remembered) -> Look | None:
     """Return what has to be found out in Stripe before an item that was reported before is written again."""
     if remembered.total_before is not None:
         return UnfinishedLook(remembered.total_before)
-    return LookAgain(remembered.at_anchor, remembered.foreign) if remembered.foreign_held else None
+    if remembered.foreign_held:
+        return LookAgain(remembered.at_anchor, remembered.foreign)
+    is_certain = remembered.acknowledged_at is not None and remembered.acknowledged == remembered.quantity
+    # Where it is in doubt what our record holds, that is set again first, beside what the others held.
+    return LookBeside(remembered.at_anchor, remembered.foreign) if remembered.foreign and is_certain else None
 
 
 def _highest_before(metered: Metered, remembered: Remembered, policy: Policy) -> int | None:

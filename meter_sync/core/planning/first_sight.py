@@ -6,7 +6,7 @@ from dataclasses import replace
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.additions import added
-from meter_sync.core.planning.foreign import foreign_usage, looked_again
+from meter_sync.core.planning.foreign import cannot_be_told, foreign_usage, looked_again, looked_beside
 from meter_sync.core.planning.memory import Carried, PastPeriod, Remembered, compared
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import unchanged
@@ -16,6 +16,7 @@ from meter_sync.core.planning.stages import (
     Findings,
     FirstLook,
     LookAgain,
+    LookBeside,
     Planned,
     Result,
     UnfinishedLook,
@@ -44,13 +45,17 @@ def looked_at_records(planned: Planned, total: int, allowed: Collection[Reason])
     """
     if total and _was_empty(planned):
         return foreign_usage(planned.write.stands(total), total)
+    if isinstance(planned.look, LookBeside):
+        return looked_beside(replace(planned, write=_by_days(planned, total)), planned.look, total)
     is_unfinished = isinstance(planned.look, UnfinishedLook)
     highest = max(total, planned.highest_before or 0) if is_unfinished else total
     write = _by_days(planned, total).stands(total)
     known = replace(planned, write=write, look=None, highest_before=highest)
     if isinstance(planned.look, LookAgain):
+        if cannot_be_told(write, total) and total == planned.look.at_anchor:
+            return unchanged(write)
         known = replace(known, write=replace(write, total_before=total))
-        return looked_again(known, total - planned.look.at_anchor, allowed)
+        return looked_again(known, planned.look, total, allowed)
     if total > 0 or is_unfinished:
         return replace(known, write=replace(write, total_before=total))
     if isinstance(planned.look, FirstLook) and is_zero_without_record(write):

@@ -213,7 +213,7 @@ class UnfinishedLook:
 
 @dataclass(frozen=True, slots=True)
 class LookAgain:
-    """Another program's records were found; the record at the anchor was left with `at_anchor`."""
+    """Another program's records were found, or may be there; the record at the anchor was left with `at_anchor`."""
 
     at_anchor: int
     foreign: int
@@ -221,11 +221,20 @@ class LookAgain:
 
 
 @dataclass(frozen=True, slots=True)
+class LookBeside:
+    """Only what other records lack is billed, by permission: what they hold by now is read whenever it is used."""
+
+    at_anchor: int
+    foreign: int
+    """What the other records held when this was read last."""
+
+
+@dataclass(frozen=True, slots=True)
 class AfterSilence:
     """Nothing was added for so long that Stripe would take again what a ledger that was restored does not know of."""
 
 
-Look = FirstLook | UnfinishedLook | LookAgain | AfterSilence
+Look = FirstLook | UnfinishedLook | LookAgain | LookBeside | AfterSilence
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +340,7 @@ class Acknowledged:
     at: datetime
     request_id: str | None
     is_foreign_held: bool = False
-    """Whether the item was left with what stood there, because other records were found beside it."""
+    """Whether the item was left with what stood there, because other records were found beside it, or may be there."""
     is_in_doubt: bool = False
     """Whether it was added, but perhaps another quantity than this one."""
 
