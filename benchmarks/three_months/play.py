@@ -52,7 +52,7 @@ class Play:
         """By customer."""
         self._customer_of: dict[str, str] = {}
         """The same turned about."""
-        self._weather = Weather(troubles.spells, self._sandbox.clock, self._customer_of)
+        self._weather = Weather(troubles.spells, self._sandbox.clock.now, self._customer_of)
         self._sandbox.faults = self._weather
         self._agenda: list[tuple[datetime, int, int, Callable[[], None]]] = []
         self._numbers = count()

@@ -10,7 +10,6 @@ from typing import Literal
 from urllib.parse import unquote_plus
 
 from meter_sync.sandbox import Fault, Faults
-from meter_sync.sandbox.clock import SandboxClock
 from meter_sync.sandbox.http.faults import Server
 from meter_sync.sandbox.http.traffic import Incoming
 from three_months.scenario import HOUR, MINUTE, QUIET, Scenario, next_run
@@ -155,10 +154,9 @@ class Killed(BaseException):
 class Weather(Faults):
     """The faults of the sandbox, by its clock."""
 
-    def __init__(self, spells: Sequence[Spell], clock: SandboxClock, customer_of: Mapping[str, str]) -> None:
-        super().__init__(clock)
+    def __init__(self, spells: Sequence[Spell], now: Callable[[], datetime], customer_of: Mapping[str, str]) -> None:
+        super().__init__(now)
         self._spells = spells
-        self._now = clock.now
         self._customer_of = customer_of
         """Customers by their subscription item."""
         self._kill: Kill | None = None

@@ -91,4 +91,5 @@ def exit_code(results: Iterable[tuple[Outcome, Reason | None]]) -> ExitCode:
 def _needs_attention(outcome: Outcome, reason: Reason | None) -> bool:
     if outcome is Outcome.SKIPPED:
         return reason not in _HARMLESS
-    return outcome is Outcome.HELD
+    # What was reported although its usage had fallen before has that reason.
+    return outcome is Outcome.HELD or reason is Reason.DECREASE

@@ -14,7 +14,7 @@ from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.core.ownership import Claim, MeteredUsage, Share, shares
 from meter_sync.core.planning.own import claim_as_known
 from meter_sync.core.telling.history import Added, Entry, Held, Remainder, Sought, Story, Whose, Write, WrittenPart
-from meter_sync.ledger import rows
+from meter_sync.ledger import falls, rows
 from meter_sync.ledger.carries import carried_on, moves
 from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.runs import Runs
@@ -115,6 +115,7 @@ class History(Book):
             closed_why=None if seen.named_at else seen.why,
             carried=carried,
             carried_on=added_to,
+            falls=falls.recall(self.database, {seen.item: seen.period_start}).get(seen.item, ()),
         )
 
     def _share(self, seen: Row[Any]) -> Share:

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from meter_sync.core.outcomes import ExitCode, exit_code
+from meter_sync.core.outcomes import ExitCode, Outcome, exit_code
 from meter_sync.core.planning.stages import Result
+from meter_sync.ledger import falls
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.rows import RunRecord, key
 from meter_sync.ledger.schema import holds
 
+_KEPT_FROM = (Outcome.HELD, Outcome.FAILED, Outcome.SKIPPED)
 _SAME = ("outcome", "reason", "quantity")
 """What two runs must agree on to share a row."""
 _AGAIN = ("item", "period_start", "last_run", "last_at", "message")
@@ -22,10 +24,12 @@ class Holds(Book):
     def record(self, run: RunRecord, results: Sequence[Result], at: datetime) -> None:
         """Given what became of a run's items, record those that were held, failed, or skipped with possible harm.
 
+        With that, how usage fell that was held for it, and what of it has come back or was explained.
+
         A run that says the same of an item's period as the newest row extends that row: an item that is held for a
         month has one, not 720.
         """
-        rows = [_row(one, run.id, at) for one in results if exit_code([(one.outcome, one.reason)]) is not ExitCode.DONE]
+        rows = [_row(one, run.id, at) for one in results if one.outcome in _KEPT_FROM and _needs_somebody(one)]
         news, again = [], []
         with self.database.transaction():
             numbered = self.database.of(holds).order_by(holds.c.number)
@@ -39,6 +43,11 @@ class Holds(Book):
                     news.append({**row, "number": last.number + 1 if last else 1})
             self.database.insert(holds, news)
             self.database.update(holds, again, by=("item", "period_start", "number"), times=holds.c.times + 1)
+            falls.record(self.database, results, run.as_of)
+
+
+def _needs_somebody(one: Result) -> bool:
+    return exit_code([(one.outcome, one.reason)]) is not ExitCode.DONE
 
 
 def _row(one: Result, run: str, at: datetime) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from meter_sync.core.billing.intake import usage_end_of
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.billing.way import Way
 from meter_sync.core.planning.memory import PAST, Memory, PastPeriod, Remembered, compared
-from meter_sync.ledger import additions, carries, rows, windows
+from meter_sync.ledger import additions, carries, falls, rows, windows
 from meter_sync.ledger.database import Book, of_same_period
 from meter_sync.ledger.schema import UNREADABLE, forgotten, item_periods, items, past_periods, seen_periods, writes
 from meter_sync.ledger.snapshot import item_of
@@ -27,7 +27,9 @@ class Memories(Book):
     def _of(self, listed_items: Sequence[SubscriptionItem]) -> Memory:
         periods = _periods(listed_items)
         meters = {item.id: item.price.stripe_meter for item in listed_items}
-        known = {row.item for row in self.database.rows_of(self.database.of(items, "item"), items.c.item, periods)}
+        looked = self.database.rows_of(self.database.of(items, "item", "looked_at"), items.c.item, periods)
+        looked_at = {row.item: row.looked_at for row in looked}
+        known = set(looked_at)
         remembered: dict[str, Remembered] = {}
         unreadable: dict[str, str] = {}
         for row in self.database.rows_until(self.database.of(item_periods), item_periods, periods):
@@ -45,12 +47,14 @@ class Memories(Book):
             remembered[item] = replace(remembered[item], additions=recalled)
         return Memory(
             known_items=frozenset(known),
+            looked_at=looked_at,
             remembered=remembered,
             before=self._before({item: start for item, start in periods.items() if item not in remembered}),
             billed_until=self._billed_until(periods),
             past=self._past(periods),
             waiting=carries.recall(self.database, periods),
             unreadable=unreadable,
+            falls=falls.recall(self.database, periods),
         )
 
     def _before(self, periods: Mapping[str, datetime]) -> dict[str, Remembered]:

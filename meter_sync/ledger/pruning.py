@@ -15,6 +15,7 @@ from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import (
     additions,
     carries,
+    falls,
     forgotten,
     holds,
     item_periods,
@@ -26,7 +27,7 @@ from meter_sync.ledger.schema import (
     writes,
 )
 
-_OF_PERIODS = (carries, writes, parts, additions, holds, forgotten, item_periods, seen_periods)
+_OF_PERIODS = (carries, falls, writes, parts, additions, holds, forgotten, item_periods, seen_periods)
 
 
 class Pruning(Book):

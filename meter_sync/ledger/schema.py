@@ -266,6 +266,14 @@ carries = _table_of_periods(
 )
 """What a period does not bill, and was added to a later one of its item: that which starts at `into`."""
 
+falls = _table_of_periods(
+    "falls",
+    Column("seen_at", UtcSeconds, primary_key=True),
+    Column("before", BigInteger, nullable=False),
+    Column("lowest", BigInteger, nullable=False),
+)
+"""How the usage of an item's period fell below what Stripe held, until it has come back or was explained."""
+
 claims = _table(
     "claims",
     Column("item", String(255), primary_key=True),

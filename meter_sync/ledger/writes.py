@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from meter_sync.core.billing import identifiers
-from meter_sync.core.billing.item import PeriodKey
+from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.planning.carrying import total_of
 from meter_sync.core.planning.memory import PastPeriod
@@ -28,10 +28,18 @@ _REPLACED = [one.name for one in item_periods.c if not one.primary_key and one.n
 class Writes(Book):
     """What is about to be written, and what became of it."""
 
-    def record_looks(self, looked: Iterable[str], at: datetime) -> None:
-        """Record that the items were looked at in Stripe: nothing is held there that this ledger does not know."""
+    def record_looks(self, looked: Iterable[SubscriptionItem], at: datetime) -> None:
+        """Record that the items were looked at in Stripe: nothing is held there that this ledger does not know.
+
+        Of those that were looked at in an earlier period, that they were in this one; what is known of a period that
+        has ended says nothing of those that follow it.
+        """
+        since = {one.id: one.period.start for one in looked if one.period.end > at}
         with self.database.transaction():
-            self.database.insert_missing(items, [{"item": item, "looked_at": at} for item in looked])
+            before = self.database.rows_of(self.database.of(items), items.c.item, since)
+            known = {row.item for row in before if row.looked_at >= since[row.item]}
+            rows = [{"item": item, "looked_at": at} for item in since if item not in known]
+            self.database.put(items, rows, ("looked_at",))
 
     def record_past(self, read: Iterable[tuple[str, Sequence[PastPeriod]]]) -> None:
         """Record what Stripe said of items' earlier periods, so that later runs compare with them too."""

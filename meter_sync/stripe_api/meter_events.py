@@ -148,6 +148,8 @@ def _whole(row: EventSummary) -> int:
         value = denoised(Decimal(str(row.aggregated_value)))
     except InvalidUsage as error:
         raise StripeRefused(f"its summary holds {row.aggregated_value}") from error
+    if abs(value) > LARGEST_EXACT:
+        raise StripeRefused(f"its summary holds {row.aggregated_value}")
     if value != value.to_integral_value():
         raise StripeRefused(f"its summary holds {value}, which is not from this program: it sends whole numbers")
     return int(value)

@@ -7,6 +7,7 @@ from typing import TypeVar
 import structlog
 
 from meter_sync.core.metering.queries import Need, Query, QueryPlan, Unanswered, WindowQueryPlan
+from meter_sync.core.planning.falls import needs_of_falls
 from meter_sync.core.planning.stages import Metered, WindowUsage
 from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.sync.job import Job
@@ -21,8 +22,10 @@ Found = TypeVar("Found")
 
 async def query(job: Job, prepared: Prepared) -> Mapping[str, Decimal | WindowUsage | Unanswered]:
     """Query the usage of every item that is metered, as many at once as the server stands, and return it by need."""
-    needs = [(need, one.way.is_by_window) for one in prepared.items if isinstance(one, Metered) for need in one.needs]
-    whole = QueryPlan([need for need, by_window in needs if not by_window])
+    metered = [one for one in prepared.items if isinstance(one, Metered)]
+    needs = [(need, one.way.is_by_window) for one in metered for need in one.needs]
+    fallen = [need for one in metered for need in needs_of_falls(one, prepared.memory)]
+    whole = QueryPlan([*(need for need, by_window in needs if not by_window), *fallen])
     split = WindowQueryPlan([need for need, by_window in needs if by_window])
     totals, windows = [*whole.queries, *split.single_queries], split.queries
     job.progress.begin("query", len(totals) + len(windows))

@@ -7,6 +7,7 @@ from itertools import islice
 
 import structlog
 
+from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.results import failed, gave_way, interrupted, result
 from meter_sync.core.planning.sends import SetWindows, WindowQuantity
@@ -219,10 +220,10 @@ class Reporter:
             self.error = self.error or error
 
 
-def _found_empty(done: Sequence[Result]) -> list[str]:
+def _found_empty(done: Sequence[Result]) -> list[SubscriptionItem]:
     """Return the items for which nothing stands in Stripe and nothing is to: they need no second look."""
     return [
-        one.item.id
+        one.item
         for one in done
         if one.outcome is Outcome.UNCHANGED and not one.gave_way and one.found.quantity == one.found.standing == 0
     ]

@@ -9,7 +9,7 @@ from meter_sync.core.billing.item import Target
 from meter_sync.core.billing.way import meter_on
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.additions import sums_alone
-from meter_sync.core.planning.foreign import foreign_usage, topped_up
+from meter_sync.core.planning.foreign import cannot_be_told, foreign_usage, may_bill_less, topped_up
 from meter_sync.core.planning.memory import Addition
 from meter_sync.core.planning.results import outcome_of
 from meter_sync.core.planning.sends import Add, Cancel, SendNothing, SetTotal, SetWindows
@@ -59,15 +59,20 @@ class ItemWriter:
         return Acknowledged(intended, self.clock(), request_id, is_in_doubt=intended.write.item.id in self.unsure)
 
     async def _probe(self, intended: Intended, total_before: int) -> tuple[Result, Acknowledged]:
-        """Finish a first look: after the anchor was set, what the total has beyond it is other records'."""
+        """Finish a first look: after the anchor was set, what the total has beyond it is other records'.
+
+        Where the latest record counts, the total may be less as well. Where it was the same before, nothing is told
+        yet: it is looked at again until a write differs.
+        """
         write, item = intended.write, intended.write.item
         done = await self._acknowledged(intended)
         period = RecordedPeriod(item, item.period.end <= self.run.as_of, write.invoice)
         foreign = await period_total(self.stripe, period) - write.quantity
-        if foreign < 0:
+        if foreign < 0 and not may_bill_less(write):
             raise StripeRefused(f"its total is less than the {write.quantity} that was just set for {item.id}", None)
         if foreign == 0:
-            return outcome_of(write, Outcome.REPORTED), replace(done, at=self.clock())
+            is_untold = cannot_be_told(write, total_before)
+            return outcome_of(write, Outcome.REPORTED), replace(done, at=self.clock(), is_foreign_held=is_untold)
         rest = topped_up(write, foreign, self.allowed)
         if rest:
             return outcome_of(rest, Outcome.REPORTED), await self._correct(intended, rest, total_before)

@@ -313,7 +313,7 @@ def test_a_narrowed_run_holds_what_an_item_outside_it_bills() -> None:
 
 def decide(metered: Metered, usage: Decimal | Unanswered, memory: Memory, policy: Policy) -> Planned | Result:
     """Return what should happen to an item, by OpenMeter's answer."""
-    one = measured(metered, {metered.item.id: usage}, memory)
+    one = measured(metered, {metered.item.id: usage}, memory, policy)
     return planned(one, memory, policy)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
 from itertools import accumulate, pairwise
@@ -15,7 +16,6 @@ from meter_sync.core.billing.quantity import (
     InvalidUsage,
     Rounding,
     billable,
-    without_noise,
 )
 
 from .builders import many
@@ -137,7 +137,26 @@ def test_the_largest_exact_usage_is_billed_to_the_unit_and_anything_beyond_is_re
     assert billable(LARGEST_EXACT - 1, ONE, Rounding.FLOOR) == 2**53 - 1
     for beyond in (LARGEST_EXACT + 1, Decimal("1e300")):
         with pytest.raises(InvalidUsage, match="2\\^53"):
-            without_noise(beyond)
+            billable(beyond, ONE, Rounding.FLOOR)
+
+
+@many
+@given(st.integers(2**53 + 1, 10**30), st.sampled_from([9, 12, 16]), roundings)
+@example(11 * 10**15 + 5 * 10**8, 9, Rounding.FLOOR)
+@example(11 * 10**15, 9, Rounding.FLOOR)
+def test_beyond_what_a_double_holds_it_is_the_true_quantity_or_none(used: int, digits: int, rounding: Rounding) -> None:
+    scale = Decimal(1).scaleb(-digits)
+    exact = EXACT_ROUNDING[rounding](Fraction(used, 10**digits))
+    with suppress(InvalidUsage):
+        assert billable(Decimal(repr(float(used))), scale, rounding) == exact
+
+
+def test_beyond_what_a_double_holds_it_is_billed_where_that_changes_nothing() -> None:
+    gigabytes = Decimal("1e-9")
+    assert billable(Decimal(11 * 10**15 + 5 * 10**8), gigabytes, Rounding.FLOOR) == 11_000_000
+    with pytest.raises(InvalidUsage, match="may be 10999999 or 11000000"):
+        billable(Decimal(11 * 10**15), gigabytes, Rounding.FLOOR)
+    assert billable(Decimal(11 * 10**15), gigabytes, Rounding.HALF_UP) == 11_000_000
 
 
 def test_a_scale_that_makes_an_inexact_quantity_is_refused() -> None:

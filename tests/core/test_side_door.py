@@ -71,7 +71,7 @@ def test_an_item_without_an_answer_leaves_with_what_stood_and_its_timestamp() ->
 
 
 def plan_of(metered: Metered, usage: Decimal | Unanswered, memory: Memory) -> Planned | Result:
-    one = measured(metered, {metered.item.id: usage}, memory)
+    one = measured(metered, {metered.item.id: usage}, memory, POLICY)
     return planned(one, memory, POLICY)
 
 

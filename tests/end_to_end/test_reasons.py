@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from meter_sync.sandbox import Fault
+from tests.support.ways import ALL_WAYS, metered_price, one_fast
 from tests.support.world import METER, PERIOD_START, Outcome, World
 
 
@@ -230,6 +231,18 @@ def test_a_usage_that_cannot_be_billed_is_held(world: World, value: str) -> None
 
     assert (done.code, done.verdict) == (4, ("held", "invalid_usage"))
     assert not world.writes
+
+
+@pytest.mark.parametrize("way", one_fast(["day_records", *ALL_WAYS], "record"))
+def test_more_bytes_than_a_double_holds_exactly_are_billed_by_the_gigabyte(world: World, way: str) -> None:
+    price = world.price if way in {"record", "day_records"} else metered_price(world, way)
+    records = '\nrecords = "day"' if way == "day_records" else ""
+    world.configure(f'[[meters]]\nprice = "{price}"\nopenmeter = "{METER}"\nscale = "1e-9"{records}\n')
+    subscription = world.subscribe(price)
+    for hours, used in ((1, 11 * 10**15), (4, 5 * 10**15 + 5 * 10**8), (30, 10**15)):
+        world.use(subscription, used, at=world.now - timedelta(hours=hours))
+
+    assert (world.run().code, world.billed(subscription)) == (0, 17_000_000)
 
 
 @pytest.mark.parametrize("value", ["null", '"12"', "[]"])

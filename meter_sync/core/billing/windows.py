@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from meter_sync.core.billing.item import WindowSize
-from meter_sync.core.billing.quantity import InvalidUsage, denoised
+from meter_sync.core.billing.quantity import InvalidUsage, denoised, doubt_of
 
 _NOTHING = Decimal(0)
 
@@ -29,6 +29,8 @@ class Share:
     """The usage of the whole period up to the window's end."""
     value: int
     """The window's own part of the quantity: the rounded total up to its end less that up to its start."""
+    doubt: Decimal = _NOTHING
+    """How far the true total may be from this one."""
 
 
 def windows_between(start: datetime, end: datetime, size: WindowSize) -> list[Window]:
@@ -67,22 +69,24 @@ def shares(
     split: Iterable[Window],
     usage: Mapping[datetime, Decimal],
     total_before: Decimal,
-    quantity_of: Callable[[Decimal], int],
+    quantity_of: Callable[[Decimal, Decimal], int],
     billed_before: int,
 ) -> list[Share]:
     """Given consecutive windows and the usage of each by its start, return what is billed for each.
 
     A window without usage has used nothing. `total_before` is the usage of the period before the first window, and
-    `billed_before` what is billed of it there. `quantity_of` makes a quantity of a running total, so that the parts
-    sum to that of the whole; what it raises is raised.
+    `billed_before` what is billed of it there. `quantity_of` makes a quantity of a running total and of its doubt, so
+    that the parts sum to that of the whole; what it raises is raised. A sum is exact where each window's usage is, as
+    large as it may be.
     """
-    total, quantity_before = total_before, billed_before
+    total, quantity_before, doubt = total_before, billed_before, _NOTHING
     found = []
     for place, window in enumerate(split):
         used = denoised(usage.get(window.start, _NOTHING))
         total += used
-        quantity = quantity_of(total) if used or place == 0 else quantity_before
-        found.append(Share(window, used, total, quantity - quantity_before))
+        doubt += doubt_of(used)
+        quantity = quantity_of(total, doubt) if used or place == 0 else quantity_before
+        found.append(Share(window, used, total, quantity - quantity_before, doubt))
         quantity_before = quantity
     return found
 

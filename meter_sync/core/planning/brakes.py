@@ -160,8 +160,16 @@ def _braked(planned: Planned, brakes: dict[Reason, Brake], thresholds: Threshold
         why = brake(planned, thresholds)
         if why:
             braked = held(planned.found, reason, f"{why}; Stripe was left as it is: {_remedy(reason)}")
-            return braked if planned.write.intake.is_open else replace(braked, lacking=planned.write.lacking)
+            if not planned.write.intake.is_open:
+                return replace(braked, lacking=planned.write.lacking)
+            return replace(braked, fell=_fell(planned)) if reason is Reason.DECREASE else braked
     return planned
+
+
+def _fell(planned: Planned) -> tuple[int, int]:
+    """Return what Stripe holds of an item's own usage, and what it would have fallen to."""
+    write = planned.write
+    return (planned.highest_before or 0) - planned.carried_before, write.quantity - total_of(write.carried)
 
 
 def _left_alone(one: Planned | Result, busy: Collection[str]) -> Planned | Result:

@@ -3,6 +3,9 @@
 from dataclasses import replace
 from decimal import Decimal
 
+from meter_sync.core.billing.item import Target
+from meter_sync.core.billing.way import Way
+from meter_sync.core.planning.additions import sums_alone
 from meter_sync.core.planning.carrying import becomes_of_late, named_before, total_of
 from meter_sync.core.planning.foreign import can_be_topped_up, foreign_usage
 from meter_sync.core.planning.memory import Carried, Memory, Remembered
@@ -14,6 +17,7 @@ from meter_sync.core.planning.stages import (
     FirstLook,
     Look,
     LookAgain,
+    LookBeside,
     Metered,
     Planned,
     ReadBack,
@@ -72,11 +76,11 @@ def drafted(
         then = remembered.made_of if remembered else None
         is_same = then is None or then.aggregation == metered.meter.aggregation
         anew = made_anew(write.told, remembered, policy) if remembered and not is_same else None
-        return anew or _last_account(metered, write, remembered)
+        return anew or _last_account(metered, write, remembered, is_known=is_known)
     taken = total_of(memory.carried_into(metered.item.id))
     if remembered is None:
         first = write.stands(0 if is_known else None)
-        return Planned(metered, first, carried_before=taken, look=None if is_known else FirstLook())
+        return Planned(metered, first, carried_before=taken, look=_first_look(metered, write, memory))
     blocked = obstacle(write.told, write.method, remembered, policy)
     if blocked:
         return blocked
@@ -92,7 +96,30 @@ def _is_kept(metered: Metered, usage: Decimal) -> bool:
     return bool(usage) or metered.way.is_by_window or metered.item.price.aggregate_usage == "last_ever"
 
 
-def _last_account(metered: Metered, draft: Write, remembered: Remembered | None) -> Planned | Result:
+def _first_look(metered: Metered, write: Write, memory: Memory) -> FirstLook | None:
+    """Return the look that an item needs in whose period nothing was written, or None.
+
+    Of an item without usage nothing is ever written that would show what another program has reported: so it is looked
+    at once in each period, and read back when Stripe takes no more of it.
+    """
+    id = metered.item.id
+    if id not in memory.known_items:
+        return FirstLook()
+    bills_again = metered.item.price.aggregate_usage == "last_ever"
+    is_one_total = metered.way in {Way.RECORD, Way.DAY_RECORDS, Way.LAST}
+    looked_at = memory.looked_at.get(id)
+    is_old = looked_at is not None and looked_at < metered.item.period.start
+    is_silent = write.quantity == 0 and is_one_total and not bills_again
+    return FirstLook(was_empty=True) if is_old and is_silent and _shows_others(metered) else None
+
+
+def _shows_others(metered: Metered) -> bool:
+    """Say whether what Stripe holds for an item, beyond what was reported for it, is surely another program's."""
+    is_by_item = metered.way.target is Target.USAGE_RECORD
+    return is_by_item or (sums_alone(metered.found) and metered.stretches is None)
+
+
+def _last_account(metered: Metered, draft: Write, remembered: Remembered | None, *, is_known: bool) -> Planned | Result:
     """Given an item of which Stripe takes no more usage, return what it lacks; nothing is sent.
 
     What its final invoice bills is what stands there; where that cannot be told, it is read back from Stripe once, and
@@ -105,12 +132,18 @@ def _last_account(metered: Metered, draft: Write, remembered: Remembered | None)
     acknowledged = 0 if is_unbilled or remembered is None else remembered.acknowledged or 0
     billed = billed_by_invoice(metered)
     is_told = is_unbilled or billed is not None or listed.is_read_back
+    # Of a period that no run saw, which counts as paused, nothing is known: a later ledger may have written it.
+    was_seen = metered.item.subscription.status != "paused"
+    is_zero = remembered is None and is_known and was_seen and metered.item.price.aggregate_usage != "last_ever"
+    has_nothing = is_zero or (remembered is not None and remembered.acknowledged == remembered.quantity == 0)
+    was_empty = has_nothing and _shows_others(metered)
     write = replace(draft, named_before=named_before(metered, remembered.lacking if remembered else 0))
+    write = closed_with(write, acknowledged if billed is None else billed)
     return Planned(
         metered,
-        closed_with(write, acknowledged if billed is None else billed),
+        replace(write, foreign=max(0, billed)) if billed and was_empty else write,
         highest_before=remembered.quantity if remembered else None,
-        look=None if is_told else _read_back(remembered),
+        look=None if is_told else _read_back(remembered, was_empty=was_empty),
     )
 
 
@@ -127,11 +160,11 @@ def billed_by_invoice(metered: Metered) -> int | None:
     return listed.line_quantity if listed.is_final and metered.item.price.is_per_unit and is_its_own else None
 
 
-def _read_back(remembered: Remembered | None) -> ReadBack:
+def _read_back(remembered: Remembered | None, *, was_empty: bool) -> ReadBack:
     if remembered is None:
-        return ReadBack()
+        return ReadBack(was_empty=was_empty)
     reported = max(remembered.quantity, remembered.acknowledged or 0)
-    return ReadBack(reported, remembered.acknowledged_at or remembered.as_of)
+    return ReadBack(reported, remembered.acknowledged_at or remembered.as_of, was_empty)
 
 
 def closed_with(write: Write, standing: int) -> Write:
@@ -144,7 +177,11 @@ def look_of(remembered: Remembered) -> Look | None:
     """Return what has to be found out in Stripe before an item that was reported before is written again."""
     if remembered.total_before is not None:
         return UnfinishedLook(remembered.total_before)
-    return LookAgain(remembered.at_anchor, remembered.foreign) if remembered.foreign_held else None
+    if remembered.foreign_held:
+        return LookAgain(remembered.at_anchor, remembered.foreign)
+    is_certain = remembered.acknowledged_at is not None and remembered.acknowledged == remembered.quantity
+    # Where it is in doubt what our record holds, that is set again first, beside what the others held.
+    return LookBeside(remembered.at_anchor, remembered.foreign) if remembered.foreign and is_certain else None
 
 
 def _highest_before(metered: Metered, remembered: Remembered, policy: Policy) -> int | None:

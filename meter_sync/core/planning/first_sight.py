@@ -8,7 +8,7 @@ from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.additions import added, added_again
 from meter_sync.core.planning.draft import closed_with
-from meter_sync.core.planning.foreign import looked_again
+from meter_sync.core.planning.foreign import cannot_be_told, foreign_usage, looked_again, looked_beside
 from meter_sync.core.planning.memory import Carried, PastPeriod, Remembered, compared
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import unchanged
@@ -18,6 +18,7 @@ from meter_sync.core.planning.stages import (
     Findings,
     FirstLook,
     LookAgain,
+    LookBeside,
     Planned,
     ReadBack,
     Resending,
@@ -46,13 +47,19 @@ def looked_at_records(planned: Planned, total: int, allowed: Collection[Reason])
     goes on with the total that it had read, which the caller passes as `total`; what it had written since may be
     there or not.
     """
+    if total and _was_empty(planned):
+        return foreign_usage(planned.write.stands(total), total)
+    if isinstance(planned.look, LookBeside):
+        return looked_beside(replace(planned, write=_by_days(planned, total)), planned.look, total)
     is_unfinished = isinstance(planned.look, UnfinishedLook)
     highest = max(total, planned.highest_before or 0) if is_unfinished else total
     write = _by_days(planned, total).stands(total)
     known = replace(planned, write=write, look=None, highest_before=highest)
     if isinstance(planned.look, LookAgain):
+        if cannot_be_told(write, total) and total == planned.look.at_anchor:
+            return unchanged(write)
         known = replace(known, write=replace(write, total_before=total))
-        return looked_again(known, total - planned.look.at_anchor, allowed)
+        return looked_again(known, planned.look, total, allowed)
     if total > 0 or is_unfinished:
         return replace(known, write=replace(write, total_before=total))
     if isinstance(planned.look, FirstLook) and is_zero_without_record(write):
@@ -81,6 +88,8 @@ def looked_at_events(planned: Planned, total: int, policy: Policy) -> Planned | 
     if isinstance(planned.look, AfterSilence) and total == planned.found.standing:
         return replace(planned, look=None)
     write = planned.write.stands(total)
+    if total and _was_empty(planned):
+        return foreign_usage(write, total)
     if write.method.way is Way.ADDITIONS:
         write = added(write, total, None, policy.now, policy.as_of)
     elif total == write.quantity == 0:
@@ -102,7 +111,13 @@ def read_back_as(planned: Planned, read_back: ReadBack, standing: int, policy: P
             "of what the period lacks; the next runs read it again, for a day"
         )
         return Result(planned.write.told, Outcome.UNCHANGED, message=message)
-    return replace(planned, write=closed_with(planned.write, standing), look=None)
+    write = closed_with(planned.write, standing)
+    foreign = max(0, standing) if read_back.was_empty else write.foreign
+    return replace(planned, write=replace(write, foreign=foreign), look=None)
+
+
+def _was_empty(planned: Planned) -> bool:
+    return isinstance(planned.look, FirstLook) and planned.look.was_empty
 
 
 def unfinished(found: Findings, remembered: Remembered, carried: tuple[Carried, ...]) -> Write | None:

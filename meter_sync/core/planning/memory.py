@@ -143,6 +143,26 @@ class Carried:
     """By sign."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """A running total that fell below what Stripe held, as long as the usage has not come back, nor a person said so.
+
+    What is used later makes good for nothing: it may grow past what was lost, which is lost all the same.
+    """
+
+    seen_at: datetime
+    """Up to which instant usage was read when that was seen first: usage up to there must come back."""
+    before: int
+    """What Stripe held of it."""
+    lowest: int
+    """The smallest quantity that was seen since."""
+
+    @property
+    def lost(self) -> int:
+        """How much was lost at the most."""
+        return self.before - self.lowest
+
+
 PAST = timedelta(days=100)
 """How long before an item's newest period its older ones are compared with what it uses now."""
 
@@ -162,6 +182,8 @@ class Memory:
 
     known_items: frozenset[str] = frozenset()
     """Items that were looked at in Stripe before their first write."""
+    looked_at: Mapping[str, datetime] = field(default_factory=dict)
+    """When that was."""
     remembered: Mapping[str, Remembered] = field(default_factory=dict)
     """Per item, its current period."""
     billed_until: Mapping[str, datetime] = field(default_factory=dict)
@@ -178,6 +200,8 @@ class Memory:
     """Per item, what its earlier periods do not bill and may be added to this one, the oldest first."""
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Per item, why what was written of it could not be read."""
+    falls: Mapping[str, tuple[Fall, ...]] = field(default_factory=dict)
+    """Per item, how its usage fell within its period, the oldest first."""
 
     def carried_into(self, item: str) -> tuple[Carried, ...]:
         """Return what was added to an item's period by the last run that wrote it."""

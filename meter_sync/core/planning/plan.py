@@ -7,6 +7,7 @@ from decimal import Decimal
 from meter_sync.core.metering.queries import Unanswered, combined
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.draft import found_before
+from meter_sync.core.planning.falls import with_falls
 from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import failed
@@ -18,7 +19,7 @@ Usage = Decimal | WindowUsage | Unanswered
 """What was answered: one total, that of each hour or day, or nothing."""
 
 
-def measured(one: Metered | Result, usages: Mapping[str, Usage], memory: Memory) -> Measured | Result:
+def measured(one: Metered | Result, usages: Mapping[str, Usage], memory: Memory, policy: Policy) -> Measured | Result:
     """Given OpenMeter's answers by need, return the item with its usage, or that it failed for want of an answer."""
     if isinstance(one, Result):
         return one
@@ -26,7 +27,7 @@ def measured(one: Metered | Result, usages: Mapping[str, Usage], memory: Memory)
     if isinstance(usage, Unanswered):
         found = found_before(one, memory.remembered.get(one.item.id))
         return failed(found, Reason.OPENMETER_ERROR, usage.message)
-    return Measured(one, usage)
+    return Measured(with_falls(one, usages, memory, policy), usage)
 
 
 def usage_of(one: Metered, usages: Mapping[str, Usage]) -> Usage:

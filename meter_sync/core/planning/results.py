@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning import period_closed
+from meter_sync.core.planning.lost import lost
 from meter_sync.core.planning.sends import SetWindows
 from meter_sync.core.planning.stages import Checked, Findings, Metered, Moved, Planned, Result, Write
 
@@ -29,7 +31,7 @@ def unchanged(write: Write, kept: int = 0) -> Result:
     """Return that Stripe holds the quantity already; `kept` of its hours or days were read and are as they were."""
     is_by_window = write.found.way is not None and write.found.way.is_by_window
     moved = Moved(0, kept) if is_by_window else None
-    return Result(write.told, Outcome.UNCHANGED, message=write.found.note, moved=moved)
+    return as_suspected(Result(write.told, Outcome.UNCHANGED, message=write.found.note, moved=moved))
 
 
 def gave_way(found: Findings) -> Result:
@@ -59,10 +61,22 @@ def outcome_of(write: Write, if_sent: Outcome) -> Result:
     is_news, waits = lacking != write.named_before, late_usage is LateUsage.CARRY
     if is_news and not waits:
         message = period_closed.message(write.intake, lacking)
+        if write.foreign:
+            message = f"{write.foreign} that are not from this program stand in Stripe: {message}"
+            return Result(write.told, Outcome.HELD, Reason.FOREIGN_USAGE, message, moved, lacking)
+        message += f"; {lost(write.found.falls)}" if write.found.falls else ""
         return Result(write.told, Outcome.HELD, Reason.PERIOD_CLOSED, message, moved, lacking)
     outcome = if_sent if write.how_many else Outcome.UNCHANGED
     said = period_closed.carried_on(write.intake, lacking) if is_news else write.found.note
-    return Result(write.told, outcome, message=said, moved=moved, lacking=lacking, late_usage=late_usage)
+    return as_suspected(Result(write.told, outcome, message=said, moved=moved, lacking=lacking, late_usage=late_usage))
+
+
+def as_suspected(result: Result) -> Result:
+    """Return what became of an item that is as OpenMeter says, with what was lost of it before."""
+    if not result.found.falls:
+        return result
+    said = (lost(result.found.falls), result.message)
+    return replace(result, reason=Reason.DECREASE, message="; ".join(one for one in said if one))
 
 
 def counts(items: Iterable[Planned | Checked | Result]) -> dict[str, int]:

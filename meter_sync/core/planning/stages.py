@@ -19,7 +19,7 @@ from meter_sync.core.metering.mapping import EarlierSubjects, LateUsage, MeterRo
 from meter_sync.core.metering.meter import Meter
 from meter_sync.core.metering.queries import Grouping, Need
 from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.planning.memory import Carried, PastPeriod
+from meter_sync.core.planning.memory import Carried, Fall, PastPeriod
 from meter_sync.core.planning.sends import SendNothing, Sends, SetTotal, SetWindows
 
 
@@ -71,6 +71,8 @@ class Findings:
     """Whose usage it was before that of its subjects, within the period."""
     carried: int = 0
     """How much of the quantity its earlier periods do not bill, by sign."""
+    falls: tuple[Fall, ...] = ()
+    """How its usage fell before, which has not come back."""
 
     @property
     def slug(self) -> str | None:
@@ -112,6 +114,8 @@ class Metered:
     """What of its span is its own, where not all of it is."""
     read_since: datetime | None = None
     """By the hour or day: from where on usage is read, if only the trailing part of the span is."""
+    falls: tuple[Fall, ...] = ()
+    """How its usage fell before, which has not come back."""
 
     @property
     def item(self) -> SubscriptionItem:
@@ -124,7 +128,15 @@ class Metered:
         known = (self.item, self.row, self.meter, self.way, self.subjects, self.span)
         own = (Period(self.span.start, self.span.end),) if self.stretches is None else self.stretches
         earlier = self.earlier_subjects
-        return Findings(*known, past=self.past, note=self.note, own=own, earlier_subjects=earlier)
+        return Findings(*known, past=self.past, note=self.note, own=own, earlier_subjects=earlier, falls=self.falls)
+
+    def until(self, instant: datetime) -> "Metered":
+        """Return it with its usage up to an instant that is after its start."""
+        end = min(self.span.end, instant)
+        stretches = self.stretches and tuple(
+            Period(one.start, min(one.end, end)) for one in self.stretches if one.start < end
+        )
+        return replace(self, span=replace(self.span, end=end), stretches=stretches)
 
     @property
     def method(self) -> Method:
@@ -190,7 +202,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class FirstLook:
-    """Nothing was ever written for the item: Stripe's own total must be read first."""
+    """Nothing was ever written for the item in the period: Stripe's own total must be read first."""
+
+    was_empty: bool = False
+    """Whether nothing that this ledger does not know stood there before, so that what is there now is of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +217,20 @@ class UnfinishedLook:
 
 @dataclass(frozen=True, slots=True)
 class LookAgain:
-    """Another program's records were found; the record at the anchor was left with `at_anchor`."""
+    """Another program's records were found, or may be there; the record at the anchor was left with `at_anchor`."""
 
     at_anchor: int
     foreign: int
     """What the other records held."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookBeside:
+    """Only what other records lack is billed, by permission: what they hold by now is read whenever it is used."""
+
+    at_anchor: int
+    foreign: int
+    """What the other records held when this was read last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +246,8 @@ class ReadBack:
     """What was reported last; None where nothing was…"""
     reported_at: datetime | None = None
     """… and when."""
+    was_empty: bool = False
+    """Whether nothing was reported for it, so that what stands there is another program's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +260,7 @@ class Resending:
     """… and when something was sent to it last."""
 
 
-Look = FirstLook | UnfinishedLook | LookAgain | AfterSilence | ReadBack | Resending
+Look = FirstLook | UnfinishedLook | LookAgain | LookBeside | AfterSilence | ReadBack | Resending
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +368,7 @@ class Acknowledged:
     at: datetime
     request_id: str | None
     is_foreign_held: bool = False
-    """Whether the item was left with what stood there, because other records were found beside it."""
+    """Whether the item was left with what stood there, because other records were found beside it, or may be there."""
     is_in_doubt: bool = False
     """Whether it was added, but perhaps another quantity than this one."""
 
@@ -369,6 +395,8 @@ class Result:
     """What Stripe does not bill of the period and can take no more, by sign; None where that is not known."""
     late_usage: LateUsage = LateUsage.NAME
     """What becomes of it."""
+    fell: tuple[int, int] | None = None
+    """Where it is held because its usage fell: what Stripe holds of it, and what it would have fallen to."""
     gave_way: bool = False
     """Whether the item was left to another run, which is writing it at this moment: that is as new as this would be."""
 

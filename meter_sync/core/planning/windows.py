@@ -63,8 +63,8 @@ def plan_windows(metered: Metered, usage: WindowUsage, memory: Memory, policy: P
     before = remembered.windows.total_before if remembered and metered.read_since else Decimal(0)
     try:
         split = _shares(metered, usage, before, memory)
-        total = split[-1].total if split else before
-        own = billable(total, row.scale, row.rounding)
+        total, doubt = (split[-1].total, split[-1].doubt) if split else (before, Decimal(0))
+        own = billable(total, row.scale, row.rounding, doubt)
     except InvalidUsage as error:
         return invalid(found, error)
     carried = carried_into(metered, own, memory)
@@ -84,10 +84,10 @@ def _shares(metered: Metered, usage: WindowUsage, before: Decimal, memory: Memor
     split, usage = joined(parts, usage, window, window.floor(span.stamps.start))
     carried = total_of(offered(metered, memory)) if metered.listed.intake.is_open else 0
 
-    def quantity_of(total: Decimal) -> int:
-        return max(0, so_far(total, row.scale, row.rounding) + carried)
+    def quantity_of(total: Decimal, doubt: Decimal) -> int:
+        return max(0, so_far(total, row.scale, row.rounding, doubt) + carried)
 
-    found = shares(split, usage, before, quantity_of, quantity_of(before) if metered.read_since else 0)
+    found = shares(split, usage, before, quantity_of, quantity_of(before, Decimal(0)) if metered.read_since else 0)
     if metered.way is not Way.WINDOWS:
         return carried_back(found)
     for share in found:

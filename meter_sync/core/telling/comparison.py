@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from meter_sync.core.billing.item import Period, Target
+from meter_sync.core.billing.item import Target
 from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digits, without_noise
 from meter_sync.core.metering.queries import Unanswered, combined
 from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code
@@ -125,11 +125,7 @@ def until(metered: Metered, instant: datetime) -> Metered | Result:
     if instant <= span.start:
         message = "its period began after the last report: there is nothing to compare yet"
         return skipped(metered.found, Reason.NOT_STARTED, message)
-    until = min(span.end, instant)
-    stretches = metered.stretches and tuple(
-        Period(one.start, min(one.end, until)) for one in metered.stretches if one.start < until
-    )
-    return replace(metered, span=replace(span, end=until), stretches=stretches)
+    return metered.until(instant)
 
 
 def not_compared(one: Result) -> Comparison:

@@ -12,6 +12,7 @@ from meter_sync.core.billing.span import usage_end
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.metering.mapping import Method
 from meter_sync.core.ownership import Share
+from meter_sync.core.planning.lost import lost
 from meter_sync.core.planning.memory import Remembered
 from meter_sync.core.planning.period_closed import in_words
 from meter_sync.core.telling.history import Added, Held, Remainder, Story, Write, WrittenPart
@@ -66,6 +67,7 @@ def _told(story: Story) -> _Said:
             yield "write", _write(entry, story)
         elif isinstance(entry, Held):
             yield entry.outcome, _held(entry)
+    yield from [("lost", lost(story.falls))] if story.falls else ()
     yield from (("addition", _addition(one)) for one in _of(story, Added))
     yield from _parts(story)
     for left in _of(story, Remainder):

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.core.ownership import Share
-from meter_sync.core.planning.memory import Remembered
+from meter_sync.core.planning.memory import Fall, Remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,3 +212,5 @@ class Story:
     """What was added to it, by the start of the period that does not bill it…"""
     carried_on: Mapping[datetime, int] = field(default_factory=dict)
     """… and what of it was added to later periods, by theirs."""
+    falls: Sequence[Fall] = ()
+    """How its usage fell, which has not come back."""

@@ -292,7 +292,8 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
     is_complete = is_reported and not result.gave_way
     is_over = _is_watched_no_more(job, one.seen)
     # What fell waits for a person as long as the period is watched.
-    is_known = result.lacking is not None and (result.reason is not Reason.DECREASE or is_over)
+    is_held = result.outcome is Outcome.HELD and result.reason is Reason.DECREASE
+    is_known = result.lacking is not None and (not is_held or is_over)
     is_closed = (takes_no_more and _is_others(result)) or (is_over and not _is_tried_again(job, one.seen, result))
     return Conclusion(
         *one.item.key,
@@ -330,9 +331,12 @@ def _watched_until(job: Job, seen: Seen) -> datetime:
 
 
 def _is_left_unknown(result: Result) -> bool:
-    """Say whether it is not known what Stripe does not bill of an item whose period is watched no longer."""
+    """Say whether it is not known what Stripe does not bill of an item whose period is watched no longer.
+
+    So it is where usage was lost of which nobody has said that it was none.
+    """
     is_nobodys_business = result.reason in {Reason.IGNORED, Reason.NOT_STARTED} or result.outcome is Outcome.PLANNED
-    return result.lacking is None and not is_nobodys_business
+    return (result.lacking is None or bool(result.found.falls)) and not is_nobodys_business
 
 
 def _is_news(seen: Seen, result: Result) -> bool:
