@@ -234,7 +234,16 @@ class AfterSilence:
     """Nothing was added for so long that Stripe would take again what a ledger that was restored does not know of."""
 
 
-Look = FirstLook | UnfinishedLook | LookAgain | LookBeside | AfterSilence
+@dataclass(frozen=True, slots=True)
+class LookWhole:
+    """Hours or days are not set again as totals are: once a day it is read whether Stripe holds what it took."""
+
+    acknowledged: int
+    every: "Write"
+    """All of them, as they should be."""
+
+
+Look = FirstLook | UnfinishedLook | LookAgain | LookBeside | AfterSilence | LookWhole
 
 
 @dataclass(frozen=True, slots=True)
