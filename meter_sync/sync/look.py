@@ -1,7 +1,8 @@
 """The first look: reading from Stripe what the ledger does not know, before anything is checked or written."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -11,7 +12,15 @@ from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records, read_back_as, with_past
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import failed, interrupted
-from meter_sync.core.planning.stages import AfterSilence, Planned, ReadBack, Resending, Result, UnfinishedLook
+from meter_sync.core.planning.stages import (
+    AfterSilence,
+    LookWhole,
+    Planned,
+    ReadBack,
+    Resending,
+    Result,
+    UnfinishedLook,
+)
 from meter_sync.core.planning.windows import with_standing_windows
 from meter_sync.errors import Interrupted
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
@@ -44,13 +53,21 @@ async def look(job: Job, plan: Sequence[Planned | Result]) -> list[Planned | Res
         except Interrupted:
             after[id] = interrupted(planned.found)
         except (StripeRefused, StripeUnavailable) as error:
-            said = f"Stripe's total could not be read: {error.message}; nothing was written"
-            after[id] = failed(planned.found, Reason.STRIPE_ERROR, said)
+            after[id] = _not_read(planned, error)
         job.progress.advance()
 
     await each(unknown, look_at, len(unknown))
     job.ledger.writes.record_past((one.item.id, after[one.item.id].found.past) for one in unknown if not one.found.past)
     return [after.get(one.item.id, one) for one in plan]
+
+
+def _not_read(planned: Planned, error: StripeRefused | StripeUnavailable) -> Looked:
+    """Return that an item has failed; what was only to be compared is reported all the same."""
+    if isinstance(planned.look, LookWhole):
+        log.warning("not_compared", item=planned.item.id, message=error.message)
+        return replace(planned, look=None)
+    said = f"Stripe's total could not be read: {error.message}; nothing was written"
+    return failed(planned.found, Reason.STRIPE_ERROR, said)
 
 
 def _unknown(job: Job, plan: Iterable[Planned | Result]) -> list[Planned]:
@@ -86,14 +103,24 @@ async def _with_past(planned: Planned, stripe: StripeReader) -> Planned:
 
 
 async def _look_at_windows(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
+    """Read what stands in each window; where all that was taken is known, only if the total is another one."""
+    if isinstance(planned.look, LookWhole):
+        if await standing_total(planned.metered, stripe) == planned.look.acknowledged:
+            return replace(planned, look=None)
+        found = await _standing_windows(planned, stripe)
+        every = with_standing_windows(replace(planned, write=planned.look.every), found, policy)
+        return replace(every, highest_before=planned.highest_before)
+    return with_standing_windows(await _with_past(planned, stripe), await _standing_windows(planned, stripe), policy)
+
+
+async def _standing_windows(planned: Planned, stripe: StripeReader) -> Mapping[datetime, int]:
     """Read what stands in each window, but first whether anything does: that is one request, not eight."""
     item, span = planned.item, planned.metered.span
     meter, customer = meter_on(item), item.subscription.customer.id
     window = window_of(planned.metered.way, item.price)
     whole = Period(window.floor(span.start), window.floor(span.end - timedelta(seconds=1)) + window.length)
     any_there = await event_total(stripe, meter.id, customer, whole)
-    found = await window_totals(stripe, meter, customer, window, whole) if any_there else {}
-    return with_standing_windows(await _with_past(planned, stripe), found, policy)
+    return await window_totals(stripe, meter, customer, window, whole) if any_there else {}
 
 
 async def _read_back(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:

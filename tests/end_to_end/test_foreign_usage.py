@@ -189,3 +189,83 @@ def test_a_write_without_an_answer_beside_another_program_ends_at_the_right_tota
     world.execute()
     assert world.verdict(subscription) == "reported"
     assert world.billed(subscription) == 55
+
+
+def overwrite(world: World, way: str, subscription: SubscriptionView, value: int) -> None:
+    """Let another writer set the hour, or the day, that was reported to something else."""
+    if way == "day_records":
+        records = world.stripe.records(subscription.items[0])
+        world.stripe.create_usage_record(subscription.items[0], value, min(records), "set")
+        return
+    state, customer = world.stripe.state, world.customer_of(subscription)
+    meter = state.prices[state.items[subscription.items[0]].price].meter
+    first = world.stripe.meter_events(str(meter), customer)[0]
+    payload = {"stripe_customer_id": world.customer_of(subscription), "value": str(value)}
+    world.stripe.create_meter_event(f"{way}_{METER}", payload, first.timestamp)
+
+
+@pytest.mark.parametrize("value", [1, 500])
+@pytest.mark.parametrize("way", one_fast(["day_records", "hours", "days"], "hours"))
+def test_an_hour_or_a_day_that_another_writer_changed_heals_within_a_day(world: World, way: str, value: int) -> None:
+    subscription = subscribed(world, way)
+    world.use(subscription, 100, at=world.now - 5 * DAY)
+    world.use(subscription, 7)
+    world.execute()
+    overwrite(world, way, subscription, value)
+    assert world.billed(subscription) == value + 7
+
+    world.sandbox.clock.advance(DAY)
+    assert world.verdict(subscription) == "reported"
+
+    assert world.billed(subscription) == 107
+    world.sandbox.requests.clear()
+    for _ in range(2):
+        world.sandbox.clock.advance(HOUR)
+        assert world.verdict(subscription) == "unchanged"
+    reads = [*world.seen("GET", "/usage_record_summaries"), *world.seen("GET", "/event_summaries")]
+    assert (reads, world.writes) == ([], [])
+
+
+@pytest.mark.parametrize("way", one_fast(["day_records", "hours", "days"], "hours"))
+def test_hours_or_days_that_nobody_changed_cost_one_read_a_day_and_no_write(world: World, way: str) -> None:
+    subscription = subscribed(world, way)
+    world.use(subscription, 100, at=world.now - 5 * DAY)
+    world.execute()
+    world.sandbox.requests.clear()
+    for _ in range(5):
+        world.sandbox.clock.advance(12 * HOUR)
+        assert world.verdict(subscription) == "unchanged"
+    reads = [*world.seen("GET", "/usage_record_summaries"), *world.seen("GET", "/event_summaries")]
+    assert (len(reads), world.writes) == (2, [])
+
+
+@pytest.mark.parametrize("way", one_fast(["day_records", "hours", "days"], "hours"))
+def test_what_cannot_be_compared_is_reported_all_the_same(world: World, way: str) -> None:
+    subscription = subscribed(world, way)
+    world.use(subscription, 100, at=world.now - 5 * DAY)
+    world.execute()
+    world.sandbox.clock.advance(DAY)
+    world.use(subscription, 5)
+    world.sandbox.faults.add(Fault(method="GET", path="summaries$", times=None, status=500))
+    assert world.verdict(subscription) == "reported"
+    assert world.billed(subscription) == 105
+
+
+def test_an_hour_of_another_program_in_which_nothing_was_used_is_set_to_zero(world: World) -> None:
+    subscription = subscribed(world, "hours")
+    world.use(subscription, 100, at=world.now - 5 * DAY)
+    world.execute()
+    report_elsewhere(world, "hours", subscription, 40)
+    world.sandbox.clock.advance(2 * DAY)
+    assert world.verdict(subscription) == "reported"
+    assert world.billed(subscription) == 100
+
+
+def test_a_record_of_another_program_beside_records_of_days_is_found_within_a_day(world: World) -> None:
+    subscription = subscribed(world, "day_records")
+    world.use(subscription, 100, at=world.now - 5 * DAY)
+    world.execute()
+    report_elsewhere(world, "day_records", subscription, 40)
+    world.sandbox.clock.advance(DAY)
+    assert world.verdict(subscription) == "foreign_usage"
+    assert world.billed(subscription) == 140

@@ -110,10 +110,10 @@ def _first_look(metered: Metered, write: Write, memory: Memory) -> FirstLook | N
     looked_at = memory.looked_at.get(id)
     is_old = looked_at is not None and looked_at < metered.item.period.start
     is_silent = write.quantity == 0 and is_one_total and not bills_again
-    return FirstLook(was_empty=True) if is_old and is_silent and _shows_others(metered) else None
+    return FirstLook(was_empty=True) if is_old and is_silent and shows_others(metered) else None
 
 
-def _shows_others(metered: Metered) -> bool:
+def shows_others(metered: Metered) -> bool:
     """Say whether what Stripe holds for an item, beyond what was reported for it, is surely another program's."""
     is_by_item = metered.way.target is Target.USAGE_RECORD
     return is_by_item or (sums_alone(metered.found) and metered.stretches is None)
@@ -136,7 +136,7 @@ def _last_account(metered: Metered, draft: Write, remembered: Remembered | None,
     was_seen = metered.item.subscription.status != "paused"
     is_zero = remembered is None and is_known and was_seen and metered.item.price.aggregate_usage != "last_ever"
     has_nothing = is_zero or (remembered is not None and remembered.acknowledged == remembered.quantity == 0)
-    was_empty = has_nothing and _shows_others(metered)
+    was_empty = has_nothing and shows_others(metered)
     write = replace(draft, named_before=named_before(metered, remembered.lacking if remembered else 0))
     write = closed_with(write, acknowledged if billed is None else billed)
     return Planned(

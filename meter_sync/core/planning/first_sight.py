@@ -19,6 +19,7 @@ from meter_sync.core.planning.stages import (
     FirstLook,
     LookAgain,
     LookBeside,
+    LookWhole,
     Planned,
     ReadBack,
     Resending,
@@ -49,6 +50,8 @@ def looked_at_records(planned: Planned, total: int, allowed: Collection[Reason])
     """
     if total and _was_empty(planned):
         return foreign_usage(planned.write.stands(total), total)
+    if isinstance(planned.look, LookWhole):
+        return _compared_with_all_days(planned, planned.look, total)
     if isinstance(planned.look, LookBeside):
         return looked_beside(replace(planned, write=_by_days(planned, total)), planned.look, total)
     is_unfinished = isinstance(planned.look, UnfinishedLook)
@@ -65,6 +68,17 @@ def looked_at_records(planned: Planned, total: int, allowed: Collection[Reason])
     if isinstance(planned.look, FirstLook) and is_zero_without_record(write):
         return unchanged(write)
     return known
+
+
+def _compared_with_all_days(planned: Planned, look: LookWhole, total: int) -> Planned:
+    """Given Stripe's total, return the write as it is where that is what was taken; else of all days.
+
+    If somebody else reports beside, the write finds that out.
+    """
+    if total == look.acknowledged:
+        return replace(planned, look=None)
+    every = replace(with_all_days(planned.metered, look.every).stands(total), total_before=total)
+    return replace(planned, write=every, look=None)
 
 
 def _by_days(planned: Planned, total: int) -> Write:

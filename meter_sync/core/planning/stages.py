@@ -260,7 +260,16 @@ class Resending:
     """… and when something was sent to it last."""
 
 
-Look = FirstLook | UnfinishedLook | LookAgain | LookBeside | AfterSilence | ReadBack | Resending
+@dataclass(frozen=True, slots=True)
+class LookWhole:
+    """Hours or days are not set again as totals are: once a day it is read whether Stripe holds what it took."""
+
+    acknowledged: int
+    every: "Write"
+    """All of them, as they should be."""
+
+
+Look = FirstLook | UnfinishedLook | LookAgain | LookBeside | AfterSilence | ReadBack | Resending | LookWhole
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from meter_sync.core.billing.anchor import anchor
 from meter_sync.core.billing.event_times import summary_windows, window_timestamp
+from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import Period, WindowSize
 from meter_sync.core.billing.quantity import InvalidUsage, billable, so_far, within_digits
 from meter_sync.core.billing.span import usage_end
@@ -14,14 +15,14 @@ from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.billing.windows import Share, carried_back, joined, shares, windows_between
 from meter_sync.core.ownership import is_within
 from meter_sync.core.planning.carrying import carried_into, named_before, offered, total_of
-from meter_sync.core.planning.draft import drafted, found_before, look_of
+from meter_sync.core.planning.draft import drafted, found_before, look_of, shows_others
 from meter_sync.core.planning.foreign import lowered
 from meter_sync.core.planning.memory import Memory, Remembered, RememberedWindow
 from meter_sync.core.planning.obstacles import invalid
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import unchanged
 from meter_sync.core.planning.sends import SetWindows, WindowQuantity
-from meter_sync.core.planning.stages import Metered, Planned, Result, WindowUsage, Write
+from meter_sync.core.planning.stages import LookWhole, Metered, Planned, Result, WindowUsage, Write
 
 READ_WHOLE_EVERY = timedelta(days=1)
 _LAST_RUNS = 2
@@ -42,7 +43,7 @@ def read_since(metered: Metered, memory: Memory, policy: Policy) -> datetime | N
         return None
     if metered.item.period.end - policy.as_of <= _LAST_RUNS * policy.cadence:
         return None
-    recently = policy.as_of - remembered.read_whole_at < READ_WHOLE_EVERY
+    recently = policy.as_of - remembered.read_whole_at < min(READ_WHOLE_EVERY, policy.resend_after)
     is_same = (metered.method, metered.subjects) == (remembered.method, remembered.subjects)
     must_write_all = look_of(remembered) is not None or remembered.foreign > 0
     is_carried_anew = offered(metered, memory) != memory.carried_into(metered.item.id)
@@ -117,13 +118,33 @@ def _by_window(
         news = replace(news, windows=_beside_foreign(news.windows, foreign, {} if policy.resend else then))
     if remembered and metered.read_since:
         lacking = remembered.lacking
-    write = _lacking(replace(write, sends=news), lacking)
+    look = draft.look or _look_whole(metered, replace(write, sends=news), taken, remembered, policy)
+    draft, write = replace(draft, look=look), _lacking(replace(write, sends=news), lacking)
     if is_other_way:
         # The one record of the period until now is the first day's: it is set again even if that day used nothing.
         write = with_all_days(metered, write)
     if news.windows or news.is_whole or is_other_way:
         return replace(draft, write=write)
     return unchanged(write, news.kept)
+
+
+def _look_whole(
+    metered: Metered, write: Write, split: Sequence[Share], remembered: Remembered | None, policy: Policy
+) -> LookWhole | None:
+    """Return the look that finds out what others have changed in hours or days, once they are read as a whole; or None.
+
+    Totals are set again after `resend_after`; of hours and days it is read whether that is needed. What is taken for
+    others' must not be another item's of the same customer and meter.
+    """
+    if remembered is None or remembered.read_whole_at is None or remembered.acknowledged is None or write.foreign:
+        return None
+    is_due = policy.as_of - remembered.read_whole_at >= min(READ_WHOLE_EVERY, policy.resend_after)
+    is_same = metered.method == remembered.method and metered.read_since is None
+    is_running = write.intake is Intake.RUNNING
+    if not (is_due and is_same and is_running and shows_others(metered)):
+        return None
+    every, _ = _sorted(metered, split, {}, policy, standing=None, anew=True)
+    return LookWhole(remembered.acknowledged, replace(write, sends=every))
 
 
 def _lacking(write: Write, lacking: int) -> Write:
