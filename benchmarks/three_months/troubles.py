@@ -155,9 +155,8 @@ class Weather(Faults):
     """The faults of the sandbox, by its clock."""
 
     def __init__(self, spells: Sequence[Spell], now: Callable[[], datetime], customer_of: Mapping[str, str]) -> None:
-        super().__init__()
+        super().__init__(now)
         self._spells = spells
-        self._now = now
         self._customer_of = customer_of
         """Customers by their subscription item."""
         self._kill: Kill | None = None
@@ -196,7 +195,7 @@ class Weather(Faults):
         for spell in self._spells:
             if (
                 spell.start <= now < spell.end
-                and spell.fault.matches(server, request)
+                and spell.fault.matches(server, request, now)
                 and self._concerns(spell, request)
             ):
                 return spell.fault

@@ -56,7 +56,7 @@ class Sandbox:
         self.stripe = StripeWorld(self.clock, keys={stripe_key: None})
         self.openmeter = OpenMeterWorld(self.clock, token=openmeter_key)
         self.requests: list[RequestSeen] = []
-        self.faults = Faults(self.clock)
+        self.faults = Faults(self.clock.now)
         self.latency = Latency()
         self.date_skew_seconds = 0.0
         self.rate_limits: RateLimits | None = None

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
-from meter_sync.sandbox.clock import SandboxClock
 from meter_sync.sandbox.http.traffic import JSON, Answer, Incoming
 
 Server = Literal["stripe", "openmeter"]
@@ -101,10 +100,10 @@ class _Armed:
 
 
 class Faults:
-    """The faults that are switched on, tried in the order in which they were added; `clock` says when it is."""
+    """The faults that are switched on, tried in the order in which they were added; `now` is the sandbox's clock."""
 
-    def __init__(self, clock: SandboxClock) -> None:
-        self._clock = clock
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
         self._guard = threading.Lock()
         self._armed: list[_Armed] = []
 
@@ -120,7 +119,7 @@ class Faults:
 
     def take(self, server: str, request: Incoming) -> Fault | None:
         """Return the fault that hits this request, counting it, or None."""
-        now = self._clock.now()
+        now = self._now()
         with self._guard:
             for armed in self._armed:
                 if armed.hits_left != 0 and armed.fault.matches(server, request, now):
