@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from meter_sync.core.outcomes import ExitCode
+from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox import Fault
 from tests.support.runs import executed
 from tests.support.ways import ALL_WAYS, by_tier, end_of, invoiced, metered_price, one_fast, subscribed
@@ -220,3 +221,18 @@ def test_what_is_no_list_at_all_still_ends_the_run(world: World, path: str, body
     world.sandbox.faults.add(Fault(server="stripe", method="GET", path=path, times=None, replace_text=body))
     assert executed(world).exit_code in (ExitCode.FAILED, ExitCode.TRY_AGAIN)
     assert world.writes == []
+
+
+@pytest.mark.parametrize("change", [put("status", 7), in_items(put("metadata", None))])
+def test_of_subscriptions_that_are_selected_only_the_one_that_is_not_understood_is_left(
+    world: World, change: Change
+) -> None:
+    odd, healthy = world.subscribe(), world.subscribe()
+    for one in (odd, healthy):
+        world.use(one, 5)
+    answer(world, "/v1/subscriptions/", of(odd.id, change))
+    report = executed(world, selection=Selection(subscriptions=(odd.id, healthy.id)))
+    said = {one.item.id: str(one.reason) for one in report.results}
+    assert (report.error, report.exit_code) == (None, ExitCode.ATTENTION)
+    assert said == {odd.items[0]: UNKNOWN[1], healthy.items[0]: "None"}
+    assert (world.billed(odd), world.billed(healthy)) == (0, 5)

@@ -100,7 +100,7 @@ class _Armed:
 
 
 class Faults:
-    """The faults that are switched on, tried in the order in which they were added; `now` says when it is."""
+    """The faults that are switched on, tried in the order in which they were added; `now` is the sandbox's clock."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
