@@ -3,9 +3,11 @@
 import os
 import signal
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from contextvars import copy_context
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -148,7 +150,66 @@ def check_switched(world: World, ended: list[SubscriptionView], begun: list[Subs
     assert world.unbilled() == {one.items[0]: 7 for one in ended}
 
 
-@pytest.mark.parametrize(("scene", "moments"), [(at_the_turn, 50), (at_a_switch, 50)])
+def take_away_the_ledger(world: World) -> None:
+    for file in world.ledger.parent.glob(f"{world.ledger.name}*"):
+        file.unlink()
+
+
+def all_is_told(world: World, subscriptions: list[SubscriptionView]) -> bool:
+    """Say whether the 7 of each one's period are on an invoice or named, and none of them is both."""
+    invoiced = Counter[str]()
+    for invoice in world.stripe.invoices:
+        invoiced.update({line.item: line.quantity for line in invoice.lines})
+    named = world.unbilled()
+    return all(invoiced[one.items[0]] + named.get(one.items[0], 0) == 7 for one in subscriptions)
+
+
+def at_the_turn_without_a_ledger(world: World) -> Callable[[], None]:
+    """Come to the turn of periods, and take the ledger away from the run that was stopped there."""
+    subscriptions = come_to_the_turn(world)
+
+    def hold() -> None:
+        take_away_the_ledger(world)
+        for pause in (MINUTE, 2 * HOUR):
+            world.sandbox.clock.advance(pause)
+            world.execute()
+        assert all_is_told(world, subscriptions)
+        assert [world.billed(one) for one in subscriptions] == [8] * len(subscriptions)
+
+    return hold
+
+
+def at_an_end_without_a_ledger(world: World, *, invoice_now: bool) -> Callable[[], None]:
+    """Let subscriptions be canceled, with an invoice or without, and take the ledger away from the run after that."""
+    subscriptions = subscribed(world)
+    for one in subscriptions:
+        world.use(one, 3, at=NOW - DAY)
+    world.execute()
+    for one in subscriptions:
+        world.use(one, 4, at=NOW - 2 * DAY)
+        world.stripe.cancel(one.id, invoice_now=invoice_now)
+    world.sandbox.clock.advance(2 * MINUTE)
+
+    def hold() -> None:
+        take_away_the_ledger(world)
+        for pause in (MINUTE, 2 * HOUR, HOUR):
+            world.sandbox.clock.advance(pause)
+            world.execute()
+        assert all_is_told(world, subscriptions)
+
+    return hold
+
+
+@pytest.mark.parametrize(
+    ("scene", "moments"),
+    [
+        (at_the_turn, 50),
+        (at_a_switch, 50),
+        (at_the_turn_without_a_ledger, 50),
+        (partial(at_an_end_without_a_ledger, invoice_now=True), 50),
+        (partial(at_an_end_without_a_ledger, invoice_now=False), 50),
+    ],
+)
 @pytest.mark.parametrize("share", range(SHARES))
 def test_a_run_that_is_stopped_at_any_effect_is_made_good_by_the_next(
     tmp_path: Path, scene: Callable[[World], Callable[[], None]], moments: int, share: int

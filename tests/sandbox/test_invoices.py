@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 
 from meter_sync.sandbox import Sandbox
+from meter_sync.sandbox.stripe.protocol.errors import Refusal
 from meter_sync.sandbox.stripe.world import SubscriptionView
 
 from .instants import NOW, PERIOD_END, PERIOD_START
@@ -199,3 +200,60 @@ def test_an_item_added_in_mid_period_shares_the_period_of_its_neighbours(sandbox
     ).json
     assert added["created"] == int(NOW.timestamp())
     assert sandbox.stripe.period(added["id"]) == sandbox.stripe.period(view.items[0])
+
+
+def invoiced(sandbox: Sandbox) -> SubscriptionView:
+    view = subscribe(sandbox, unit="10")
+    sandbox.stripe.create_usage_record(view.items[0], 100, ANCHOR, "set")
+    sandbox.clock.move_to(PERIOD_END + timedelta(minutes=1))
+    return view
+
+
+def test_an_invoice_is_voided_once_it_is_final_and_an_event_tells_of_it(sandbox: Sandbox, stripe: StripeWire) -> None:
+    invoiced(sandbox)
+    (invoice,) = sandbox.stripe.invoices
+    with pytest.raises(Refusal):
+        sandbox.stripe.void_invoice(invoice.id)
+    sandbox.clock.advance(timedelta(hours=1))
+    sandbox.stripe.void_invoice(invoice.id)
+    (event,) = stripe("GET", "/v1/events", {"types[0]": "invoice.voided", "types[1]": "invoice.deleted"}).json["data"]
+    told = event["data"]["object"]
+    assert (event["type"], told["id"], told["status"]) == ("invoice.voided", invoice.id, "void")
+    assert [line["quantity"] for line in told["lines"]["data"]] == [100]
+    with pytest.raises(Refusal):
+        sandbox.stripe.void_invoice(invoice.id)
+
+
+def test_a_draft_is_deleted_as_long_as_it_is_one_and_an_event_tells_of_it(sandbox: Sandbox, stripe: StripeWire) -> None:
+    view = invoiced(sandbox)
+    (invoice,) = sandbox.stripe.invoices
+    sandbox.stripe.delete_draft(invoice.id)
+    (event,) = stripe("GET", "/v1/events", {"types[0]": "invoice.voided", "types[1]": "invoice.deleted"}).json["data"]
+    assert (event["type"], event["data"]["object"]["id"]) == ("invoice.deleted", invoice.id)
+    assert stripe("GET", f"/v1/invoices/{invoice.id}").status == 404
+    assert stripe("GET", "/v1/invoices", {"subscription": view.id}).json["data"] == []
+    assert stripe.record(view.items[0], 1, timestamp=ANCHOR).status == 400
+    sandbox.clock.advance(timedelta(hours=2))
+    assert sandbox.stripe.invoices == []
+
+
+def test_a_final_invoice_is_not_deleted(sandbox: Sandbox) -> None:
+    invoiced(sandbox)
+    sandbox.clock.advance(timedelta(hours=1))
+    with pytest.raises(Refusal):
+        sandbox.stripe.delete_draft(sandbox.stripe.invoices[0].id)
+
+
+def test_an_invoice_that_is_made_late_is_listed_and_told_of_from_then_on(sandbox: Sandbox, stripe: StripeWire) -> None:
+    sandbox.stripe.seconds_until_draft = 3900
+    view = subscribe(sandbox)
+    sandbox.clock.move_to(PERIOD_END + timedelta(minutes=64))
+
+    def known() -> tuple[int, int]:
+        listed = stripe("GET", "/v1/invoices", {"subscription": view.id}).json["data"]
+        return len(listed), len(stripe("GET", "/v1/events", {"type": "invoice.created"}).json["data"])
+
+    assert known() == (0, 0)
+    sandbox.clock.advance(timedelta(minutes=2))
+    assert known() == (1, 1)
+    assert sandbox.stripe.invoices[0].status == "draft"
