@@ -142,12 +142,13 @@ class Books:
         """Yield what became of each customer's usage as a whole."""
         for item in self._items.values():
             subscription = self._stripe.state.subscriptions[item.subscription]
-            still_open = 0 if subscription.ended else self._stripe.total(item.id)
+            # What waits for a period that never comes is not open, but lost.
+            still_open = 0 if subscription.ended else self._stripe.total(item.id) + _of_item(self._waiting, item)
             yield Account(
                 subscription.customer,
                 used=self._usage.of(subscription.customer),
                 billed=_of_item(self._invoiced, item),
-                still_open=still_open + _of_item(self._waiting, item),
+                still_open=still_open,
                 named=_of_item(self._named, item),
             )
 
