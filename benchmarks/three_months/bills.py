@@ -160,13 +160,14 @@ class Books:
                 customer,
                 used=self._usage.of(customer),
                 billed=_of_items(self._invoiced, its_own),
-                still_open=sum(map(self._still_open, its_own)) + _of_items(self._waiting, its_own),
+                still_open=sum(map(self._still_open, its_own)),
                 named=_of_items(self._named, its_own),
             )
 
     def _still_open(self, item: Item) -> int:
         is_over = self._stripe.state.subscriptions[item.subscription].ended or item.deleted
-        return 0 if is_over else self._stripe.total(item.id)
+        # What waits for a period that never comes is not open, but lost.
+        return 0 if is_over else self._stripe.total(item.id) + _of_items(self._waiting, [item])
 
     def _bills_of(self, item: Item) -> Iterator[Bill]:
         """Yield the bills of an item.

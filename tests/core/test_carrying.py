@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meter_sync.core.billing.intake import Intake
+from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.core.metering.mapping import LateUsage, MappingRules, MeterRow
 from meter_sync.core.planning.carrying import (
+    LaterPeriods,
     becomes_of_late,
     carried_into,
     lives_on,
@@ -86,21 +88,33 @@ RULES = MappingRules(rows=(MeterRow(price="price_1", openmeter="requests"),))
 ROW = RULES.rows[0]
 
 
+def periods(*items: SubscriptionItem) -> LaterPeriods:
+    return periods_of([Listed(one) for one in items], RULES, {})
+
+
 def test_an_item_lives_on_where_a_later_period_has_its_unit_or_none_is_known_and_one_follows() -> None:
     item, next_one = make_item(), make_item(start=END, end=END + MONTH)
-    assert lives_on(item, ROW, periods_of([item], RULES, {}))
-    assert lives_on(item, ROW, periods_of([item, next_one], RULES, {}))
-    assert not lives_on(replace(item, is_followed=False), ROW, periods_of([item], RULES, {}))
-    assert not lives_on(replace(item, is_cut=True), ROW, periods_of([item], RULES, {}))
+    assert lives_on(item, ROW, periods(item))
+    assert lives_on(item, ROW, periods(item, next_one))
+    assert not lives_on(replace(item, is_followed=False), ROW, periods(item))
+    assert not lives_on(replace(item, is_cut=True), ROW, periods(item))
 
 
 def test_a_next_period_of_another_price_or_scale_or_another_item_is_no_life_in_the_unit() -> None:
     item, start = make_item(), END
     of_other_price = make_item(price=make_price("price_2"), start=start, end=start + MONTH)
-    assert not lives_on(item, ROW, periods_of([item, of_other_price], RULES, {}))
-    assert not lives_on(item, replace(ROW, scale=Decimal(2)), periods_of([item, make_item(start=start)], RULES, {}))
+    assert not lives_on(item, ROW, periods(item, of_other_price))
+    assert not lives_on(item, replace(ROW, scale=Decimal(2)), periods(item, make_item(start=start)))
     gone = replace(item, is_followed=False)
-    assert not lives_on(gone, ROW, periods_of([gone, make_item("si_2", start=start, end=start + MONTH)], RULES, {}))
+    assert not lives_on(gone, ROW, periods(gone, make_item("si_2", start=start, end=start + MONTH)))
+
+
+def test_a_next_period_goes_on_by_the_scale_that_it_began_with_and_one_that_had_nothing_takes_nothing() -> None:
+    item, next_one = make_item(), make_item(start=END, end=END + MONTH)
+    began = periods_of([Listed(item), Listed(next_one)], RULES, {next_one.key: Decimal(2)})
+    assert (lives_on(item, ROW, began), lives_on(item, replace(ROW, scale=Decimal(2)), began)) == (False, True)
+    empty = periods_of([Listed(item), Listed(next_one, settled=())], RULES, {})
+    assert not lives_on(item, ROW, empty)
 
 
 def told(left: LateUsage | None, *, row: LateUsage, intake: Intake = Intake.CLOSED, goes_on: bool = True) -> Metered:

@@ -216,6 +216,38 @@ def test_what_is_late_once_nothing_follows_is_named(world: World, way: str) -> N
     assert (invoiced(world), world.unbilled()) == (1, {subscription.items[0]: 10})
 
 
+@pytest.mark.parametrize("comes_at", ["before the last period ends", "after it has ended"])
+def test_what_waits_is_named_where_the_last_period_has_nothing_of_its_own(world: World, comes_at: str) -> None:
+    """All of it is billed by another item, that is named as the owner."""
+    world.configure(CARRY)
+    subscription = subscribed(world, "record")
+    world.use(subscription, 1, at=NOW - HOUR)
+    world.execute()
+    end = end_of(world, subscription)
+    owned = {"item_metadata": {"meter_sync_owner": "true"}}
+    world.sandbox.clock.move_to(end)
+    owner = world.subscribe(customer=world.customer_of(subscription), period_start=end, **owned)
+    world.use(subscription, 7, at=end + HOUR)
+    world.sandbox.clock.move_to(end + 2 * HOUR)
+    world.execute()
+    assert (world.billed(subscription), world.billed(owner)) == (0, 7)
+    is_late = comes_at == "after it has ended"
+    if not is_late:
+        world.use(subscription, 10, at=end - DAY)
+        world.execute()
+    world.sandbox.clock.move_to(end + DAY)
+    world.stripe.cancel(subscription.id, invoice_now=True)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    if is_late:
+        world.use(subscription, 10, at=end - DAY)
+    world.execute()
+    world.execute()
+    with world.books() as ledger:
+        found = [(one.open_quantity, one.waits) for one in ledger.remainders.unbilled()]
+    assert (found, world.billed(owner)) == ([(10, False)], 7)
+
+
 def test_what_is_late_does_not_go_into_another_prices_unit(world: World, way: str) -> None:
     world.configure(CARRY)
     subscription = subscribed(world, way)

@@ -16,6 +16,7 @@ import pytest
 from meter_sync.sandbox.stripe.state.objects import CollectionPause
 from tests.support.three_months import (
     BEGIN,
+    CARRIED_BY_DAILY_RUNS,
     CARRYING,
     DAY,
     HOUR,
@@ -278,12 +279,9 @@ def test_what_changes_and_ends_is_invoiced_or_named(tmp_path: Path, setting: Set
         check(simulation)
 
 
-@pytest.mark.parametrize("setting", CARRYING, ids=str)
-def test_what_changes_and_ends_is_invoiced_or_named_once_where_late_usage_is_carried(
-    tmp_path: Path, setting: Setting
-) -> None:
+def test_what_changes_and_ends_is_invoiced_or_named_once_where_late_usage_is_carried(tmp_path: Path) -> None:
     """The same, of customers whose usage may come days late: only what ended is named."""
-    with simulated(tmp_path, setting, "changes carried", are_tardy=True) as simulation:
+    with simulated(tmp_path, CARRIED_BY_DAILY_RUNS, "changes carried", are_tardy=True) as simulation:
         let_everything_change(simulation)
         check(simulation)
         check_that_only_what_ended_is_named(simulation)

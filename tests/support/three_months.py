@@ -79,8 +79,9 @@ SETTINGS = [
     Setting("daily", cron=True, webhook=True),
     Setting("hourly", cron=False, webhook=True),
 ]
+CARRIED_BY_DAILY_RUNS = Setting("daily", cron=True, late_usage=LateUsage.CARRY)
 CARRYING = [
-    Setting("daily", cron=True, late_usage=LateUsage.CARRY),
+    CARRIED_BY_DAILY_RUNS,
     Setting("daily", cron=True, webhook=True, late_usage=LateUsage.CARRY),
 ]
 
@@ -139,7 +140,7 @@ class Whole:
     open: int
     """What Stripe holds of open periods."""
     waiting: int
-    """What waits for a next period."""
+    """What waits for the next period of an item that has one."""
     named: int
 
 
@@ -450,11 +451,12 @@ class Simulation:
         waiting = self._unbilled(waits=True)
         # An invoice shows a trial's usage too, which costs nothing.
         paid = {(spell.item, spell.start) for spell in spells}
+        open_items = {spell.item for spell in spells if spell.is_open}
         return Whole(
             used=sum(spell.usage for spell in spells),
             invoiced=sum(made.invoiced for place, made in found.items() if place in paid),
-            open=sum(self.stripe.total(spell.item) for spell in spells if spell.is_open),
-            waiting=sum(units for (item, _), units in waiting.items() if item in account.items),
+            open=sum(self.stripe.total(item) for item in open_items),
+            waiting=sum(units for (item, _), units in waiting.items() if item in open_items),
             named=sum(made.named for (item, _), made in found.items() if item in account.items),
         )
 

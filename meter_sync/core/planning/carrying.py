@@ -14,13 +14,13 @@ from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.core.metering.mapping import LateUsage, MappingRules, MeterRow, meter_row
 from meter_sync.core.planning.memory import Carried, Memory
-from meter_sync.core.planning.stages import Metered
+from meter_sync.core.planning.stages import Listed, Metered
 
 Unit = tuple[str, Decimal]
 """What a quantity counts: a price, and the scale that made it of usage."""
 
-LaterPeriods = Mapping[str, Sequence[tuple[datetime, Unit]]]
-"""Per item, when the known periods of it begin that are billed, and their units."""
+LaterPeriods = Mapping[str, Sequence[tuple[datetime, Unit | None]]]
+"""Per item, when the known periods of it begin that are billed, and their units; None where nothing can be added."""
 
 
 def unit_of(item: SubscriptionItem, row: MeterRow | None) -> Unit:
@@ -28,18 +28,19 @@ def unit_of(item: SubscriptionItem, row: MeterRow | None) -> Unit:
     return item.price.id, row.scale if row else Decimal(0)
 
 
-def periods_of(
-    known: Iterable[SubscriptionItem], rules: MappingRules, scales: Mapping[PeriodKey, Decimal]
-) -> LaterPeriods:
+def periods_of(known: Iterable[Listed], rules: MappingRules, scales: Mapping[PeriodKey, Decimal]) -> LaterPeriods:
     """Given items in their periods, return when those of each item begin that are billed, and their units.
 
-    `scales` are those that periods began with: they go on by them, whatever the rules say by now.
+    `scales` are those that periods began with: they go on by them, whatever the rules say by now. Nothing is added to
+    one that is over and had nothing of its own: no run looks at it again.
     """
-    found = defaultdict[str, list[tuple[datetime, Unit]]](list)
-    for item in known:
+    found = defaultdict[str, list[tuple[datetime, Unit | None]]](list)
+    for one in known:
+        item = one.item
         if not item.was_free:
             price, scale = unit_of(item, meter_row(item, rules))
-            found[item.id].append((item.period.start, (price, scales.get(item.key, scale))))
+            unit = (price, scales.get(item.key, scale)) if one.settled != () else None
+            found[item.id].append((item.period.start, unit))
     return found
 
 

@@ -10,6 +10,7 @@ from meter_sync.core.billing.span import Span, added_at, usage_end
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.ownership import Bills, Claim, MeteredUsage, Share, joined, shares
+from meter_sync.core.planning.carrying import offered
 from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.results import held, skipped
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
@@ -117,7 +118,7 @@ def _with_its_own(one: Metered, claim: Claim, share: Share, memory: Memory) -> M
     if is_open and not own:
         return _not_its_own(one, share)
     if not own and one.item.id not in memory.remembered:
-        return _never_reported(one, share)
+        return _never_reported(one, share, memory)
     if len(own) > 1 and not one.meter.aggregation.combines_subjects:
         return held(one.found, Reason.DUPLICATE_USAGE, _in_pieces(one, share))
     note = _not_reported(one, share) if is_open and share.held and share.held[0].start < one.span.end else one.note
@@ -150,9 +151,14 @@ def _not_its_own(one: Metered, share: Share) -> Result:
     return skipped(one.found, Reason.NOT_STARTED, said)
 
 
-def _never_reported(one: Metered, share: Share) -> Metered | Result:
-    """Return an item of whose period nothing is its own; what Stripe bills with it all the same is too much."""
+def _never_reported(one: Metered, share: Share, memory: Memory) -> Metered | Result:
+    """Return an item of whose period nothing is its own; what Stripe bills with it all the same is too much.
+
+    What of earlier periods still waits is named with it, if it is the last one that could have billed it.
+    """
     listed = one.listed
+    if offered(one, memory):
+        return replace(one, stretches=())
     too_much = listed.invoiced or listed.line_quantity
     if too_much:
         return replace(one, listed=replace(listed, invoiced=too_much), stretches=())

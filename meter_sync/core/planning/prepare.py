@@ -52,7 +52,7 @@ def prepare(
     """
 
     others_listed = list(beside)
-    known = periods_of([one.item for one in (*listed, *others_listed)], metering.rules, memory.scales)
+    known = periods_of((*listed, *others_listed), metering.rules, memory.scales)
 
     def prepared(one: Listed, remembered: Memory) -> Prepared:
         found = _prepared(one, metering, remembered, as_of, allowed)
