@@ -211,6 +211,12 @@ class ListedPeriods(Book):
         """Return the periods that have ended by an instant and are not closed, the oldest first."""
         return _seen(self.database.rows(self._not_closed().where(seen_periods.c.period_end <= as_of)))
 
+    def ended_since(self, since: datetime, until: datetime) -> list[Seen]:
+        """Return the periods that ended after an instant and by another one, closed or not, the oldest first."""
+        ended = sa.and_(seen_periods.c.period_end > since, seen_periods.c.period_end <= until)
+        query = self.database.of(seen_periods).where(ended).order_by(seen_periods.c.period_end, seen_periods.c.item)
+        return _seen(self.database.rows(query))
+
     def over(self, since: datetime, until: datetime) -> list[SubscriptionItem]:
         """Return the items in periods that ended after an instant and by another one, also in those that are closed."""
         ended = sa.and_(seen_periods.c.period_end > since, seen_periods.c.period_end <= until)
