@@ -43,6 +43,14 @@ _WORDS = Words(
     help="Only today's part of the items, of N: a line that runs daily covers them all in N days. Each item takes one "
     "GET of Stripe, whose quota is 500 for each transaction in 30 days, 10,000 at least.",
 )
+@click.option(
+    "--closed",
+    "closed_days",
+    type=click.IntRange(1, 366),
+    metavar="DAYS",
+    help="Compare what invoices bill of the periods that ended within so many days, instead of the open ones. It takes "
+    "one list of invoices, however many items there are.",
+)
 @test_clock(but_not="")
 @output
 @quiet("differs, was skipped or failed")
@@ -51,6 +59,7 @@ def verify(
     options: Globals,
     selection: Selection,
     sample_days: int | None,
+    closed_days: int | None,
     test_clock: str | None,
     output: str,
     quiet: bool,
@@ -58,12 +67,13 @@ def verify(
     """Compare what Stripe holds with what OpenMeter says, and write nothing.
 
     Lists the metered items of living subscriptions, reads what Stripe holds for each one's open period, and compares it
-    with its usage in OpenMeter until the last report. Differences are explained where that can be told.
+    with its usage in OpenMeter until the last report. With --closed it compares the invoices of periods that have ended
+    instead. Differences are explained where that can be told.
     """
     from meter_sync.sync.verify import Verification, VerifyRequest
 
     options.start_logging()
-    request = VerifyRequest(selection, sample_days, test_clock)
+    request = VerifyRequest(selection, sample_days, closed_days, test_clock)
 
     def failed_before_it_began(error: MeterSyncError) -> Verification:
         at = now()

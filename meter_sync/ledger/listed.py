@@ -293,6 +293,12 @@ class ListedPeriods(Book):
         found = self.database.rows(self.database.of(seen_periods, *seen_periods.c, left).where(*is_in_vain))
         return [(seen, row.left) for seen, row in zip(_seen(found), found, strict=True)]
 
+    def ended_since(self, since: datetime, until: datetime) -> list[Seen]:
+        """Return the periods that ended after an instant and by another one, closed or not, the oldest first."""
+        ended = sa.and_(seen_periods.c.period_end > since, seen_periods.c.period_end <= until)
+        query = self.database.of(seen_periods).where(ended).order_by(seen_periods.c.period_end, seen_periods.c.item)
+        return _seen(self.database.rows(query))
+
     def over(self, since: datetime, until: datetime) -> list[SubscriptionItem]:
         """Return the items in periods that ended after an instant and by another one, also in those that are closed."""
         ended = sa.and_(seen_periods.c.period_end > since, seen_periods.c.period_end <= until)

@@ -9,10 +9,20 @@ from decimal import Decimal
 from meter_sync.core.billing.intake import usage_end_of
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.billing.way import Way
+from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.memory import PAST, Memory, PastPeriod, Remembered, compared
 from meter_sync.ledger import additions, carries, falls, rows, windows
 from meter_sync.ledger.database import Book, of_same_period
-from meter_sync.ledger.schema import UNREADABLE, forgotten, item_periods, items, past_periods, seen_periods, writes
+from meter_sync.ledger.schema import (
+    UNREADABLE,
+    forgotten,
+    holds,
+    item_periods,
+    items,
+    past_periods,
+    seen_periods,
+    writes,
+)
 from meter_sync.ledger.snapshot import item_of
 
 
@@ -52,6 +62,7 @@ class Memories(Book):
             before=self._before({item: start for item, start in periods.items() if item not in remembered}),
             billed_until=self._billed_until(periods),
             past=self._past(periods),
+            changed_within=self._changed_within(listed_items, periods),
             waiting=carries.recall(self.database, periods),
             unreadable=unreadable,
             falls=falls.recall(self.database, periods),
@@ -63,7 +74,12 @@ class Memories(Book):
         before = sorted(
             (row for row in found if row.period_start < periods[row.item]), key=lambda row: row.period_start
         )
-        return {item: rows.remembered(row) for item, row in {row.item: row for row in before}.items()}
+        found_before = {}
+        for row in {row.item: row for row in before}.values():
+            # What cannot be read of an earlier period is not compared with.
+            with suppress(rows.RowUnread):
+                found_before[row.item] = rows.remembered(row)
+        return found_before
 
     def _billed_until(self, periods: Mapping[str, datetime]) -> dict[str, datetime]:
         """Given items and the starts of their periods, return where the usage of the periods before these ended.
@@ -75,6 +91,18 @@ class Memories(Book):
             for row in self.database.rows_until(self.database.of(seen_periods), seen_periods, periods)
             if row.period_end == periods[row.item]
         }
+
+    def _changed_within(
+        self, listed_items: Iterable[SubscriptionItem], periods: Mapping[str, datetime]
+    ) -> frozenset[str]:
+        """Return the items that a run held within their period since their mapping had changed."""
+        ends = {item.id: item.period.end for item in listed_items}
+        query = self.database.of(holds, "item", "period_start", "first_at").where(
+            holds.c.reason == Reason.MAPPING_CHANGED.value
+        )
+        return frozenset(
+            row.item for row in self.database.rows_in(query, holds, periods) if row.first_at < ends[row.item]
+        )
 
     def _past(self, periods: Mapping[str, datetime]) -> dict[str, tuple[PastPeriod, ...]]:
         """Return what Stripe acknowledged in the items' last periods, or else said of them at the first look."""

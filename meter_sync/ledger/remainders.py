@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Row
 
-from meter_sync.core.billing.item import Period
+from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.ledger import rows
 from meter_sync.ledger.carries import is_open, open_quantity
@@ -56,6 +56,11 @@ class Remainders(Book):
         query = self._remainders().where(is_open(self.database))
         oldest_first = query.order_by(seen_periods.c.period_end, seen_periods.c.item)
         return _unbilled(self.database.rows(oldest_first))
+
+    def since(self, since: datetime) -> dict[PeriodKey, Unbilled]:
+        """Return what Stripe does not bill of each period that ended after an instant, settled or not."""
+        found = self.database.rows(self._remainders().where(seen_periods.c.period_end > since))
+        return {(one.item, one.period.start): one for one in _unbilled(found)}
 
     def of(self, item: str, period_start: datetime) -> Unbilled | None:
         """Return what Stripe does not bill of an item's period, or None where the ledger does not know it."""

@@ -63,6 +63,19 @@ async def list_to_compare(job: Job) -> tuple[Prepared, Metering]:
     return _prepared(job, items, (), beside, metering), metering
 
 
+async def list_closed(job: Job, within: timedelta) -> tuple[list[Seen], list[Listed], Metering]:
+    """Return the periods that ended within some time, by the ledger, those beside them, and what OpenMeter has.
+
+    Stripe is asked for no list of items. Raise MeterSyncError.
+    """
+    await bind(job)
+    seen = job.ledger.listed.ended_since(job.run.as_of - within, job.run.as_of)
+    items = [one.item for one in seen]
+    beside = _beside(job, items)
+    metering = await _with_customers(job, Metering(job.rules, await job.openmeter.meters()), items, beside)
+    return seen, beside, metering
+
+
 _Found = tuple[Sequence[SubscriptionItem], Sequence[Seen], Metering]
 """Items in their open periods, periods that have ended, and what is known of the usage of both."""
 

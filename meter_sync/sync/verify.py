@@ -1,9 +1,12 @@
-"""Verifying: what Stripe holds for each item of the open periods against what OpenMeter says. Nothing is written."""
+"""Verifying: what Stripe holds for each item against what OpenMeter says. Nothing is written.
+
+Of open periods it is what stands in Stripe, of closed ones what their invoices bill.
+"""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -25,6 +28,7 @@ from meter_sync.core.telling.comparison import (
     failed,
     last_report,
     not_compared,
+    not_verified,
     read_until,
     total_of,
     until,
@@ -38,6 +42,7 @@ from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.binding import check_mode
 from meter_sync.sync.clocks import at_clock, check_clock
+from meter_sync.sync.closed_periods import compare_closed_periods
 from meter_sync.sync.job import Clock, Job, open_job
 from meter_sync.sync.list import list_to_compare
 from meter_sync.sync.periods import Prepared
@@ -45,7 +50,7 @@ from meter_sync.sync.progress import NoProgress, Progress
 from meter_sync.sync.query import query_totals
 from meter_sync.sync.report import HOPELESS_AFTER
 from meter_sync.sync.request import Request, gravest, run_record
-from meter_sync.sync.standing import standing_total
+from meter_sync.sync.standing import foreign_at_start, standing_total
 from meter_sync.sync.unbilled import Unbilled, find_unbilled
 from meter_sync.sync.workers import each
 
@@ -59,6 +64,8 @@ class VerifyRequest:
     selection: Selection = field(default_factory=Selection)
     sample_days: int | None = None
     """In how many days all items are looked at, today's part of them now; None looks at all."""
+    closed_days: int | None = None
+    """Compare the periods that ended within so many days, by their invoices; None compares the open ones."""
     test_clock: str | None = None
     """The test clock whose subscriptions it is about, and whose time is now; None for all that is on none."""
 
@@ -122,7 +129,11 @@ async def verify(
                 run, requests = await at_clock(settings, request.test_clock, run, clock, stop)
                 verification = _begun(run, request)
             async with open_job(settings, asked, run, ledger, clock, stop, progress or NoProgress()) as job:
-                verification = await _Steps(job).carried_out(verification, settings.verify.ignore_subjects)
+                steps = _Steps(job)
+                if request.closed_days is not None:
+                    verification = await steps.carried_out_on_closed(verification, timedelta(days=request.closed_days))
+                else:
+                    verification = await steps.carried_out(verification, settings.verify.ignore_subjects)
     except MeterSyncError as error:
         verification = replace(verification, error=error)
     return replace(
@@ -176,6 +187,26 @@ class _Steps:
             comparisons=comparisons,
             listed=listed,
             unbilled=unbilled,
+            error=error,
+            stripe_requests=self._job.stripe.requests_sent,
+            openmeter_requests=self._job.openmeter.requests_sent,
+        )
+
+    async def carried_out_on_closed(self, verification: Verification, within: timedelta) -> Verification:
+        """Compare what invoices bill of periods that have ended. What ends it before its time is in the result."""
+        error: MeterSyncError | None = None
+        comparisons: list[Comparison] = []
+        try:
+            every = await compare_closed_periods(self._job, within)
+            verification = replace(verification, listed=len(every))
+            sample = verification.sample
+            comparisons = [one for one in every if sample is None or sample.has(one.found.item.id)]
+        except MeterSyncError as ended:
+            error = ended
+        log.info("verify", items=len(comparisons), listed=verification.listed)
+        return replace(
+            verification,
+            comparisons=comparisons,
             error=error,
             stripe_requests=self._job.stripe.requests_sent,
             openmeter_requests=self._job.openmeter.requests_sent,
@@ -236,6 +267,7 @@ class _Steps:
         try:
             self._job.stop.check()
             standing = await standing_total(one.metered, self._job.stripe)
+            foreign = await foreign_at_start(one.metered, self._job.stripe)
         except Interrupted:
             return _left_over(one.metered)
         except (StripeRefused, StripeUnavailable) as error:
@@ -244,6 +276,8 @@ class _Steps:
             said = f"Stripe's total could not be read: {error.message}"
             return failed(one.found, Reason.STRIPE_ERROR, said)
         self._patience.answered()
+        if foreign and standing == one.quantity:
+            return not_verified(one, foreign)
         return compare(one, standing, known, self._job.policy.now)
 
 

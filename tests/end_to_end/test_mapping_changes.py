@@ -147,3 +147,35 @@ def test_where_the_meter_that_it_began_with_is_gone_it_is_said_what_to_do(world:
     assert "create it again" in str(result.message)
     assert "--allow mapping_changed" in str(result.message)
     assert world.billed(subscription) == 1
+
+
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("is_final", [False, True], ids=["draft", "final"])
+@pytest.mark.parametrize("change", [*CHANGES, "subject", "mapping gone"])
+def test_a_period_that_has_ended_is_judged_by_the_method_that_it_was_reported_by(
+    world: World, way: str, is_final: bool, change: str
+) -> None:
+    """Also with permission, which is about the open period."""
+    price = world.price if way == "record" else metered_price(world, way)
+    world.configure(row(price))
+    subscription = world.subscribe(price, metadata={"who": "somebody"})
+    end = end_of(world, subscription)
+    world.use(subscription, 100, at=NOW - DAY)
+    world.use("somebody", 3, at=NOW - DAY)
+    world.execute()
+    world.use(subscription, 7, at=NOW + HOUR)
+    if is_final:
+        world.sandbox.clock.move_to(end + MINUTE)
+        world.execute()
+    if change == "subject":
+        world.configure('[mapping]\nsubject = "subscription.metadata.who"\n' + row(price))
+    elif change == "mapping gone":
+        world.configure('[mapping]\nmeter_key = "other_key"\n')
+    else:
+        world.configure(row(price, CHANGES[change][0]))
+    for pause in (2 * MINUTE, 3 * HOUR, 3 * HOUR + MINUTE, 4 * DAY):
+        world.sandbox.clock.move_to(end + pause)
+        world.execute(Reason.MAPPING_CHANGED, Reason.DECREASE, Reason.JUMP)
+    billed, named = invoiced(world), sum(world.unbilled().values())
+    assert billed + named == 107
+    assert billed == (100 if change == "mapping gone" and not is_final else 107)

@@ -196,6 +196,8 @@ class Memory:
     """Per item of which nothing is remembered in its current period, the last one before that was reported."""
     past: Mapping[str, tuple[PastPeriod, ...]] = field(default_factory=dict)
     """Per item, its last periods, the newest first."""
+    changed_within: frozenset[str] = frozenset()
+    """Items that were held before the end of their period since their mapping had changed."""
     waiting: Mapping[str, tuple[Waiting, ...]] = field(default_factory=dict)
     """Per item, what its earlier periods do not bill and may be added to this one, the oldest first."""
     unreadable: Mapping[str, str] = field(default_factory=dict)

@@ -75,6 +75,20 @@ def _judged_by(one: Listed, memory: Memory) -> Remembered | None:
     return remembered if is_its and not one.intake.is_open else None
 
 
+def _subjects(one: Listed, metering: Metering, memory: Memory) -> tuple[str, ...]:
+    """Return whose usage an item's period bills.
+
+    Of one that has ended they are those that it was reported by, unless it is known that they changed within it: a run
+    held it for that, or metadata, as it was listed last within the period, names more.
+    """
+    source, remembered = metering.rules.subject, memory.remembered.get(one.item.id)
+    now = subjects(one.item, source, metering.customers)
+    if one.intake is Intake.RUNNING or remembered is None or one.item.id in memory.changed_within:
+        return now
+    names_more = ".metadata." in source and set(remembered.subjects) <= set(now)
+    return now if names_more else remembered.subjects
+
+
 def _is_paused(one: Listed) -> bool:
     """Say whether Stripe bills nothing for an item at present. What was used before a pause is billed all the same."""
     return one.item.subscription.status == "paused" and one.intake is Intake.RUNNING
@@ -100,11 +114,11 @@ def _prepared(
         return skipped(found, *(unbillable or (Reason.NO_METER_MAPPING, unmapped)))
     if row.ignore:
         return skipped(found, Reason.IGNORED, "a [[meters]] row says ignore = true")
-    # What Stripe takes no more of was billed as it was begun, whatever is allowed now.
-    begins_anew = Reason.MAPPING_CHANGED in allowed and one.intake.is_open
+    # A period that has ended goes on as it began, whatever is allowed: that is about the open ones.
+    begins_anew = Reason.MAPPING_CHANGED in allowed and one.intake is Intake.RUNNING
     row, note = (row, None) if begins_anew else _as_begun(item, row, metering, memory)
     meter = metering.meters.get(row.openmeter or "")
-    named = subjects(item, rules.subject, metering.customers) or (last.subjects if last else ())
+    named = _subjects(one, metering, memory) or (last.subjects if last else ())
     way = last.method.way if last else way_of(item.price, row.records)
     found = replace(found, row=row, meter=meter, subjects=named, note=note)
     if isinstance(way, Unsupported):

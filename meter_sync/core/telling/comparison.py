@@ -45,6 +45,8 @@ class Explanation(StrEnum):
     """Stripe holds less than it acknowledged a short while ago; its summary may not show all of it yet."""
     MAPPING_CHANGED = "mapping_changed"
     """The way of metering changed within the period."""
+    PERIOD_CLOSED = "period_closed"
+    """A run has named already what the invoice of a closed period lacks."""
     UNSETTLED = "unsettled"
     """Whether an addition arrived is not known yet."""
 
@@ -171,6 +173,16 @@ def compare(one: Expected, actual: int, known: Known, now: datetime) -> Comparis
     if actual == one.quantity:
         return Comparison(one.found, Verdict.MATCH, expected=one.quantity, actual=actual)
     return Comparison(one.found, Verdict.MISMATCH, *_explained(one, actual, known, now), one.quantity, actual)
+
+
+def not_verified(one: Expected, foreign: int) -> Comparison:
+    """Given what others' events add up to in the minute in which a period begins, return that it is not compared."""
+    message = (
+        f"not verified: events that are not from this program add up to {foreign} in the minute in which the period "
+        "begins, and no summary tells whether it bills them: find out who sent them; once its invoice is final, "
+        "verify --closed compares it"
+    )
+    return Comparison(one.found, Verdict.SKIPPED, Reason.FOREIGN_USAGE, message, one.quantity)
 
 
 Explained = tuple[Explanation, str]
