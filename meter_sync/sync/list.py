@@ -72,7 +72,7 @@ async def list_closed(job: Job, within: timedelta) -> tuple[list[Seen], list[Lis
     seen = job.ledger.listed.ended_since(job.run.as_of - within, job.run.as_of)
     items = [one.item for one in seen]
     beside = _beside(job, items)
-    metering = await _with_customers(job, Metering(job.rules, await job.openmeter.meters()), items, beside)
+    metering = await _with_customers(job, _metering(job, await job.openmeter.meters()), items, beside)
     return seen, beside, metering
 
 

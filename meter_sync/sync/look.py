@@ -10,17 +10,10 @@ from meter_sync.core.billing.item import Period
 from meter_sync.core.billing.way import Way, meter_on, window_of
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records, read_back_as, with_past
+from meter_sync.core.planning.looks import AfterSilence, ReadBack, Resending, UnfinishedLook
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import failed, interrupted
-from meter_sync.core.planning.stages import (
-    AfterSilence,
-    LookWhole,
-    Planned,
-    ReadBack,
-    Resending,
-    Result,
-    UnfinishedLook,
-)
+from meter_sync.core.planning.stages import LookWhole, Planned, Result
 from meter_sync.core.planning.windows import with_standing_windows
 from meter_sync.errors import Interrupted
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable

@@ -15,9 +15,10 @@ from meter_sync.core.billing.way import Way
 from meter_sync.core.metering.mapping import Filter, MeterRow, Method
 from meter_sync.core.metering.meter import Aggregation, Meter
 from meter_sync.core.metering.queries import Grouping
+from meter_sync.core.planning.looks import FirstLook
 from meter_sync.core.planning.memory import Memory, Remembered
 from meter_sync.core.planning.policy import Policy
-from meter_sync.core.planning.stages import FirstLook, Listed, Look, Metered, Planned, Write
+from meter_sync.core.planning.stages import Listed, Look, Metered, Planned, Write
 
 START = datetime(2026, 11, 1, 9, 30, 17, tzinfo=UTC)
 END = datetime(2026, 12, 1, 9, 30, 17, tzinfo=UTC)

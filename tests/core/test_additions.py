@@ -15,10 +15,11 @@ from meter_sync.core.planning.additions import (
     sums_alone,
 )
 from meter_sync.core.planning.first_sight import looked_at_events
+from meter_sync.core.planning.looks import AfterSilence
 from meter_sync.core.planning.memory import Addition, RememberedAdditions
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.sends import Add, Cancel, SendNothing
-from meter_sync.core.planning.stages import AfterSilence, Metered, Planned, Write
+from meter_sync.core.planning.stages import Metered, Planned, Write
 
 from .builders import AS_OF, END, HOUR, POLICY, START, make_item, make_metered, make_price, make_write
 

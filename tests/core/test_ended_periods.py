@@ -15,12 +15,13 @@ from meter_sync.core.billing.way import Way
 from meter_sync.core.metering.mapping import MappingRules, MeterRow
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.draft import closed_with
+from meter_sync.core.planning.looks import ReadBack
 from meter_sync.core.planning.memory import Addition, Memory, Remembered, RememberedAdditions
 from meter_sync.core.planning.plan import planned
 from meter_sync.core.planning.prepare import Metering, prepare
 from meter_sync.core.planning.results import outcome_of
 from meter_sync.core.planning.sends import SendNothing
-from meter_sync.core.planning.stages import Listed, Measured, Metered, Planned, ReadBack, Result
+from meter_sync.core.planning.stages import Listed, Measured, Metered, Planned, Result
 
 from .builders import (
     AS_OF,

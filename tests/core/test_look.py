@@ -12,9 +12,10 @@ from meter_sync.core.outcomes import LIFTABLE, Outcome, Reason
 from meter_sync.core.planning.brakes import Thresholds, check, check_each
 from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records, with_past
 from meter_sync.core.planning.foreign import foreign_usage, not_looked, topped_up
+from meter_sync.core.planning.looks import LookAgain, UnfinishedLook
 from meter_sync.core.planning.memory import PastPeriod
 from meter_sync.core.planning.results import result
-from meter_sync.core.planning.stages import LookAgain, Metered, Planned, Result, UnfinishedLook
+from meter_sync.core.planning.stages import Metered, Planned, Result
 
 from .builders import (
     END,

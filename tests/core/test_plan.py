@@ -18,11 +18,12 @@ from meter_sync.core.metering.queries import Need, Unanswered
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning import results
 from meter_sync.core.planning.brakes import Thresholds, check
+from meter_sync.core.planning.looks import FirstLook, LookAgain, UnfinishedLook
 from meter_sync.core.planning.memory import Memory, Remembered
 from meter_sync.core.planning.plan import measured, planned
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.prepare import Metering, prepare
-from meter_sync.core.planning.stages import FirstLook, Listed, LookAgain, Metered, Planned, Result, UnfinishedLook
+from meter_sync.core.planning.stages import Listed, Metered, Planned, Result
 
 from .builders import (
     AS_OF,

@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.event_times import event_timestamp
 from meter_sync.core.outcomes import Reason
+from meter_sync.core.planning.looks import AfterSilence, Resending
 from meter_sync.core.planning.memory import Addition, Memory, Remembered, RememberedAdditions
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import held
 from meter_sync.core.planning.sends import Add, Cancel, SendNothing
-from meter_sync.core.planning.stages import AfterSilence, Findings, Metered, Planned, Resending, Result, Write
+from meter_sync.core.planning.stages import Findings, Metered, Planned, Result, Write
 
 IDENTIFIER_HOLDS = timedelta(hours=23)
 """Stripe knows an identifier again, and cancels an event, for 24 hours (API reference); an hour is margin."""

@@ -8,23 +8,12 @@ from meter_sync.core.billing.way import Way
 from meter_sync.core.planning.additions import sums_alone
 from meter_sync.core.planning.carrying import becomes_of_late, named_before, total_of
 from meter_sync.core.planning.foreign import can_be_topped_up, foreign_usage
+from meter_sync.core.planning.looks import FirstLook, LookAgain, LookBeside, ReadBack, UnfinishedLook
 from meter_sync.core.planning.memory import Carried, Memory, Remembered
 from meter_sync.core.planning.obstacles import fell_back, made_anew, obstacle, unsettled
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.sends import SendNothing
-from meter_sync.core.planning.stages import (
-    Findings,
-    FirstLook,
-    Look,
-    LookAgain,
-    LookBeside,
-    Metered,
-    Planned,
-    ReadBack,
-    Result,
-    UnfinishedLook,
-    Write,
-)
+from meter_sync.core.planning.stages import Findings, Look, Metered, Planned, Result, Write
 
 
 def found_before(metered: Metered, remembered: Remembered | None) -> Findings:

@@ -9,24 +9,20 @@ from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.additions import added, added_again
 from meter_sync.core.planning.draft import closed_with
 from meter_sync.core.planning.foreign import cannot_be_told, foreign_usage, looked_again, looked_beside
+from meter_sync.core.planning.looks import (
+    AfterSilence,
+    FirstLook,
+    LookAgain,
+    LookBeside,
+    ReadBack,
+    Resending,
+    UnfinishedLook,
+)
 from meter_sync.core.planning.memory import Carried, PastPeriod, Remembered, compared
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import unchanged
 from meter_sync.core.planning.sends import SetTotal, SetWindows, WindowQuantity
-from meter_sync.core.planning.stages import (
-    AfterSilence,
-    Findings,
-    FirstLook,
-    LookAgain,
-    LookBeside,
-    LookWhole,
-    Planned,
-    ReadBack,
-    Resending,
-    Result,
-    UnfinishedLook,
-    Write,
-)
+from meter_sync.core.planning.stages import Findings, LookWhole, Planned, Result, Write
 from meter_sync.core.planning.totals import is_zero_without_record
 from meter_sync.core.planning.windows import SUMMARIES_LAG_AT_MOST, windows_of, with_all_days, with_windows
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import Target
 from meter_sync.core.outcomes import Reason
+from meter_sync.core.planning.looks import LookAgain, LookBeside
 from meter_sync.core.planning.results import held, unchanged
 from meter_sync.core.planning.sends import SetWindows, WindowQuantity
-from meter_sync.core.planning.stages import LookAgain, LookBeside, Planned, Result, Write
+from meter_sync.core.planning.stages import Planned, Result, Write
 
 
 def can_be_topped_up(write: Write, foreign: int) -> bool:
