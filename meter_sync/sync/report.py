@@ -159,6 +159,8 @@ class Reporter:
                 f"Stripe did not answer: {failure.message}; whether the quantity arrived is unknown, the next run sets "
                 "it again",
             )
+        except RowUnwritten as error:  # what was begun is resumed by the next run
+            return failed(write.found, Reason.LEDGER_ERROR, error.message)
         except MeterSyncError as error:
             self.error = self.error or error
             return _failed(write, error.message)

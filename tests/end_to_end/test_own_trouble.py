@@ -181,3 +181,25 @@ def test_what_the_ledger_does_not_take_of_one_item_costs_that_item(world: World)
     change_ledger(world, "DROP TRIGGER refusing")
     assert executed(world).exit_code is ExitCode.DONE
     assert world.billed(troubled) == 5
+
+
+def test_what_the_ledger_does_not_take_in_the_midst_of_a_first_look_costs_that_item(world: World) -> None:
+    troubled, *others = (world.subscribe() for _ in range(4))
+    for one, used in ((troubled, 50), *((one, 5) for one in others)):
+        world.use(one, used)
+    elsewhere = world.stripe.period(troubled.items[0]).start + 7200
+    world.stripe.create_usage_record(troubled.items[0], 30, elsewhere, "set")
+    with open_ledger(world.ledger, Scope(account="", mode="sandbox")):
+        pass
+    is_second = f"NEW.item = '{troubled.items[0]}' AND EXISTS (SELECT 1 FROM writes WHERE item = NEW.item)"  # noqa: S608
+    refusing = f"WHEN {is_second} BEGIN SELECT RAISE(ABORT, 'there already'); END"
+    change_ledger(world, f"CREATE TRIGGER refusing BEFORE INSERT ON writes {refusing}")
+    for _ in range(2):
+        report = executed(world)
+        said = {one.item.id: (str(one.outcome), one.message) for one in report.results}
+        assert (report.error, said[troubled.items[0]][0]) == (None, "failed"), said
+        assert [world.billed(one) for one in others] == [5, 5, 5]
+    change_ledger(world, "DROP TRIGGER refusing")
+    assert executed(world).exit_code is ExitCode.ATTENTION
+    assert world.stripe.records(troubled.items[0])[elsewhere] == 30
+    assert world.billed(troubled) == 30
