@@ -280,10 +280,12 @@ async def _record_invoiced(job: Job, listed: Sequence[SubscriptionItem], unseen:
     invoices = await readable_invoices(job, since, {item.subscription.id for item in items.values()})
     if isinstance(invoices, Unread):
         return invoices
+    known = book.recorded(items.keys())
     found = [
         _as_invoiced(items[one.item], one.period)
         for one in invoices
         if one.item in items
+        and (one.item, one.period.start) not in known
         and one.period.end <= items[one.item].period.start
         and (one.is_draft or one.period.end > known_since)
     ]
