@@ -257,6 +257,11 @@ class ListedPeriods(Book):
         rows = self.database.rows(self.database.of(seen_periods, "item", "period_start").where(*is_its))
         return [(row.item, row.period_start) for row in rows]
 
+    def recorded(self, items: Collection[str]) -> frozenset[PeriodKey]:
+        """Return the periods of items that are known."""
+        rows = self.database.rows_of(self.database.of(seen_periods, "item", "period_start"), seen_periods.c.item, items)
+        return frozenset((row.item, row.period_start) for row in rows)
+
     def billed_as(self, lines: Collection[PeriodKey]) -> list[PeriodKey]:
         """Given lines of invoices, items and the starts of Stripe's periods, return which periods they bill.
 

@@ -138,6 +138,19 @@ class Lister:
         ended_at = {row.id: row.ended_at for row in listed if isinstance(row, SubscriptionData)}
         return frozenset(id for id, at in ended_at.items() if at is not None and at >= since)
 
+    async def canceled_since(self, since: datetime) -> frozenset[str]:
+        """Return the subscriptions with a metered item that ended at an instant or later.
+
+        A list has no filter for that, but one for the end of their last periods, which is no earlier (API reference,
+        List subscriptions: `current_period_end`).
+        Raise StripeRefused, StripeUnavailable or ConfigurationError.
+        """
+        filters = {"status": "canceled", "current_period_end": {"gte": int(since.timestamp())}}
+        with refusing():
+            listed = await self._listed(filters)
+        ended = [row for row in listed if row.ended_at is not None and row.ended_at >= since]
+        return frozenset(row.id for row in ended if any(item.price.is_metered for item in row.items.data))
+
     async def count_on_clock(self, test_clock: str) -> int:
         """Return how many living subscriptions with a metered item are on a test clock.
 

@@ -95,6 +95,18 @@ def test_what_stripe_did_not_say_at_first_is_asked_again(world: World, way: str,
     assert other.items[0] not in world.unbilled()
 
 
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "hours"))
+def test_a_key_that_may_not_read_events_is_told_of_canceled_subscriptions_by_their_list(world: World, way: str) -> None:
+    subscription = begun(world, way)
+    cancel_at_once(world, subscription)
+    lose(world)
+    permissions = {"prices:read", "subscriptions:read", "usage_records:write", "billing_meters:read", "invoices:read"}
+    world.stripe.keys["rk_test_narrow"] = frozenset(permissions | {"meter_events:write"})
+    world.sandbox.stripe_key = "rk_test_narrow"
+    run_on(world, 2 * HOUR, HOUR, DAY)
+    assert world.unbilled() == {subscription.items[0]: 105}
+
+
 def test_what_ended_before_periods_are_watched_is_not_told_again(world: World) -> None:
     subscription = begun(world, "record")
     cancel_at_once(world, subscription)

@@ -11,7 +11,7 @@ import pytest
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.support.ways import ALL_WAYS, by_tier, end_of, one_fast, subscribed
-from tests.support.world import NOW, World
+from tests.support.world import METER, NOW, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -107,6 +107,23 @@ def test_what_a_later_period_has_of_it_stays_there_and_no_more_is_carried(world:
         run_after(world, pause)
         assert world.unbilled() == named
     assert still_billed(world) == 10
+
+
+def test_what_an_invoice_item_billed_of_the_time_before_a_change_of_price_is_named_with_it(world: World) -> None:
+    meters = [world.stripe.add_meter(f"{name}_used", formula="last") for name in ("old", "new")]
+    old, new = (world.stripe.add_price(meter=meter, metadata={"om_meter_id": METER}) for meter in meters)
+    subscription = world.subscribe(old, billing_mode="flexible")
+    world.use(subscription, 100, at=NOW - DAY)
+    world.execute()
+    world.stripe.change_price(subscription.items[0], new)
+    world.use(subscription, 50, at=NOW + DAY)
+    run_after(world, 2 * DAY)
+    world.sandbox.clock.move_to(end_of(world, subscription) + 10 * MINUTE)
+    world.execute()
+    assert (still_billed(world), world.unbilled()) == (150, {})
+    delete(world)
+    run_after(world, MINUTE, 2 * HOUR, 4 * DAY)
+    assert world.unbilled() == {subscription.items[0]: 150}
 
 
 def test_events_are_asked_for_in_one_request(world: World) -> None:

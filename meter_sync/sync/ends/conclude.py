@@ -143,10 +143,10 @@ def _once_each(ended: Iterable[Ended]) -> list[list[Ended]]:
 
 async def _ended(job: Job, seen: Sequence[Seen], voiding: Collection[str]) -> list[Ended | Result]:
     """Say of each period what Stripe does with usage of it; one of which that is not known yet is left for later."""
-    cut = [one for one in seen if one.item.is_cut]
-    found: list[Ended | Result | None] = [*await _ended_by_change(job, cut)]
-    voided, others = _parted([one for one in seen if not one.item.is_cut])
-    found += _voided(job, voided)
+    voided, rest = _parted(seen)
+    cut = [one for one in rest if one.item.is_cut]
+    found: list[Ended | Result | None] = [*_voided(job, voided), *await _ended_by_change(job, cut)]
+    others = [one for one in rest if not one.item.is_cut]
     depending = [one for one in others if _depends_on_invoice(one, voiding, is_over=_is_watched_no_more(job, one))]
     invoices = await _invoices(job, depending)
     unread = {one.item.key: invoices for one in depending} if isinstance(invoices, Unread) else {}

@@ -14,7 +14,7 @@ from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.events import Changes
 from meter_sync.stripe_api.listing import Listing
 from meter_sync.stripe_api.subscriptions import Removed
-from meter_sync.sync.ends.permitted import Unread, readable_changes, readable_invoices
+from meter_sync.sync.ends.permitted import Unread, readable_canceled, readable_changes, readable_invoices
 from meter_sync.sync.job import Job
 
 log = structlog.get_logger()
@@ -88,7 +88,14 @@ async def changes_since_last_run(job: Job) -> Changes:
     ended_since = min(begins_at or known_since or job.run.as_of, known_since or job.run.as_of)
     since = ended_since if known_since and not begins_at else min(ended_since, job.run.as_of - _EVENTS_LAST)
     found = await readable_changes(job, since - _OVERLAP, ended_since - _OVERLAP)
-    return Changes(is_read=False, is_forbidden=found is Unread.FORBIDDEN) if isinstance(found, Unread) else found
+    if not isinstance(found, Unread):
+        return found
+    canceled = (
+        await readable_canceled(job, ended_since) if begins_at and found is Unread.FORBIDDEN else frozenset[str]()
+    )
+    if isinstance(canceled, Unread):
+        return Changes(is_read=False, is_forbidden=canceled is Unread.FORBIDDEN)
+    return Changes(canceled, is_read=False, is_forbidden=found is Unread.FORBIDDEN)
 
 
 def _record_beginning(job: Job) -> None:
@@ -282,10 +289,12 @@ async def _record_invoiced(job: Job, listed: Sequence[SubscriptionItem], unseen:
     invoices = await readable_invoices(job, since, {item.subscription.id for item in items.values()})
     if isinstance(invoices, Unread):
         return invoices
+    known = book.recorded(items.keys())
     found = [
         _as_invoiced(items[one.item], one.period)
         for one in invoices
         if one.item in items
+        and (one.item, one.period.start) not in known
         and one.period.end <= items[one.item].period.start
         and (one.is_draft or one.period.end > known_since)
     ]

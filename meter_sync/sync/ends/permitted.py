@@ -59,6 +59,11 @@ async def readable_changes(job: Job, since: datetime, ended_since: datetime) -> 
     return await _if_permitted(reading, "events_unread")
 
 
+async def readable_canceled(job: Job, since: datetime) -> frozenset[str] | Unread:
+    """Return the subscriptions that were canceled since an instant, as no event may tell, or why that was not read."""
+    return await _if_permitted(job.lister.canceled_since(since), "events_unread")
+
+
 async def _changes_on_clock(job: Job, test_clock: str, since: datetime) -> Changes:
     """Return what went away on a test clock since an instant of its time, as its subscriptions tell.
 
