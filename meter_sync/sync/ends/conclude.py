@@ -295,6 +295,7 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
     is_held = result.outcome is Outcome.HELD and result.reason is Reason.DECREASE
     is_known = result.lacking is not None and (not is_held or is_over)
     is_closed = (takes_no_more and _is_others(result)) or (is_over and not _is_tried_again(job, one.seen, result))
+    is_unknown = (one.not_known and result.lacking is not None) or (is_closed and _is_left_unknown(result))
     return Conclusion(
         *one.item.key,
         complete_until=job.run.as_of if is_complete else None,
@@ -304,7 +305,7 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
         remainder=result.lacking if is_known and _is_news(one.seen, result) else None,
         late_usage=result.late_usage,
         why=result.message,
-        not_known=result.message if one.not_known or (is_closed and _is_left_unknown(result)) else None,
+        not_known=result.message if is_unknown else None,
         is_watched_no_more=is_closed,
         own=result.found.own if is_settled else None,
     )
