@@ -28,13 +28,13 @@ _REPLACED = [one.name for one in item_periods.c if not one.primary_key and one.n
 class Writes(Book):
     """What is about to be written, and what became of it."""
 
-    def record_looks(self, looked: Iterable[SubscriptionItem], at: datetime) -> None:
+    def record_looks(self, run: RunRecord, looked: Iterable[SubscriptionItem], at: datetime) -> None:
         """Record that the items were looked at in Stripe: nothing is held there that this ledger does not know.
 
         Of those that were looked at in an earlier period, that they were in this one; what is known of a period that
         has ended says nothing of those that follow it.
         """
-        since = {one.id: one.period.start for one in looked if one.period.end > at}
+        since = {one.id: one.period.start for one in looked if one.period.end > run.as_of}
         with self.database.transaction():
             before = self.database.rows_of(self.database.of(items), items.c.item, since)
             known = {row.item for row in before if row.looked_at >= since[row.item]}

@@ -148,8 +148,9 @@ class Lister:
         filters = {"status": "canceled", "current_period_end": {"gte": int(since.timestamp())}}
         with refusing():
             listed = await self._listed(filters)
-        ended = [row for row in listed if row.ended_at is not None and row.ended_at >= since]
-        return frozenset(row.id for row in ended if any(item.price.is_metered for item in row.items.data))
+        understood = [row for row in listed if isinstance(row, SubscriptionData)]
+        ended = [row for row in understood if row.ended_at is not None and row.ended_at >= since]
+        return frozenset(row.id for row in ended if any(usage_type(item) == METERED for item in row.items.data))
 
     async def count_on_clock(self, test_clock: str) -> int:
         """Return how many living subscriptions with a metered item are on a test clock.

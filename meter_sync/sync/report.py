@@ -88,7 +88,7 @@ class Reporter:
         planned = sorted((one for one in checked if not isinstance(one, Result)), key=lambda one: one.item.period.end)
         self._progress.begin("report", len(planned))
         self.gave_way = any(one.gave_way for one in done)
-        self._ledger.writes.record_looks(_found_empty(done), self._clock())
+        self._ledger.writes.record_looks(self._writer.run, _found_empty(done), self._clock())
         await each(self._claimed(planned), self._report_one, len(planned))
         self._record()
         return [self._results.get(one.item.id) or result(one) for one in checked]

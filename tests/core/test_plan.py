@@ -18,7 +18,9 @@ from meter_sync.core.metering.queries import Need, Unanswered
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning import results
 from meter_sync.core.planning.brakes import Thresholds, check
-from meter_sync.core.planning.looks import FirstLook, LookAgain, UnfinishedLook
+from meter_sync.core.planning.first_sight import looked_at_records
+from meter_sync.core.planning.foreign import not_looked
+from meter_sync.core.planning.looks import FirstLook, LookAgain, LookBeside, UnfinishedLook
 from meter_sync.core.planning.memory import Memory, Remembered
 from meter_sync.core.planning.plan import measured, planned
 from meter_sync.core.planning.policy import Policy
@@ -459,14 +461,25 @@ def test_a_scale_written_another_way_is_no_change() -> None:
 # --- Usage by other programs ----------------------------------------------------------------------
 
 
-def test_a_topped_up_item_is_reported_without_what_other_records_hold() -> None:
+def test_a_topped_up_item_is_reported_without_what_other_records_hold_by_now() -> None:
     one = decided(make_remembered(100, foreign=60), 130)
     assert isinstance(one, Planned)
-    assert (one.write.quantity, one.write.foreign, one.write.at_anchor) == (130, 60, 70)
+    assert one.look == LookBeside(at_anchor=40, foreign=60)
+    for total, foreign in ((100, 60), (110, 70), (40, 0), (30, 60)):
+        read = looked_at_records(one, total, frozenset())
+        assert isinstance(read, Planned)
+        assert (read.look, read.write.quantity, read.write.foreign) == (None, 130, foreign)
+        assert read.write.at_anchor == 130 - foreign
+    more = looked_at_records(one, 171, frozenset())
+    assert isinstance(more, Result)
+    assert more.reason is Reason.FOREIGN_USAGE
 
 
 def test_a_topped_up_item_whose_whole_quantity_is_the_same_is_unchanged() -> None:
-    assert is_unchanged(decided(make_remembered(100, foreign=60)))
+    one = decided(make_remembered(100, foreign=60))
+    assert isinstance(one, Planned)
+    assert is_unchanged(looked_at_records(one, 100, frozenset()))
+    assert is_unchanged(not_looked(one, frozenset()))
 
 
 def test_a_topped_up_item_that_fell_below_the_foreign_part_is_never_set_below_zero() -> None:
