@@ -91,16 +91,18 @@ class Lister:
         """Return the metered items of living subscriptions, each once; what is not understood says so of itself.
 
         A selected customer, subscription or price is asked for alone; else all metered prices are, the archived
-        ones too, but for `skip_prices`. Raise TryAgainError, MeterSyncError or ConfigurationError.
+        ones too, but for `skip_prices`. Raise TryAgainError, ConfigurationError, or MeterSyncError, also where nothing
+        at all of what there is was understood.
         """
         try:
             if selection.customers:
-                return await self._items(await self._of_customers(selection.customers))
-            if selection.subscriptions:
-                return await self._items(await self._subscriptions(selection.subscriptions))
-            if self._test_clock is not None and not selection.prices:
-                return await self._items(_living(await self._listed({"test_clock": self._test_clock})))
-            return await self._of_prices(selection.prices, skip_prices)
+                listing = await self._items(await self._of_customers(selection.customers))
+            elif selection.subscriptions:
+                listing = await self._items(await self._subscriptions(selection.subscriptions))
+            elif self._test_clock is not None and not selection.prices:
+                listing = await self._items(_living(await self._listed({"test_clock": self._test_clock})))
+            else:
+                listing = await self._of_prices(selection.prices, skip_prices)
         except StripeUnavailable as failure:
             raise unreachable(failure) from failure
         except StripeRefused as refusal:
@@ -109,6 +111,14 @@ class Lister:
                 "correct what Stripe names; if it is nothing of yours, report it with this message",
                 code="stripe_refused",
             ) from refusal
+        if listing.unreadable and not listing.items:  # where nothing at all is understood, nobody else waits
+            why = next(iter(listing.unreadable.values()))
+            raise MeterSyncError(
+                f"{why}; nothing was written",
+                "run again; if it stays so, report it with this message",
+                code=NotUnderstood.code,
+            )
+        return listing
 
     async def fate(self, subscription: str, removed: Collection[Removed] = ()) -> Fate:
         """Return what has become of a subscription that a listing did not have, or not with all its items.
