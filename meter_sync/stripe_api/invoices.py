@@ -2,18 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+import structlog
 from pydantic import AliasPath, Field, model_validator
 
 from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.stripe_api.connection import StripeReader
-from meter_sync.stripe_api.paging import rows
+from meter_sync.stripe_api.paging import pages, refusing, rows
 from meter_sync.stripe_api.shapes import (
     Identified,
     Identifier,
+    NotUnderstood,
     Page,
     PathIdentifier,
     Quantity,
@@ -21,6 +23,8 @@ from meter_sync.stripe_api.shapes import (
     Text,
     UnixSeconds,
 )
+
+log = structlog.get_logger()
 
 _IS_DRAFT = {"draft": True, "open": False, "paid": False, "uncollectible": False, "void": False}
 """Whether an invoice still takes usage, by its status (API reference)."""
@@ -43,6 +47,15 @@ class Invoiced:
     """Which invoice that is."""
     says_quantity: bool = True
     """Whether each of its lines says how much it bills: one may bill a quantity that is no whole number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invoices:
+    """What invoices bill, as far as they are understood."""
+
+    lines: Sequence[Invoiced] = ()
+    not_understood: Mapping[str, str] = field(default_factory=dict)
+    """Why one of the invoices of a subscription is not understood: nothing is known of what it bills."""
 
 
 def by_start(invoiced: Iterable[Invoiced]) -> dict[PeriodKey, Invoiced]:
@@ -118,6 +131,24 @@ class InvoiceData(Identified):
         return self
 
 
+class InvoiceOrigin(Shape):
+    """Which subscription an invoice is of."""
+
+    subscription: PathIdentifier
+
+
+class InvoiceParent(Shape):
+    """What an invoice comes from (API version basil and later)."""
+
+    subscription_details: InvoiceOrigin | None = None
+
+
+class InvoiceParentData(Shape):
+    """As much of an invoice as it takes to name its subscription."""
+
+    parent: InvoiceParent | None = None
+
+
 class ItemOrigin(Shape):
     """Which subscription item an invoice item comes from."""
 
@@ -161,7 +192,7 @@ async def billed_at_changes(stripe: StripeReader, customer: str, since: datetime
     return found
 
 
-async def invoices_since(stripe: StripeReader, since: datetime, subscription: str | None) -> list[Invoiced]:
+async def invoices_since(stripe: StripeReader, since: datetime, subscription: str | None) -> Invoices:
     """Return what the invoices bill that were made since an instant, of one subscription or all.
 
     The lines beyond the first ten of an invoice are asked for by themselves.
@@ -173,7 +204,7 @@ async def invoices_since(stripe: StripeReader, since: datetime, subscription: st
     return await _invoiced(stripe, filters)
 
 
-async def invoices_on_clock(stripe: StripeReader, subscriptions: Iterable[str]) -> list[Invoiced]:
+async def invoices_on_clock(stripe: StripeReader, subscriptions: Iterable[str]) -> Invoices:
     """Return what all invoices bill of some subscriptions on a test clock.
 
     Lists omit them unless a customer or a subscription is named (Stripe documentation, Test clocks: "Test clock
@@ -182,24 +213,46 @@ async def invoices_on_clock(stripe: StripeReader, subscriptions: Iterable[str]) 
     each, at most.
     Raise StripeRefused, also for an answer that is not understood, StripeUnavailable or ConfigurationError.
     """
-    return [one for each in subscriptions for one in await _invoiced(stripe, {"subscription": each})]
+    found = [await _invoiced(stripe, {"subscription": each}) for each in subscriptions]
+    not_understood = {subscription: why for each in found for subscription, why in each.not_understood.items()}
+    return Invoices([one for each in found for one in each.lines], not_understood)
 
 
-async def _invoiced(stripe: StripeReader, filters: Mapping[str, Any]) -> list[Invoiced]:
+async def _invoiced(stripe: StripeReader, filters: Mapping[str, Any]) -> Invoices:
+    """Read each invoice by itself: one that is not understood is the matter of its subscription."""
     found: list[Invoiced] = []
-    for invoice in await rows(InvoiceData, stripe, "/v1/invoices", "invoices", "an invoice", filters):
-        lines = invoice.lines.data
-        if invoice.lines.has_more:
-            path = f"/v1/invoices/{invoice.id}/lines"
-            lines = await rows(InvoiceLineData, stripe, path, "invoice_lines", f"a line of {invoice.id}", {})
-        for line in lines:
-            billed = line.parent.subscription_item_details if line.parent else None
-            if billed and billed.subscription_item:
-                priced = line.pricing.price_details if line.pricing else None
-                price = priced.price if priced else None
-                period, is_draft = Period(line.start, line.end), _IS_DRAFT.get(invoice.status)
-                is_void = invoice.status == "void"
-                says = line.quantity is not None
-                one = Invoiced(billed.subscription_item, period, is_draft, price, line.quantity or 0, is_void)
-                found.append(replace(one, invoice=invoice.id, says_quantity=says))
+    not_understood: dict[str, str] = {}
+    with refusing():
+        async for row in pages(stripe, "/v1/invoices", "invoices", filters):
+            try:
+                found += await _lines_of(stripe, InvoiceData.read(row, "an invoice"))
+            except NotUnderstood as error:
+                subscription = _subscription_of(row)
+                log.warning("not_understood", id=row["id"], message=f"{error.why}; its items are left as they are")
+                if subscription:
+                    not_understood[subscription] = error.why
+    return Invoices(found, not_understood)
+
+
+def _subscription_of(row: dict[str, Any]) -> str | None:
+    """Return the subscription that an invoice is of, or None for one of none. Raise NotUnderstood."""
+    parent = InvoiceParentData.read(row, "what an invoice is of").parent
+    details = parent.subscription_details if parent else None
+    return details.subscription if details else None
+
+
+async def _lines_of(stripe: StripeReader, invoice: InvoiceData) -> list[Invoiced]:
+    found, lines = [], invoice.lines.data
+    if invoice.lines.has_more:
+        path, what = f"/v1/invoices/{invoice.id}/lines", f"a line of {invoice.id}"
+        lines = [InvoiceLineData.read(row, what) async for row in pages(stripe, path, "invoice_lines", {})]
+    for line in lines:
+        billed = line.parent.subscription_item_details if line.parent else None
+        if billed and billed.subscription_item:
+            priced = line.pricing.price_details if line.pricing else None
+            price = priced.price if priced else None
+            period, is_draft = Period(line.start, line.end), _IS_DRAFT.get(invoice.status)
+            is_void, says = invoice.status == "void", line.quantity is not None
+            one = Invoiced(billed.subscription_item, period, is_draft, price, line.quantity or 0, is_void)
+            found.append(replace(one, invoice=invoice.id, says_quantity=says))
     return found

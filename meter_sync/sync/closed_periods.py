@@ -21,7 +21,7 @@ from meter_sync.core.telling.closed_periods import Accounted, Line, compare_clos
 from meter_sync.core.telling.comparison import Comparison, Expected, expected_of, failed, not_compared, total_of
 from meter_sync.ledger.listed import Seen
 from meter_sync.ledger.remainders import Unbilled
-from meter_sync.stripe_api.invoices import Invoiced, by_start
+from meter_sync.stripe_api.invoices import Invoiced, Invoices, by_start
 from meter_sync.stripe_api.prices import nothing_selected
 from meter_sync.sync.ends.permitted import Unread, readable_invoices
 from meter_sync.sync.job import Job
@@ -34,6 +34,7 @@ _BEFORE_THE_END = timedelta(hours=1)
 _UNREAD = {
     Unread.FORBIDDEN: "the key may not read invoices: allow it to",
     Unread.NO_ANSWER: "Stripe did not say which invoices there are: verify it again",
+    Unread.NOT_UNDERSTOOD: "an invoice of its subscription is not understood: update meter-sync",
 }
 
 
@@ -45,28 +46,29 @@ async def compare_closed_periods(job: Job, within: timedelta) -> list[Comparison
     """
     seen, beside, metering = await list_closed(job, within)
     seen = [one for one in seen if not one.item.was_free]
-    lines = await _lines(job, seen)
-    found = {} if isinstance(lines, Unread) else lines
+    invoices = await _invoices(job, seen)
+    found = {} if isinstance(invoices, Unread) else by_start(invoices.lines)
     listed = {one.item.key: _listed(job, one, found.get(one.item.key)) for one in seen}
     known = [*beside, *listed.values()]
     prepared = [(memory, one) for memory, some in _prepared(job, listed.values(), known, metering) for one in some]
     _check_selected(job, [one for _, one in prepared])
     selected = [(memory, one) for memory, one in prepared if job.selection.admits(one.found)]
-    if isinstance(lines, Unread):
-        return [failed(one.found, Reason.STRIPE_ERROR, _UNREAD[lines]) for _, one in selected]
+    if isinstance(invoices, Unread):
+        return [failed(one.found, Reason.STRIPE_ERROR, _UNREAD[invoices]) for _, one in selected]
+    odd = [one for _, one in selected if one.item.subscription.id in invoices.not_understood]
+    selected = [one for one in selected if one[1] not in odd]
     remainders = job.ledger.remainders.since(job.run.as_of - within)
-    compared = []
+    compared = [failed(one.found, Reason.STRIPE_ERROR, _UNREAD[Unread.NOT_UNDERSTOOD]) for one in odd]
     for memory, some in _together(selected):
-        compared += await _compared(job, some, memory, lines, remainders)
+        compared += await _compared(job, some, memory, found, remainders)
     return compared
 
 
-async def _lines(job: Job, seen: Sequence[Seen]) -> dict[PeriodKey, Invoiced] | Unread:
+async def _invoices(job: Job, seen: Sequence[Seen]) -> Invoices | Unread:
     if not seen:
-        return {}
+        return Invoices()
     since = min(one.item.period.end for one in seen) - _BEFORE_THE_END
-    invoices = await readable_invoices(job, since, {one.item.subscription.id for one in seen})
-    return invoices if isinstance(invoices, Unread) else by_start(invoices)
+    return await readable_invoices(job, since, {one.item.subscription.id for one in seen})
 
 
 def _listed(job: Job, one: Seen, line: Invoiced | None) -> Listed:

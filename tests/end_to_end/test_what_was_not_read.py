@@ -3,6 +3,7 @@
 Runs are the program's own, in this process and over real HTTP; invoices are the sandbox's.
 """
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -125,3 +126,30 @@ def test_what_became_of_a_subscription_is_asked_again_where_stripe_did_not_say(w
         world.execute()
         world.sandbox.clock.advance(2 * HOUR)
     assert (invoiced(world), world.unbilled()) == (0, {subscription.items[0]: 50})
+
+
+def test_an_invoice_that_is_not_understood_is_the_matter_of_its_own_subscription(world: World, way: str) -> None:
+    """The other one that is over is concluded; of this one nothing is until it is watched no more."""
+    other = world.subscribe()
+    world.use(other, 5, at=NOW - 2 * DAY)
+    world.execute()
+    world.stripe.cancel(other.id, invoice_now=True)
+    odd = canceled_with_an_invoice(world, way)
+
+    def without_lines(body: str) -> bytes:
+        document = json.loads(body)
+        for invoice in document["data"]:
+            if invoice["parent"]["subscription_details"]["subscription"] == odd.id:
+                invoice["lines"] = "none"
+        return json.dumps(document).encode()
+
+    world.sandbox.faults.add(Fault(server="stripe", path=INVOICES, rewrite=without_lines, times=None))
+    world.execute()
+    reasons = {one.item.id: one.reason for one in world.last_results}
+    assert reasons == {odd.items[0]: Reason.UNKNOWN_TO_THIS_VERSION, other.items[0]: None}
+    assert world.unbilled() == {}
+    world.sandbox.clock.advance(5 * DAY)
+    world.execute()
+    assert "one of its invoices is not understood" in str(ended(world, odd).message)
+    (row,) = world.meter_sync("history", "--unbilled", "--output", "json").document["unbilled"]
+    assert (row["subscription_item"], row["unbilled"]) == (odd.items[0], None)

@@ -14,7 +14,7 @@ from meter_sync.core.planning.prepare import prepare
 from meter_sync.core.planning.results import held, skipped
 from meter_sync.core.planning.stages import Findings, Listed, Result
 from meter_sync.ledger.listed import CLOSED_WITHIN, Conclusion, Seen
-from meter_sync.stripe_api.invoices import Invoiced, by_start
+from meter_sync.stripe_api.invoices import Invoiced, Invoices, by_start
 from meter_sync.sync.ends.permitted import Unread, readable_billed_at_changes, readable_invoices
 from meter_sync.sync.job import Job
 from meter_sync.sync.periods import Periods, Prepared
@@ -29,6 +29,7 @@ _AROUND_THE_CHANGE = timedelta(minutes=1)
 _WHY_UNREAD = {
     Unread.FORBIDDEN: "the key may not read invoices",
     Unread.NO_ANSWER: "Stripe did not say for days which invoices there are",
+    Unread.NOT_UNDERSTOOD: "one of its invoices is not understood by this version of meter-sync",
 }
 
 CarryOut = Callable[[Prepared], Awaitable[RunReport]]
@@ -149,8 +150,8 @@ async def _ended(job: Job, seen: Sequence[Seen], voiding: Collection[str]) -> li
     others = [one for one in rest if not one.item.is_cut]
     depending = [one for one in others if _depends_on_invoice(one, voiding, is_over=_is_watched_no_more(job, one))]
     invoices = await _invoices(job, depending)
-    unread = {one.item.key: invoices for one in depending} if isinstance(invoices, Unread) else {}
-    lines = by_start(() if isinstance(invoices, Unread) else invoices)
+    unread = {one.item.key: why for one in depending if (why := _why_unread(one, invoices))}
+    lines = by_start(() if isinstance(invoices, Unread) else invoices.lines)
     for one in others:
         line = lines.get(one.item.invoice_key)
         if line and line.period.end < one.item.period.end and one.item.is_followed and one.item.cycle_start is None:
@@ -163,6 +164,12 @@ async def _ended(job: Job, seen: Sequence[Seen], voiding: Collection[str]) -> li
         else:
             found.append(_ending(job, one, line, unread.get(one.item.key)))
     return [one for one in found if one]
+
+
+def _why_unread(one: Seen, invoices: Invoices | Unread) -> Unread | None:
+    if isinstance(invoices, Unread):
+        return invoices
+    return Unread.NOT_UNDERSTOOD if one.item.subscription.id in invoices.not_understood else None
 
 
 def _parted(seen: Iterable[Seen]) -> tuple[list[Seen], list[Seen]]:
@@ -235,13 +242,16 @@ def _ending(job: Job, one: Seen, line: Invoiced | None, unread: Unread | None) -
         moved = replace(_listed(one, Intake.CLOSED), is_read_back=is_read_back, is_invoiced=True)
         return None if line.is_draft else Ended(one, replace(moved, invoiced=line.quantity), True)
     if unread and one.is_invoiced and as_of - item.period.end < DRAFTS_LAST:
-        return None  # it may still be a draft: the next run reads it again
+        return _asked_again(item, unread)  # it may still be a draft
     is_draft = line.is_draft if line else False if one.is_invoiced else None
     # What was concluded as long as there was no invoice is no answer of Stripe's.
     is_refused = one.is_refused and not (is_draft and is_new_line)
     intake = intake_of(item, is_draft, as_of, job.policy.lookback, is_refused=is_refused)
-    if intake is None or (unread is Unread.NO_ANSWER and not intake.is_open and _is_asked_again(job, one)):
+    if intake is None:
         return None
+    is_forbidden = unread is Unread.FORBIDDEN
+    if unread and not is_forbidden and not intake.is_open and _is_asked_again(job, one):
+        return _asked_again(item, unread)
     not_known = f"an invoice bills it, since {_WHY_UNREAD[unread]}" if unread else None
     is_unknown = intake is Intake.UNBILLED and not_known is not None
     listed = replace(
@@ -253,6 +263,14 @@ def _ending(job: Job, one: Seen, line: Invoiced | None, unread: Unread | None) -
         invoice=line.invoice if line else None,
     )
     return Ended(one, listed, True if listed.is_invoiced else None, not_known if is_unknown else None)
+
+
+def _asked_again(item: SubscriptionItem, unread: Unread) -> Result | None:
+    """Return what is said of a period whose invoice the next run asks for again: nothing, if it may be understood."""
+    if unread is not Unread.NOT_UNDERSTOOD:
+        return None
+    said = "an invoice of its subscription is not understood by this version of meter-sync: nothing was concluded"
+    return skipped(Findings(item), Reason.UNKNOWN_TO_THIS_VERSION, f"{said}; update meter-sync")
 
 
 def _listed(one: Seen, intake: Intake) -> Listed:
@@ -275,10 +293,10 @@ def _depends_on_invoice(seen: Seen, voiding: Collection[str], *, is_over: bool) 
     return is_open or is_to_be_told or seen.not_known is not None or item.subscription.id in voiding
 
 
-async def _invoices(job: Job, seen: Sequence[Seen]) -> list[Invoiced] | Unread:
+async def _invoices(job: Job, seen: Sequence[Seen]) -> Invoices | Unread:
     """Return the invoices that may bill these periods, or why they were not read."""
     if not seen:
-        return []
+        return Invoices()
     since = min(one.item.period.end for one in seen) - _BEFORE_THE_END
     subscriptions = {one.item.subscription.id for one in seen}
     return await readable_invoices(job, since, subscriptions)

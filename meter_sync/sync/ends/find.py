@@ -292,7 +292,7 @@ async def _record_invoiced(job: Job, listed: Sequence[SubscriptionItem], unseen:
     known = book.recorded(items.keys())
     found = [
         _as_invoiced(items[one.item], one.period)
-        for one in invoices
+        for one in invoices.lines
         if one.item in items
         and (one.item, one.period.start) not in known
         and one.period.end <= items[one.item].period.start

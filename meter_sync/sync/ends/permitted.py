@@ -14,7 +14,7 @@ from meter_sync.stripe_api.connection import PermissionMissing, StripeRefused, S
 from meter_sync.stripe_api.events import Changes, changes
 from meter_sync.stripe_api.invoices import (
     BilledAtChange,
-    Invoiced,
+    Invoices,
     billed_at_changes,
     invoices_on_clock,
     invoices_since,
@@ -33,9 +33,11 @@ class Unread(StrEnum):
     """The key may not: it will never be known."""
     NO_ANSWER = "no_answer"
     """Stripe did not say: a later run asks again."""
+    NOT_UNDERSTOOD = "not_understood"
+    """It said it in a way that this version does not understand: a later one may."""
 
 
-async def readable_invoices(job: Job, since: datetime, subscriptions: Collection[str]) -> list[Invoiced] | Unread:
+async def readable_invoices(job: Job, since: datetime, subscriptions: Collection[str]) -> Invoices | Unread:
     """Return what the invoices bill that were made since an instant, or why that was not read.
 
     They are of these subscriptions, and perhaps of others.
