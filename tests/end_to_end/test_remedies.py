@@ -150,3 +150,81 @@ def test_what_two_items_would_bill_is_reported_once_it_is_said_which_bills_it(wo
     assert done[subscription.items[0]].reason is None
     billed = [world.stripe.total(item) for item in subscription.items if item in done]
     assert billed == {"shared": [5, 5], "filter": [0, 0]}.get(remedy, [5] if row is None else [5, 0])
+
+
+def test_records_of_the_whole_period_hold_what_does_not_add_up_over_days(world: World) -> None:
+    world.openmeter.add_meter("peak", aggregation="MAX")
+    price = world.stripe.add_price(metadata={"om_meter_id": "peak"})
+    subscription = world.subscribe(price)
+    world.use(subscription, 5, meter="peak")
+    row = f'[[meters]]\nprice = "{price}"\nopenmeter = "peak"\nrecords = '
+    world.configure(f'{row}"day"\n')
+    held = world.execute()[subscription.items[0]]
+    assert held.reason is Reason.AGGREGATION_MISMATCH
+    assert "set records to period" in str(held.message)
+    world.configure(f'{row}"period"\n')
+    assert world.verdict(subscription) == "reported"
+    assert world.billed(subscription) == 5
+
+
+def test_a_billing_meter_whose_last_event_counts_holds_what_does_not_add_up_over_hours(world: World) -> None:
+    world.openmeter.add_meter("peak", aggregation="MAX")
+    windows = world.stripe.add_meter("by_hours", formula="sum", window="hour")
+    subscription = world.subscribe(world.stripe.add_price(meter=windows, metadata={"om_meter_id": "peak"}))
+    world.use(subscription, 5, meter="peak")
+    held = world.execute()[subscription.items[0]]
+    assert held.reason is Reason.AGGREGATION_MISMATCH
+    assert "a billing meter with formula last and no window" in str(held.message)
+    last = world.stripe.add_meter("by_last", formula="last")
+    other = world.subscribe(world.stripe.add_price(meter=last, metadata={"om_meter_id": "peak"}))
+    world.use(other, 6, meter="peak")
+    assert world.verdict(other) == "reported"
+    assert world.billed(other) == 6
+
+
+def test_a_customer_that_is_created_in_openmeter_is_asked_for(world: World) -> None:
+    world.configure('[mapping]\nsubject = "openmeter.customer"\n')
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+    held = world.execute()[subscription.items[0]]
+    assert held.reason is Reason.NO_SUBJECT
+    assert "create it there" in str(held.message)
+    world.openmeter.add_customer(world.customer_of(subscription))
+    assert world.verdict(subscription) == "reported"
+    assert world.billed(subscription) == 5
+
+
+def test_a_subject_that_is_set_in_stripe_is_asked_for(world: World) -> None:
+    world.configure('[mapping]\nsubject = "customer.metadata.subject"\n')
+    customer = world.stripe.add_customer()
+    subscription = world.subscribe(customer=customer)
+    world.use("acme", 5)
+    held = world.execute()[subscription.items[0]]
+    assert held.reason is Reason.NO_SUBJECT
+    assert "set it in Stripe" in str(held.message)
+    world.stripe.state.customers[customer].metadata["subject"] = "acme"
+    assert world.verdict(subscription) == "reported"
+    assert world.billed(subscription) == 5
+
+
+def test_an_item_is_reported_once_its_billing_thresholds_are_removed(world: World) -> None:
+    subscription = world.subscribe(billing_thresholds={"amount_gte": 1000})
+    world.use(subscription, 5)
+    held = world.execute()[subscription.items[0]]
+    assert held.reason is Reason.BILLING_THRESHOLDS
+    assert "remove them" in str(held.message)
+    world.stripe.state.subscriptions[subscription.id].billing_thresholds = None
+    assert world.verdict(subscription) == "reported"
+    assert world.billed(subscription) == 5
+
+
+def test_an_item_is_reported_once_another_programs_records_are_set_to_zero(world: World) -> None:
+    subscription = world.subscribe()
+    world.stripe.create_usage_record(subscription.items[0], 30, ANCHOR + 3600, "set")
+    world.use(subscription, 5)
+    held = world.execute(Reason.DECREASE)[subscription.items[0]]
+    assert held.reason is Reason.FOREIGN_USAGE
+    assert "set its records to zero" in str(held.message)
+    world.stripe.create_usage_record(subscription.items[0], 0, ANCHOR + 3600, "set")
+    assert world.verdict(subscription) == "reported"
+    assert world.billed(subscription) == 5
