@@ -92,33 +92,28 @@ def is_anything_carried(world: World) -> bool:
 
 
 def lives() -> list[Any]:
-    """Return what is played: seed, way, mode, days, whether servers fail; the fast tier plays one for some days."""
-    drawn = itertools.product(range(3), ALL_WAYS, ("classic", "flexible"), (16,), (False,))
-    disturbed = itertools.product(range(2), ALL_WAYS, ("classic",), (10,), (True,))
-    slow = [pytest.param(*one, marks=pytest.mark.simulation) for one in (*drawn, *disturbed)]
-    return [(4, "hours", "classic", 5, False), *slow]
+    """Return what is played: seed, way, mode, days, whether servers fail, and what becomes of late usage.
+
+    The fast tier plays one for some days.
+    """
+    drawn = itertools.product(range(3), ALL_WAYS, ("classic", "flexible"), (16,), (False,), ("name",))
+    disturbed = itertools.product(range(2), ALL_WAYS, ("classic",), (10,), (True,), ("name",))
+    carried = [(*one, 20, False, "carry") for one in CARRYING]
+    slow = [pytest.param(*one, marks=pytest.mark.simulation) for one in (*drawn, *disturbed, *carried)]
+    return [(4, "hours", "classic", 5, False, "name"), *slow]
 
 
-@pytest.mark.parametrize(("seed", "way", "mode", "days", "is_disturbed"), lives())
+@pytest.mark.parametrize(("seed", "way", "mode", "days", "is_disturbed", "late_usage"), lives())
 def test_every_unit_is_billed_once_or_named_once(
-    tmp_path: Path, seed: int, way: str, mode: BillingMode, days: int, is_disturbed: bool
+    tmp_path: Path, seed: int, way: str, mode: BillingMode, days: int, is_disturbed: bool, late_usage: str
 ) -> None:
-    world = World(tmp_path, BEGIN)
+    """Also one that is carried: there in periods of weeks, so that some end, with usage that comes days late."""
+    world, is_carried = World(tmp_path, BEGIN), late_usage == "carry"
+    world.configure(f'late_usage = "{late_usage}"\n')
     with world.sandbox.in_background():
         drawn = random.Random(f"{seed}{way}{'' if is_disturbed else mode}")  # noqa: S311
-        life = Life(world, way, mode)
-        Switching(world, life, drawn, is_disturbed).play(days)
+        life = Life(world, way, mode, "week" if is_carried else "month")
+        latest = (250_000,) * 4 if is_carried else (4000,)
+        Switching(world, life, drawn, is_disturbed, latest).play(days)
         life.check()
-
-
-@pytest.mark.simulation
-@pytest.mark.parametrize(("seed", "way", "mode"), CARRYING)
-def test_so_is_every_unit_that_is_carried(tmp_path: Path, seed: int, way: str, mode: BillingMode) -> None:
-    """In periods of weeks, so that some end, with usage that comes days late."""
-    world = World(tmp_path, BEGIN)
-    world.configure('late_usage = "carry"\n')
-    with world.sandbox.in_background():
-        life = Life(world, way, mode, interval="week")
-        Switching(world, life, random.Random(f"{seed}{way}{mode}"), latest=(250_000,) * 4).play(20)  # noqa: S311
-        life.check()
-    assert is_anything_carried(world)
+    assert is_anything_carried(world) is is_carried
