@@ -103,7 +103,8 @@ def test_one_that_began_its_ledger_early_in_the_period_notices_later_that_nothin
     world.sandbox.clock.move_to(end + 10 * DAY)
     world.sandbox.requests.clear()
     assert world.run().verdict == ("held", "all_zero")
-    assert summaries_read(world) == 0
+    # Hours and days are compared with what Stripe holds once a day.
+    assert summaries_read(world) == (1 if way in ("hours", "days") else 0)
 
 
 @pytest.mark.parametrize("way", one_fast(ALL_WAYS, "additions"))
