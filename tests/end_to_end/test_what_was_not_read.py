@@ -97,8 +97,8 @@ def test_a_key_that_may_not_read_invoices_leaves_unknown_whether_a_subscription_
     assert "unknown" in shown
 
 
-def test_a_marker_moves_only_over_what_was_read(world: World, way: str) -> None:
-    """Events tell of a subscription that began and ended between two runs; one of these runs could not read them."""
+def come_and_gone(world: World, way: str) -> SubscriptionView:
+    """Return a subscription that began and ended after the last run, in which 50 were used; the next run comes now."""
     world.subscribe()
     world.execute()
     subscription = subscribed(world, way, period_start=world.now)
@@ -106,25 +106,27 @@ def test_a_marker_moves_only_over_what_was_read(world: World, way: str) -> None:
     world.use(subscription, 50, at=world.now - 10 * MINUTE)
     world.stripe.cancel(subscription.id)
     world.sandbox.clock.advance(30 * MINUTE)
-    fail(world, EVENTS)
+    return subscription
+
+
+def run_three_times(world: World) -> None:
     for _ in range(3):
         world.execute()
         world.sandbox.clock.advance(2 * HOUR)
+
+
+def test_a_marker_moves_only_over_what_was_read(world: World, way: str) -> None:
+    """Events tell of a subscription that began and ended between two runs; one of these runs could not read them."""
+    subscription = come_and_gone(world, way)
+    fail(world, EVENTS)
+    run_three_times(world)
     assert (invoiced(world), world.unbilled()) == (0, {subscription.items[0]: 50})
 
 
 def test_what_became_of_a_subscription_is_asked_again_where_stripe_did_not_say(world: World, way: str) -> None:
-    world.subscribe()
-    world.execute()
-    subscription = subscribed(world, way, period_start=world.now)
-    world.sandbox.clock.advance(30 * MINUTE)
-    world.use(subscription, 50, at=world.now - 10 * MINUTE)
-    world.stripe.cancel(subscription.id)
-    world.sandbox.clock.advance(30 * MINUTE)
+    subscription = come_and_gone(world, way)
     fail(world, f"/v1/subscriptions/{subscription.id}$")
-    for _ in range(3):
-        world.execute()
-        world.sandbox.clock.advance(2 * HOUR)
+    run_three_times(world)
     assert (invoiced(world), world.unbilled()) == (0, {subscription.items[0]: 50})
 
 
