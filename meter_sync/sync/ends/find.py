@@ -119,10 +119,11 @@ async def find_and_record_ended(job: Job, listing: Listing, stretches: Stretches
         unseen = record_stretches(job, stretches)
         gone = await _record_gone(job, listing, changes)
         invoices = await _record_invoiced(job, [*items, *gone.items], unseen | gone.unseen)
+        record_voided(job, changes)
+        # The marker moves last: a run that is killed before it reads all of this again.
         if changes.is_read and gone.is_all_known and job.selection.is_everything:
             book.record_changes_read(job.run.started_at)
         _record_begun(job, changes, invoices, is_all_known=gone.is_all_known)
-        record_voided(job, changes)
         book.record_listing(items, listing.asked_prices, listing.empty_archived_prices, job.policy.now)
     ended = book.ended(job.run.as_of)
     if not job.selection.narrows_the_listing:
