@@ -11,7 +11,9 @@ from sqlalchemy import ColumnElement, Row
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning.conclusion import Concluded
 from meter_sync.ledger.carries import carried_on, open_quantity, waits_in_vain
+from meter_sync.ledger.conclusions import Conclusion, columns, concluded_of
 from meter_sync.ledger.database import Book, Rows, of_same_period
 from meter_sync.ledger.rows import RowUnread, key, keys, read_as, reading
 from meter_sync.ledger.schema import cursors, holds, item_periods, prices, seen_periods
@@ -44,39 +46,18 @@ class Seen:
     is_invoiced: bool | None
     """Whether an invoice bills the period; None where none was looked for, or it may still come."""
     read_back_at: datetime | None
-    remainder: int
-    """What Stripe does not bill of it, by sign."""
+    concluded: Concluded | None = None
+    """What Stripe bills of it, as far as that was concluded before."""
     closed_at: datetime | None = None
     """Since when it is watched no more."""
     own: tuple[Period, ...] | None = None
     """What of it was its own when Stripe took no more of it."""
     late_usage: LateUsage | None = None
     """What was said of the remainder; None where nothing was."""
-    not_known: str | None = None
-    """Why it is not known what Stripe does not bill of it."""
+    settled_at: datetime | None = None
+    """Since when a person has settled what was named of it."""
     voided_at: datetime | None = None
     """Since when it is known that its invoice was voided, or the draft of it deleted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Conclusion:
-    """What a run has found out about the end of a period."""
-
-    item: str
-    period_start: datetime
-    complete_until: datetime | None = None
-    is_refused: bool | None = None
-    """Whether Stripe takes no more usage of it; False also where that was thought before."""
-    is_invoiced: bool | None = None
-    is_read_back: bool = False
-    remainder: int | None = None
-    late_usage: LateUsage = LateUsage.NAME
-    """What becomes of it."""
-    why: str | None = None
-    not_known: str | None = None
-    """Why it is not known what Stripe does not bill of it."""
-    is_watched_no_more: bool = False
-    own: tuple[Period, ...] | None = None
 
 
 class ListedPeriods(Book):
@@ -156,21 +137,7 @@ class ListedPeriods(Book):
         """Record what was found out about the ends of periods."""
         with self.database.transaction():
             for one in conclusions:
-                found = {
-                    "complete_until": one.complete_until,
-                    "is_refused": one.is_refused,
-                    "is_invoiced": one.is_invoiced,
-                    "read_back_at": at if one.is_read_back else None,
-                    "closed_at": at if one.is_watched_no_more else None,
-                    "own": one.own,
-                    "not_known": one.not_known,
-                }
-                values: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
-                if one.remainder is not None:
-                    said = {"why": one.why, "named_at": at, "late_usage": one.late_usage.value}
-                    values |= {"remainder": one.remainder, **said}
-                elif one.not_known is not None:
-                    values |= {"why": one.not_known, "named_at": at}
+                values = columns(one, at)
                 if values:
                     self.database.update(seen_periods, keys([(one.item, one.period_start)]), **values)
 
@@ -377,14 +344,16 @@ def _seen(rows: Iterable[Row[Any]]) -> list[Seen]:
 
 def _one_seen(row: Row[Any]) -> Seen:
     """Return a row's item in its period. One that cannot be read is named by its columns, and says why of itself."""
+    concluded = concluded_of(row)
     try:
         with reading(row.item):
-            return read_as(Seen, row, item=item_of(row), late_usage=_said(row))
+            return read_as(Seen, row, item=item_of(row), concluded=concluded, late_usage=_becomes(row))
     except RowUnread as error:
-        return read_as(Seen, row, item=unread(row, f"{error.message}; {error.hint}"), own=None, late_usage=None)
+        item = unread(row, f"{error.message}; {error.hint}")
+        return read_as(Seen, row, item=item, concluded=concluded, own=None, late_usage=None)
 
 
-def _said(row: Row[Any]) -> LateUsage | None:
+def _becomes(row: Row[Any]) -> LateUsage | None:
     """Return what was said of a remainder; before late usage could be carried, it was named."""
     if row.late_usage:
         return LateUsage(row.late_usage)

@@ -68,10 +68,8 @@ def test_invoices_that_cannot_be_read_for_days_leave_unknown_what_they_bill(worl
     assert world.meter_sync("history", "--unbilled").code == 4
 
 
-@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "hours"))
-def test_a_key_that_may_not_read_invoices_leaves_unknown_whether_a_subscription_that_is_over_was_invoiced(
-    world: World, way: str
-) -> None:
+def canceled_and_not_to_be_read(world: World, way: str) -> SubscriptionView:
+    """Return a canceled subscription with an invoice of 100 and 7 used later, of which the key cannot say so."""
     subscription = canceled_with_an_invoice(world, way)
     world.use(subscription, 7, at=NOW - 2 * DAY)
     world.stripe.keys["rk_test_narrow"] = frozenset(
@@ -86,6 +84,14 @@ def test_a_key_that_may_not_read_invoices_leaves_unknown_whether_a_subscription_
     )
     world.sandbox.stripe_key = "rk_test_narrow"
     world.execute()
+    return subscription
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "hours"))
+def test_a_key_that_may_not_read_invoices_leaves_unknown_whether_a_subscription_that_is_over_was_invoiced(
+    world: World, way: str
+) -> None:
+    subscription = canceled_and_not_to_be_read(world, way)
     said = ended(world, subscription)
     assert said.reason is Reason.PERIOD_CLOSED
     assert "the key may not read invoices: 100 stand in Stripe, and 7 are not billed beyond these" in str(said.message)
@@ -95,6 +101,30 @@ def test_a_key_that_may_not_read_invoices_leaves_unknown_whether_a_subscription_
     assert (row["subscription_item"], row["unbilled"]) == (subscription.items[0], None)
     shown = world.meter_sync("history", "--unbilled").stdout
     assert "unknown" in shown
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "hours"))
+def test_what_was_not_known_is_known_once_a_key_may_read_it(world: World, way: str) -> None:
+    subscription = canceled_and_not_to_be_read(world, way)
+    world.sandbox.stripe_key = "sk_test_sandbox"
+    world.execute()
+    said = ended(world, subscription)
+    assert (said.reason, "7 are not billed in this period" in str(said.message)) == (Reason.PERIOD_CLOSED, True)
+    (row,) = world.meter_sync("history", "--unbilled", "--output", "json").document["unbilled"]
+    assert (invoiced(world), row["unbilled"], row["message"]) == (100, "7", said.message)
+    world.execute()
+    assert ended(world, subscription).reason is None
+
+
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "hours"))
+def test_what_a_person_has_settled_as_not_known_is_not_opened_again(world: World, way: str) -> None:
+    subscription = canceled_and_not_to_be_read(world, way)
+    (row,) = world.meter_sync("history", "--unbilled", "--output", "json").document["unbilled"]
+    place = subscription.items[0], row["period_start"]
+    assert world.meter_sync("history", "--settle", *place, "--note", "asked the customer").code == 0
+    world.sandbox.stripe_key = "sk_test_sandbox"
+    world.execute()
+    assert (world.unbilled(), world.meter_sync("history", "--unbilled").code) == ({}, 0)
 
 
 def come_and_gone(world: World, way: str) -> SubscriptionView:

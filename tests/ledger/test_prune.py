@@ -13,12 +13,13 @@ from meter_sync.core.billing.item import Period
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.brakes import checked_before
+from meter_sync.core.planning.conclusion import Billed, NotBilled
 from meter_sync.core.planning.memory import Addition, PastPeriod
 from meter_sync.core.planning.sends import Add
 from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Result, Write
 from meter_sync.core.telling.history import Sought
 from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
-from meter_sync.ledger.listed import Conclusion
+from meter_sync.ledger.conclusions import Conclusion, News
 from meter_sync.ledger.webhook_queue import WebhookEvent
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.core.builders import make_item, make_metered, make_method, make_write
@@ -39,7 +40,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         for start, end in PERIODS:
             live_through(ledger, start, end)
             if end != PERIODS[-1][1]:
-                ledger.listed.conclude([Conclusion("si_1", start, is_watched_no_more=True)], end + 3 * DAY)
+                ledger.listed.conclude([Conclusion("si_1", start, closed_as=Billed())], end + 3 * DAY)
         yield ledger
 
 
@@ -136,7 +137,7 @@ def test_the_newest_period_and_those_that_brakes_compare_it_with_stay(ledger: Le
 def test_so_does_the_last_period_of_an_item_that_is_gone(ledger: Ledger) -> None:
     live_through(ledger, FIRST, FIRST + 30 * DAY, "si_gone")
     ledger.listed.record_end(make_item("si_gone", start=FIRST, end=FIRST + 30 * DAY), FIRST + 20 * DAY, is_cut=False)
-    ledger.listed.conclude([Conclusion("si_gone", FIRST, is_watched_no_more=True)], FIRST + 40 * DAY)
+    ledger.listed.conclude([Conclusion("si_gone", FIRST, closed_as=Billed())], FIRST + 40 * DAY)
     ledger.pruning.prune(NOW + 1000 * DAY)
     assert starts(ledger, "si_gone") == [FIRST]
 
@@ -146,7 +147,7 @@ def test_a_period_that_is_not_closed_stays_and_so_do_those_shortly_before(tmp_pa
         for number, (start, end) in enumerate(PERIODS):
             live_through(ledger, start, end)
             if number != 5:
-                ledger.listed.conclude([Conclusion("si_1", start, is_watched_no_more=True)], end)
+                ledger.listed.conclude([Conclusion("si_1", start, closed_as=Billed())], end)
         ledger.pruning.prune(NOW + 1000 * DAY)
         assert starts(ledger)[:5] == [of(1), of(2), of(3), of(4), of(5)]
         assert of(6) not in starts(ledger)
@@ -154,7 +155,7 @@ def test_a_period_that_is_not_closed_stays_and_so_do_those_shortly_before(tmp_pa
 
 
 def test_a_remainder_stays_until_a_person_has_settled_it(ledger: Ledger) -> None:
-    ledger.listed.conclude([Conclusion("si_1", of(0), remainder=7, why="too late")], PERIODS[0][1])
+    ledger.listed.conclude([Conclusion("si_1", of(0), news=News(NotBilled(7), "too late"))], PERIODS[0][1])
     ledger.pruning.prune(NOW - 200 * DAY)
     (left,) = ledger.remainders.unbilled()
     assert (left.period.start, left.open_quantity) == (of(0), 7)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from meter_sync.core.planning.brakes import checked_before
+from meter_sync.core.planning.conclusion import Billed
 from meter_sync.core.planning.stages import Acknowledged, Checked, Intended
 from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
-from meter_sync.ledger.listed import Conclusion
+from meter_sync.ledger.conclusions import Conclusion
 from meter_sync.ledger.writers import CLAIMED_FOR
 from tests.core.builders import AS_OF, make_write
 
@@ -70,5 +71,5 @@ def test_a_period_that_was_closed_since_it_was_planned_for_is_written_no_more(le
     """Another item took the place of its item, and has what was reported for it."""
     item = write().item
     ledger.listed.record([item], AS_OF)
-    ledger.listed.conclude([Conclusion(item.id, item.period.start, is_watched_no_more=True)], AS_OF)
+    ledger.listed.conclude([Conclusion(item.id, item.period.start, closed_as=Billed())], AS_OF)
     assert claim(ledger, run("one"), write()) == []

@@ -2,19 +2,21 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 from meter_sync.core.billing.intake import DRAFTS_LAST, Intake, intake_of, intake_of_cut
 from meter_sync.core.billing.item import SubscriptionItem, Target
-from meter_sync.core.metering.mapping import LateUsage
-from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning import period_closed
+from meter_sync.core.planning.conclusion import Billed, NotKnown
 from meter_sync.core.planning.prepare import prepare
 from meter_sync.core.planning.results import held, skipped
 from meter_sync.core.planning.stages import Findings, Listed, Result
-from meter_sync.ledger.listed import CLOSED_WITHIN, Conclusion, Seen
+from meter_sync.ledger.conclusions import Conclusion, News
+from meter_sync.ledger.listed import Seen
 from meter_sync.stripe_api.invoices import Invoiced, Invoices, by_start
+from meter_sync.sync.ends.judge import Ended, as_far_as_known, concluded, is_asked_again, is_others, is_watched_no_more
 from meter_sync.sync.ends.permitted import Unread, readable_billed_at_changes, readable_invoices
 from meter_sync.sync.job import Job
 from meter_sync.sync.periods import Periods, Prepared
@@ -36,28 +38,12 @@ CarryOut = Callable[[Prepared], Awaitable[RunReport]]
 """Resumes, queries, plans, checks and reports some items, of which each may appear once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A period that has ended, and what Stripe does with usage of it."""
-
-    seen: Seen
-    listed: Listed
-    is_invoiced: bool | None = None
-    not_known: str | None = None
-    """Why it is not known whether anything bills what was reported of it, and will never be."""
-
-    @property
-    def item(self) -> SubscriptionItem:
-        """The subscription item, in this period."""
-        return self.seen.item
-
-
 async def conclude_ended(job: Job, periods: Periods, carry_out: CarryOut) -> RunReport:
     """Report the rest of periods that have ended, record how far each has come, and return what became of them."""
     in_vain = _named_at_last(job)
     # A trial costs nothing.
     billed = [one for one in periods.ended if not one.item.was_free]
-    _record(job, [Conclusion(*one.item.key, is_watched_no_more=True) for one in periods.ended if one.item.was_free])
+    _record(job, [Conclusion(*one.item.key, closed_as=Billed()) for one in periods.ended if one.item.was_free])
     voiding = {one.item.subscription.id for one in periods.known if one.item.subscription.voids_invoices}
     ended = await _ended(job, billed, voiding)
     done = RunReport([*in_vain, *(one for one in ended if isinstance(one, Result))])
@@ -82,10 +68,7 @@ def _named_at_last(job: Job) -> list[Result]:
     ]
     _record(
         job,
-        [
-            Conclusion(*one.item.key, remainder=one.remainder, late_usage=LateUsage.NAME, why=why)
-            for one, _, why in found
-        ],
+        [Conclusion(*one.item.key, news=News(one.concluded or Billed(), why)) for one, _, why in found],
     )
     return [replace(held(Findings(one.item), Reason.PERIOD_CLOSED, why), lacking=left) for one, left, why in found]
 
@@ -102,23 +85,9 @@ async def _conclude(job: Job, periods: Periods, ended: Sequence[Ended], carry_ou
         reported = reported.and_then(await carry_out(_prepared(job, periods, closed)))
     results = {one.item.id: one for one in reported.results}
     last = {one.item.id: one for one in (*ended, *closed)}
-    found = [(one, _as_far_as_known(one, results[id])) for id, one in last.items() if id in results]
-    _record(job, [_concluded(job, one, result) for one, result in found])
-    return replace(reported, results=[result for _, result in found if not _is_others(result)])
-
-
-def _as_far_as_known(one: Ended, result: Result) -> Result:
-    """Return what became of a period; where it is not known whether it is billed, that is held once, for a person."""
-    if one.not_known is None or one.seen.not_known is not None or result.lacking is None:
-        return result
-    billed = result.found.quantity or 0
-    message = period_closed.not_known(one.not_known, billed, result.lacking)
-    return replace(result, outcome=Outcome.HELD, reason=Reason.PERIOD_CLOSED, message=message)
-
-
-def _is_others(result: Result) -> bool:
-    """Say whether all of an item's period is billed by others: there is nothing to be told of it."""
-    return result.reason is Reason.NOT_STARTED
+    found = [(one, as_far_as_known(one, results[id])) for id, one in last.items() if id in results]
+    _record(job, [concluded(job, one, result) for one, result in found])
+    return replace(reported, results=[result for _, result in found if not is_others(result)])
 
 
 def _prepared(job: Job, periods: Periods, ended: Sequence[Ended]) -> Prepared:
@@ -148,7 +117,7 @@ async def _ended(job: Job, seen: Sequence[Seen], voiding: Collection[str]) -> li
     cut = [one for one in rest if one.item.is_cut]
     found: list[Ended | Result | None] = [*_voided(job, voided), *await _ended_by_change(job, cut)]
     others = [one for one in rest if not one.item.is_cut]
-    depending = [one for one in others if _depends_on_invoice(one, voiding, is_over=_is_watched_no_more(job, one))]
+    depending = [one for one in others if _depends_on_invoice(one, voiding, is_over=is_watched_no_more(job, one))]
     invoices = await _invoices(job, depending)
     unread = {one.item.key: why for one in depending if (why := _why_unread(one, invoices))}
     lines = by_start(() if isinstance(invoices, Unread) else invoices.lines)
@@ -190,7 +159,7 @@ async def _ended_by_change(job: Job, cut: Sequence[Seen]) -> list[Ended]:
         listed = replace(_listed(one, intake_of_cut(one.item)), is_read_back=True, is_invoiced=True)
         is_news = one.read_back_at is None and listed.intake is Intake.CLOSED
         billed = await _billed_at_change(job, one.item) if is_news else None
-        if billed is Unread.NO_ANSWER and _is_asked_again(job, one):
+        if billed is Unread.NO_ANSWER and is_asked_again(job, one):
             continue
         if isinstance(billed, Unread):
             found.append(
@@ -250,7 +219,7 @@ def _ending(job: Job, one: Seen, line: Invoiced | None, unread: Unread | None) -
     if intake is None:
         return None
     is_forbidden = unread is Unread.FORBIDDEN
-    if unread and not is_forbidden and not intake.is_open and _is_asked_again(job, one):
+    if unread and not is_forbidden and not intake.is_open and is_asked_again(job, one):
         return _asked_again(item, unread)
     not_known = f"an invoice bills it, since {_WHY_UNREAD[unread]}" if unread else None
     is_unknown = intake is Intake.UNBILLED and not_known is not None
@@ -290,7 +259,7 @@ def _depends_on_invoice(seen: Seen, voiding: Collection[str], *, is_over: bool) 
     may_become_final = item.price.target is Target.METER_EVENT or is_gone
     is_open = (may_become_final and not seen.is_refused) or seen.is_invoiced is None
     is_to_be_told = (seen.is_refused or is_over) and seen.read_back_at is None
-    return is_open or is_to_be_told or seen.not_known is not None or item.subscription.id in voiding
+    return is_open or is_to_be_told or isinstance(seen.concluded, NotKnown) or item.subscription.id in voiding
 
 
 async def _invoices(job: Job, seen: Sequence[Seen]) -> Invoices | Unread:
@@ -300,72 +269,6 @@ async def _invoices(job: Job, seen: Sequence[Seen]) -> Invoices | Unread:
     since = min(one.item.period.end for one in seen) - _BEFORE_THE_END
     subscriptions = {one.item.subscription.id for one in seen}
     return await readable_invoices(job, since, subscriptions)
-
-
-def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
-    """Return what a result says about the end of a period."""
-    takes_no_more = not one.listed.intake.is_open
-    is_settled = takes_no_more and (result.lacking is not None or _is_others(result))
-    is_reported = result.outcome in (Outcome.REPORTED, Outcome.UNCHANGED) or result.reason is Reason.PERIOD_CLOSED
-    is_complete = is_reported and not result.gave_way
-    is_over = _is_watched_no_more(job, one.seen)
-    # What fell waits for a person as long as the period is watched.
-    is_held = result.outcome is Outcome.HELD and result.reason is Reason.DECREASE
-    is_known = result.lacking is not None and (not is_held or is_over)
-    is_closed = (takes_no_more and _is_others(result)) or (is_over and not _is_tried_again(job, one.seen, result))
-    is_unknown = (one.not_known and result.lacking is not None) or (is_closed and _is_left_unknown(result))
-    return Conclusion(
-        *one.item.key,
-        complete_until=job.run.as_of if is_complete else None,
-        is_refused=takes_no_more,
-        is_invoiced=one.is_invoiced,
-        is_read_back=takes_no_more and result.lacking is not None,
-        remainder=result.lacking if is_known and _is_news(one.seen, result) else None,
-        late_usage=result.late_usage,
-        why=result.message,
-        not_known=result.message if is_unknown else None,
-        is_watched_no_more=is_closed,
-        own=result.found.own if is_settled else None,
-    )
-
-
-def _is_tried_again(job: Job, seen: Seen, result: Result) -> bool:
-    """Say whether a period that is watched no longer is looked at once more.
-
-    That is one that failed, was left to another run, or of which Stripe does not show yet what it took.
-    """
-    is_not_told = result.outcome is Outcome.UNCHANGED and result.lacking is None
-    return (result.outcome is Outcome.FAILED or result.gave_way or is_not_told) and _is_asked_again(job, seen)
-
-
-def _is_asked_again(job: Job, seen: Seen) -> bool:
-    """Say whether what was not answered is asked again: as long as a period is watched, and a day longer."""
-    return job.run.as_of <= _watched_until(job, seen) + CLOSED_WITHIN
-
-
-def _watched_until(job: Job, seen: Seen) -> datetime:
-    """Return until when a period is watched: one whose invoice was voided after that, until it is named."""
-    until = seen.item.period.end + job.policy.lookback
-    return max(until, seen.voided_at) if seen.voided_at else until
-
-
-def _is_left_unknown(result: Result) -> bool:
-    """Say whether it is not known what Stripe does not bill of an item whose period is watched no longer.
-
-    So it is where usage was lost of which nobody has said that it was none.
-    """
-    is_nobodys_business = result.reason in {Reason.IGNORED, Reason.NOT_STARTED} or result.outcome is Outcome.PLANNED
-    return (result.lacking is None or bool(result.found.falls)) and not is_nobodys_business
-
-
-def _is_news(seen: Seen, result: Result) -> bool:
-    """Say whether something else is lacking than was said before, or something else becomes of it."""
-    is_other_way = bool(result.lacking) and result.late_usage is not seen.late_usage
-    return result.lacking != seen.remainder or is_other_way
-
-
-def _is_watched_no_more(job: Job, seen: Seen) -> bool:
-    return job.run.as_of > seen.item.period.end + job.policy.lookback
 
 
 def _record(job: Job, conclusions: Sequence[Conclusion]) -> None:
