@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +15,17 @@ SLOW = frozenset(("simulation", "project", "installed", "every_way"))
 """Markers of the slow tier: a plain `pytest` runs the tests without one, `pytest -m slow` those with one, each once."""
 
 
+_IN_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 2**30
+
+
 def pytest_configure() -> None:
-    """Let the commands that are started be interrupted, also where this was started with interrupts ignored."""
+    """Let the commands that are started be interrupted, also where this was started with interrupts ignored.
+
+    What tests write need not survive a power loss: in memory, where there is room, no ledger waits for a disk.
+    """
+    if os.access(_IN_MEMORY, os.W_OK) and shutil.disk_usage(_IN_MEMORY).free > _ROOM_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_IN_MEMORY))
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, NullPool, event
 
 from meter_sync.ledger.additions import Additions
 from meter_sync.ledger.binding import Binding
@@ -102,12 +103,20 @@ def _quoted(path: Path) -> str:
 
 @contextmanager
 def _connected(path: Path, uri: str) -> Iterator[Connection]:
-    """Open one connection whose transactions are really SQLite's, with a journal that survives power loss.
+    with translated(path):
+        connection = _engine(uri).connect()
+    with connection:
+        yield connection
+
+
+@lru_cache(maxsize=8)
+def _engine(uri: str) -> Engine:
+    """Return what makes connections whose transactions are really SQLite's, with a journal that survives power loss.
 
     The rollback journal with synchronous=FULL rather than WAL: the SQLite of today's Debian has a WAL bug that can
-    corrupt.
+    corrupt. It is kept for the next run of a process, for what it has compiled, and keeps no connection open.
     """
-    engine = sa.create_engine(f"sqlite:///{uri}&uri=true", connect_args={"timeout": _BUSY_SECONDS})
+    engine = sa.create_engine(f"sqlite:///{uri}&uri=true", connect_args={"timeout": _BUSY_SECONDS}, poolclass=NullPool)
 
     @event.listens_for(engine, "connect")
     def _settings(connection: Any, _record: Any) -> None:
@@ -118,10 +127,4 @@ def _connected(path: Path, uri: str) -> Iterator[Connection]:
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN" if "mode=ro" in uri else "BEGIN IMMEDIATE")
 
-    try:
-        with translated(path):
-            connection = engine.connect()
-        with connection:
-            yield connection
-    finally:
-        engine.dispose()
+    return engine

@@ -1,12 +1,15 @@
 """What the end-to-end tests play in: a sandbox, a ledger, and the command."""
 
 import asyncio
+import atexit
+import functools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +21,7 @@ from typing import Any, TypeAlias
 from meter_sync.config import Settings, load
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.stages import Result
-from meter_sync.ledger import Ledger, Scope, open_ledger_read_only
+from meter_sync.ledger import Ledger, Scope, open_ledger, open_ledger_read_only
 from meter_sync.net.stop import Stop
 from meter_sync.sandbox import RequestSeen, Sandbox
 from meter_sync.sandbox.stripe.world import SubscriptionView
@@ -175,6 +178,9 @@ class World:
         """
         settings = self._settings(retry_seconds, schedule)
         wanted = Request(allowed=frozenset(allowed), **request)
+        if not (wanted.dry_run or self.ledger.exists()):
+            self.ledger.parent.mkdir(mode=0o700, exist_ok=True)
+            shutil.copy(_new_ledger(), self.ledger)
         return self._carried_out(execute(settings, wanted, self.sandbox.clock.now, Stop()))
 
     def close_in_time(self, within: timedelta, schedule: str = "hourly") -> dict[str, Result]:
@@ -261,6 +267,15 @@ class InstalledWorld(World):
     def meter_sync(self, *arguments: str, **overrides: str) -> Outcome:
         """Run the installed command to its end."""
         return self.installed_meter_sync(*arguments, **overrides)
+
+
+@functools.cache
+def _new_ledger() -> Path:
+    """Make a ledger that knows nothing, once: every run of a new world would make one just like it."""
+    path = Path(tempfile.mkdtemp(prefix="meter-sync-ledger-"), "ledger.sqlite3")
+    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
+    with open_ledger(path, Scope("", "sandbox")):
+        return path
 
 
 def _are_of_the_program(variables: Iterable[str]) -> bool:
