@@ -74,7 +74,7 @@ async def open_job(
     """
     access, limiter = _access(settings), _limiter(settings, stop)
     secret = settings.openmeter.api_key
-    asked = openmeter_api.client.Access(
+    asked = openmeter_api.connection.Access(
         url=settings.openmeter.url,
         key=lambda: secret.get_secret_value() if secret else None,
         concurrency=settings.openmeter.concurrency,

@@ -12,7 +12,8 @@ from meter_sync.core.metering.queries import Query, Unanswered
 from meter_sync.errors import TryAgainError
 from meter_sync.net.session import AnswerTooLarge, open_session
 from meter_sync.net.stop import Stop
-from meter_sync.openmeter_api.client import Access, OpenMeter
+from meter_sync.openmeter_api.client import OpenMeter
+from meter_sync.openmeter_api.connection import Access
 from meter_sync.sandbox import Fault
 from tests.support.world import METER, World
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -39,6 +40,8 @@ class Meter:
     id: str
     slug: str
     aggregation: Aggregation
+    events_from: datetime | None = None
+    """From when on it counts events; None where it counts all. OpenMeter says nothing where more is asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,47 @@
+"""What a version of OpenMeter's API has to offer: nothing that asks for usage knows which one it is."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from meter_sync.core.metering.meter import Meters
+from meter_sync.core.metering.queries import Query
+from meter_sync.openmeter_api.answers import Row
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMeterCustomer:
+    """A customer as OpenMeter knows it."""
+
+    id: str
+    key: str | None
+    is_deleted: bool
+
+
+class Api(Protocol):
+    """A version of OpenMeter's API.
+
+    All of it raises Transient where there is no answer, OpenMeterRefused for a no or for what is not its language, and
+    ConfigurationError where the address or the key is wrong.
+    """
+
+    path: str
+    """What follows the address in the path of each request."""
+    counts_deleted_customers: bool
+    """Whether the usage of a customer that was deleted can still be asked for, by its id."""
+
+    async def meters(self) -> Meters:
+        """Return every meter."""
+        ...
+
+    async def rows(self, query: Query) -> Iterable[Row]:
+        """Return the rows that answer a query. They are read one by one, each of which may raise OpenMeterRefused."""
+        ...
+
+    async def customers(self) -> list[OpenMeterCustomer]:
+        """Return all customers, over all pages."""
+        ...
+
+    async def stripe_customer(self, customer: str) -> str | None:
+        """Return the Stripe customer that the app data of a customer names, or None."""
+        ...

@@ -1,0 +1,195 @@
+"""OpenMeter's API v3: the only one of Konnect Metering & Billing, and beside v1 on servers of one's own."""
+
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from decimal import Decimal
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from meter_sync.core.billing.item import WindowSize
+from meter_sync.core.metering.meter import Meter, Meters
+from meter_sync.core.metering.queries import Query
+from meter_sync.core.text import utc
+from meter_sync.openmeter_api import answers
+from meter_sync.openmeter_api.answers import OpenMeterRefused, Row
+from meter_sync.openmeter_api.connection import Connection
+from meter_sync.openmeter_api.port import OpenMeterCustomer
+
+PATH = "/openmeter"
+_PAGE_SIZE = 100
+"""The most that it gives at once; without a size it gives 20."""
+_GRANULARITY = {WindowSize.HOUR: "PT1H", WindowSize.DAY: "P1D"}
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=5_000)]
+Ulid = Annotated[str, StringConstraints(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
+"""Goes into paths."""
+
+
+class _Shape(BaseModel):
+    """What is of another type than it should be is refused, also where it could be converted."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+
+class _PageMeta(_Shape):
+    number: Annotated[Decimal, Field(gt=0)]
+    size: Annotated[Decimal, Field(gt=0)]
+    total: Annotated[Decimal, Field(ge=0)]
+
+
+class _Meta(_Shape):
+    page: _PageMeta
+
+
+class _Page(_Shape):
+    data: list[dict[str, object]]
+    meta: _Meta
+
+
+class _Meter(_Shape):
+    id: Ulid
+    key: Text
+    aggregation: Text
+    events_from: Text | None = None
+
+
+class _Customer(_Shape):
+    id: Ulid
+    key: Text
+    deleted_at: Text | None = None
+
+
+class _OfStripe(_Shape):
+    customer_id: Text | None = None
+
+
+class _AppData(_Shape):
+    stripe: _OfStripe | None = None
+
+
+class _Billing(_Shape):
+    app_data: _AppData | None = None
+
+
+class _Result(_Shape):
+    data: list[dict[str, object]]
+    start: Annotated[str | None, Field(alias="from")] = None
+    end: Annotated[str | None, Field(alias="to")] = None
+
+
+_Shaped = TypeVar("_Shaped", bound=_Shape)
+
+
+class V3:
+    """Asks in API v3."""
+
+    path = PATH
+    counts_deleted_customers = True
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._ids: Mapping[str, str] = {}
+        """The id of each meter by its key, and by itself: a query takes no key."""
+
+    async def meters(self) -> Meters:
+        """Return every meter, over all pages."""
+        found = answers.meters([row async for row in self._listed("meters", "key")], _meter)
+        self._ids = {name: meter.id for name, meter in found.known.items()}
+        return found
+
+    async def rows(self, query: Query) -> Iterator[Row]:
+        """Return the rows that answer a query. A meter is looked up by its key, where it is not known yet."""
+        id = self._ids.get(query.meter)
+        if id is None:
+            await self.meters()
+            id = self._ids.get(query.meter)
+        if id is None:
+            raise OpenMeterRefused(f"there is no meter {query.meter!r}")
+        return _rows(query, await self._connection.post(f"{PATH}/meters/{id}/query", question(query)))
+
+    async def customers(self) -> list[OpenMeterCustomer]:
+        """Return all customers, over all pages. Ordered by name, the default, a page could skip some."""
+        customers = [_read(_Customer, row, "a customer") async for row in self._listed("customers", "id")]
+        return [OpenMeterCustomer(one.id, one.key, one.deleted_at is not None) for one in customers]
+
+    async def stripe_customer(self, customer: str) -> str | None:
+        """Return the Stripe customer that the app data of a customer names, or None."""
+        try:
+            answer = await self._connection.get(f"{PATH}/customers/{customer}/billing")
+        except OpenMeterRefused as refusal:
+            if refusal.is_gone:
+                return None
+            raise
+        app_data = _read(_Billing, answer, "the billing data of a customer").app_data
+        return app_data.stripe.customer_id if app_data and app_data.stripe else None
+
+    async def _listed(self, what: str, order: str) -> AsyncIterator[dict[str, object]]:
+        """Give each row of a list once, over all pages."""
+        given = set[object]()
+        number = 1
+        while True:
+            path = f"{PATH}/{what}?page[number]={number}&page[size]={_PAGE_SIZE}&sort={order}"
+            page = _read(_Page, await self._connection.get(path), f"a page of {what}")
+            news = [row for row in page.data if row.get("id") not in given]
+            for row in news:
+                given.add(row.get("id"))
+                yield row
+            meta = page.meta.page
+            if meta.number * meta.size >= meta.total:
+                return
+            if not news:
+                raise OpenMeterRefused(f"a page of {what} that has nothing new, as if they went on for ever")
+            number += 1
+
+
+def question(query: Query) -> dict[str, Any]:
+    """Return the body of the POST that asks a query. Without a time zone, hours and days are of UTC."""
+    whose = query.grouping.value
+    asked: dict[str, Any] = {
+        "from": utc(query.start),
+        "to": utc(query.end),
+        "group_by_dimensions": [whose, *query.dimensions],
+    }
+    if query.window:
+        asked["granularity"] = _GRANULARITY[query.window]
+    filters = {name: {"in": list(values)} for name, values in query.filter}
+    if query.subjects is not None:
+        filters[whose] = {"in": list(query.subjects)}
+    if filters:
+        asked["filters"] = {"dimensions": filters}
+    return asked
+
+
+def _rows(query: Query, answer: object) -> Iterator[Row]:
+    result = _read(_Result, answer, "an answer to a query")
+    if not answers.is_echoed(query, result.start, result.end):
+        raise OpenMeterRefused("an answer that does not fit the question")
+    return (_row(query, row) for row in result.data)
+
+
+def _row(query: Query, row: Mapping[str, object]) -> Row:
+    value, dimensions = row.get("value"), row.get("dimensions")
+    if not isinstance(dimensions, dict):
+        raise OpenMeterRefused("a row without its dimensions")
+    whose = dimensions.get(query.grouping.value)
+    if not isinstance(whose, str) or not isinstance(value, str) or not _NUMBER.fullmatch(value):
+        raise OpenMeterRefused(f"a row without a {query.grouping} or a number")
+    return Row(whose, Decimal(value), row.get("from"), dimensions)
+
+
+def _meter(row: Mapping[str, object]) -> Meter:
+    meter = _read(_Meter, row, "a meter")
+    aggregation = answers.aggregation_of(meter.aggregation.upper(), meter.key)
+    return Meter(meter.id, meter.key, aggregation, answers.instant(meter.events_from))
+
+
+def _read(shape: type[_Shaped], answer: object, what: str) -> _Shaped:
+    """Return an answer in its shape. Raise OpenMeterRefused, without the answer's content, if it does not have it."""
+    try:
+        return shape.model_validate(answer)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part)[:100] for part in fault["loc"])
+        raise OpenMeterRefused(f"{what} was expected, and was not understood: {where} {fault['msg']}") from None
