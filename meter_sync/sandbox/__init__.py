@@ -13,6 +13,7 @@ Where what is to be found:
 - `stripe/views`: how objects are shown in each version. `stripe/endpoints`: its routes, and their `paging`.
 - `stripe/world`: the rules as methods for tests; `stripe/api`: the order in which a request is looked at.
 - `openmeter`: `meters`, `customers` (deleted ones too), `ingest`, what a `query` counts, and `series`: how it adds up.
+  How that is asked for and shown is in `openmeter/v1` and `openmeter/v3`, the versions of its API.
 """
 
 from meter_sync.sandbox.http.faults import Fault, Faults

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,8 +11,7 @@ from meter_sync.sandbox.clock import SandboxClock
 from meter_sync.sandbox.http.faults import Faults
 from meter_sync.sandbox.http.server import LOOPBACK, LocalServer
 from meter_sync.sandbox.http.traffic import Incoming, RequestSeen
-from meter_sync.sandbox.openmeter.api import OpenMeterApi
-from meter_sync.sandbox.openmeter.problems import problem
+from meter_sync.sandbox.openmeter.api import OPENMETER_VERSIONS, OpenMeterApi, OpenMeterVersion
 from meter_sync.sandbox.openmeter.world import OpenMeterWorld
 from meter_sync.sandbox.stripe.api import StripeApi
 from meter_sync.sandbox.stripe.protocol.rate_limits import RateLimits
@@ -40,7 +39,7 @@ class Sandbox:
     """An embedded Stripe and OpenMeter, served on loopback while one of its contexts is open.
 
     Given an aware instant, its clock stands still there until it is moved; given none, it runs with
-    real time.
+    real time. `openmeter_versions` are those of OpenMeter's API that are served, over one world.
     """
 
     def __init__(
@@ -49,12 +48,15 @@ class Sandbox:
         *,
         stripe_key: str = "sk_test_sandbox",
         openmeter_key: str = "om_sandbox",
+        openmeter_versions: Collection[OpenMeterVersion] = OPENMETER_VERSIONS,
     ) -> None:
         self.clock = SandboxClock(now)
         self.stripe_key = stripe_key
         self.openmeter_key = openmeter_key
         self.stripe = StripeWorld(self.clock, keys={stripe_key: None})
         self.openmeter = OpenMeterWorld(self.clock, token=openmeter_key)
+        self._openmeter_versions = frozenset(openmeter_versions)
+        self._openmeter_api = OpenMeterApi(self.openmeter, self._openmeter_versions)
         self.requests: list[RequestSeen] = []
         self.faults = Faults(self.clock.now)
         self.latency = Latency()
@@ -73,12 +75,17 @@ class Sandbox:
         """The base address of the embedded OpenMeter, while serving."""
         return f"http://{LOOPBACK}:{self._serving_ports()[1]}"
 
+    @property
+    def openmeter_v3_url(self) -> str:
+        """The address of the third version of OpenMeter's API, while serving."""
+        return f"{self.openmeter_url}/api/v3"
+
     def environment(self) -> dict[str, str]:
-        """Return the environment variables that point a program at this sandbox."""
+        """Return the environment variables that point a program at this sandbox, and at v1 if it is served."""
         return {
             "STRIPE_API_KEY": self.stripe_key,
             "STRIPE_API_BASE": self.stripe_url,
-            "OPENMETER_URL": self.openmeter_url,
+            "OPENMETER_URL": self.openmeter_url if "v1" in self._openmeter_versions else self.openmeter_v3_url,
             "OPENMETER_API_KEY": self.openmeter_key,
         }
 
@@ -118,10 +125,10 @@ class Sandbox:
         )
         openmeter = LocalServer(
             "openmeter",
-            OpenMeterApi(self.openmeter),
+            self._openmeter_api,
             self,
             latency_seconds=lambda request: self.latency.of_openmeter(request),
-            failure=lambda _, fault, status: fault.error(problem(status)),
+            failure=lambda request, fault, status: fault.error(self._openmeter_api.failure(request, status)),
         )
         try:
             self._ports = (await stripe.start(stripe_port), await openmeter.start(openmeter_port))

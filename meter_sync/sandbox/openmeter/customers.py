@@ -1,25 +1,10 @@
-"""Customers of the embedded OpenMeter: listing them, the Stripe customer that their app data names, and their subjects.
+"""Customers of the embedded OpenMeter, and the subjects whose usage is theirs."""
 
-A deleted customer is listed no more, unless it is asked for, and nothing else of it is answered.
-
-Source: OpenMeter's OpenAPI document (Customer, CustomerPaginatedResponse, CustomerAppDataPaginatedResponse).
-"""
-
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-from urllib.parse import parse_qs
 
 from meter_sync.sandbox.openmeter.problems import Problem
-from meter_sync.sandbox.openmeter.times import show_time
-
-LIST = "/api/v1/customers"
-APPS = re.compile(r"/api/v1/customers/([^/]+)/apps")
-"""With a customer's id or its key."""
-
-_ORDERS = {"id": "id", "name": "name", "createdAt": "created"}
 
 
 @dataclass(slots=True)
@@ -27,6 +12,7 @@ class Customer:
     """A customer with the subjects whose usage is attributed to it."""
 
     id: str
+    """A ULID."""
     key: str | None
     name: str
     subjects: tuple[str, ...]
@@ -38,7 +24,7 @@ class Customer:
 
     @property
     def is_deleted(self) -> bool:
-        """Whether it can be asked for no more."""
+        """Whether it was deleted, listed or not."""
         return self.deleted_at is not None or self.is_only_listed
 
     @property
@@ -48,68 +34,8 @@ class Customer:
         return tuple(dict.fromkeys(own + self.subjects))
 
 
-def page(customers: Mapping[str, Customer], query: str) -> dict[str, Any]:
-    """Return a page of the customers: by name unless another order is asked for, without deleted ones."""
-    asked = {name: values[-1] for name, values in parse_qs(query).items()}
-    try:
-        number, size = int(asked.get("page", "1")), int(asked.get("pageSize", "100"))
-        order = _ORDERS[asked.get("orderBy", "name")]
-    except (ValueError, KeyError) as error:
-        raise Problem(400, f"invalid page: {query}") from error
-    if number < 1 or not 1 <= size <= 1000:
-        raise Problem(400, f"invalid page: {query}")
-    deleted = asked.get("includeDeleted") == "true"
-    rows = [
-        each for each in customers.values() if (deleted or not each.deleted_at) and _has_key(each, asked.get("key"))
-    ]
-    rows.sort(key=lambda each: getattr(each, order), reverse=asked.get("order") == "DESC")
-    first = (number - 1) * size
-    return _paginated([_show(each) for each in rows[first : first + size]], len(rows), number, size)
-
-
-def found(customers: Mapping[str, Customer], id_or_key: str) -> Customer | None:
-    """Return the customer with this id, or else with this key, unless it was deleted."""
-    by_id = customers.get(id_or_key)
-    candidates = [by_id] if by_id else [each for each in customers.values() if each.key == id_or_key]
-    return next((each for each in candidates if not each.is_deleted), None)
-
-
-def subjects_of(customers: Mapping[str, Customer], ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return the subjects of each customer; one that is unknown or deleted refuses the whole query."""
-    subjects = {}
-    for identifier in ids:
-        customer = customers.get(identifier)
-        if customer is None or customer.is_deleted:
-            raise Problem(404, f"customer not found: {identifier}")
-        subjects[identifier] = customer.counted
-    return subjects
-
-
-def app_data(customer: Customer) -> dict[str, Any]:
-    """Return the app data of a customer: that of Stripe, if it has any, without the optional `app`."""
-    items = []
-    if customer.stripe_customer_id:
-        items.append({"type": "stripe", "stripeCustomerId": customer.stripe_customer_id})
-    return _paginated(items, len(items), 1, 100)
-
-
-def _has_key(customer: Customer, part: str | None) -> bool:
-    return part is None or part.lower() in (customer.key or "").lower()
-
-
-def _show(customer: Customer) -> dict[str, Any]:
-    created = show_time(customer.created)
-    shown: dict[str, Any] = {
-        "id": customer.id,
-        "name": customer.name,
-        "createdAt": created,
-        "updatedAt": created,
-        "usageAttribution": {"subjectKeys": list(customer.subjects)},
-    }
-    if customer.key:
-        shown["key"] = customer.key
-    return {**shown, "deletedAt": show_time(customer.deleted_at)} if customer.deleted_at else shown
-
-
-def _paginated(items: list[dict[str, Any]], total: int, number: int, size: int) -> dict[str, Any]:
-    return {"totalCount": total, "page": number, "pageSize": size, "items": items}
+def named(customers: Mapping[str, Customer], id: str) -> Customer:
+    """Return the customer with this id, deleted or not; refuse what never was one."""
+    if id not in customers:
+        raise Problem(404, f"customer not found: {id}")
+    return customers[id]

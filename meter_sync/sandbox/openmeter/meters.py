@@ -1,15 +1,11 @@
-"""Meters of the embedded OpenMeter: which events one counts, and how it is shown.
-
-Source: OpenMeter's OpenAPI document (Meter).
-"""
+"""Meters of the embedded OpenMeter: which events one counts."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from meter_sync.sandbox.instants import unix_seconds
 from meter_sync.sandbox.openmeter.series import Aggregation, Event, Series, dimension_of, value_of
-from meter_sync.sandbox.openmeter.times import show_time
 
 
 @dataclass(frozen=True)
@@ -17,6 +13,7 @@ class Meter:
     """Which events count, and how they are aggregated."""
 
     id: str
+    """A ULID."""
     slug: str
     aggregation: Aggregation
     event_type: str
@@ -26,6 +23,7 @@ class Meter:
     name: str | None = None
     description: str | None = None
     event_from: datetime | None = None
+    """From when on events count; None for all of history."""
     metadata: Mapping[str, str] | None = None
 
     @property
@@ -43,8 +41,12 @@ def matches(meter: Meter, dimensions: tuple[str | None, ...], wanted: Mapping[st
 
 
 def read_events(meter: Meter, events: Iterable[Event]) -> Series:
-    """Return what a meter reads from one subject's events, which are in order of time."""
-    since = None if meter.event_from is None else meter.event_from.timestamp()
+    """Return what a meter reads from one subject's events, which are in order of time.
+
+    What is earlier than the meter's `event_from` it does not have: a query from before that instant counts from there
+    on, and no answer says so (the server raises the `from` of its own query, in whole seconds).
+    """
+    since = None if meter.event_from is None else unix_seconds(meter.event_from)
     times: list[int] = []
     values: list[int | float | str] = []
     dimensions: list[tuple[str | None, ...]] = []
@@ -56,24 +58,3 @@ def read_events(meter: Meter, events: Iterable[Event]) -> Series:
         values.append(value)
         dimensions.append(tuple(dimension_of(event, path) for path in meter.group_by.values()))
     return Series(times, values, dimensions)
-
-
-def show_meter(meter: Meter) -> dict[str, Any]:
-    """Return a meter as JSON, which leaves out what has no value."""
-    shown: dict[str, Any] = {
-        "id": meter.id,
-        "slug": meter.slug,
-        "name": meter.name or meter.slug,
-        "aggregation": meter.aggregation,
-        "eventType": meter.event_type,
-        "groupBy": dict(meter.group_by),
-        "createdAt": show_time(meter.created),
-        "updatedAt": show_time(meter.created),
-    }
-    optional = {
-        "description": meter.description,
-        "eventFrom": None if meter.event_from is None else show_time(meter.event_from),
-        "metadata": meter.metadata,
-        "valueProperty": meter.value_property,
-    }
-    return {**shown, **{name: value for name, value in optional.items() if value is not None}}

@@ -1,14 +1,9 @@
-"""Errors of the embedded OpenMeter: RFC 7807 problems."""
+"""What the embedded OpenMeter refuses, whichever version of its API is asked; each shows it in its own shape."""
 
 import itertools
-import json
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any
 
-from meter_sync.sandbox.http.traffic import Answer
-
-_INSTANCES = itertools.count(1)
+_CORRELATIONS = itertools.count(1)
 
 
 @dataclass
@@ -17,16 +12,10 @@ class Problem(Exception):
 
     status: int
     detail: str
+    field: str = ""
+    """What of the request is wrong: a name of its own, or of `Query` for a rule that both versions have."""
 
 
-def problem(status: int, detail: str | None = None) -> Answer:
-    """Return an error as OpenMeter shows it: a 5xx has no detail."""
-    content: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "instance": f"urn:request:sandbox/{next(_INSTANCES):06d}",
-    }
-    if status < 500:
-        content["detail"] = detail or HTTPStatus(status).description or content["title"]
-    return Answer(status=status, body=json.dumps(content), content_type="application/problem+json")
+def correlation() -> str:
+    """Return an id by which one refusal can be told from all others."""
+    return f"{next(_CORRELATIONS):06d}"

@@ -90,7 +90,7 @@ class OpenMeterWorld:
                 created=self.clock.now(),
                 name=name,
                 description=description,
-                event_from=event_from,
+                event_from=None if event_from is None else aware(event_from),
                 metadata=metadata,
             )
             self.meters[slug] = meter
@@ -137,6 +137,10 @@ class OpenMeterWorld:
         with self.lock:
             found = self.meters.get(id_or_slug)
             return found or next((m for m in self.meters.values() if m.id == id_or_slug), None)
+
+    def overrides_of(self, meter: Meter) -> dict[str | None, str]:
+        """Return the values to serve for a meter's rows, by subject, in place of the true ones."""
+        return {subject: raw for (slug, subject), raw in self.value_overrides.items() if slug == meter.slug}
 
     def add_event(
         self,

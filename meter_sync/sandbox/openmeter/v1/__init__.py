@@ -1,0 +1,1 @@
+"""The first version of the embedded OpenMeter's API: `/api/v1/…`."""
