@@ -32,6 +32,7 @@ class Reason(StrEnum):
     DUPLICATE_USAGE = "duplicate_usage"
     FOREIGN_USAGE = "foreign_usage"
     MAPPING_CHANGED = "mapping_changed"
+    METER_STARTS_LATER = "meter_starts_later"
     INVALID_USAGE = "invalid_usage"
     DECREASE = "decrease"
     JUMP = "jump"
@@ -53,6 +54,7 @@ LIFTABLE = (
     Reason.TOO_MANY_HELD,
     Reason.FOREIGN_USAGE,
     Reason.MAPPING_CHANGED,
+    Reason.METER_STARTS_LATER,
 )
 """The brakes that a person may lift for one run; the rest are facts that no flag changes."""
 

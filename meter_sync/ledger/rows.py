@@ -107,13 +107,17 @@ def _remembered(row: Row[Any]) -> Remembered:
         row,
         method=read_as(Method, row, **method),
         earlier_subjects=_earlier_subjects(row.earlier_subjects),
-        made_of=Meter(row.meter_id, row.meter, Aggregation(row.aggregation)) if row.meter_id else None,
+        made_of=_meter(row) if row.meter_id else None,
         subjects=subjects_of(row),
         foreign=row.foreign_quantity,
         lacking=row.closed,
         windows=RememberedWindows(),
         additions=RememberedAdditions(),
     )
+
+
+def _meter(row: Row[Any]) -> Meter:
+    return Meter(row.meter_id, row.meter, Aggregation(row.aggregation), row.events_from)
 
 
 def filter_of(row: Row[Any]) -> Filter:

@@ -242,6 +242,7 @@ def _state(write: Write, run: RunRecord, at: datetime) -> dict[str, Any]:
         "earlier_subjects": rows.stored_subjects(found.earlier_subjects),
         "meter_id": found.meter.id if found.meter else None,
         "aggregation": found.meter.aggregation.value if found.meter else None,
+        "events_from": found.meter.events_from if found.meter else None,
         "reported": found.own if write.intake.is_open else None,
         "anchor": write.anchor,
         "quantity": write.quantity,

@@ -24,6 +24,7 @@ from meter_sync.core.planning.stages import Result
 from meter_sync.ledger import Ledger, Scope, open_ledger, open_ledger_read_only
 from meter_sync.net.stop import Stop
 from meter_sync.sandbox import RequestSeen, Sandbox
+from meter_sync.sandbox.openmeter.api import OpenMeterVersion
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from meter_sync.sync.books import execute
 from meter_sync.sync.closing import execute_in_time
@@ -86,11 +87,12 @@ class Outcome:
 class World:
     """A sandbox with the usual meter and price, a ledger of its own, and the command."""
 
-    def __init__(self, folder: Path, now: datetime) -> None:
+    def __init__(self, folder: Path, now: datetime, openmeter_version: OpenMeterVersion = "v1") -> None:
         self.folder = folder
         self.ledger = folder / "state" / "ledger.sqlite3"
         self.config = folder / "meter-sync.toml"
-        self.sandbox = Sandbox(now=now)
+        self.openmeter_version = openmeter_version
+        self.sandbox = Sandbox(now=now, openmeter_versions=[openmeter_version])
         self.stripe = self.sandbox.stripe
         self.openmeter = self.sandbox.openmeter
         self.openmeter.add_meter(METER, aggregation="SUM")

@@ -10,7 +10,7 @@ from meter_sync.core.planning.carrying import becomes_of_late, named_before, tot
 from meter_sync.core.planning.foreign import can_be_topped_up, foreign_usage
 from meter_sync.core.planning.looks import FirstLook, LookAgain, LookBeside, ReadBack, UnfinishedLook
 from meter_sync.core.planning.memory import Carried, Memory, Remembered
-from meter_sync.core.planning.obstacles import fell_back, made_anew, obstacle, unsettled
+from meter_sync.core.planning.obstacles import fell_back, made_anew, obstacle, starts_later, unsettled
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.sends import SendNothing
 from meter_sync.core.planning.stages import Findings, Look, Metered, Planned, Result, Write
@@ -56,6 +56,8 @@ def drafted(
         late_usage=becomes_of_late(metered),
         carried=carried,
     )
+    if later := starts_later(write.told, remembered, policy):
+        return later
     if remembered is None and _is_kept(metered, usage):
         changed = fell_back(write.told, write.method, memory.before.get(metered.item.id), policy)
         if changed:

@@ -9,6 +9,7 @@ from meter_sync.core.planning.memory import Remembered
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import held
 from meter_sync.core.planning.stages import Findings, Result
+from meter_sync.core.text import utc
 
 
 def obstacle(found: Findings, method: Method, remembered: Remembered, policy: Policy) -> Result | None:
@@ -48,7 +49,9 @@ def made_anew(found: Findings, remembered: Remembered, policy: Policy) -> Result
     It has none of the events of before, or counts them in another way.
     """
     now, then = found.meter, remembered.made_of
-    if now is None or then is None or now.slug != then.slug or now == then:
+    if now is None or then is None or now.slug != then.slug:
+        return None
+    if (now.id, now.aggregation) == (then.id, then.aggregation):
         return None
     if Reason.MAPPING_CHANGED in policy.allowed:
         return None
@@ -58,6 +61,28 @@ def made_anew(found: Findings, remembered: Remembered, policy: Policy) -> Result
         f"OpenMeter's meter {now.slug} was made anew within the period, from {then.aggregation} {then.id} to "
         f"{now.aggregation} {now.id}: nothing was written; the new one begins with the next period, or now with "
         "--allow mapping_changed",
+    )
+
+
+def starts_later(found: Findings, remembered: Remembered | None, policy: Policy) -> Result | None:
+    """Return the hold of an item whose OpenMeter meter counts events only from a later instant on, or None.
+
+    OpenMeter answers a question about the time before that with less usage, and does not say so (server source). Who
+    has allowed it is asked again only once the meter begins at another instant.
+    """
+    meter, since = found.meter, found.own[0].start if found.own else None
+    begins = meter.events_from if meter else None
+    if meter is None or begins is None or since is None or begins <= since:
+        return None
+    is_known = remembered is not None and remembered.made_of is not None and remembered.made_of.events_from == begins
+    if is_known or Reason.METER_STARTS_LATER in policy.allowed:
+        return None
+    return held(
+        found,
+        Reason.METER_STARTS_LATER,
+        f"OpenMeter's meter {meter.slug} counts events only from {utc(begins)} on, and this item's usage begins at "
+        f"{utc(since)}: nothing was written; what was used before is not known. Bill what it has counted with --allow "
+        "meter_starts_later, and the rest by hand, or name a meter that has counted all along",
     )
 
 

@@ -11,7 +11,7 @@ from meter_sync.core.billing.quantity import InvalidUsage, billable, within_digi
 from meter_sync.core.metering.queries import Unanswered, combined
 from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code
 from meter_sync.core.planning.memory import Remembered
-from meter_sync.core.planning.obstacles import invalid, obstacle
+from meter_sync.core.planning.obstacles import invalid, obstacle, starts_later
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import skipped
 from meter_sync.core.planning.stages import Findings, Metered, Result
@@ -44,6 +44,7 @@ class Explanation(StrEnum):
     SUMMARY_LAGS = "summary_lags"
     """Stripe holds less than it acknowledged a short while ago; its summary may not show all of it yet."""
     MAPPING_CHANGED = "mapping_changed"
+    METER_STARTS_LATER = "meter_starts_later"
     """The way of metering changed within the period."""
     PERIOD_CLOSED = "period_closed"
     """A run has named already what the invoice of a closed period lacks."""
@@ -190,13 +191,15 @@ Explained = tuple[Explanation, str]
 
 def _explained(one: Expected, actual: int, known: Known, now: datetime) -> Explained:
     """Explain a difference, by what is known for certain first."""
-    remembered = known.remembered
+    remembered, policy = known.remembered, Policy(now=now, as_of=now)
+    hindered = starts_later(one.found, remembered, policy)
+    if remembered and not hindered:
+        hindered = obstacle(one.found, one.metered.method, remembered, policy)
+    if hindered and hindered.reason and hindered.message:
+        return Explanation(hindered.reason.value), hindered.message
     if remembered is None:
         return _without_report(one, actual)
     wanted = remembered.quantity if known.intended is None else known.intended
-    hindered = obstacle(one.found, one.metered.method, remembered, Policy(now=now, as_of=now))
-    if hindered and hindered.reason and hindered.message:
-        return Explanation(hindered.reason.value), hindered.message
     if remembered.foreign_held:
         return Explanation.FOREIGN_USAGE, (
             f"usage records that are not from this program hold {remembered.foreign} in this period; runs hold the "
