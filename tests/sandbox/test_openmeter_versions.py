@@ -155,6 +155,18 @@ def test_a_meters_instant_is_floored_to_the_second_as_the_times_of_events_are(
     assert float(row["value"]) == 2**10 + 2**11
 
 
+@EACH
+def test_a_meter_that_is_made_anew_counts_from_its_own_instant_on(
+    sandbox: Sandbox, openmeter: OpenMeterWire, version: Version
+) -> None:
+    before = sandbox.openmeter.add_meter("tokens")
+    sandbox.openmeter.add_events("tokens", "acme", [(T0, 1), (T0 + timedelta(hours=1), 10)])
+    assert float(query(openmeter, version, before, T0, NOW)["data"][0]["value"]) == 11
+    sandbox.openmeter.delete_meter("tokens")
+    anew = sandbox.openmeter.add_meter("tokens", event_from=T0 + timedelta(hours=1))
+    assert float(query(openmeter, version, anew, T0, NOW)["data"][0]["value"]) == 10
+
+
 def test_each_version_says_from_when_on_a_meter_counts(sandbox: Sandbox, openmeter: OpenMeterWire) -> None:
     always = sandbox.openmeter.add_meter("always")
     since = sandbox.openmeter.add_meter("since", event_from=T0)
