@@ -7,7 +7,7 @@ import pytest
 
 from meter_sync.sandbox import Sandbox
 
-from .documents import Document, openmeter_document, stripe_document, stripe_samples
+from .documents import Document, openmeter_document, openmeter_v3_document, stripe_document, stripe_samples
 from .traffic import NOW, Exchange, runs_with_billing_meters, runs_with_usage_records
 
 
@@ -17,8 +17,8 @@ def specs() -> Path:
     folder = os.environ.get("CONTRACT_SPECS")
     if not folder:
         pytest.skip(
-            "CONTRACT_SPECS names no folder with stripe-2023-08-16.openapi.json,"
-            " stripe-2023-08-16.fixtures.json and openmeter.openapi.yaml"
+            "CONTRACT_SPECS names no folder with stripe-2023-08-16.openapi.json, stripe-2023-08-16.fixtures.json,"
+            " openmeter.openapi.yaml and openmeter.v3.openapi.yaml"
         )
     return Path(folder)
 
@@ -37,6 +37,11 @@ def samples(specs: Path) -> Mapping[str, Any]:
 @pytest.fixture(scope="session")
 def openmeter_contract(specs: Path) -> Document:
     return openmeter_document(specs)
+
+
+@pytest.fixture(scope="session")
+def openmeter_v3_contract(specs: Path) -> Document:
+    return openmeter_v3_document(specs)
 
 
 @pytest.fixture

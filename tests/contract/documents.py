@@ -13,7 +13,7 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from openapi_core import Config, OpenAPI
 from openapi_core.casting.schemas import oas30_write_schema_casters_factory
@@ -42,7 +42,9 @@ class Document:
 
     def __init__(self, content: Json) -> None:
         self.content = content
-        self._host = content["servers"][0]["url"].rstrip("/")
+        server = urlsplit(content["servers"][0]["url"])
+        self._host = f"{server.scheme}://{server.netloc}"
+        self._base = server.path.rstrip("/")
 
     @cached_property
     def _api(self) -> OpenAPI:
@@ -82,7 +84,7 @@ class Document:
         """Return the operation of a request; a fixed path goes before one with variables."""
         for template in sorted(self.content["paths"], key=lambda path: path.count("{")):
             pattern = re.sub(r"\\{.*?\\}", "[^/]+", re.escape(template))
-            if re.fullmatch(pattern, request.path):
+            if re.fullmatch(self._base + pattern, request.path):
                 operation: Json = self.content["paths"][template][request.method]
                 return operation
         raise Undocumented(request.path)
@@ -225,13 +227,49 @@ def stripe_samples(folder: Path) -> Json:
 
 def openmeter_document(folder: Path) -> Document:
     """Return OpenMeter's document as it is published."""
-    text = (folder / "openmeter.openapi.yaml").read_text("utf-8")
+    content = _read_yaml(folder / "openmeter.openapi.yaml")
+    _leave_properties_to_the_named_schema(content["components"])
+    return Document(content)
+
+
+def openmeter_v3_document(folder: Path) -> Document:
+    """Return OpenMeter's document of the third version, at the one server whose address has no variables."""
+    content = _read_yaml(folder / "openmeter.v3.openapi.yaml")
+    content["servers"] = [server for server in content["servers"] if not server.get("variables")]
+    _join_parts(content["components"]["schemas"])
+    _leave_properties_to_the_named_schema(content["components"])
+    return Document(content)
+
+
+def at_konnect(document: Document) -> Document:
+    """Return OpenMeter's document of the third version at Konnect's address, which has no `/api` in it."""
+    return Document({**document.content, "servers": [{"url": "https://us.api.konghq.com/v3"}]})
+
+
+def _read_yaml(path: Path) -> Json:
     yaml = import_module("yaml")  # it has no types, unless somebody installed some
     # Both loaders are safe ones; the faster one is not everywhere.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    content = yaml.load(text, Loader=loader)
-    _leave_properties_to_the_named_schema(content["components"])
-    return Document(content)
+    content: Json = yaml.load(path.read_text("utf-8"), Loader=loader)
+    return content
+
+
+def _join_parts(schemas: Json) -> None:
+    """Make one schema of what is described in several parts (`allOf`), as the errors of v3 are.
+
+    Otherwise refusing unknown properties would make each part refuse those of the others.
+    """
+    for name, schema in schemas.items():
+        parts = [
+            schemas[each["$ref"].rsplit("/", 1)[1]] if "$ref" in each else each for each in schema.get("allOf", [])
+        ]
+        if len(parts) > 1:
+            properties: Json = {}
+            for part in parts:
+                for key, value in part["properties"].items():
+                    properties[key] = {**properties.get(key, {}), **value}
+            required = [key for part in parts for key in part.get("required", [])]
+            schemas[name] = {"type": "object", "properties": properties, "required": required}
 
 
 def _leave_properties_to_the_named_schema(node: Any) -> None:

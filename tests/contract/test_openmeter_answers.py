@@ -20,58 +20,26 @@ from openapi_core.exceptions import OpenAPIError
 from meter_sync.sandbox import Fault, Sandbox
 
 from .documents import Document, with_terse_server_errors
+from .held import EVENT, Held, post
 from .messages import Request, Response, send
 from .traffic import PERIOD_START
 
 END = PERIOD_START + timedelta(days=2)
 SPAN = {"from": "2026-11-01T00:00:00Z", "to": "2026-11-03T00:00:00Z"}
 QUERY = "/api/v1/meters/tokens/query"
-EVENT = {
-    "id": "1",
-    "source": "test",
-    "specversion": "1.0",
-    "type": "tokens",
-    "subject": "acme",
-    "time": "2026-11-01T00:00:00Z",
-    "data": {"value": 3, "model": "large"},
-}
-
-
-def post(path: str, content: Any, content_type: str = "application/json") -> Request:
-    return Request("POST", path, text=json.dumps(content), headers={"content-type": content_type})
-
-
-class OpenMeter:
-    """Sends requests to the embedded OpenMeter, holding both ways against the document."""
-
-    def __init__(self, sandbox: Sandbox, contract: Document) -> None:
-        self.sandbox = sandbox
-        self.contract = contract
-        sandbox.openmeter.add_meter("tokens", group_by={"model": "$.model"}, description="Tokens")
-        for time, model in ((PERIOD_START, "large"), (END - timedelta(seconds=1), "small")):
-            data = {"value": 0.5, "model": model}
-            sandbox.openmeter.add_event("tokens", "acme", time, data=data)
-        sandbox.openmeter.add_event("tokens", "acme", END, data={"value": 100, "model": "large"})
-
-    def __call__(self, request: Request, status: int = 200) -> Any:
-        """Return the answer of a documented request after checking both."""
-        self.contract.check_request(request)
-        return self.answered(request, status)
-
-    def answered(self, request: Request, status: int, key: str | None = None) -> Any:
-        """Return an answer after checking its status and its shape."""
-        response = send("openmeter", self.sandbox, request, key=key)
-        assert response.status_code == status, response.data
-        self.contract.check_answer(request, response)
-        return json.loads(response.data) if response.data else None
 
 
 @pytest.fixture
-def openmeter(sandbox: Sandbox, openmeter_contract: Document) -> OpenMeter:
-    return OpenMeter(sandbox, openmeter_contract)
+def openmeter(sandbox: Sandbox, openmeter_contract: Document) -> Held:
+    sandbox.openmeter.add_meter("tokens", group_by={"model": "$.model"}, description="Tokens")
+    for time, model in ((PERIOD_START, "large"), (END - timedelta(seconds=1), "small")):
+        data = {"value": 0.5, "model": model}
+        sandbox.openmeter.add_event("tokens", "acme", time, data=data)
+    sandbox.openmeter.add_event("tokens", "acme", END, data={"value": 100, "model": "large"})
+    return Held(sandbox, openmeter_contract)
 
 
-def test_meters_are_answered_in_openmeters_shape(sandbox: Sandbox, openmeter: OpenMeter) -> None:
+def test_meters_are_answered_in_openmeters_shape(sandbox: Sandbox, openmeter: Held) -> None:
     identifier = sandbox.openmeter.add_meter(
         "calls", "COUNT", event_from=PERIOD_START, metadata={"team": "core"}, name="Calls"
     )
@@ -82,7 +50,7 @@ def test_meters_are_answered_in_openmeters_shape(sandbox: Sandbox, openmeter: Op
 
 
 @pytest.mark.parametrize("aggregation", ["SUM", "COUNT", "UNIQUE_COUNT", "AVG", "MIN", "MAX", "LATEST"])
-def test_meters_of_every_aggregation_are_answered_in_openmeters_shape(openmeter: OpenMeter, aggregation: str) -> None:
+def test_meters_of_every_aggregation_are_answered_in_openmeters_shape(openmeter: Held, aggregation: str) -> None:
     meter = {"slug": "m", "aggregation": aggregation, "eventType": "e"}
     value = {} if aggregation == "COUNT" else {"valueProperty": "$.value"}
     assert openmeter(post("/api/v1/meters", {**meter, **value}), 201)["aggregation"] == aggregation
@@ -99,9 +67,7 @@ def test_meters_of_every_aggregation_are_answered_in_openmeters_shape(openmeter:
         ({"subject": ["nobody"]}, []),
     ],
 )
-def test_queries_are_answered_in_openmeters_shape(
-    openmeter: OpenMeter, asked: dict[str, Any], values: list[float]
-) -> None:
+def test_queries_are_answered_in_openmeters_shape(openmeter: Held, asked: dict[str, Any], values: list[float]) -> None:
     """The event at `to`, which would add 100, is in no row: `to` is exclusive."""
     answer = openmeter(post(QUERY, {**SPAN, **asked}))
     assert sorted(row["value"] for row in answer["data"]) == values
@@ -117,7 +83,7 @@ def test_queries_are_answered_in_openmeters_shape(
     ],
 )
 def test_queries_in_the_address_are_answered_in_openmeters_shape(
-    openmeter: OpenMeter, asked: list[tuple[str, str]], values: list[float]
+    openmeter: Held, asked: list[tuple[str, str]], values: list[float]
 ) -> None:
     answer = openmeter(Request("GET", QUERY, query=urlencode([*SPAN.items(), *asked])))
     assert sorted(row["value"] for row in answer["data"]) == values
@@ -125,7 +91,7 @@ def test_queries_in_the_address_are_answered_in_openmeters_shape(
 
 @pytest.mark.parametrize("group_by", [["customer_id"], ["customer_id", "subject"], ["customer_id", "model"]])
 def test_queries_by_customer_are_answered_in_openmeters_shape(
-    sandbox: Sandbox, openmeter: OpenMeter, group_by: list[str]
+    sandbox: Sandbox, openmeter: Held, group_by: list[str]
 ) -> None:
     customer = sandbox.openmeter.add_customer("acme")
     answer = openmeter(post(QUERY, {**SPAN, "filterCustomerId": [customer], "groupBy": group_by}))
@@ -134,7 +100,7 @@ def test_queries_by_customer_are_answered_in_openmeters_shape(
     assert openmeter(Request("GET", QUERY, query=address)) == answer
 
 
-def test_customers_are_answered_in_openmeters_shape(sandbox: Sandbox, openmeter: OpenMeter) -> None:
+def test_customers_are_answered_in_openmeters_shape(sandbox: Sandbox, openmeter: Held) -> None:
     """With and without a key, and deleted."""
     sandbox.openmeter.add_customer("acme", name="Acme", subjects=["a", "b"])
     sandbox.openmeter.add_customer(name="Bare")
@@ -147,14 +113,14 @@ def test_customers_are_answered_in_openmeters_shape(sandbox: Sandbox, openmeter:
     assert names == ["Acme", "Bare", "deleted"]
 
 
-def test_the_app_data_of_a_customer_is_answered_in_openmeters_shape(sandbox: Sandbox, openmeter: OpenMeter) -> None:
+def test_the_app_data_of_a_customer_is_answered_in_openmeters_shape(sandbox: Sandbox, openmeter: Held) -> None:
     customer = sandbox.openmeter.add_customer("acme", stripe_customer_id="cus_acme")
     for id_or_key in (customer, "acme"):
         (shown,) = openmeter(Request("GET", f"/api/v1/customers/{id_or_key}/apps"))["items"]
         assert (shown["type"], shown["stripeCustomerId"]) == ("stripe", "cus_acme")
 
 
-def test_a_customer_without_apps_is_answered_in_openmeters_shape(sandbox: Sandbox, openmeter: OpenMeter) -> None:
+def test_a_customer_without_apps_is_answered_in_openmeters_shape(sandbox: Sandbox, openmeter: Held) -> None:
     customer = sandbox.openmeter.add_customer("acme")
     assert openmeter(Request("GET", f"/api/v1/customers/{customer}/apps"))["items"] == []
     openmeter.answered(Request("GET", "/api/v1/customers/01SANDB0X09999999999999999/apps"), 404)
@@ -170,7 +136,7 @@ def test_a_customer_without_apps_is_answered_in_openmeters_shape(sandbox: Sandbo
     ],
 )
 def test_events_are_taken_in_openmeters_shape(
-    sandbox: Sandbox, openmeter: OpenMeter, content_type: str, content: Any
+    sandbox: Sandbox, openmeter: Held, content_type: str, content: Any
 ) -> None:
     assert openmeter(post("/api/v1/events", content, content_type), 204) is None
     early = sandbox.openmeter.usage("tokens", "acme", PERIOD_START, datetime(2026, 11, 2, tzinfo=UTC))
@@ -190,18 +156,18 @@ def test_events_are_taken_in_openmeters_shape(
         (post("/api/v1/meters", {"slug": "tokens", "aggregation": "COUNT", "eventType": "e"}), 400),
     ],
 )
-def test_refusals_are_problems_in_openmeters_shape(openmeter: OpenMeter, request_sent: Request, status: int) -> None:
+def test_refusals_are_problems_in_openmeters_shape(openmeter: Held, request_sent: Request, status: int) -> None:
     assert openmeter.answered(request_sent, status)["status"] == status
 
 
-def test_a_refused_key_is_a_problem_in_openmeters_shape(openmeter: OpenMeter) -> None:
+def test_a_refused_key_is_a_problem_in_openmeters_shape(openmeter: Held) -> None:
     for request in (Request("GET", "/api/v1/meters"), post(QUERY, SPAN)):
         assert openmeter.answered(request, 401, key="wrong")["status"] == 401
 
 
 @pytest.mark.parametrize("status", [500, 503])
 def test_server_errors_are_problems_without_the_detail_that_the_document_requires(
-    sandbox: Sandbox, openmeter: OpenMeter, openmeter_contract: Document, status: int
+    sandbox: Sandbox, openmeter: Held, openmeter_contract: Document, status: int
 ) -> None:
     request = post(QUERY, SPAN)
     sandbox.faults.add(Fault(server="openmeter", status=status))
@@ -231,7 +197,7 @@ def test_server_errors_are_problems_without_the_detail_that_the_document_require
 )
 def test_a_query_answer_in_another_shape_is_refused(
     sandbox: Sandbox,
-    openmeter: OpenMeter,
+    openmeter: Held,
     openmeter_contract: Document,
     change: Callable[[Any], None],
 ) -> None:
@@ -248,7 +214,7 @@ def test_a_query_answer_in_another_shape_is_refused(
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/problem+json"])
 def test_an_answer_of_another_content_type_is_refused(
-    sandbox: Sandbox, openmeter: OpenMeter, openmeter_contract: Document, content_type: str
+    sandbox: Sandbox, openmeter: Held, openmeter_contract: Document, content_type: str
 ) -> None:
     request = post(QUERY, SPAN)
     right = send("openmeter", sandbox, request)

@@ -139,6 +139,7 @@ ROOMS = (
     "meter_sync/core/planning",
     "meter_sync/ledger",
     "meter_sync/sandbox",
+    "meter_sync/sandbox/openmeter",
     "meter_sync/sandbox/stripe",
 )
 """Where the files are that are named without their folders."""

@@ -28,7 +28,7 @@ class _SubjectEvents:
 
     events: list[Event] = field(default_factory=list)
     series: dict[str, Series] = field(default_factory=dict)
-    """What each meter has read, by slug; emptied by every new event."""
+    """What each meter has read, by its id; emptied by every new event."""
 
     def add(self, event: Event) -> None:
         self.series.clear()
@@ -70,7 +70,10 @@ class OpenMeterWorld:
         event_from: datetime | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> str:
-        """Add a meter over events of a type (default: its slug) and return its ULID."""
+        """Add a meter over events of a type (default: its slug) and return its ULID.
+
+        It counts events from `event_from` on, an aware instant; by default all of history.
+        """
         with self.lock:
             if slug in self.meters:
                 raise ValueError(f"there is already a meter {slug!r}")
@@ -185,9 +188,9 @@ class OpenMeterWorld:
             found = self._events.get(meter.event_type, {}).get(subject)
             if found is None:
                 return None
-            if meter.slug not in found.series:
-                found.series[meter.slug] = read_events(meter, found.events)
-            return found.series[meter.slug]
+            if meter.id not in found.series:
+                found.series[meter.id] = read_events(meter, found.events)
+            return found.series[meter.id]
 
     def usage(
         self,

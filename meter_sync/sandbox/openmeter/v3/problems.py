@@ -37,7 +37,10 @@ def invalid_parameter(name: str, reason: str, rule: str = "invalid", **bounds: A
 
 
 def show_problem(problem: Problem) -> Answer:
-    """Return an error as OpenMeter shows it: always with a detail, and a 400 with its invalid parameters."""
+    """Return an error as OpenMeter shows it: always with a detail.
+
+    That of a 400 says nothing: what is wrong stands in its invalid parameters alone.
+    """
     title = HTTPStatus(problem.status).phrase
     content: dict[str, Any] = {
         "type": f"https://httpstatuses.com/{problem.status}",
@@ -47,7 +50,7 @@ def show_problem(problem: Problem) -> Answer:
         "detail": problem.detail or title,
     }
     if problem.status == 400:
-        content["detail"] = f"{title}: {problem.detail or title}"
+        content["detail"] = title
         content["invalid_parameters"] = [_invalid_parameter(problem)]
     return Answer(status=problem.status, body=json.dumps(content), content_type="application/problem+json")
 

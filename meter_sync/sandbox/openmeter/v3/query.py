@@ -1,8 +1,8 @@
 """Queries in the third version: what is asked for in a body, and how rows are shown.
 
 Sources: OpenMeter's OpenAPI document of v3 (MeterQueryRequest, MeterQueryFilters, QueryFilterStringMapItem,
-MeterQueryResult), and its server: filtering by subject or customer groups by it, a deleted customer counts, and a
-dimension that an event does not have is left out of its row.
+MeterQueryResult), and its server: filtering by customer groups by it, as filtering by subject does in every version; a
+deleted customer counts; and a dimension that an event does not have is left out of its row.
 """
 
 import json
@@ -41,7 +41,7 @@ def read_query(body: Mapping[str, Any], customers: Mapping[str, Customer]) -> Qu
         subjects=subjects,
         customers={each: named(customers, each).counted for each in ids},
         filter_group_by=wanted,
-        group_by=(*group_by, *(("subject",) if subjects else ()), *(("customer_id",) if ids else ())),
+        group_by=(*group_by, *(("customer_id",) if ids else ())),
     )
 
 
@@ -112,9 +112,8 @@ def _show_row(row: Row, overrides: Mapping[str | None, str]) -> str:
 
 
 def show_value(value: float) -> str:
-    """Write a double in decimal digits, all that it has and never with an exponent."""
-    whole = Decimal(int(value)) if value.is_integer() else Decimal(repr(value))
-    return format(whole, "f")
+    """Write a double in decimal digits: as many as tell it from any other, without an exponent."""
+    return format(Decimal(repr(value)).normalize(), "f")
 
 
 def _quoted(raw: str) -> str:
