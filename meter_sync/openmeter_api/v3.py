@@ -57,7 +57,8 @@ class _Meter(_Shape):
 
 class _Customer(_Shape):
     id: Ulid
-    key: Text
+    key: str
+    """Empty where it has none (server source)."""
     deleted_at: Text | None = None
 
 
@@ -112,7 +113,7 @@ class V3:
     async def customers(self) -> list[OpenMeterCustomer]:
         """Return all customers, over all pages. Ordered by name, the default, a page could skip some."""
         customers = [_read(_Customer, row, "a customer") async for row in self._listed("customers", "id")]
-        return [OpenMeterCustomer(one.id, one.key, one.deleted_at is not None) for one in customers]
+        return [OpenMeterCustomer(one.id, one.key or None, one.deleted_at is not None) for one in customers]
 
     async def stripe_customer(self, customer: str) -> str | None:
         """Return the Stripe customer that the app data of a customer names, or None."""

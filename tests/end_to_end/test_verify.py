@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from meter_sync.core.planning.selection import Selection
-from meter_sync.core.telling.comparison import Comparison, Verdict
+from meter_sync.core.telling.comparison import Comparison, Explanation, Verdict
 from meter_sync.ledger import run_lock
 from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
@@ -568,3 +568,10 @@ def test_stdout_is_one_json_document_however_it_ends(
 @pytest.mark.parametrize("arguments", [("--sample", "0"), ("--sample", "400"), ("--as-of", "2025-06-10T12:00:00Z")])
 def test_wrong_arguments_exit_with_2(world: World, arguments: tuple[str, ...]) -> None:
     assert world.meter_sync("verify", *arguments).code == 2
+
+
+def test_what_a_meter_did_not_count_is_said_of_what_does_not_match(world: World) -> None:
+    world.openmeter.add_meter("young", event_from=NOW - timedelta(days=1))
+    subscription = world.subscribe(world.stripe.add_price(metadata={"om_meter_id": "young"}))
+    world.use(subscription, 7, meter="young")
+    assert compared(world, subscription).reason is Explanation.METER_STARTS_LATER
