@@ -11,6 +11,16 @@ import click
 
 from meter_sync.core.planning.selection import Selection
 
+OPENMETER_VERSION = click.option(
+    "--openmeter",
+    "openmeter_version",
+    type=click.Choice(["v1", "v3"]),
+    default="v1",
+    show_default=True,
+    help="The version of OpenMeter's API that is served; Konnect has v3 alone.",
+)
+"""For commands that serve an OpenMeter of their own."""
+
 Command = Callable[..., None]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -4,10 +4,15 @@ import asyncio
 import json
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from meter_sync.cli.ending import stop_on_signals
+from meter_sync.cli.options import OPENMETER_VERSION
+
+if TYPE_CHECKING:
+    from meter_sync.sandbox.openmeter.api import OpenMeterVersion
 
 _WHAT_TO_DO = """
 Paste these lines into another terminal, and there:
@@ -15,7 +20,7 @@ Paste these lines into another terminal, and there:
   meter-sync run
 One more event, to see it billed by the next run:
   curl -H "Authorization: Bearer $OPENMETER_API_KEY" -H 'Content-Type: application/cloudevents+json' \\
-    $OPENMETER_URL/api/v1/events -d '{event}'
+    $OPENMETER_URL{path} -d '{event}'
 Ctrl-C ends the sandbox, and everything in it."""
 
 
@@ -36,7 +41,8 @@ Ctrl-C ends the sandbox, and everything in it."""
     show_envvar=True,
     help="Default: any free port.",
 )
-def sandbox(stripe_port: int, openmeter_port: int) -> None:
+@OPENMETER_VERSION
+def sandbox(stripe_port: int, openmeter_port: int, openmeter_version: "OpenMeterVersion") -> None:
     """Serve an embedded Stripe and OpenMeter to play with.
 
     Serves on loopback until it is interrupted, with the customers of the demo, and prints the environment
@@ -44,16 +50,16 @@ def sandbox(stripe_port: int, openmeter_port: int) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="meter-sync-sandbox-") as folder:
         try:
-            asyncio.run(_serve(Path(folder), stripe_port, openmeter_port))
+            asyncio.run(_serve(Path(folder), stripe_port, openmeter_port, openmeter_version))
         except OSError as error:
             raise click.ClickException(f"cannot serve: {error.strerror or error}") from error
 
 
-async def _serve(folder: Path, stripe_port: int, openmeter_port: int) -> None:
+async def _serve(folder: Path, stripe_port: int, openmeter_port: int, openmeter_version: "OpenMeterVersion") -> None:
     from meter_sync.sandbox import Sandbox
     from meter_sync.sandbox.epsilon import Epsilon
 
-    served = Sandbox()
+    served = Sandbox(openmeter_versions=[openmeter_version])
     epsilon = Epsilon(served)
     with stop_on_signals() as stop:
         async with served.serving(stripe_port, openmeter_port):
@@ -63,5 +69,6 @@ async def _serve(folder: Path, stripe_port: int, openmeter_port: int) -> None:
             environment = {**served.environment(), "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3")}
             for name, value in environment.items():
                 click.echo(f"export {name}='{value}'")
-            click.echo(_WHAT_TO_DO.format(event=json.dumps(epsilon.an_event())), err=True)
+            event = json.dumps(epsilon.an_event())
+            click.echo(_WHAT_TO_DO.format(path=served.events_path, event=event), err=True)
             await stop.wait()

@@ -165,8 +165,10 @@ def meters(rows: Iterable[Mapping[str, object]], read: Callable[[Mapping[str, ob
     return Meters({name: meter for name, meter in found.items() if name not in unknown}, unknown)
 
 
-def aggregation_of(stated: str, meter: str) -> Aggregation:
+def aggregation_of(stated: object, meter: str) -> Aggregation:
     """Return how a meter counts. Raise OpenMeterRefused for a way that this version does not know."""
+    if not isinstance(stated, str):
+        raise OpenMeterRefused(f"OpenMeter's meter {meter} was not understood: its aggregation is no text")
     if stated not in set(Aggregation):
         raise OpenMeterRefused(
             f"OpenMeter's meter {meter} has the aggregation {stated[:_LONGEST_DETAIL]!r}, which this version of "

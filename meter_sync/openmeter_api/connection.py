@@ -21,9 +21,6 @@ from meter_sync.openmeter_api.answers import OpenMeterRefused
 
 log = structlog.get_logger()
 
-KEY_REFUSED = "openmeter_key"
-"""The code of the error for a key that OpenMeter does not accept."""
-
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 
 
@@ -104,7 +101,7 @@ class Connection:
                 f"OpenMeter does not accept the API key (HTTP status {status}); nothing was written",
                 "check OPENMETER_API_KEY (or its file), what it may read, and that OPENMETER_URL is the address of its "
                 "organization and region",
-                code=KEY_REFUSED,
+                code="openmeter_key",
             )
         problem = answers.problem(text)
         # Not in the message: what is the same trouble in each run has the same message.

@@ -119,10 +119,11 @@ def _whose(query: Query, row: Mapping[str, object]) -> object:
 def _meter(row: Mapping[str, object]) -> Meter:
     """Return a meter. Raise OpenMeterRefused, with what is not known of it, for one that is not understood."""
     try:
-        id, slug, aggregation = (_named(row, name) for name in ("id", "slug", "aggregation"))
+        id, slug = (_named(row, name) for name in ("id", "slug"))
     except OpenMeterRefused as refusal:
         raise OpenMeterRefused(f"OpenMeter's list of meters was not understood: it has {refusal.message}") from None
-    return Meter(id, slug, answers.aggregation_of(aggregation, slug), answers.instant(row.get("eventFrom")))
+    aggregation = answers.aggregation_of(row.get("aggregation"), slug)
+    return Meter(id, slug, aggregation, answers.instant(row.get("eventFrom")))
 
 
 def _named(row: Mapping[str, object], name: str) -> str:

@@ -20,7 +20,8 @@ PATH = "/openmeter"
 _PAGE_SIZE = 100
 """The most that it gives at once; without a size it gives 20."""
 _GRANULARITY = {WindowSize.HOUR: "PT1H", WindowSize.DAY: "P1D"}
-_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"-?(\d+(\.\d+)?([eE][+-]?\d+)?|Infinity)|NaN")
+"""Values are made from doubles (server source)."""
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=5_000)]
 Ulid = Annotated[str, StringConstraints(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
@@ -51,7 +52,7 @@ class _Page(_Shape):
 class _Meter(_Shape):
     id: Ulid
     key: Text
-    aggregation: Text
+    aggregation: object = None
     events_from: Text | None = None
 
 
@@ -182,7 +183,8 @@ def _row(query: Query, row: Mapping[str, object]) -> Row:
 
 def _meter(row: Mapping[str, object]) -> Meter:
     meter = _read(_Meter, row, "a meter")
-    aggregation = answers.aggregation_of(meter.aggregation.upper(), meter.key)
+    stated = meter.aggregation
+    aggregation = answers.aggregation_of(stated.upper() if isinstance(stated, str) else stated, meter.key)
     return Meter(meter.id, meter.key, aggregation, answers.instant(meter.events_from))
 
 

@@ -4,7 +4,7 @@ from meter_sync.errors import ConfigurationError
 from meter_sync.net.retry import Transient
 from meter_sync.openmeter_api import v1, v3
 from meter_sync.openmeter_api.answers import OpenMeterRefused
-from meter_sync.openmeter_api.connection import KEY_REFUSED, Connection
+from meter_sync.openmeter_api.connection import Connection
 from meter_sync.openmeter_api.port import Api
 
 _V3 = "/v3"
@@ -38,7 +38,7 @@ async def _answers(connection: Connection, path: str) -> bool:
     try:
         await connection.get(path)
     except ConfigurationError as error:
-        return error.code == KEY_REFUSED
+        return error.code == "openmeter_key"
     except (Transient, OpenMeterRefused):
         return False
     return True

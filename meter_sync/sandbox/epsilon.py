@@ -193,7 +193,7 @@ class Epsilon:
             "Authorization": f"Bearer {self._sandbox.openmeter_key}",
             "Content-Type": "application/cloudevents-batch+json",
         }
-        address = f"{self._sandbox.openmeter_url}/api/v1/events"
+        address = self._sandbox.environment()["OPENMETER_URL"] + self._sandbox.events_path
         async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:
             for first in range(0, len(events), _EVENTS_PER_POST):
                 batch = list(events[first : first + _EVENTS_PER_POST])

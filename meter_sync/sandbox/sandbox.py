@@ -80,6 +80,11 @@ class Sandbox:
         """The address of the third version of OpenMeter's API, while serving."""
         return f"{self.openmeter_url}/api/v3"
 
+    @property
+    def events_path(self) -> str:
+        """Where events are taken, after the address of OpenMeter that `environment` says."""
+        return "/api/v1/events" if "v1" in self._openmeter_versions else "/openmeter/events"
+
     def environment(self) -> dict[str, str]:
         """Return the environment variables that point a program at this sandbox, and at v1 if it is served."""
         return {

@@ -40,6 +40,7 @@ def test_several_subjects_are_one_customer_for_every_aggregation(world: World, a
     assert world.billed(subscription) == billed
 
 
+@pytest.mark.parametrize("openmeter_version", ["v1"], indirect=True)
 @pytest.mark.parametrize("metered", [False, True])
 def test_one_customer_that_was_deleted_meanwhile_does_not_spoil_its_chunk(world: World, metered: bool) -> None:
     meter = world.stripe.add_meter(formula="sum", window="hour") if metered else None

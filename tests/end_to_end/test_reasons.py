@@ -245,6 +245,7 @@ def test_more_bytes_than_a_double_holds_exactly_are_billed_by_the_gigabyte(world
     assert (world.run().code, world.billed(subscription)) == (0, 17_000_000)
 
 
+@pytest.mark.parametrize("openmeter_version", ["v1"], indirect=True)
 @pytest.mark.parametrize("value", ["null", '"12"', "[]"])
 def test_an_answer_that_is_half_understood_writes_nothing(world: World, value: str) -> None:
     subscription = world.subscribe()

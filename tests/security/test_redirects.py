@@ -20,7 +20,7 @@ ROUTES: tuple[tuple[Server, str, str], ...] = (
     ("stripe", "GET", "/usage_record_summaries$"),
     ("stripe", "POST", "/usage_records$"),
     ("stripe", "POST", "/v1/billing/meter_events$"),
-    ("openmeter", "GET", "/api/v1/meters$"),
+    ("openmeter", "GET", "/meters$"),
 )
 
 

@@ -251,6 +251,12 @@ class World:
         """What Stripe would bill for the first item of a subscription."""
         return self.stripe.total(subscription.items[0])
 
+    def query_path(self, meter: str) -> str:
+        """The path of a query of an OpenMeter meter: API v3 has its id in the place of its slug."""
+        if self.openmeter_version == "v1":
+            return f"/api/v1/meters/{meter}/query"
+        return f"/api/v3/openmeter/meters/{self.openmeter.meters[meter].id}/query"
+
     def seen(self, method: str, path_end: str) -> list[RequestSeen]:
         """The requests that came for a route."""
         return [

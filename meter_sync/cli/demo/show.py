@@ -17,6 +17,7 @@ from meter_sync.ledger import Scope, open_ledger_read_only
 from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault, Sandbox
 from meter_sync.sandbox.epsilon import CUSTOMERS, Check, Epsilon
+from meter_sync.sandbox.openmeter.api import OpenMeterVersion
 from meter_sync.sync.books import execute
 from meter_sync.sync.request import Execution, Request
 
@@ -61,9 +62,9 @@ class _Stage:
         return [one for one in checks if not one.is_right]
 
 
-async def show(options: Globals, folder: Path) -> bool:
+async def show(options: Globals, folder: Path, openmeter_version: OpenMeterVersion) -> bool:
     """Play all acts and return whether every invoice is right."""
-    sandbox = Sandbox(now=_NOW)
+    sandbox = Sandbox(now=_NOW, openmeter_versions=[openmeter_version])
     epsilon = Epsilon(sandbox)
     async with sandbox.serving():
         environment = {
@@ -74,7 +75,8 @@ async def show(options: Globals, folder: Path) -> bool:
             "METER_SYNC_RETRY_SECONDS": "1",
         }
         stage = _Stage(options, sandbox, load(None, environment, {}))
-        stage.title("An embedded Stripe and OpenMeter serve on loopback; it is", f"{date_and_time(_NOW)} UTC.")
+        served = f"Stripe and OpenMeter (API {openmeter_version})"
+        stage.title(f"An embedded {served} serve on loopback; it is", f"{date_and_time(_NOW)} UTC.")
         epsilon.set_up()
         events = await epsilon.use_so_far()
         click.echo(

@@ -56,12 +56,11 @@ def drafted(
         late_usage=becomes_of_late(metered),
         carried=carried,
     )
-    if later := starts_later(write.told, remembered, policy):
-        return later
+    kept_back = starts_later(write.told, remembered, policy)
     if remembered is None and _is_kept(metered, usage):
-        changed = fell_back(write.told, write.method, memory.before.get(metered.item.id), policy)
-        if changed:
-            return changed
+        kept_back = kept_back or fell_back(write.told, write.method, memory.before.get(metered.item.id), policy)
+    if kept_back:
+        return kept_back
     if not write.intake.is_open:
         # By another aggregation, what should have been billed cannot be told.
         then = remembered.made_of if remembered else None
