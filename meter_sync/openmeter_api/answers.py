@@ -212,4 +212,9 @@ def problem(text: str) -> Problem:
     named = [one for one in wrong if isinstance(one, dict)] if isinstance(wrong, list) else []
     parameters = [f"{one.get('field')} {one.get('reason')}" for one in named]
     said = "; ".join(str(one) for one in (content.get("detail"), *parameters) if one)
-    return Problem(said[:_LONGEST_DETAIL], instance[:_LONGEST_DETAIL] if isinstance(instance, str) else None)
+    return Problem(_printable(said), _printable(instance) if isinstance(instance, str) else None)
+
+
+def _printable(text: str) -> str:
+    """Return a text shortened, without halves of surrogate pairs, which could be neither recorded nor printed."""
+    return text[:_LONGEST_DETAIL].encode("utf-8", "replace").decode()

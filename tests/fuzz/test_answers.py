@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.http.faults import Server
+from meter_sync.sandbox.openmeter.api import OpenMeterVersion
 from tests.fuzz import command
 from tests.fuzz.mutations import Mutation, as_body, mutations, rewriting
 from tests.fuzz.profile import examples
@@ -49,6 +50,7 @@ class Route:
     """What was before the run: nothing, an earlier report whose ledger was lost, or one and then the period's end."""
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] | None = None
+    openmeter_version: OpenMeterVersion = "v1"
     is_rejected_later: bool = False
     """Whether Stripe says only after a run what it rejects of it, so that the next one holds that and names it."""
 
@@ -59,6 +61,14 @@ SUBSCRIPTION = (
     "usage_type subscription"
 )
 BY_CUSTOMER = {"METER_SYNC_SUBJECT": "openmeter.customer"}
+PAGED = "data meta page number size total"
+
+
+def v3(path: str, names: str, method: str = "GET", *, by_customer: bool = False) -> Route:
+    """Return a route of OpenMeter's API v3."""
+    environment = BY_CUSTOMER if by_customer else None
+    return Route(path, names, "openmeter", method, environment=environment, openmeter_version="v3")
+
 
 ROUTES = {
     "prices": Route("^/v1/prices$", f"{PRICE} data has_more meter lookup_key"),
@@ -93,6 +103,11 @@ ROUTES = {
     ),
     "customers": Route("^/api/v1/customers$", "items id key", server="openmeter", environment=BY_CUSTOMER),
     "apps": Route("/apps$", "items type stripeCustomerId", server="openmeter", environment=BY_CUSTOMER),
+    "meters of v3": v3("/openmeter/meters$", f"{PAGED} id key aggregation events_from"),
+    "query of v3": v3("/query$", "data value dimensions subject from to", "POST"),
+    "query by customer of v3": v3("/query$", "data value dimensions customer_id from to", "POST", by_customer=True),
+    "customers of v3": v3("/openmeter/customers$", f"{PAGED} id key deleted_at", by_customer=True),
+    "billing data of v3": v3("/billing$", "app_data stripe customer_id", by_customer=True),
     "error events": Route(
         "^/v2/core/events",
         "data id created reason error_types code error_count sample_errors error_message request identifier "
@@ -157,7 +172,7 @@ class Billing:
         self.customers[item] = customer
         self.subscription = subscription.id
         self.used[item] = self.held[item] = 0
-        keyed = number % 2 or "apps" not in self.route.path
+        keyed = number % 2 or self.route.path not in {"/apps$", "/billing$"}
         world.openmeter.add_customer(
             customer if keyed else f"key_{number}", subjects=[customer], stripe_customer_id=customer
         )
@@ -221,7 +236,7 @@ class Billing:
 @contextmanager
 def billing(route: Route) -> Iterator[Billing]:
     with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder), NOW)
+        world = World(Path(folder), NOW, route.openmeter_version)
         with world.sandbox.in_background():
             yield Billing(world, route)
 
@@ -251,6 +266,9 @@ class ForEver:
         if self.pages > 20:  # to fail rather than to hang
             return body.encode()
         self.first = self.first or document
+        if "meta" in document:
+            page = {**document["meta"]["page"], "total": 1000}
+            return as_body({**self.first, "meta": {"page": page}})
         if "items" in document:
             return as_body({**self.first, "items": (self.first["items"] * 100)[:100]})
         if "next_page_url" in document:
@@ -260,7 +278,10 @@ class ForEver:
 
 @pytest.mark.parametrize(
     "name",
-    ["prices", "subscriptions", "items", "billing meters", "event summaries", "customers", "error events", "invoices"],
+    [
+        *("prices", "subscriptions", "items", "billing meters", "event summaries", "customers", "error events"),
+        *("invoices", "meters of v3", "customers of v3"),
+    ],
 )
 def test_a_list_that_never_ends_is_given_up(name: str) -> None:
     route, endless = ROUTES[name], ForEver()
@@ -294,7 +315,7 @@ BODIES = st.sampled_from(
 STATUSES = (300, 304, 400, 401, 402, 403, 404, 409, 418, 429, 451, 500, 503, 599)
 
 
-@pytest.mark.parametrize("name", ["prices", "usage record", "meter event", "query"])
+@pytest.mark.parametrize("name", ["prices", "usage record", "meter event", "query", "query of v3"])
 @given(
     st.lists(st.tuples(st.sampled_from(STATUSES), BODIES), min_size=3, max_size=3),
     st.sampled_from(["", "nan", "-1", "1e400", "Wed, 21 Oct 2099 07:28:00 GMT", "\u00b2"]),

@@ -62,9 +62,9 @@ def test_an_answer_of_openmeter_that_comes_drop_by_drop_is_given_up_in_time(worl
     world.sandbox.faults.add(Fault(server="openmeter", times=None, drip_seconds=3))
 
     async def asked() -> object:
-        sandbox = world.sandbox
-        access = Access(sandbox.openmeter_url, lambda: sandbox.openmeter_key, 1, retry_seconds=0, timeout_seconds=0.2)
-        async with open_session(sandbox.openmeter_url, 1) as session:
+        sandbox, url = world.sandbox, world.sandbox.environment()["OPENMETER_URL"]
+        access = Access(url, lambda: sandbox.openmeter_key, 1, retry_seconds=0, timeout_seconds=0.2)
+        async with open_session(url, 1) as session:
             openmeter = OpenMeter(access, session, Stop())
             with pytest.raises(TryAgainError, match="OpenMeter could not be asked"):
                 await openmeter.meters()
