@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from meter_sync.sandbox import Sandbox
+from meter_sync.sandbox.openmeter.api import OpenMeterVersion
 
 from .documents import Document, openmeter_document, openmeter_v3_document, stripe_document, stripe_samples
 from .traffic import NOW, Exchange, runs_with_billing_meters, runs_with_usage_records
@@ -55,7 +56,17 @@ def sandbox() -> Iterator[Sandbox]:
 @pytest.fixture(scope="session")
 def traffic(specs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Exchange]:
     """Every request that the command sends in its ways of running, with its answer; without the documents, a skip."""
+    return _traffic("v1", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def traffic_v3(specs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Exchange]:
+    """The same, with an OpenMeter that has API v3 alone."""
+    return _traffic("v3", tmp_path_factory)
+
+
+def _traffic(version: OpenMeterVersion, folders: pytest.TempPathFactory) -> list[Exchange]:
     return [
-        *runs_with_usage_records(Sandbox(now=NOW), tmp_path_factory.mktemp("usage_records")),
-        *runs_with_billing_meters(Sandbox(now=NOW), tmp_path_factory.mktemp("billing_meters")),
+        *runs_with_usage_records(Sandbox(now=NOW, openmeter_versions=[version]), folders.mktemp("usage_records")),
+        *runs_with_billing_meters(Sandbox(now=NOW, openmeter_versions=[version]), folders.mktemp("billing_meters")),
     ]

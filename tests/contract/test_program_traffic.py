@@ -76,6 +76,13 @@ KINDS_OF_REQUEST = {
     ("POST /api/v1/meters/ID/query", None),
 }
 
+IN_V3 = {
+    "GET /api/v3/openmeter/customers",
+    "GET /api/v3/openmeter/customers/ID/billing",
+    "GET /api/v3/openmeter/meters",
+    "POST /api/v3/openmeter/meters/ID/query",
+}
+
 
 def of_stripe(traffic: list[Exchange], version: str | None = None) -> list[Exchange]:
     """Return the exchanges with Stripe, of one API version if one is given; there are some."""
@@ -157,6 +164,18 @@ def test_every_request_to_openmeter_and_its_answer_are_in_openmeters_document(
     for each in exchanges:
         openmeter_contract.check_request(each.request)
         openmeter_contract.check_answer(each.request, each.response)
+
+
+def test_what_is_asked_in_v3_and_its_answer_are_in_its_document(
+    traffic_v3: list[Exchange], openmeter_v3_contract: Document
+) -> None:
+    exchanges = [each for each in traffic_v3 if each.seen.server == "openmeter"]
+    assert {kind_of(each) for each in exchanges} == IN_V3
+    for name in ("customer_id", "in", "granularity", "model", "subject", "group_by_dimensions"):
+        assert any(f'"{name}"' in each.seen.body for each in exchanges)
+    for each in exchanges:
+        openmeter_v3_contract.check_request(each.request)
+        openmeter_v3_contract.check_answer(each.request, each.response)
 
 
 @pytest.mark.parametrize(
