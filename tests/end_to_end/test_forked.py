@@ -7,6 +7,8 @@ import pytest
 from meter_sync.sandbox import Fault
 from tests.support.world import Process, World, interrupt
 
+pytestmark = pytest.mark.installed
+
 
 @pytest.mark.parametrize(
     ("arguments", "code"),

@@ -34,8 +34,8 @@ def by_tier(ways: Iterable[str]) -> list[object]:
     return one_fast(every, next(way for way in _USUAL if way in every))
 
 
-def one_fast(ways: Iterable[str], fast: str) -> list[object]:
-    """Return the parameters of a test that the fast tier has for one way, and the slow one for all others."""
+def one_fast(ways: Iterable[object], fast: object) -> list[object]:
+    """Return the parameters of a test that the fast tier has for one of them, and the slow one for all others."""
     return [pytest.param(way, marks=() if way == fast else pytest.mark.every_way) for way in ways]
 
 
