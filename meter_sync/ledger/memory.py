@@ -42,7 +42,12 @@ class Memories(Book):
         looked_at = {row.item: row.looked_at for row in looked}
         known = set(looked_at)
         remembered: dict[str, Remembered] = {}
-        unreadable: dict[str, str] = {}
+        # Of what could not be recorded by this run nothing is written either.
+        unreadable = {
+            item: f"{refused.why}; nothing was written for it"
+            for item, start in periods.items()
+            if (refused := self.database.refused.get((item, start)))
+        }
         for row in self.database.rows_until(self.database.of(item_periods), item_periods, periods):
             if row.period_start == periods[row.item]:
                 try:
