@@ -13,7 +13,7 @@ from meter_sync.core.billing.item import Period, PeriodKey, WindowSize
 from meter_sync.ledger import rows
 from meter_sync.ledger.additions import lacks_answer, recount
 from meter_sync.ledger.database import Book, itself, of_same_period
-from meter_sync.ledger.schema import additions, cursors, item_periods, parts
+from meter_sync.ledger.schema import additions, cursors, item_periods, parts, seen_periods
 
 _ERROR_EVENTS = "error_events"
 
@@ -91,6 +91,14 @@ class Rejections(Book):
             item_periods.c.as_of >= since,
         )
         return [_written(row) for row in self.database.rows(query)]
+
+    def subscriptions(self) -> tuple[str, ...]:
+        """Return the subscriptions of which something was rejected within a period that is not closed, and not told."""
+        is_watched = self.database.exists(
+            seen_periods, of_same_period(seen_periods, item_periods), seen_periods.c.closed_at.is_(None)
+        )
+        query = self.database.of(item_periods, "subscription").where(item_periods.c.rejected.is_not(None), is_watched)
+        return tuple(row.subscription for row in self.database.rows(query.distinct().order_by("subscription")))
 
     def record_doubt(self, one: Written, why: str, taken_since: datetime) -> None:
         """Record that Stripe holds less of an item's period than it took, without its saying which event it rejected.

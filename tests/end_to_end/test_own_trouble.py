@@ -3,7 +3,6 @@
 Runs are the program's own, in this process and over real HTTP; invoices are the sandbox's.
 """
 
-import asyncio
 import sqlite3
 from datetime import timedelta
 
@@ -12,13 +11,11 @@ import pytest
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.ledger import Scope, open_ledger
 from meter_sync.ledger.webhook_queue import WebhookEvent
-from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.state.objects import Aggregation
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from meter_sync.sync.request import RunReport
-from meter_sync.webhook.reporting import reporter
-from tests.support.runs import executed, settings
+from tests.support.runs import executed
 from tests.support.ways import ALL_WAYS, by_tier, end_of, invoiced, one_fast, subscribed
 from tests.support.world import METER, NOW, World
 
@@ -70,20 +67,6 @@ def queue_events(world: World, *subscriptions: str | None) -> None:
 def waiting(world: World) -> list[str | None]:
     with open_ledger(world.ledger, Scope(account="", mode="sandbox")) as ledger:
         return [event.subscription for event in ledger.webhook_queue.waiting()]
-
-
-def test_a_meters_error_event_is_done_by_one_run_whatever_item_fails(world: World) -> None:
-    troubled, other = world.subscribe(), world.subscribe()
-    for one in (troubled, other):
-        world.use(one, 7)
-    refuse_writes_of(world, troubled)
-
-    async def reported() -> ExitCode:
-        return await reporter(settings(world), world.sandbox.clock.now, Stop())(None)
-
-    assert asyncio.run(reported()) is ExitCode.DONE
-    assert executed(world).exit_code is ExitCode.PARTIAL
-    assert [world.billed(one) for one in (troubled, other)] == [0, 7]
 
 
 def test_a_full_run_does_what_is_queued_but_for_what_failed(world: World) -> None:
