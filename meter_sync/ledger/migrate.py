@@ -6,7 +6,22 @@ from sqlalchemy import Connection, inspect, text
 
 from meter_sync.errors import ConfigurationError
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
+REVISIONS = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+    "0014",
+)
 """The migrations in their order; the last one is the schema of this version."""
 
 

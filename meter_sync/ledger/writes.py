@@ -257,6 +257,7 @@ def _state(write: Write, run: RunRecord, at: datetime) -> dict[str, Any]:
         "scale": method.scale,
         "rounding": method.rounding.value,
         "subjects": json.dumps(found.subjects),
+        "grouping": found.grouping.value,
         "shared": found.row.shared,
         "usage_start": found.span.start if found.span else item.period.start,
         "earlier_subjects": rows.stored_subjects(found.earlier_subjects),

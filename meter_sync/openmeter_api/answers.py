@@ -12,8 +12,9 @@ from typing import Any
 import structlog
 
 from meter_sync.core.billing.item import WindowSize
+from meter_sync.core.metering.mapping import Grouping
 from meter_sync.core.metering.meter import Aggregation, Meter, Meters
-from meter_sync.core.metering.queries import Grouping, Query
+from meter_sync.core.metering.queries import Query
 from meter_sync.core.text import utc
 from meter_sync.net.retry import Transient
 

@@ -14,8 +14,9 @@ from corehttp.rest import HttpRequest
 from corehttp.transport.aiohttp import AioHttpTransport
 from openmeter.aio import Client
 
+from meter_sync.core.metering.mapping import Grouping
 from meter_sync.core.metering.meter import Meters
-from meter_sync.core.metering.queries import Answer, DimensionAnswer, Grouping, Query, Unanswered, WindowAnswer
+from meter_sync.core.metering.queries import Answer, DimensionAnswer, Query, Unanswered, WindowAnswer
 from meter_sync.errors import ConfigurationError, TryAgainError
 from meter_sync.net.retry import Patience, Transient, cause_of, retried, retry_after_seconds
 from meter_sync.net.session import CONNECT_TIMEOUT_SECONDS, REDIRECT, REQUEST_TIMEOUT_SECONDS, distrust, without_key
