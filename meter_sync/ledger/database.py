@@ -1,21 +1,29 @@
 """Short transactions on the ledger's database, within the books of one account."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, Table
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.effects import effect
-from meter_sync.ledger.files import translated
+from meter_sync.ledger.files import RowUnwritten, translated
+
+log = structlog.get_logger()
 
 _IDS_AT_ONCE = 500
+
+Thing = TypeVar("Thing")
+Written = TypeVar("Written")
+Place = TypeVar("Place", bound=SubscriptionItem | PeriodKey)
 
 Rows = Sequence[Mapping[str, Any]]
 """Values by the names of columns."""
@@ -39,6 +47,15 @@ class Scope:
         return self if test_clock is None else replace(self, account=f"{self.account}/{test_clock}")
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The ledger did not take a row about an item's period."""
+
+    why: str
+    item: SubscriptionItem | None
+    """The item in its period, where whoever wrote the row had it."""
+
+
 class Database:
     """The ledger's tables, as far as they are about one scope. Changes need a transaction around them."""
 
@@ -47,6 +64,8 @@ class Database:
         self.path = path
         """The file that it is in."""
         self._is_changing = False
+        self.refused: dict[PeriodKey, Refused] = {}
+        """Of which items' periods a row was not taken since the ledger was opened: a run says so of each."""
         self.scope = {"account": scope.account, "mode": scope.mode}
 
     def of(self, table: FromClause, *columns: Any) -> Select[Any]:
@@ -126,6 +145,44 @@ class Database:
             finally:
                 self._is_changing = False
 
+    @contextmanager
+    def own_trouble_of(self, about: SubscriptionItem | PeriodKey) -> Iterator[None]:
+        """Let what is written inside be about one item: where a row is not taken, that is kept in `refused`.
+
+        Raise LedgerError, ConfigurationError or TryAgainError where nothing can be written, whatever it is about.
+        """
+        try:
+            yield
+        except RowUnwritten as error:
+            item = about if isinstance(about, SubscriptionItem) else None
+            key = about.key if isinstance(about, SubscriptionItem) else about
+            self.refused[key] = Refused(error.message, item)
+            log.warning("row_refused", item=key[0], message=error.message)
+
+    def write_each(
+        self,
+        things: Sequence[Thing],
+        about: Callable[[Thing], SubscriptionItem | PeriodKey],
+        write: Callable[[Sequence[Thing]], Written],
+    ) -> list[Written]:
+        """Write rows about items, in one transaction where all are taken; return what each transaction has returned.
+
+        `about` says which item a thing is about. What is refused of one is its own: the others are written, by halves,
+        so that one among thousands costs few transactions. Raise as `own_trouble_of`.
+        """
+        if not things:
+            return []
+        if len(things) == 1:
+            with self.own_trouble_of(about(things[0])), self.transaction():
+                return [write(things)]
+            return []
+        try:
+            with self.transaction():
+                return [write(things)]
+        except RowUnwritten:
+            half = len(things) // 2
+            return [*self.write_each(things[:half], about, write), *self.write_each(things[half:], about, write)]
+
     def insert(self, table: Table, rows: Rows) -> None:
         """Add rows."""
         self._change(sa.insert(table), self._scoped(table, rows))
@@ -186,6 +243,11 @@ class Book:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+
+
+def itself(place: Place) -> Place:
+    """Return which item's period a thing is about that says nothing else."""
+    return place
 
 
 def batches(ids: Iterable[str]) -> Iterator[list[str]]:

@@ -29,21 +29,27 @@ class Holds(Book):
         A run that says the same of an item's period as the newest row extends that row: an item that is held for a
         month has one, not 720.
         """
+
+        def write(some: Sequence[Result]) -> None:
+            self._record(run, some, at)
+            falls.record(self.database, some, run.as_of)
+
+        self.database.write_each(results, lambda one: one.item, write)
+
+    def _record(self, run: RunRecord, results: Sequence[Result], at: datetime) -> None:
         rows = [_row(one, run.id, at) for one in results if one.outcome in _KEPT_FROM and _needs_somebody(one)]
         news, again = [], []
-        with self.database.transaction():
-            numbered = self.database.of(holds).order_by(holds.c.number)
-            found = self.database.rows_of(numbered, holds.c.item, [row["item"] for row in rows])
-            newest = {(one.item, one.period_start): one for one in found}
-            for row in rows:
-                last = newest.get((row["item"], row["period_start"]))
-                if last is not None and all(getattr(last, name) == row[name] for name in _SAME):
-                    again.append({"number": last.number} | {name: row[name] for name in _AGAIN})
-                else:
-                    news.append({**row, "number": last.number + 1 if last else 1})
-            self.database.insert(holds, news)
-            self.database.update(holds, again, by=("item", "period_start", "number"), times=holds.c.times + 1)
-            falls.record(self.database, results, run.as_of)
+        numbered = self.database.of(holds).order_by(holds.c.number)
+        found = self.database.rows_of(numbered, holds.c.item, [row["item"] for row in rows])
+        newest = {(one.item, one.period_start): one for one in found}
+        for row in rows:
+            last = newest.get((row["item"], row["period_start"]))
+            if last is not None and all(getattr(last, name) == row[name] for name in _SAME):
+                again.append({"number": last.number} | {name: row[name] for name in _AGAIN})
+            else:
+                news.append({**row, "number": last.number + 1 if last else 1})
+        self.database.insert(holds, news)
+        self.database.update(holds, again, by=("item", "period_start", "number"), times=holds.c.times + 1)
 
 
 def _needs_somebody(one: Result) -> bool:

@@ -17,6 +17,7 @@ from meter_sync.ledger.files import make_file, translated, unwritable
 from meter_sync.ledger.history import History
 from meter_sync.ledger.holds import Holds
 from meter_sync.ledger.listed import ListedPeriods
+from meter_sync.ledger.markers import Markers
 from meter_sync.ledger.memory import Memories
 from meter_sync.ledger.migrate import REVISIONS, revision, upgrade
 from meter_sync.ledger.pruning import Pruning
@@ -36,12 +37,16 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self.mode = database.scope["mode"]
         """The mode of Stripe that these books are about: `live` or `sandbox`."""
+        self.refused = database.refused
+        """Of which items' periods a row was not taken since the ledger was opened, and why."""
+        self.own_trouble_of = database.own_trouble_of
         self.additions = Additions(database)
         self.binding = Binding(database)
         self.epochs = Epochs(database)
         self.history = History(database)
         self.holds = Holds(database)
         self.listed = ListedPeriods(database)
+        self.markers = Markers(database)
         self.memory = Memories(database)
         self.pruning = Pruning(database)
         self.rejections = Rejections(database)

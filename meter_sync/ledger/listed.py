@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,9 +14,9 @@ from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.conclusion import Concluded
 from meter_sync.ledger.carries import carried_on, open_quantity, waits_in_vain
 from meter_sync.ledger.conclusions import Conclusion, columns, concluded_of
-from meter_sync.ledger.database import Book, Rows, of_same_period
+from meter_sync.ledger.database import Book, Rows, itself, of_same_period
 from meter_sync.ledger.rows import RowUnread, key, keys, read_as, reading
-from meter_sync.ledger.schema import cursors, holds, item_periods, prices, seen_periods
+from meter_sync.ledger.schema import holds, item_periods, prices, seen_periods
 from meter_sync.ledger.snapshot import item_of, stored, unread
 
 CLOSED_WITHIN = timedelta(days=1)
@@ -27,8 +27,6 @@ TAKEN_FOR = timedelta(minutes=10)
 Stripe takes usage records for "a few minutes" (legacy guide), and meter events for an hour at the least, within which
 the full runs come.
 """
-_CHANGES = "subscription_changes"
-_BEGINNING = "beginning"
 _REPLACED = ("period_end", "snapshot", "seen_at", "stripe_meter", "changes_at", "may_change_until")
 """What becomes new of a period that is seen again."""
 
@@ -70,13 +68,15 @@ class ListedPeriods(Book):
         there were none while the subscription was paused, one that fills the gap stands for them. What is as it was
         is not written.
         """
+        return frozenset().union(*self.database.write_each(items, itself, lambda some: self._record(some, at)))
+
+    def _record(self, items: Sequence[SubscriptionItem], at: datetime) -> frozenset[str]:
         listed = {item.id: item for item in items}
         is_newest = self.database.is_newest(seen_periods, "period_start", "item")
         query = self.database.of(seen_periods, "item", "period_start", "period_end", "snapshot").where(is_newest)
-        with self.database.transaction():
-            newest = {row.item: row for row in self.database.rows_of(query, seen_periods.c.item, listed)}
-            rows = [row for id, item in listed.items() for row in self._rows(item, newest.get(id), at)]
-            self.database.put(seen_periods, rows, _REPLACED)
+        newest = {row.item: row for row in self.database.rows_of(query, seen_periods.c.item, listed)}
+        rows = [row for id, item in listed.items() for row in self._rows(item, newest.get(id), at)]
+        self.database.put(seen_periods, rows, _REPLACED)
         return frozenset(listed.keys() - newest.keys())
 
     def _rows(self, item: SubscriptionItem, last: Row[Any] | None, at: datetime) -> Rows:
@@ -98,7 +98,7 @@ class ListedPeriods(Book):
 
     def record_unseen(self, item: SubscriptionItem, at: datetime) -> None:
         """Record that an item's period ended earlier than was thought, and that one followed which no run saw."""
-        with self.database.transaction():
+        with self.database.own_trouble_of(item), self.database.transaction():
             self._end(item, at, is_cut=False)
             unseen = replace(item, period=Period(at, item.period.end))
             self.database.put(seen_periods, [_row(unseen, item.period.end)], _REPLACED)
@@ -108,7 +108,7 @@ class ListedPeriods(Book):
 
         `is_cut` says whether its subscription goes on without it.
         """
-        with self.database.transaction():
+        with self.database.own_trouble_of(item), self.database.transaction():
             self._end(replace(item, is_followed=False), at, is_cut=is_cut)
 
     def _end(self, seen: SubscriptionItem, at: datetime, *, is_cut: bool) -> None:
@@ -119,14 +119,17 @@ class ListedPeriods(Book):
         self.database.update(seen_periods, [{**key(seen), "period_end": period.end, **snapshot}])
 
     def record_listing(
-        self, items: Iterable[SubscriptionItem], asked_prices: Iterable[str], empty_prices: Iterable[str], at: datetime
+        self, items: Sequence[SubscriptionItem], asked_prices: Iterable[str], empty_prices: Iterable[str], at: datetime
     ) -> None:
         """Record which items a listing saw and which archived prices it found empty."""
         empty = [{"price": price, "found_empty_at": at} for price in empty_prices]
+        self.database.write_each(items, itself, lambda some: self._see(some, at))
         with self.database.transaction():
-            self.database.update(item_periods, [key(item) for item in items], seen_at=at)
             self.database.delete(prices, [{"price": price} for price in asked_prices])
             self.database.insert(prices, empty)
+
+    def _see(self, items: Sequence[SubscriptionItem], at: datetime) -> None:
+        self.database.update(item_periods, [key(item) for item in items], seen_at=at)
 
     def empty_prices(self, since: datetime) -> frozenset[str]:
         """Return the archived prices that were found without subscriptions since that instant."""
@@ -135,11 +138,14 @@ class ListedPeriods(Book):
 
     def conclude(self, conclusions: Sequence[Conclusion], at: datetime) -> None:
         """Record what was found out about the ends of periods."""
-        with self.database.transaction():
-            for one in conclusions:
+
+        def write(some: Sequence[Conclusion]) -> None:
+            for one in some:
                 values = columns(one, at)
                 if values:
                     self.database.update(seen_periods, keys([(one.item, one.period_start)]), **values)
+
+        self.database.write_each(conclusions, lambda one: (one.item, one.period_start), write)
 
     def record_voided(self, voided: Collection[PeriodKey], at: datetime) -> None:
         """Record that the invoices of items' periods were voided: they are concluded once more, also if closed before.
@@ -147,8 +153,11 @@ class ListedPeriods(Book):
         That stays so, whatever a summary says.
         """
         is_news = seen_periods.c.voided_at.is_(None)
-        with self.database.transaction():
-            self.database.update(seen_periods, keys(voided), is_news, voided_at=at, closed_at=None, not_known=None)
+
+        def write(some: Sequence[PeriodKey]) -> None:
+            self.database.update(seen_periods, keys(some), is_news, voided_at=at, closed_at=None, not_known=None)
+
+        self.database.write_each(list(voided), itself, write)
 
     def forgive(self, voided: Collection[PeriodKey], why: str, at: datetime) -> None:
         """Record that nobody has to pay what the voided invoices of items' periods held: nothing of these is open.
@@ -168,36 +177,6 @@ class ListedPeriods(Book):
                 own=(),
                 not_known=None,
             )
-
-    def changes_read_until(self) -> datetime | None:
-        """Return until when it was read what changed of subscriptions, or None where it never was."""
-        return self._position(_CHANGES)
-
-    def record_changes_read(self, until: datetime) -> None:
-        """Record that what changed of subscriptions until an instant was read, and all that it told was recorded."""
-        with self.database.transaction():
-            self._move(_CHANGES, until)
-
-    def begins_at(self) -> datetime | None:
-        """Return since when it is not known yet what ended before this ledger began, or None where that is known."""
-        return self._position(_BEGINNING)
-
-    def record_beginning(self, at: datetime) -> None:
-        """Record, of a ledger that knows nothing yet, since when it is to know what has ended."""
-        with self.database.transaction():
-            self._move(_BEGINNING, at)
-
-    def record_begun(self) -> None:
-        """Record that all is known that ended before this ledger began, or that it can never be known."""
-        with self.database.transaction():
-            self.database.delete_where(cursors, cursors.c.cursor == _BEGINNING)
-
-    def _position(self, cursor: str) -> datetime | None:
-        position = self.database.value(self.database.of(cursors, "position").where(cursors.c.cursor == cursor))
-        return None if position is None else datetime.fromtimestamp(int(position), UTC)
-
-    def _move(self, cursor: str, to: datetime) -> None:
-        self.database.put(cursors, [{"cursor": cursor, "position": str(int(to.timestamp()))}], ("position",))
 
     def first_seen(self) -> datetime | None:
         """Return when the oldest of the open periods was recorded, or None where there is none."""

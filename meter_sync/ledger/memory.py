@@ -10,6 +10,7 @@ from decimal import Decimal
 from meter_sync.core.billing.intake import usage_end_of
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.billing.way import Way
+from meter_sync.core.metering.mapping import Grouping
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.memory import PAST, Memory, PastPeriod, Remembered, compared
 from meter_sync.ledger import additions, carries, falls, rows, windows
@@ -42,7 +43,12 @@ class Memories(Book):
         looked_at = {row.item: row.looked_at for row in looked}
         known = set(looked_at)
         remembered: dict[str, Remembered] = {}
-        unreadable: dict[str, str] = {}
+        # Of what could not be recorded by this run nothing is written either.
+        unreadable = {
+            item: f"{refused.why}; nothing was written for it"
+            for item, start in periods.items()
+            if (refused := self.database.refused.get((item, start)))
+        }
         for row in self.database.rows_until(self.database.of(item_periods), item_periods, periods):
             if row.period_start == periods[row.item]:
                 try:
@@ -156,6 +162,14 @@ class Memories(Book):
         query = self.database.of(item_periods, "item", "period_start", "scale")
         found = self.database.rows_of(query, item_periods.c.item, items_seen)
         return {(row.item, row.period_start): row.scale for row in found}
+
+    def openmeter_customers(self, customers: Collection[str]) -> dict[str, str]:
+        """Return the OpenMeter customer by whose usage each Stripe customer was billed last, where it was so."""
+        query = self.database.of(item_periods, "customer", "subjects", "period_start")
+        of_customers = query.where(item_periods.c.grouping == Grouping.CUSTOMER.value)
+        found = self.database.rows_of(of_customers, item_periods.c.customer, sorted(customers))
+        in_order = sorted(found, key=lambda row: row.period_start)
+        return {row.customer: subjects[0] for row in in_order if (subjects := rows.subjects_of(row))}
 
     def reported(self, seen_items: Sequence[SubscriptionItem]) -> frozenset[PeriodKey]:
         """Return those of the items, each with the start of its period, for which anything was ever to be written."""

@@ -12,8 +12,8 @@ from meter_sync.core.billing.event_times import summary_span, summary_windows
 from meter_sync.core.billing.item import Period, PeriodKey, WindowSize
 from meter_sync.ledger import rows
 from meter_sync.ledger.additions import lacks_answer, recount
-from meter_sync.ledger.database import Book, of_same_period
-from meter_sync.ledger.schema import additions, cursors, item_periods, parts
+from meter_sync.ledger.database import Book, itself, of_same_period
+from meter_sync.ledger.schema import additions, cursors, item_periods, parts, seen_periods
 
 _ERROR_EVENTS = "error_events"
 
@@ -92,6 +92,14 @@ class Rejections(Book):
         )
         return [_written(row) for row in self.database.rows(query)]
 
+    def subscriptions(self) -> tuple[str, ...]:
+        """Return the subscriptions of which something was rejected within a period that is not closed, and not told."""
+        is_watched = self.database.exists(
+            seen_periods, of_same_period(seen_periods, item_periods), seen_periods.c.closed_at.is_(None)
+        )
+        query = self.database.of(item_periods, "subscription").where(item_periods.c.rejected.is_not(None), is_watched)
+        return tuple(row.subscription for row in self.database.rows(query.distinct().order_by("subscription")))
+
     def record_doubt(self, one: Written, why: str, taken_since: datetime) -> None:
         """Record that Stripe holds less of an item's period than it took, without its saying which event it rejected.
 
@@ -100,15 +108,16 @@ class Rejections(Book):
         """
         place = (one.item, one.period.start)
         is_newest = self.database.is_newest(additions, "number", "item", "period_start")
-        with self.database.transaction():
+        with self.database.own_trouble_of(place), self.database.transaction():
             self.database.update(parts, rows.keys([place]), parts.c.timestamp >= taken_since, acknowledged=None)
             self.database.update(additions, rows.keys([place]), is_newest, in_doubt=True)
             self._mark([place], rejected=why)
 
     def record_shown(self, shown: Sequence[PeriodKey]) -> None:
         """Record that a person was told of these items' rejections: the next run reports them again."""
-        with self.database.transaction():
-            self.database.update(item_periods, rows.keys(shown), rejected=None)
+        self.database.write_each(
+            shown, itself, lambda some: self.database.update(item_periods, rows.keys(some), rejected=None)
+        )
 
 
 def _written(row: Row[Any]) -> Written:

@@ -12,7 +12,7 @@ from sqlalchemy import Row
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Way
-from meter_sync.core.metering.mapping import EarlierSubjects, Filter, Method
+from meter_sync.core.metering.mapping import EarlierSubjects, Filter, Grouping, Method
 from meter_sync.core.metering.meter import Aggregation, Meter
 from meter_sync.core.planning.memory import Remembered, RememberedAdditions, RememberedWindows
 from meter_sync.core.planning.sends import WindowQuantity
@@ -109,6 +109,7 @@ def _remembered(row: Row[Any]) -> Remembered:
         earlier_subjects=_earlier_subjects(row.earlier_subjects),
         made_of=_meter(row) if row.meter_id else None,
         subjects=subjects_of(row),
+        grouping=_grouping(row.grouping),
         foreign=row.foreign_quantity,
         lacking=row.closed,
         windows=RememberedWindows(),
@@ -132,12 +133,22 @@ def subjects_of(row: Row[Any]) -> tuple[str, ...]:
 
 def stored_subjects(earlier: Iterable[EarlierSubjects]) -> str | None:
     """Return earlier subjects as JSON, with Unix seconds, or None for none."""
-    return json.dumps([[int(one.until.timestamp()), one.subjects] for one in earlier]) if earlier else None
+    return (
+        json.dumps([[int(one.until.timestamp()), one.subjects, one.grouping] for one in earlier]) if earlier else None
+    )
 
 
 def _earlier_subjects(stored: str | None) -> tuple[EarlierSubjects, ...]:
     found = json.loads(stored) if stored else []
-    return tuple(EarlierSubjects(datetime.fromtimestamp(until, UTC), tuple(subjects)) for until, subjects in found)
+    return tuple(
+        EarlierSubjects(datetime.fromtimestamp(until, UTC), tuple(subjects), *map(_grouping, grouping))
+        for until, subjects, *grouping in found
+    )
+
+
+def _grouping(stored: str | None) -> Grouping | None:
+    """Return what subjects are in OpenMeter, or None where a version wrote them that did not say."""
+    return None if stored is None else Grouping(stored)
 
 
 def period(row: Row[Any]) -> Period:

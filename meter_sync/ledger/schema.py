@@ -154,6 +154,7 @@ item_periods = _table_of_periods(
     Column("earlier_subjects", Text),
     Column("meter_id", String(64)),
     Column("aggregation", String(20)),
+    Column("grouping", String(20)),
     Column("events_from", UtcSeconds),
     Index("item_periods_by_end", "account", "mode", "period_end"),
     Index("item_periods_by_identifier", "account", "mode", "identifier"),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from meter_sync.core.planning.memory import PastPeriod
 from meter_sync.core.planning.sends import Add, SetWindows, WindowQuantity
 from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Write
 from meter_sync.ledger import additions, carries, rows, schema, windows, writers
-from meter_sync.ledger.database import Book, Database, of_same_period
+from meter_sync.ledger.database import Book, Database, Rows, itself, of_same_period
 from meter_sync.ledger.rows import RunRecord, WindowTaken, key
 from meter_sync.ledger.schema import forgotten, item_periods, items, parts, past_periods, seen_periods, writes
 
@@ -34,35 +35,45 @@ class Writes(Book):
         Of those that were looked at in an earlier period, that they were in this one; what is known of a period that
         has ended says nothing of those that follow it.
         """
-        since = {one.id: one.period.start for one in looked if one.period.end > run.as_of}
-        with self.database.transaction():
-            before = self.database.rows_of(self.database.of(items), items.c.item, since)
+        in_time = [one for one in looked if one.period.end > run.as_of]
+        since = {one.id: one.period.start for one in in_time}
+
+        def write(some: Sequence[SubscriptionItem]) -> None:
+            before = self.database.rows_of(self.database.of(items), items.c.item, [one.id for one in some])
             known = {row.item for row in before if row.looked_at >= since[row.item]}
-            rows = [{"item": item, "looked_at": at} for item in since if item not in known]
+            rows = [{"item": one.id, "looked_at": at} for one in some if one.id not in known]
             self.database.put(items, rows, ("looked_at",))
+
+        self.database.write_each(in_time, itself, write)
 
     def record_past(self, read: Iterable[tuple[str, Sequence[PastPeriod]]]) -> None:
         """Record what Stripe said of items' earlier periods, so that later runs compare with them too."""
-        said = [
+        said: Rows = [
             {"item": item, "period_start": one.period.start, "period_end": one.period.end, "quantity": one.quantity}
             for item, past in read
             for one in past
         ]
-        if said:
-            with self.database.transaction():
-                self.database.put(past_periods, said, ("period_end", "quantity"))
+
+        def write(some: Rows) -> None:
+            self.database.put(past_periods, some, ("period_end", "quantity"))
+
+        self.database.write_each(said, lambda row: (str(row["item"]), row["period_start"]), write)
 
     def claim(self, run: RunRecord, checked: Sequence[Checked], at: datetime, number: int) -> list[Intended]:
         """Claim the items of writes, record what is about to be written, and return the writes that were granted.
 
-        One whose item another run is writing, or has written since the write was planned, is not. `number` says which
-        one of the run's writes for each item it is.
+        One whose item another run is writing, or has written since the write was planned, is not, nor is one of which
+        a row is refused. `number` says which one of the run's writes for each item it is.
         """
-        with self.database.transaction():
-            free = writers.claim(self.database, run, checked, at)
-            granted = [Intended(one, number) for one in checked if one.item.id in free]
+
+        def write(some: Sequence[Checked]) -> list[Intended]:
+            free = writers.claim(self.database, run, some, at)
+            granted = [Intended(one, number) for one in some if one.item.id in free]
             self._intend(run, granted, at)
-        return granted
+            return granted
+
+        parts = self.database.write_each(checked, lambda one: one.item, write)
+        return [one for part in parts for one in part]
 
     def release(self, run: RunRecord, written: Sequence[Write]) -> None:
         """Give claims back: these writes are over."""
@@ -109,8 +120,12 @@ class Writes(Book):
 
         An item beside which other records were found counts as never looked at in its next period, and what is known of
         a period that has ended says nothing of those that follow it. Where nothing was sent, an earlier write of the
-        same run, that Stripe refused, is not taken for acknowledged.
+        same run, that Stripe refused, is not taken for acknowledged. One of which a row is refused stays intended.
         """
+
+        self.database.write_each(acknowledgements, lambda one: one.intended.write.item, partial(self._acknowledge, run))
+
+    def _acknowledge(self, run: RunRecord, acknowledgements: Sequence[Acknowledged]) -> None:
         states, sent, looked, beside_others = [], [], [], []
         for done in acknowledgements:
             write = done.intended.write
@@ -124,27 +139,29 @@ class Writes(Book):
                 beside_others.append({"item": write.item.id})
             elif write.item.period.end > run.as_of:
                 looked.append({"item": write.item.id, "looked_at": done.at})
-        with self.database.transaction():
-            self.database.update(item_periods, states, total_before=None)
-            self.database.update(writes, sent, by=("run", "item", "period_start", "step"))
-            self.database.insert_missing(items, looked)
-            self.database.delete(items, beside_others)
-            additions.acknowledge(self.database, acknowledgements)
+        self.database.update(item_periods, states, total_before=None)
+        self.database.update(writes, sent, by=("run", "item", "period_start", "step"))
+        self.database.insert_missing(items, looked)
+        self.database.delete(items, beside_others)
+        additions.acknowledge(self.database, acknowledgements)
 
     def acknowledge_windows(self, taken: Sequence[WindowTaken]) -> None:
         """Record which hours or days Stripe has taken, when, and its name for each request."""
-        sent = [
-            {
-                **key(one.written.item),
-                "start": one.part.start,
-                "acknowledged": one.part.value,
-                "acknowledged_at": one.at,
-                "request_id": one.request_id,
-            }
-            for one in taken
-        ]
-        with self.database.transaction():
+
+        def write(some: Sequence[WindowTaken]) -> None:
+            sent = [
+                {
+                    **key(one.written.item),
+                    "start": one.part.start,
+                    "acknowledged": one.part.value,
+                    "acknowledged_at": one.at,
+                    "request_id": one.request_id,
+                }
+                for one in some
+            ]
             self.database.update(parts, sent, by=_KEY_OF_PART)
+
+        self.database.write_each(taken, lambda one: one.written.item, write)
 
     def record_partly(self, write: Write, standing: int | None, unsent: Sequence[WindowQuantity]) -> None:
         """Record what became of a write of which only some was taken.
@@ -154,7 +171,7 @@ class Writes(Book):
         """
         place = key(write.item)
         before = [{**place, "start": part.start, "acknowledged": part.standing} for part in unsent]
-        with self.database.transaction():
+        with self.database.own_trouble_of(write.item), self.database.transaction():
             self.database.update(parts, before, by=_KEY_OF_PART)
             if standing is not None:
                 self.database.update(item_periods, [{**place, "acknowledged": standing}])
@@ -164,10 +181,11 @@ class Writes(Book):
 
         Where it had acknowledged nothing the item is unknown again, and is looked at before its next write.
         """
-        keys = [key(one.item) for one in unsent]
-        guessed = [key(one.item) for one in unsent if _is_added_to_what_was_read(one)]
-        with self.database.transaction():
-            additions.withdraw(self.database, unsent)
+
+        def write(some: Sequence[Write]) -> None:
+            keys = [key(one.item) for one in some]
+            guessed = [key(one.item) for one in some if _is_added_to_what_was_read(one)]
+            additions.withdraw(self.database, some)
             self.database.delete(item_periods, guessed)
             self.database.delete(item_periods, keys, item_periods.c.acknowledged.is_(None))
             self.database.update(item_periods, keys, quantity=item_periods.c.acknowledged)
@@ -175,13 +193,15 @@ class Writes(Book):
             has_row = self.database.exists(item_periods, of_same_period(item_periods, parts))
             self.database.delete(parts, keys, ~has_row)
 
+        self.database.write_each(unsent, lambda one: one.item, write)
+
     def forget(self, unknown: Iterable[PeriodKey]) -> None:
         """Forget what Stripe holds of items, each with the start of its period: they are looked at before a write.
 
         Additions are forgotten with them: what is read then has them in it.
         """
-        with self.database.transaction():
-            _forget(self.database, unknown)
+
+        self.database.write_each(list(unknown), itself, partial(_forget, self.database))
 
 
 def forget_what_may_have_changed(database: Database, as_of: datetime) -> None:
@@ -237,6 +257,7 @@ def _state(write: Write, run: RunRecord, at: datetime) -> dict[str, Any]:
         "scale": method.scale,
         "rounding": method.rounding.value,
         "subjects": json.dumps(found.subjects),
+        "grouping": found.grouping.value,
         "shared": found.row.shared,
         "usage_start": found.span.start if found.span else item.period.start,
         "earlier_subjects": rows.stored_subjects(found.earlier_subjects),

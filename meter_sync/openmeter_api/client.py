@@ -9,8 +9,9 @@ from typing import TypeVar
 import aiohttp
 import structlog
 
+from meter_sync.core.metering.mapping import Grouping
 from meter_sync.core.metering.meter import Meters
-from meter_sync.core.metering.queries import Answer, DimensionAnswer, Grouping, Query, Unanswered, WindowAnswer
+from meter_sync.core.metering.queries import Answer, DimensionAnswer, Query, Unanswered, WindowAnswer
 from meter_sync.errors import ConfigurationError, TryAgainError
 from meter_sync.net.retry import Patience, Transient
 from meter_sync.net.stop import Stop
@@ -105,8 +106,11 @@ class OpenMeter:
             found |= dict.fromkeys(half, answer) if isinstance(answer, Unanswered) else answer
         return found
 
-    async def customers(self, stripe_customers: Collection[str]) -> dict[str, str]:
+    async def customers(self, stripe_customers: Collection[str], before: Mapping[str, str]) -> dict[str, str]:
         """Return the id of OpenMeter's customer for each of the Stripe customers that it knows.
+
+        `before` has those by whose usage they were billed: one that was deleted since counts as long as it can be asked
+        for.
 
         That is the customer whose key is the Stripe customer's id, or else the one whose Stripe app data names it,
         which costs one request for each customer that was not found by its key. One that several name is left out:
@@ -122,6 +126,9 @@ class OpenMeter:
                 named = await asyncio.gather(*(self._api.stripe_customer(one.id) for one in others))
                 by_app = zip(named, (one.id for one in others), strict=True)
                 found = _named_once((name, id) for name, id in by_app if name in wanted) | found
+            for name in sorted(wanted & before.keys() - found.keys()):
+                if await self._api.still_counts(before[name]):
+                    found[name] = before[name]
             return found
         except (Transient, OpenMeterRefused) as failure:
             raise _unreachable("OpenMeter's customers could not be listed", failure) from failure

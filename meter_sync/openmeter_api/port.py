@@ -27,8 +27,6 @@ class Api(Protocol):
 
     path: str
     """What follows the address in the path of each request."""
-    counts_deleted_customers: bool
-    """Whether the usage of a customer that was deleted can still be asked for, by its id."""
 
     async def meters(self) -> Meters:
         """Return every meter."""
@@ -40,6 +38,10 @@ class Api(Protocol):
 
     async def customers(self) -> list[OpenMeterCustomer]:
         """Return all customers, over all pages."""
+        ...
+
+    async def still_counts(self, customer: str) -> bool:
+        """Say whether a customer that is in no list any more was deleted, and its usage can still be asked for."""
         ...
 
     async def stripe_customer(self, customer: str) -> str | None:

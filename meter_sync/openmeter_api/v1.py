@@ -5,8 +5,9 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
+from meter_sync.core.metering.mapping import Grouping
 from meter_sync.core.metering.meter import Meter, Meters
-from meter_sync.core.metering.queries import Grouping, Query
+from meter_sync.core.metering.queries import Query
 from meter_sync.core.text import utc
 from meter_sync.errors import ConfigurationError
 from meter_sync.openmeter_api import answers
@@ -23,8 +24,6 @@ class V1:
     """Asks in API v1."""
 
     path = PATH
-    counts_deleted_customers = False
-    """One that was deleted answers 404 for the whole query (server source)."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -65,6 +64,10 @@ class V1:
             if len(found) == known:
                 raise OpenMeterRefused("a page of customers that came before, as if they went on for ever")
             page += 1
+
+    async def still_counts(self, _customer: str) -> bool:
+        """Say whether usage of a deleted customer can be asked for: it cannot, as that is a 404 (server source)."""
+        return False
 
     async def stripe_customer(self, customer: str) -> str | None:
         """Return the Stripe customer that the app data of a customer names, or None."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -88,7 +89,6 @@ class V3:
     """Asks in API v3."""
 
     path = PATH
-    counts_deleted_customers = True
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -115,6 +115,16 @@ class V3:
         """Return all customers, over all pages. Ordered by name, the default, a page could skip some."""
         customers = [_read(_Customer, row, "a customer") async for row in self._listed("customers", "id")]
         return [OpenMeterCustomer(one.id, one.key or None, one.deleted_at is not None) for one in customers]
+
+    async def still_counts(self, customer: str) -> bool:
+        """Say whether a customer that is in no list any more was deleted: its usage is counted (server source)."""
+        try:
+            answer = await self._connection.get(f"{PATH}/customers/{quote(customer, safe='')}")
+        except OpenMeterRefused as refusal:
+            if refusal.is_gone:
+                return False
+            raise
+        return _read(_Customer, answer, "a customer").deleted_at is not None
 
     async def stripe_customer(self, customer: str) -> str | None:
         """Return the Stripe customer that the app data of a customer names, or None."""

@@ -40,6 +40,8 @@ class Job:
     thresholds: Thresholds
     closing: timedelta | None
     """Only the items whose period ends or has ended within so long, as the ledger knows them."""
+    is_about_rejections: bool
+    """Only the subscriptions of which Stripe has rejected what it had taken, which is asked first."""
     test_clock: str | None
     """Only what is on this test clock; None for all that is on none."""
     stripe: StripeReader
@@ -93,6 +95,7 @@ async def open_job(
             policy=_policy(settings, request, run),
             thresholds=settings.thresholds,
             closing=request.closing,
+            is_about_rejections=request.is_about_rejections,
             test_clock=request.test_clock,
             stripe=stripe,
             writer=writer,

@@ -14,6 +14,7 @@ from meter_sync.core.billing.way import Way
 from meter_sync.core.metering.meter import Meters
 from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.prepare import Metering, prepare
+from meter_sync.core.planning.selection import Selection
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger.listed import Seen
@@ -42,7 +43,7 @@ async def list_and_record(job: Job) -> Periods:
 
     Raise MeterSyncError, also for a selector that matches nothing.
     """
-    items, ended, metering = await (_list_all(job) if job.closing is None else _list_due(job, job.closing))
+    items, ended, metering = await _listed(job)
     beside = _beside(job, items)
     metering = await _with_customers(job, metering, items, beside)
     prepared = _prepared(job, items, ended, beside, metering)
@@ -80,6 +81,22 @@ _Found = tuple[Sequence[SubscriptionItem], Sequence[Seen], Metering]
 """Items in their open periods, periods that have ended, and what is known of the usage of both."""
 
 
+async def _listed(job: Job) -> _Found:
+    if job.closing is not None:
+        return await _list_due(job, job.closing)
+    return await (_list_rejected(job) if job.is_about_rejections else _list_all(job))
+
+
+async def _list_rejected(job: Job) -> _Found:
+    """Ask Stripe what it has rejected, and then for the subscriptions that this is about, if there are any."""
+    await bind(job)
+    await record_rejections(job)
+    subscriptions = job.ledger.rejections.subscriptions()
+    if not subscriptions:
+        return [], [], _metering(job, await job.openmeter.meters())
+    return await _list_all(replace(job, selection=Selection(subscriptions=subscriptions)))
+
+
 async def _list_all(job: Job) -> _Found:
     """Ask Stripe for the items, for what has ended since, and for what it has rejected."""
     listing, metering = await _ask(job)
@@ -87,7 +104,8 @@ async def _list_all(job: Job) -> _Found:
         _warn_of_unused_rows(job, listing)
     changes = await changes_of(job, listing.items)
     found = in_their_periods(job, listing.items, changes)
-    await record_rejections(job, found.open)
+    if any(item.price.stripe_meter for item in found.open):
+        await record_rejections(job)
     ended = await find_and_record_ended(job, listing, found, changes)
     over = {one.item.key for one in ended}
     return [item for item in found.open if item.key not in over], ended, metering
@@ -221,10 +239,9 @@ async def _with_customers(
     """Return OpenMeter's customers too, if need be: also of those who have no living item any more."""
     if not job.rules.asks_for_customers:
         return metering
-    every = [*items, *(one.item for one in beside)]
-    return replace(
-        metering, customers=dict(await job.openmeter.customers({one.subscription.customer.id for one in every}))
-    )
+    customers = {one.subscription.customer.id for one in (*items, *(one.item for one in beside))}
+    before = job.ledger.memory.openmeter_customers(customers)
+    return replace(metering, customers=await job.openmeter.customers(customers, before))
 
 
 def _remembered(job: Job, items: Sequence[SubscriptionItem]) -> Memory:

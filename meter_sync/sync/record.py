@@ -6,6 +6,7 @@ import structlog
 
 from meter_sync.errors import MeterSyncError
 from meter_sync.sync.job import Job
+from meter_sync.sync.refused import refused_only, with_refused
 from meter_sync.sync.request import RunReport
 
 log = structlog.get_logger()
@@ -17,11 +18,13 @@ def record(job: Job, done: RunReport) -> RunReport:
     A dry run records nothing.
     """
     at, stripe_requests, openmeter_requests = job.clock(), job.stripe.requests_sent, job.openmeter.requests_sent
-    report = replace(done, stripe_requests=stripe_requests, openmeter_requests=openmeter_requests)
+    results = [*with_refused(job.ledger, done.results), *refused_only(job.ledger, done.results)]
+    report = replace(done, results=results, stripe_requests=stripe_requests, openmeter_requests=openmeter_requests)
     if job.writer is None:
         return report
     try:
         job.ledger.holds.record(job.run, report.results, at)
+        report = replace(report, results=with_refused(job.ledger, report.results))
         job.ledger.runs.finish(job.run.id, at, report.exit_code, report.counts)
     except MeterSyncError as error:
         return replace(report, error=report.error or error)

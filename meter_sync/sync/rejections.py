@@ -1,11 +1,9 @@
 """Learning at the start of a run what Stripe has rejected since the last one."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.core.planning.windows import EVENTS_ARE_TAKEN_FOR
 from meter_sync.ledger.rejections import Written
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
@@ -23,13 +21,13 @@ LONGEST_RUN = timedelta(hours=1)
 _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-async def record_rejections(job: Job, items: Sequence[SubscriptionItem]) -> None:
+async def record_rejections(job: Job) -> None:
     """Read the error events since the last one seen, where the key may, and record what they are about.
 
     A 2xx of Stripe does not mean billed: it validates events later. Where it only counts what it rejected, what it
     holds for each customer written in that time is compared with what it took.
     """
-    if job.writer is None or not any(item.price.stripe_meter for item in items):
+    if job.writer is None:
         return
     found = await rejections(job.writer, job.ledger.rejections.read_until())
     if found is None or found.position is None:

@@ -18,6 +18,7 @@ from meter_sync.net.retry import Patience
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.job import Job
 from meter_sync.sync.progress import Progress
+from meter_sync.sync.refused import with_refused
 from meter_sync.sync.request import RunReport
 from meter_sync.sync.workers import each
 from meter_sync.sync.write import ItemWriter, UnknownAddition, writer_of
@@ -41,7 +42,7 @@ async def report(job: Job, checked: Sequence[Checked | Result]) -> RunReport:
     if job.writer is None:
         return RunReport([result(one) for one in checked])
     reporter = Reporter(writer_of(job), job.progress)
-    results = await reporter.report(checked)
+    results = with_refused(job.ledger, await reporter.report(checked))
     job.ledger.rejections.record_shown([one.item.key for one in results if one.reason is Reason.REJECTED])
     log.info("report", **Counter(one.outcome.value for one in results))
     return RunReport(results, reporter.error, gave_way=reporter.gave_way, refused=frozenset(reporter.refused))
@@ -103,7 +104,7 @@ class Reporter:
         waiting = iter(planned)
         while some := list(islice(waiting, _CLAIMED_AT_ONCE)):
             try:
-                granted = self._claim(some)
+                granted = self._ledger.writes.claim(self._writer.run, some, self._clock(), self._number)
             except MeterSyncError as error:
                 self.error = self.error or error
                 self._results |= {one.item.id: _failed(one, error.message) for one in [*some, *waiting]}
@@ -111,23 +112,16 @@ class Reporter:
             yield from granted
             ours = {one.write.item.id for one in granted}
             for one in some:
-                if one.item.id not in ours and one.item.id not in self._results:
-                    self.gave_way = True
-                    self._results[one.item.id] = gave_way(one.found)
+                if one.item.id not in ours:
+                    self._results[one.item.id] = self._not_granted(one)
                     self._progress.advance()
 
-    def _claim(self, some: Sequence[Checked]) -> list[Intended]:
-        """Claim some writes; what the ledger does not take of one of them is that item's own. Raise MeterSyncError."""
-        try:
-            return self._ledger.writes.claim(self._writer.run, some, self._clock(), self._number)
-        except RowUnwritten as error:
-            if len(some) > 1:
-                return [one for each_alone in some for one in self._claim([each_alone])]
-            (one,) = some
-            message = f"{error.message}; nothing was written for it"
-            self._results[one.item.id] = failed(one.found, Reason.LEDGER_ERROR, message)
-            self._progress.advance()
-            return []
+    def _not_granted(self, one: Checked) -> Result:
+        refused = self._ledger.refused.get(one.item.key)
+        if refused:
+            return failed(one.found, Reason.LEDGER_ERROR, f"{refused.why}; nothing was written for it")
+        self.gave_way = True
+        return gave_way(one.found)
 
     async def _report_one(self, intended: Intended) -> None:
         self._results[intended.write.item.id] = await self._outcome(intended)

@@ -27,6 +27,8 @@ class Request:
     allowed: frozenset[Reason] = frozenset()
     closing: timedelta | None = None
     """Only the items whose period ends or has ended within so long."""
+    is_about_rejections: bool = False
+    """Only the subscriptions of which Stripe has rejected what it had taken, which is asked first."""
     is_beside: bool = False
     """Whether it may work beside a full run: then single items exclude each other, not whole runs."""
 
@@ -103,7 +105,7 @@ def run_record(request: Request, schedule: str, now: datetime) -> RunRecord:
         started_at=now,
         as_of=(request.as_of or now).astimezone(UTC).replace(microsecond=0),
         schedule=schedule,
-        everything=request.selection.is_everything and request.closing is None,
+        everything=request.selection.is_everything and request.closing is None and not request.is_about_rejections,
         is_alone=not request.is_beside,
     )
 

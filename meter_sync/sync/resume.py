@@ -104,10 +104,11 @@ async def _settle_additions(job: Job, writer: StripeWriter, items: Sequence[Find
     async def settle(one: Unsettled) -> None:
         meter = meters.get(one.stripe_meter or "")
         try:
-            if meter and can_be_repeated(one.addition, job.policy.now, job.policy.as_of):
-                await _repeat(job, writer, meter, one, sums_alone=one.item in alone)
-            elif meter and one.period == periods[one.item]:
-                await _ask_summary(job, meter, one)
+            with job.ledger.own_trouble_of(one.place):
+                if meter and can_be_repeated(one.addition, job.policy.now, job.policy.as_of):
+                    await _repeat(job, writer, meter, one, sums_alone=one.item in alone)
+                elif meter and one.period == periods[one.item]:
+                    await _ask_summary(job, meter, one)
         except (StripeRefused, StripeUnavailable) as error:
             log.warning("addition_unsettled", item=one.item, message=error.message)
 

@@ -27,9 +27,9 @@ def reporter(settings: Settings, clock: Callable[[], datetime], stop: Stop) -> R
     """Return what reports a subscription and returns the exit code that `run` would end with."""
 
     async def report(subscription: str | None) -> ExitCode:
-        # Without a subscription it is a run for all, which reads the meters' error events first.
+        # Without a subscription it is about those that the meters' error events, which are read first, are about.
         selection = Selection(subscriptions=(subscription,) if subscription else ())
-        request = Request(selection=selection, is_beside=subscription is not None)
+        request = Request(selection=selection, is_about_rejections=subscription is None, is_beside=True)
         execution = await execute(settings, request, clock, stop)
         _log(execution, subscription)
         error = execution.report.error
@@ -37,8 +37,6 @@ def reporter(settings: Settings, clock: Callable[[], datetime], stop: Stop) -> R
             return ExitCode.DONE
         if execution.report.gave_way:  # what another writer has under way may be about an instant before the event
             return ExitCode.TRY_AGAIN
-        if subscription is None and execution.report.looked_at(None):  # what failed is the next full run's
-            return ExitCode.DONE
         return execution.report.exit_code
 
     return report

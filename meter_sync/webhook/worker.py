@@ -15,7 +15,7 @@ from meter_sync.webhook.queue import Queue
 log = structlog.get_logger()
 
 Report = Callable[[str | None], Awaitable[ExitCode]]
-"""Reports a subscription; given None it reads the meters' error events."""
+"""Reports a subscription; given None it reads the meters' error events, and reports what these are about."""
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0

@@ -12,9 +12,8 @@ from meter_sync.core.billing.item import BillingMeter, Customer, Period, Price, 
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.span import Span, usage_span
 from meter_sync.core.billing.way import Way
-from meter_sync.core.metering.mapping import Filter, MeterRow, Method
+from meter_sync.core.metering.mapping import Filter, Grouping, MeterRow, Method
 from meter_sync.core.metering.meter import Aggregation, Meter
-from meter_sync.core.metering.queries import Grouping
 from meter_sync.core.planning.looks import FirstLook
 from meter_sync.core.planning.memory import Memory, Remembered
 from meter_sync.core.planning.policy import Policy

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from meter_sync.core.billing.item import WindowSize
 from meter_sync.core.billing.windows import windows_between
+from meter_sync.core.metering.mapping import Grouping
 from meter_sync.core.metering.meter import Aggregation
-from meter_sync.core.metering.queries import Grouping, Need, Query, Unanswered, WindowQueryPlan
+from meter_sync.core.metering.queries import Need, Query, Unanswered, WindowQueryPlan
 
 from .builders import AS_OF, HOUR, SECOND, START, few
 

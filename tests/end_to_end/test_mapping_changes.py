@@ -1,10 +1,12 @@
 """A mapping that changes within a period: the period goes on by the one that it began with, the next by the new one."""
 
+import sqlite3
 from datetime import timedelta
 
 import pytest
 
 from meter_sync.core.outcomes import Reason
+from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.support.ways import ALL_WAYS, by_tier, end_of, invoiced, metered_price, one_fast
 from tests.support.world import METER, NOW, World
 
@@ -179,3 +181,95 @@ def test_a_period_that_has_ended_is_judged_by_the_method_that_it_was_reported_by
     billed, named = invoiced(world), sum(world.unbilled().values())
     assert billed + named == 107
     assert billed == (100 if change == "mapping gone" and not is_final else 107)
+
+
+CUSTOMERS = '[mapping]\nsubject = "openmeter.customer"\n'
+SOURCES = {"to customers": ("", CUSTOMERS), "from customers": (CUSTOMERS, "")}
+"""What the mapping says of the source of subjects before, and then."""
+
+
+def of_two_subjects(world: World, way: str, source: str, used: int) -> SubscriptionView:
+    """Return a subscription whose customer has two subjects in OpenMeter, of which one is its Stripe id.
+
+    That one has used so much, and was reported; by OpenMeter's customer there are 50 more.
+    """
+    price = world.price if way == "record" else metered_price(world, way)
+    world.configure(source + row(price))
+    subscription = world.subscribe(price)
+    customer = world.customer_of(subscription)
+    world.openmeter.add_customer("acme", subjects=[customer, "other"], stripe_customer_id=customer)
+    world.use(subscription, used, at=NOW - DAY)
+    world.use("other", 50, at=NOW - DAY)
+    world.execute()
+    return subscription
+
+
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("is_final", [False, True], ids=["draft", "final"])
+@pytest.mark.parametrize("change", SOURCES)
+def test_a_period_that_has_ended_is_of_the_subjects_or_customers_that_it_was_reported_by(
+    world: World, way: str, is_final: bool, change: str
+) -> None:
+    """Also with permission, which is about the open period."""
+    before, then = SOURCES[change]
+    subscription = of_two_subjects(world, way, before, 100)
+    price, end = world.stripe.state.items[subscription.items[0]].price, end_of(world, subscription)
+    world.use(subscription, 7, at=NOW + HOUR)
+    if is_final:
+        world.sandbox.clock.move_to(end + MINUTE)
+        world.execute()
+    world.configure(then + row(price))
+    for pause in (2 * MINUTE, 3 * HOUR, 3 * HOUR + MINUTE):
+        world.sandbox.clock.move_to(end + pause)
+        world.execute(Reason.MAPPING_CHANGED, Reason.DECREASE, Reason.JUMP)
+        if pause == 3 * HOUR:
+            world.use(subscription, 2, at=NOW + HOUR)
+    world.use(subscription, 5, at=end + DAY)
+    world.use("other", 3, at=end + DAY)
+    world.sandbox.clock.move_to(end + 4 * DAY)
+    world.execute()
+    used = 107 + (50 if before else 0)
+    assert (invoiced(world), world.unbilled()) == (used, {subscription.items[0]: 2})
+    assert world.billed(subscription) == (8 if then else 5)
+
+
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("change", SOURCES)
+def test_an_open_period_is_held_until_it_is_allowed_and_is_then_of_the_others_since_its_last_report(
+    world: World, way: str, change: str
+) -> None:
+    before, then = SOURCES[change]
+    subscription = of_two_subjects(world, way, before, 100)
+    reported = 150 if before else 100
+    world.configure(then + row(world.stripe.state.items[subscription.items[0]].price))
+    world.sandbox.clock.advance(4 * DAY)
+    world.use(subscription, 7, at=NOW + 2 * DAY)
+    world.use("other", 20, at=NOW + 2 * DAY)
+
+    assert (world.verdict(subscription), world.billed(subscription)) == ("mapping_changed", reported)
+
+    world.execute(Reason.MAPPING_CHANGED)
+
+    since = 27 if then else 7
+    assert world.billed(subscription) == reported + since
+    end = end_of(world, subscription)
+    for late in (2 * MINUTE, 2 * HOUR, 4 * DAY):
+        world.sandbox.clock.move_to(end + late)
+        world.execute()
+    assert (invoiced(world), world.unbilled()) == (reported + since, {})
+
+
+@pytest.mark.parametrize("source", ["", CUSTOMERS], ids=["subjects", "customers"])
+def test_a_row_of_a_version_that_did_not_say_which_of_both_is_of_what_the_mapping_says(
+    world: World, source: str
+) -> None:
+    subscription = of_two_subjects(world, "record", source, 100)
+    with sqlite3.connect(world.ledger) as ledger:
+        ledger.execute("UPDATE item_periods SET grouping = NULL")
+    ledger.close()
+    world.use(subscription, 7, at=NOW - HOUR)
+    assert world.verdict(subscription) == "reported"
+    world.use(subscription, 2, at=NOW - HOUR)
+    world.sandbox.clock.move_to(end_of(world, subscription) + 2 * MINUTE)
+    world.execute()
+    assert invoiced(world) == 109 + (50 if source else 0)

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.ways import end_of, invoiced, metered
+from meter_sync.sandbox.stripe.world import SubscriptionView
+from tests.support.ways import ALL_WAYS, by_tier, end_of, invoiced, metered, subscribed
 from tests.support.world import METER, PERIOD_START, World
 
 BY_CUSTOMER = {"METER_SYNC_SUBJECT": "openmeter.customer"}
@@ -84,3 +85,50 @@ def test_one_who_has_no_living_subscription_any_more_is_billed_to_the_end(world:
     world.sandbox.clock.move_to(end + timedelta(minutes=2))
     world.execute()
     assert (invoiced(world), world.unbilled()) == (8, {})
+
+
+@pytest.fixture
+def deleted(world: World, way: str) -> SubscriptionView:
+    """A subscription of which 5 were reported, and 2 used later, before its OpenMeter customer was deleted."""
+    world.configure('[mapping]\nsubject = "openmeter.customer"\n')
+    subscription = subscribed(world, way)
+    customer = world.openmeter.add_customer(world.customer_of(subscription))
+    world.use(subscription, 5)
+    world.execute()
+    world.use(subscription, 2)
+    world.openmeter.delete_customer(customer)
+    world.sandbox.clock.advance(timedelta(hours=2))
+    return subscription
+
+
+@pytest.mark.parametrize("openmeter_version", ["v3"], indirect=True)
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+def test_an_item_whose_customer_was_deleted_is_told_its_usage(world: World, deleted: SubscriptionView) -> None:
+    """API v3 counts a deleted customer, though no list has it."""
+    assert (world.verdict(deleted), world.billed(deleted)) == ("reported", 7)
+    world.sandbox.clock.move_to(end_of(world, deleted) + timedelta(hours=2))
+    world.execute()
+    assert (invoiced(world), world.unbilled()) == (7, {})
+
+
+@pytest.mark.parametrize("openmeter_version", ["v3"], indirect=True)
+@pytest.mark.parametrize("way", ["record"])
+def test_one_that_never_was_a_customer_there_is_not_asked_for(world: World, deleted: SubscriptionView) -> None:
+    world.openmeter.customers.clear()
+    assert world.verdict(deleted) == "no_subject"
+
+
+@pytest.mark.parametrize("openmeter_version", ["v3"], indirect=True)
+@pytest.mark.parametrize("way", ["record"])
+def test_the_successor_of_a_deleted_customer_does_not_take_its_place_unseen(
+    world: World, deleted: SubscriptionView
+) -> None:
+    """Both have the same usage by their subjects, and nobody has said whose the rest of the period is."""
+    world.openmeter.add_customer(world.customer_of(deleted))
+    assert (world.verdict(deleted), world.billed(deleted)) == ("mapping_changed", 5)
+
+
+@pytest.mark.parametrize("openmeter_version", ["v1"], indirect=True)
+@pytest.mark.parametrize("way", ["record"])
+def test_v1_cannot_be_asked_for_a_deleted_customer(world: World, deleted: SubscriptionView) -> None:
+    assert (world.verdict(deleted), world.billed(deleted)) == ("no_subject", 5)

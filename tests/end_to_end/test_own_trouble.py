@@ -3,7 +3,6 @@
 Runs are the program's own, in this process and over real HTTP; invoices are the sandbox's.
 """
 
-import asyncio
 import sqlite3
 from datetime import timedelta
 
@@ -12,12 +11,11 @@ import pytest
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.ledger import Scope, open_ledger
 from meter_sync.ledger.webhook_queue import WebhookEvent
-from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.state.objects import Aggregation
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from meter_sync.webhook.reporting import reporter
-from tests.support.runs import executed, settings
+from meter_sync.sync.request import RunReport
+from tests.support.runs import executed
 from tests.support.ways import ALL_WAYS, by_tier, end_of, invoiced, one_fast, subscribed
 from tests.support.world import METER, NOW, World
 
@@ -69,20 +67,6 @@ def queue_events(world: World, *subscriptions: str | None) -> None:
 def waiting(world: World) -> list[str | None]:
     with open_ledger(world.ledger, Scope(account="", mode="sandbox")) as ledger:
         return [event.subscription for event in ledger.webhook_queue.waiting()]
-
-
-def test_a_meters_error_event_is_done_by_one_run_whatever_item_fails(world: World) -> None:
-    troubled, other = world.subscribe(), world.subscribe()
-    for one in (troubled, other):
-        world.use(one, 7)
-    refuse_writes_of(world, troubled)
-
-    async def reported() -> ExitCode:
-        return await reporter(settings(world), world.sandbox.clock.now, Stop())(None)
-
-    assert asyncio.run(reported()) is ExitCode.DONE
-    assert executed(world).exit_code is ExitCode.PARTIAL
-    assert [world.billed(one) for one in (troubled, other)] == [0, 7]
 
 
 def test_a_full_run_does_what_is_queued_but_for_what_failed(world: World) -> None:
@@ -164,21 +148,33 @@ def test_a_period_that_cannot_be_read_when_it_ends_is_named_and_listed_as_unknow
     assert world.meter_sync("history", "--customer", world.customer_of(troubled)).code == 0
 
 
-def test_what_the_ledger_does_not_take_of_one_item_costs_that_item(world: World) -> None:
+def refuse_rows(world: World, subscription: SubscriptionView, when: str, condition: str = "TRUE") -> None:
+    """Have the ledger refuse rows about a subscription's item, from now on, until `take_rows`."""
+    with open_ledger(world.ledger, Scope(account="", mode="sandbox")):
+        pass
+    refusing = f"NEW.item = '{subscription.items[0]}' AND {condition} BEGIN SELECT RAISE(ABORT, 'there already'); END"
+    change_ledger(world, f"CREATE TRIGGER refusing BEFORE {when} WHEN {refusing}")
+
+
+def take_rows(world: World) -> None:
+    change_ledger(world, "DROP TRIGGER refusing")
+
+
+def said_of(report: RunReport, subscription: SubscriptionView) -> list[tuple[str, str]]:
+    return [(str(one.outcome), str(one.reason)) for one in report.results if one.item.id == subscription.items[0]]
+
+
+@pytest.mark.parametrize("table", ["seen_periods", "writes"])
+def test_what_the_ledger_does_not_take_of_one_item_costs_that_item(world: World, table: str) -> None:
     troubled, *others = (world.subscribe() for _ in range(4))
     for one in (troubled, *others):
         world.use(one, 5)
-    executed(world, dry_run=True)
-    with open_ledger(world.ledger, Scope(account="", mode="sandbox")):
-        pass
-    refusing = f"WHEN NEW.item = '{troubled.items[0]}' BEGIN SELECT RAISE(ABORT, 'there already'); END"
-    change_ledger(world, f"CREATE TRIGGER refusing BEFORE INSERT ON writes {refusing}")
+    refuse_rows(world, troubled, f"INSERT ON {table}")
     report = executed(world)
-    said = {one.item.id: (str(one.outcome), str(one.reason)) for one in report.results}
     assert (report.error, report.exit_code) == (None, ExitCode.PARTIAL)
-    assert said[troubled.items[0]] == ("failed", "ledger_error")
+    assert said_of(report, troubled) == [("failed", "ledger_error")]
     assert [world.billed(one) for one in (troubled, *others)] == [0, 5, 5, 5]
-    change_ledger(world, "DROP TRIGGER refusing")
+    take_rows(world)
     assert executed(world).exit_code is ExitCode.DONE
     assert world.billed(troubled) == 5
 
@@ -189,17 +185,105 @@ def test_what_the_ledger_does_not_take_in_the_midst_of_a_first_look_costs_that_i
         world.use(one, used)
     elsewhere = world.stripe.period(troubled.items[0]).start + 7200
     world.stripe.create_usage_record(troubled.items[0], 30, elsewhere, "set")
-    with open_ledger(world.ledger, Scope(account="", mode="sandbox")):
-        pass
-    is_second = f"NEW.item = '{troubled.items[0]}' AND EXISTS (SELECT 1 FROM writes WHERE item = NEW.item)"  # noqa: S608
-    refusing = f"WHEN {is_second} BEGIN SELECT RAISE(ABORT, 'there already'); END"
-    change_ledger(world, f"CREATE TRIGGER refusing BEFORE INSERT ON writes {refusing}")
+    refuse_rows(world, troubled, "INSERT ON writes", "EXISTS (SELECT 1 FROM writes WHERE item = NEW.item)")
     for _ in range(2):
         report = executed(world)
         said = {one.item.id: (str(one.outcome), one.message) for one in report.results}
         assert (report.error, said[troubled.items[0]][0]) == (None, "failed"), said
         assert [world.billed(one) for one in others] == [5, 5, 5]
-    change_ledger(world, "DROP TRIGGER refusing")
+    take_rows(world)
     assert executed(world).exit_code is ExitCode.ATTENTION
     assert world.stripe.records(troubled.items[0])[elsewhere] == 30
     assert world.billed(troubled) == 30
+
+
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("table", ["item_periods", "parts", "additions"])
+def test_what_stripe_took_of_one_item_and_the_ledger_does_not_costs_that_item_and_is_resumed(
+    world: World, way: str, table: str
+) -> None:
+    troubled, *others = (subscribed(world, way), *(world.subscribe() for _ in range(3)))
+    everybody = [troubled, *others]
+    for one in everybody:
+        world.use(one, 5, at=NOW - DAY)
+    executed(world)
+    taken_at = "delivered_at" if table == "additions" else "acknowledged_at"
+    refuse_rows(world, troubled, f"UPDATE OF {taken_at} ON {table}", f"NEW.{taken_at} IS NOT NULL")
+    is_concerned = {"parts": way in ("hours", "days"), "additions": way == "additions"}.get(table, True)
+    for hour in (1, 2):
+        for one in everybody:
+            world.use(one, 2, at=NOW - DAY)
+        report = executed(world)
+        assert (report.error, report.exit_code) == (None, ExitCode.PARTIAL if is_concerned else ExitCode.DONE)
+        assert (said_of(report, troubled) == [("failed", "ledger_error")]) is is_concerned
+        assert [world.billed(one) for one in others] == [5 + 2 * hour] * 3
+        world.sandbox.clock.advance(HOUR)
+    take_rows(world)
+    assert executed(world).exit_code is ExitCode.DONE
+    assert [world.billed(one) for one in everybody] == [9, 9, 9, 9]
+
+
+def test_a_hold_that_the_ledger_does_not_take_costs_that_item(world: World) -> None:
+    troubled, *others = (world.subscribe() for _ in range(4))
+    for one in (troubled, *others):
+        world.use(one, 5, at=NOW - DAY)
+    executed(world)
+    for one in (troubled, others[0]):
+        world.use(one, -3, at=NOW - DAY)
+    refuse_rows(world, troubled, "INSERT ON holds")
+    report = executed(world)
+    assert (report.error, report.exit_code) == (None, ExitCode.PARTIAL)
+    assert [said_of(report, one) for one in (troubled, *others[:2])] == [
+        [("failed", "ledger_error")],
+        [("held", "decrease")],
+        [("unchanged", "None")],
+    ]
+    with open_ledger(world.ledger, Scope(account="", mode="sandbox")) as ledger:
+        assert ledger.runs.past(None, None, 1)[0].exit_code == ExitCode.PARTIAL
+    take_rows(world)
+    assert said_of(executed(world), troubled) == [("held", "decrease")]
+
+
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+@pytest.mark.parametrize("change", ["INSERT", "UPDATE"])
+def test_an_end_that_the_ledger_does_not_take_costs_that_item(world: World, way: str, change: str) -> None:
+    troubled, *others = (subscribed(world, way), *(world.subscribe() for _ in range(3)))
+    end = end_of(world, troubled)
+    for one in (troubled, *others):
+        world.use(one, 5)
+    executed(world)
+    world.sandbox.clock.move_to(end + 2 * MINUTE)
+    for one in (troubled, *others):
+        world.use(one, 2, at=end - 2 * DAY)
+        world.use(one, 4, at=end + MINUTE)
+    refuse_rows(world, troubled, f"{change} ON seen_periods")
+    report = executed(world)
+    assert (report.error, report.exit_code) == (None, ExitCode.PARTIAL)
+    assert ("failed", "ledger_error") in said_of(report, troubled)
+    assert [said_of(report, one) for one in others] == [[("reported", "None")] * 2] * 3
+    take_rows(world)
+    for _ in range(3):
+        assert executed(world).error is None
+        world.sandbox.clock.advance(2 * HOUR)
+    assert (invoiced(world), world.unbilled()) == (28, {})
+    assert [world.billed(one) for one in (troubled, *others)] == [4, 4, 4, 4]
+
+
+def test_an_item_that_came_and_went_and_the_ledger_does_not_take_is_said_and_found_again(world: World) -> None:
+    world.subscribe()
+    executed(world)
+    gone, other = world.subscribe(), world.subscribe()
+    for one in (gone, other):
+        world.use(one, 5, at=world.now + MINUTE)
+    world.sandbox.clock.advance(HOUR)
+    for one in (gone, other):
+        world.stripe.cancel(one.id)
+    refuse_rows(world, gone, "INSERT ON seen_periods")
+    report = executed(world)
+    assert (report.error, said_of(report, gone)) == (None, [("failed", "ledger_error")])
+    world.sandbox.clock.advance(HOUR)
+    assert said_of(executed(world), gone) == [("failed", "ledger_error")]
+    take_rows(world)
+    world.sandbox.clock.advance(HOUR)
+    executed(world)
+    assert world.unbilled() == {one.items[0]: 5 for one in (gone, other)}

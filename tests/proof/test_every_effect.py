@@ -200,11 +200,39 @@ def at_an_end_without_a_ledger(world: World, *, invoice_now: bool) -> Callable[[
     return hold
 
 
+def at_voided_invoices(world: World) -> Callable[[], None]:
+    """Let invoices be voided long after their periods were closed, so that only Stripe's events tell of them."""
+    subscriptions = [world.subscribe(), metered(world, "hours")]
+    for one in subscriptions:
+        world.use(one, 100, at=NOW - DAY)
+    world.execute()
+    world.sandbox.clock.move_to(end_of(world, subscriptions[0]) + 10 * MINUTE)
+    for pause in (10 * DAY, HOUR):
+        world.execute()
+        world.sandbox.clock.advance(pause)
+    with world.books() as books:
+        assert books.listed.ended(world.now) == []
+    for invoice in world.stripe.invoices:
+        world.stripe.void_invoice(invoice.id)
+    world.sandbox.clock.advance(HOUR)
+    for one in subscriptions:
+        world.use(one, 8, at=world.now - HOUR)
+
+    def hold() -> None:
+        world.sandbox.clock.advance(HOUR)
+        world.execute()
+        assert [world.billed(one) for one in subscriptions] == [8] * len(subscriptions)
+        assert world.unbilled() == {one.items[0]: 100 for one in subscriptions}
+
+    return hold
+
+
 @pytest.mark.parametrize(
     ("scene", "moments"),
     [
         (at_the_turn, 50),
         (at_a_switch, 50),
+        (at_voided_invoices, 20),
         (at_the_turn_without_a_ledger, 50),
         (partial(at_an_end_without_a_ledger, invoice_now=True), 50),
         (partial(at_an_end_without_a_ledger, invoice_now=False), 50),

@@ -18,6 +18,13 @@ OPENMETER_CUSTOMER = "openmeter.customer"
 """The source of subjects that is OpenMeter's own customers."""
 
 
+class Grouping(StrEnum):
+    """Whose usage a query tells apart: the value is OpenMeter's name for it."""
+
+    SUBJECT = "subject"
+    CUSTOMER = "customer_id"
+
+
 class LateUsage(StrEnum):
     """What becomes of usage that an item's period can no longer bill."""
 
@@ -87,6 +94,8 @@ class EarlierSubjects:
 
     until: datetime
     subjects: tuple[str, ...]
+    grouping: Grouping | None = None
+    """What they are; None where a version wrote them that did not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +112,11 @@ class MappingRules:
     def asks_for_customers(self) -> bool:
         """Whether OpenMeter's own customers are the subjects."""
         return self.subject == OPENMETER_CUSTOMER
+
+    @property
+    def grouping(self) -> Grouping:
+        """What the subjects are in OpenMeter."""
+        return Grouping.CUSTOMER if self.asks_for_customers else Grouping.SUBJECT
 
     @property
     def needs_customer_metadata(self) -> bool:

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import TypeVar
 
 from meter_sync.core.billing.item import WindowSize
 from meter_sync.core.billing.windows import windows_between
-from meter_sync.core.metering.mapping import Filter
+from meter_sync.core.metering.mapping import Filter, Grouping
 from meter_sync.core.metering.meter import Aggregation
 
 SUBJECTS_PER_QUERY = 100
@@ -24,13 +23,6 @@ _CHUNKS_BEFORE_UNFILTERED = 10
 
 ROWS_PER_QUERY = 1_000_000
 """The most rows that an answer by the hour or day may have: what 10,000 subjects use in four days of hours."""
-
-
-class Grouping(StrEnum):
-    """Whose usage a query tells apart: the value is OpenMeter's name for it."""
-
-    SUBJECT = "subject"
-    CUSTOMER = "customer_id"
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,12 @@ def unfinished(found: Findings, remembered: Remembered, carried: tuple[Carried, 
     if remembered.total_before is None:
         return None
     return Write(
-        found=replace(found, subjects=remembered.subjects, standing=remembered.total_before),
+        found=replace(
+            found,
+            subjects=remembered.subjects,
+            grouping=remembered.grouping or found.grouping,
+            standing=remembered.total_before,
+        ),
         quantity=remembered.quantity,
         method=remembered.method,
         anchor=remembered.anchor,

@@ -1,12 +1,12 @@
 """What the ledger remembers of an item, as the plan needs it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from meter_sync.core.billing.item import Period, PeriodKey
-from meter_sync.core.metering.mapping import EarlierSubjects, Method
+from meter_sync.core.metering.mapping import EarlierSubjects, Grouping, Method
 from meter_sync.core.metering.meter import Meter
 
 
@@ -81,6 +81,8 @@ class Remembered:
     """The stretches whose usage is in it; None where nothing was reported while the period was open."""
     earlier_subjects: tuple[EarlierSubjects, ...] = ()
     """Those of before, in order, where others took their place within the period."""
+    grouping: Grouping | None = None
+    """What the subjects are in OpenMeter; None where a version wrote it that did not say."""
     made_of: Meter | None = None
     """The OpenMeter meter as it was then; None where a version wrote it that did not say."""
     run: str | None = None
@@ -103,6 +105,15 @@ class Remembered:
     """Why Stripe rejected what it had taken, to be shown once before it is reported again."""
     windows: RememberedWindows = field(default_factory=RememberedWindows)
     additions: RememberedAdditions = field(default_factory=RememberedAdditions)
+
+    def is_of(self, subjects: tuple[str, ...], grouping: Grouping) -> bool:
+        """Say whether it was of these subjects."""
+        return self.subjects == subjects and self.grouping in (None, grouping)
+
+    def lost(self, subjects: Collection[str], grouping: Grouping) -> tuple[str, ...]:
+        """Return which subjects are not among these any more: all, where those are something else in OpenMeter."""
+        is_other = self.grouping is not None and self.grouping is not grouping
+        return tuple(one for one in self.subjects if is_other or one not in subjects)
 
     @property
     def at_anchor(self) -> int:

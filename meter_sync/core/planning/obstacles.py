@@ -31,7 +31,7 @@ def obstacle(found: Findings, method: Method, remembered: Remembered, policy: Po
 
 def _subjects_changed(found: Findings, remembered: Remembered, policy: Policy) -> Result | None:
     """Hold an item that has lost a subject within the period: what that one used would be billed no more."""
-    gone = [subject for subject in remembered.subjects if subject not in found.subjects]
+    gone = remembered.lost(found.subjects, found.grouping)
     if not gone or not remembered.quantity or Reason.MAPPING_CHANGED in policy.allowed:
         return None
     return held(

@@ -9,9 +9,8 @@ from meter_sync.core.billing.item import SubscriptionItem, Target
 from meter_sync.core.billing.span import usage_span
 from meter_sync.core.billing.way import Unsupported, Way, way_of, window_of
 from meter_sync.core.billing.words import unknown
-from meter_sync.core.metering.mapping import EarlierSubjects, MappingRules, MeterRow, meter_row, subjects
+from meter_sync.core.metering.mapping import EarlierSubjects, Grouping, MappingRules, MeterRow, meter_row, subjects
 from meter_sync.core.metering.meter import Meter
-from meter_sync.core.metering.queries import Grouping
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.carrying import lives_on, periods_of
 from meter_sync.core.planning.memory import Memory, Remembered
@@ -75,18 +74,22 @@ def _judged_by(one: Listed, memory: Memory) -> Remembered | None:
     return remembered if is_its and not one.intake.is_open else None
 
 
-def _subjects(one: Listed, metering: Metering, memory: Memory) -> tuple[str, ...]:
-    """Return whose usage an item's period bills.
+def _whose(
+    one: Listed, metering: Metering, memory: Memory, last: Remembered | None
+) -> tuple[tuple[str, ...], Grouping]:
+    """Return whose usage an item's period bills, and what these subjects are in OpenMeter.
 
     Of one that has ended they are those that it was reported by, unless it is known that they changed within it: a run
-    held it for that, or metadata, as it was listed last within the period, names more.
+    held it for that, or metadata, as it was listed last within the period, names more. `last` is what one is judged by
+    of which Stripe takes no more, and which has no subjects by now.
     """
-    source, remembered = metering.rules.subject, memory.remembered.get(one.item.id)
-    now = subjects(one.item, source, metering.customers)
+    rules, remembered = metering.rules, memory.remembered.get(one.item.id)
+    now = subjects(one.item, rules.subject, metering.customers), rules.grouping
     if one.intake is Intake.RUNNING or remembered is None or one.item.id in memory.changed_within:
-        return now
-    names_more = ".metadata." in source and set(remembered.subjects) <= set(now)
-    return now if names_more else remembered.subjects
+        return (last.subjects, last.grouping or rules.grouping) if last and not now[0] else now
+    then = remembered.subjects, remembered.grouping or rules.grouping
+    is_named = ".metadata." in rules.subject and then[1] is rules.grouping
+    return now if is_named and set(then[0]) <= set(now[0]) else then
 
 
 def _is_paused(one: Listed) -> bool:
@@ -118,9 +121,9 @@ def _prepared(
     begins_anew = Reason.MAPPING_CHANGED in allowed and one.intake is Intake.RUNNING
     row, note = (row, None) if begins_anew else _as_begun(item, row, metering, memory)
     meter = metering.meters.get(row.openmeter or "")
-    named = _subjects(one, metering, memory) or (last.subjects if last else ())
+    named, grouping = _whose(one, metering, memory, last)
     way = last.method.way if last else way_of(item.price, row.records)
-    found = replace(found, row=row, meter=meter, subjects=named, note=note)
+    found = replace(found, row=row, meter=meter, subjects=named, grouping=grouping, note=note)
     if isinstance(way, Unsupported):
         message = f"{way.message}; or add a [[meters]] row with ignore = true if other software bills it"
         return skipped(found, *(unbillable or (Reason.UNSUPPORTED_METER, message)))
@@ -133,14 +136,11 @@ def _prepared(
     mismatch = _why_mismatched(meter, way, named)
     if mismatch:
         return skipped(found, Reason.AGGREGATION_MISMATCH, mismatch)
-    grouping = Grouping.CUSTOMER if rules.asks_for_customers else Grouping.SUBJECT
-    earlier = _earlier_subjects(one, named, memory, is_allowed=Reason.MAPPING_CHANGED in allowed)
+    earlier = _earlier_subjects(found, one, memory, is_allowed=Reason.MAPPING_CHANGED in allowed)
     return Metered(one, row, meter, way, grouping, named, span, memory.past.get(item.id, ()), note, earlier)
 
 
-def _earlier_subjects(
-    one: Listed, named: tuple[str, ...], memory: Memory, *, is_allowed: bool
-) -> tuple[EarlierSubjects, ...]:
+def _earlier_subjects(found: Findings, one: Listed, memory: Memory, *, is_allowed: bool) -> tuple[EarlierSubjects, ...]:
     """Return whose usage it was before, where an item has lost a subject within its period.
 
     The interval is split where it was reported last. While that is not allowed, the item is held; once Stripe takes no
@@ -149,11 +149,12 @@ def _earlier_subjects(
     remembered = memory.remembered.get(one.item.id)
     if remembered is None:
         return ()
-    lost = not set(remembered.subjects) <= set(named)
+    lost = bool(remembered.lost(found.subjects, found.grouping))
     is_split = lost and remembered.reported and remembered.quantity and (is_allowed or not one.intake.is_open)
     if not is_split or not remembered.reported:
         return remembered.earlier_subjects
-    return (*remembered.earlier_subjects, EarlierSubjects(remembered.reported[-1].end, remembered.subjects))
+    before = EarlierSubjects(remembered.reported[-1].end, remembered.subjects, remembered.grouping)
+    return (*remembered.earlier_subjects, before)
 
 
 def _as_begun(item: SubscriptionItem, row: MeterRow, metering: Metering, memory: Memory) -> tuple[MeterRow, str | None]:

@@ -15,9 +15,9 @@ from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.core.billing.span import Span
 from meter_sync.core.billing.way import Way, window_of
-from meter_sync.core.metering.mapping import EarlierSubjects, LateUsage, MeterRow, Method
+from meter_sync.core.metering.mapping import EarlierSubjects, Grouping, LateUsage, MeterRow, Method
 from meter_sync.core.metering.meter import Meter
-from meter_sync.core.metering.queries import Grouping, Need
+from meter_sync.core.metering.queries import Need
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.looks import (
     AfterSilence,
@@ -78,6 +78,8 @@ class Findings:
     """What of its period is its own, as far as it is known whose each second is."""
     earlier_subjects: tuple[EarlierSubjects, ...] = ()
     """Whose usage it was before that of its subjects, within the period."""
+    grouping: Grouping = Grouping.SUBJECT
+    """What the subjects are in OpenMeter."""
     carried: int = 0
     """How much of the quantity its earlier periods do not bill, by sign."""
     falls: tuple[Fall, ...] = ()
@@ -136,8 +138,8 @@ class Metered:
         """What is known of it."""
         known = (self.item, self.row, self.meter, self.way, self.subjects, self.span)
         own = (Period(self.span.start, self.span.end),) if self.stretches is None else self.stretches
-        earlier = self.earlier_subjects
-        return Findings(*known, past=self.past, note=self.note, own=own, earlier_subjects=earlier, falls=self.falls)
+        found = Findings(*known, past=self.past, note=self.note, own=own, falls=self.falls)
+        return replace(found, earlier_subjects=self.earlier_subjects, grouping=self.grouping)
 
     def until(self, instant: datetime) -> "Metered":
         """Return it with its usage up to an instant that is after its start."""
@@ -168,9 +170,10 @@ class Metered:
             return own
         return tuple(Period(max(one.start, self.read_since), one.end) for one in own if one.end > self.read_since)
 
-    def subjects_at(self, instant: datetime) -> tuple[str, ...]:
-        """Return whose usage at an instant is the item's."""
-        return next((one.subjects for one in self.earlier_subjects if instant < one.until), self.subjects)
+    def whose_at(self, instant: datetime) -> tuple[tuple[str, ...], Grouping]:
+        """Return whose usage at an instant is the item's, and what these subjects are in OpenMeter."""
+        before = next((one for one in self.earlier_subjects if instant < one.until), None)
+        return (before.subjects, before.grouping or self.grouping) if before else (self.subjects, self.grouping)
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -180,14 +183,15 @@ class Metered:
                 item=self.item.id if number == 0 else f"{self.item.id} {number}",
                 meter=self.meter.slug,
                 filter=self.row.filter,
-                subjects=self.subjects_at(stretch.start),
+                subjects=subjects,
                 start=stretch.start,
                 end=stretch.end,
                 aggregation=self.meter.aggregation,
-                grouping=self.grouping,
+                grouping=grouping,
                 window=window_of(self.way, self.item.price) if self.way.is_by_window else None,
             )
             for number, stretch in enumerate(self.read)
+            for subjects, grouping in [self.whose_at(stretch.start)]
         )
 
 

@@ -120,9 +120,9 @@ def _stands_already(draft: Planned, remembered: Remembered, policy: Policy) -> b
         return False
     metered = draft.metered
     recently = policy.now - remembered.acknowledged_at < policy.resend_after
-    now = (draft.write.quantity, metered.item.price.id, metered.subjects, metered.method)
-    then = (remembered.acknowledged, remembered.price, remembered.subjects, remembered.method)
-    return recently and now == then
+    now = (draft.write.quantity, metered.item.price.id, metered.method)
+    then = (remembered.acknowledged, remembered.price, remembered.method)
+    return recently and now == then and remembered.is_of(metered.subjects, metered.grouping)
 
 
 def is_zero_without_record(write: Write) -> bool:

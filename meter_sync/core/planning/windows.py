@@ -44,7 +44,7 @@ def read_since(metered: Metered, memory: Memory, policy: Policy) -> datetime | N
     if metered.item.period.end - policy.as_of <= _LAST_RUNS * policy.cadence:
         return None
     recently = policy.as_of - remembered.read_whole_at < min(READ_WHOLE_EVERY, policy.resend_after)
-    is_same = (metered.method, metered.subjects) == (remembered.method, remembered.subjects)
+    is_same = metered.method == remembered.method and remembered.is_of(metered.subjects, metered.grouping)
     must_write_all = look_of(remembered) is not None or remembered.foreign > 0
     is_carried_anew = offered(metered, memory) != memory.carried_into(metered.item.id)
     if not recently or not is_same or must_write_all or is_carried_anew:

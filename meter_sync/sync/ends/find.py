@@ -82,9 +82,9 @@ async def changes_since_last_run(job: Job) -> Changes:
     A ledger that is new, or whose beginning was not read yet, asks what ended for as long as periods are watched, and
     which prices changed in open periods.
     """
-    runs, book = job.ledger.runs, job.ledger.listed
-    known_since = book.changes_read_until() or runs.last_complete() or book.first_seen()
-    begins_at = book.begins_at()
+    runs, markers = job.ledger.runs, job.ledger.markers
+    known_since = markers.changes_read_until() or runs.last_complete() or job.ledger.listed.first_seen()
+    begins_at = markers.begins_at()
     ended_since = min(begins_at or known_since or job.run.as_of, known_since or job.run.as_of)
     since = ended_since if known_since and not begins_at else min(ended_since, job.run.as_of - _EVENTS_LAST)
     found = await readable_changes(job, since - _OVERLAP, ended_since - _OVERLAP)
@@ -103,7 +103,7 @@ def _record_beginning(job: Job) -> None:
 
     That stays so until all of it was read, whatever happens to the run.
     """
-    book, runs = job.ledger.listed, job.ledger.runs
+    book, runs = job.ledger.markers, job.ledger.runs
     if book.begins_at() is None and book.changes_read_until() is None and runs.last_complete() is None:
         book.record_beginning(job.run.as_of - job.policy.lookback)
 
@@ -121,9 +121,10 @@ async def find_and_record_ended(job: Job, listing: Listing, stretches: Stretches
         invoices = await _record_invoiced(job, [*items, *gone.items], unseen | gone.unseen)
         record_voided(job, changes)
         # The marker moves last: a run that is killed before it reads all of this again.
-        if changes.is_read and gone.is_all_known and job.selection.is_everything:
-            book.record_changes_read(job.run.started_at)
-        _record_begun(job, changes, invoices, is_all_known=gone.is_all_known)
+        is_all_told = gone.is_all_known and not job.ledger.refused
+        if changes.is_read and is_all_told and job.selection.is_everything:
+            job.ledger.markers.record_changes_read(job.run.started_at)
+        _record_begun(job, changes, invoices, is_all_known=is_all_told)
         book.record_listing(items, listing.asked_prices, listing.empty_archived_prices, job.policy.now)
     ended = book.ended(job.run.as_of)
     if not job.selection.narrows_the_listing:
@@ -149,12 +150,12 @@ def record_voided(job: Job, changes: Changes) -> None:
 
 def _record_begun(job: Job, changes: Changes, invoices: Unread | None, *, is_all_known: bool) -> None:
     """Record that all is known that ended before the ledger began, once it is, or after a day that it never will be."""
-    begins_at = job.ledger.listed.begins_at()
+    begins_at = job.ledger.markers.begins_at()
     if begins_at is None or not job.selection.is_everything:
         return
     is_read = (changes.is_read or changes.is_forbidden) and is_all_known and invoices is not Unread.NO_ANSWER
     if is_read or job.run.as_of > begins_at + job.policy.lookback + CLOSED_WITHIN:
-        job.ledger.listed.record_begun()
+        job.ledger.markers.record_begun()
 
 
 def record_stretches(job: Job, found: Stretches) -> frozenset[str]:
@@ -281,7 +282,7 @@ async def _record_invoiced(job: Job, listed: Sequence[SubscriptionItem], unseen:
     all items are asked for. Return why the invoices were not read, if so.
     """
     book, selected, as_of = job.ledger.listed, job.selection.subscriptions, job.run.as_of
-    begins_at = book.begins_at()
+    begins_at = job.ledger.markers.begins_at()
     items = {item.id: item for item in listed if item.created < item.period.start and (begins_at or item.id in unseen)}
     if not items or not (job.selection.is_everything or selected):
         return None

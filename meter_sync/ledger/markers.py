@@ -1,0 +1,43 @@
+"""The ledger's book of how far was read what Stripe tells of subscriptions."""
+
+from datetime import UTC, datetime
+
+from meter_sync.ledger.database import Book
+from meter_sync.ledger.schema import cursors
+
+_CHANGES = "subscription_changes"
+_BEGINNING = "beginning"
+
+
+class Markers(Book):
+    """Until when changes were read, and since when it is not known yet what ended before the ledger began."""
+
+    def changes_read_until(self) -> datetime | None:
+        """Return until when it was read what changed of subscriptions, or None where it never was."""
+        return self._position(_CHANGES)
+
+    def record_changes_read(self, until: datetime) -> None:
+        """Record that what changed of subscriptions until an instant was read, and all that it told was recorded."""
+        with self.database.transaction():
+            self._move(_CHANGES, until)
+
+    def begins_at(self) -> datetime | None:
+        """Return since when it is not known yet what ended before this ledger began, or None where that is known."""
+        return self._position(_BEGINNING)
+
+    def record_beginning(self, at: datetime) -> None:
+        """Record, of a ledger that knows nothing yet, since when it is to know what has ended."""
+        with self.database.transaction():
+            self._move(_BEGINNING, at)
+
+    def record_begun(self) -> None:
+        """Record that all is known that ended before this ledger began, or that it can never be known."""
+        with self.database.transaction():
+            self.database.delete_where(cursors, cursors.c.cursor == _BEGINNING)
+
+    def _position(self, cursor: str) -> datetime | None:
+        position = self.database.value(self.database.of(cursors, "position").where(cursors.c.cursor == cursor))
+        return None if position is None else datetime.fromtimestamp(int(position), UTC)
+
+    def _move(self, cursor: str, to: datetime) -> None:
+        self.database.put(cursors, [{"cursor": cursor, "position": str(int(to.timestamp()))}], ("position",))
