@@ -9,8 +9,10 @@ from tests.support.ways import ALL_WAYS, by_tier, end_of, invoiced, metered, sub
 from tests.support.world import METER, PERIOD_START, World
 
 BY_CUSTOMER = {"METER_SYNC_SUBJECT": "openmeter.customer"}
+EACH_VERSION = pytest.mark.parametrize("openmeter_version", ["v1", "v3"], indirect=True)
 
 
+@EACH_VERSION
 def test_a_customer_is_found_by_its_key_or_by_its_stripe_app_data(world: World) -> None:
     by_key, by_app, unknown = (world.subscribe() for _ in range(3))
     world.openmeter.add_customer(world.customer_of(by_key))
@@ -29,6 +31,7 @@ def test_a_customer_is_found_by_its_key_or_by_its_stripe_app_data(world: World) 
     assert (row["outcome"], row["reason"]) == ("skipped", "no_subject")
 
 
+@EACH_VERSION
 @pytest.mark.parametrize(("aggregation", "billed"), [("AVG", 4), ("UNIQUE_COUNT", 3), ("LATEST", 6), ("MAX", 6)])
 def test_several_subjects_are_one_customer_for_every_aggregation(world: World, aggregation: str, billed: int) -> None:
     world.openmeter.add_meter("gauge", aggregation=aggregation)  # type: ignore[arg-type]
@@ -60,6 +63,7 @@ def test_one_customer_that_was_deleted_meanwhile_does_not_spoil_its_chunk(world:
     assert (gone["outcome"], gone["reason"]) == ("failed", "openmeter_error")
 
 
+@EACH_VERSION
 def test_hours_of_a_customer_are_those_of_all_its_subjects(world: World) -> None:
     meter = world.stripe.add_meter(formula="sum", window="hour")
     subscription = world.subscribe(world.stripe.add_price(meter=meter, metadata={"om_meter_id": METER}))
@@ -73,6 +77,7 @@ def test_hours_of_a_customer_are_those_of_all_its_subjects(world: World) -> None
     assert world.billed(subscription) == 5
 
 
+@EACH_VERSION
 def test_one_who_has_no_living_subscription_any_more_is_billed_to_the_end(world: World) -> None:
     world.configure('[mapping]\nsubject = "openmeter.customer"\n')
     subscription = metered(world, "additions")

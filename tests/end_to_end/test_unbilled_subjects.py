@@ -18,6 +18,8 @@ from tests.support.world import METER, NOW, World
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 A_MONTH_AGO = NOW - timedelta(days=31)
 
+pytestmark = pytest.mark.parametrize("openmeter_version", ["v1", "v3"], indirect=True)
+
 
 def verified(world: World, **request: Any) -> Verification:
     """Do what the command does, in this process and by the sandbox's clock."""
