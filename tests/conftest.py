@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from meter_sync.sandbox.openmeter.api import OpenMeterVersion
 from tests.support.forked import end_template
-from tests.support.world import NOW, World
+from tests.support.world import NOW, World, sampled_version
 
 SLOW = frozenset(("simulation", "project", "installed", "every_way"))
 """Markers of the slow tier: a plain `pytest` runs the tests without one, `pytest -m slow` those with one, each once."""
@@ -59,7 +58,7 @@ def openmeter_version(request: pytest.FixtureRequest) -> OpenMeterVersion:
     test that is about OpenMeter itself names both, as parameters.
     """
     version: OpenMeterVersion | None = getattr(request, "param", None) or request.config.getoption("openmeter")
-    return version or ("v3" if zlib.crc32(request.node.name.encode()) % 2 else "v1")
+    return version or sampled_version(request.node.name)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from meter_sync.sandbox.stripe.webhooks import Attempt, Delivery
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from meter_sync.webhook.events import understand
 from meter_sync.webhook.reporting import FOLLOWED_FOR
-from tests.support.world import METER, World
+from tests.support.world import METER, World, sampled_version
 
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
 BEGIN = datetime(2025, 3, 1, tzinfo=UTC)
@@ -148,7 +148,7 @@ class Simulation:
     """A sandbox whose clock runs through three months, from one thing that happens to the next."""
 
     def __init__(self, folder: Path, setting: Setting, seed: str, *, are_tardy: bool = False) -> None:
-        self.world = World(folder, BEGIN)
+        self.world = World(folder, BEGIN, sampled_version(seed))
         self.stripe = self.world.stripe
         self.setting = setting
         self.are_tardy = are_tardy
