@@ -130,3 +130,37 @@ def test_what_is_wrong_with_a_question_is_said_and_what_it_is_found_by_is_logged
     correlation_id = next(json.loads(line)["correlation_id"] for line in done.stderr.splitlines() if "refused" in line)
     assert correlation_id
     assert correlation_id not in done.stdout
+
+
+@EACH_VERSION
+def test_meters_and_customers_are_found_over_all_pages(world: World) -> None:
+    for number in range(205):
+        world.openmeter.add_meter(f"meter_{number}")
+    subscription = world.subscribe(world.stripe.add_price(metadata={"om_meter_id": "meter_204"}))
+    for number in range(204):
+        world.openmeter.add_customer(f"customer_{number}")
+    world.openmeter.add_customer("the_last", subjects=["acme"], stripe_customer_id=world.customer_of(subscription))
+    world.use("acme", 7, meter="meter_204")
+    done = world.run(METER_SYNC_SUBJECT="openmeter.customer")
+    assert (done.verdict, world.billed(subscription)) == (("reported", None), 7)
+
+
+@EACH_VERSION
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_meter_that_is_gone_meanwhile_leaves_its_items_as_they_are(used: World, status: int) -> None:
+    used.sandbox.faults.add(Fault(server="openmeter", path="/query$", status=status, times=None))
+    done = used.run()
+    assert (done.code, done.verdict, used.writes) == (1, ("failed", "openmeter_error"), [])
+    assert f"HTTP status {status}" in done.item["message"]
+
+
+@EACH_VERSION
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_customer_that_is_gone_meanwhile_spoils_no_other(world: World, status: int) -> None:
+    subscriptions = [world.subscribe() for _ in range(5)]
+    customers = [world.openmeter.add_customer(world.customer_of(one)) for one in subscriptions]
+    for one in subscriptions:
+        world.use(one, 7)
+    world.sandbox.faults.add(Fault(server="openmeter", path="/query$", body=customers[2], status=status, times=None))
+    assert world.run(METER_SYNC_SUBJECT="openmeter.customer").code == 3
+    assert [world.billed(one) for one in subscriptions] == [7, 7, 0, 7, 7]
