@@ -130,6 +130,27 @@ def test_a_price_that_changes_twice_between_two_runs(world: World, way: str, mod
     assert (billed, named) == ((50, 113) if mode == "classic" else (150, 13))
 
 
+@pytest.mark.parametrize("mode", ["flexible", pytest.param("classic", marks=pytest.mark.every_way)])
+def test_a_price_that_changes_before_a_turn_and_again_after_it_between_two_runs(
+    world: World, way: str, mode: BillingMode
+) -> None:
+    """Of the 110 of before the first change the invoice item of flexible mode is not named too."""
+    subscription = begun(world, way, mode)
+    end = end_of(world, subscription)
+    world.execute()
+    for change, used_before_it in ((end - 2 * DAY, 0), (end + DAY, 8)):
+        world.use(subscription, used_before_it, at=change - DAY - 2 * HOUR)
+        world.sandbox.clock.move_to(change)
+        changed(world, subscription, "new price")
+    world.sandbox.clock.advance(20 * MINUTE)
+    world.use(subscription, 2, at=world.now - 10 * MINUTE)
+    world.execute()
+    end_well(world, world.now)
+    end_well(world, end_of(world, subscription))
+    billed, named = invoiced(world), sum(world.unbilled().values())
+    assert (billed, named) == ((2, 118) if mode == "classic" else (112, 8))
+
+
 @pytest.mark.parametrize("events", ["read", "unread"])
 def test_where_events_cannot_be_read_a_change_counts_from_when_it_is_seen(
     world: World, way: str, mode: BillingMode, events: str

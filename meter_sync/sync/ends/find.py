@@ -159,9 +159,14 @@ def _record_begun(job: Job, changes: Changes, invoices: Unread | None, *, is_all
 
 
 def record_stretches(job: Job, found: Stretches) -> frozenset[str]:
-    """Record items in their periods, and return those that were never listed before."""
-    unseen = job.ledger.listed.record(found.missed, job.policy.now)
-    return unseen | job.ledger.listed.record(found.open, job.policy.now)
+    """Record items in their periods, and return those that were never listed before.
+
+    An item may have missed several: each ends the one before it.
+    """
+    book, unseen = job.ledger.listed, frozenset[str]()
+    for one in found.missed:
+        unseen |= book.record([one], job.policy.now)
+    return unseen | book.record(found.open, job.policy.now)
 
 
 @dataclass(frozen=True, slots=True)
