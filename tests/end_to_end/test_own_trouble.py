@@ -231,6 +231,7 @@ def test_a_hold_that_the_ledger_does_not_take_costs_that_item(world: World) -> N
     for one in (troubled, others[0]):
         world.use(one, -3, at=NOW - DAY)
     refuse_rows(world, troubled, "INSERT ON holds")
+    world.sandbox.clock.advance(MINUTE)
     report = executed(world)
     assert (report.error, report.exit_code) == (None, ExitCode.PARTIAL)
     assert [said_of(report, one) for one in (troubled, *others[:2])] == [
