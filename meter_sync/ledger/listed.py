@@ -54,6 +54,8 @@ class Seen:
     """What was said of the remainder; None where nothing was."""
     not_known: str | None = None
     """Why it is not known what Stripe does not bill of it."""
+    settled_at: datetime | None = None
+    """Since when a person has marked what is not billed of it as settled."""
     voided_at: datetime | None = None
     """Since when it is known that its invoice was voided, or the draft of it deleted."""
 
@@ -75,6 +77,10 @@ class Conclusion:
     why: str | None = None
     not_known: str | None = None
     """Why it is not known what Stripe does not bill of it."""
+    is_known_at_last: bool = False
+    """Whether it was not known before…"""
+    settled: int | None = None
+    """… and what of it a person has settled by then."""
     is_watched_no_more: bool = False
     own: tuple[Period, ...] | None = None
 
@@ -164,8 +170,10 @@ class ListedPeriods(Book):
                     "closed_at": at if one.is_watched_no_more else None,
                     "own": one.own,
                     "not_known": one.not_known,
+                    "settled": one.settled,
                 }
                 values: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
+                values |= {"not_known": None} if one.is_known_at_last else {}
                 if one.remainder is not None:
                     said = {"why": one.why, "named_at": at, "late_usage": one.late_usage.value}
                     values |= {"remainder": one.remainder, **said}

@@ -47,6 +47,11 @@ class Ended:
     """Why it is not known whether anything bills what was reported of it, and will never be."""
 
     @property
+    def is_known_at_last(self) -> bool:
+        """Whether that was not known, and Stripe has said it since."""
+        return self.not_known is None and self.seen.not_known is not None
+
+    @property
     def item(self) -> SubscriptionItem:
         """The subscription item, in this period."""
         return self.seen.item
@@ -108,8 +113,14 @@ async def _conclude(job: Job, periods: Periods, ended: Sequence[Ended], carry_ou
 
 
 def _as_far_as_known(one: Ended, result: Result) -> Result:
-    """Return what became of a period; where it is not known whether it is billed, that is held once, for a person."""
-    if one.not_known is None or one.seen.not_known is not None or result.lacking is None:
+    """Return what became of a period; where it is not known whether it is billed, that is held once, for a person.
+
+    What a person has settled as unknown stays settled, whatever Stripe says of it later.
+    """
+    if one.is_known_at_last and one.seen.settled_at and result.lacking is not None:
+        return replace(result, outcome=Outcome.UNCHANGED, reason=None, message=None)
+    is_said = one.seen.not_known is not None and result.outcome is not Outcome.HELD
+    if one.not_known is None or is_said or result.lacking is None:
         return result
     billed = result.found.quantity or 0
     message = period_closed.not_known(one.not_known, billed, result.lacking)
@@ -188,8 +199,8 @@ async def _ended_by_change(job: Job, cut: Sequence[Seen]) -> list[Ended]:
     found = []
     for one in cut:
         listed = replace(_listed(one, intake_of_cut(one.item)), is_read_back=True, is_invoiced=True)
-        is_news = one.read_back_at is None and listed.intake is Intake.CLOSED
-        billed = await _billed_at_change(job, one.item) if is_news else None
+        is_open = one.read_back_at is None or one.not_known is not None
+        billed = await _billed_at_change(job, one.item) if is_open and listed.intake is Intake.CLOSED else None
         if billed is Unread.NO_ANSWER and _is_asked_again(job, one):
             continue
         if isinstance(billed, Unread):
@@ -314,16 +325,20 @@ def _concluded(job: Job, one: Ended, result: Result) -> Conclusion:
     is_known = result.lacking is not None and (not is_held or is_over)
     is_closed = (takes_no_more and _is_others(result)) or (is_over and not _is_tried_again(job, one.seen, result))
     is_unknown = (one.not_known and result.lacking is not None) or (is_closed and _is_left_unknown(result))
+    is_known_at_last = one.is_known_at_last and takes_no_more and is_known and not is_unknown
+    said = result.message or period_closed.message(one.listed.intake, result.lacking or 0)
     return Conclusion(
         *one.item.key,
         complete_until=job.run.as_of if is_complete else None,
         is_refused=takes_no_more,
         is_invoiced=one.is_invoiced,
         is_read_back=takes_no_more and result.lacking is not None,
-        remainder=result.lacking if is_known and _is_news(one.seen, result) else None,
+        remainder=result.lacking if is_known_at_last or (is_known and _is_news(one.seen, result)) else None,
         late_usage=result.late_usage,
-        why=result.message,
+        why=said if is_known_at_last else result.message,
         not_known=result.message if is_unknown else None,
+        is_known_at_last=is_known_at_last,
+        settled=result.lacking if is_known_at_last and one.seen.settled_at else None,
         is_watched_no_more=is_closed,
         own=result.found.own if is_settled else None,
     )
@@ -355,6 +370,8 @@ def _is_left_unknown(result: Result) -> bool:
     So it is where usage was lost of which nobody has said that it was none.
     """
     is_nobodys_business = result.reason in {Reason.IGNORED, Reason.NOT_STARTED} or result.outcome is Outcome.PLANNED
+    if result.item.period.start == result.item.period.end:
+        return False  # nothing was used in no time
     return (result.lacking is None or bool(result.found.falls)) and not is_nobodys_business
 
 
