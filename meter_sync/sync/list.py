@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -11,6 +11,7 @@ import structlog
 from meter_sync.core.billing.intake import intake_as_known
 from meter_sync.core.billing.item import SubscriptionItem, WindowSize
 from meter_sync.core.billing.way import Way
+from meter_sync.core.metering.mapping import with_later_metadata
 from meter_sync.core.metering.meter import Meters
 from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.prepare import Metering, prepare
@@ -43,8 +44,10 @@ async def list_and_record(job: Job) -> Periods:
 
     Raise MeterSyncError, also for a selector that matches nothing.
     """
-    items, ended, metering = await _listed(job)
-    beside = _beside(job, items)
+    items, over, metering = await _listed(job)
+    now = {item.id: item for item in items}
+    ended = [replace(one, item=_with_later_metadata(job, one.item, now)) for one in over]
+    beside = [replace(one, item=_with_later_metadata(job, one.item, now)) for one in _beside(job, items)]
     metering = await _with_customers(job, metering, items, beside)
     prepared = _prepared(job, items, ended, beside, metering)
     if job.closing is None:
@@ -159,6 +162,10 @@ def _beside(job: Job, items: Sequence[SubscriptionItem]) -> list[Listed]:
     oldest = min((item.period.start for item in every), default=as_of)
     several |= book.customers_of_gone(oldest) & items_of.keys()
     return [_as_known(one, as_of) for one in (*seen, *book.closed_since(several, oldest))]
+
+
+def _with_later_metadata(job: Job, item: SubscriptionItem, now: Mapping[str, SubscriptionItem]) -> SubscriptionItem:
+    return with_later_metadata(item, now[item.id], job.rules) if item.id in now else item
 
 
 def _as_known(one: Seen, as_of: datetime) -> Listed:

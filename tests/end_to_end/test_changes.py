@@ -218,6 +218,37 @@ def test_of_a_removed_item_what_an_invoice_item_bills_is_not_named(world: World,
     assert other
 
 
+def test_whether_an_invoice_item_bills_it_is_known_once_the_key_may_read_them(world: World, way: str) -> None:
+    subscription = begun(world, way, "flexible")
+    end = end_of(world, subscription)
+    changed(world, subscription, "new price")
+    path, until = "/v1/invoiceitems$", world.now + 7 * HOUR
+    world.sandbox.faults.add(Fault(server="stripe", path=path, status=403, until=until, times=None))
+    for _ in range(4):
+        world.sandbox.clock.advance(2 * HOUR)
+        world.execute()
+    assert world.meter_sync("history", "--unbilled", "--output", "json").document["unbilled"][0]["unbilled"] == "10"
+    end_well(world, end)
+    assert (invoiced(world), sum(world.unbilled().values())) == (100, 10)
+
+
+@pytest.mark.parametrize("events", ["read", "unread"])
+def test_an_item_that_is_removed_in_the_second_of_its_subscriptions_end_is_billed_by_its_invoice_item(
+    world: World, way: str, events: str
+) -> None:
+    subscription = begun(world, way, "flexible")
+    world.stripe.add_item(subscription.id, world.stripe.add_price(**ON_METER))
+    world.execute()
+    world.stripe.delete_item(subscription.items[0])
+    world.stripe.cancel(subscription.id, invoice_now=True)
+    if events == "unread":
+        world.sandbox.faults.add(Fault(path="/v1/events$", status=403, times=None))
+    for pause in (10 * MINUTE, 2 * HOUR, 4 * DAY):
+        world.sandbox.clock.advance(pause)
+        world.execute()
+    assert (invoiced(world), world.unbilled()) == (110, {})
+
+
 @pytest.mark.parametrize("to", ["record", "hours"])
 def test_between_usage_records_and_meters_too(world: World, mode: BillingMode, to: str) -> None:
     prices = {"record": world.price, "hours": metered_price(world, "hours")}

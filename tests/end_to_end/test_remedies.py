@@ -11,8 +11,8 @@ from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.sandbox.stripe.state.objects import MeterEvent
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.end_to_end.test_verify import compared
-from tests.support.ways import ALL_WAYS, by_tier, metered, subscribed
-from tests.support.world import ANCHOR, METER, World
+from tests.support.ways import ALL_WAYS, by_tier, end_of, invoiced, metered, subscribed
+from tests.support.world import ANCHOR, METER, NOW, World
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -205,6 +205,39 @@ def test_a_subject_that_is_set_in_stripe_is_asked_for(world: World) -> None:
     world.stripe.state.customers[customer].metadata["subject"] = "acme"
     assert world.verdict(subscription) == "reported"
     assert world.billed(subscription) == 5
+
+
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+def test_metadata_that_is_set_when_a_period_is_over_says_what_was_used_in_it(world: World, way: str) -> None:
+    subscription = subscribed(world, way)
+    price = world.stripe.state.items[subscription.items[0]].price
+    world.stripe.state.prices[price].metadata.clear()
+    world.use(subscription, 40, at=NOW - DAY)
+    end_and_mend(world, subscription, world.stripe.state.prices[price].metadata, om_meter_id=METER)
+    assert (invoiced(world), world.unbilled()) == (0, {subscription.items[0]: 40})
+
+
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
+def test_a_subject_that_is_set_when_a_period_is_over_says_what_was_used_in_it(world: World, way: str) -> None:
+    world.configure('[mapping]\nsubject = "customer.metadata.subject"\n')
+    customer = world.stripe.add_customer()
+    subscription = subscribed(world, way, customer=customer)
+    world.use("acme", 40, at=NOW - DAY)
+    end_and_mend(world, subscription, world.stripe.state.customers[customer].metadata, subject="acme")
+    assert (invoiced(world), world.unbilled()) == (0, {subscription.items[0]: 40})
+
+
+def end_and_mend(world: World, subscription: SubscriptionView, metadata: dict[str, str], **lacking: str) -> None:
+    """Run past the end of a period, and on once metadata is set that a message named as lacking."""
+    end = end_of(world, subscription)
+    for instant in (NOW, end + DAY):
+        world.sandbox.clock.move_to(instant)
+        said = str(next(iter(world.execute().values())).message)
+        assert all(key in said for key in lacking)
+    metadata.update(lacking)
+    for instant in (end + 2 * DAY, end + 4 * DAY):
+        world.sandbox.clock.move_to(instant)
+        world.execute()
 
 
 def test_an_item_is_reported_once_its_billing_thresholds_are_removed(world: World) -> None:

@@ -153,6 +153,17 @@ def test_an_item_that_was_never_reported_is_listed_as_unknown(world: World, pric
     assert unknown(world) == [(subscription.items[0], None)]
 
 
+def test_nothing_is_unknown_of_an_item_that_was_gone_in_the_second_in_which_it_began(world: World) -> None:
+    subscription = world.subscribe(never_mapped(world), period_start=NOW)
+    world.execute()
+    world.stripe.cancel(subscription.id)
+    for pause in (HOUR, 4 * DAY, 2 * DAY):
+        world.sandbox.clock.advance(pause)
+        world.execute()
+    assert world.meter_sync("history", "--unbilled").code == 0
+    assert world.last_results == []
+
+
 @pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
 def test_what_openmeter_refuses_to_say_for_good_is_unknown_a_day_after_the_watch(world: World, way: str) -> None:
     subscription = subscribed(world, way)

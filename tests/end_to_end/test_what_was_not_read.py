@@ -13,7 +13,7 @@ from meter_sync.core.planning.stages import Result
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.support.ways import ALL_WAYS, by_tier, invoiced, one_fast, subscribed
-from tests.support.world import NOW, World
+from tests.support.world import NOW, PERIOD_START, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 INVOICES, EVENTS = "/v1/invoices$", "/v1/events$"
@@ -103,28 +103,44 @@ def test_a_key_that_may_not_read_invoices_leaves_unknown_whether_a_subscription_
     assert "unknown" in shown
 
 
-@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "hours"))
-def test_what_was_not_known_is_known_once_a_key_may_read_it(world: World, way: str) -> None:
-    subscription = canceled_and_not_to_be_read(world, way)
-    world.sandbox.stripe_key = "sk_test_sandbox"
+def with_invoices_forbidden_for_a_day(world: World, way: str, *, invoice_now: bool) -> SubscriptionView:
+    """Return a subscription that was canceled when 100 were reported; 7 more were used."""
+    subscription = subscribed(world, way)
+    world.use(subscription, 100, at=NOW - 2 * DAY)
     world.execute()
-    said = ended(world, subscription)
-    assert (said.reason, "7 are not billed in this period" in str(said.message)) == (Reason.PERIOD_CLOSED, True)
+    world.stripe.cancel(subscription.id, invoice_now=invoice_now)
+    world.use(subscription, 7, at=NOW - 2 * DAY)
+    fault = Fault(server="stripe", path=INVOICES, status=403, until=NOW + DAY, times=None)
+    world.sandbox.faults.add(fault)
+    world.sandbox.clock.advance(2 * HOUR)
+    world.execute()
+    return subscription
+
+
+@pytest.mark.parametrize(("invoice_now", "left"), [(True, 7), (False, 107)])
+def test_what_was_not_known_is_known_once_the_key_may_read_invoices(
+    world: World, way: str, invoice_now: bool, left: int
+) -> None:
+    subscription = with_invoices_forbidden_for_a_day(world, way, invoice_now=invoice_now)
+    assert world.meter_sync("history", "--unbilled", "--output", "json").document["unbilled"][0]["unbilled"] is None
+    world.sandbox.clock.advance(DAY)
+    world.execute()
     (row,) = world.meter_sync("history", "--unbilled", "--output", "json").document["unbilled"]
-    assert (invoiced(world), row["unbilled"], row["message"]) == (100, "7", said.message)
+    assert (row["subscription_item"], row["unbilled"]) == (subscription.items[0], str(left))
+    assert f"{left} are not billed in this period" in row["message"]
     world.execute()
     assert ended(world, subscription).reason is None
 
 
-@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "hours"))
-def test_what_a_person_has_settled_as_not_known_is_not_opened_again(world: World, way: str) -> None:
-    subscription = canceled_and_not_to_be_read(world, way)
-    (row,) = world.meter_sync("history", "--unbilled", "--output", "json").document["unbilled"]
-    place = subscription.items[0], row["period_start"]
-    assert world.meter_sync("history", "--settle", *place, "--note", "asked the customer").code == 0
-    world.sandbox.stripe_key = "sk_test_sandbox"
-    world.execute()
-    assert (world.unbilled(), world.meter_sync("history", "--unbilled").code) == ({}, 0)
+@pytest.mark.parametrize("way", one_fast(ALL_WAYS, "record"))
+def test_what_a_person_has_settled_as_unknown_stays_settled(world: World, way: str) -> None:
+    subscription = with_invoices_forbidden_for_a_day(world, way, invoice_now=False)
+    item, start = subscription.items[0], PERIOD_START.isoformat()
+    assert world.meter_sync("history", "--settle", item, start, "--note", "billed by hand").code == 0
+    for pause in (DAY, HOUR, DAY):
+        world.sandbox.clock.advance(pause)
+        world.execute()
+        assert (ended(world, subscription).reason, world.unbilled()) == (None, {})
 
 
 def come_and_gone(world: World, way: str) -> SubscriptionView:

@@ -179,8 +179,8 @@ def at_the_turn_without_a_ledger(world: World) -> Callable[[], None]:
     return hold
 
 
-def at_an_end_without_a_ledger(world: World, *, invoice_now: bool) -> Callable[[], None]:
-    """Let subscriptions be canceled, with an invoice or without, and take the ledger away from the run after that."""
+def come_to_an_end(world: World, *, invoice_now: bool) -> list[SubscriptionView]:
+    """Return subscriptions of which some usage was reported, some was not, and that were canceled just now."""
     subscriptions = subscribed(world)
     for one in subscriptions:
         world.use(one, 3, at=NOW - DAY)
@@ -189,6 +189,12 @@ def at_an_end_without_a_ledger(world: World, *, invoice_now: bool) -> Callable[[
         world.use(one, 4, at=NOW - 2 * DAY)
         world.stripe.cancel(one.id, invoice_now=invoice_now)
     world.sandbox.clock.advance(2 * MINUTE)
+    return subscriptions
+
+
+def at_an_end_without_a_ledger(world: World, *, invoice_now: bool) -> Callable[[], None]:
+    """Let subscriptions be canceled, with an invoice or without, and take the ledger away from the run after that."""
+    subscriptions = come_to_an_end(world, invoice_now=invoice_now)
 
     def hold() -> None:
         take_away_the_ledger(world)

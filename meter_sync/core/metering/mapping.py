@@ -1,7 +1,7 @@
 """Which OpenMeter meter and which subjects are behind a subscription item, and how it is metered."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -160,3 +160,23 @@ def subjects(item: SubscriptionItem, source: str, customers: Mapping[str, str]) 
     }
     named = (subject.strip() for subject in metadata[owner].get(key, "").split(","))
     return tuple(dict.fromkeys(subject for subject in named if subject))
+
+
+def with_later_metadata(item: SubscriptionItem, now: SubscriptionItem, rules: MappingRules) -> SubscriptionItem:
+    """Given an item in a period that has ended, and as it is listed now, return it with metadata that it lacked then.
+
+    Who was told that a meter or a subject is missing may set it when the period is over. What was there then stays.
+    """
+    if meter_row(item, rules) is None and now.price.id == item.price.id:
+        price = replace(item.price, metadata=_filled(item.price.metadata, now.price.metadata))
+        item = replace(item, metadata=_filled(item.metadata, now.metadata), price=price)
+    if ".metadata." in rules.subject and not subjects(item, rules.subject, {}):
+        then, later = item.subscription, now.subscription
+        customer = replace(then.customer, metadata=_filled(then.customer.metadata, later.customer.metadata))
+        subscription = replace(then, metadata=_filled(then.metadata, later.metadata), customer=customer)
+        item = replace(item, metadata=_filled(item.metadata, now.metadata), subscription=subscription)
+    return item
+
+
+def _filled(then: Mapping[str, str], now: Mapping[str, str]) -> Mapping[str, str]:
+    return {**now, **{key: value for key, value in then.items() if value.strip()}}

@@ -157,8 +157,8 @@ async def _ended_by_change(job: Job, cut: Sequence[Seen]) -> list[Ended]:
     found = []
     for one in cut:
         listed = replace(_listed(one, intake_of_cut(one.item)), is_read_back=True, is_invoiced=True)
-        is_news = one.read_back_at is None and listed.intake is Intake.CLOSED
-        billed = await _billed_at_change(job, one.item) if is_news else None
+        is_open = one.read_back_at is None or isinstance(one.concluded, NotKnown)
+        billed = await _billed_at_change(job, one.item) if is_open and listed.intake is Intake.CLOSED else None
         if billed is Unread.NO_ANSWER and is_asked_again(job, one):
             continue
         if isinstance(billed, Unread):

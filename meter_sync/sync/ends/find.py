@@ -241,7 +241,9 @@ async def record_fate(job: Job, subscription: str, missing: Sequence[Subscriptio
             continue
         told = [at for at in (fate.ended_at, removed.at if removed else None) if at]
         ends = told or _as_planned(item, as_of) or [as_of]
-        is_cut = min(ends) < item.period.end and min(ends) != fate.ended_at
+        # What a subscription had not at its end was removed before, if only in the same second.
+        goes_on_without = min(ends) != fate.ended_at or item.id not in following
+        is_cut = min(ends) < item.period.end and goes_on_without
         book.record_end(item, min(*ends, item.period.end), is_cut=is_cut)
     if fate.ended_at is None:
         new = record_stretches(job, found)

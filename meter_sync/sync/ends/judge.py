@@ -35,17 +35,22 @@ class Ended:
 def as_far_as_known(one: Ended, result: Result) -> Result:
     """Return what became of a period as a person is to be told of it.
 
-    Where it is not known whether it is billed, and where that is known again, it is held once.
+    Where it is not known whether it is billed, and where that is known again, it is held once. What a person has
+    settled as unknown stays settled, whatever Stripe says of it later.
     """
     was_unknown = isinstance(one.seen.concluded, NotKnown)
-    if result.lacking is None or was_unknown == (one.not_known is not None):
+    if result.lacking is None:
         return result
     if one.not_known is not None:
+        if was_unknown and result.outcome is not Outcome.HELD:
+            return result
         message = _not_known(one.not_known, result, result.lacking)
-    elif one.seen.settled_at is None and result.lacking:
-        message = period_closed.message(one.listed.intake, result.lacking)
-    else:
+    elif not was_unknown:
         return result
+    elif one.seen.settled_at or not result.lacking:
+        return replace(result, outcome=Outcome.UNCHANGED, reason=None, message=None)
+    else:
+        message = period_closed.message(one.listed.intake, result.lacking)
     return replace(result, outcome=Outcome.HELD, reason=Reason.PERIOD_CLOSED, message=message)
 
 
@@ -101,6 +106,8 @@ def _at_last(one: Ended, result: Result) -> Concluded:
     before = conclusion.lacking(one.seen.concluded)
     if result.reason in {Reason.IGNORED, Reason.NOT_STARTED} or result.outcome is Outcome.PLANNED:
         return concluded or one.seen.concluded or Billed()
+    if result.item.period.start == result.item.period.end:
+        return Billed()  # nothing was used in no time
     if concluded is None:
         return NotKnown(result.message or _NOT_SHOWN, before)
     if result.found.falls and not isinstance(concluded, NotKnown):
