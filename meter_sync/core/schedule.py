@@ -1,6 +1,6 @@
 """How often runs come."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 
@@ -19,3 +19,14 @@ class Schedule(StrEnum):
     def missed_after(self) -> timedelta:
         """After so long without a run one is missing: `run` warns of it, and to `verify` it is a difference."""
         return 2 * self.interval
+
+    def overdue_since(
+        self, last_complete: datetime | None, first_begun: datetime | None, now: datetime
+    ) -> datetime | None:
+        """Return since when nothing was billed, if a complete run is overdue, or else None.
+
+        It is overdue two intervals after the last complete run was begun or, where there never was one, after the
+        first run of all.
+        """
+        since = last_complete or first_begun
+        return since if since is not None and now - since >= self.missed_after else None

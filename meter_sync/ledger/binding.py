@@ -5,6 +5,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from meter_sync.errors import ConfigurationError
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.schema import bindings
 
@@ -29,8 +30,28 @@ class Binding(Book):
         rows = self.database.rows(sa.select(bindings).where(bindings.c.name == _LEDGER))
         return BoundTo(rows[0].stripe_account, rows[0].mode) if rows else None
 
+    def check_mode(self) -> None:
+        """Raise ConfigurationError where the ledger is bound to the other mode than the key's; no request is needed."""
+        bound, mode = self.read(), self.database.scope["mode"]
+        if bound and bound.mode != mode:
+            raise bound_otherwise(bound, BoundTo("", mode))
+
     def bind(self, to: BoundTo, at: datetime) -> None:
         """Bind the ledger; an account that became known is filled in."""
         row = {"name": _LEDGER, "stripe_account": to.stripe_account, "mode": to.mode, "bound_at": at}
         with self.database.transaction():
             self.database.put(bindings, [row], ("stripe_account", "mode", "bound_at"))
+
+
+def bound_otherwise(bound: BoundTo, found: BoundTo) -> ConfigurationError:
+    """Return the error of a key that is of another account or mode than the ledger."""
+    return ConfigurationError(
+        f"the ledger is about {_in_words(bound)}, and the key is of {_in_words(found)}; nothing was written",
+        "use that account's ledger, or name a new file with METER_SYNC_LEDGER",
+        code="ledger_bound",
+    )
+
+
+def _in_words(binding: BoundTo) -> str:
+    account = f"Stripe account {binding.stripe_account}" if binding.stripe_account else "a Stripe account"
+    return f"{account} in {binding.mode} mode"

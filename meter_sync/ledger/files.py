@@ -1,6 +1,7 @@
 """The ledger's files, and what an error of the database means to an operator."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,14 +87,15 @@ def translated(path: Path) -> Iterator[None]:
     """Turn what the database raises into an error that says what to do."""
     try:
         yield
-    except DatabaseError as error:
+    except (DatabaseError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DatabaseError) else error
         if isinstance(error, IntegrityError):
             raise RowUnwritten(
-                f"the ledger {path} did not take a row: {error.orig}", "report it with this message"
+                f"the ledger {path} did not take a row: {cause}", "report it with this message"
             ) from error
-        if getattr(error.orig, "sqlite_errorname", None) in _NEEDS_ROLLBACK:
+        if getattr(cause, "sqlite_errorname", None) in _NEEDS_ROLLBACK:
             raise _unfinished(path) from error
-        raise _meaning(path, str(error.orig)) from error
+        raise _meaning(path, str(cause)) from error
 
 
 _NEEDS_ROLLBACK = frozenset({"SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY_RECOVERY"})

@@ -71,33 +71,50 @@ def open_ledger(path: Path, scope: Scope) -> Iterator[Ledger]:
 
 @contextmanager
 def open_ledger_read_only(path: Path, scope: Scope) -> Iterator[Ledger]:
-    """Open the ledger without any way to change it; a missing, empty or older one reads as empty.
+    """Open the ledger without any way to change its file. A missing or empty one reads as one that knows nothing.
 
+    An older one is read as the next run will make it: a copy in memory is brought up to date.
     Raise ConfigurationError, LedgerError or TryAgainError, each with what to do.
     """
     try:
         is_there = path.exists()
     except OSError as error:
         raise unwritable(path, error.strerror or str(error)) from error
-    with _empty(scope) as empty:
-        if not is_there:
-            yield empty
-            return
-        with _connected(path, f"file:{_quoted(path)}?mode=ro") as connection:
-            with translated(path), connection.begin():
-                is_current = revision(connection) == REVISIONS[-1]
-            yield Ledger(Database(connection, path, scope)) if is_current else empty
+    with _in_memory() as memory:
+        found = None
+        if is_there:
+            with _connected(path, f"file:{_quoted(path)}?mode=ro") as connection:
+                found = _revision_or_copy(connection, memory, path)
+                if found == REVISIONS[-1]:
+                    yield Ledger(Database(connection, path, scope))
+                    return
+        with translated(path), memory.begin():
+            if found is None:
+                metadata.create_all(memory)
+            else:
+                upgrade(memory)
+        yield Ledger(Database(memory, path if found else Path(":memory:"), scope))
+
+
+def _revision_or_copy(connection: Connection, memory: Connection, path: Path) -> str | None:
+    """Return a ledger's revision, or None for an empty one; copy it if it is older than this version.
+
+    The copy is made in a transaction that has read already: it would wait without end for another program's lock.
+    """
+    with translated(path), connection.begin():
+        found = revision(connection)
+        if found not in (None, REVISIONS[-1]):
+            of_file: Any = connection.connection.driver_connection
+            of_file.backup(memory.connection.driver_connection)
+        return found
 
 
 @contextmanager
-def _empty(scope: Scope) -> Iterator[Ledger]:
-    """Open a ledger in memory, for a dry run before the first run: reads find nothing."""
+def _in_memory() -> Iterator[Connection]:
     engine = sa.create_engine("sqlite://")
     try:
         with engine.connect() as connection:
-            with connection.begin():
-                metadata.create_all(connection)
-            yield Ledger(Database(connection, Path(":memory:"), scope))
+            yield connection
     finally:
         engine.dispose()
 

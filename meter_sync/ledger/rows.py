@@ -33,6 +33,8 @@ class RunRecord:
     """Whether it was about the whole account, not about what a selector named."""
     is_alone: bool = True
     """Whether it holds the run lock, unlike one that works beside such a run."""
+    keeps_schedule: bool = True
+    """Whether who schedules runs learns by its end that nothing is billed any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,10 @@ class Runs(Book):
         with self.database.transaction():
             self.database.update(runs, [row], by=("run",))
 
+    def first_begun(self) -> datetime | None:
+        """Return when the first run that is kept was begun, or None before that."""
+        return self.database.value(self.database.of(runs, sa.func.min(runs.c.started_at)))
+
     def last_begun(self) -> datetime | None:
         """Return when the last run was begun, or None before the first."""
         return self.database.value(self.database.of(runs, sa.func.max(runs.c.started_at)))

@@ -2,21 +2,13 @@
 
 import structlog
 
-from meter_sync.errors import ConfigurationError, MeterSyncError
-from meter_sync.ledger import Ledger
-from meter_sync.ledger.binding import BoundTo
+from meter_sync.errors import MeterSyncError
+from meter_sync.ledger.binding import BoundTo, bound_otherwise
 from meter_sync.stripe_api.account import account_of
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable, unreachable
 from meter_sync.sync.job import Job
 
 log = structlog.get_logger()
-
-
-def check_mode(ledger: Ledger) -> None:
-    """Raise ConfigurationError where the ledger is bound to the other mode than the key's; that takes no request."""
-    bound = ledger.binding.read()
-    if bound and bound.mode != ledger.mode:
-        raise _other(bound, BoundTo("", ledger.mode))
 
 
 async def bind(job: Job) -> None:
@@ -29,7 +21,7 @@ async def bind(job: Job) -> None:
     bound, account = ledger.binding.read(), await _account(job)
     found = BoundTo(account or "", ledger.mode)
     if bound and account and bound.stripe_account not in ("", account):
-        raise _other(bound, found)
+        raise bound_otherwise(bound, found)
     is_news = bound is None or (account and not bound.stripe_account)
     if is_news and job.writer is not None:
         ledger.binding.bind(found, job.clock())
@@ -47,16 +39,3 @@ async def _account(job: Job) -> str | None:
             "run it again; if it lasts, look at Stripe's status",
             code="stripe_error",
         ) from refusal
-
-
-def _other(bound: BoundTo, found: BoundTo) -> ConfigurationError:
-    return ConfigurationError(
-        f"the ledger is about {_in_words(bound)}, and the key is of {_in_words(found)}; nothing was written",
-        "use that account's ledger, or name a new file with METER_SYNC_LEDGER",
-        code="ledger_bound",
-    )
-
-
-def _in_words(binding: BoundTo) -> str:
-    account = f"Stripe account {binding.stripe_account}" if binding.stripe_account else "a Stripe account"
-    return f"{account} in {binding.mode} mode"

@@ -11,13 +11,13 @@ import structlog
 from meter_sync.config import Settings
 from meter_sync.core.schedule import Schedule
 from meter_sync.core.text import utc
-from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError
+from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError, TryAgainError
 from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger, open_ledger_read_only, run_lock
 from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import CLOCK_TOLERANCE_SECONDS
-from meter_sync.sync.binding import check_mode
 from meter_sync.sync.clocks import at_clock, check_clock
 from meter_sync.sync.job import Clock, open_job
+from meter_sync.sync.overdue import once_overdue
 from meter_sync.sync.progress import NoProgress, Progress
 from meter_sync.sync.request import Execution, Request, RunReport, run_record
 from meter_sync.sync.run import run as run_job
@@ -36,6 +36,8 @@ async def execute(
         run, report = await _with_books(settings, request, run, clock, stop, progress or NoProgress())
     except MeterSyncError as error:
         report = RunReport(error=error)
+    if isinstance(report.error, TryAgainError):
+        report = replace(report, error=_once_overdue(settings, run, report.error))
     finished_at = clock() if request.test_clock is None else run.started_at
     return Execution(run, report, finished_at, time.monotonic() - began)
 
@@ -50,7 +52,7 @@ async def _with_books(
         )
     asked = 0
     with _books(settings, request) as ledger:
-        check_mode(ledger)
+        ledger.binding.check_mode()
         if request.test_clock is not None:
             run, asked = await at_clock(settings, request.test_clock, run, clock, stop)
         watched_for = timedelta(days=settings.lookback_days)
@@ -92,6 +94,15 @@ def _books(settings: Settings, request: Request) -> Iterator[Ledger]:
     lock = nullcontext() if request.is_beside else run_lock(settings.ledger)
     with lock, open_ledger(settings.ledger, scope) as ledger:
         yield ledger
+
+
+def _once_overdue(settings: Settings, run: RunRecord, error: TryAgainError) -> MeterSyncError | None:
+    """Return what is said of what ended a run before it had its books, such as another run's lock, or after it."""
+    try:
+        with open_ledger_read_only(settings.ledger, Scope(account="", mode=settings.stripe.mode)) as ledger:
+            return once_overdue(error, run, ledger)
+    except MeterSyncError:  # without the ledger nobody knows since when
+        return error
 
 
 def _no_step_back(ledger: Ledger, run: RunRecord, *, given: bool) -> RunRecord:
@@ -136,9 +147,10 @@ def _warn_of_restored(last_run: datetime | None, what_follows: str) -> None:
 
 def _warn_of_missed_run(ledger: Ledger, run: RunRecord) -> None:
     last = ledger.runs.last_complete()
-    if last and run.started_at - last > Schedule(run.schedule).missed_after:
+    if last and Schedule(run.schedule).overdue_since(last, None, run.started_at):
         log.warning(
             "run_missed",
-            message=f"the last complete run began over two {run.schedule} intervals ago: look at cron or the timer",
+            message=f"the last complete run began two {run.schedule} intervals ago or earlier: look at cron or the "
+            "timer, and at what the runs since then said",
             last_complete_run=last.isoformat(),
         )

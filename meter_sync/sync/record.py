@@ -6,6 +6,7 @@ import structlog
 
 from meter_sync.errors import MeterSyncError
 from meter_sync.sync.job import Job
+from meter_sync.sync.overdue import once_overdue
 from meter_sync.sync.refused import refused_only, with_refused
 from meter_sync.sync.request import RunReport
 
@@ -15,6 +16,8 @@ log = structlog.get_logger()
 def record(job: Job, done: RunReport) -> RunReport:
     """Record how a run ended, and return its report: with the error, if the ledger could not be written any more.
 
+    What ended it is said as it is recorded: once a complete run is overdue, as a failure.
+
     A dry run records nothing.
     """
     at, stripe_requests, openmeter_requests = job.clock(), job.stripe.requests_sent, job.openmeter.requests_sent
@@ -23,6 +26,7 @@ def record(job: Job, done: RunReport) -> RunReport:
     if job.writer is None:
         return report
     try:
+        report = replace(report, error=once_overdue(report.error, job.run, job.ledger))
         job.ledger.holds.record(job.run, report.results, at)
         report = replace(report, results=with_refused(job.ledger, report.results))
         job.ledger.runs.finish(job.run.id, at, report.exit_code, report.counts)

@@ -107,6 +107,7 @@ def run_record(request: Request, schedule: str, now: datetime) -> RunRecord:
         schedule=schedule,
         everything=request.selection.is_everything and request.closing is None and not request.is_about_rejections,
         is_alone=not request.is_beside,
+        keeps_schedule=not (request.dry_run or request.is_beside or request.test_clock),
     )
 
 

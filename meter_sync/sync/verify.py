@@ -40,7 +40,6 @@ from meter_sync.ledger import RunRecord, Scope, open_ledger_read_only
 from meter_sync.net.retry import Patience
 from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
-from meter_sync.sync.binding import check_mode
 from meter_sync.sync.clocks import at_clock, check_clock
 from meter_sync.sync.closed_periods import compare_closed_periods
 from meter_sync.sync.job import Clock, Job, open_job
@@ -124,7 +123,7 @@ async def verify(
     try:
         check_clock(settings, request.test_clock)
         with bound_contextvars(run_id=run.id), open_ledger_read_only(settings.ledger, scope) as ledger:
-            check_mode(ledger)
+            ledger.binding.check_mode()
             if request.test_clock is not None:
                 run, requests = await at_clock(settings, request.test_clock, run, clock, stop)
                 verification = _begun(run, request)
