@@ -12,6 +12,7 @@ COMMANDS = {
     "run": "Report the usage of metered subscription items to Stripe.",
     "verify": "Compare what Stripe holds with what OpenMeter says; writes nothing.",
     "webhook": "Receive Stripe's webhooks and report at once.",
+    "status": "Say whether all is well: runs, held, unbilled and due; asks no server.",
     "history": "Show what was billed and why, and what was left unbilled.",
     "demo": "Show the whole job against an embedded Stripe and OpenMeter.",
     "sandbox": "Serve an embedded Stripe and OpenMeter to play with.",

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, NullPool, event
 
+from meter_sync.errors import LedgerError
 from meter_sync.ledger.additions import Additions
 from meter_sync.ledger.binding import Binding
 from meter_sync.ledger.database import Database, Scope
@@ -20,6 +21,7 @@ from meter_sync.ledger.listed import ListedPeriods
 from meter_sync.ledger.markers import Markers
 from meter_sync.ledger.memory import Memories
 from meter_sync.ledger.migrate import REVISIONS, revision, upgrade
+from meter_sync.ledger.overview import Overview
 from meter_sync.ledger.pruning import Pruning
 from meter_sync.ledger.rejections import Rejections
 from meter_sync.ledger.remainders import Remainders
@@ -48,6 +50,7 @@ class Ledger:
         self.listed = ListedPeriods(database)
         self.markers = Markers(database)
         self.memory = Memories(database)
+        self.overview = Overview(database)
         self.pruning = Pruning(database)
         self.rejections = Rejections(database)
         self.remainders = Remainders(database)
@@ -150,3 +153,20 @@ def _engine(uri: str) -> Engine:
         connection.exec_driver_sql("BEGIN" if "mode=ro" in uri else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def check_in_use(path: Path, scope: Scope) -> None:
+    """Raise MeterSyncError for a ledger that would answer as if all were well, before anything is made in its place.
+
+    It is missing, no run has used it, or it is about the other mode than the key's.
+    """
+    with open_ledger_read_only(path, scope) as ledger:
+        ledger.binding.check_mode()
+        if ledger.runs.last_begun() is not None:
+            return
+    raise LedgerError(
+        f"the ledger {path} {'knows of no run' if path.exists() else 'is missing'}: it says nothing of what was billed",
+        "name the ledger that the runs use, by METER_SYNC_LEDGER or `ledger` in the TOML file: another user, working "
+        "directory or environment may have another one; before the first run there is none",
+        code="ledger_missing",
+    )

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import click
 
@@ -13,8 +12,8 @@ from meter_sync.cli.history.answers import Answer
 from meter_sync.config import Settings
 from meter_sync.core.telling.history import Sought
 from meter_sync.core.text import utc
-from meter_sync.errors import LedgerError, MeterSyncError
-from meter_sync.ledger import Ledger, Scope, open_ledger, open_ledger_read_only, run_lock
+from meter_sync.errors import MeterSyncError
+from meter_sync.ledger import Ledger, Scope, check_in_use, open_ledger, open_ledger_read_only, run_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class HistoryRequest:
 def carry_out(settings: Settings, asked: HistoryRequest) -> Answer:
     """Do what was asked for, and return what there is to say. Raise MeterSyncError, with what to do."""
     scope = Scope(account="", mode=settings.stripe.mode)
-    _check_in_use(settings.ledger, scope)
+    check_in_use(settings.ledger, scope)
     if asked.settle is not None:
         with open_ledger(settings.ledger, scope) as ledger:
             return _settle(ledger, *asked.settle, str(asked.note).strip())
@@ -73,23 +72,6 @@ def carry_out(settings: Settings, asked: HistoryRequest) -> Answer:
         if asked.sought.is_nothing:
             return answers.runs(ledger.runs.past(asked.since, asked.until, asked.limit))
         return _entries(ledger, asked)
-
-
-def _check_in_use(path: Path, scope: Scope) -> None:
-    """Raise MeterSyncError for a ledger that would answer as if all were well, before anything is made in its place.
-
-    It is missing, no run has used it, or it is about the other mode than the key's.
-    """
-    with open_ledger_read_only(path, scope) as ledger:
-        ledger.binding.check_mode()
-        if ledger.runs.last_begun() is not None:
-            return
-    raise LedgerError(
-        f"the ledger {path} {'knows of no run' if path.exists() else 'is missing'}: it says nothing of what was billed",
-        "name the ledger that the runs use, by METER_SYNC_LEDGER or `ledger` in the TOML file: another user, working "
-        "directory or environment may have another one; before the first run there is none",
-        code="ledger_missing",
-    )
 
 
 def _entries(ledger: Ledger, asked: HistoryRequest) -> Answer:

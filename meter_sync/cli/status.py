@@ -1,0 +1,168 @@
+"""`meter-sync status`: whether all is well, on one screen; from the ledger alone."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+from meter_sync.cli.globals import Globals, now
+from meter_sync.cli.options import output
+from meter_sync.cli.printing import print_csv, print_error, print_json, printable
+from meter_sync.config import Settings
+from meter_sync.core.outcomes import ExitCode
+from meter_sync.core.text import date_and_time, utc
+from meter_sync.errors import MeterSyncError
+
+_NAMED = 5
+"""So many of what is held or unbilled are named; `history` has all."""
+
+_COLUMNS = (
+    "kind,customer,subscription,subscription_item,period_start,period_end,meter,outcome,reason,since,unbilled,named_at,"
+    "message"
+)
+"""Those of csv, whose rows are what somebody should look at."""
+
+
+@click.command()
+@output
+@click.pass_obj
+def status(options: Globals, output: str) -> None:
+    """Say on one screen whether all is well: the last runs, what is held or unbilled, and what is due next.
+
+    It reads the ledger alone, and asks no server. Exit code 4 where somebody should look: a run is overdue, something
+    is held, or something is unbilled.
+    """
+    options.start_logging()
+    try:
+        found = _status(options.load_settings(), now())
+    except MeterSyncError as error:
+        print_error(error)
+        if output == "json":
+            print_json({}, error)
+        sys.exit(error.exit_code)
+    match output:
+        case "json":
+            print_json(found)
+        case "csv":
+            print_csv(_COLUMNS.split(","), _lines(found))
+        case _:
+            _print(found)
+    sys.exit(found["exit_code"])
+
+
+def _status(settings: Settings, at: datetime) -> dict[str, Any]:
+    """Return what the document says: what is true of the ledger at an instant."""
+    from meter_sync.ledger import Scope, check_in_use, open_ledger_read_only
+
+    scope = Scope(account="", mode=settings.stripe.mode)
+    check_in_use(settings.ledger, scope)
+    with open_ledger_read_only(settings.ledger, scope) as ledger:
+        complete, first = ledger.runs.last_complete(), ledger.runs.first_begun()
+        overdue = settings.schedule.overdue_since(complete, first, at)
+        held = [_row_of_held(one) for one in ledger.overview.held()]
+        waiting = ledger.remainders.unbilled()
+        unbilled = [_row_of_unbilled(one) for one in waiting if one.is_unknown or not one.waits]
+        ends = ledger.overview.ends(at)
+        return {
+            "ledger": {
+                "path": str(settings.ledger),
+                "bytes": settings.ledger.stat().st_size,
+                **ledger.overview.size(),
+            },
+            "runs": {
+                "schedule": settings.schedule.value,
+                "last_complete_at": _if_known(complete),
+                "overdue_since": _if_known(overdue),
+                "last": [_row_of_run(one) for one in ledger.runs.past(None, None, _NAMED)],
+            },
+            "held": held,
+            "unbilled": unbilled,
+            "waits": len(waiting) - len(unbilled),
+            "due": {
+                "next_period_end": _if_known(ends.next_end),
+                "within_a_day": ends.within_a_day,
+                "ended_and_unreported": ends.unreported,
+            },
+            "exit_code": ExitCode.ATTENTION if overdue or held or unbilled else ExitCode.DONE,
+        }
+
+
+def _row_of_run(one: Any) -> dict[str, Any]:
+    return {
+        "run": one.id,
+        "started_at": utc(one.started_at),
+        "everything": one.everything,
+        "exit_code": one.exit_code,
+        "counts": dict(one.counts),
+    }
+
+
+def _row_of_whose(one: Any) -> dict[str, Any]:
+    return {
+        "customer": one.customer,
+        "subscription": one.subscription,
+        "subscription_item": one.item,
+        "period": {"start": utc(one.period.start), "end": utc(one.period.end)},
+    }
+
+
+def _row_of_held(one: Any) -> dict[str, Any]:
+    said = {"outcome": one.outcome, "reason": one.reason, "message": one.message, "since": utc(one.first_at)}
+    return {**_row_of_whose(one), "meter": one.meter, **said}
+
+
+def _row_of_unbilled(one: Any) -> dict[str, Any]:
+    quantity = None if one.is_unknown else str(one.open_quantity)
+    return {**_row_of_whose(one), "unbilled": quantity, "named_at": _if_known(one.named_at), "message": one.why}
+
+
+def _lines(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [{"kind": kind, **one} for kind in ("held", "unbilled") for one in found[kind]]
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    runs, due, ledger = found["runs"], found["due"], found["ledger"]
+    click.echo(_of_runs(runs))
+    for one in runs["last"]:
+        about = "all" if one["everything"] else "some"
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in one["counts"].items()) or "no items"
+        code = "unfinished" if one["exit_code"] is None else f"exit code {one['exit_code']}"
+        click.echo(f"  {_shown(one['started_at'])}  {about:<4}  {code:<12}  {counts}")
+    _print_some("held", found["held"], lambda one: f"{one['reason']} since {_shown(one['since'])}")
+    _print_some("unbilled", found["unbilled"], lambda one: f"{one['unbilled'] or 'unknown'} not billed")
+    if found["waits"]:
+        click.echo(f"{'waits':<9} {found['waits']} periods' late usage waits for the next period of its item")
+    click.echo(
+        f"{'due':<9} next period ends {_shown(due['next_period_end'])}, {due['within_a_day']} within a day; "
+        f"{due['ended_and_unreported']} have ended and are not reported in full"
+    )
+    size = f"{ledger['bytes'] / 1e6:,.1f} MB, {ledger['items']:,} items, {ledger['periods']:,} periods"
+    click.echo(f"{'ledger':<9} {printable(ledger['path'])}: {size}, {ledger['writes']:,} writes")
+    click.echo("All is well." if found["exit_code"] == ExitCode.DONE else "Somebody should look.")
+
+
+def _of_runs(runs: Mapping[str, Any]) -> str:
+    complete = f"last complete run {_shown(runs['last_complete_at'])} UTC, {runs['schedule']}"
+    overdue = runs["overdue_since"]
+    return f"{'runs':<9} {complete}" + (f"; OVERDUE: nothing was billed since {_shown(overdue)} UTC" if overdue else "")
+
+
+def _print_some(what: str, rows: Sequence[Mapping[str, Any]], said: Any) -> None:
+    click.echo(f"{what:<9} {len(rows) or 'nothing'}")
+    for one in rows[:_NAMED]:
+        named = f"{one['customer']}  {one['subscription_item']}  {said(one)}"
+        click.echo(f"  {printable(named)}")
+        if one["message"]:
+            click.echo(f"    {printable(one['message'])}")
+    if len(rows) > _NAMED:
+        click.echo(f"  and {len(rows) - _NAMED} more: see meter-sync history --unbilled, or the last run")
+
+
+def _shown(instant: str | None) -> str:
+    return "never" if instant is None else date_and_time(datetime.fromisoformat(instant))
+
+
+def _if_known(instant: datetime | None) -> str | None:
+    return None if instant is None else utc(instant)
