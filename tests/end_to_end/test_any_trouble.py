@@ -175,7 +175,7 @@ FAST = (0, "hours", "flexible")
 
 
 def lives() -> list[object]:
-    """Return what is played: seed, way, mode. The fast tier plays one, which tells where no answer is taken for none."""
+    """Return what is played: seed, way, mode. The fast tier plays one that tells no answer from none."""
     slow = [one for one in itertools.product(range(3), ALL_WAYS, ("classic", "flexible")) if one != FAST]
     return [FAST, *(pytest.param(*one, marks=pytest.mark.simulation) for one in slow)]
 
