@@ -1,16 +1,19 @@
 """A customer whose subscriptions to one meter follow, overlap and change, and what is to be paid for of their usage."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from meter_sync.core.outcomes import Reason
+from meter_sync.core.outcomes import ExitCode, Reason
 from meter_sync.core.planning.selection import Selection
+from meter_sync.ledger.remainders import Unbilled
 from meter_sync.sandbox.stripe.state.objects import BillingMode, Interval
 from tests.support.ways import WAYS
 from tests.support.world import METER, World
 
 MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("minutes", "hours", "days"))
+LOOKBACK = 3 * DAY
+"""How long periods are watched after their end."""
 LIFTED = (Reason.DECREASE, Reason.JUMP)
 """What brakes would hold is named, like all that is held; here it is to be billed."""
 
@@ -105,6 +108,9 @@ class Life:
     def items_of(self, subscription: str) -> list[str]:
         return list(self.stripe.state.subscriptions[subscription].items)
 
+    def end_of(self, item: str) -> datetime:
+        return _instant(self.stripe.period(item).end)
+
     def _pays_from(self, subscription: str) -> datetime:
         trial_end = self.stripe.state.subscriptions[subscription].trial_end
         return max(self.world.now, _instant(trial_end)) if trial_end else self.world.now
@@ -118,18 +124,46 @@ class Life:
     def end(self) -> None:
         """Run undisturbed, once more while everything lives and until long after everything has ended."""
         self.world.sandbox.faults.clear()
-        self.run()
+        self.end_with(self.run)
+
+    def end_with(self, run: Callable[[], None]) -> None:
+        """Run once more while everything lives, and until long after everything has ended."""
+        run()
         for place, subscription in enumerate(list(self.living)):
             self.cancel(subscription, invoice_now=place % 2 == 0)
         for pause in (MINUTE, 2 * HOUR, 2 * HOUR, 4 * DAY, 4 * DAY, 35 * DAY):
             self.world.sandbox.clock.advance(pause)
-            self.run()
+            run()
 
     # -- what came of it ----------------------------------------------------------------------------
 
     def check(self) -> None:
         """Hold it to its promise at its end: each unit is billed once or named once, also one that was carried."""
         assert self.invoiced + self.named == self.to_be_paid
+
+    def check_what_is_known(self, last_troubled: datetime | None) -> None:
+        """Hold it to its promise where reads failed: each unit is billed once, or named once, or not known.
+
+        Not known is what `history --unbilled` lists as such, and only where something failed when a period was watched
+        no more. The values of usage are powers of three, each once: what became of each is seen in the sum.
+        """
+        with self.world.books() as ledger:
+            found = ledger.remainders.unbilled()
+        not_known = [one for one in found if one.is_unknown]
+        listed = self.world.meter_sync("history", "--unbilled", "--output", "json")
+        assert listed.code == (ExitCode.ATTENTION if found else ExitCode.DONE)
+        unknown_rows = [row for row in listed.document["unbilled"] if row["unbilled"] is None]
+        assert [row["subscription_item"] for row in unknown_rows] == [one.item for one in not_known]
+        watched_until = (last_troubled or self.world.now) - LOOKBACK
+        assert [one for one in not_known if last_troubled is None or one.period.end >= watched_until] == []
+        lacking = _in_powers_of_three(self.to_be_paid - self.invoiced - self.named, len(self.used))
+        what_became = [(at, value, times) for (at, value), times in zip(self.used, lacking, strict=True) if times]
+        assert [one for one in what_became if one[2] < 0 or not self._is_within(one[0], not_known)] == []
+
+    def _is_within(self, at: datetime, periods: Iterable[Unbilled]) -> bool:
+        """Say whether it was used in one of these periods, or in a window that straddles its bounds."""
+        window = {"hours": HOUR, "days": DAY}.get(self.way, MINUTE)
+        return any(one.period.start - window <= at < one.period.end + window for one in periods)
 
     @property
     def to_be_paid(self) -> int:
@@ -157,3 +191,13 @@ class Life:
 
 def _instant(timestamp: int) -> datetime:
     return datetime.fromtimestamp(timestamp, UTC)
+
+
+def _in_powers_of_three(number: int, count: int) -> list[int]:
+    """Return how often each of so many powers of three is in a number, from -1 to 1."""
+    found = []
+    for _ in range(count):
+        found.append((number + 1) % 3 - 1)
+        number = (number - found[-1]) // 3
+    assert number == 0
+    return found
