@@ -81,10 +81,12 @@ def test_a_run_that_was_killed_is_shown_as_unfinished(world: World) -> None:
     assert "unfinished" in world.meter_sync("history").stdout
 
 
-def test_a_ledger_without_a_run_says_so_and_is_not_made(world: World) -> None:
-    assert "no run" in world.meter_sync("history").stdout
-    assert told(world) == []
-    assert not world.ledger.exists()
+def test_of_a_time_without_a_run_it_says_so(world: World) -> None:
+    world.subscribe()
+    world.execute()
+    earlier = ("--until", utc(NOW - HOUR))
+    assert world.meter_sync("history", *earlier).stdout == "The ledger knows of no run then.\n"
+    assert told(world, *earlier) == []
 
 
 # -- what happened to an item ------------------------------------------------------------------------

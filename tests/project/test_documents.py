@@ -180,15 +180,25 @@ def test_the_glossary_is_short_and_says_each_word_once() -> None:
     assert len(words) == len(set(words)) <= 20
 
 
-def crontab_line() -> str:
+def crontab_line(begin: str) -> str:
     lines = ROOT.joinpath("crontab.example").read_text().splitlines()
-    (line,) = [line.split("* * * * ", 1)[1] for line in lines if line.startswith("7 ")]
+    (line,) = [line.split(maxsplit=5)[5] for line in lines if line.startswith(begin)]
     return line
 
 
-@pytest.mark.parametrize(("code", "expected"), [(0, 0), (75, 0), (1, 1), (3, 3), (4, 4), (78, 78)])
-def test_the_crontab_line_mails_every_trouble_but_75_and_keeps_its_code(
-    tmp_path: Path, code: int, expected: int
+@pytest.mark.parametrize(
+    ("line", "code", "expected"),
+    [
+        *(pytest.param("7 ", code, 0 if code == 75 else code, id=f"full-{code}") for code in (0, 75, 1, 3, 4, 78)),
+        # What ends every run alike, the full run mails, and not every minute.
+        *(
+            pytest.param("* ", code, 0 if code in (75, 78) else code, id=f"closing-{code}")
+            for code in (0, 75, 1, 4, 78)
+        ),
+    ],
+)
+def test_the_crontab_lines_mail_every_trouble_but_75_and_keep_its_code(
+    tmp_path: Path, line: str, code: int, expected: int
 ) -> None:
     command = tmp_path / "meter-sync"
     command.write_text(f"#!/bin/sh\necho what happened >&2\nexit {code}\n")
@@ -196,7 +206,7 @@ def test_the_crontab_line_mails_every_trouble_but_75_and_keeps_its_code(
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "LOG": str(tmp_path / "log")}
 
     done = subprocess.run(
-        ["/bin/sh", "-c", crontab_line()], env=environment, capture_output=True, text=True, check=False
+        ["/bin/sh", "-c", crontab_line(line)], env=environment, capture_output=True, text=True, check=False
     )
 
     assert done.returncode == expected

@@ -80,7 +80,7 @@ def runs(found: Sequence[PastRun]) -> Answer:
         rows.append(row)
         flat.append({**row, "counts": counts})
         lines.append(Row((began, took, as_of, one.schedule, about, code, one.id, counts)))
-    in_words = partial(_print_list, _RUN_HEADINGS, lines, "The ledger knows of no run.")
+    in_words = partial(_print_list, _RUN_HEADINGS, lines, "The ledger knows of no run then.")
     return Answer("runs", rows, _RUN_FIELDS, in_words, csv_rows=flat)
 
 
