@@ -13,6 +13,7 @@ COMMANDS = {
     "verify": "Compare what Stripe holds with what OpenMeter says; writes nothing.",
     "webhook": "Receive Stripe's webhooks and report at once.",
     "history": "Show what was billed and why, and what was left unbilled.",
+    "config": "Show every setting in effect and where it comes from, or check them.",
     "demo": "Show the whole job against an embedded Stripe and OpenMeter.",
     "sandbox": "Serve an embedded Stripe and OpenMeter to play with.",
 }
@@ -50,7 +51,8 @@ class LazyGroup(click.Group):
     type=click.Path(),
     envvar="METER_SYNC_CONFIG",
     show_envvar=True,
-    help="The TOML file; default: meter-sync.toml here, then in the user's and the system's configuration folder.",
+    help="The TOML file; default: meter-sync.toml here, then in the user's and the system's configuration folder, then "
+    "in /etc/meter-sync.",
 )
 @click.option(
     "--log-format",
