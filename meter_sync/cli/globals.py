@@ -63,6 +63,15 @@ class Globals:
         wanted = needed(for_webhook=for_webhook)
         return self.in_effect(self.read_configuration(wanted, **options), wanted)
 
+    def load_settings_without_keys(self) -> "Settings":
+        """Load the configuration as `load_settings` does, for what asks no server: no key need be there, or right.
+
+        Where there is one it is read, for its mode.
+        """
+        from meter_sync.config import needed
+
+        return self.in_effect(self.read_configuration(needed(for_webhook=False)), ())
+
     def read_configuration(self, wanted: "Sequence[SecretSetting]", **options: Any) -> "Configuration":
         """Read the configuration, with some of the secrets; None is an option that was not given."""
         from meter_sync.config import absolute, found_file, read, usual_places

@@ -1,7 +1,7 @@
 """What a person asks `meter-sync history` for, what it does with the ledger, and what it shows of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import click
@@ -55,7 +55,7 @@ class HistoryRequest:
 
 def carry_out(settings: Settings, asked: HistoryRequest) -> Answer:
     """Do what was asked for, and return what there is to say. Raise MeterSyncError, with what to do."""
-    scope = Scope(account="", mode=settings.stripe.mode)
+    scope = _books_of(settings)
     if asked.settle is not None:
         with open_ledger(settings.ledger, scope) as ledger:
             return _settle(ledger, *asked.settle, str(asked.note).strip())
@@ -71,6 +71,17 @@ def carry_out(settings: Settings, asked: HistoryRequest) -> Answer:
         if asked.sought.is_nothing:
             return answers.runs(ledger.runs.past(asked.since, asked.until, asked.limit))
         return _entries(ledger, asked)
+
+
+def _books_of(settings: Settings) -> Scope:
+    """Return whose books are asked for: those of the mode that the ledger is bound to, which are its only ones.
+
+    The key's mode is for a ledger that is not bound yet: without a key, or with another one, nothing must look settled.
+    """
+    books = Scope(account="", mode=settings.stripe.mode)
+    with open_ledger_read_only(settings.ledger, books) as ledger:
+        bound = ledger.binding.read()
+    return replace(books, mode=bound.mode) if bound else books
 
 
 def _entries(ledger: Ledger, asked: HistoryRequest) -> Answer:
