@@ -14,6 +14,7 @@ COMMANDS = {
     "webhook": "Receive Stripe's webhooks and report at once.",
     "status": "Say whether all is well: runs, held, unbilled and due; asks no server.",
     "history": "Show what was billed and why, and what was left unbilled.",
+    "config": "Show every setting in effect and where it comes from, or check them.",
     "demo": "Show the whole job against an embedded Stripe and OpenMeter.",
     "sandbox": "Serve an embedded Stripe and OpenMeter to play with.",
 }
@@ -51,7 +52,8 @@ class LazyGroup(click.Group):
     type=click.Path(),
     envvar="METER_SYNC_CONFIG",
     show_envvar=True,
-    help="The TOML file; default: meter-sync.toml here, then in the user's and the system's configuration folder.",
+    help="The TOML file; default: meter-sync.toml here, then in the user's and the system's configuration folder, then "
+    "in /etc/meter-sync.",
 )
 @click.option(
     "--log-format",

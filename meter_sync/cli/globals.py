@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from meter_sync.config import Settings
+    from meter_sync.config import Configuration, SecretSetting, Settings
 
 _WIDTH_WITHOUT_TERMINAL = 240
 
@@ -53,15 +54,51 @@ class Globals:
         )
 
     def load_settings(self, *, for_webhook: bool = False, **options: Any) -> "Settings":
-        """Load the configuration; None is an option that was not given.
+        """Load the configuration and say in the log which file and ledger are in effect.
 
-        Raise ConfigurationError that names every problem at once.
+        None is an option that was not given. Raise ConfigurationError that names every problem at once.
         """
-        from meter_sync.config import found_file, load
+        from meter_sync.config import needed
+
+        wanted = needed(for_webhook=for_webhook)
+        return self.in_effect(self.read_configuration(wanted, **options), wanted)
+
+    def load_settings_without_keys(self) -> "Settings":
+        """Load the configuration as `load_settings` does, for what asks no server: no key need be there, or right.
+
+        Where there is one it is read, for its mode.
+        """
+        from meter_sync.config import needed
+
+        return self.in_effect(self.read_configuration(needed(for_webhook=False)), ())
+
+    def read_configuration(self, wanted: "Sequence[SecretSetting]", **options: Any) -> "Configuration":
+        """Read the configuration, with some of the secrets; None is an option that was not given."""
+        from meter_sync.config import absolute, found_file, read, usual_places
 
         given = {name: value for name, value in options.items() if value is not None}
-        file = Path(self.config) if self.config else found_file()
-        return load(file, os.environ, given, for_webhook=for_webhook)
+        file = found_file(usual_places()) if self.config is None else absolute(Path(self.config))
+        return read(file, os.environ, given, wanted)
+
+    def in_effect(self, configuration: "Configuration", needed: "Sequence[SecretSetting]") -> "Settings":
+        """Return the settings, and say in the log which file and ledger are in effect. Raise ConfigurationError."""
+        import structlog
+
+        settings = configuration.settings(needed)
+        file = configuration.file and str(configuration.file)
+        structlog.get_logger().info("configuration", file=file, ledger=str(settings.ledger))
+        return settings
+
+    def not_given(self, configuration: "Configuration", settings: "Settings") -> str:
+        """Return in a line which configuration file and ledger are in effect, as far as nobody has named them.
+
+        A ledger that is named in a file which was found, and not given, depends on where one looks from.
+        """
+        found = f"{configuration.file}, found there" if configuration.file else "none was found"
+        kind = configuration.origins["ledger"].kind
+        is_named = kind in ("option", "environment") or (kind == "file" and self.config is not None)
+        said = [] if self.config is not None else [f"Configuration file: {found}."]
+        return " ".join(said if is_named else [*said, f"Ledger: {settings.ledger}."])
 
     def console(self, *, stderr: bool = False) -> "Console":
         """Return where to print for a person; without a terminal lines are long rather than cut."""

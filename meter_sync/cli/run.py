@@ -1,6 +1,7 @@
 """`meter-sync run`: list, query, plan, check, report, record; and what is printed of a run."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,15 @@ import click
 from meter_sync.cli.ending import Words, carried_out, exit_with, stop_on_signals
 from meter_sync.cli.globals import Globals, now
 from meter_sync.cli.options import Duration, Instant, output, quiet, selectors, test_clock
-from meter_sync.cli.printing import Results, costs, item_fields, items_in_words, outcome_fields, print_results
+from meter_sync.cli.printing import (
+    Results,
+    costs,
+    item_fields,
+    items_in_words,
+    outcome_fields,
+    print_results,
+    printable,
+)
 from meter_sync.cli.progress import progress
 from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.core.outcomes import LIFTABLE, ExitCode, Outcome, Reason, exit_code
@@ -101,21 +110,33 @@ def run(
         raise click.UsageError("--closing goes by the ends of periods: leave the other selectors out.")
     if test_clock is not None and not (as_of is None and closing is None):
         raise click.UsageError("--test-clock says what now is, and stands still: leave --as-of and --closing out.")
-    execution = carried_out(
+    execution, below = carried_out(
         lambda: _executed(options, request, schedule),
-        lambda error: failed_before_it_began(error, request, schedule or Schedule.HOURLY, now()),
+        lambda error: (failed_before_it_began(error, request, schedule or Schedule.HOURLY, now()), []),
         _WORDS,
     )
-    printed = partial(print_execution, execution, output, options, dry_run=dry_run, quiet=quiet)
+    printed = partial(print_execution, execution, output, options, dry_run=dry_run, quiet=quiet, below=below)
     exit_with(execution.report.exit_code, printed, _WORDS)
 
 
-def _executed(options: Globals, request: "Request", schedule: str | None) -> "Execution":
-    """Load the configuration and execute. Raise MeterSyncError."""
+def _executed(options: Globals, request: "Request", schedule: str | None) -> tuple["Execution", list[str]]:
+    """Load the configuration and execute; return with it what is to be said of the books. Raise MeterSyncError."""
+    from meter_sync.config import needed
+
+    wanted = needed(for_webhook=False)
+    configuration = options.read_configuration(wanted, schedule=schedule)
+    settings = options.in_effect(configuration, wanted)
+    execution = _executed_by(settings, options, request)
+    below = [options.not_given(configuration, settings)]
+    if execution.report.is_new_to_usage:
+        below.insert(0, f"This ledger is new, and Stripe holds usage already: is it the right one? {settings.ledger}")
+    return execution, [line for line in below if line]
+
+
+def _executed_by(settings: "Settings", options: Globals, request: "Request") -> "Execution":
     from meter_sync.ledger import Scope, open_ledger_read_only
     from meter_sync.sync.request import Execution, RunReport, run_record
 
-    settings = options.load_settings(schedule=schedule)
     if request.closing is not None:
         # It comes every minute: where nothing ends it has nothing to do, and no SDK is imported for that.
         began, watched_for = now(), timedelta(days=settings.lookback_days)
@@ -140,8 +161,13 @@ async def _execute(options: Globals, settings: "Settings", request: "Request") -
         return await execute_in_time(settings, request, now, stop, wait_until, shown)
 
 
-def print_execution(execution: "Execution", output: str, options: Globals, *, dry_run: bool, quiet: bool) -> None:
-    """Print what became of a run; quietly, only the items that were held, were skipped with harm, or failed."""
+def print_execution(
+    execution: "Execution", output: str, options: Globals, *, dry_run: bool, quiet: bool, below: Sequence[str] = ()
+) -> None:
+    """Print what became of a run; quietly, only the items that were held, were skipped with harm, or failed.
+
+    `below` is what is said at the end of a table of the books, unless it is to be quiet.
+    """
     run, report = execution.run, execution.report
     items = [_item(one) for one in report.results]
     carried = {"carried": "carried"} if any(one["carried"] for one in items) else {}
@@ -163,7 +189,7 @@ def print_execution(execution: "Execution", output: str, options: Globals, *, dr
         ],
         columns="quantity,previous,carried,unbilled,carried_on,timestamp,windows_sent,windows_unchanged",
         amounts={"usage": "usage", **carried, "before": "previous", "quantity": "quantity"},
-        in_words=summary(execution, dry_run=dry_run),
+        in_words="\n".join([summary(execution, dry_run=dry_run), *(() if quiet else map(printable, below))]),
         error=report.error,
     )
     print_results(results, output, options, quiet=quiet)

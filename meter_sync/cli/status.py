@@ -36,7 +36,7 @@ def status(options: Globals, output: str) -> None:
     """
     options.start_logging()
     try:
-        found = _status(options.load_settings(), now())
+        found = _status(options.load_settings_without_keys(), now())
     except MeterSyncError as error:
         print_error(error)
         if output == "json":
@@ -54,11 +54,9 @@ def status(options: Globals, output: str) -> None:
 
 def _status(settings: Settings, at: datetime) -> dict[str, Any]:
     """Return what the document says: what is true of the ledger at an instant."""
-    from meter_sync.ledger import Scope, check_in_use, open_ledger_read_only
+    from meter_sync.ledger import books_in_use, open_ledger_read_only
 
-    scope = Scope(account="", mode=settings.stripe.mode)
-    check_in_use(settings.ledger, scope)
-    with open_ledger_read_only(settings.ledger, scope) as ledger:
+    with open_ledger_read_only(settings.ledger, books_in_use(settings.ledger, settings.stripe.mode)) as ledger:
         complete, first = ledger.runs.last_complete(), ledger.runs.first_begun()
         overdue = settings.schedule.overdue_since(complete, first, at)
         held = [_row_of_held(one) for one in ledger.overview.held()]

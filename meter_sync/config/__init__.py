@@ -1,6 +1,28 @@
 """The configuration: environment, TOML file and secret files, every problem named at once."""
 
+from meter_sync.config.origins import DEFAULT, Origin
+from meter_sync.config.places import absolute, found_file, usual_places
+from meter_sync.config.secrets import SECRETS, WEBHOOK_SECRET, SecretSetting
 from meter_sync.config.settings import OpenMeterSettings, Settings, StripeSettings
-from meter_sync.config.sources import ENVIRONMENT, found_file, load
+from meter_sync.config.sources import Configuration, load, needed, read
+from meter_sync.config.variables import ENVIRONMENT, OF_OPTIONS
 
-__all__ = ["ENVIRONMENT", "OpenMeterSettings", "Settings", "StripeSettings", "found_file", "load"]
+__all__ = [
+    "DEFAULT",
+    "ENVIRONMENT",
+    "OF_OPTIONS",
+    "SECRETS",
+    "WEBHOOK_SECRET",
+    "Configuration",
+    "OpenMeterSettings",
+    "Origin",
+    "SecretSetting",
+    "Settings",
+    "StripeSettings",
+    "absolute",
+    "found_file",
+    "load",
+    "needed",
+    "read",
+    "usual_places",
+]

@@ -17,6 +17,11 @@ class SecretSetting:
     problems_of: Callable[[str], list[str]]
     """Given the secret, or nothing, says what is wrong with it, without a character of it."""
 
+    @property
+    def path(self) -> str:
+        """Its full name, as of any setting."""
+        return f"{self.section}.{self.name}"
+
 
 def _of_stripe_key(key: str) -> list[str]:
     if not key:

@@ -263,6 +263,10 @@ class Settings(_Section):
         return Thresholds(**dict(self.brakes))
 
 
+STATE_FOLDER = "STATE_DIRECTORY"
+"""The variable by which systemd says where a service keeps what lasts."""
+
+
 def _state_folder() -> Path:
-    given = os.environ.get("STATE_DIRECTORY")
+    given = os.environ.get(STATE_FOLDER)
     return Path(given.split(":")[0]) if given else platformdirs.user_state_path("meter-sync")

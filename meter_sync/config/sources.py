@@ -1,44 +1,49 @@
 """Where settings come from: options, environment, TOML file and secret files, in this order."""
 
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from pydantic import ValidationError
 
+from meter_sync.config.origins import DEFAULT, Origin, Values, names_beside, origins_of, setting_names
 from meter_sync.config.secrets import SECRETS, WEBHOOK_SECRET, SecretSetting
 from meter_sync.config.settings import Settings
+from meter_sync.config.variables import ENVIRONMENT, unknown_variables
+from meter_sync.core.text import did_you_mean
 from meter_sync.errors import ConfigurationError
 
-ENVIRONMENT = {
-    "STRIPE_API_KEY": "stripe.api_key",
-    "STRIPE_API_KEY_FILE": "stripe.api_key_file",
-    "STRIPE_API_BASE": "stripe.api_base",
-    "STRIPE_WEBHOOK_SECRET": "stripe.webhook_secret",
-    "STRIPE_WEBHOOK_SECRET_FILE": "stripe.webhook_secret_file",
-    "OPENMETER_URL": "openmeter.url",
-    "OPENMETER_API_KEY": "openmeter.api_key",
-    "OPENMETER_API_KEY_FILE": "openmeter.api_key_file",
-    "METER_SYNC_LEDGER": "ledger",
-    "METER_SYNC_SCHEDULE": "schedule",
-    "METER_SYNC_SUBJECT": "mapping.subject",
-    "METER_SYNC_METER_KEY": "mapping.meter_key",
-    "METER_SYNC_STRIPE_RATE": "stripe.rate",
-    "METER_SYNC_STRIPE_ENDPOINT_RATE": "stripe.endpoint_rate",
-    "METER_SYNC_STRIPE_METER_EVENT_RATE": "stripe.meter_event_rate",
-    "METER_SYNC_OPENMETER_CONCURRENCY": "openmeter.concurrency",
-    "METER_SYNC_RETRY_SECONDS": "retry_seconds",
-}
-"""The environment variables and the settings that they stand for."""
 
-CONFIG_NAME = "meter-sync.toml"
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What all sources say together."""
 
-Values = Mapping[str, Any]
-"""Settings by name, and sections of them, before they are checked."""
+    file: Path | None
+    origins: Mapping[str, Origin]
+    """Where each setting comes from, by its full name."""
+    problems: Sequence[str]
+    """What is wrong with the settings that are no secrets…"""
+    of_secrets: Mapping[str, Sequence[str]]
+    """… and with each secret, by its full name."""
+    read: Settings | None
+    """The settings as far as they could be read; None where they could not."""
+
+    def settings(self, needed: Sequence[SecretSetting]) -> Settings:
+        """Return the settings, for something that needs some secrets.
+
+        Raise ConfigurationError that names every problem at once.
+        """
+        problems = [*self.problems, *(said for one in needed for said in self.of_secrets.get(one.path, ()))]
+        if problems or self.read is None:
+            raise _wrong(problems)
+        return self.read
+
+    def is_configured(self, secret: SecretSetting) -> bool:
+        """Say whether any source has a secret, or names where it is."""
+        return self.origins.get(secret.path, DEFAULT) is not DEFAULT
 
 
 def load(file: Path | None, environment: Mapping[str, str], options: Values, *, for_webhook: bool = False) -> Settings:
@@ -48,33 +53,42 @@ def load(file: Path | None, environment: Mapping[str, str], options: Values, *, 
     that webhooks are signed with: whoever runs the rest needs no permission to read it.
     Raise ConfigurationError that names every problem at once.
     """
-    of_file = _of_file(file) if file else {}
+    wanted = needed(for_webhook=for_webhook)
+    return read(file, environment, options, wanted).settings(wanted)
+
+
+def needed(*, for_webhook: bool) -> Sequence[SecretSetting]:
+    """Return the secrets that the webhook needs, or a run."""
+    return [one for one in SECRETS if for_webhook or one is not WEBHOOK_SECRET]
+
+
+def read(
+    file: Path | None, environment: Mapping[str, str], options: Values, wanted: Sequence[SecretSetting]
+) -> Configuration:
+    """Return what all sources say together, with some of the secrets. Whatever is wrong is in it."""
+    problems = unknown_variables(environment)
+    try:
+        of_file = _of_file(file) if file else {}
+    except ConfigurationError as error:  # what it would have said of keys and values is not known
+        return Configuration(file, {}, [*error.details, *problems], {}, None)
     variables = {path: name for name, path in ENVIRONMENT.items() if environment.get(name, "").strip()}
     values = reduce(_filled_up, (options, _of_variables(variables, environment), of_file))
-    wanted = [one for one in SECRETS if for_webhook or one is not WEBHOOK_SECRET]
-    secrets, of_secrets = _of_secret_files(wanted, values, environment)
+    secrets = {one.path: _secret(one, values, environment) for one in wanted}
     # The configuration file is read, copied and committed more freely than a secret may be.
-    problems = [
-        f"{one.section}.{one.name}: a {one.what.removeprefix('webhook ')} does not belong into {file}; put it into a "
-        f"file of its own and name that with {one.section}.{one.name}_file"
+    problems += [
+        f"{one.path}: a {one.what.removeprefix('webhook ')} does not belong into {file}; put it into a file of its own "
+        f"and name that with {one.path}_file"
         for one in SECRETS
         if one.name in _section(of_file, one.section)
     ]
+    checked = None
     try:
-        settings = Settings.model_validate(_filled_up(values, secrets))
+        checked = Settings.model_validate(reduce(_filled_up, (values, *(one.values for one in secrets.values()))))
     except ValidationError as error:
         problems += [_in_words(dict(fault), variables, file) for fault in error.errors()]
-    problems += of_secrets
-    if problems:
-        raise _wrong(problems)
-    return settings
-
-
-def found_file() -> Path | None:
-    """Return the first configuration file of the usual places, or None."""
-    folders = (Path(), platformdirs.user_config_path("meter-sync"), platformdirs.site_config_path("meter-sync"))
-    # Also what cannot be read is found: a broken link must not silently mean the defaults.
-    return next((folder / CONFIG_NAME for folder in folders if os.path.lexists(folder / CONFIG_NAME)), None)
+    origins = origins_of(options, variables, of_file, file, environment)
+    origins |= {path: one.origin for path, one in secrets.items() if one.origin}
+    return Configuration(file, origins, problems, {path: one.problems for path, one in secrets.items()}, checked)
 
 
 def _wrong(problems: list[str]) -> ConfigurationError:
@@ -96,7 +110,15 @@ def _in_words(fault: Mapping[str, Any], variables: Mapping[str, str], file: Path
     said = "is not a setting" if is_unknown else str(fault["msg"]).removeprefix("Value error, ")
     where = variables.get(path, path)
     source = "" if path in variables or file is None else f" ({file})"
-    return f"{where}: {said}{source}" if where else f"{said}{source}"
+    nearest = _nearest(fault["loc"]) if is_unknown else ""
+    return f"{where}: {said}{source}{nearest}" if where else f"{said}{source}"
+
+
+def _nearest(place: Sequence[str | int]) -> str:
+    """Return a question that names what may have been meant: a setting beside it, or the same in another section."""
+    section, name = str(place[0]) if len(place) > 1 else "", str(place[-1])
+    elsewhere = [one for one in setting_names() if one.rpartition(".")[2] == name]
+    return did_you_mean(name, names_beside(section)) or (f"; did you mean {elsewhere[0]}?" if elsewhere else "")
 
 
 def _of_variables(variables: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, Any]:
@@ -118,29 +140,30 @@ def _of_file(file: Path) -> dict[str, Any]:
         raise _wrong([f"{file} is not TOML: {error}"]) from error
 
 
-def _of_secret_files(
-    wanted: Sequence[SecretSetting], values: Values, environment: Mapping[str, str]
-) -> tuple[Values, list[str]]:
-    """Return the secrets that lie in files: those that the settings so far name, else systemd's credentials.
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    values: Values
+    """The secret where a file has it, as a section of settings."""
+    problems: Sequence[str]
+    origin: Origin | None = None
+    """None where it is that of any other setting."""
 
-    Beside them is what is wrong with the secrets, whichever source has them.
-    """
-    found: dict[str, dict[str, str]] = {}
-    problems: list[str] = []
-    for one in wanted:
-        section = _section(values, one.section)
-        secret = section.get(one.name, "")
-        file = section.get(f"{one.name}_file") or _credential(f"{one.section}_{one.name}", environment)
-        if not secret and isinstance(file, str | Path):
-            try:
-                secret = Path(file).read_text(encoding="utf-8").strip()
-            except (OSError, ValueError) as error:
-                why = error.strerror if isinstance(error, OSError) else "it is not text, or its name is none"
-                problems.append(f"the {one.section} {one.what} file {file} cannot be read: {why}")
-                continue
-            found.setdefault(one.section, {})[one.name] = secret
-        problems += one.problems_of(str(secret).strip())
-    return found, problems
+
+def _secret(one: SecretSetting, values: Values, environment: Mapping[str, str]) -> _Secret:
+    """Return a secret from the file that the settings so far name, else from systemd's credentials."""
+    section = _section(values, one.section)
+    secret, origin, found = section.get(one.name, ""), None, dict[str, Any]()
+    named, credential = section.get(f"{one.name}_file"), _credential(f"{one.section}_{one.name}", environment)
+    file = named or credential
+    if not secret and isinstance(file, str | Path):
+        origin = Origin("file" if named else "credentials", str(file))
+        try:
+            secret = Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text, or its name is none"
+            return _Secret({}, [f"the {one.section} {one.what} file {file} cannot be read: {why}"], origin)
+        found = {one.section: {one.name: secret}}
+    return _Secret(found, one.problems_of(str(secret).strip()), origin)
 
 
 def _credential(name: str, environment: Mapping[str, str]) -> Path | None:

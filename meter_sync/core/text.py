@@ -1,7 +1,9 @@
-"""Instants and amounts in text, as every part of the program writes them."""
+"""Instants, amounts and names in text, as every part of the program writes them."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import overload
 
 
@@ -35,3 +37,13 @@ def _written(number: Decimal | int | str, notation: str) -> str:
         return str(number)
     written = format(number, notation)
     return written.rstrip("0").rstrip(".") if "." in written else written
+
+
+def did_you_mean(word: str, known: Iterable[str], *, but_for: str = "") -> str:
+    """Return a question that names the nearest of the known words, or nothing where none is near.
+
+    `but_for` is what all of them begin with, which makes none of them nearer.
+    """
+    rest = {one.removeprefix(but_for): one for one in known}
+    nearest = get_close_matches(word.removeprefix(but_for), rest, n=1)
+    return f"; did you mean {rest[nearest[0]]}?" if nearest else ""

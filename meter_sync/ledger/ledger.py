@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -155,15 +156,19 @@ def _engine(uri: str) -> Engine:
     return engine
 
 
-def check_in_use(path: Path, scope: Scope) -> None:
-    """Raise MeterSyncError for a ledger that would answer as if all were well, before anything is made in its place.
+def books_in_use(path: Path, mode: str) -> Scope:
+    """Return whose books a person asks for: those of the mode that the ledger is bound to, which are its only ones.
 
-    It is missing, no run has used it, or it is about the other mode than the key's.
+    `mode` is the key's, for a ledger that is not bound: without a key, or with another one, nothing must look settled.
+    Raise LedgerError for a ledger that would answer as if all were well, since it is missing or no run has used it.
     """
-    with open_ledger_read_only(path, scope) as ledger:
-        ledger.binding.check_mode()
+    books = Scope("", mode)
+    with open_ledger_read_only(path, books) as ledger:
+        bound = ledger.binding.read()
+    books = replace(books, mode=bound.mode) if bound else books
+    with open_ledger_read_only(path, books) as ledger:
         if ledger.runs.last_begun() is not None:
-            return
+            return books
     raise LedgerError(
         f"the ledger {path} {'knows of no run' if path.exists() else 'is missing'}: it says nothing of what was billed",
         "name the ledger that the runs use, by METER_SYNC_LEDGER or `ledger` in the TOML file: another user, working "

@@ -68,6 +68,7 @@ async def _with_books(
             _warn_of_restored(
                 ledger.runs.last_begun(), "this dry run takes it that nothing is known of what Stripe holds"
             )
+        is_new = not request.dry_run and request.test_clock is None and ledger.runs.newest_as_of() is None
         queued = ledger.webhook_queue.waiting() if run.everything else []
         async with open_job(settings, request, run, ledger, clock, stop, progress) as job:
             report = await run_job(job)
@@ -77,6 +78,9 @@ async def _with_books(
             # What cannot be written now, the next run writes before it does anything.
             with suppress(MeterSyncError):
                 ledger.epochs.end()
+        report = replace(report, is_new_to_usage=is_new and any(one.found.standing for one in report.results))
+        if report.is_new_to_usage:
+            _warn_of_new_ledger(settings)
         return run, replace(report, stripe_requests=report.stripe_requests + asked)
 
 
@@ -143,6 +147,12 @@ def _warn_of_restored(last_run: datetime | None, what_follows: str) -> None:
         f"file beside it that ends with .epoch; {what_follows}",
         last_run=last_run and last_run.isoformat(),
     )
+
+
+def _warn_of_new_ledger(settings: Settings) -> None:
+    """Say that what stood in Stripe can only have been read from it: perhaps another ledger has reported it."""
+    message = "this ledger is new, and Stripe holds usage already: is it the right one?"
+    log.warning("ledger_new", message=message, ledger=str(settings.ledger))
 
 
 def _warn_of_missed_run(ledger: Ledger, run: RunRecord) -> None:

@@ -46,6 +46,8 @@ class RunReport:
     """Whether an item was left to another writer, which may be about an earlier instant."""
     refused: frozenset[str] = frozenset()
     """The items whose write Stripe refused."""
+    is_new_to_usage: bool = False
+    """Whether Stripe held usage already, and the ledger knew of none: it may be the wrong one."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -78,6 +80,7 @@ class RunReport:
             stripe_requests=self.stripe_requests + later.stripe_requests,
             openmeter_requests=self.openmeter_requests + later.openmeter_requests,
             gave_way=self.gave_way or later.gave_way,
+            is_new_to_usage=self.is_new_to_usage or later.is_new_to_usage,
         )
 
 

@@ -177,13 +177,15 @@ def test_wrong_arguments_exit_with_2(either: World, arguments: tuple[str, ...]) 
 
 @pytest.mark.parametrize("variable", ["DRY_RUN", "AS_OF", "ALLOW", "RESEND", "CUSTOMER", "METER", "PRICE"])
 def test_nothing_left_in_the_environment_narrows_or_unbrakes_the_billing(world: World, variable: str) -> None:
-    subscription = world.subscribe()
-    world.use(subscription, 5)
+    """There is no such variable: whoever sets one means something, and is told that it means nothing."""
+    world.use(world.subscribe(), 5)
+    names = [f"METER_SYNC_{variable}", f"METER_SYNC_RUN_{variable}"]
 
-    assert world.run(**{f"METER_SYNC_{variable}": "1", f"METER_SYNC_RUN_{variable}": "1"}).verdict == (
-        "reported",
-        None,
-    )
+    done = world.run(**dict.fromkeys(names, "1"))
+
+    assert (done.code, done.error_code) == (78, "configuration")
+    assert all(f"{name} is no variable" in done.document["error"]["message"] for name in names)
+    assert not world.sandbox.requests
 
 
 def test_all_problems_of_the_configuration_are_named_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +298,8 @@ def test_each_step_is_one_log_event_with_the_runs_id(either: World) -> None:
         "--log-level", "info", "--log-format", "json", "run", "--output", "json", "--as-of", either.now.isoformat()
     )
 
-    events = [json.loads(line) for line in done.stderr.splitlines()]
+    first, *events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert first["event"] == "configuration"
     steps = ["list", "query", "plan", "check", "report", "record"]
     assert [event["event"] for event in events] == ["ledger_bound", *steps]
     assert {event["run_id"] for event in events} == {done.document["run"]["id"]}

@@ -437,3 +437,19 @@ def test_the_run_says_how_much_is_not_billed_for_programs_too(world: World, left
     world.use(left, 5, at=PERIOD_START + timedelta(days=20))
     rows = world.run().document["items"]
     assert [row["unbilled"] for row in rows if row["reason"] == "period_closed"] == ["15"]
+
+
+@pytest.mark.parametrize("key", ["", "sk_test_1", "sk_live_1"])
+@pytest.mark.parametrize("mode", ["live", "sandbox"])
+def test_the_books_are_those_of_the_ledger_whatever_the_key_is(world: World, mode: str, key: str) -> None:
+    """A key of the other mode, or none, must not make it look as if nothing were unbilled."""
+    live = "sk_live_51abcdefghijklmn"
+    world.stripe.keys[live] = None
+    world.use(world.subscribe(), 5)
+    done = world.run(**({"STRIPE_API_KEY": live} if mode == "live" else {}))
+    assert done.verdict == ("reported", None)
+
+    told = world.meter_sync("history", "--output", "json", STRIPE_API_KEY=key, STRIPE_API_KEY_FILE="/missing")
+
+    assert told.code == 0
+    assert [run["run"] for run in told.document["runs"]] == [done.document["run"]["id"]]

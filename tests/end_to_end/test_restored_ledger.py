@@ -473,7 +473,7 @@ def test_a_ledger_that_was_lost_is_not_called_restored(world: World) -> None:
 
     code, warned = as_of_its_time(world)
 
-    assert (code, warned, world.billed(subscription)) == (0, [], 15)
+    assert (code, warned, world.billed(subscription)) == (0, ["ledger_new"], 15)
 
 
 def test_an_hourly_addition_costs_no_look_and_one_after_a_day_costs_one(world: World) -> None:

@@ -16,7 +16,6 @@ SWITCHES = {
     "CURL_CA_BUNDLE": str(CERTIFICATE),
     "OPENMETER_VERIFY": "false",
     "STRIPE_VERIFY_SSL_CERTS": "false",
-    "METER_SYNC_VERIFY_TLS": "false",
 }
 """What switches verification off, or trusts this certificate, elsewhere."""
 

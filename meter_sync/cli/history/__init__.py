@@ -74,7 +74,7 @@ def history(
     request = HistoryRequest(Sought(customers, subscriptions, items, meters), **asked)
     request.check()
     try:
-        answer = carry_out(options.load_settings(), request)
+        answer = carry_out(options.load_settings_without_keys(), request)
     except MeterSyncError as error:
         print_error(error)
         if output == "json":

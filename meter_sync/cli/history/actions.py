@@ -13,7 +13,7 @@ from meter_sync.config import Settings
 from meter_sync.core.telling.history import Sought
 from meter_sync.core.text import utc
 from meter_sync.errors import MeterSyncError
-from meter_sync.ledger import Ledger, Scope, check_in_use, open_ledger, open_ledger_read_only, run_lock
+from meter_sync.ledger import Ledger, books_in_use, open_ledger, open_ledger_read_only, run_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,7 @@ class HistoryRequest:
 
 def carry_out(settings: Settings, asked: HistoryRequest) -> Answer:
     """Do what was asked for, and return what there is to say. Raise MeterSyncError, with what to do."""
-    scope = Scope(account="", mode=settings.stripe.mode)
-    check_in_use(settings.ledger, scope)
+    scope = books_in_use(settings.ledger, settings.stripe.mode)
     if asked.settle is not None:
         with open_ledger(settings.ledger, scope) as ledger:
             return _settle(ledger, *asked.settle, str(asked.note).strip())
