@@ -30,6 +30,7 @@ from meter_sync.core.text import digits, utc
 
 if TYPE_CHECKING:
     from meter_sync.config import Settings
+    from meter_sync.ledger import Ledger
     from meter_sync.sync.request import Execution, Request
 
 _CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
@@ -141,10 +142,21 @@ def _executed_by(settings: "Settings", options: Globals, request: "Request") -> 
         # It comes every minute: where nothing ends it has nothing to do, and no SDK is imported for that.
         began, watched_for = now(), timedelta(days=settings.lookback_days)
         with open_ledger_read_only(settings.ledger, Scope(account="", mode=settings.stripe.mode)) as ledger:
+            ledger.binding.check_mode()
+            _warn_of_unused(ledger, settings)
             due = ledger.listed.due(request.as_of or began, request.closing, watched_for)
         if not due:
             return Execution(run_record(request, settings.schedule, began), RunReport(), began)
     return asyncio.run(_execute(options, settings, request))
+
+
+def _warn_of_unused(ledger: "Ledger", settings: "Settings") -> None:
+    """Warn of a ledger that no run has used: in it nothing ever ends, and a closing run would be silent for ever."""
+    import structlog
+
+    if ledger.runs.last_begun() is None:
+        message = "no run has used this ledger, so that no period ends in it: is it the one of the full runs?"
+        structlog.get_logger().warning("closing_without_books", ledger=str(settings.ledger), message=message)
 
 
 async def _execute(options: Globals, settings: "Settings", request: "Request") -> "Execution":

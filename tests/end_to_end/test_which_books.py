@@ -124,3 +124,22 @@ def test_a_first_run_of_an_account_without_usage_is_no_question(world: World) ->
 
     assert not any(NEW_LEDGER in line for line in run(world))
     assert not any(NEW_LEDGER in line for line in run(world))
+
+
+def closing(world: World, **overrides: str) -> tuple[int, list[str]]:
+    """Let the closing line run; return its exit code and what it warned of."""
+    done = world.meter_sync("--log-format", "json", "run", "--closing", "3m", "--quiet", **overrides)
+    return done.code, [json.loads(line)["event"] for line in done.stderr.splitlines() if line.startswith("{")]
+
+
+def test_a_closing_run_on_a_ledger_that_no_run_has_used_says_so(world: World) -> None:
+    world.subscribe()
+    assert closing(world) == (0, ["closing_without_books"])
+    world.execute()
+    assert closing(world) == (0, [])
+
+
+def test_a_closing_run_with_a_key_of_the_other_mode_is_refused(world: World) -> None:
+    world.subscribe()
+    world.execute()
+    assert closing(world, STRIPE_API_KEY="rk_live_other")[0] == 78
