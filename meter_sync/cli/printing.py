@@ -12,6 +12,7 @@ import click
 
 from meter_sync import __version__
 from meter_sync.cli.globals import Globals
+from meter_sync.cli.streams import are_events, write_event
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.stages import Findings
 from meter_sync.core.telling.comparison import Explanation
@@ -35,8 +36,14 @@ _FIRST_COLUMNS = (
 _LAST_COLUMNS = "outcome,reason,message"
 
 
-def print_error(error: MeterSyncError) -> None:
-    """Print on stderr what ended a command, with what to do; several problems each in a line of its own."""
+def print_error(error: MeterSyncError, run_id: str | None = None) -> None:
+    """Print on stderr what ended a command, with what to do; several problems each in a line of its own.
+
+    Where stderr is to be JSON it is one line, and `run_id` the run that it ended, if that had begun.
+    """
+    if are_events():
+        write_event("error", "error", run_id=run_id, code=error.code, message=error.message, hint=error.hint)
+        return
     click.echo(f"meter-sync: {printable(error.headline)}", err=True)
     for detail in error.details:
         click.echo(f"  - {printable(detail)}", err=True)
@@ -168,7 +175,7 @@ def print_results(results: Results, output: str, options: Globals, *, quiet: boo
     whole, so that a program which reads it never finds nothing. Errors go to stderr in any case.
     """
     if results.error:
-        print_error(results.error)
+        print_error(results.error, results.run["id"])
     if output == "json":
         document = {"run": results.run, "summary": results.summary, "items": results.items, **results.further}
         print_json(document, results.error)

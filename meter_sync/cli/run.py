@@ -107,7 +107,7 @@ def run(
         _WORDS,
     )
     printed = partial(print_execution, execution, output, options, dry_run=dry_run, quiet=quiet)
-    exit_with(execution.report.exit_code, printed, _WORDS)
+    exit_with(execution.report.exit_code, printed, _WORDS.not_printed)
 
 
 def _executed(options: Globals, request: "Request", schedule: str | None) -> "Execution":

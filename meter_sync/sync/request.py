@@ -2,14 +2,17 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+
+from structlog.contextvars import bound_contextvars
 
 from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.planning.stages import Result
-from meter_sync.errors import MeterSyncError
+from meter_sync.errors import RUN_NOTE, MeterSyncError, run_of
 from meter_sync.ledger import RunRecord
 
 
@@ -92,10 +95,21 @@ class Execution:
     """How long it took."""
 
 
+@contextmanager
+def named_in_log(run: RunRecord) -> Iterator[None]:
+    """Let all that is logged inside say which run it is about, and a bug that ends it too."""
+    try:
+        with bound_contextvars(run_id=run.id):
+            yield
+    except Exception as bug:
+        bug.add_note(f"{RUN_NOTE}{run.id}")
+        raise
+
+
 def failed_before_it_began(error: MeterSyncError, request: Request, schedule: str, now: datetime) -> Execution:
-    """Return the execution of a run that its configuration kept from beginning."""
+    """Return the execution of a run that its configuration kept from beginning, or that a bug ended."""
     run = run_record(request, schedule, now)
-    return Execution(run, RunReport(error=error), now)
+    return Execution(replace(run, id=run_of(error) or run.id), RunReport(error=error), now)
 
 
 def run_record(request: Request, schedule: str, now: datetime) -> RunRecord:

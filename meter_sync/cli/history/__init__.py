@@ -2,10 +2,12 @@
 
 import sys
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import click
 
+from meter_sync.cli.ending import exit_with
 from meter_sync.cli.globals import Globals
 from meter_sync.cli.options import Duration, Instant, output, repeatable
 from meter_sync.cli.printing import print_error, print_json
@@ -80,5 +82,4 @@ def history(
         if output == "json":
             print_json({}, error)
         sys.exit(error.exit_code)
-    answer.print(output)
-    sys.exit(answer.exit_code)
+    exit_with(answer.exit_code, partial(answer.print, output), "ask again")
