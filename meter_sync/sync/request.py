@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from structlog.contextvars import bound_contextvars
 
+from meter_sync.core.billing.item import PeriodKey
 from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.planning.stages import Result
@@ -49,6 +50,8 @@ class RunReport:
     """Whether an item was left to another writer, which may be about an earlier instant."""
     refused: frozenset[str] = frozenset()
     """The items whose write Stripe refused."""
+    said_before: frozenset[PeriodKey] = frozenset()
+    """The items' periods of which an earlier run has said the same."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -74,6 +77,7 @@ class RunReport:
     def and_then(self, later: "RunReport") -> "RunReport":
         """Return this together with what became of a later part of the run, or a later run, of each period the last."""
         results = {one.item.key: one for one in (*self.results, *later.results)}
+        first_said = {one.item.key for one in self.results} - self.said_before
         return replace(
             later,
             results=list(results.values()),
@@ -81,6 +85,7 @@ class RunReport:
             stripe_requests=self.stripe_requests + later.stripe_requests,
             openmeter_requests=self.openmeter_requests + later.openmeter_requests,
             gave_way=self.gave_way or later.gave_way,
+            said_before=(self.said_before | later.said_before) - first_said,
         )
 
 

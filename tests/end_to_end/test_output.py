@@ -1,11 +1,16 @@
 """What is printed and logged, where it goes, and what holds when it cannot be written."""
 
+import csv
+import io
 import json
 import os
+import pty
+import re
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,7 +18,7 @@ import pytest
 
 from meter_sync.sandbox import Fault
 from tests.support.forked import template
-from tests.support.world import Outcome, World
+from tests.support.world import METER, Outcome, World
 
 
 @contextmanager
@@ -229,3 +234,140 @@ def test_debug_shows_each_request_with_its_attempt_and_no_secret(world: World) -
         assert key not in done.stderr
     quieter = world.meter_sync("--log-level", "info", "--log-format", "json", "run", "-n")
     assert '"request"' not in quieter.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("runn",), "Did you mean 'run'?"),
+        (("histroy",), "Did you mean 'history'?"),
+        (("run", "--custmer", "cus_x"), "'--customer'"),
+        (("--log-levl", "info", "run"), "Did you mean '--log-level'?"),
+    ],
+)
+def test_what_was_meant_is_asked(world: World, arguments: tuple[str, ...], words: str) -> None:
+    done = world.meter_sync(*arguments)
+
+    assert done.code == 2
+    assert words in done.stderr
+
+
+def test_a_plain_date_is_its_midnight_in_utc(world: World) -> None:
+    world.use(world.subscribe(), 5)
+    day = f"{world.now:%Y-%m-%d}"
+
+    audit = world.run("-n", "--as-of", day)
+    world.run()
+    (run,) = world.meter_sync("history", "--output", "json").document["runs"]
+    began, tomorrow = datetime.fromisoformat(run["started_at"]), timedelta(days=1)
+    told = [
+        world.meter_sync("history", *narrowed, "--output", "json").document["runs"]
+        for narrowed in (
+            ("--since", f"{began:%Y-%m-%d}"),
+            ("--until", f"{began + tomorrow:%Y-%m-%d}"),
+            ("--until", f"{began:%Y-%m-%d}"),
+            ("--since", f"{began + tomorrow:%Y-%m-%d}"),
+        )
+    ]
+
+    assert audit.document["run"]["as_of"] == f"{day}T00:00:00Z"
+    assert told == [[run], [run], [], []]
+    assert world.meter_sync("history", "--since", "2026-02-30").code == 2
+    assert world.meter_sync("history", "--explain", "si_x", "--period", day).code == 2
+
+
+@pytest.mark.parametrize("subject", ["=1+1", "+1", "-1+1", "@x"])
+def test_no_text_in_csv_is_a_formula(world: World, subject: str) -> None:
+    world.configure('[mapping]\nsubject = "customer.metadata.tenant"\n')
+    world.subscribe(customer=world.stripe.add_customer("cus_x", {"tenant": subject}))
+    world.use(subject, 5)
+    world.openmeter.value_overrides[METER, subject] = "-7"
+
+    done = world.meter_sync("run", "--output", "csv", "--as-of", world.now.isoformat())
+
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert (row["subjects"], row["usage"]) == (f"'{subject}", "-7")
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": "xterm", "COLUMNS": "40"}])
+def test_a_poor_terminal_shows_quantity_and_outcome(world: World, environment: dict[str, str]) -> None:
+    world.use(world.subscribe(), 1234567)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        world.command("run", "--as-of", world.now.isoformat()),
+        env=world.environment(**environment),
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    )
+    process.communicate(timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+
+    table = re.sub(r"\x1b\[[0-9;]*m", "", shown.partition("1 item:")[0])
+    assert re.search(r"1,234,567 +0 +1,234,567", table)
+    assert "reported" in table
+
+
+def test_one_remark_is_made_of_all_that_have_no_subject(world: World) -> None:
+    world.configure('[mapping]\nsubject = "customer.metadata.tenant"\n')
+    items = [world.subscribe().items[0] for _ in range(3)]
+
+    shown = world.meter_sync("run", "--as-of", world.now.isoformat()).stdout
+    rows = world.run().items
+
+    (remark,) = [line for line in shown.splitlines() if "customer.metadata.tenant is empty" in line]
+    assert all(item in remark for item in items)
+    assert {row["reason"] for row in rows.values()} == {"no_subject"}
+    assert set(rows) == set(items)
+
+
+def test_the_footer_tells_what_is_new_from_what_stood_there_already(world: World) -> None:
+    for _ in range(3):
+        world.use(world.subscribe(), 5)
+    world.run()
+    world.use(world.subscribe(), 5)
+
+    shown = world.meter_sync("run", "--resend", "--as-of", world.now.isoformat()).stdout
+
+    assert "4 items: 4 reported (3 of them stood there already)." in shown
+    assert "stood there already" not in world.meter_sync("run", "--as-of", world.now.isoformat()).stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_given_what_completes_commands_and_options(world: World, shell: str) -> None:
+    script = world.meter_sync(_METER_SYNC_COMPLETE=f"{shell}_source").stdout
+    completed = world.meter_sync(
+        _METER_SYNC_COMPLETE="bash_complete", COMP_WORDS="meter-sync run --cust", COMP_CWORD="2"
+    ).stdout
+
+    assert "_METER_SYNC_COMPLETE" in script
+    assert completed == "plain,--customer\n"
+
+
+def test_quietly_what_is_held_is_said_in_full_once_and_again_when_it_changes(world: World) -> None:
+    held, well = world.subscribe(), world.subscribe()
+    for one in (held, well):
+        world.use(one, 100)
+
+    def printed(usage: str | None = None, *arguments: str) -> list[str]:
+        if usage is not None:
+            world.openmeter.value_overrides[METER, world.customer_of(held)] = usage
+        world.sandbox.clock.advance(timedelta(hours=1))
+        as_of = ("--as-of", world.now.isoformat())
+        done = world.meter_sync("run", *as_of, *(arguments or ("--quiet",)))
+        assert done.code == (0 if usage == "100" else 4)
+        return done.stdout.splitlines()
+
+    in_full, once_more, fell_further = printed("-1"), printed(), printed("-2")
+    assert any(("held (invalid_usage)" in line and "below zero" in line) or "negative" in line for line in in_full)
+    assert len(once_more) == len(fell_further) == 1
+    assert f"{held.items[0]} (invalid_usage)" in once_more[0]
+    assert "exit code 4" in once_more[0]
+    assert well.items[0] not in once_more[0]
+    assert len(printed(None, "--output", "table")) > 3
+    assert printed("100") == []
+    assert len(printed("-1")) == len(in_full)
+    world.openmeter.value_overrides[METER, world.customer_of(held)] = "10"
+    assert any("held (decrease)" in line for line in printed())
+    assert len(printed("9")) == 1

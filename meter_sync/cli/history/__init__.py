@@ -24,8 +24,10 @@ _KEPT = timedelta(days=90)
 @repeatable("--item", "si_x", "All about this subscription item")
 @repeatable("--meter", "SLUG", "All that was reported from this meter")
 @click.option("--parts", is_flag=True, help="With a selector: each hour, day and addition too.")
-@click.option("--since", type=Instant(), help="Only what happened at this instant or later.")
-@click.option("--until", type=Instant(), help="Only what happened before this instant.")
+@click.option(
+    "--since", type=Instant(or_date=True), help="Only what happened at this instant, or date (UTC), or later."
+)
+@click.option("--until", type=Instant(or_date=True), help="Only what happened before this instant, or date (UTC).")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Without a selector: so many runs."
 )
