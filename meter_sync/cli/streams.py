@@ -7,10 +7,7 @@ import os
 import select
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TextIO, cast
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from typing import Any, TextIO, cast
 
 NAMES = ("stdout", "stderr")
 
@@ -23,7 +20,7 @@ class Lossy(io.FileIO):
         self.lost: OSError | None = None
         """Why something could not be written, the first time."""
 
-    def write(self, data: "ReadableBuffer", /) -> int:
+    def write(self, data: Any, /) -> int:
         """Write some of the data, or lose it all; return how many bytes are done with."""
         try:
             while (written := super().write(data)) is None:  # a full pipe of the kind that does not block
