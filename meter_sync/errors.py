@@ -4,6 +4,15 @@ from collections.abc import Sequence
 
 from meter_sync.core.outcomes import ExitCode
 
+RUN_NOTE = "in run "
+"""So begins the note that a run gives to a bug that ends it: which run it was."""
+
+
+def run_of(error: Exception) -> str | None:
+    """Return the id of the run that a bug ended, or None if none was under way."""
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(RUN_NOTE)]
+    return notes[0].removeprefix(RUN_NOTE) if notes else None
+
 
 class MeterSyncError(Exception):
     """A run cannot go on. Each kind has its exit code and a stable code for machines.

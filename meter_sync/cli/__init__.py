@@ -1,12 +1,21 @@
 """The command line: parsing, printing and exit codes; one module per command, loaded when it is used."""
 
 import importlib
-import os
 import sys
+import traceback
 
 import click
 
 from meter_sync import __version__
+from meter_sync.cli.streams import (
+    NAMES,
+    are_events,
+    is_unread,
+    make_events_of_stderr,
+    make_lossy,
+    what_was_lost,
+    write_event,
+)
 
 COMMANDS = {
     "run": "Report the usage of metered subscription items to Stripe.",
@@ -40,10 +49,26 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(f"meter_sync.cli.{cmd_name}"), cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named, or raise NoSuchCommand with those that it may have been meant for."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def _choose_format(_context: click.Context, _option: click.Parameter, chosen: str | None) -> str | None:
+    """See to it that in JSON also what follows is: a wrong argument after this one, a crash, what a library says."""
+    if chosen == "json":
+        make_events_of_stderr()
+    return chosen
 
 
 @click.group(cls=LazyGroup, epilog=EPILOG)
@@ -60,11 +85,13 @@ class LazyGroup(click.Group):
     type=click.Choice(["console", "json"]),
     envvar="METER_SYNC_LOG_FORMAT",
     show_envvar=True,
-    help="Default: console on a terminal, else json.",
+    is_eager=True,
+    callback=_choose_format,
+    help="Default: console on a terminal, else json. Where json is asked for, errors are JSON lines too.",
 )
 @click.option(
     "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="warning",
     show_default=True,
     envvar="METER_SYNC_LOG_LEVEL",
@@ -89,7 +116,48 @@ def cli(context: click.Context, config: str | None, log_format: str | None, log_
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    for closed in {"stdout", "stderr"}.difference(name for name in ("stdout", "stderr") if getattr(sys, name)):
-        # Started with a closed stream: what would be printed there is lost, but the billing is not.
-        setattr(sys, closed, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (open until the end)
-    sys.exit(cli(prog_name="meter-sync"))
+    make_lossy()
+    code = _carried_out()
+    lost = [(name, error) for name in NAMES if (error := what_was_lost(name))]
+    for name, error in lost:
+        # What goes on stdout is the command's to say, where it has something to say of it: `ending.exit_with`.
+        if name == "stdout" and not is_unread(error) and not code:
+            _say("not_printed", f"what was to be printed could not be written: {error.strerror}")
+    sys.exit(code or int(bool(lost)))
+
+
+def _carried_out() -> int:
+    """Carry out what the arguments say, and return its exit code."""
+    try:
+        return cli.main(prog_name="meter-sync", standalone_mode=False) or 0
+    except SystemExit as end:
+        return int(end.code or 0)
+    except click.ClickException as error:
+        _show(error)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted", "interrupted")
+    except Exception as error:
+        if are_events():
+            said = f"meter-sync itself failed with {type(error).__name__}"
+            write_event("error", "error", code="internal", message=said, traceback=traceback.format_exc())
+        else:
+            traceback.print_exc()
+    return 1
+
+
+def _show(error: click.ClickException) -> None:
+    if not are_events():
+        error.show()
+        return
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f"see {context.command_path} --help" if context else ""
+    code = "arguments" if isinstance(error, click.UsageError) else "failed"
+    write_event("error", "error", code=code, message=error.format_message(), hint=hint)
+
+
+def _say(code: str, message: str) -> None:
+    if are_events():
+        write_event("error", "error", code=code, message=message)
+    else:
+        click.echo(f"meter-sync: {message}", err=True)

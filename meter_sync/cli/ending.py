@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 import traceback
@@ -12,8 +11,9 @@ from typing import NoReturn, TypeVar
 
 import click
 
+from meter_sync.cli.streams import are_events, is_unread, what_was_lost, write_event
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.errors import Interrupted, MeterSyncError
+from meter_sync.errors import RUN_NOTE, Interrupted, MeterSyncError, run_of
 from meter_sync.net.stop import Stop
 
 T = TypeVar("T")
@@ -68,21 +68,32 @@ def carried_out(work: Callable[[], T], failed: Callable[[MeterSyncError], T], wo
         return failed(Interrupted(f"{words.cut_off} was cut off by a second signal", words.then))
     except Exception as error:
         # A bug must not cost the caller the document that was promised on every exit path.
-        traceback.print_exc()
+        run = run_of(error)
         said = f"meter-sync itself failed with {type(error).__name__}; {words.after_a_bug}"
-        return failed(MeterSyncError(said, words.report, code="internal"))
+        if are_events():
+            write_event("crash", "error", message=said, traceback=traceback.format_exc(), run_id=run)
+        else:
+            traceback.print_exc()
+        bug = MeterSyncError(said, words.report, code="internal")
+        if run:
+            bug.add_note(f"{RUN_NOTE}{run}")
+        return failed(bug)
 
 
-def exit_with(code: ExitCode, print_results: Callable[[], None], words: Words) -> NoReturn:
-    """Print results and exit with a code: where only the printing failed, with that of a failure."""
-    try:
-        print_results()
-        sys.stdout.flush()
-    except OSError as error:
-        # Python must not try to write it once more at its exit.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open until the end)
-        with contextlib.suppress(OSError):
-            said = f"meter-sync: the results could not be printed: {error.strerror}; {words.not_printed}"
-            click.echo(said, err=True)
+def exit_with(code: ExitCode, print_results: Callable[[], None], not_printed: str) -> NoReturn:
+    """Print results and exit with a code: where they could not be printed, with that of a failure at least.
+
+    `not_printed` says what holds then all the same, or what to do.
+    """
+    print_results()
+    lost = what_was_lost("stdout")
+    if lost:
         code = code or ExitCode.FAILED
+        said = f"the results could not be printed: {lost.strerror}; {not_printed}"
+        if is_unread(lost):
+            pass  # as `head` ends: whoever reads knows
+        elif are_events():
+            write_event("error", "error", code="not_printed", message=said)
+        else:
+            click.echo(f"meter-sync: {said}", err=True)
     sys.exit(code)

@@ -9,7 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meter_sync.cli.streams import log_file
+
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
     from rich.console import Console
 
     from meter_sync.config import Configuration, SecretSetting, Settings
@@ -37,19 +41,21 @@ class Globals:
 
         on_terminal = sys.stderr.isatty()
         renderer: structlog.types.Processor = structlog.processors.JSONRenderer()
-        if (self.log_format or ("console" if on_terminal else "json")) == "console":
+        is_console = (self.log_format or ("console" if on_terminal else "json")) == "console"
+        if is_console:
             # The default shows the variables of each frame of a traceback: those of the SDKs have headers with keys.
             plain, color = structlog.dev.plain_traceback, on_terminal and self.color
             renderer = structlog.dev.ConsoleRenderer(colors=color, exception_formatter=plain)
         structlog.configure(
             processors=[
                 structlog.contextvars.merge_contextvars,
+                *([] if is_console else [_of_no_run]),
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 renderer,
             ],
             wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[self.log_level.upper()]),
-            logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+            logger_factory=structlog.WriteLoggerFactory(file=log_file()),
             cache_logger_on_first_use=False,
         )
 
@@ -107,6 +113,12 @@ class Globals:
         stream = sys.stderr if stderr else sys.stdout
         width = None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL
         return Console(stderr=stderr, width=width, no_color=not self.color, highlight=False, soft_wrap=False)
+
+
+def _of_no_run(_log: Any, _method: str, event: "MutableMapping[str, Any]") -> "MutableMapping[str, Any]":
+    """Let each JSON line have the key `run_id`, and null where no run is under way."""
+    event.setdefault("run_id", None)
+    return event
 
 
 def now() -> datetime:

@@ -27,17 +27,25 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class Instant(click.ParamType[datetime]):
-    """An instant in ISO 8601 with its offset from UTC."""
+    """An instant in ISO 8601 with its offset from UTC, or, where that is taken, a plain date: its midnight in UTC."""
 
     name = "ISO8601"
+
+    def __init__(self, *, or_date: bool = False) -> None:
+        self._or_date = or_date
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """Parse the instant, or say how it should look."""
         with contextlib.suppress(ValueError, OverflowError):
             instant = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+            if self._or_date and re.fullmatch(r"\d{4}-\d\d-\d\d", str(value), re.ASCII):
+                return instant.replace(tzinfo=UTC)
             if instant.tzinfo:
                 return instant.astimezone(UTC)
-        return self.fail(f"{value!r} is not an instant with its offset, such as 2026-11-01T00:00:00Z.", param, ctx)
+        date = ", nor a date such as 2026-11-01" if self._or_date else ""
+        return self.fail(
+            f"{value!r} is not an instant with its offset, such as 2026-11-01T00:00:00Z{date}.", param, ctx
+        )
 
 
 class Duration(click.ParamType[timedelta]):

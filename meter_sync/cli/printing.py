@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ import click
 
 from meter_sync import __version__
 from meter_sync.cli.globals import Globals
+from meter_sync.cli.streams import are_events, write_event
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.stages import Findings
 from meter_sync.core.telling.comparison import Explanation
@@ -29,14 +32,22 @@ _COLORS = {
 }
 """By outcome; the others are as they should be."""
 _NAMED_ITEMS = 5
+_BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _FIRST_COLUMNS = (
     "account,customer,subscription,subscription_item,price,meter,subjects,target,period_start,period_end,usage"
 )
 _LAST_COLUMNS = "outcome,reason,message"
 
 
-def print_error(error: MeterSyncError) -> None:
-    """Print on stderr what ended a command, with what to do; several problems each in a line of its own."""
+def print_error(error: MeterSyncError, run_id: str | None = None) -> None:
+    """Print on stderr what ended a command, with what to do; several problems each in a line of its own.
+
+    Where stderr is to be JSON it is one line, and `run_id` the run that it ended, if that had begun.
+    """
+    if are_events():
+        write_event("error", "error", run_id=run_id, code=error.code, message=error.message, hint=error.hint)
+        return
     click.echo(f"meter-sync: {printable(error.headline)}", err=True)
     for detail in error.details:
         click.echo(f"  - {printable(detail)}", err=True)
@@ -57,7 +68,10 @@ def print_json(document: Mapping[str, Any], error: MeterSyncError | None = None)
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print a line of column names, and the rows as documents have them: of a field in two, each is a column."""
+    """Print a line of column names, and the rows as documents have them: of a field in two, each is a column.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
     writer = csv.DictWriter(sys.stdout, fieldnames=columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(_flat(row) for row in rows)
@@ -69,8 +83,14 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             flat |= {f"{name}_{inner}": part for inner, part in value.items()}
         else:
-            flat[name] = ",".join(value) if isinstance(value, list) else value
+            flat[name] = _no_formula(",".join(value)) if isinstance(value, list) else _no_formula(value)
     return flat
+
+
+def _no_formula(value: Any) -> Any:
+    """Return a cell that no spreadsheet computes: names and messages come from servers, and so from customers."""
+    is_formula = isinstance(value, str) and value.startswith(_BEGINS_A_FORMULA) and not _NUMBER.fullmatch(value)
+    return f"'{value}" if is_formula else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +114,8 @@ class Row:
 
 def print_table(options: Globals, columns: Sequence[Column], rows: Sequence[Row]) -> None:
     """Print a table, if it has any rows."""
-    if not sys.stdout.isatty():
-        # However long: for 20,000 items the terminal's table takes 11 s and 80 MB.
+    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+        # However long: for 20,000 items the terminal's table takes 11 s and 80 MB; on a dumb one it would be cut.
         print_list(columns, rows)
     elif rows:
         _print_for_a_terminal(options, columns, rows)
@@ -153,7 +173,7 @@ class Results:
     amounts: Mapping[str, str]
     """Those of a table: by heading, the fields of the JSON document."""
     in_words: str
-    """The sum of it, in a line."""
+    """The sum of it, in a line; empty where a remark has it."""
     error: MeterSyncError | None
     further: Mapping[str, Any] = field(default_factory=dict)
     """What the JSON document says after the items."""
@@ -168,7 +188,7 @@ def print_results(results: Results, output: str, options: Globals, *, quiet: boo
     whole, so that a program which reads it never finds nothing. Errors go to stderr in any case.
     """
     if results.error:
-        print_error(results.error)
+        print_error(results.error, results.run["id"])
     if output == "json":
         document = {"run": results.run, "summary": results.summary, "items": results.items, **results.further}
         print_json(document, results.error)
@@ -187,7 +207,8 @@ def print_results(results: Results, output: str, options: Globals, *, quiet: boo
         _print_remarks(options, results.shown)
         for remark in results.remarks:
             click.echo(printable(remark))
-        click.echo(results.in_words)
+        if results.in_words:
+            click.echo(results.in_words)
 
 
 def item_fields(found: Findings) -> dict[str, Any]:

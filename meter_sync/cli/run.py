@@ -1,7 +1,7 @@
 """`meter-sync run`: list, query, plan, check, report, record; and what is printed of a run."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,8 +31,9 @@ from meter_sync.core.text import digits, utc
 if TYPE_CHECKING:
     from meter_sync.config import Settings
     from meter_sync.ledger import Ledger
-    from meter_sync.sync.request import Execution, Request
+    from meter_sync.sync.request import Execution, Request, RunReport
 
+_NAMED_ITEMS = 5
 _CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
 _WORDS = Words(
     cut_off="the run",
@@ -52,7 +53,10 @@ _WORDS = Words(
     help="The promised cadence: when a run counts as missed. Default: hourly.  [env var: METER_SYNC_SCHEDULE]",
 )
 @click.option(
-    "--as-of", type=Instant(), help="Read usage until this instant, not now; with --dry-run it may be any past one."
+    "--as-of",
+    type=Instant(or_date=True),
+    help="Read usage until this instant, not now; with --dry-run it may be any past one. A plain date is its midnight "
+    "in UTC.",
 )
 @click.option(
     "--closing",
@@ -117,7 +121,7 @@ def run(
         _WORDS,
     )
     printed = partial(print_execution, execution, output, options, dry_run=dry_run, quiet=quiet, below=below)
-    exit_with(execution.report.exit_code, printed, _WORDS)
+    exit_with(execution.report.exit_code, printed, _WORDS.not_printed)
 
 
 def _executed(options: Globals, request: "Request", schedule: str | None) -> tuple["Execution", list[str]]:
@@ -182,6 +186,9 @@ def print_execution(
     """
     run, report = execution.run, execution.report
     items = [_item(one) for one in report.results]
+    shown = [one for one in report.results if not quiet or exit_code([(one.outcome, one.reason)]) is not ExitCode.DONE]
+    said = [one for one in shown if quiet and output == "table" and _was_said(one, report)]
+    in_words = summary(execution, dry_run=dry_run)
     carried = {"carried": "carried"} if any(one["carried"] for one in items) else {}
     results = Results(
         run={
@@ -194,17 +201,30 @@ def print_execution(
         },
         summary=_summary(execution),
         items=items,
-        shown=[
-            item
-            for item, one in zip(items, report.results, strict=True)
-            if not quiet or exit_code([(one.outcome, one.reason)]) is not ExitCode.DONE
-        ],
+        shown=[_item(one) for one in shown if one not in said],
         columns="quantity,previous,carried,unbilled,carried_on,timestamp,windows_sent,windows_unchanged",
         amounts={"usage": "usage", **carried, "before": "previous", "quantity": "quantity"},
-        in_words="\n".join([summary(execution, dry_run=dry_run), *(() if quiet else map(printable, below))]),
+        in_words="" if said else "\n".join([in_words, *(() if quiet else map(printable, below))]),
+        remarks=[f"{_as_before(said)} {in_words}"] if said else [],
         error=report.error,
     )
     print_results(results, output, options, quiet=quiet)
+
+
+def _was_said(one: Result, report: "RunReport") -> bool:
+    """Say whether an earlier run has said the same of an item that waits for a person: cron has mailed it then."""
+    waits = exit_code([(one.outcome, one.reason)]) is ExitCode.ATTENTION
+    return waits and one.item.key in report.said_before
+
+
+def _as_before(said: Sequence[Result]) -> str:
+    """Name in one line the items of which an earlier run has said the same."""
+    named = [f"{one.item.id} ({one.reason})" for one in said[:_NAMED_ITEMS]]
+    more = f" and {len(said) - _NAMED_ITEMS} more" if len(said) > _NAMED_ITEMS else ""
+    return (
+        f"As an earlier run has said, {items_in_words(len(said))} held or skipped: {', '.join(named)}{more}; a run "
+        "without --quiet says why."
+    )
 
 
 def _summary(execution: "Execution") -> dict[str, Any]:
@@ -238,10 +258,18 @@ def _item(result: Result) -> dict[str, Any]:
     }
 
 
+def _counted(execution: "Execution") -> Iterator[str]:
+    """Say how many items ended in each outcome, and of those that were reported, how many stood so already."""
+    for outcome, count in execution.report.counts.items():
+        reported = [one for one in execution.report.results if outcome == one.outcome == Outcome.REPORTED]
+        again = sum(one.moved is None and one.found.standing == one.found.quantity for one in reported)
+        yield f"{count} {outcome}" + (f" ({again} of them stood there already)" if again else "")
+
+
 def summary(execution: "Execution", *, dry_run: bool) -> str:
     """Return what became of a run in one line."""
     results = execution.report.results
-    counts = ", ".join(f"{count} {outcome}" for outcome, count in execution.report.counts.items()) or "nothing to bill"
+    counts = ", ".join(_counted(execution)) or "nothing to bill"
     said = f"{items_in_words(len(results))}: {counts}. {costs(_summary(execution))}"
     if not dry_run:
         return said

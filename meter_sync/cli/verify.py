@@ -83,7 +83,7 @@ def verify(
         lambda: asyncio.run(_verify(options, options.load_settings(), request)), failed_before_it_began, _WORDS
     )
     printed = partial(print_verification, verification, output, options, quiet=quiet)
-    exit_with(verification.exit_code, printed, _WORDS)
+    exit_with(verification.exit_code, printed, _WORDS.not_printed)
 
 
 async def _verify(options: Globals, settings: "Settings", request: "VerifyRequest") -> "Verification":

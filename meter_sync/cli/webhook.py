@@ -11,7 +11,7 @@ from meter_sync.cli.ending import stop_on_signals
 from meter_sync.cli.globals import Globals, now
 from meter_sync.cli.printing import print_error
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.errors import MeterSyncError
+from meter_sync.errors import Interrupted, MeterSyncError
 
 if TYPE_CHECKING:
     from meter_sync.config import Settings
@@ -49,7 +49,7 @@ def webhook(options: Globals, host: str, port: int) -> None:
         print_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        click.echo("meter-sync: cut off by a second signal; what is queued is in the ledger", err=True)
+        print_error(Interrupted("cut off by a second signal; what is queued is in the ledger"))
         sys.exit(ExitCode.FAILED)
 
 

@@ -83,6 +83,14 @@ def read_as(kind: type[Kind], row: Row[Any], **others: Any) -> Kind:
     return kind(**values, **others)
 
 
+@dataclass(frozen=True, slots=True)
+class CompleteRun:
+    """A run over the whole account that did its work."""
+
+    id: str
+    started_at: datetime
+
+
 def key(item: SubscriptionItem) -> dict[str, Any]:
     """Return what says in a row which item's period it is about."""
     return {"item": item.id, "period_start": item.period.start}

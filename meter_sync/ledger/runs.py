@@ -9,11 +9,12 @@ from sqlalchemy import Column
 
 from meter_sync.core.telling.history import PastRun
 from meter_sync.ledger.database import Book
-from meter_sync.ledger.rows import RunRecord, read_as
+from meter_sync.ledger.rows import CompleteRun, RunRecord, read_as
 from meter_sync.ledger.schema import item_periods, runs
 
 _WORK_DONE = (0, 3, 4)
 """The exit codes of runs that listed everything and did what could be done."""
+_IS_COMPLETE = (runs.c.everything.is_(True), runs.c.exit_code.in_(_WORK_DONE))
 
 
 class Runs(Book):
@@ -53,13 +54,19 @@ class Runs(Book):
         """Return when the last run over the whole account that did its work was begun, or None."""
         return self._newest_complete(runs.c.started_at)
 
+    def newest_complete(self) -> CompleteRun | None:
+        """Return the last run over the whole account that did its work, or None."""
+        query = (
+            self.database.of(runs).where(*_IS_COMPLETE).order_by(runs.c.started_at.desc(), runs.c.as_of.desc()).limit(1)
+        )
+        return next((CompleteRun(row.run, row.started_at) for row in self.database.rows(query)), None)
+
     def last_complete_as_of(self) -> datetime | None:
         """Return the newest instant that a run over the whole account which did its work was about, or None."""
         return self._newest_complete(runs.c.as_of)
 
     def _newest_complete(self, instant: Column[datetime]) -> datetime | None:
-        is_complete = runs.c.everything.is_(True), runs.c.exit_code.in_(_WORK_DONE)
-        return self.database.value(self.database.of(runs, sa.func.max(instant)).where(*is_complete))
+        return self.database.value(self.database.of(runs, sa.func.max(instant)).where(*_IS_COMPLETE))
 
     def past(self, since: datetime | None, until: datetime | None, limit: int) -> list[PastRun]:
         """Return the newest runs that began within some time, the newest first."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from typing import TypeVar
 
 import structlog
@@ -18,6 +19,14 @@ _LONGEST_CAUSE = 200
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 20.0
+
+
+_attempt: ContextVar[int] = ContextVar("attempt", default=1)
+
+
+def attempt_number() -> int:
+    """Return which attempt of a request this task is at, from 1 on."""
+    return _attempt.get()
 
 
 class Transient(Exception):
@@ -61,6 +70,7 @@ async def retried(
 
     async def attempt() -> T:
         nonlocal spent_seconds
+        _attempt.set(attempts.statistics["attempt_number"])
         async with place():
             began = time.monotonic()
             try:

@@ -1,15 +1,21 @@
 """The HTTP sessions that both SDKs talk through."""
 
 import ssl
+import time
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import stripe
+import structlog
 
 from meter_sync.net.addresses import is_loopback
+from meter_sync.net.retry import attempt_number
+
+log = structlog.get_logger()
 
 CONNECT_TIMEOUT_SECONDS = 10
 REQUEST_TIMEOUT_SECONDS = 40
@@ -57,6 +63,36 @@ async def _refuse_redirect(_session: object, _context: object, params: aiohttp.T
     raise RedirectRefused(f"{params.url.host} {REDIRECT}")
 
 
+async def _begin(_session: object, began: SimpleNamespace, _params: object) -> None:
+    began.at = time.monotonic()
+
+
+async def _log_answer(_session: object, began: SimpleNamespace, params: aiohttp.TraceRequestEndParams) -> None:
+    _log_request(began, params, status=params.response.status)
+
+
+async def _log_no_answer(_session: object, began: SimpleNamespace, params: aiohttp.TraceRequestExceptionParams) -> None:
+    _log_request(began, params, status=None, because=type(params.exception).__name__)
+
+
+def _log_request(
+    began: SimpleNamespace,
+    params: aiohttp.TraceRequestEndParams | aiohttp.TraceRequestExceptionParams,
+    **became: Any,
+) -> None:
+    """Log a request without what may be secret: no header, no body, no parameters."""
+    seconds = round(time.monotonic() - began.at, 3)
+    log.debug(
+        "request",
+        method=params.method,
+        host=params.url.host,
+        path=params.url.path,
+        **became,
+        seconds=seconds,
+        attempt=attempt_number(),
+    )
+
+
 def open_session(
     address: str, connections: int, largest_answer_bytes: int = LARGEST_ANSWER_BYTES
 ) -> aiohttp.ClientSession:
@@ -68,6 +104,9 @@ def open_session(
     """
     trace = aiohttp.TraceConfig()
     trace.on_request_redirect.append(_refuse_redirect)
+    trace.on_request_start.append(_begin)
+    trace.on_request_end.append(_log_answer)
+    trace.on_request_exception.append(_log_no_answer)
     verified = _certificates() if urlsplit(address).scheme == "https" else True
     proxy, proxy_auth = _proxy_for(address)
     return aiohttp.ClientSession(

@@ -19,7 +19,7 @@ from meter_sync.sync.clocks import at_clock, check_clock
 from meter_sync.sync.job import Clock, open_job
 from meter_sync.sync.overdue import once_overdue
 from meter_sync.sync.progress import NoProgress, Progress
-from meter_sync.sync.request import Execution, Request, RunReport, run_record
+from meter_sync.sync.request import Execution, Request, RunReport, named_in_log, run_record
 from meter_sync.sync.run import run as run_job
 
 log = structlog.get_logger()
@@ -32,8 +32,9 @@ async def execute(
     began = time.monotonic()
     run = run_record(request, settings.schedule, clock())
     try:
-        check_clock(settings, request.test_clock)
-        run, report = await _with_books(settings, request, run, clock, stop, progress or NoProgress())
+        with named_in_log(run):
+            check_clock(settings, request.test_clock)
+            run, report = await _with_books(settings, request, run, clock, stop, progress or NoProgress())
     except MeterSyncError as error:
         report = RunReport(error=error)
     if isinstance(report.error, TryAgainError):

@@ -42,7 +42,7 @@ async def execute_in_time(
     waits = request.as_of is None and not request.dry_run
     for moment in last_moments(done.report.results, done.run.as_of) if waits else ():
         try:
-            log.info("wait", until=moment.isoformat())
+            log.info("wait", until=moment.isoformat(), run_id=done.run.id)
             await wait_until(moment)
         except Interrupted:
             break

@@ -27,8 +27,8 @@ def record(job: Job, done: RunReport) -> RunReport:
         return report
     try:
         report = replace(report, error=once_overdue(report.error, job.run, job.ledger))
-        job.ledger.holds.record(job.run, report.results, at)
-        report = replace(report, results=with_refused(job.ledger, report.results))
+        said_before = job.ledger.holds.record(job.run, report.results, at, job.ledger.runs.newest_complete())
+        report = replace(report, results=with_refused(job.ledger, report.results), said_before=said_before)
         job.ledger.runs.finish(job.run.id, at, report.exit_code, report.counts)
     except MeterSyncError as error:
         return replace(report, error=report.error or error)

@@ -107,7 +107,7 @@ class Reporter:
                 granted = self._ledger.writes.claim(self._writer.run, some, self._clock(), self._number)
             except MeterSyncError as error:
                 self.error = self.error or error
-                self._results |= {one.item.id: _failed(one, error.message) for one in [*some, *waiting]}
+                self._results |= {one.item.id: _failed(one, error.message, error) for one in [*some, *waiting]}
                 return
             yield from granted
             ours = {one.write.item.id for one in granted}
@@ -131,7 +131,7 @@ class Reporter:
     async def _outcome(self, intended: Intended) -> Result:
         write, hopeless = intended.write, self._why_hopeless()
         if hopeless:
-            return self._not_sent(write, f"not tried: {hopeless}")
+            return self._not_sent(write, f"not tried: {hopeless}", self.error)
         try:
             outcome, acknowledged = await self._writer.write(intended)
         except Interrupted:
@@ -157,7 +157,7 @@ class Reporter:
             return failed(write.found, Reason.LEDGER_ERROR, error.message)
         except MeterSyncError as error:
             self.error = self.error or error
-            return _failed(write, error.message)
+            return _failed(write, error.message, error)
         self._patience.answered()
         self._acknowledge(acknowledged)
         return outcome
@@ -170,9 +170,9 @@ class Reporter:
             return "Stripe did not answer for several items before this one"
         return None
 
-    def _not_sent(self, write: Write, message: str) -> Result:
+    def _not_sent(self, write: Write, message: str, why: MeterSyncError | None = None) -> Result:
         self._leave(write, in_doubt=False)
-        return _failed(write, message)
+        return _failed(write, message, why)
 
     def _leave(self, write: Write, *, in_doubt: bool) -> None:
         """Keep what became of a write that was not carried out in full; `in_doubt` is the one that was on its way."""
@@ -225,5 +225,7 @@ def _found_empty(done: Sequence[Result]) -> list[SubscriptionItem]:
     ]
 
 
-def _failed(write: Write, message: str) -> Result:
-    return failed(write.found, Reason.STRIPE_ERROR, message)
+def _failed(write: Write, message: str, why: MeterSyncError | None = None) -> Result:
+    """Return that an item failed: by the ledger, such as one whose disk is full, or by Stripe."""
+    is_of_the_ledger = why is not None and why.code.startswith("ledger")
+    return failed(write.found, Reason.LEDGER_ERROR if is_of_the_ledger else Reason.STRIPE_ERROR, message)

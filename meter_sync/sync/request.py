@@ -2,14 +2,18 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from structlog.contextvars import bound_contextvars
+
+from meter_sync.core.billing.item import PeriodKey
 from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.planning.stages import Result
-from meter_sync.errors import MeterSyncError
+from meter_sync.errors import RUN_NOTE, MeterSyncError, run_of
 from meter_sync.ledger import RunRecord
 
 
@@ -48,6 +52,8 @@ class RunReport:
     """The items whose write Stripe refused."""
     is_new_to_usage: bool = False
     """Whether Stripe held usage already, and the ledger knew of none: it may be the wrong one."""
+    said_before: frozenset[PeriodKey] = frozenset()
+    """The items' periods of which an earlier run has said the same."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -73,6 +79,7 @@ class RunReport:
     def and_then(self, later: "RunReport") -> "RunReport":
         """Return this together with what became of a later part of the run, or a later run, of each period the last."""
         results = {one.item.key: one for one in (*self.results, *later.results)}
+        first_said = {one.item.key for one in self.results} - self.said_before
         return replace(
             later,
             results=list(results.values()),
@@ -81,6 +88,7 @@ class RunReport:
             openmeter_requests=self.openmeter_requests + later.openmeter_requests,
             gave_way=self.gave_way or later.gave_way,
             is_new_to_usage=self.is_new_to_usage or later.is_new_to_usage,
+            said_before=(self.said_before | later.said_before) - first_said,
         )
 
 
@@ -95,10 +103,21 @@ class Execution:
     """How long it took."""
 
 
+@contextmanager
+def named_in_log(run: RunRecord) -> Iterator[None]:
+    """Let all that is logged inside say which run it is about, and a bug that ends it too."""
+    try:
+        with bound_contextvars(run_id=run.id):
+            yield
+    except Exception as bug:
+        bug.add_note(f"{RUN_NOTE}{run.id}")
+        raise
+
+
 def failed_before_it_began(error: MeterSyncError, request: Request, schedule: str, now: datetime) -> Execution:
-    """Return the execution of a run that its configuration kept from beginning."""
+    """Return the execution of a run that its configuration kept from beginning, or that a bug ended."""
     run = run_record(request, schedule, now)
-    return Execution(run, RunReport(error=error), now)
+    return Execution(replace(run, id=run_of(error) or run.id), RunReport(error=error), now)
 
 
 def run_record(request: Request, schedule: str, now: datetime) -> RunRecord:

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from structlog.contextvars import bound_contextvars
-
 from meter_sync.core.planning.results import waiting
 from meter_sync.core.planning.stages import Checked, Result
 from meter_sync.errors import Interrupted, MeterSyncError
@@ -29,11 +27,10 @@ async def run(job: Job) -> RunReport:
 
     So do full, narrowed, webhook and closing runs alike: they differ in what they list.
     """
-    with bound_contextvars(run_id=job.run.id):
-        done = await _reported(job)
-        if done.error is None:
-            await warn_of_unseen(job)  # after all that is billed: nothing may wait for it
-        return record(job, done)
+    done = await _reported(job)
+    if done.error is None:
+        await warn_of_unseen(job)  # after all that is billed: nothing may wait for it
+    return record(job, done)
 
 
 async def _reported(job: Job) -> RunReport:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
-from structlog.contextvars import bound_contextvars
 
 from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode, Reason
@@ -48,7 +47,7 @@ from meter_sync.sync.periods import Prepared
 from meter_sync.sync.progress import NoProgress, Progress
 from meter_sync.sync.query import query_totals
 from meter_sync.sync.report import HOPELESS_AFTER
-from meter_sync.sync.request import Request, gravest, run_record
+from meter_sync.sync.request import Request, gravest, named_in_log, run_record
 from meter_sync.sync.standing import foreign_at_start, standing_total
 from meter_sync.sync.unbilled import Unbilled, find_unbilled
 from meter_sync.sync.workers import each
@@ -122,7 +121,7 @@ async def verify(
     scope = Scope(account="", mode=settings.stripe.mode).on(request.test_clock)
     try:
         check_clock(settings, request.test_clock)
-        with bound_contextvars(run_id=run.id), open_ledger_read_only(settings.ledger, scope) as ledger:
+        with named_in_log(run), open_ledger_read_only(settings.ledger, scope) as ledger:
             ledger.binding.check_mode()
             if request.test_clock is not None:
                 run, requests = await at_clock(settings, request.test_clock, run, clock, stop)

@@ -110,8 +110,8 @@ class Worker:
         except MeterSyncError as error:
             self._try_again(subscription, events, error.message, error.exit_code)
         except Exception as error:
-            traceback.print_exc()
             because = f"meter-sync itself failed with {type(error).__name__}"
+            log.error("webhook_failed", subscription=subscription, because=because, traceback=traceback.format_exc())
             self._try_again(subscription, events, because, ExitCode.FAILED)
         else:
             self._of_all = Pause(self._first_pause_seconds)

@@ -1,6 +1,8 @@
 """The ledger and its lock: every trouble has one clear message, and nothing is half-written."""
 
+import json
 import resource
+import shutil
 import signal
 import sqlite3
 import stat
@@ -100,6 +102,27 @@ def run_with_file_limit(world: World, limit_bytes: int) -> "subprocess.Completed
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes)),
     )
+
+
+def test_a_full_disk_is_the_ledgers_trouble_and_not_stripes(world: World) -> None:
+    subscriptions = [world.subscribe() for _ in range(100)]
+    for subscription in subscriptions:
+        world.use(subscription, 5)
+    world.run("--customer", world.customer_of(subscriptions[0]))
+    books, copy = world.ledger.parent, world.folder / "copy"
+    shutil.copytree(books, copy)
+    world.sandbox.requests.clear()
+    rows: list[dict[str, str]] = []
+    for room in range(80, 256, 8):  # enough for all that is written before the first item is claimed, and not for that
+        shutil.rmtree(books)
+        shutil.copytree(copy, books)
+        done = run_with_file_limit(world, world.ledger.stat().st_size + room * 1024)
+        rows = [row for row in json.loads(done.stdout)["items"] if row["outcome"] == "failed"]
+        if rows:
+            break
+
+    assert {row["reason"] for row in rows} == {"ledger_error"}
+    assert not world.writes
 
 
 def test_a_full_disk_writes_nothing_that_is_not_in_the_ledger(world: World) -> None:

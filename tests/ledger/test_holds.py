@@ -107,3 +107,43 @@ def test_more_items_than_fit_into_one_query_are_kept(ledger: Ledger) -> None:
         ledger.holds.record(RunRecord("run", AS_OF, AS_OF, "hourly", True), results, AS_OF)
     found = [one for one in ledger.history.entries(Sought(), with_parts=False) if isinstance(one, Held)]
     assert (len(found), {one.times for one in found}) == (1201, {2})
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "is_known"),
+    [
+        (held(), held(message="it fell further"), True),
+        (held(7), held(6), True),
+        (held(7, Reason.PERIOD_CLOSED), held(7, Reason.PERIOD_CLOSED), True),
+        (held(7, Reason.PERIOD_CLOSED), held(8, Reason.PERIOD_CLOSED), False),
+        (held(), held(reason=Reason.JUMP), False),
+        (held(), held(outcome=Outcome.FAILED), False),
+        (Result(make_metered().found, Outcome.UNCHANGED), held(), False),
+    ],
+    ids=["the same", "a brake holds more", "as little is billed", "less is billed", "reason", "outcome", "well"],
+)
+def test_what_was_said_before_is_told_from_what_is_new(
+    ledger: Ledger, before: Result, now: Result, is_known: bool
+) -> None:
+    ledger.listed.record([now.item], AS_OF)
+    first, second = (
+        RunRecord(f"run {number}", at, at, "hourly", True) for number, at in ((1, AS_OF), (2, AS_OF + HOUR))
+    )
+    assert ledger.holds.record(first, [before], AS_OF) == frozenset()
+    ledger.runs.begin(first)
+    ledger.runs.finish(first.id, AS_OF, 4, {})
+
+    known = ledger.holds.record(second, [now], second.as_of, ledger.runs.newest_complete())
+
+    assert known == ({now.item.key} if is_known else frozenset())
+
+
+def test_what_was_well_meanwhile_is_new_again(ledger: Ledger) -> None:
+    ledger.listed.record([held().item], AS_OF)
+    runs = [RunRecord(f"run {number}", at, at, "hourly", True) for number in range(3) for at in [AS_OF + number * HOUR]]
+    for run, became in zip(runs, (held(), Result(held().found, Outcome.REPORTED), held()), strict=True):
+        ledger.runs.begin(run)
+        known = ledger.holds.record(run, [became], run.as_of, ledger.runs.newest_complete())
+        ledger.runs.finish(run.id, run.as_of, 0, {})
+
+    assert known == frozenset()

@@ -117,7 +117,7 @@ def test_the_warnings_and_errors_of_the_log_are_complete() -> None:
         for path in ROOT.joinpath("meter_sync").rglob("*.py")
         if "sandbox" not in path.parts
     )
-    logged = re.findall(r'log\.(?:warning|error)\(\s*"(\w+)"|"(\w+_unread)"', source)
+    logged = re.findall(r'(?:log\.(?:warning|error)|write_event)\(\s*"(\w+)"|"(\w+_unread)"', source)
     rows = table(document("docs/operation.md"), "| event | what happened |")
 
     assert sorted(names_in(" ".join(row[0] for row in rows))) == sorted({"".join(names) for names in logged})

@@ -2,10 +2,12 @@
 
 import sys
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import click
 
+from meter_sync.cli.ending import exit_with
 from meter_sync.cli.globals import Globals
 from meter_sync.cli.options import Duration, Instant, output, repeatable
 from meter_sync.cli.printing import print_error, print_json
@@ -22,8 +24,10 @@ _KEPT = timedelta(days=90)
 @repeatable("--item", "si_x", "All about this subscription item")
 @repeatable("--meter", "SLUG", "All that was reported from this meter")
 @click.option("--parts", is_flag=True, help="With a selector: each hour, day and addition too.")
-@click.option("--since", type=Instant(), help="Only what happened at this instant or later.")
-@click.option("--until", type=Instant(), help="Only what happened before this instant.")
+@click.option(
+    "--since", type=Instant(or_date=True), help="Only what happened at this instant, or date (UTC), or later."
+)
+@click.option("--until", type=Instant(or_date=True), help="Only what happened before this instant, or date (UTC).")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Without a selector: so many runs."
 )
@@ -80,5 +84,4 @@ def history(
         if output == "json":
             print_json({}, error)
         sys.exit(error.exit_code)
-    answer.print(output)
-    sys.exit(answer.exit_code)
+    exit_with(answer.exit_code, partial(answer.print, output), "ask again")

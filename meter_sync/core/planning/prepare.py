@@ -203,7 +203,7 @@ def _why_unbillable(one: Listed) -> Why | None:
 
 def _why_not_asked(found: Findings, metering: Metering) -> Why:
     """Return what OpenMeter lacks, so that it cannot be asked for an item's usage."""
-    item, customer, rules = found.item, found.item.subscription.customer.id, metering.rules
+    item, rules = found.item, metering.rules
     if unknown_meter := metering.unknown_meters.get(found.row.openmeter or ""):
         return Reason.UNKNOWN_TO_THIS_VERSION, (
             f"{unknown_meter}: nothing was written; update meter-sync, or name another meter"
@@ -217,11 +217,11 @@ def _why_not_asked(found: Findings, metering: Metering) -> Why:
         return Reason.NOT_STARTED, "its usage has not started yet"
     if rules.asks_for_customers:
         return Reason.NO_SUBJECT, (
-            f"OpenMeter has no customer whose key, or whose Stripe app data, is {customer}: create it there, or change "
-            "mapping.subject"
+            "OpenMeter has no customer whose key, or whose Stripe app data, is that of the Stripe customer: create it "
+            "there, or change mapping.subject"
         )
     remedy = "set it in Stripe, or change mapping.subject"
-    return Reason.NO_SUBJECT, f"{rules.subject} is empty for {item.id} of customer {customer}: {remedy}"
+    return Reason.NO_SUBJECT, f"{rules.subject} is empty: {remedy}"
 
 
 _WHAT_ADDS_UP = {
