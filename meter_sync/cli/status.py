@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import click
 
+from meter_sync.cli.ending import exit_with
 from meter_sync.cli.globals import Globals, now
 from meter_sync.cli.options import output
 from meter_sync.cli.printing import print_csv, print_error, print_json, printable
@@ -42,6 +44,10 @@ def status(options: Globals, output: str) -> None:
         if output == "json":
             print_json({}, error)
         sys.exit(error.exit_code)
+    exit_with(found["exit_code"], partial(_print_as, output, found), "ask again")
+
+
+def _print_as(output: str, found: Mapping[str, Any]) -> None:
     match output:
         case "json":
             print_json(found)
@@ -49,7 +55,6 @@ def status(options: Globals, output: str) -> None:
             print_csv(_COLUMNS.split(","), _lines(found))
         case _:
             _print(found)
-    sys.exit(found["exit_code"])
 
 
 def _status(settings: Settings, at: datetime) -> dict[str, Any]:
