@@ -382,9 +382,10 @@ def test_a_pipe_that_does_not_block_and_is_full_is_waited_for() -> None:
     raw, much = Lossy(writing), b"x" * 1_000_000
 
     def write_all() -> None:
-        with io.BufferedWriter(raw) as stream:
-            stream.write(much)
-        os.close(writing)
+        try:
+            io.BufferedWriter(raw, buffer_size=1).write(much)
+        finally:
+            os.close(writing)
 
     with ThreadPoolExecutor(1) as pool, os.fdopen(reading, "rb") as reader:
         written = pool.submit(write_all)
