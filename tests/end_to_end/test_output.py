@@ -9,6 +9,7 @@ import re
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import IO, Any
 
 import pytest
 
+from meter_sync.cli.streams import Lossy
 from meter_sync.sandbox import Fault
 from tests.support.forked import template
 from tests.support.world import METER, Outcome, World
@@ -371,3 +373,23 @@ def test_quietly_what_is_held_is_said_in_full_once_and_again_when_it_changes(wor
     world.openmeter.value_overrides[METER, world.customer_of(held)] = "10"
     assert any("held (decrease)" in line for line in printed())
     assert len(printed("9")) == 1
+
+
+def test_a_pipe_that_does_not_block_and_is_full_is_waited_for() -> None:
+    """As `ssh` and some terminals hand on: a write that must wait there fails, and is nothing lost."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    raw, much = Lossy(writing), b"x" * 1_000_000
+
+    def write_all() -> None:
+        try:
+            io.BufferedWriter(raw, buffer_size=1).write(much)
+        finally:
+            os.close(writing)
+
+    with ThreadPoolExecutor(1) as pool, os.fdopen(reading, "rb") as reader:
+        written = pool.submit(write_all)
+        read = reader.read()
+        written.result()
+
+    assert (len(read), raw.lost) == (len(much), None)
