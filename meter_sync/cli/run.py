@@ -160,7 +160,8 @@ def _warn_of_unused(ledger: "Ledger", settings: "Settings") -> None:
 
     if ledger.runs.last_begun() is None:
         message = "no run has used this ledger, so that no period ends in it: is it the one of the full runs?"
-        structlog.get_logger().warning("closing_without_books", ledger=str(settings.ledger), message=message)
+        log = structlog.get_logger()
+        log.warning("closing_without_books", ledger=str(settings.ledger), message=message)
 
 
 async def _execute(options: Globals, settings: "Settings", request: "Request") -> "Execution":

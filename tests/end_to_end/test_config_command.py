@@ -128,7 +128,7 @@ def test_csv_and_the_table_have_the_same_settings(world: World) -> None:
     rows = list(csv.DictReader(io.StringIO(world.meter_sync("config", "show", "--output", "csv").stdout)))
     table = world.meter_sync("config", "show").stdout.splitlines()
 
-    assert [row["name"] for row in rows] == names
+    assert [row["name"].removeprefix("'") for row in rows] == names
     assert [line.split()[0] for line in table[1:-1]] == names
     assert rows[0].keys() == {"name", "value", "source_kind", "source_name"}
 

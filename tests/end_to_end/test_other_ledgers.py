@@ -68,16 +68,6 @@ def test_a_person_reads_what_to_do(world: World) -> None:
     assert "another user" in done.stderr
 
 
-@QUESTIONS
-def test_a_key_of_the_other_mode_is_told_that_these_are_not_its_books(world: World, question: tuple[str, ...]) -> None:
-    world.subscribe()
-    world.run()
-
-    done = history(world, *question, STRIPE_API_KEY="rk_live_1")
-
-    assert (done.code, done.error_code) == (78, "ledger_bound")
-
-
 # -- of an older version -----------------------------------------------------------------------------
 
 

@@ -195,7 +195,8 @@ def test_with_json_every_line_on_stderr_is_a_json_object(world: World, kind: str
     events = events_of(done.stderr)
     document = json.loads(done.stdout) if done.stdout else None
     if document and "run" in document:
-        assert {event["run_id"] for event in events} == {document["run"]["id"]}
+        of_run = [event for event in events if event["event"] != "configuration"]  # which comes before the run
+        assert {event["run_id"] for event in of_run} == {document["run"]["id"]}
     errors = [event for event in events if event["event"] == "error"]
     if code not in (0, 3, 4) and kind != "failed":
         assert [set(one) >= {"code", "message", "hint"} for one in errors] == [True]
