@@ -95,6 +95,7 @@ def test_only_brakes_can_be_lifted_never_facts() -> None:
         "too_many_held",
         "foreign_usage",
         "mapping_changed",
+        "meter_starts_later",
     }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import filelock
 import pytest
 
+from tests.support.ways import one_fast
 from tests.support.world import World, interrupt
 
 
@@ -236,7 +237,7 @@ def test_a_run_with_a_wrong_clock_does_not_stand_in_the_way_of_the_next(world: W
     assert world.billed(subscription) == 5
 
 
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGKILL"])
+@pytest.mark.parametrize("how", one_fast(["SIGTERM", "SIGINT", "SIGKILL"], "SIGKILL"))
 def test_an_ended_run_knows_what_it_sent_and_the_next_one_finishes(world: World, how: str) -> None:
     subscriptions = [world.subscribe() for _ in range(20)]
     for subscription in subscriptions:

@@ -18,7 +18,7 @@ from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.webhooks import THIN_EVENTS
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.support.backups import Restore, back_up, either_way, restore_ledger
-from tests.support.ways import metered
+from tests.support.ways import metered, one_fast
 from tests.support.webhook import ACACIA, SECRET, Served, about, serving, signed
 from tests.support.world import Outcome, World
 
@@ -428,7 +428,7 @@ def test_a_full_run_that_is_under_way_keeps_no_error_events_waiting(world: World
         served.done(1)
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", one_fast([signal.SIGTERM, signal.SIGINT], signal.SIGTERM))
 def test_a_signal_during_a_report_ends_it_cleanly_and_loses_nothing(world: World, how: signal.Signals) -> None:
     subscription = subscribe(world)
     world.sandbox.latency.stripe_read = 0.2
