@@ -73,7 +73,7 @@ def read(
         return Configuration(file, {}, [*error.details, *problems], {}, None)
     variables = {path: name for name, path in ENVIRONMENT.items() if environment.get(name, "").strip()}
     values = reduce(_filled_up, (options, _of_variables(variables, environment), of_file))
-    secrets = {one.path: _secret(one, values, environment) for one in wanted}
+    secrets = {one.path: _secret(one, values, variables, environment) for one in wanted}
     # The configuration file is read, copied and committed more freely than a secret may be.
     problems += [
         f"{one.path}: a {one.what.removeprefix('webhook ')} does not belong into {file}; put it into a file of its own "
@@ -149,14 +149,20 @@ class _Secret:
     """None where it is that of any other setting."""
 
 
-def _secret(one: SecretSetting, values: Values, environment: Mapping[str, str]) -> _Secret:
-    """Return a secret from the file that the settings so far name, else from systemd's credentials."""
+def _secret(
+    one: SecretSetting, values: Values, variables: Mapping[str, str], environment: Mapping[str, str]
+) -> _Secret:
+    """Return a secret from the file that a variable names, from systemd's credentials, or from the TOML's file.
+
+    The TOML is one for all who run a command, of whom a unit with credentials may read no such file.
+    """
     section = _section(values, one.section)
     secret, origin, found = section.get(one.name, ""), None, dict[str, Any]()
     named, credential = section.get(f"{one.name}_file"), _credential(f"{one.section}_{one.name}", environment)
-    file = named or credential
+    is_named = bool(named) and (credential is None or f"{one.path}_file" in variables)
+    file = named if is_named else credential
     if not secret and isinstance(file, str | Path):
-        origin = Origin("file" if named else "credentials", str(file))
+        origin = Origin("file" if is_named else "credentials", str(file))
         try:
             secret = Path(file).read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as error:

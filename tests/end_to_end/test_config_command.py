@@ -95,6 +95,22 @@ def test_a_secret_is_masked_wherever_it_comes_from(world: World, output: str) ->
     assert rows["stripe.webhook_secret"]["source"] == source("environment", "STRIPE_WEBHOOK_SECRET")
 
 
+def test_the_credentials_of_a_unit_win_over_the_file_of_the_toml_and_a_variable_over_both(world: World) -> None:
+    """The TOML is read by all, the file that it names perhaps not."""
+    credentials, file = world.folder / "credentials", world.folder / "key"
+    credentials.mkdir()
+    (credentials / "stripe_api_key").write_text("rk_test_of_the_unit")
+    file.write_text("rk_test_of_the_variable")
+    world.configure('[stripe]\napi_key_file = "/root/nobody/reads/this"\n')
+    unit = {**NO_KEYS, "CREDENTIALS_DIRECTORY": str(credentials)}
+
+    by_unit = show(world, **unit)["stripe.api_key"]["source"]
+    by_variable = show(world, **unit, STRIPE_API_KEY_FILE=str(file))["stripe.api_key"]["source"]
+
+    assert by_unit == source("credentials", credentials / "stripe_api_key")
+    assert by_variable == source("file", file)
+
+
 def test_a_key_that_cannot_be_read_keeps_nothing_else_from_being_shown(world: World) -> None:
     missing = world.folder / "missing"
 

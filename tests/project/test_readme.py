@@ -34,8 +34,9 @@ def test_the_permissions_of_the_key_are_named_where_messages_say_so() -> None:
 
 
 def test_the_two_lines_of_a_crontab_stand_together_wherever_they_are_shown() -> None:
+    """The example has a PATH; a line by itself names the program in full, since cron's own PATH has not its folder."""
     example = ROOT.joinpath("crontab.example").read_text()
-    for line in ("7 * * * * meter-sync", "* * * * * meter-sync"):
-        assert f"\n{line}" in example
+    for times in ("7 * * * *", "* * * * *"):
+        assert f"\n{times} meter-sync" in example
         for name in ("README.md", "docs/getting-started.md", "docs/operation.md"):
-            assert line in "".join(blocks(name, "text"))
+            assert f"{times} /opt/meter-sync/bin/meter-sync run" in "".join(blocks(name, "text"))
