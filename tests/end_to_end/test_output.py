@@ -20,6 +20,7 @@ import pytest
 from meter_sync.cli.streams import Lossy
 from meter_sync.sandbox import Fault
 from tests.support.forked import template
+from tests.support.ways import one_fast
 from tests.support.world import METER, Outcome, World
 
 
@@ -179,7 +180,10 @@ def events_of(stderr: str) -> list[dict[str, Any]]:
     return events
 
 
-@pytest.mark.parametrize("kind", KINDS)
+SOME = ("well", "failed", "crash", "not together")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(one, marks=() if one in SOME else AGAIN) for one in KINDS])
 def test_with_json_every_line_on_stderr_is_a_json_object(world: World, kind: str) -> None:
     prepare, arguments, code, variables = KINDS[kind]
     prepare(world)
@@ -279,7 +283,7 @@ def test_a_plain_date_is_its_midnight_in_utc(world: World) -> None:
     assert world.meter_sync("history", "--explain", "si_x", "--period", day).code == 2
 
 
-@pytest.mark.parametrize("subject", ["=1+1", "+1", "-1+1", "@x"])
+@pytest.mark.parametrize("subject", one_fast(["=1+1", "+1", "-1+1", "@x"], "=1+1"))
 def test_no_text_in_csv_is_a_formula(world: World, subject: str) -> None:
     world.configure('[mapping]\nsubject = "customer.metadata.tenant"\n')
     world.subscribe(customer=world.stripe.add_customer("cus_x", {"tenant": subject}))
@@ -337,7 +341,7 @@ def test_the_footer_tells_what_is_new_from_what_stood_there_already(world: World
     assert "stood there already" not in world.meter_sync("run", "--as-of", world.now.isoformat()).stdout
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("shell", one_fast(["bash", "zsh", "fish"], "bash"))
 def test_a_shell_is_given_what_completes_commands_and_options(world: World, shell: str) -> None:
     script = world.meter_sync(_METER_SYNC_COMPLETE=f"{shell}_source").stdout
     completed = world.meter_sync(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ways import one_fast
 from tests.support.world import World
 
 
@@ -31,5 +32,7 @@ def restore_folder(world: World, backup: Path) -> None:
 
 
 Restore = Callable[[World, Path], None]
-either_way = pytest.mark.parametrize("restore", [restore_ledger, restore_folder], ids=["the ledger", "the folder"])
+either_way = pytest.mark.parametrize(
+    "restore", one_fast([restore_ledger, restore_folder], restore_ledger), ids=["the ledger", "the folder"]
+)
 """The parameter of a test that repeats for both."""
