@@ -157,8 +157,14 @@ class V3:
 
 
 def question(query: Query) -> dict[str, Any]:
-    """Return the body of the POST that asks a query. Without a time zone, hours and days are of UTC."""
+    """Return the body of the POST that asks a query. Without a time zone, hours and days are of UTC.
+
+    Raise OpenMeterRefused for a filter by what tells the rows apart, in whose place it would stand: less would be
+    filtered than was wished for.
+    """
     whose = query.grouping.value
+    if whose in dict(query.filter):
+        raise OpenMeterRefused(f"its filter names {whose!r}, which is no dimension of the meter")
     asked: dict[str, Any] = {
         "from": utc(query.start),
         "to": utc(query.end),
@@ -188,7 +194,10 @@ def _row(query: Query, row: Mapping[str, object]) -> Row:
     whose = dimensions.get(query.grouping.value)
     if not isinstance(whose, str) or not isinstance(value, str) or not _NUMBER.fullmatch(value):
         raise OpenMeterRefused(f"a row without a {query.grouping} or a number")
-    return Row(whose, Decimal(value), row.get("from"), dimensions)
+    try:
+        return Row(whose, Decimal(value), row.get("from"), dimensions)
+    except ArithmeticError:  # an exponent beyond any that can be computed with
+        raise OpenMeterRefused("a number that no meter can have counted") from None
 
 
 def _meter(row: Mapping[str, object]) -> Meter:

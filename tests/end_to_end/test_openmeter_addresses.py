@@ -101,6 +101,7 @@ def rewritten(world: World, change: Callable[[Row], object]) -> None:
 
 ODD = {
     "a string that is no number": lambda row: row.update(value="much"),
+    "a number without an end": lambda row: row.update(value="1e99999999999999999999"),
     "a value in JSON's own numbers": lambda row: row.update(value=5),
     "no value": lambda row: row.pop("value"),
     "dimensions that are null": lambda row: row.update(dimensions=None),
@@ -117,7 +118,15 @@ def test_a_row_that_is_not_understood_leaves_the_item_as_it_is(used: World, chan
     rewritten(used, change)
     done = used.run()
     assert (done.code, done.verdict, used.writes) == (1, ("failed", "openmeter_error"), [])
-    assert f"OpenMeter did not answer for meter {METER}: a row" in done.item["message"]
+    assert f"OpenMeter did not answer for meter {METER}: a " in done.item["message"]
+
+
+@EACH_VERSION
+def test_a_filter_by_the_subject_is_refused_rather_than_left_out(used: World) -> None:
+    used.configure(f'[[meters]]\nprice = "{used.price}"\nopenmeter = "{METER}"\nfilter = {{ subject = "nobody" }}\n')
+    done = used.run()
+    assert (done.code, done.verdict, used.writes) == (1, ("failed", "openmeter_error"), [])
+    assert "check the filter" in done.item["message"]
 
 
 @pytest.mark.parametrize("openmeter_version", ["v3"], indirect=True)
