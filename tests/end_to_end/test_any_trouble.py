@@ -14,7 +14,7 @@ import pytest
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.state.objects import BillingMode
 from meter_sync.sandbox.stripe.views.usage_records import Unbounded
-from tests.support.lives import Life
+from tests.support.lives import Drawn, Life
 from tests.support.ways import ALL_WAYS
 from tests.support.world import METER, NOW, World
 
@@ -46,12 +46,9 @@ OF_INVOICES = [one for one in READS if "invoice" in one.path]
 
 
 @dataclass
-class Troubled:
+class Troubled(Drawn):
     """A customer whose subscriptions follow and overlap, and runs that do not learn what they ask for."""
 
-    world: World
-    life: Life
-    random: random.Random
     standing: list[Fault] = field(default_factory=list)
     """What goes wrong with the reads of every run, for some time or for ever."""
     unmapped: set[str] = field(default_factory=set)
@@ -84,24 +81,9 @@ class Troubled:
             ago = self.random.choice((0, 90, 4000, 86_400))
             self.life.use(self.world.now - timedelta(seconds=ago), 3 ** len(self.life.used))
 
-    def begin(self) -> None:
-        if len(self.life.living) < 2:
-            self.life.subscribe()
-
     def cancel(self) -> None:
         if self.life.living:
-            self.life.cancel(self._any(), invoice_now=self.random.random() < 0.6)
-
-    def change_price(self) -> None:
-        if self.life.living:
-            self.life.change_price(self._any())
-
-    def replace_item(self) -> None:
-        if self.life.living:
-            self.life.replace_item(self._any())
-
-    def _any(self) -> str:
-        return self.random.choice(self.life.living)
+            self.life.cancel(self.any_living(), invoice_now=self.random.random() < 0.6)
 
     # -- what goes wrong ----------------------------------------------------------------------------
 
@@ -132,7 +114,7 @@ class Troubled:
         self.world.stripe.summaries_without_bounds = self.random.choice(unbounded)
 
     def remove_a_mapping(self) -> None:
-        for item in self.life.items_of(self._any()) if self.life.living else ():
+        for item in self.life.items_of(self.any_living()) if self.life.living else ():
             price = self.world.stripe.state.items[item].price
             self.world.stripe.state.prices[price].metadata.clear()
             self.unmapped.add(price)

@@ -13,7 +13,7 @@ import pytest
 
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.state.objects import BillingMode
-from tests.support.lives import Life
+from tests.support.lives import Drawn, Life
 from tests.support.ways import ALL_WAYS
 from tests.support.world import World
 
@@ -24,36 +24,18 @@ SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "min
 
 
 @dataclass
-class Switching:
+class Switching(Drawn):
     """A customer who has one subscription or two at a time, and a run every few hours."""
 
-    world: World
-    life: Life
-    random: random.Random
     is_disturbed: bool = False
     latest: tuple[int, ...] = (4000,)
     """By how many seconds usage is late at most, each as often."""
 
     # -- what happens -------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        if len(self.life.living) < 2:
-            self.life.subscribe()
-
     def end(self) -> None:
         if self.life.living:
-            self.life.cancel(self._any(), invoice_now=self.random.random() < 0.5)
-
-    def change_price(self) -> None:
-        if self.life.living:
-            self.life.change_price(self._any())
-
-    def replace_item(self) -> None:
-        if self.life.living:
-            self.life.replace_item(self._any())
-
-    def _any(self) -> str:
-        return self.random.choice(self.life.living)
+            self.life.cancel(self.any_living(), invoice_now=self.random.random() < 0.5)
 
     def use(self) -> None:
         ago = self.random.choice((0, 0, 1, 90, *(self.random.randint(4000, each) for each in self.latest))) * SECOND

@@ -1,5 +1,6 @@
 """A customer whose subscriptions to one meter follow, overlap and change, and what is to be paid for of their usage."""
 
+import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -201,3 +202,31 @@ def _in_powers_of_three(number: int, count: int) -> list[int]:
         number = (number - found[-1]) // 3
     assert number == 0
     return found
+
+
+@dataclass
+class Drawn:
+    """A life in which what happens is drawn."""
+
+    world: World
+    life: Life
+    random: random.Random
+
+    def begin(self) -> None:
+        """Let the customer subscribe, who has one subscription or two at a time."""
+        if len(self.life.living) < 2:
+            self.life.subscribe()
+
+    def change_price(self) -> None:
+        """Let an item move to another price."""
+        if self.life.living:
+            self.life.change_price(self.any_living())
+
+    def replace_item(self) -> None:
+        """Let an item take another one's place."""
+        if self.life.living:
+            self.life.replace_item(self.any_living())
+
+    def any_living(self) -> str:
+        """Draw one of the subscriptions that go on."""
+        return self.random.choice(self.life.living)
