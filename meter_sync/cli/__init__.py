@@ -22,6 +22,7 @@ COMMANDS = {
     "verify": "Compare what Stripe holds with what OpenMeter says; writes nothing.",
     "webhook": "Receive Stripe's webhooks and report at once.",
     "status": "Say whether all is well: runs, held, unbilled and due; asks no server.",
+    "doctor": "Check everything that runs need, each finding with what to do.",
     "history": "Show what was billed and why, and what was left unbilled.",
     "config": "Show every setting in effect and where it comes from, or check them.",
     "demo": "Show the whole job against an embedded Stripe and OpenMeter.",

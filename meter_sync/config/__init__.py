@@ -3,7 +3,7 @@
 from meter_sync.config.origins import DEFAULT, Origin
 from meter_sync.config.places import absolute, found_file, usual_places
 from meter_sync.config.secrets import SECRETS, WEBHOOK_SECRET, SecretSetting
-from meter_sync.config.settings import OpenMeterSettings, Settings, StripeSettings
+from meter_sync.config.settings import OpenMeterSettings, Settings, StripeSettings, usual_ledgers
 from meter_sync.config.sources import Configuration, load, needed, read
 from meter_sync.config.variables import ENVIRONMENT, OF_OPTIONS
 
@@ -24,5 +24,6 @@ __all__ = [
     "load",
     "needed",
     "read",
+    "usual_ledgers",
     "usual_places",
 ]

@@ -226,7 +226,7 @@ class Settings(_Section):
     verify: VerifySettings = VerifySettings()
     meters: tuple[MeterSettings, ...] = ()
     ledger: Annotated[Path, AfterValidator(_ledger_path)] = Field(
-        default_factory=lambda: _state_folder() / "ledger.sqlite3", validate_default=True
+        default_factory=lambda: _state_folder() / _LEDGER_NAME, validate_default=True
     )
     schedule: Schedule = Schedule.HOURLY
     retry_seconds: Annotated[float, Field(ge=0, le=3600)] = 60.0
@@ -267,6 +267,19 @@ STATE_FOLDER = "STATE_DIRECTORY"
 """The variable by which systemd says where a service keeps what lasts."""
 
 
+_LEDGER_NAME = "ledger.sqlite3"
+
+
 def _state_folder() -> Path:
     given = os.environ.get(STATE_FOLDER)
     return Path(given.split(":")[0]) if given else platformdirs.user_state_path("meter-sync")
+
+
+def usual_ledgers() -> tuple[Path, ...]:
+    """Return where a command that is told of no ledger has one, by who runs it: this user, or a service."""
+    folders = (
+        _state_folder(),
+        platformdirs.user_state_path("meter-sync"),
+        Path("/var/lib/meter-sync"),
+    )
+    return tuple(dict.fromkeys(folder / _LEDGER_NAME for folder in folders))

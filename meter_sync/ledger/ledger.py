@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from meter_sync.ledger.webhook_queue import WebhookQueue
 from meter_sync.ledger.writes import Writes
 
 _BUSY_SECONDS = 30
+_DAMAGES_NAMED = 3
 
 
 class Ledger:
@@ -154,6 +155,33 @@ def _engine(uri: str) -> Engine:
         connection.exec_driver_sql("BEGIN" if "mode=ro" in uri else "BEGIN IMMEDIATE")
 
     return engine
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What is to be said of a ledger's file, apart from what is in it."""
+
+    revision: str | None
+    """Its schema; None for an empty file."""
+    is_current: bool
+    """Whether that is the one of this version."""
+    damage: list[str]
+    """What SQLite finds wrong with it; empty where it is whole."""
+
+
+def file_state(path: Path) -> FileState:
+    """Look at the file of a ledger, which is there, without changing it: all of it is read.
+
+    Raise ConfigurationError, LedgerError or TryAgainError, each with what to do.
+    """
+    with (
+        _connected(path, f"file:{_quoted(path)}?mode=ro") as connection,
+        translated(path),
+        connection.begin(),
+    ):
+        found = revision(connection)
+        said = connection.exec_driver_sql(f"PRAGMA integrity_check({_DAMAGES_NAMED})").scalars().all()
+        return FileState(found, found == REVISIONS[-1], [one for one in said if one != "ok"])
 
 
 def books_in_use(path: Path, mode: str) -> Scope:

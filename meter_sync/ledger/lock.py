@@ -10,6 +10,26 @@ from meter_sync.errors import ConfigurationError, TryAgainError
 from meter_sync.ledger.files import make_folder
 
 
+def _beside(ledger: Path) -> Path:
+    return ledger.with_name(ledger.name + ".lock")
+
+
+def lock_holder(ledger: Path) -> int | None:
+    """Return the id of the process that holds the run lock, or None where nobody does, or the system does not tell.
+
+    The lock is not touched: whoever tried it would keep a run from it. Linux lists all locks (proc(5), /proc/locks).
+    """
+    try:
+        inode = _beside(ledger).stat().st_ino
+        locks = Path("/proc/locks").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    # "1: FLOCK  ADVISORY  WRITE 4242 08:01:1835013 0 EOF": a line with "->" waits for the one before it.
+    fields = [line.split() for line in locks.splitlines()]
+    holders = (int(one[4]) for one in fields if "->" not in one and one[5].rpartition(":")[2] == str(inode))
+    return next(holders, None)
+
+
 @contextmanager
 def run_lock(ledger: Path) -> Iterator[None]:
     """Hold the lock file beside the ledger; the system releases it however the process ends.
@@ -17,7 +37,7 @@ def run_lock(ledger: Path) -> Iterator[None]:
     Raise TryAgainError while another run holds it, ConfigurationError if it cannot be used: a lock that is busy
     and a lock that is broken are different things.
     """
-    path = ledger.with_name(ledger.name + ".lock")
+    path = _beside(ledger)
     make_folder(ledger.parent)
     lock = filelock.FileLock(path, mode=0o600)
     try:

@@ -40,6 +40,11 @@ class OpenMeter:
         self._patience = Patience(_HOPELESS_AFTER)
 
     @property
+    def version(self) -> str:
+        """The version of the API, such as `v1`."""
+        return self._api.version
+
+    @property
     def requests_sent(self) -> int:
         """How many requests were sent so far."""
         return self._connection.requests_sent

@@ -25,6 +25,8 @@ class Api(Protocol):
     ConfigurationError where the address or the key is wrong.
     """
 
+    version: str
+    """Its name, such as `v1`."""
     path: str
     """What follows the address in the path of each request."""
 

@@ -23,6 +23,7 @@ _FILTER = {Grouping.SUBJECT: "subject", Grouping.CUSTOMER: "filterCustomerId"}
 class V1:
     """Asks in API v1."""
 
+    version = "v1"
     path = PATH
 
     def __init__(self, connection: Connection) -> None:

@@ -88,6 +88,7 @@ _Shaped = TypeVar("_Shaped", bound=_Shape)
 class V3:
     """Asks in API v3."""
 
+    version = "v3"
     path = PATH
 
     def __init__(self, connection: Connection) -> None:

@@ -67,6 +67,21 @@ async def open_reader(settings: Settings, clock: Clock, stop: Stop) -> AsyncIter
 
 
 @asynccontextmanager
+async def open_openmeter(settings: Settings, stop: Stop) -> AsyncIterator[OpenMeter]:
+    """Open what reads from OpenMeter."""
+    secret = settings.openmeter.api_key
+    access = openmeter_api.connection.Access(
+        url=settings.openmeter.url,
+        key=lambda: secret.get_secret_value() if secret else None,
+        concurrency=settings.openmeter.concurrency,
+        retry_seconds=settings.retry_seconds,
+    )
+    async with open_session(settings.openmeter.url, settings.openmeter.concurrency) as session:
+        yield OpenMeter(access, session, stop)
+        await asyncio.sleep(0)  # lets the connections of the last answers close before the session does
+
+
+@asynccontextmanager
 async def open_job(
     settings: Settings, request: Request, run: RunRecord, ledger: Ledger, clock: Clock, stop: Stop, progress: Progress
 ) -> AsyncIterator[Job]:
@@ -75,16 +90,9 @@ async def open_job(
     `clock` is this machine's, also for a run on a test clock, whose own now stands still where it began.
     """
     access, limiter = _access(settings), _limiter(settings, stop)
-    secret = settings.openmeter.api_key
-    asked = openmeter_api.connection.Access(
-        url=settings.openmeter.url,
-        key=lambda: secret.get_secret_value() if secret else None,
-        concurrency=settings.openmeter.concurrency,
-        retry_seconds=settings.retry_seconds,
-    )
     async with (
         open_session(settings.stripe.api_base, CONNECTIONS) as session,
-        open_session(settings.openmeter.url, settings.openmeter.concurrency) as metering,
+        open_openmeter(settings, stop) as openmeter,
     ):
         writer = None if request.dry_run else StripeWriter(access, session, limiter, clock, stop)
         stripe = writer or StripeReader(access, session, limiter, clock, stop)
@@ -104,7 +112,7 @@ async def open_job(
                 with_customers=settings.mapping_rules.needs_customer_metadata,
                 test_clock=request.test_clock,
             ),
-            openmeter=OpenMeter(asked, metering, stop),
+            openmeter=openmeter,
             ledger=ledger,
             clock=clock if request.test_clock is None else lambda: run.started_at,
             stop=stop,

@@ -9,14 +9,15 @@ from datetime import datetime, timedelta
 import structlog
 
 from meter_sync.core.billing.intake import intake_as_known
-from meter_sync.core.billing.item import SubscriptionItem, WindowSize
+from meter_sync.core.billing.item import BillingMeter, SubscriptionItem, WindowSize
 from meter_sync.core.billing.way import Way
-from meter_sync.core.metering.mapping import with_later_metadata
+from meter_sync.core.metering.mapping import unused_rows, with_later_metadata
 from meter_sync.core.metering.meter import Meters
 from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.prepare import Metering, prepare
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
+from meter_sync.core.schedule import Schedule
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger.listed import Seen
 from meter_sync.stripe_api.listing import Listing
@@ -261,25 +262,28 @@ def _remembered(job: Job, items: Sequence[SubscriptionItem]) -> Memory:
 
 def _warn_of_unused_rows(job: Job, listing: Listing) -> None:
     """Name the rows that are for no listed item: a misspelt one leaves its items to the metadata, or unbilled."""
-    for number, row in enumerate(job.rules.rows, start=1):
-        if not any(row.is_for(item) for item in listing.items):
-            selector = row.price or row.lookup_key or row.product or row.stripe_meter
-            log.warning("meters_row_unused", row=number, selector=selector)
+    for number, row in unused_rows(listing.items, job.rules):
+        log.warning("meters_row_unused", row=number, selector=row.selector)
 
 
 def _warn_of_fine_windows(job: Job, prepared: Sequence[Metered | Result]) -> None:
     """Name the billing meters whose windows are finer than the schedule: their last hours wait for a day's run."""
+    for meter in meters_finer_than(Schedule(job.run.schedule), prepared):
+        log.warning(
+            "window_finer_than_schedule",
+            stripe_meter=meter.id,
+            event_name=meter.event_name,
+            message="its windows are of one hour and the runs a day apart: the last hours of a period are only "
+            "billed if a run comes before its invoice is final; run hourly, or add the line with --closing",
+        )
+
+
+def meters_finer_than(schedule: Schedule, prepared: Iterable[Metered | Result]) -> list[BillingMeter]:
+    """Return the billing meters of items whose windows are finer than the schedule."""
     meters = {
         meter.id: meter
         for one in prepared
         if isinstance(one, Metered) and one.way is Way.WINDOWS and (meter := one.item.price.billing_meter)
     }
-    for meter in meters.values():
-        if meter.window is WindowSize.HOUR and job.run.schedule == "daily":
-            log.warning(
-                "window_finer_than_schedule",
-                stripe_meter=meter.id,
-                event_name=meter.event_name,
-                message="its windows are of one hour and the runs a day apart: the last hours of a period are only "
-                "billed if a run comes before its invoice is final; run hourly, or add the line with --closing",
-            )
+    is_daily = schedule is Schedule.DAILY
+    return [meter for meter in meters.values() if is_daily and meter.window is WindowSize.HOUR]

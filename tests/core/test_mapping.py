@@ -31,9 +31,9 @@ def test_a_row_is_for_the_price_that_it_names_in_any_of_its_names(row: MeterRow)
 
 def test_a_row_for_a_stripe_meter_is_for_the_prices_on_that_meter_only() -> None:
     row = MeterRow(stripe_meter="mtr_1", ignore=True)
-    assert row.is_for(make_item(price=make_price(stripe_meter="mtr_1")))
-    assert not row.is_for(make_item(price=make_price(stripe_meter="mtr_2")))
-    assert not row.is_for(make_item(price=make_price()))
+    assert row.is_for(make_price(stripe_meter="mtr_1"))
+    assert not row.is_for(make_price(stripe_meter="mtr_2"))
+    assert not row.is_for(make_price())
 
 
 def test_a_row_for_another_price_does_not_meter_an_item() -> None:
@@ -48,7 +48,7 @@ def test_a_row_for_another_price_does_not_meter_an_item() -> None:
 
 def test_a_price_without_a_lookup_key_is_in_no_row_for_one() -> None:
     row = MeterRow(lookup_key="calls", openmeter="m")
-    assert not row.is_for(make_item(price=make_price(lookup_key=None)))
+    assert not row.is_for(make_price(lookup_key=None))
 
 
 def test_the_first_row_for_a_price_wins_over_later_rows_and_over_metadata() -> None:

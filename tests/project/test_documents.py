@@ -11,7 +11,7 @@ import pytest
 
 from meter_sync.cli import COMMANDS, cli
 from meter_sync.core.planning import stages
-from tests.support.documents import NAMES, ROOT, blocks, code_spans, document, options_in, section, table
+from tests.support.documents import NAMES, ROOT, anchors, blocks, code_spans, document, options_in, section, table
 
 BEFORE_A_COMMAND = {"&&", "||", ";", "*"}
 
@@ -90,17 +90,6 @@ def test_lists_are_written_so_that_both_readers_of_markdown_see_them(name: str) 
 
     assert not re.search(r"^ {1,3}```", text, flags=re.MULTILINE)
     assert not re.search(r"^[A-Za-z`\[][^\n]*\n(\* |\d+\. )", prose, flags=re.MULTILINE)
-
-
-def slug(heading: str) -> str:
-    """The anchor of a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
-
-
-def anchors(path: Path) -> set[str]:
-    """The anchors of a document."""
-    text = re.sub(r"^( *)```.*?^\1```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    return {slug(heading) for heading in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)}
 
 
 @pytest.mark.parametrize("name", [*NAMES, "CHANGELOG.md"])

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from meter_sync import errors
 from meter_sync.cli import cli
+from meter_sync.cli.doctor import doctor
 from meter_sync.cli.history import history
 from meter_sync.cli.run import run
 from meter_sync.cli.verify import verify
@@ -21,7 +22,10 @@ from meter_sync.config import ENVIRONMENT, Settings, load
 from meter_sync.config.settings import BrakeSettings, MeterSettings
 from meter_sync.core.outcomes import LIFTABLE, ExitCode, Outcome, Reason
 from meter_sync.core.telling.comparison import Explanation
-from tests.support.documents import ROOT, blocks, code_spans, document, names_in, options_in, section, table
+from meter_sync.doctor.examination import SECTIONS
+from meter_sync.doctor.finding import PLACES
+from meter_sync.doctor.permissions import PERMISSIONS
+from tests.support.documents import ROOT, anchors, blocks, code_spans, document, names_in, options_in, section, table
 
 OPTIONS = "| option | meaning |"
 SETTINGS = "| environment | TOML | default | what it is |"
@@ -34,7 +38,7 @@ def options_of(command: click.Command) -> set[str]:
     return options_in(command.get_help(click.Context(command, info_name=command.name))) - {"--help"}
 
 
-@pytest.mark.parametrize("command", [run, verify, history], ids=lambda command: str(command.name))
+@pytest.mark.parametrize("command", [run, verify, history, doctor], ids=lambda command: str(command.name))
 def test_the_options_are_those_of_the_help(command: click.Command) -> None:
     rows = table(document(f"docs/{command.name}.md"), OPTIONS)
 
@@ -43,6 +47,30 @@ def test_the_options_are_those_of_the_help(command: click.Command) -> None:
 
 def test_the_global_options_are_those_of_the_help() -> None:
     assert options_of(cli) <= options_in(section("docs/run.md", "Options"))
+
+
+def test_the_sections_and_checks_of_doctor_are_complete() -> None:
+    rows = table(document("docs/doctor.md"), "| section | ids | what is checked |")
+    (only,) = [option for option in doctor.params if option.name == "only"]
+
+    assert [name for row in rows for name in names_in(row[0])] == list(SECTIONS)
+    assert sorted(id for row in rows for id in names_in(row[1])) == sorted(PLACES)
+    assert isinstance(only.type, click.Choice)
+    assert list(only.type.choices) == list(SECTIONS)
+
+
+def test_where_doctor_says_to_look_there_is_something() -> None:
+    for place in PLACES.values():
+        page, _, anchor = place.partition("#")
+        assert anchor in anchors(ROOT / page), place
+
+
+def test_doctor_tries_the_permissions_of_the_table_and_names_each_as_it_does() -> None:
+    rows = table(document("docs/security.md"), "| in the Dashboard | give | in messages | what for | without it |")
+
+    assert [(row[0], row[1], *names_in(row[2])) for row in rows] == [
+        (one.shown, one.access, one.in_messages) for one in PERMISSIONS
+    ]
 
 
 def test_the_brakes_that_can_be_lifted_are_named_with_the_option() -> None:

@@ -1,12 +1,12 @@
 """Which OpenMeter meter and which subjects are behind a subscription item, and how it is metered."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from meter_sync.core.billing.item import SubscriptionItem
+from meter_sync.core.billing.item import Price, SubscriptionItem
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Records, Way
 
@@ -60,9 +60,13 @@ class MeterRow:
         """Whether metadata in Stripe named its meter, and no `[[meters]]` row is for its items."""
         return (self.price, self.lookup_key, self.product, self.stripe_meter) == (None,) * 4
 
-    def is_for(self, item: SubscriptionItem) -> bool:
-        """Say whether the item's price is the one that this row names."""
-        price = item.price
+    @property
+    def selector(self) -> str | None:
+        """What names the price that it is for."""
+        return self.price or self.lookup_key or self.product or self.stripe_meter
+
+    def is_for(self, price: Price) -> bool:
+        """Say whether a price is the one that this row names."""
         named = (self.price, self.lookup_key, self.product, self.stripe_meter)
         found = (price.id, price.lookup_key, price.product, price.stripe_meter)
         return any(name is not None and name == its_own for name, its_own in zip(named, found, strict=True))
@@ -130,14 +134,33 @@ def meter_row(item: SubscriptionItem, rules: MappingRules) -> MeterRow | None:
     The first `[[meters]]` row for the item's price wins; else the metadata key names the meter, on the item
     before the price.
     """
+    return _meter_row(item.price, (item.metadata, item.price.metadata), rules)
+
+
+def meter_row_of_price(price: Price, rules: MappingRules) -> MeterRow | None:
+    """Return the row for an item that says nothing of its own about how it is metered, or None where nothing does."""
+    return _meter_row(price, (price.metadata,), rules)
+
+
+def _meter_row(price: Price, places: Iterable[Mapping[str, str]], rules: MappingRules) -> MeterRow | None:
     for row in rules.rows:
-        if row.is_for(item):
+        if row.is_for(price):
             return row
-    for metadata in (item.metadata, item.price.metadata):
+    for metadata in places:
         meter = metadata.get(rules.meter_key, "").strip()
         if meter:
             return MeterRow(openmeter=meter, late_usage=rules.late_usage)
     return None
+
+
+def unused_rows(items: Iterable[SubscriptionItem], rules: MappingRules) -> list[tuple[int, MeterRow]]:
+    """Return the rows that are for no item, with their numbers from 1 on: a misspelt one leaves its items unbilled."""
+    prices = [item.price for item in items]
+    return [
+        (number, row)
+        for number, row in enumerate(rules.rows, start=1)
+        if not any(row.is_for(price) for price in prices)
+    ]
 
 
 def subjects(item: SubscriptionItem, source: str, customers: Mapping[str, str]) -> tuple[str, ...]:

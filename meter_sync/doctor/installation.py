@@ -1,0 +1,34 @@
+"""What is examined, as the sections see it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from meter_sync.config import Settings
+from meter_sync.net.stop import Stop
+from meter_sync.sync.job import Clock
+
+SERVER_SECONDS = 10.0
+"""How long a server is asked at most before it counts as away: a person waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """An installation whose configuration is right."""
+
+    settings: Settings
+    """Those in effect, with which a server that is away is given up sooner than by a run."""
+    environment: Mapping[str, str]
+    clock: Clock
+    stop: Stop
+
+    @property
+    def interval(self) -> timedelta:
+        """How long one run is after the other."""
+        return self.settings.schedule.interval
+
+
+def installation_of(settings: Settings, environment: Mapping[str, str], clock: Clock, stop: Stop) -> Installation:
+    """Return what is to be examined."""
+    sooner = settings.model_copy(update={"retry_seconds": min(settings.retry_seconds, SERVER_SECONDS)})
+    return Installation(sooner, environment, clock, stop)

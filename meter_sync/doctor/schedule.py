@@ -1,0 +1,134 @@
+"""The section of the schedule: whether something on this machine starts the runs, as far as this user may see it."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from meter_sync.doctor.finding import Finding, ok, problem, skipped, warning
+from meter_sync.doctor.installation import Installation
+from meter_sync.errors import MeterSyncError
+from meter_sync.ledger import books_in_use, open_ledger_read_only
+
+_COMMAND_SECONDS = 10
+_CRONTABS = ("/etc/crontab", "/etc/cron.d")
+_TIMERS = ("meter-sync.timer", "meter-sync-closing.timer")
+_A_RUN = re.compile(r"meter-sync\b.*\brun\b")
+_A_CLOSING_RUN = re.compile(r"meter-sync\b.*\brun\b.*--closing\b")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What starts runs."""
+
+    full: str | None
+    """Where the full run is started, in words."""
+    closing: str | None
+    """The same of the closing run."""
+
+
+def examine_schedule(installation: Installation) -> Iterator[Finding]:
+    """Yield what starts the full run and the closing run: a timer that is enabled, or a line of a crontab."""
+    if "KUBERNETES_SERVICE_HOST" in installation.environment:
+        yield skipped("schedule", "a container does not see who starts it: look at the CronJobs")
+        return
+    off = list(_timers_that_are_off())
+    yield from off
+    ways = [_by_timers(), *(_by_crontab(*one) for one in _crontabs())]
+    full = next((one.full for one in ways if one.full), None)
+    closing = next((one.closing for one in ways if one.closing), None)
+    if full:
+        yield ok("schedule", f"the full run is started by {full}")
+    elif not off:
+        yield _nothing_found(installation)
+    if closing:
+        yield ok("schedule", f"the closing run is started by {closing}", "closing")
+    elif full:
+        said = "nothing that this user can see starts the closing run: the last minutes of periods may come too late"
+        yield warning("schedule", said, "add it: meter-sync schedule prints it", "closing")
+
+
+def _nothing_found(installation: Installation) -> Finding:
+    """Say that no schedule was found: where runs come all the same, it is where this user cannot look."""
+    said, remedy = "nothing that this user can see starts runs", "add a schedule: meter-sync schedule prints one"
+    if _runs_come(installation):
+        return warning("schedule", f"{said}, but they come", "look as the user, or on the machine, that starts them")
+    return problem("schedule", said, remedy)
+
+
+def _runs_come(installation: Installation) -> bool:
+    settings = installation.settings
+    try:
+        with open_ledger_read_only(settings.ledger, books_in_use(settings.ledger, settings.stripe.mode)) as ledger:
+            complete, first = ledger.runs.last_complete(), ledger.runs.first_begun()
+            is_overdue = settings.schedule.overdue_since(complete, first, installation.clock())
+            return complete is not None and is_overdue is None
+    except MeterSyncError:
+        return False
+
+
+def _by_timers() -> _Found:
+    full, closing = (timer if _is("is-active", timer) and _is("is-enabled", timer) else None for timer in _TIMERS)
+    return _Found(full, closing)
+
+
+def _timers_that_are_off() -> Iterator[Finding]:
+    """Yield the timers that are there and will not start anything, now or after the next boot."""
+    for timer in _TIMERS:
+        if _said("systemctl", "is-enabled", timer) in ("", "not-found"):
+            continue
+        for state, verb in (("is-active", "start"), ("is-enabled", "enable")):
+            if not _is(state, timer):
+                said = f"{timer} is there, and not {state.removeprefix('is-')}"
+                yield problem("schedule", said, f"systemctl {verb} {timer}", timer)
+
+
+def _is(state: str, unit: str) -> bool:
+    return _said("systemctl", state, unit) == state.removeprefix("is-")
+
+
+def _crontabs() -> Iterator[tuple[str, str]]:
+    """Yield each crontab that this user may read: whose it is, and its text."""
+    yield "this user's crontab", _said("crontab", "-l")
+    for file in _files(_CRONTABS):
+        try:
+            yield str(file), file.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+
+
+def _files(places: Iterable[str]) -> Iterator[Path]:
+    for place in map(Path, places):
+        try:
+            yield from sorted(place.iterdir()) if place.is_dir() else [place]
+        except OSError:
+            continue
+
+
+def _by_crontab(whose: str, text: str) -> _Found:
+    lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
+    closing = next((line for line in lines if _A_CLOSING_RUN.search(line)), None)
+    full = next((line for line in lines if _A_RUN.search(line) and not _A_CLOSING_RUN.search(line)), None)
+    return _Found(full and f"{whose}: {_shortly(full)}", closing and f"{whose}: {_shortly(closing)}")
+
+
+def _shortly(line: str) -> str:
+    """Return the times and the beginning of the command of a crontab's line."""
+    return line if len(line) <= 60 else f"{line[:60]}…"
+
+
+def _said(program: str, *arguments: str) -> str:
+    """Return what a program of the system prints, or nothing where there is none or it fails to answer."""
+    path = shutil.which(program, path=os.environ.get("PATH", os.defpath))
+    if path is None:
+        return ""
+    try:
+        done = subprocess.run(  # noqa: S603 - the arguments are this module's own
+            [path, *arguments], capture_output=True, text=True, errors="replace", timeout=_COMMAND_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
