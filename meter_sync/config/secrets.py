@@ -56,9 +56,18 @@ def _of_webhook_secrets(secrets: str) -> list[str]:
     return []
 
 
+def _of_shadow_key(key: str) -> list[str]:
+    """Only a sandbox's key will do: what is written with it is never billed. None at all means no shadow mode."""
+    if not key or (key.startswith(("sk_test_", "rk_test_")) and _is_one_word(key)):
+        return []
+    return ["shadow.api_key_file: that is no key of a sandbox, which begins with rk_test_ or sk_test_"]
+
+
+SHADOW_KEY = SecretSetting("shadow", "api_key", "key", _of_shadow_key)
 WEBHOOK_SECRET = SecretSetting("stripe", "webhook_secret", "webhook secret", _of_webhook_secrets)
 SECRETS = (
     SecretSetting("stripe", "api_key", "key", _of_stripe_key),
     SecretSetting("openmeter", "api_key", "key", _of_openmeter_key),
     WEBHOOK_SECRET,
+    SHADOW_KEY,
 )

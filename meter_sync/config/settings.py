@@ -21,7 +21,7 @@ from pydantic import (
 
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Records
-from meter_sync.core.metering.mapping import OPENMETER_CUSTOMER, Filter, LateUsage, MappingRules, MeterRow
+from meter_sync.core.metering.mapping import COPY_OF, OPENMETER_CUSTOMER, Filter, LateUsage, MappingRules, MeterRow
 from meter_sync.core.planning.brakes import Thresholds
 from meter_sync.core.schedule import Schedule
 from meter_sync.net.addresses import is_loopback
@@ -210,6 +210,14 @@ class MeterSettings(_Section):
         return [(name, value) for name in names if (value := getattr(self, name))]
 
 
+class ShadowSettings(_Section):
+    """A sandbox of Stripe's in which all is tried that is otherwise written to the account."""
+
+    api_key: Secret = Field(default=SecretStr(""), validate_default=False)
+    api_key_file: Path | None = None
+    api_base: Annotated[str, AfterValidator(_address)] = "https://api.stripe.com"
+
+
 class VerifySettings(_Section):
     """What `verify` leaves out."""
 
@@ -224,6 +232,7 @@ class Settings(_Section):
     mapping: MappingSettings = MappingSettings()
     brakes: BrakeSettings = BrakeSettings()
     verify: VerifySettings = VerifySettings()
+    shadow: ShadowSettings = ShadowSettings()
     meters: tuple[MeterSettings, ...] = ()
     ledger: Annotated[Path, AfterValidator(_ledger_path)] = Field(
         default_factory=lambda: _state_folder() / _LEDGER_NAME, validate_default=True
@@ -245,6 +254,32 @@ class Settings(_Section):
             seen.add(selector)
         return self
 
+    @model_validator(mode="after")
+    def _has_a_shadow_with_a_key(self) -> "Settings":
+        if "shadow" in self.model_fields_set and not self.is_shadow:
+            raise ValueError("[shadow] has no api_key_file: without one, runs would write to the account itself")
+        return self
+
+    @property
+    def is_shadow(self) -> bool:
+        """Whether runs work in a sandbox that has copies of what the account has."""
+        return bool(self.shadow.api_key.get_secret_value())
+
+    @property
+    def of_shadow(self) -> "Settings":
+        """These settings for what works in the shadow account: with its key, its pace, and a ledger of its own.
+
+        Copies have the ids of their originals in their metadata, so a subject that is the customer's id is found there.
+        """
+        apart = {"api_key": self.shadow.api_key, "api_base": self.shadow.api_base, "rate": None}
+        source = f"customer.metadata.{COPY_OF}" if self.mapping.subject == "customer.id" else self.mapping.subject
+        changed = {
+            "stripe": self.stripe.model_copy(update={**apart, "meter_event_rate": None}),
+            "mapping": self.mapping.model_copy(update={"subject": source}),
+            "ledger": self.ledger.with_name(f"shadow-{self.ledger.name}"),
+        }
+        return self.model_copy(update=changed)
+
     @property
     def mapping_rules(self) -> MappingRules:
         """How items find their meter and their subjects."""
@@ -255,6 +290,7 @@ class Settings(_Section):
                 MeterRow(**{**dict(row), "late_usage": row.late_usage or self.late_usage}) for row in self.meters
             ),
             late_usage=self.late_usage,
+            are_for_originals=self.is_shadow,
         )
 
     @property

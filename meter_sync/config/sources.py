@@ -32,10 +32,15 @@ class Configuration:
     """The settings as far as they could be read; None where they could not."""
 
     def settings(self, needed: Sequence[SecretSetting]) -> Settings:
-        """Return the settings, for something that needs some secrets.
+        """Return the settings in effect, for something that needs some secrets: in shadow mode, those of the shadow.
 
         Raise ConfigurationError that names every problem at once.
         """
+        settings = self.of_the_account(needed)
+        return settings.of_shadow if settings.is_shadow else settings
+
+    def of_the_account(self, needed: Sequence[SecretSetting]) -> Settings:
+        """Return the settings of the account itself, also in shadow mode; it raises what `settings` does."""
         problems = [*self.problems, *(said for one in needed for said in self.of_secrets.get(one.path, ()))]
         if problems or self.read is None:
             raise _wrong(problems)

@@ -247,9 +247,11 @@ async def _with_customers(
     """Return OpenMeter's customers too, if need be: also of those who have no living item any more."""
     if not job.rules.asks_for_customers:
         return metering
-    customers = {one.subscription.customer.id for one in (*items, *(one.item for one in beside))}
-    before = job.ledger.memory.openmeter_customers(customers)
-    return replace(metering, customers=await job.openmeter.customers(customers, before))
+    every = [one.subscription.customer for one in (*items, *(one.item for one in beside))]
+    known_as = {customer.id: job.rules.known_as(customer) for customer in every}
+    before = job.ledger.memory.openmeter_customers(known_as.keys())
+    found = await job.openmeter.customers(set(known_as.values()), {known_as[id]: one for id, one in before.items()})
+    return replace(metering, customers={id: found[name] for id, name in known_as.items() if name in found})
 
 
 def _remembered(job: Job, items: Sequence[SubscriptionItem]) -> Memory:

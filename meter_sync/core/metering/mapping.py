@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from meter_sync.core.billing.item import Price, SubscriptionItem
+from meter_sync.core.billing.item import Customer, Price, SubscriptionItem
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Records, Way
 
@@ -102,6 +102,13 @@ class EarlierSubjects:
     """What they are; None where a version wrote them that did not say."""
 
 
+COPY_OF = "meter_sync_copy_of"
+"""The metadata key under which what was copied into a shadow account has the id of its original."""
+
+COPY_OF_METER = "meter_sync_copy_of_meter"
+"""The same of a price, for the billing meter that its original is on: billing meters have no metadata."""
+
+
 @dataclass(frozen=True, slots=True)
 class MappingRules:
     """How items find their meter and their subjects."""
@@ -111,6 +118,8 @@ class MappingRules:
     rows: Sequence[MeterRow] = ()
     late_usage: LateUsage = LateUsage.NAME
     """That of items whose meter is named by metadata."""
+    are_for_originals: bool = False
+    """Whether items are copies in a shadow account: then rows name the prices and meters that these are copies of."""
 
     @property
     def asks_for_customers(self) -> bool:
@@ -125,7 +134,11 @@ class MappingRules:
     @property
     def needs_customer_metadata(self) -> bool:
         """Whether customers must be fetched with their metadata."""
-        return self.subject.startswith("customer.metadata.")
+        return self.are_for_originals or self.subject.startswith("customer.metadata.")
+
+    def known_as(self, customer: Customer) -> str:
+        """Return the id by which others than Stripe know a customer: of a copy, that of its original."""
+        return customer.metadata.get(COPY_OF, customer.id) if self.are_for_originals else customer.id
 
 
 def meter_row(item: SubscriptionItem, rules: MappingRules) -> MeterRow | None:
@@ -143,8 +156,9 @@ def meter_row_of_price(price: Price, rules: MappingRules) -> MeterRow | None:
 
 
 def _meter_row(price: Price, places: Iterable[Mapping[str, str]], rules: MappingRules) -> MeterRow | None:
+    named = _as_named(price, rules)
     for row in rules.rows:
-        if row.is_for(price):
+        if row.is_for(named):
             return row
     for metadata in places:
         meter = metadata.get(rules.meter_key, "").strip()
@@ -153,9 +167,17 @@ def _meter_row(price: Price, places: Iterable[Mapping[str, str]], rules: Mapping
     return None
 
 
+def _as_named(price: Price, rules: MappingRules) -> Price:
+    """Return a price with the ids by which rows name it."""
+    if not rules.are_for_originals:
+        return price
+    original, meter = price.metadata.get(COPY_OF, price.id), price.metadata.get(COPY_OF_METER, price.stripe_meter)
+    return replace(price, id=original, stripe_meter=meter)
+
+
 def unused_rows(items: Iterable[SubscriptionItem], rules: MappingRules) -> list[tuple[int, MeterRow]]:
     """Return the rows that are for no item, with their numbers from 1 on: a misspelt one leaves its items unbilled."""
-    prices = [item.price for item in items]
+    prices = [_as_named(item.price, rules) for item in items]
     return [
         (number, row)
         for number, row in enumerate(rules.rows, start=1)
