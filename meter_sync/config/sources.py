@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from meter_sync.config.origins import DEFAULT, Origin, Values, names_beside, origins_of, setting_names
-from meter_sync.config.secrets import SECRETS, WEBHOOK_SECRET, SecretSetting
+from meter_sync.config.secrets import OPENMETER_KEY, SECRETS, STRIPE_KEY, WEBHOOK_SECRET, SecretSetting
 from meter_sync.config.settings import Settings
 from meter_sync.config.variables import ENVIRONMENT, unknown_variables
 from meter_sync.core.text import did_you_mean
@@ -59,7 +59,7 @@ def load(file: Path | None, environment: Mapping[str, str], options: Values, *, 
 
 def needed(*, for_webhook: bool) -> Sequence[SecretSetting]:
     """Return the secrets that the webhook needs, or a run."""
-    return [one for one in SECRETS if for_webhook or one is not WEBHOOK_SECRET]
+    return [STRIPE_KEY, OPENMETER_KEY, *([WEBHOOK_SECRET] if for_webhook else [])]
 
 
 def read(
@@ -76,7 +76,7 @@ def read(
     secrets = {one.path: _secret(one, values, variables, environment) for one in wanted}
     # The configuration file is read, copied and committed more freely than a secret may be.
     problems += [
-        f"{one.path}: a {one.what.removeprefix('webhook ')} does not belong into {file}; put it into a file of its own "
+        f"{one.path}: a {one.what.split()[-1]} does not belong into {file}; put it into a file of its own "
         f"and name that with {one.path}_file"
         for one in SECRETS
         if one.name in _section(of_file, one.section)
