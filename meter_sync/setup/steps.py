@@ -58,7 +58,7 @@ def refuse_differences(steps: Sequence[Step]) -> None:
     if details:
         raise MeterSyncError(
             "what is there already is not what was asked for; nothing was made or changed",
-            "ask for what is there, or for another one beside it (--lookup-key, --meter, --name), or change it yourself",
+            "ask for what is there, for another one beside it (--lookup-key, --meter, --name), or change it yourself",
             code="setup_differs",
             details=details,
         )
