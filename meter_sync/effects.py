@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 Watch = Callable[[str, str], None]
-"""Is told the place, `ledger` or `stripe`, and whether the effect `comes` or `is done`; what it raises goes through."""
+"""Is told the place, `ledger`, `stripe`, `openmeter` or `secrets`, and whether the effect `comes` or `is done`; what it
+raises goes through."""
 
 _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
 

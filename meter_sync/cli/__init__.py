@@ -24,6 +24,7 @@ COMMANDS = {
     "status": "Say whether all is well: runs, held, unbilled and due; asks no server.",
     "doctor": "Check everything that runs need, each finding with what to do.",
     "history": "Show what was billed and why, and what was left unbilled.",
+    "setup": "Make the first metered price, or the webhook's event destinations.",
     "config": "Show every setting in effect and where it comes from, or check them.",
     "demo": "Show the whole job against an embedded Stripe and OpenMeter.",
     "sandbox": "Serve an embedded Stripe and OpenMeter to play with.",

@@ -2,7 +2,16 @@
 
 from meter_sync.config.origins import DEFAULT, Origin
 from meter_sync.config.places import absolute, found_file, usual_places
-from meter_sync.config.secrets import SECRETS, WEBHOOK_SECRET, SecretSetting
+from meter_sync.config.secrets import (
+    OPENMETER_KEY,
+    SECRETS,
+    SETUP_KEY,
+    SETUP_KEY_VARIABLE,
+    SHADOW_KEY,
+    STRIPE_KEY,
+    WEBHOOK_SECRET,
+    SecretSetting,
+)
 from meter_sync.config.settings import OpenMeterSettings, Settings, StripeSettings, usual_ledgers
 from meter_sync.config.sources import Configuration, load, needed, read
 from meter_sync.config.variables import ENVIRONMENT, OF_OPTIONS
@@ -11,7 +20,12 @@ __all__ = [
     "DEFAULT",
     "ENVIRONMENT",
     "OF_OPTIONS",
+    "OPENMETER_KEY",
     "SECRETS",
+    "SETUP_KEY",
+    "SETUP_KEY_VARIABLE",
+    "SHADOW_KEY",
+    "STRIPE_KEY",
     "WEBHOOK_SECRET",
     "Configuration",
     "OpenMeterSettings",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from meter_sync.config.settings import SECRET
 
+SETUP_KEY_VARIABLE = "STRIPE_SETUP_API_KEY"
+
 
 @dataclass(frozen=True, slots=True)
 class SecretSetting:
@@ -26,10 +28,24 @@ class SecretSetting:
 def _of_stripe_key(key: str) -> list[str]:
     if not key:
         return ["no Stripe key: set STRIPE_API_KEY, STRIPE_API_KEY_FILE or stripe.api_key_file"]
+    return _of_given_stripe_key(key, "STRIPE_API_KEY")
+
+
+def _of_setup_key(key: str) -> list[str]:
+    if not key:
+        return [
+            f"no Stripe key for setup, which is never that of the runs: set {SETUP_KEY_VARIABLE}, "
+            f"{SETUP_KEY_VARIABLE}_FILE or stripe.setup_api_key_file to a restricted key that may write Products, "
+            "Prices, Meters and Webhook Endpoints"
+        ]
+    return _of_given_stripe_key(key, SETUP_KEY_VARIABLE)
+
+
+def _of_given_stripe_key(key: str, variable: str) -> list[str]:
     if key.startswith("pk_"):
-        return ["STRIPE_API_KEY is a publishable key (pk_…): take a restricted key (rk_…) or a secret one"]
+        return [f"{variable} is a publishable key (pk_…): take a restricted key (rk_…) or a secret one"]
     if not key.startswith(("sk_test_", "sk_live_", "rk_test_", "rk_live_")) or not _is_one_word(key):
-        return ["STRIPE_API_KEY is no Stripe key: it begins with rk_live_, rk_test_, sk_live_ or sk_test_"]
+        return [f"{variable} is no Stripe key: it begins with rk_live_, rk_test_, sk_live_ or sk_test_"]
     return []
 
 
@@ -65,9 +81,7 @@ def _of_shadow_key(key: str) -> list[str]:
 
 SHADOW_KEY = SecretSetting("shadow", "api_key", "key", _of_shadow_key)
 WEBHOOK_SECRET = SecretSetting("stripe", "webhook_secret", "webhook secret", _of_webhook_secrets)
-SECRETS = (
-    SecretSetting("stripe", "api_key", "key", _of_stripe_key),
-    SecretSetting("openmeter", "api_key", "key", _of_openmeter_key),
-    WEBHOOK_SECRET,
-    SHADOW_KEY,
-)
+SETUP_KEY = SecretSetting("stripe", "setup_api_key", "setup key", _of_setup_key)
+STRIPE_KEY = SecretSetting("stripe", "api_key", "key", _of_stripe_key)
+OPENMETER_KEY = SecretSetting("openmeter", "api_key", "key", _of_openmeter_key)
+SECRETS = (STRIPE_KEY, OPENMETER_KEY, WEBHOOK_SECRET, SETUP_KEY, SHADOW_KEY)

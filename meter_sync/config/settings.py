@@ -109,6 +109,9 @@ class StripeSettings(_Section):
 
     api_key: Secret = Field(default=SecretStr(""), validate_default=False)
     api_key_file: Path | None = None
+    setup_api_key: Secret = Field(default=SecretStr(""), validate_default=False)
+    """What `setup` creates things with, and nothing else."""
+    setup_api_key_file: Path | None = None
     api_base: Annotated[str, AfterValidator(_address)] = "https://api.stripe.com"
     webhook_secret: Secrets = ()
     """What webhooks are signed with: several while one is rolled, or where there are several endpoints."""
@@ -126,6 +129,11 @@ class StripeSettings(_Section):
     def mode(self) -> Literal["live", "sandbox"]:
         """The mode of the key, by its name."""
         return "live" if self.is_live else "sandbox"
+
+    @property
+    def setup_is_live(self) -> bool:
+        """Whether the key for `setup` is of the live mode."""
+        return "_live_" in self.setup_api_key.get_secret_value()[:8]
 
     @property
     def overall_rate(self) -> float:
@@ -263,6 +271,11 @@ class Settings(_Section):
     @property
     def is_shadow(self) -> bool:
         """Whether runs work in a sandbox that has copies of what the account has."""
+        return bool(self.shadow.api_key.get_secret_value() or self.shadow.api_key_file)
+
+    @property
+    def has_shadow_key(self) -> bool:
+        """Whether its key was read."""
         return bool(self.shadow.api_key.get_secret_value())
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from meter_sync.config.origins import DEFAULT, Origin, Values, names_beside, origins_of, setting_names
-from meter_sync.config.secrets import SECRETS, WEBHOOK_SECRET, SecretSetting
+from meter_sync.config.secrets import OPENMETER_KEY, SECRETS, SHADOW_KEY, STRIPE_KEY, WEBHOOK_SECRET, SecretSetting
 from meter_sync.config.settings import Settings
 from meter_sync.config.variables import ENVIRONMENT, unknown_variables
 from meter_sync.core.text import did_you_mean
@@ -42,6 +42,8 @@ class Configuration:
     def of_the_account(self, needed: Sequence[SecretSetting]) -> Settings:
         """Return the settings of the account itself, also in shadow mode; it raises what `settings` does."""
         problems = [*self.problems, *(said for one in needed for said in self.of_secrets.get(one.path, ()))]
+        if not problems and self.read and self.read.is_shadow and SHADOW_KEY in needed and not self.read.has_shadow_key:
+            problems = ["the file that shadow.api_key_file names is empty"]
         if problems or self.read is None:
             raise _wrong(problems)
         return self.read
@@ -64,7 +66,7 @@ def load(file: Path | None, environment: Mapping[str, str], options: Values, *, 
 
 def needed(*, for_webhook: bool) -> Sequence[SecretSetting]:
     """Return the secrets that the webhook needs, or a run."""
-    return [one for one in SECRETS if for_webhook or one is not WEBHOOK_SECRET]
+    return [STRIPE_KEY, OPENMETER_KEY, SHADOW_KEY, *([WEBHOOK_SECRET] if for_webhook else [])]
 
 
 def read(
@@ -81,7 +83,7 @@ def read(
     secrets = {one.path: _secret(one, values, variables, environment) for one in wanted}
     # The configuration file is read, copied and committed more freely than a secret may be.
     problems += [
-        f"{one.path}: a {one.what.removeprefix('webhook ')} does not belong into {file}; put it into a file of its own "
+        f"{one.path}: a {one.what.split()[-1]} does not belong into {file}; put it into a file of its own "
         f"and name that with {one.path}_file"
         for one in SECRETS
         if one.name in _section(of_file, one.section)

@@ -8,6 +8,8 @@ from meter_sync.core.text import did_you_mean
 ENVIRONMENT = {
     "STRIPE_API_KEY": "stripe.api_key",
     "STRIPE_API_KEY_FILE": "stripe.api_key_file",
+    "STRIPE_SETUP_API_KEY": "stripe.setup_api_key",
+    "STRIPE_SETUP_API_KEY_FILE": "stripe.setup_api_key_file",
     "STRIPE_API_BASE": "stripe.api_base",
     "STRIPE_WEBHOOK_SECRET": "stripe.webhook_secret",
     "STRIPE_WEBHOOK_SECRET_FILE": "stripe.webhook_secret_file",

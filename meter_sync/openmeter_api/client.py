@@ -12,13 +12,14 @@ import structlog
 from meter_sync.core.metering.mapping import Grouping
 from meter_sync.core.metering.meter import Meters
 from meter_sync.core.metering.queries import Answer, DimensionAnswer, Query, Unanswered, WindowAnswer
-from meter_sync.errors import ConfigurationError, TryAgainError
+from meter_sync.effects import effect
+from meter_sync.errors import ConfigurationError, MeterSyncError, TryAgainError
 from meter_sync.net.retry import Patience, Transient
 from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api import answers
 from meter_sync.openmeter_api.answers import OpenMeterRefused, Row
 from meter_sync.openmeter_api.connection import Access, Connection
-from meter_sync.openmeter_api.port import Api
+from meter_sync.openmeter_api.port import Api, MeterDefinition
 from meter_sync.openmeter_api.versions import api_at, other_address
 
 log = structlog.get_logger()
@@ -66,6 +67,41 @@ class OpenMeter:
                 correct if other else f"correct OPENMETER_URL: it is the address before {path}",
                 code="openmeter_address",
             ) from refusal
+
+    async def definition(self, slug: str) -> MeterDefinition | None:
+        """Return what the meter of a slug counts, or None where there is none.
+
+        Raise ConfigurationError where the address or the key is wrong, TryAgainError where there is no answer, and
+        MeterSyncError for a meter that this version does not understand.
+        """
+        found = await self.meters()
+        if slug in found.unknown:
+            raise MeterSyncError(f"{found.unknown[slug]}; nothing was made for it", "choose another slug")
+        if slug not in found.known:
+            return None
+        try:
+            return await self._api.definition(slug)
+        except (Transient, OpenMeterRefused) as failure:
+            raise _unreachable("OpenMeter's meters could not be listed", failure) from failure
+
+    async def create_meter(self, wanted: MeterDefinition) -> None:
+        """Make a meter. One that is there by then, as after an attempt without an answer, is as good.
+
+        Raise ConfigurationError where the key is wrong, TryAgainError where there is no answer, or OpenMeterRefused.
+        """
+        try:
+            with effect("openmeter"):
+                await self._api.create_meter(wanted)
+        except OpenMeterRefused:
+            found = await self.definition(wanted.slug)
+            if found is None or found != replace(wanted, name=None):
+                raise
+        except Transient as failure:
+            raise TryAgainError(
+                f"OpenMeter did not answer whether it made the meter {wanted.slug}: {failure.message}",
+                "run it again: it finds what is there",
+                code="openmeter_unreachable",
+            ) from failure
 
     async def usage(self, query: Query) -> Answer:
         """Send one query and return the value of each subject that has one, or why there is no answer.

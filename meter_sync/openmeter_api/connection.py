@@ -37,7 +37,7 @@ class Access:
 
 
 class Connection:
-    """Sends requests, all of which only read and so are safe to repeat."""
+    """Sends requests, which are safe to repeat: they only read, or make what is found to be there the second time."""
 
     def __init__(self, access: Access, session: aiohttp.ClientSession, stop: Stop) -> None:
         self._client = Client(
@@ -94,7 +94,7 @@ class Connection:
             why = without_key(cause_of(error), self._access.key())
             raise Transient(f"no complete answer from {self.url}{why}") from error
         status = response.status_code
-        if status == 200:
+        if status in (200, 201):
             return answers.parsed(text, response.headers.get("Content-Type", ""))
         if status in (401, 403):
             raise ConfigurationError(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from meter_sync.core.metering.meter import Meters
+from meter_sync.core.metering.meter import Aggregation, Meters
 from meter_sync.core.metering.queries import Query
 from meter_sync.openmeter_api.answers import Row
 
@@ -16,6 +16,20 @@ class OpenMeterCustomer:
     id: str
     key: str | None
     is_deleted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MeterDefinition:
+    """What a meter counts, and how: all that is needed to make one."""
+
+    slug: str
+    """API v3 calls it the key."""
+    aggregation: Aggregation
+    event_type: str
+    value_property: str | None = None
+    """A JSONPath into an event's data; a count needs none."""
+    name: str | None = None
+    """None in what was read, since it bills nothing."""
 
 
 class Api(Protocol):
@@ -32,6 +46,14 @@ class Api(Protocol):
 
     async def meters(self) -> Meters:
         """Return every meter."""
+        ...
+
+    async def definition(self, slug: str) -> MeterDefinition | None:
+        """Return what a meter counts, or None where there is none of that slug."""
+        ...
+
+    async def create_meter(self, wanted: MeterDefinition) -> None:
+        """Make a meter. One whose slug is taken, as after an attempt without an answer, is refused."""
         ...
 
     async def rows(self, query: Query) -> Iterable[Row]:

@@ -13,7 +13,7 @@ from meter_sync.errors import ConfigurationError
 from meter_sync.openmeter_api import answers
 from meter_sync.openmeter_api.answers import OpenMeterRefused, Row
 from meter_sync.openmeter_api.connection import Connection
-from meter_sync.openmeter_api.port import OpenMeterCustomer
+from meter_sync.openmeter_api.port import MeterDefinition, OpenMeterCustomer
 
 PATH = "/api/v1"
 _PAGE_SIZE = 100
@@ -33,6 +33,24 @@ class V1:
         """Return every meter."""
         rows = _objects(await self._connection.get(f"{PATH}/meters"), "a list of meters")
         return answers.meters(rows, _meter)
+
+    async def definition(self, slug: str) -> MeterDefinition | None:
+        """Return what a meter counts, or None where there is none of that slug."""
+        rows = _objects(await self._connection.get(f"{PATH}/meters"), "a list of meters")
+        return next((_definition(row) for row in rows if row.get("slug") == slug), None)
+
+    async def create_meter(self, wanted: MeterDefinition) -> None:
+        """Make a meter."""
+        asked = {
+            "slug": wanted.slug,
+            "name": wanted.name,
+            "aggregation": wanted.aggregation.value,
+            "eventType": wanted.event_type,
+            "valueProperty": wanted.value_property,
+        }
+        await self._connection.post(
+            f"{PATH}/meters", {name: value for name, value in asked.items() if value is not None}
+        )
 
     async def rows(self, query: Query) -> Iterator[Row]:
         """Return the rows that answer a query.
@@ -128,6 +146,12 @@ def _meter(row: Mapping[str, object]) -> Meter:
         raise OpenMeterRefused(f"OpenMeter's list of meters was not understood: it has {refusal.message}") from None
     aggregation = answers.aggregation_of(row.get("aggregation"), slug)
     return Meter(id, slug, aggregation, answers.instant(row.get("eventFrom")))
+
+
+def _definition(row: Mapping[str, object]) -> MeterDefinition:
+    slug, event_type = (_named(row, name) for name in ("slug", "eventType"))
+    value = None if row.get("valueProperty") is None else _named(row, "valueProperty")
+    return MeterDefinition(slug, answers.aggregation_of(row.get("aggregation"), slug), event_type, value)
 
 
 def _named(row: Mapping[str, object], name: str) -> str:

@@ -9,13 +9,13 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from meter_sync.core.billing.item import WindowSize
-from meter_sync.core.metering.meter import Meter, Meters
+from meter_sync.core.metering.meter import Aggregation, Meter, Meters
 from meter_sync.core.metering.queries import Query
 from meter_sync.core.text import utc
 from meter_sync.openmeter_api import answers
 from meter_sync.openmeter_api.answers import OpenMeterRefused, Row
 from meter_sync.openmeter_api.connection import Connection
-from meter_sync.openmeter_api.port import OpenMeterCustomer
+from meter_sync.openmeter_api.port import MeterDefinition, OpenMeterCustomer
 
 PATH = "/openmeter"
 _PAGE_SIZE = 100
@@ -55,6 +55,11 @@ class _Meter(_Shape):
     key: Text
     aggregation: object = None
     events_from: Text | None = None
+
+
+class _MeterInFull(_Meter):
+    event_type: Text
+    value_property: Text | None = None
 
 
 class _Customer(_Shape):
@@ -101,6 +106,26 @@ class V3:
         found = answers.meters([row async for row in self._listed("meters", "key")], _meter)
         self._ids = {name: meter.id for name, meter in found.known.items()}
         return found
+
+    async def definition(self, slug: str) -> MeterDefinition | None:
+        """Return what a meter counts, or None where there is none of that key."""
+        # All pages are read, whatever is found: a filter by the key is younger than some servers.
+        rows = [row async for row in self._listed("meters", "key") if row.get("key") == slug]
+        return _definition(rows[0]) if rows else None
+
+    async def create_meter(self, wanted: MeterDefinition) -> None:
+        """Make a meter."""
+        asked = {
+            "key": wanted.slug,
+            "name": wanted.name or wanted.slug,
+            "aggregation": wanted.aggregation.value.lower(),
+            "event_type": wanted.event_type,
+            "value_property": wanted.value_property,
+        }
+        # A null is refused where the document names none.
+        await self._connection.post(
+            f"{PATH}/meters", {name: value for name, value in asked.items() if value is not None}
+        )
 
     async def rows(self, query: Query) -> Iterator[Row]:
         """Return the rows that answer a query. A meter is looked up by its key, where it is not known yet."""
@@ -203,9 +228,17 @@ def _row(query: Query, row: Mapping[str, object]) -> Row:
 
 def _meter(row: Mapping[str, object]) -> Meter:
     meter = _read(_Meter, row, "a meter")
+    return Meter(meter.id, meter.key, _aggregation(meter), answers.instant(meter.events_from))
+
+
+def _definition(row: Mapping[str, object]) -> MeterDefinition:
+    meter = _read(_MeterInFull, row, "a meter")
+    return MeterDefinition(meter.key, _aggregation(meter), meter.event_type, meter.value_property)
+
+
+def _aggregation(meter: _Meter) -> Aggregation:
     stated = meter.aggregation
-    aggregation = answers.aggregation_of(stated.upper() if isinstance(stated, str) else stated, meter.key)
-    return Meter(meter.id, meter.key, aggregation, answers.instant(meter.events_from))
+    return answers.aggregation_of(stated.upper() if isinstance(stated, str) else stated, meter.key)
 
 
 def _read(shape: type[_Shaped], answer: object, what: str) -> _Shaped:

@@ -73,6 +73,10 @@ class Access:
     key: Callable[[], str]
     api_base: str
     retry_seconds: float
+    key_setting: str = "STRIPE_API_KEY"
+    """What the operator calls the key."""
+    permissions: str = "docs/security.md lists"
+    """Where the permissions are that it needs, as messages go on after "the permissions that"."""
 
 
 class StripeReader:
@@ -159,13 +163,13 @@ class StripeReader:
         if isinstance(error, stripe.AuthenticationError):
             return ConfigurationError(
                 f"Stripe does not accept the API key: {said}",
-                "check STRIPE_API_KEY (or its file): it may be of another account, rolled or incomplete",
+                f"check {self._access.key_setting} (or its file): it may be of another account, rolled or incomplete",
                 code="stripe_key",
             )
         if isinstance(error, stripe.PermissionError):
             return PermissionMissing(
                 f"the Stripe key lacks a permission: {said}",
-                "give the restricted key the permissions that docs/security.md lists",
+                f"give the restricted key the permissions that {self._access.permissions}",
             )
         wished = retry_after_seconds(_header(error, "Retry-After"))
         if isinstance(error, stripe.RateLimitError):
@@ -198,6 +202,19 @@ class StripeWriter(StripeReader):
         Raise ConfigurationError; StripeRefused or Interrupted where nothing was carried out for certain; and
         StripeUnavailable where the outcome is unknown, also when a refusal or the run's end came after such an attempt.
         """
+        return await self._posted(path, endpoint, params, version, renews_key=True)
+
+    async def create(self, path: str, endpoint: str, params: Mapping[str, Any]) -> object:
+        """POST what makes a thing, and return the JSON that tells of it.
+
+        One idempotency key over all attempts, also after a 5xx: with another one Stripe could make a second thing.
+        It raises what `post` does.
+        """
+        return (await self._posted(path, endpoint, params, CURRENT_VERSION, renews_key=False)).data
+
+    async def _posted(
+        self, path: str, endpoint: str, params: Mapping[str, Any], version: str, *, renews_key: bool
+    ) -> StripeResponse:
         key = str(uuid.uuid4())
         unanswered: list[Transient] = []
 
@@ -208,7 +225,7 @@ class StripeWriter(StripeReader):
                     return await self._send("post", path, version, {**params, "idempotency_key": key})
             except Transient as failure:
                 cause = failure.__cause__
-                if isinstance(cause, stripe.StripeError) and (cause.http_status or 0) >= 500:
+                if renews_key and isinstance(cause, stripe.StripeError) and (cause.http_status or 0) >= 500:
                     key = str(uuid.uuid4())
                 if not failure.rate_limited:
                     unanswered.append(failure)

@@ -121,8 +121,11 @@ _READERS: Mapping[str, Callable[[Json, Json], tuple[str | None, str | None]]] = 
     "invoice.upcoming": lambda now, _before: ("invoice_upcoming", _subscription_of(now)),
 }
 
-RELEVANT = (*_READERS, *METER_ERRORS)
-"""The types to select in Stripe."""
+SNAPSHOTS = tuple(_READERS)
+"""The types to select in Stripe for a destination whose events bring their objects…"""
+THIN = METER_ERRORS
+"""… and for one whose events are thin."""
+RELEVANT = (*SNAPSHOTS, *THIN)
 
 
 def _items(subscription: Json) -> list[Json]:

@@ -34,6 +34,8 @@ IN_MESSAGES = {
     "test_clocks:write": "rak_billing_clock_write",
     "usage_records:read": "rak_usage_record_read",
     "usage_records:write": "rak_usage_record_write",
+    "webhook_endpoints:read": "rak_webhook_read",
+    "webhook_endpoints:write": "rak_webhook_write",
 }
 """What endpoints need, and how Stripe calls it."""
 

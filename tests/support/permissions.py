@@ -45,5 +45,13 @@ PERMISSIONS = (
     Permission("accounts:read", "Accounts (Connect)", "accounts_kyc_basic_read", is_optional=True),
     Permission("test_clocks:read", "Test clocks", "billing_clock_read", is_optional=True),
 )
+FOR_SETUP = (
+    Permission("products:write", "Products", "product_write"),
+    Permission("prices:write", "Prices", "plan_write"),
+    Permission("billing_meters:write", "Meters", "billing_meter_write"),
+    Permission("webhook_endpoints:write", "Webhook Endpoints", "webhook_write"),
+    Permission("accounts:read", "Accounts (Connect)", "accounts_kyc_basic_read", is_optional=True),
+)
+"""What the key for `setup` may do."""
 EXACTLY = frozenset(permission.name for permission in PERMISSIONS)
 READ_ONLY = frozenset(permission.name.replace(":write", ":read") for permission in PERMISSIONS)

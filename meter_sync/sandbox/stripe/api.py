@@ -17,6 +17,7 @@ from meter_sync.sandbox.stripe.endpoints import (
     clocks,
     customers,
     error_reports,
+    event_destinations,
     events,
     invoice_items,
     invoices,
@@ -33,7 +34,7 @@ from meter_sync.sandbox.stripe.endpoints import (
 from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
 from meter_sync.sandbox.stripe.protocol.errors import Refusal, failure_answer, locked, rate_limited, unrecognized_url
 from meter_sync.sandbox.stripe.protocol.idempotency import is_saved
-from meter_sync.sandbox.stripe.protocol.parameters import Tree, parse_form, read_parameters
+from meter_sync.sandbox.stripe.protocol.parameters import Tree, parse_form, parse_json, read_parameters
 from meter_sync.sandbox.stripe.protocol.rate_limits import METER_EVENTS, RateLimiter, RateLimits
 from meter_sync.sandbox.stripe.protocol.versions import Version, parse_version
 from meter_sync.sandbox.stripe.rules.meter_events import lock_of
@@ -56,6 +57,7 @@ ENDPOINTS = (
     *meter_events.ENDPOINTS,
     *meter_event_summaries.ENDPOINTS,
     *error_reports.ENDPOINTS,
+    *event_destinations.ENDPOINTS,
     *events.ENDPOINTS,
 )
 
@@ -197,9 +199,14 @@ def _carry_out(request: Incoming, endpoint: Endpoint, call: Call) -> Answer:
 
 
 def _parameters(request: Incoming) -> Tree:
-    """Return the parameters of a request: a POST has them in its body, others in the query."""
+    """Return the parameters of a request: a POST has them in its body, others in the query.
+
+    To the second API that body is JSON (API reference, API v2).
+    """
     if request.method == "POST" and request.query:
         raise Refusal("Parameters of a POST request belong into its body.")
+    if request.method == "POST" and request.path.startswith("/v2/"):
+        return parse_json(request.body)
     return parse_form(request.body if request.method == "POST" else request.query or request.body)
 
 

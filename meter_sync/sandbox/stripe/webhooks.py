@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 
 from meter_sync.sandbox.stripe.protocol.versions import Version, parse_version
 from meter_sync.sandbox.stripe.rules.error_reports import ERROR_REPORT, NO_METER_FOUND
-from meter_sync.sandbox.stripe.state.objects import ErrorReport, StripeEvent
+from meter_sync.sandbox.stripe.state.objects import ErrorReport, EventDestination, StripeEvent
 from meter_sync.sandbox.stripe.state.stripe_state import StripeState
 from meter_sync.sandbox.stripe.views.error_reports import show_thin
 from meter_sync.sandbox.stripe.views.events import show_event
@@ -53,9 +53,15 @@ class WebhookEndpoint:
     """The version that snapshots are shown in; None for that of the event."""
     seen: int
     """So many events happened before, or were looked at."""
+    destination: EventDestination | None = None
+    """The event destination that it is of, which says which events it gets."""
 
     def wants(self, kind: str) -> bool:
         """Whether events of this type are delivered here."""
+        of = self.destination
+        if of is not None:
+            is_of_its_payload = (of.payload == "thin") == (kind in THIN_EVENTS)
+            return is_of_its_payload and not of.is_disabled and ("*" in of.events or kind in of.events)
         if kind in THIN_EVENTS:
             return kind in self.events
         return any(fnmatchcase(kind, each) for each in self.events)
@@ -143,6 +149,14 @@ class Webhooks:
             )
             self._endpoints[endpoint.id] = endpoint
             return endpoint
+
+    def deliver_to(self, destination: EventDestination) -> str:
+        """Deliver to an event destination what happens from now on, and return its secret."""
+        endpoint = self.add_endpoint(
+            destination.url, events=destination.events, api_version=destination.snapshot_api_version
+        )
+        endpoint.destination = destination
+        return endpoint.secrets[0]
 
     def remove_endpoint(self, endpoint: WebhookEndpoint) -> None:
         """Remove an endpoint, and forget what was not delivered to it."""

@@ -18,6 +18,7 @@ from meter_sync.sandbox.stripe.rules import (
     clocks,
     customers,
     error_reports,
+    event_destinations,
     invoice_lines,
     invoices,
     meter_events,
@@ -175,6 +176,9 @@ class StripeWorld:
     deactivate_meter = _settled(meters.deactivate_meter)
     reactivate_meter = _settled(meters.reactivate_meter)
     add_subscription = _settled(subscriptions.add_subscription)
+    add_event_destination = _settled(event_destinations.add_event_destination)
+    update_event_destination = _settled(event_destinations.update_event_destination)
+    disable_event_destination = _settled(event_destinations.disable_event_destination)
 
     # -- changing a subscription ----------------------------------------------------------------
 

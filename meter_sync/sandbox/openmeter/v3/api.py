@@ -14,7 +14,7 @@ from meter_sync.sandbox.openmeter.meters import Meter
 from meter_sync.sandbox.openmeter.problems import Problem
 from meter_sync.sandbox.openmeter.requests import json_object, require_method
 from meter_sync.sandbox.openmeter.v3.customers import CUSTOMERS, listed, show_billing, show_customer
-from meter_sync.sandbox.openmeter.v3.meters import METERS, show_meter
+from meter_sync.sandbox.openmeter.v3.meters import METERS, create_meter, show_meter
 from meter_sync.sandbox.openmeter.v3.query import read_query, show_answer
 from meter_sync.sandbox.openmeter.world import OpenMeterWorld
 
@@ -37,8 +37,8 @@ def answer(world: OpenMeterWorld, request: Incoming, prefix: str) -> Answer:
     found = match and _ENDPOINTS.get((match[1], match[2] is not None, match[3] or ""))
     if not match or not found:
         raise Problem(404, "the requested route was not found")
-    method, do = found
-    require_method(request, method)
+    require_method(request, *found)
+    do = found[request.method]
     identifier = unquote(match[2] or "")
     if match[2] is not None and not _ULID.fullmatch(identifier):
         raise Problem(404, f"the requested entity was not found: {identifier}")
@@ -52,6 +52,11 @@ def _ingest(world: OpenMeterWorld, request: Incoming, _: str) -> Answer:
 
 def _list_meters(world: OpenMeterWorld, request: Incoming, _: str) -> Answer:
     return _shown(METERS.page(world.meters.values(), request.query))
+
+
+def _create_meter(world: OpenMeterWorld, request: Incoming, _: str) -> Answer:
+    created = _meter(world, create_meter(world, json_object(request)))
+    return Answer(status=201, body=json.dumps(show_meter(created)))
 
 
 def _show_meter(world: OpenMeterWorld, _: Incoming, identifier: str) -> Answer:
@@ -86,13 +91,13 @@ def _shown(content: dict[str, Any]) -> Answer:
     return Answer(status=200, body=json.dumps(content))
 
 
-_ENDPOINTS: Mapping[tuple[str, bool, str], tuple[str, _Endpoint]] = {
-    ("events", False, ""): ("POST", _ingest),
-    ("meters", False, ""): ("GET", _list_meters),
-    ("meters", True, ""): ("GET", _show_meter),
-    ("meters", True, "query"): ("POST", _query_meter),
-    ("customers", False, ""): ("GET", _list_customers),
-    ("customers", True, ""): ("GET", _of_customer(show_customer)),
-    ("customers", True, "billing"): ("GET", _of_customer(show_billing)),
+_ENDPOINTS: Mapping[tuple[str, bool, str], Mapping[str, _Endpoint]] = {
+    ("events", False, ""): {"POST": _ingest},
+    ("meters", False, ""): {"GET": _list_meters, "POST": _create_meter},
+    ("meters", True, ""): {"GET": _show_meter},
+    ("meters", True, "query"): {"POST": _query_meter},
+    ("customers", False, ""): {"GET": _list_customers},
+    ("customers", True, ""): {"GET": _of_customer(show_customer)},
+    ("customers", True, "billing"): {"GET": _of_customer(show_billing)},
 }
-"""By collection, whether an id follows, and what of it: the method, and what answers."""
+"""By collection, whether an id follows, and what of it: by the method, what answers."""

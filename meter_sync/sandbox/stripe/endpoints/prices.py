@@ -1,5 +1,7 @@
 """Endpoints of the embedded Stripe: products and their prices."""
 
+from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
@@ -8,7 +10,9 @@ from meter_sync.sandbox.stripe.protocol.errors import Refusal
 from meter_sync.sandbox.stripe.protocol.parameters import (
     Reader,
     amount,
+    at_most,
     choice,
+    currency,
     flag,
     group,
     list_of,
@@ -17,8 +21,9 @@ from meter_sync.sandbox.stripe.protocol.parameters import (
     text_map,
     whole,
 )
-from meter_sync.sandbox.stripe.state.objects import Price
-from meter_sync.sandbox.stripe.views.prices import show_price, show_product
+from meter_sync.sandbox.stripe.rules.prices import give_lookup_key
+from meter_sync.sandbox.stripe.state.objects import Price, Product, Tier
+from meter_sync.sandbox.stripe.views.prices import show_price, show_price_with_tiers, show_product
 from meter_sync.sandbox.stripe.views.view import Json
 
 _INTERVAL = choice("day", "week", "month", "year")
@@ -44,19 +49,69 @@ def _get_product(call: Call) -> Json:
     return show_product(call.view, call.state.products.find(call.ids[0]))
 
 
+def _list_products(call: Call) -> Json:
+    active = call.params.get("active")
+
+    def matches(product: Product) -> bool:
+        return active in (None, product.active)
+
+    return page(call, call.state.products, show_product, matches)
+
+
 def _create_price(call: Call) -> Json:
-    params: dict[str, Any] = dict(call.params)
+    params: dict[str, Any] = {name: value for name, value in call.params.items() if name != "expand"}
     recurring = params.pop("recurring")
-    params.pop("billing_scheme", None)
-    unit_amount = params.pop("unit_amount", None)
-    if (unit_amount is None) == ("unit_amount_decimal" not in params):
-        message = "Pass exactly one of unit_amount and unit_amount_decimal."
-        raise Refusal(message, param="unit_amount")
-    params.setdefault("unit_amount_decimal", unit_amount)
+    params |= _amounts(params)
     recurring.setdefault("usage_type", "licensed")
     _check_recurring(call, recurring)
     identifier = call.world.add_price(**params, **recurring)
-    return show_price(call.view, call.state.prices[identifier])
+    return _shown(call, call.state.prices[identifier])
+
+
+def _amounts(params: dict[str, Any]) -> dict[str, Any]:
+    """Take the amounts out of the parameters of a price, and return what they say: one for all units, or tiers."""
+    is_tiered = params.pop("billing_scheme", "per_unit") == "tiered"
+    unit_amount = params.pop("unit_amount", None)
+    if is_tiered:
+        for name in ("unit_amount_decimal", "transform_quantity"):
+            if unit_amount is not None or name in params:
+                raise Refusal(f"A price with billing_scheme=tiered takes no {name}.", param=name)
+        if "tiers_mode" not in params or not params.get("tiers"):
+            raise Refusal("A price with billing_scheme=tiered needs tiers and tiers_mode.", param="tiers")
+        return {"unit_amount_decimal": Decimal(0), "tiers": _tiers(params["tiers"])}
+    if {"tiers", "tiers_mode"} & params.keys():
+        raise Refusal("Tiers need billing_scheme=tiered.", param="tiers")
+    if (unit_amount is None) == ("unit_amount_decimal" not in params):
+        message = "Pass exactly one of unit_amount and unit_amount_decimal."
+        raise Refusal(message, param="unit_amount")
+    return {"unit_amount_decimal": params.get("unit_amount_decimal", unit_amount)}
+
+
+def _tiers(given: list[dict[str, Any]]) -> list[Tier]:
+    """Return the tiers: each ends after the one before, and the last has no end."""
+    bounds = [tier["up_to"] for tier in given]
+    if bounds[-1] is not None or None in bounds[:-1]:
+        raise Refusal("The last tier, and no other, has up_to=inf.", param="tiers")
+    if any(upper <= lower for lower, upper in pairwise(bounds[:-1])):
+        raise Refusal("Each tier's up_to must be more than that of the one before.", param="tiers")
+    return [Tier(tier["up_to"], *(_amount(tier, kind) for kind in ("unit", "flat"))) for tier in given]
+
+
+def _amount(tier: dict[str, Any], kind: str) -> Decimal:
+    """Return the amount per unit, or beside that, of a tier; nothing where it has none."""
+    given = [tier[name] for name in (f"{kind}_amount", f"{kind}_amount_decimal") if name in tier]
+    if len(given) > 1:
+        raise Refusal(f"Pass only one of {kind}_amount and {kind}_amount_decimal.", param="tiers")
+    return Decimal(given[0]) if given else Decimal(0)
+
+
+def _up_to(value: Any, name: str) -> int | None:
+    """Read the end of a tier; None for none."""
+    return None if value == "inf" else int(whole(1)(value, name))
+
+
+def _shown(call: Call, price: Price) -> Json:
+    return (show_price_with_tiers if call.expands("tiers") else show_price)(call.view, price)
 
 
 def _check_recurring(call: Call, recurring: dict[str, Any]) -> None:
@@ -78,7 +133,7 @@ def _check_recurring(call: Call, recurring: dict[str, Any]) -> None:
 
 
 def _get_price(call: Call) -> Json:
-    return show_price(call.view, call.state.prices.find(call.ids[0], param="price"))
+    return _shown(call, call.state.prices.find(call.ids[0], param="price"))
 
 
 def _update_price(call: Call) -> Json:
@@ -87,7 +142,8 @@ def _update_price(call: Call) -> Json:
     price.nickname = call.params.get("nickname", price.nickname)
     price.metadata = merged(price.metadata, call.params.get("metadata", {}))
     if "lookup_key" in call.params:
-        price.lookup_key = call.params["lookup_key"] or None
+        transfer = call.params.get("transfer_lookup_key", False)
+        give_lookup_key(call.state, price, call.params["lookup_key"] or None, transfer=transfer)
     return show_price(call.view, price)
 
 
@@ -107,24 +163,37 @@ def _list_prices(call: Call) -> Json:
             and ("lookup_keys" not in params or price.lookup_key in params["lookup_keys"])
         )
 
-    return page(call, call.state.prices, show_price, matches)
+    show = show_price_with_tiers if call.expands("data.tiers") else show_price
+    return page(call, call.state.prices, show, matches)
 
 
 _PRICE_UPDATE: dict[str, Reader] = {
     "active": flag,
     "metadata": text_map,
-    "lookup_key": text,
+    "lookup_key": at_most(200),
     "nickname": text,
+    "transfer_lookup_key": flag,
 }
+_TIER = group(
+    {
+        "flat_amount": whole(0),
+        "flat_amount_decimal": amount,
+        "unit_amount": whole(0),
+        "unit_amount_decimal": amount,
+        "up_to": _up_to,
+    },
+    required=("up_to",),
+)
 
 ENDPOINTS = (
     Endpoint(
         "POST /v1/products",
         "products:write",
         _create_product,
-        fields={"id": text, "name": text, "metadata": text_map},
+        fields={"id": text, "name": text, "metadata": text_map, "active": flag},
         required=("name",),
     ),
+    Endpoint("GET /v1/products", "products:read", _list_products, fields={**PAGING, "active": flag}),
     Endpoint("GET /v1/products/{}", "products:read", _get_product),
     Endpoint(
         "POST /v1/prices",
@@ -132,8 +201,8 @@ ENDPOINTS = (
         _create_price,
         fields={
             **_PRICE_UPDATE,
-            "billing_scheme": choice("per_unit"),
-            "currency": text,
+            "billing_scheme": choice("per_unit", "tiered"),
+            "currency": currency,
             "product": text,
             "recurring": _RECURRING,
             "transform_quantity": group(
@@ -142,8 +211,11 @@ ENDPOINTS = (
             ),
             "unit_amount": whole(0),
             "unit_amount_decimal": amount,
+            "tiers": list_of(_TIER),
+            "tiers_mode": choice("graduated", "volume"),
         },
         required=("currency", "product", "recurring"),
+        expandable=frozenset({"tiers"}),
     ),
     Endpoint(
         "GET /v1/prices",
@@ -158,7 +230,8 @@ ENDPOINTS = (
             "recurring": group({"interval": _INTERVAL, "meter": text, "usage_type": _USAGE_TYPE}),
             "type": choice("one_time", "recurring"),
         },
+        expandable=frozenset({"data.tiers"}),
     ),
-    Endpoint("GET /v1/prices/{}", "prices:read", _get_price),
+    Endpoint("GET /v1/prices/{}", "prices:read", _get_price, expandable=frozenset({"tiers"})),
     Endpoint("POST /v1/prices/{}", "prices:write", _update_price, fields=_PRICE_UPDATE),
 )

@@ -3,6 +3,7 @@
 Shapes of the errors: API reference, Errors; the wordings are those that its users quote.
 """
 
+import json
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -31,6 +32,28 @@ def parse_form(text: str) -> Tree:
             raise Refusal(f"Invalid parameter name: {name}", param=name)
         _place(tree, [match[1], *re.findall(r"\[([^\[\]]*)\]", match[2])], value, name)
     return tree
+
+
+def parse_json(text: str) -> Tree:
+    """Return the body of a request to the second API, which is JSON, as a form with the same content would be."""
+    try:
+        body = json.loads(text or "{}")
+    except ValueError as error:
+        raise Refusal("The request body is not JSON.") from error
+    if not isinstance(body, dict):
+        raise Refusal("The request body must be a JSON object.")
+    tree: Tree = _as_form(body)
+    return tree
+
+
+def _as_form(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {name: _as_form(value) for name, value in node.items()}
+    if isinstance(node, list):
+        return {str(place): _as_form(value) for place, value in enumerate(node)}
+    if isinstance(node, bool):
+        return str(node).lower()
+    return "" if node is None else str(node)
 
 
 def _place(tree: Tree, path: list[str], value: str, name: str) -> None:
@@ -69,6 +92,24 @@ def text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise Refusal(f"Invalid string: {name}", param=name)
     return value
+
+
+def at_most(characters: int) -> Reader:
+    """Return a reader of a string of at most so many characters."""
+
+    def read(value: Any, name: str) -> str:
+        if len(text(value, name)) > characters:
+            raise Refusal(f"Invalid string: {name} must be at most {characters} characters", param=name)
+        return str(value)
+
+    return read
+
+
+def currency(value: Any, name: str) -> str:
+    """Read a currency: three letters of ISO 4217, in lowercase (which of them Stripe takes is not modelled)."""
+    if re.fullmatch("[a-z]{3}", text(value, name)) is None:
+        raise Refusal(f"Invalid currency: {value}.", param=name)
+    return str(value)
 
 
 def whole(minimum: int | None = None, maximum: int | None = None) -> Reader:

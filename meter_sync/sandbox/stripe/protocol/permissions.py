@@ -25,6 +25,7 @@ _IN_MESSAGES: Final = {
     "subscriptions": "subscription",
     "test_clocks": "billing_clock",
     "usage_records": "usage_record",
+    "webhook_endpoints": "webhook",
 }
 """Resources as this sandbox names them, and as Stripe names them in `rak_..._read`."""
 

@@ -1,7 +1,7 @@
 """Lines of invoices: what an item used in a period, and what it costs.
 
-Sources: Stripe's documentation of transformed quantities. Only metered lines are modelled: an invoice here shows
-usage and nothing else.
+Sources: Stripe's documentation of transformed quantities and of tiers. Only metered lines are modelled: an invoice here
+shows usage and nothing else.
 """
 
 from datetime import datetime
@@ -15,13 +15,34 @@ from meter_sync.sandbox.stripe.state.stripe_state import StripeState
 
 
 def _amount_cents(price: Price, quantity: int) -> Decimal:
-    """Return what a quantity costs in whole cents, rounded half up once, at the line."""
+    """Return what a quantity costs in whole cents, rounded half up once, at the line.
+
+    Assumed of tiers: Stripe may show a line for each, and round each.
+    """
     units = Decimal(quantity)
+    if price.tiers:
+        return _by_tiers(price, quantity).quantize(Decimal(1), ROUND_HALF_UP)
     transform = price.transform_quantity
     if transform is not None:
         rounding = ROUND_CEILING if transform.round == "up" else ROUND_FLOOR
         units = (units / transform.divide_by).to_integral_value(rounding)
     return (units * price.unit_amount_decimal).quantize(Decimal(1), ROUND_HALF_UP)
+
+
+def _by_tiers(price: Price, quantity: int) -> Decimal:
+    """Return what a quantity costs by tiers: each unit by its own, or all by that of the last (tiers_mode)."""
+    cost, before = Decimal(0), 0
+    for tier in price.tiers:
+        is_last = tier.up_to is None or quantity <= tier.up_to
+        upper = quantity if is_last or tier.up_to is None else tier.up_to
+        if price.tiers_mode == "graduated":
+            cost += (upper - before) * tier.unit_amount_decimal + tier.flat_amount_decimal
+        elif is_last:
+            cost = quantity * tier.unit_amount_decimal + tier.flat_amount_decimal
+        if is_last:
+            break
+        before = upper
+    return cost
 
 
 def _quantity(state: StripeState, price: Price, item: Item, period: Period, since: int | None) -> int:

@@ -12,6 +12,10 @@ Aggregation = Literal["sum", "last_during_period", "last_ever", "max"]
 Rounding = Literal["up", "down"]
 Formula = Literal["sum", "count", "last"]
 WindowSize = Literal["hour", "day"]
+TiersMode = Literal["graduated", "volume"]
+"""Whether each unit costs what its own tier says, or all of them what the tier of the last one says."""
+Payload = Literal["snapshot", "thin"]
+"""Whether an event brings its object, or only its name."""
 InvoiceStatus = Literal["draft", "open", "paid", "uncollectible", "void"]
 BillingMode = Literal["classic", "flexible"]
 CollectionPause = Literal["keep_as_draft", "mark_uncollectible", "void"]
@@ -79,16 +83,28 @@ class TransformQuantity:
     round: Rounding
 
 
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """What each unit of a stretch of the quantity costs."""
+
+    up_to: int | None
+    """The last unit of the stretch; None for the last stretch, which has no end."""
+    unit_amount_decimal: Decimal
+    """In cents."""
+    flat_amount_decimal: Decimal
+    """What the stretch costs beside that, in cents."""
+
+
 @dataclass(slots=True)
 class Price:
-    """A recurring price per unit."""
+    """A recurring price per unit, the same for each or by tiers."""
 
     id: str
     created: int
     product: str
     currency: str
     unit_amount_decimal: Decimal
-    """In cents."""
+    """In cents; 0 where there are tiers."""
     usage_type: UsageType
     aggregate_usage: Aggregation | None
     """None for licensed prices and for those on a billing meter."""
@@ -100,6 +116,8 @@ class Price:
     lookup_key: str | None
     transform_quantity: TransformQuantity | None
     nickname: str | None = None
+    tiers: tuple[Tier, ...] = ()
+    tiers_mode: TiersMode | None = None
 
     @property
     def takes_usage_records(self) -> bool:
@@ -153,6 +171,25 @@ class ErrorReport:
     type: str
     meter: str | None
     rejected: tuple[MeterEvent, ...]
+
+
+@dataclass(slots=True)
+class EventDestination:
+    """Where events of some types are delivered to: here a webhook endpoint always."""
+
+    id: str
+    created: int
+    updated: int
+    name: str
+    description: str
+    url: str
+    payload: Payload
+    events: tuple[str, ...]
+    events_from: tuple[str, ...]
+    snapshot_api_version: str | None
+    """The version in which objects are shown; None for thin events, which have none."""
+    metadata: dict[str, str]
+    is_disabled: bool = False
 
 
 @dataclass(slots=True)

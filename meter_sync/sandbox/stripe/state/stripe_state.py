@@ -11,6 +11,7 @@ from meter_sync.sandbox.stripe.state.objects import (
     Customer,
     Due,
     ErrorReport,
+    EventDestination,
     Happening,
     Invoice,
     InvoiceItem,
@@ -47,6 +48,7 @@ class StripeState:
         self.invoices: Store[Invoice] = Store("invoice")
         self.invoice_items: Store[InvoiceItem] = Store("invoiceitem")
         self.events: Store[StripeEvent] = Store("event")
+        self.destinations: Store[EventDestination] = Store("event destination")
         self.news: list[StripeEvent | ErrorReport] = []
         """All events of both APIs, in the order in which they were recorded."""
         self.due: list[Due] = []

@@ -1,6 +1,6 @@
 """How Stripe shows products and prices, in each API version (API reference of 2025-01-27.acacia)."""
 
-from meter_sync.sandbox.stripe.state.objects import Price, Product
+from meter_sync.sandbox.stripe.state.objects import Price, Product, Tier
 from meter_sync.sandbox.stripe.views.view import Json, View
 
 
@@ -22,6 +22,23 @@ def show_product(view: View, product: Product) -> Json:
     return {**shown, "features": []} if view.legacy else shown
 
 
+def show_price_with_tiers(view: View, price: Price) -> Json:
+    """Show a price with its tiers, which are there only where they are asked for (API reference, Prices)."""
+    tiers = {"tiers": [_show_tier(tier) for tier in price.tiers]} if price.tiers else {}
+    return {**show_price(view, price), **tiers}
+
+
+def _show_tier(tier: Tier) -> Json:
+    flat, unit = tier.flat_amount_decimal, tier.unit_amount_decimal
+    return {
+        "flat_amount": int(flat) if flat and flat == int(flat) else None,
+        "flat_amount_decimal": format(flat, "f") if flat else None,
+        "unit_amount": int(unit) if unit == int(unit) else None,
+        "unit_amount_decimal": format(unit, "f"),
+        "up_to": tier.up_to,
+    }
+
+
 def show_price(view: View, price: Price) -> Json:
     """Show a price; `aggregate_usage` is readable only before 2025-03-31.basil."""
     recurring: Json = {
@@ -34,12 +51,12 @@ def show_price(view: View, price: Price) -> Json:
     if view.legacy:
         recurring["aggregate_usage"] = price.aggregate_usage
     transform = price.transform_quantity
-    unit = price.unit_amount_decimal
+    unit = None if price.tiers else price.unit_amount_decimal
     return {
         "id": price.id,
         "object": "price",
         "active": price.active,
-        "billing_scheme": "per_unit",
+        "billing_scheme": "tiered" if price.tiers else "per_unit",
         "created": price.created,
         "currency": price.currency,
         "custom_unit_amount": None,
@@ -50,11 +67,11 @@ def show_price(view: View, price: Price) -> Json:
         "product": price.product,
         "recurring": recurring,
         "tax_behavior": "unspecified",
-        "tiers_mode": None,
+        "tiers_mode": price.tiers_mode,
         "transform_quantity": (
             None if transform is None else {"divide_by": transform.divide_by, "round": transform.round}
         ),
         "type": "recurring",
-        "unit_amount": int(unit) if unit == int(unit) else None,
-        "unit_amount_decimal": format(unit, "f"),
+        "unit_amount": int(unit) if unit is not None and unit == int(unit) else None,
+        "unit_amount_decimal": None if unit is None else format(unit, "f"),
     }
