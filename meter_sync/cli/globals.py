@@ -88,12 +88,11 @@ class Globals:
 
     def in_effect(self, configuration: "Configuration", needed: "Sequence[SecretSetting]") -> "Settings":
         """Return the settings, and say in the log which file and ledger are in effect. Raise ConfigurationError."""
-        import structlog
+        return _logged(configuration, configuration.settings(needed))
 
-        settings = configuration.settings(needed)
-        file = configuration.file and str(configuration.file)
-        structlog.get_logger().info("configuration", file=file, ledger=str(settings.ledger))
-        return settings
+    def of_the_account(self, configuration: "Configuration", needed: "Sequence[SecretSetting]") -> "Settings":
+        """Return the settings of the account itself, also in shadow mode, as `in_effect` does."""
+        return _logged(configuration, configuration.of_the_account(needed))
 
     def not_given(self, configuration: "Configuration", settings: "Settings") -> str:
         """Return in a line which configuration file and ledger are in effect, as far as nobody has named them.
@@ -113,6 +112,15 @@ class Globals:
         stream = sys.stderr if stderr else sys.stdout
         width = None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL
         return Console(stderr=stderr, width=width, no_color=not self.color, highlight=False, soft_wrap=False)
+
+
+def _logged(configuration: "Configuration", settings: "Settings") -> "Settings":
+    import structlog
+
+    file = configuration.file and str(configuration.file)
+    shadow = {"is_shadow": True} if settings.is_shadow else {}
+    structlog.get_logger().info("configuration", file=file, ledger=str(settings.ledger), **shadow)
+    return settings
 
 
 def _of_no_run(_log: Any, _method: str, event: "MutableMapping[str, Any]") -> "MutableMapping[str, Any]":

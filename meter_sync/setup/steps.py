@@ -14,6 +14,7 @@ class Action(StrEnum):
     """Nothing: it is there as it is wanted."""
     CREATE = "create"
     UPDATE = "update"
+    REMOVE = "remove"
     DIFFERS = "differs"
     """Nothing: it is there, and not as it is wanted; it is never changed."""
 
@@ -26,6 +27,9 @@ class Kind(StrEnum):
     BILLING_METER = "billing_meter"
     PRICE = "price"
     EVENT_DESTINATION = "event_destination"
+    CUSTOMER = "customer"
+    SUBSCRIPTION = "subscription"
+    SUBSCRIPTION_ITEM = "subscription_item"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,8 @@ class Step:
 
     @property
     def is_to_do(self) -> bool:
-        """Whether it is to be made or changed."""
-        return self.action in (Action.CREATE, Action.UPDATE)
+        """Whether it is to be made, changed or taken away."""
+        return self.action in (Action.CREATE, Action.UPDATE, Action.REMOVE)
 
 
 def found(kind: Kind, id: str, what: str, differences: Sequence[str]) -> Step:

@@ -22,6 +22,8 @@ Clock = Callable[[], datetime]
 Opened = TypeVar("Opened", bound=StripeReader)
 
 _PERMISSIONS = 'docs/security.md lists under "The key for setup"'
+_PERMISSIONS_OF_SHADOW = "docs/shadow.md lists"
+_COPIES_AT_ONCE = 20
 _OTHER_KEY = f"put a key of the same account and mode into {SETUP_KEY_VARIABLE} (or its file)"
 
 
@@ -36,6 +38,14 @@ async def open_reader(settings: Settings, clock: Clock, stop: Stop) -> AsyncIter
 async def open_writer(settings: Settings, clock: Clock, stop: Stop) -> AsyncIterator[StripeWriter]:
     """Open what makes things in Stripe with the key for setup: only once somebody has agreed."""
     async with _opened(StripeWriter, _for_setup(settings), settings, clock, stop) as stripe:
+        yield stripe
+
+
+@asynccontextmanager
+async def open_shadow_writer(settings: Settings, clock: Clock, stop: Stop) -> AsyncIterator[StripeWriter]:
+    """Open what makes copies in a shadow account, whose settings are given: only once somebody has agreed."""
+    access = _access(settings, settings.stripe.api_key, "shadow.api_key_file", _PERMISSIONS_OF_SHADOW)
+    async with _opened(StripeWriter, access, settings, clock, stop, _COPIES_AT_ONCE) as stripe:
         yield stripe
 
 
@@ -88,10 +98,10 @@ async def checked_account(
 
 @asynccontextmanager
 async def _opened(
-    kind: type[Opened], access: Access, settings: Settings, clock: Clock, stop: Stop
+    kind: type[Opened], access: Access, settings: Settings, clock: Clock, stop: Stop, connections: int = 1
 ) -> AsyncIterator[Opened]:
     limiter = Limiter(settings.stripe.overall_rate, settings.stripe.endpoint_rate, stop, apart={})
-    async with open_session(settings.stripe.api_base, 1) as session:
+    async with open_session(settings.stripe.api_base, connections) as session:
         yield kind(access, session, limiter, clock, stop)
         await asyncio.sleep(0)
 

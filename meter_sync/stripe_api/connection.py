@@ -204,13 +204,20 @@ class StripeWriter(StripeReader):
         """
         return await self._posted(path, endpoint, params, version, renews_key=True)
 
-    async def create(self, path: str, endpoint: str, params: Mapping[str, Any]) -> object:
+    async def create(
+        self, path: str, endpoint: str, params: Mapping[str, Any], version: str = CURRENT_VERSION
+    ) -> object:
         """POST what makes a thing, and return the JSON that tells of it.
 
         One idempotency key over all attempts, also after a 5xx: with another one Stripe could make a second thing.
         It raises what `post` does.
         """
-        return (await self._posted(path, endpoint, params, CURRENT_VERSION, renews_key=False)).data
+        return (await self._posted(path, endpoint, params, version, renews_key=False)).data
+
+    async def delete(self, path: str, endpoint: str, params: Mapping[str, Any]) -> None:
+        """DELETE a thing. One that is gone already is refused, so a repeat does no harm. It raises what `get` does."""
+        with effect("stripe"):
+            await self._retried(f"delete {endpoint}", lambda: self._send("delete", path, CURRENT_VERSION, params))
 
     async def _posted(
         self, path: str, endpoint: str, params: Mapping[str, Any], version: str, *, renews_key: bool

@@ -224,6 +224,19 @@ def _tiers(amount: Decimal | None, given: tuple[tuple[int | None, Decimal], ...]
 
 
 @setup.command()
+@planned
+def shadow(asked: Any) -> None:
+    """Copy what the account has into the sandbox of [shadow], so that runs can be tried there on real usage.
+
+    What is copied already is left, what is gone is taken away: run it before each full run. Needs no key for setup:
+    the account is only read, with the key of the runs, and the key of the sandbox makes the copies.
+    """
+    from meter_sync.cli.setup.shadow import make_shadow
+
+    make_shadow(asked)
+
+
+@setup.command()
 @click.option("--url", type=Address(), required=True, help="Where `meter-sync webhook` is reached from outside.")
 @planned
 def webhook(asked: Any, url: str) -> None:

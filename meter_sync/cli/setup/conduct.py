@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError
 from meter_sync.openmeter_api.answers import OpenMeterRefused
 from meter_sync.setup import price, webhook
 from meter_sync.setup.secrets_file import SecretsFile
-from meter_sync.setup.steps import Action, Step, refuse_differences
+from meter_sync.setup.steps import Action, Kind, Step, refuse_differences
 from meter_sync.setup.talk import checked_account, open_openmeter, open_reader, open_writer
 from meter_sync.setup.wanted import WantedPrice
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
@@ -32,6 +33,10 @@ _WORDS = Words(
     report="report it with the lines above; run it again: it finds what is there",
     not_printed="what was made is there; run it again to see it",
 )
+
+
+_DONE = {Action.CREATE: "made", Action.UPDATE: "completed", Action.REMOVE: "removed"}
+_SHOWN_OF_A_KIND = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +55,14 @@ class Conduct:
 
     asked: Asked
     settings: Settings
+    mode: str
+    """That of the key with which things are made."""
     knows_key_of_runs: bool
     account: str | None = None
     steps: Sequence[Step] = ()
     made: list[Step] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     code: ExitCode = ExitCode.DONE
-
-    @property
-    def mode(self) -> str:
-        """That of the key for setup."""
-        return "live" if self.settings.stripe.setup_is_live else "sandbox"
 
     @property
     def shown(self) -> list[Step]:
@@ -89,7 +91,7 @@ class Conduct:
             )
         if self.asked.output != "table":  # stdout is the document's
             self._show_plan(err=True)
-        where = "in LIVE mode" if self.settings.stripe.setup_is_live else "in the sandbox"
+        where = "in LIVE mode" if self.mode == "live" else "in the sandbox"
         try:
             agreed = click.confirm(f"Carry out {to_do} of these {len(self.steps)} steps {where}?", err=True)
         except click.Abort:
@@ -101,37 +103,48 @@ class Conduct:
     async def carry_out(self, steps: AsyncIterator[Step]) -> None:
         """Carry the plan out, and tell each step."""
         async for step in steps:
-            self.made.append(step)
-            if self.asked.output == "table":
-                verb = "completed" if step.action is Action.UPDATE else "made"
-                click.echo(printable(f"{verb} {step.kind} {step.id}"))
+            self.tell(step)
+
+    def tell(self, step: Step) -> None:
+        """Tell of a step that was carried out."""
+        self.made.append(step)
+        if self.asked.output == "table":
+            click.echo(printable(f"{_DONE[step.action]} {step.kind} {step.id}"))
 
     def _show_plan(self, *, err: bool = False) -> None:
         of = self.account or "that the key may not read"
         click.echo(printable(f"{'LIVE mode' if self.mode == 'live' else 'Sandbox mode'}, account {of}:"), err=err)
-        kinds, ids = (max(map(len, names)) for names in zip(*((s.kind, s.id or "-") for s in self.steps), strict=True))
+        kinds = max((len(step.kind) for step in self.steps), default=0)
+        ids = max((len(step.id or "-") for step in self.steps), default=0)
+        count = Counter[tuple[Kind, Action]]()
         for step in self.steps:
+            count[step.kind, step.action] += 1
+            if count[step.kind, step.action] > _SHOWN_OF_A_KIND:
+                continue
             line = f"  {step.action:<8}{step.kind:<{kinds}}  {step.id or '-':<{ids}}  {step.what}"
             click.echo(printable(line), err=err)
+        for (kind, action), many in count.items():
+            if many > _SHOWN_OF_A_KIND:
+                click.echo(f"  {action:<8}{kind:<{kinds}}  and {many - _SHOWN_OF_A_KIND} more", err=err)
 
 
 def make_price(asked: Asked, wanted: WantedPrice) -> None:
     """Plan a price, and make what is not there of it."""
-    conduct = _begin(asked, [SETUP_KEY, OPENMETER_KEY])
-    _end(conduct, lambda: _make_price(conduct, wanted))
+    conduct = begin(asked, [SETUP_KEY, OPENMETER_KEY])
+    end(conduct, lambda: _make_price(conduct, wanted))
 
 
 def _make_price(conduct: Conduct, wanted: WantedPrice) -> None:
     settings = conduct.settings
 
     async def planned() -> price.PricePlan:
-        with stop_on_signals() as stop, _told():
+        with stop_on_signals() as stop, told():
             async with open_reader(settings, now, stop) as stripe, open_openmeter(settings, stop) as openmeter:
                 await conduct.take_account(stripe, stop)
                 return await price.plan(stripe, openmeter, wanted, settings.mapping_rules)
 
     async def made(plan: price.PricePlan) -> None:
-        with stop_on_signals() as stop, _told():
+        with stop_on_signals() as stop, told():
             async with open_writer(settings, now, stop) as stripe, open_openmeter(settings, stop) as openmeter:
                 await conduct.carry_out(price.make(plan, stripe, openmeter))
 
@@ -144,8 +157,8 @@ def _make_price(conduct: Conduct, wanted: WantedPrice) -> None:
 
 def make_destinations(asked: Asked, url: str) -> None:
     """Plan the destinations of webhooks, and make what is not there of them."""
-    conduct = _begin(asked, [SETUP_KEY])
-    _end(conduct, lambda: _make_destinations(conduct, url))
+    conduct = begin(asked, [SETUP_KEY])
+    end(conduct, lambda: _make_destinations(conduct, url))
 
 
 def _make_destinations(conduct: Conduct, url: str) -> None:
@@ -156,13 +169,13 @@ def _make_destinations(conduct: Conduct, url: str) -> None:
     wanted = [webhook.Wanted("snapshot", SNAPSHOTS), webhook.Wanted("thin", THIN)]
 
     async def planned() -> webhook.WebhookPlan:
-        with stop_on_signals() as stop, _told():
+        with stop_on_signals() as stop, told():
             async with open_reader(settings, now, stop) as stripe:
                 await conduct.take_account(stripe, stop)
                 return await webhook.plan(stripe, url, wanted, file)
 
     async def made(plan: webhook.WebhookPlan) -> None:
-        with stop_on_signals() as stop, _told():
+        with stop_on_signals() as stop, told():
             async with open_writer(settings, now, stop) as stripe:
                 await conduct.carry_out(webhook.make(plan, stripe, stop))
 
@@ -196,24 +209,27 @@ def _secrets_file(settings: Settings) -> Any:
     return settings.stripe.webhook_secret_file
 
 
-def _begin(asked: Asked, needed: Sequence[SecretSetting]) -> Conduct:
+def begin(asked: Asked, needed: Sequence[SecretSetting]) -> Conduct:
+    """Read the configuration, with some of its secrets; where it is wrong, say so and exit."""
     asked.options.start_logging()
     try:
         configuration = asked.options.read_configuration([*needed, STRIPE_KEY])
-        settings = asked.options.in_effect(configuration, needed)
+        settings = asked.options.of_the_account(configuration, needed)
     except MeterSyncError as error:
         print_error(error)
         if asked.output == "json":
             print_json({"steps": []}, error)
         sys.exit(error.exit_code)
-    return Conduct(asked, settings, _is_right(configuration, STRIPE_KEY))
+    mode = "live" if settings.stripe.setup_is_live else "sandbox"
+    return Conduct(asked, settings, mode, _is_right(configuration, STRIPE_KEY))
 
 
 def _is_right(configuration: Configuration, secret: SecretSetting) -> bool:
     return not configuration.of_secrets.get(secret.path)
 
 
-def _end(conduct: Conduct, work: Any) -> None:
+def end(conduct: Conduct, work: Any) -> None:
+    """Do the work, print what came of it, and exit."""
     failed = carried_out(work, lambda error: error, _WORDS)
     if failed:
         print_error(failed)
@@ -254,7 +270,7 @@ def _row(step: Step, made: Sequence[Step]) -> dict[str, Any]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """Raise what Stripe and OpenMeter did not answer, or refused, as an error that ends the command."""
     try:
         yield

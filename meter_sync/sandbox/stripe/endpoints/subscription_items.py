@@ -6,10 +6,13 @@ from typing import Any
 from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
 from meter_sync.sandbox.stripe.endpoints.paging import PAGING, page
 from meter_sync.sandbox.stripe.protocol.errors import Refusal
-from meter_sync.sandbox.stripe.protocol.parameters import flag, merged, text, text_map, whole
+from meter_sync.sandbox.stripe.protocol.parameters import choice, flag, merged, text, text_map, whole
 from meter_sync.sandbox.stripe.state.objects import Price, Subscription
 from meter_sync.sandbox.stripe.views.subscriptions import show_item
 from meter_sync.sandbox.stripe.views.view import Json
+
+PRORATION = choice("always_invoice", "create_prorations", "none")
+"""What is to be done about what is paid in advance: nothing here, since only what is metered is billed."""
 
 
 def check_quantity(price: Price, quantity: int | None) -> None:
@@ -74,7 +77,13 @@ ENDPOINTS = (
         "POST /v1/subscription_items",
         "subscriptions:write",
         _create_item,
-        fields={"metadata": text_map, "price": text, "quantity": whole(0), "subscription": text},
+        fields={
+            "metadata": text_map,
+            "price": text,
+            "proration_behavior": PRORATION,
+            "quantity": whole(0),
+            "subscription": text,
+        },
         required=("price", "subscription"),
     ),
     Endpoint(
@@ -91,5 +100,10 @@ ENDPOINTS = (
         _update_item,
         fields={"metadata": text_map, "price": text},
     ),
-    Endpoint("DELETE /v1/subscription_items/{}", "subscriptions:write", _delete_item, fields={"clear_usage": flag}),
+    Endpoint(
+        "DELETE /v1/subscription_items/{}",
+        "subscriptions:write",
+        _delete_item,
+        fields={"clear_usage": flag, "proration_behavior": PRORATION},
+    ),
 )

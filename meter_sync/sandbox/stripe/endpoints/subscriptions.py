@@ -7,7 +7,7 @@ from typing import Any
 from meter_sync.sandbox.instants import from_unix
 from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
 from meter_sync.sandbox.stripe.endpoints.paging import PAGING, page
-from meter_sync.sandbox.stripe.endpoints.subscription_items import check_quantity
+from meter_sync.sandbox.stripe.endpoints.subscription_items import PRORATION, check_quantity
 from meter_sync.sandbox.stripe.protocol.errors import Refusal, no_such
 from meter_sync.sandbox.stripe.protocol.parameters import (
     choice,
@@ -48,10 +48,14 @@ def showing(call: Call, place: str = "") -> Callable[[View, Subscription], Json]
 def _create_subscription(call: Call) -> Json:
     """Create a subscription whose first period contains now.
 
-    Simplified: usage before a backdated subscription's current period is not billed here.
+    Simplified: usage before a backdated subscription's current period is not billed here, nobody pays, and nothing
+    licensed is prorated.
     """
     shown = showing(call)
     params = call.params
+    if ("days_until_due" in params) != (params.get("collection_method") == "send_invoice"):
+        message = "You must pass `days_until_due` if, and only if, `collection_method` is `send_invoice`."
+        raise Refusal(message, param="days_until_due")
     prices = [call.state.prices.find(each["price"], param="items", status=400) for each in params["items"]]
     if not prices:
         raise Refusal("Missing required param: items.", code="parameter_missing", param="items")
@@ -192,9 +196,12 @@ ENDPOINTS = (
             "billing_mode": _BILLING_MODE,
             "billing_cycle_anchor": whole(0),
             "billing_thresholds": _THRESHOLDS,
+            "collection_method": choice("charge_automatically", "send_invoice"),
             "customer": text,
+            "days_until_due": whole(1),
             "items": list_of(_NEW_ITEM),
             "metadata": text_map,
+            "proration_behavior": PRORATION,
             "trial_end": whole(0),
             "trial_settings": TRIAL_SETTINGS,
         },

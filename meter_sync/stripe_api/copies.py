@@ -1,0 +1,203 @@
+"""Copying what an account has into another one: prices, customers and subscriptions, each with the id of its original.
+
+Prices and subscriptions are written in the older version of the API, in which legacy prices can still be made.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import Field
+
+from meter_sync.core.billing.item import BillingMeter, Customer, SubscriptionItem
+from meter_sync.core.metering.mapping import COPY_OF, COPY_OF_METER
+from meter_sync.stripe_api.connection import USAGE_RECORD_VERSION, PermissionMissing, StripeReader, StripeWriter
+from meter_sync.stripe_api.paging import by_id, in_doubt, pages
+from meter_sync.stripe_api.shapes import Identified, Identifier, Metadata, PathIdentifier, Quantity, Shape, Text
+
+_PAID_BY_INVOICE = {"collection_method": "send_invoice", "days_until_due": 30}
+"""Copies have no means to pay with."""
+
+
+class _Tier(Shape):
+    up_to: Quantity | None = None
+    unit_amount_decimal: Text | None = None
+    flat_amount_decimal: Text | None = None
+
+
+class _Recurring(Shape):
+    interval: Text
+    interval_count: Quantity
+    usage_type: Text
+    aggregate_usage: Text | None = None
+    meter: PathIdentifier | None = None
+
+
+class _Transform(Shape):
+    divide_by: Quantity
+    round: Text
+
+
+class PriceToCopy(Identified):
+    """A metered price, with all that decides what is billed by it."""
+
+    product: Identifier
+    currency: Text
+    lookup_key: Text | None = None
+    nickname: Text | None = None
+    metadata: Metadata
+    billing_scheme: Text
+    unit_amount_decimal: Text | None = None
+    tiers: list[_Tier] | None = None
+    tiers_mode: Text | None = None
+    transform_quantity: _Transform | None = None
+    recurring: _Recurring
+
+
+class _Named(Identified):
+    name: Text
+
+
+class _WithMetadata(Identified):
+    metadata: Metadata = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstPeriod:
+    """The period in which a copied subscription begins."""
+
+    start: datetime
+    end: datetime
+    is_trial: bool
+
+
+async def price_to_copy(stripe: StripeReader, id: str) -> PriceToCopy:
+    """Return a price in full. Raise what StripeReader raises, or NotUnderstood."""
+    return await by_id(PriceToCopy, stripe, "price", id, {"expand": ["tiers"]}, USAGE_RECORD_VERSION)
+
+
+async def product_name(stripe: StripeReader, id: str) -> str:
+    """Return the name of a product, or its id where the key may not read it. Raise what StripeReader raises."""
+    try:
+        return (await by_id(_Named, stripe, "product", id, {})).name
+    except PermissionMissing:
+        return id
+
+
+async def products(stripe: StripeReader) -> frozenset[str]:
+    """Return the ids of all products. Raise what StripeReader raises, or NotUnderstood."""
+    return frozenset([row["id"] async for row in pages(stripe, "/v1/products", "products", {})])
+
+
+async def copies_at(stripe: StripeReader, path: str, endpoint: str) -> dict[str, str]:
+    """Return the id of each copy in a list, by its original's. Raise what StripeReader raises, or NotUnderstood."""
+    rows = [_WithMetadata.read(row, f"a row of {path}") async for row in pages(stripe, path, endpoint, {})]
+    return {row.metadata[COPY_OF]: row.id for row in rows if COPY_OF in row.metadata}
+
+
+async def create_product(stripe: StripeWriter, id: str, name: str) -> None:
+    """Make a product with the id of its original. Raise what StripeWriter raises."""
+    await stripe.create("/v1/products", "products", {"id": id, "name": name})
+
+
+async def create_meter(stripe: StripeWriter, original: BillingMeter) -> str:
+    """Make a billing meter like another one, and return its id. Raise what StripeWriter raises."""
+    window = original.window.value if original.window else original.unknown_window
+    asked: dict[str, Any] = {
+        "display_name": original.event_name,
+        "event_name": original.event_name,
+        "default_aggregation": {"formula": original.formula},
+        "customer_mapping": {"type": original.customer_mapping, "event_payload_key": original.customer_key},
+        "value_settings": {"event_payload_key": original.value_key},
+        **({"event_time_window": window} if window else {}),
+    }
+    return _made(await stripe.create("/v1/billing/meters", "billing_meters", asked), "the billing meter")
+
+
+async def create_price(stripe: StripeWriter, original: PriceToCopy, meter: str | None) -> str:
+    """Make a price like another one, on the copy of its billing meter, and return its id.
+
+    Raise what StripeWriter raises.
+    """
+    recurring = original.recurring.model_dump(exclude_none=True)
+    names = {COPY_OF: original.id}
+    if original.recurring.meter is not None:
+        recurring["meter"] = meter
+        names[COPY_OF_METER] = original.recurring.meter
+    asked = original.model_dump(
+        exclude_none=True, include={"product", "currency", "lookup_key", "nickname", "billing_scheme"}
+    )
+    asked |= {"recurring": recurring, "metadata": {**original.metadata, **names}}
+    if original.tiers:
+        tiers = [{**tier.model_dump(exclude_none=True), "up_to": tier.up_to or "inf"} for tier in original.tiers]
+        asked |= {"tiers": tiers, "tiers_mode": original.tiers_mode}
+    else:
+        asked["unit_amount_decimal"] = original.unit_amount_decimal
+    if original.transform_quantity:
+        asked["transform_quantity"] = original.transform_quantity.model_dump()
+    return _made(await stripe.create("/v1/prices", "prices", asked, USAGE_RECORD_VERSION), "the price")
+
+
+async def create_customer(stripe: StripeWriter, original: Customer) -> str:
+    """Make a customer with another one's metadata, and nothing personal, and return its id.
+
+    Raise what StripeWriter raises.
+    """
+    asked = {"metadata": {**original.metadata, COPY_OF: original.id}}
+    return _made(await stripe.create("/v1/customers", "customers", asked), "the customer")
+
+
+async def create_subscription(
+    stripe: StripeWriter,
+    items: Sequence[SubscriptionItem],
+    prices: Mapping[str, str],
+    customer: str,
+    first: FirstPeriod,
+) -> str:
+    """Make a subscription with the metered items of another one, in the same period, and return its id.
+
+    `prices` has the copies of prices. Raise what StripeWriter raises.
+    """
+    original = items[0].subscription
+    end = {"trial_end" if first.is_trial else "billing_cycle_anchor": int(first.end.timestamp())}
+    asked = {
+        "customer": customer,
+        "items": [_item(item, prices) for item in items],
+        "metadata": {**original.metadata, COPY_OF: original.id},
+        "backdate_start_date": int(first.start.timestamp()),
+        "proration_behavior": "none",
+        "billing_mode": {"type": "flexible" if original.is_flexible else "classic"},
+        **end,
+        **_PAID_BY_INVOICE,
+    }
+    answer = await stripe.create("/v1/subscriptions", "subscriptions", asked, USAGE_RECORD_VERSION)
+    return _made(answer, "the subscription")
+
+
+async def add_item(stripe: StripeWriter, item: SubscriptionItem, prices: Mapping[str, str], subscription: str) -> str:
+    """Add the copy of an item to that of its subscription, and return its id. Raise what StripeWriter raises."""
+    asked = {**_item(item, prices), "subscription": subscription, "proration_behavior": "none"}
+    answer = await stripe.create("/v1/subscription_items", "subscription_items", asked, USAGE_RECORD_VERSION)
+    return _made(answer, "the subscription item")
+
+
+async def remove_item(stripe: StripeWriter, item: str) -> None:
+    """Remove the copy of an item that is gone; its usage stays billed. Raise what StripeWriter raises."""
+    asked = {"proration_behavior": "none"}
+    await stripe.delete(f"/v1/subscription_items/{quote(item, safe='')}", "subscription_items", asked)
+
+
+async def cancel_subscription(stripe: StripeWriter, subscription: str) -> None:
+    """Cancel the copy of a subscription that is gone, and bill its usage. Raise what StripeWriter raises."""
+    await stripe.delete(f"/v1/subscriptions/{quote(subscription, safe='')}", "subscriptions", {"invoice_now": True})
+
+
+def _item(item: SubscriptionItem, prices: Mapping[str, str]) -> dict[str, Any]:
+    return {"price": prices[item.price.id], "metadata": {**item.metadata, COPY_OF: item.id}}
+
+
+def _made(answer: object, what: str) -> str:
+    with in_doubt():
+        return Identified.read(answer, what).id
