@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from meter_sync.sync.request import Execution, Request, RunReport
 
 _NAMED_ITEMS = 5
+_SHADOW = "Shadow mode: this is about the sandbox of [shadow]; to the account itself nothing was written."
 _CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
 _WORDS = Words(
     cut_off="the run",
@@ -132,7 +133,7 @@ def _executed(options: Globals, request: "Request", schedule: str | None) -> tup
     configuration = options.read_configuration(wanted, schedule=schedule)
     settings = options.in_effect(configuration, wanted)
     execution = _executed_by(settings, options, request)
-    below = [options.not_given(configuration, settings)]
+    below = [_SHADOW if settings.is_shadow else "", options.not_given(configuration, settings)]
     if execution.report.is_new_to_usage:
         below.insert(0, f"This ledger is new, and Stripe holds usage already: is it the right one? {settings.ledger}")
     return execution, [line for line in below if line]

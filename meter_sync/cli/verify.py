@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from meter_sync.core.text import digits, utc
 from meter_sync.errors import MeterSyncError
 
 if TYPE_CHECKING:
-    from meter_sync.config import Settings
+    from meter_sync.shadow.comparison import WithOriginals
     from meter_sync.sync.unbilled import Unbilled
     from meter_sync.sync.verify import Verification, VerifyRequest
 
@@ -79,22 +80,45 @@ def verify(
         at = now()
         return Verification(str(uuid.uuid4()), at, at, at, error=error)
 
-    verification = carried_out(
-        lambda: asyncio.run(_verify(options, options.load_settings(), request)), failed_before_it_began, _WORDS
+    verification, beside = carried_out(
+        lambda: asyncio.run(_verify(options, request)), lambda error: (failed_before_it_began(error), None), _WORDS
     )
-    printed = partial(print_verification, verification, output, options, quiet=quiet)
+    printed = partial(print_verification, verification, output, options, quiet=quiet, beside=beside)
     exit_with(verification.exit_code, printed, _WORDS.not_printed)
 
 
-async def _verify(options: Globals, settings: "Settings", request: "VerifyRequest") -> "Verification":
+async def _verify(options: Globals, request: "VerifyRequest") -> "tuple[Verification, WithOriginals | None]":
+    """Verify and, in shadow mode, look at what the account itself holds of the open periods."""
+    from meter_sync.config import needed
     from meter_sync.sync.verify import verify
 
+    wanted = needed(for_webhook=False)
+    configuration = options.read_configuration(wanted)
+    settings = options.in_effect(configuration, wanted)
     with stop_on_signals() as stop, progress(options) as shown:
-        return await verify(settings, request, now, stop, shown)
+        verification = await verify(settings, request, now, stop, shown)
+        if not settings.is_shadow or request.closed_days is not None:
+            return verification, None
+        from meter_sync.shadow.comparison import compare_with_originals
+
+        account = configuration.of_the_account(wanted)
+        beside = await compare_with_originals(account, verification.comparisons, now, stop)
+        is_whole = request.selection.is_everything and request.sample_days is None and not verification.error
+        return verification, beside if is_whole else replace(beside, not_copied=())
 
 
-def print_verification(verification: "Verification", output: str, options: Globals, *, quiet: bool) -> None:
-    """Print what was found out; quietly, only the items that are not as they should be."""
+def print_verification(
+    verification: "Verification",
+    output: str,
+    options: Globals,
+    *,
+    quiet: bool,
+    beside: "WithOriginals | None" = None,
+) -> None:
+    """Print what was found out; quietly, only the items that are not as they should be.
+
+    `beside` is what the account itself holds, in shadow mode.
+    """
     compared, sample, unbilled = verification.comparisons, verification.sample, verification.unbilled
     known = None if unbilled and unbilled.unknown else unbilled
     items = [_item(one) for one in compared]
@@ -129,10 +153,45 @@ def print_verification(verification: "Verification", output: str, options: Globa
         further={
             "unbilled_subjects": known and [_unbilled(one, subject=one.subject) for one in known.subjects],
             "unbilled_usage": known and [_unbilled(one, values=one.values) for one in known.usage],
+            **({"shadow": _shadow(beside)} if beside else {}),
         },
-        remarks=list(_remarks(unbilled)) if unbilled else [],
+        remarks=[*(_remarks(unbilled) if unbilled else ()), *(_of_account(beside) if beside else ())],
     )
     print_results(results, output, options, quiet=quiet)
+
+
+def _shadow(beside: "WithOriginals") -> dict[str, Any]:
+    items = [
+        {
+            "subscription_item": one.copy.id,
+            "original": one.original,
+            "in_shadow": digits(one.in_shadow),
+            "in_account": digits(one.in_account),
+            "difference": digits(one.difference),
+            "message": one.why,
+        }
+        for one in beside.items
+    ]
+    return {"items": items, "not_copied": list(beside.not_copied), "error": beside.error and beside.error.message}
+
+
+def _of_account(beside: "WithOriginals") -> Iterator[str]:
+    """Say what the account itself holds, in which somebody else may report: no difference there is a fault."""
+    if beside.error:
+        yield f"The account itself could not be compared: {beside.error.message}"
+        return
+    same = sum(one.difference == 0 for one in beside.items)
+    yield f"Shadow mode: of {items_in_words(len(beside.items))}, {same} hold as much as their originals in the account."
+    for one in beside.items:
+        if one.difference:
+            yield (
+                f"{one.original} holds {digits(one.in_account)} in the account, its copy {one.copy.id} "
+                f"{digits(one.in_shadow)}: {digits(abs(one.difference))} {'more' if one.difference > 0 else 'less'}"
+            )
+        elif one.why:
+            yield f"{one.original} in the account could not be compared: {one.why}"
+    if beside.not_copied:
+        yield f"{items_in_words(len(beside.not_copied))} of the account without a copy: meter-sync setup shadow"
 
 
 def _unbilled(one: UnbilledSubject | UnbilledUsage, **whose: Any) -> dict[str, Any]:
