@@ -122,15 +122,7 @@ def print_verification(
     compared, sample, unbilled = verification.comparisons, verification.sample, verification.unbilled
     known = None if unbilled and unbilled.unknown else unbilled
     items = [_item(one) for one in compared]
-    summary = {
-        "items": len(compared),
-        **verification.counts,
-        "exit_code": int(verification.exit_code),
-        "stripe_requests": verification.stripe_requests,
-        "openmeter_requests": verification.openmeter_requests,
-        "seconds": round(verification.seconds, 3),
-        "sample": sample and {"day": sample.day, "days": sample.days, "of_items": verification.listed},
-    }
+    summary = _summary(verification)
     about = items_in_words(len(compared))
     if sample:
         about = f"Day {sample.day} of {sample.days}: {len(compared)} of {verification.listed} items"
@@ -158,6 +150,19 @@ def print_verification(
         remarks=[*(_remarks(unbilled) if unbilled else ()), *(_of_account(beside) if beside else ())],
     )
     print_results(results, output, options, quiet=quiet)
+
+
+def _summary(verification: "Verification") -> dict[str, Any]:
+    sample = verification.sample
+    return {
+        "items": len(verification.comparisons),
+        **verification.counts,
+        "exit_code": int(verification.exit_code),
+        "stripe_requests": verification.stripe_requests,
+        "openmeter_requests": verification.openmeter_requests,
+        "seconds": round(verification.seconds, 3),
+        "sample": sample and {"day": sample.day, "days": sample.days, "of_items": verification.listed},
+    }
 
 
 def _shadow(beside: "WithOriginals") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
-from meter_sync.cli import COMMANDS, cli
+from meter_sync.cli import cli
 from meter_sync.config import ENVIRONMENT, OF_OPTIONS, load
 from meter_sync.errors import ConfigurationError
 
@@ -30,7 +30,7 @@ def test_the_variables_of_options_are_those_that_the_command_line_reads() -> Non
         if isinstance(parameter.envvar, str)
     }
 
-    assert len(options) > len(COMMANDS)
+    assert options
     assert {name: option.split()[-1] for name, option in OF_OPTIONS.items()} == options
     assert not ENVIRONMENT.keys() & OF_OPTIONS.keys()
 
