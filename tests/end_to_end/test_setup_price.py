@@ -172,6 +172,8 @@ def test_what_was_made_before_it_was_cut_off_is_said_and_the_next_time_the_rest_
 
 
 def test_a_creation_is_tried_again_with_the_same_idempotency_key_also_after_a_500(world: World) -> None:
+    """And one of OpenMeter's, which has none, finds by then what it made."""
+    world.sandbox.faults.add(Fault(server="openmeter", method="POST", path="/meters$", drop="after"))
     world.sandbox.faults.add(Fault(server="stripe", method="POST", path="/products$", status=500, times=2, saved=False))
 
     assert price(world, METER_SYNC_RETRY_SECONDS="30").code == 0
@@ -294,6 +296,7 @@ def test_a_plan_in_the_live_mode_says_so(world: World) -> None:
         (["--tiers", "volume"], "there is none"),
         (["--amount", "-1"], "not an amount"),
         (["--aggregation", "sum"], "--value-property"),
+        (["--value-property", "$.n"], "--aggregation"),
     ],
 )
 def test_what_makes_no_price_is_refused_before_anything_is_made(world: World, arguments: list[str], said: str) -> None:
