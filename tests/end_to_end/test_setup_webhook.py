@@ -85,7 +85,7 @@ def test_a_destination_that_misses_events_is_completed_and_others_are_left(
     world: World, file: Path, destinations: Callable[..., Outcome]
 ) -> None:
     world.stripe.add_event_destination("https://other.example.com", ["invoice.created"], "snapshot")
-    world.stripe.add_event_destination(URL, ["invoice.created"], "snapshot", events_from=["@accounts"])
+    world.stripe.add_event_destination(URL, SNAPSHOTS, "snapshot", events_from=["@accounts"])
     partial = world.stripe.add_event_destination(URL, ["charge.failed", "invoice.created"], "snapshot")
     whole = world.stripe.add_event_destination(URL, THIN, "thin")
     file.write_text("whsec_a\nwhsec_b\n")
