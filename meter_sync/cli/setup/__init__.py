@@ -13,6 +13,7 @@ from meter_sync.cli.globals import Globals
 from meter_sync.cli.options import output
 
 if TYPE_CHECKING:
+    from meter_sync.cli.setup.conduct import Asked
     from meter_sync.setup.wanted import WantedPrice, WantedTier
 
 _AGGREGATIONS = ("count", "sum", "unique_count", "max", "min", "latest", "avg")
@@ -163,7 +164,7 @@ def setup() -> None:
 @click.option("--event-type", type=_EVENT_TYPE, help="The events that it counts.  [default: the meter's slug]")
 @click.option("--value-property", type=_VALUE_PROPERTY, help="What of an event's data it counts; not for count.")
 @planned
-def price(asked: Any, **wanted: Any) -> None:
+def price(asked: "Asked", **wanted: Any) -> None:
     """Make a recurring metered price, its product, its billing meter and its OpenMeter meter.
 
     What of it is there already is found, the price by its lookup key, and must be as it is asked for.
@@ -226,7 +227,7 @@ def _tiers(amount: Decimal | None, given: tuple[tuple[int | None, Decimal], ...]
 @setup.command()
 @click.option("--url", type=Address(), required=True, help="Where `meter-sync webhook` is reached from outside.")
 @planned
-def webhook(asked: Any, url: str) -> None:
+def webhook(asked: "Asked", url: str) -> None:
     """Make the event destinations that `meter-sync webhook` needs, and keep their secrets.
 
     The secrets go into the file that stripe.webhook_secret_file names, beside those that are in it.

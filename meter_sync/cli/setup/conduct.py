@@ -2,11 +2,12 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
@@ -16,6 +17,7 @@ from meter_sync.cli.printing import print_csv, print_error, print_json, printabl
 from meter_sync.config import OPENMETER_KEY, SETUP_KEY, STRIPE_KEY, Configuration, SecretSetting, Settings
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError, TryAgainError
+from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api.answers import OpenMeterRefused
 from meter_sync.setup import price, webhook
 from meter_sync.setup.secrets_file import SecretsFile
@@ -32,6 +34,10 @@ _WORDS = Words(
     report="report it with the lines above; run it again: it finds what is there",
     not_printed="what was made is there; run it again to see it",
 )
+
+
+_NOTHING = "nothing was made"
+_NAMED = "what was made before is named, and the step after it may have been made as well"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ class Conduct:
         done = {(step.kind, step.what): step for step in self.made}
         return [done.get((step.kind, step.what), step) for step in self.steps]
 
-    async def take_account(self, stripe: StripeReader, stop: Any) -> None:
+    async def take_account(self, stripe: StripeReader, stop: Stop) -> None:
         """Find out whose key it is, and that it is the same as that of the runs."""
         known = self.knows_key_of_runs
         self.account = await checked_account(stripe, self.settings, now, stop, knows_key_of_runs=known)
@@ -125,13 +131,13 @@ def _make_price(conduct: Conduct, wanted: WantedPrice) -> None:
     settings = conduct.settings
 
     async def planned() -> price.PricePlan:
-        with stop_on_signals() as stop, _told():
+        with stop_on_signals() as stop, _told(_NOTHING):
             async with open_reader(settings, now, stop) as stripe, open_openmeter(settings, stop) as openmeter:
                 await conduct.take_account(stripe, stop)
                 return await price.plan(stripe, openmeter, wanted, settings.mapping_rules)
 
     async def made(plan: price.PricePlan) -> None:
-        with stop_on_signals() as stop, _told():
+        with stop_on_signals() as stop, _told(_NAMED):
             async with open_writer(settings, now, stop) as stripe, open_openmeter(settings, stop) as openmeter:
                 await conduct.carry_out(price.make(plan, stripe, openmeter))
 
@@ -156,13 +162,13 @@ def _make_destinations(conduct: Conduct, url: str) -> None:
     wanted = [webhook.Wanted("snapshot", SNAPSHOTS), webhook.Wanted("thin", THIN)]
 
     async def planned() -> webhook.WebhookPlan:
-        with stop_on_signals() as stop, _told():
+        with stop_on_signals() as stop, _told(_NOTHING):
             async with open_reader(settings, now, stop) as stripe:
                 await conduct.take_account(stripe, stop)
                 return await webhook.plan(stripe, url, wanted, file)
 
     async def made(plan: webhook.WebhookPlan) -> None:
-        with stop_on_signals() as stop, _told():
+        with stop_on_signals() as stop, _told(_NAMED):
             async with open_writer(settings, now, stop) as stripe:
                 await conduct.carry_out(webhook.make(plan, stripe, stop))
 
@@ -182,7 +188,7 @@ def _make_destinations(conduct: Conduct, url: str) -> None:
         )
 
 
-def _secrets_file(settings: Settings) -> Any:
+def _secrets_file(settings: Settings) -> Path:
     if settings.stripe.webhook_secret:
         raise ConfigurationError(
             "STRIPE_WEBHOOK_SECRET has the secrets of webhooks, so what a file has would not count; nothing was made",
@@ -213,8 +219,8 @@ def _is_right(configuration: Configuration, secret: SecretSetting) -> bool:
     return not configuration.of_secrets.get(secret.path)
 
 
-def _end(conduct: Conduct, work: Any) -> None:
-    failed = carried_out(work, lambda error: error, _WORDS)
+def _end(conduct: Conduct, work: Callable[[], None]) -> NoReturn:
+    failed: MeterSyncError | None = carried_out(work, lambda error: error, _WORDS)
     if failed:
         print_error(failed)
         conduct.code = failed.exit_code
@@ -254,20 +260,22 @@ def _row(step: Step, made: Sequence[Step]) -> dict[str, Any]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Raise what Stripe and OpenMeter did not answer, or refused, as an error that ends the command."""
+def _told(holds: str) -> Iterator[None]:
+    """Raise what Stripe and OpenMeter did not answer, or refused, as an error that ends the command.
+
+    `holds` says what was made by then.
+    """
     try:
         yield
     except StripeUnavailable as failure:
         raise TryAgainError(
-            f"Stripe did not answer: {failure.message}; what was made before is named, and the step after it may have "
-            "been made as well",
+            f"Stripe did not answer: {failure.message}; {holds}",
             _WORDS.then,
             code="stripe_unreachable",
         ) from failure
     except StripeRefused as refusal:
         raise MeterSyncError(
-            f"Stripe refused it: {refusal.message}; what was made before is named",
+            f"Stripe refused it: {refusal.message}; {holds}",
             f"correct what Stripe says; then {_WORDS.then}",
             code="stripe_refused",
         ) from refusal
