@@ -14,10 +14,14 @@ from meter_sync.cli.options import OPENMETER_VERSION
 if TYPE_CHECKING:
     from meter_sync.sandbox.openmeter.api import OpenMeterVersion
 
+_SETUP_KEY = "rk_test_setup"
+_FOR_SETUP = ("products:write", "prices:write", "billing_meters:write", "webhook_endpoints:write", "accounts:read")
+"""What the key for `meter-sync setup` may do (docs/security.md)."""
 _WHAT_TO_DO = """
 Paste these lines into another terminal, and there:
   meter-sync run --dry-run
   meter-sync run
+  meter-sync setup price --name Zeta --meter zeta_requests --per 1000000 --amount 0.20 --currency usd
 One more event, to see it billed by the next run:
   curl -H "Authorization: Bearer $OPENMETER_API_KEY" -H 'Content-Type: application/cloudevents+json' \\
     $OPENMETER_URL{path} -d '{event}'
@@ -66,7 +70,12 @@ async def _serve(folder: Path, stripe_port: int, openmeter_port: int, openmeter_
             epsilon.set_up()
             await epsilon.use_so_far()
             # What a shell understands goes to stdout, and what to do with it to stderr.
-            environment = {**served.environment(), "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3")}
+            environment = {
+                **served.environment(),
+                "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3"),
+                "STRIPE_SETUP_API_KEY": served.stripe.add_restricted_key(_SETUP_KEY, _FOR_SETUP),
+                "STRIPE_WEBHOOK_SECRET_FILE": str(folder / "webhook_secrets"),
+            }
             for name, value in environment.items():
                 click.echo(f"export {name}='{value}'")
             event = json.dumps(epsilon.an_event())

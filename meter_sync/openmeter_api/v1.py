@@ -150,7 +150,7 @@ def _meter(row: Mapping[str, object]) -> Meter:
 
 def _definition(row: Mapping[str, object]) -> MeterDefinition:
     slug, event_type = (_named(row, name) for name in ("slug", "eventType"))
-    value = None if row.get("valueProperty") is None else _named(row, "valueProperty")
+    value = _named(row, "valueProperty") if row.get("valueProperty") else None
     return MeterDefinition(slug, answers.aggregation_of(row.get("aggregation"), slug), event_type, value)
 
 

@@ -59,7 +59,7 @@ class _Meter(_Shape):
 
 class _MeterInFull(_Meter):
     event_type: Text
-    value_property: Text | None = None
+    value_property: str | None = None
 
 
 class _Customer(_Shape):
@@ -233,7 +233,7 @@ def _meter(row: Mapping[str, object]) -> Meter:
 
 def _definition(row: Mapping[str, object]) -> MeterDefinition:
     meter = _read(_MeterInFull, row, "a meter")
-    return MeterDefinition(meter.key, _aggregation(meter), meter.event_type, meter.value_property)
+    return MeterDefinition(meter.key, _aggregation(meter), meter.event_type, meter.value_property or None)
 
 
 def _aggregation(meter: _Meter) -> Aggregation:

@@ -97,14 +97,20 @@ async def make(plan: PricePlan, stripe: StripeWriter, openmeter: OpenMeter) -> A
 
 def _to_be_made(wanted: WantedPrice) -> MeterDefinition:
     aggregation = wanted.aggregation or Aggregation.COUNT
+    if aggregation is Aggregation.COUNT and wanted.value_property:
+        raise ArgumentsError(
+            f"OpenMeter has no meter {wanted.meter}, and one that counts events counts nothing in them; nothing was "
+            "made",
+            "leave --value-property out, or say how it is to count with --aggregation, such as sum",
+        )
     if aggregation is not Aggregation.COUNT and not wanted.value_property:
         raise ArgumentsError(
             f"OpenMeter has no meter {wanted.meter}, and one with the aggregation {aggregation} needs to know what of "
             "an event it counts; nothing was made",
             "add --value-property '$.NAME', a JSONPath into the event's data",
         )
-    value = None if aggregation is Aggregation.COUNT else wanted.value_property
-    return MeterDefinition(wanted.meter, aggregation, wanted.event_type or wanted.meter, value, wanted.name)
+    event_type = wanted.event_type or wanted.meter
+    return MeterDefinition(wanted.meter, aggregation, event_type, wanted.value_property, wanted.name)
 
 
 def _billing_of(aggregation: Aggregation, wanted: WantedPrice) -> tuple[str, WindowSize | None]:

@@ -178,10 +178,10 @@ def _run(sandbox: Sandbox, folder: Path, *options: str, accepted: int = 0, **env
         folder,
     )
     assert done.returncode == accepted, done.stdout + done.stderr
-    return [_exchange(sandbox, seen) for seen in sandbox.requests[before:]]
+    return [exchange(sandbox, seen) for seen in sandbox.requests[before:]]
 
 
-def _exchange(sandbox: Sandbox, seen: RequestSeen) -> Exchange:
+def exchange(sandbox: Sandbox, seen: RequestSeen) -> Exchange:
     """Return a request with its answer, which repeating it brings.
 
     The clock stands still, reads change nothing, and a write with its idempotency key is answered

@@ -6,11 +6,12 @@ import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from meter_sync.sandbox import Fault
+from meter_sync.sandbox.http.faults import Server
 from meter_sync.sandbox.openmeter.api import OpenMeterVersion
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.support.permissions import FOR_SETUP, Permission
@@ -171,7 +172,18 @@ def test_what_was_made_before_it_was_cut_off_is_said_and_the_next_time_the_rest_
     assert (rest.code, made(rest)) == (0, ["price"])
 
 
+def test_where_nobody_answers_nothing_is_made_and_that_is_said(world: World) -> None:
+    for server in get_args(Server):
+        world.sandbox.faults.clear()
+        world.sandbox.faults.add(Fault(server=server, method="GET", drop="before", times=None))
+        done = price(world)
+        assert (done.code, world.writes, made(done)) == (75, [], [])
+        assert "nothing was" in done.document["error"]["message"]
+
+
 def test_a_creation_is_tried_again_with_the_same_idempotency_key_also_after_a_500(world: World) -> None:
+    """And one of OpenMeter's, which has none, finds by then what it made."""
+    world.sandbox.faults.add(Fault(server="openmeter", method="POST", path="/meters$", drop="after"))
     world.sandbox.faults.add(Fault(server="stripe", method="POST", path="/products$", status=500, times=2, saved=False))
 
     assert price(world, METER_SYNC_RETRY_SECONDS="30").code == 0
@@ -294,6 +306,7 @@ def test_a_plan_in_the_live_mode_says_so(world: World) -> None:
         (["--tiers", "volume"], "there is none"),
         (["--amount", "-1"], "not an amount"),
         (["--aggregation", "sum"], "--value-property"),
+        (["--value-property", "$.n"], "--aggregation"),
     ],
 )
 def test_what_makes_no_price_is_refused_before_anything_is_made(world: World, arguments: list[str], said: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from meter_sync.config import OpenMeterSettings, StripeSettings
 from tests.support.documents import document, section, table
-from tests.support.permissions import PERMISSIONS
+from tests.support.permissions import FOR_SETUP, PERMISSIONS
 
 SECURITY = document("SECURITY.md")
 HEAD = "| in the Dashboard | give | in messages | what for | without it |"
@@ -27,6 +27,14 @@ def test_the_table_says_which_of_them_are_optional_and_what_is_logged() -> None:
     logged = {name: set(re.findall(r"`(\w+_unread)`", without)) for _, _, name, _, without in rows()}
 
     assert logged == {f"`rak_{one.in_messages}`": set(one.unread) for one in PERMISSIONS}
+
+
+def test_the_table_of_the_key_for_setup_names_what_it_needs() -> None:
+    rows = table(
+        section("docs/security.md", "The key for setup"), "| in the Dashboard | give | in messages | what for |"
+    )
+
+    assert [row[:3] for row in rows] == [[one.row, one.access, f"`rak_{one.in_messages}`"] for one in FOR_SETUP]
 
 
 def test_what_is_said_of_plain_http_is_a_setting_of_openmeter_only() -> None:

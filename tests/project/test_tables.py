@@ -17,6 +17,7 @@ from meter_sync.cli import cli
 from meter_sync.cli.doctor import doctor
 from meter_sync.cli.history import history
 from meter_sync.cli.run import run
+from meter_sync.cli.setup import setup
 from meter_sync.cli.verify import verify
 from meter_sync.config import ENVIRONMENT, Settings, load
 from meter_sync.config.settings import BrakeSettings, MeterSettings
@@ -29,7 +30,7 @@ from tests.support.documents import ROOT, anchors, blocks, code_spans, document,
 
 OPTIONS = "| option | meaning |"
 SETTINGS = "| environment | TOML | default | what it is |"
-SECRETS = {"stripe.api_key", "stripe.webhook_secret", "openmeter.api_key"}
+SECRETS = {"stripe.api_key", "stripe.setup_api_key", "stripe.webhook_secret", "openmeter.api_key"}
 """They are refused in the TOML file."""
 
 
@@ -43,6 +44,20 @@ def test_the_options_are_those_of_the_help(command: click.Command) -> None:
     rows = table(document(f"docs/{command.name}.md"), OPTIONS)
 
     assert options_in(" ".join(row[0] for row in rows)) == options_of(command)
+
+
+@pytest.mark.parametrize("command", setup.commands.values(), ids=lambda command: str(command.name))
+def test_the_options_of_setup_are_those_of_the_help(command: click.Command) -> None:
+    heading = {"price": "Options of `setup price`", "webhook": "The webhook"}[str(command.name)]
+    rows = table(section("docs/setup.md", heading), OPTIONS)
+
+    assert options_in(" ".join(row[0] for row in rows)) == options_of(command)
+
+
+def test_what_is_said_of_the_exit_codes_of_setup_is_of_exit_codes() -> None:
+    rows = table(document("docs/setup.md"), "| code | when |")
+
+    assert [int(row[0]) for row in rows] == sorted(set(ExitCode) - {ExitCode.PARTIAL})
 
 
 def test_the_global_options_are_those_of_the_help() -> None:

@@ -178,3 +178,49 @@ def test_each_version_says_from_when_on_a_meter_counts(sandbox: Sandbox, openmet
 def test_a_meters_instant_has_a_zone(sandbox: Sandbox) -> None:
     with pytest.raises(ValueError, match="aware"):
         sandbox.openmeter.add_meter("tokens", event_from=NAIVE)
+
+
+METER_IN_V3 = {"key": "made", "name": "Made", "aggregation": "sum", "event_type": "call", "value_property": "$.n"}
+
+
+def test_a_meter_that_is_made_in_one_version_is_there_in_the_other(openmeter: OpenMeterWire) -> None:
+    made = openmeter("POST", "/api/v3/openmeter/meters", {**METER_IN_V3, "dimensions": {"model": "$.model"}})
+    assert made.status == 201
+    shown = openmeter("GET", "/api/v1/meters/made").json
+    assert (shown["id"], shown["aggregation"], shown["valueProperty"]) == (made.json["id"], "SUM", "$.n")
+    old = {"slug": "old", "aggregation": "COUNT", "eventType": "call"}
+    assert openmeter("POST", "/api/v1/meters", old).status == 201
+    keys = {one["key"] for one in openmeter("GET", "/api/v3/openmeter/meters").json["data"]}
+    assert keys >= {"made", "old"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"key": "Not A Key"},
+        {"key": "k" * 65},
+        {"key": None},
+        {"name": ""},
+        {"name": "n" * 257},
+        {"aggregation": "SUM"},
+        {"event_type": 1},
+        {"value_property": "n"},
+        {"events_from": "yesterday"},
+        {"dimensions": ["model"]},
+        {"slug": "made"},
+    ],
+    ids=str,
+)
+def test_a_meter_that_makes_no_sense_in_v3_is_refused(openmeter: OpenMeterWire, change: dict[str, object]) -> None:
+    assert openmeter("POST", "/api/v3/openmeter/meters", {**METER_IN_V3, **change}).status == 400
+
+
+def test_a_meter_in_v3_lacks_nothing(openmeter: OpenMeterWire) -> None:
+    for name in METER_IN_V3:
+        without = {key: value for key, value in METER_IN_V3.items() if key != name}
+        assert openmeter("POST", "/api/v3/openmeter/meters", without).status == 400
+
+
+def test_two_meters_cannot_have_one_key(openmeter: OpenMeterWire) -> None:
+    replies = [openmeter("POST", "/api/v3/openmeter/meters", METER_IN_V3) for _ in range(2)]
+    assert [reply.status for reply in replies] == [201, 400]

@@ -44,7 +44,7 @@ UNHURRIED = {
 }
 """Settings with which no command waits for a limit or to try again; a test of limits or of retrying says its own."""
 Process: TypeAlias = "Started | subprocess.Popen[str]"
-_OF_THE_PROGRAM = ("STRIPE_API_", "STRIPE_WEBHOOK_", "OPENMETER_", "METER_SYNC_")
+_OF_THE_PROGRAM = ("STRIPE_API_", "STRIPE_SETUP_", "STRIPE_WEBHOOK_", "OPENMETER_", "METER_SYNC_")
 
 
 @dataclass(frozen=True)

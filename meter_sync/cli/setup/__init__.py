@@ -13,6 +13,7 @@ from meter_sync.cli.globals import Globals
 from meter_sync.cli.options import output
 
 if TYPE_CHECKING:
+    from meter_sync.cli.setup.conduct import Asked
     from meter_sync.setup.wanted import WantedPrice, WantedTier
 
 _AGGREGATIONS = ("count", "sum", "unique_count", "max", "min", "latest", "avg")
@@ -163,12 +164,12 @@ def setup() -> None:
 @click.option("--event-type", type=_EVENT_TYPE, help="The events that it counts.  [default: the meter's slug]")
 @click.option("--value-property", type=_VALUE_PROPERTY, help="What of an event's data it counts; not for count.")
 @planned
-def price(asked: Any, **wanted: Any) -> None:
+def price(asked: "Asked", **wanted: Any) -> None:
     """Make a recurring metered price, its product, its billing meter and its OpenMeter meter.
 
     What of it is there already is found, the price by its lookup key, and must be as it is asked for.
     """
-    from meter_sync.cli.setup.conduct import make_price
+    from meter_sync.cli.setup.prices import make_price
 
     make_price(asked, _wanted_price(**wanted))
 
@@ -231,7 +232,7 @@ def shadow(asked: Any) -> None:
     What is copied already is left, what is gone is taken away: run it before each full run. Needs no key for setup:
     the account is only read, with the key of the runs, and the key of the sandbox makes the copies.
     """
-    from meter_sync.cli.setup.shadow import make_shadow
+    from meter_sync.cli.setup.copies import make_shadow
 
     make_shadow(asked)
 
@@ -239,11 +240,11 @@ def shadow(asked: Any) -> None:
 @setup.command()
 @click.option("--url", type=Address(), required=True, help="Where `meter-sync webhook` is reached from outside.")
 @planned
-def webhook(asked: Any, url: str) -> None:
+def webhook(asked: "Asked", url: str) -> None:
     """Make the event destinations that `meter-sync webhook` needs, and keep their secrets.
 
     The secrets go into the file that stripe.webhook_secret_file names, beside those that are in it.
     """
-    from meter_sync.cli.setup.conduct import make_destinations
+    from meter_sync.cli.setup.destinations import make_destinations
 
     make_destinations(asked, url)

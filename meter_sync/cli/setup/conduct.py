@@ -1,30 +1,26 @@
-"""How both commands go: the plan is made and shown, somebody agrees, it is carried out, and each step is told."""
+"""How each command goes: the plan is made and shown, somebody agrees, it is carried out, and each step is told."""
 
-import asyncio
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from meter_sync.cli.ending import Words, carried_out, exit_with, stop_on_signals
+from meter_sync.cli.ending import Words, carried_out, exit_with
 from meter_sync.cli.globals import Globals, now
 from meter_sync.cli.printing import print_csv, print_error, print_json, printable
-from meter_sync.config import OPENMETER_KEY, SETUP_KEY, STRIPE_KEY, Configuration, SecretSetting, Settings
+from meter_sync.config import STRIPE_KEY, Configuration, SecretSetting, Settings
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError, TryAgainError
+from meter_sync.errors import ArgumentsError, MeterSyncError, TryAgainError
+from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api.answers import OpenMeterRefused
-from meter_sync.setup import price, webhook
-from meter_sync.setup.secrets_file import SecretsFile
 from meter_sync.setup.steps import Action, Kind, Step, refuse_differences
-from meter_sync.setup.talk import checked_account, open_openmeter, open_reader, open_writer
-from meter_sync.setup.wanted import WantedPrice
+from meter_sync.setup.talk import checked_account
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeUnavailable
-from meter_sync.webhook.events import SNAPSHOTS, THIN
 
 _WORDS = Words(
     cut_off="the setup",
@@ -37,6 +33,8 @@ _WORDS = Words(
 
 _DONE = {Action.CREATE: "made", Action.UPDATE: "completed", Action.REMOVE: "removed"}
 _SHOWN_OF_A_KIND = 20
+NOTHING_MADE = "nothing was made"
+ALL_NAMED = "what was made before is named, and the step after it may have been made as well"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class Conduct:
         done = {(step.kind, step.what): step for step in self.made}
         return [done.get((step.kind, step.what), step) for step in self.steps]
 
-    async def take_account(self, stripe: StripeReader, stop: Any) -> None:
+    async def take_account(self, stripe: StripeReader, stop: Stop) -> None:
         """Find out whose key it is, and that it is the same as that of the runs."""
         known = self.knows_key_of_runs
         self.account = await checked_account(stripe, self.settings, now, stop, knows_key_of_runs=known)
@@ -128,87 +126,6 @@ class Conduct:
                 click.echo(f"  {action:<8}{kind:<{kinds}}  and {many - _SHOWN_OF_A_KIND} more", err=err)
 
 
-def make_price(asked: Asked, wanted: WantedPrice) -> None:
-    """Plan a price, and make what is not there of it."""
-    conduct = begin(asked, [SETUP_KEY, OPENMETER_KEY])
-    end(conduct, lambda: _make_price(conduct, wanted))
-
-
-def _make_price(conduct: Conduct, wanted: WantedPrice) -> None:
-    settings = conduct.settings
-
-    async def planned() -> price.PricePlan:
-        with stop_on_signals() as stop, told():
-            async with open_reader(settings, now, stop) as stripe, open_openmeter(settings, stop) as openmeter:
-                await conduct.take_account(stripe, stop)
-                return await price.plan(stripe, openmeter, wanted, settings.mapping_rules)
-
-    async def made(plan: price.PricePlan) -> None:
-        with stop_on_signals() as stop, told():
-            async with open_writer(settings, now, stop) as stripe, open_openmeter(settings, stop) as openmeter:
-                await conduct.carry_out(price.make(plan, stripe, openmeter))
-
-    plan = asyncio.run(planned())
-    conduct.steps = plan.steps
-    if conduct.is_agreed():
-        asyncio.run(made(plan))
-        conduct.remarks.append(f"Subscribe customers to {conduct.shown[-1].id}; meter-sync run --dry-run shows them.")
-
-
-def make_destinations(asked: Asked, url: str) -> None:
-    """Plan the destinations of webhooks, and make what is not there of them."""
-    conduct = begin(asked, [SETUP_KEY])
-    end(conduct, lambda: _make_destinations(conduct, url))
-
-
-def _make_destinations(conduct: Conduct, url: str) -> None:
-    settings = conduct.settings
-    if settings.stripe.setup_is_live and not url.startswith("https:"):
-        raise ArgumentsError("Stripe delivers live events to https only; nothing was made", "correct --url")
-    file = SecretsFile(_secrets_file(settings))
-    wanted = [webhook.Wanted("snapshot", SNAPSHOTS), webhook.Wanted("thin", THIN)]
-
-    async def planned() -> webhook.WebhookPlan:
-        with stop_on_signals() as stop, told():
-            async with open_reader(settings, now, stop) as stripe:
-                await conduct.take_account(stripe, stop)
-                return await webhook.plan(stripe, url, wanted, file)
-
-    async def made(plan: webhook.WebhookPlan) -> None:
-        with stop_on_signals() as stop, told():
-            async with open_writer(settings, now, stop) as stripe:
-                await conduct.carry_out(webhook.make(plan, stripe, stop))
-
-    plan = asyncio.run(planned())
-    conduct.steps = plan.steps
-    agreed = conduct.is_agreed()
-    if agreed:
-        asyncio.run(made(plan))
-    if conduct.made:
-        conduct.remarks.append(f"The secrets of what was made are in {file.path}: restart meter-sync webhook.")
-    if plan.lacking:
-        conduct.code = ExitCode.ATTENTION
-        conduct.remarks.append(
-            f"{file.path} had {plan.secrets} of the {len(plan.lacking)} secrets of what was there already "
-            f"({', '.join(plan.lacking)}), and Stripe tells a secret only once: roll it in Stripe's Dashboard, and put "
-            "the new one into the file, in a line of its own"
-        )
-
-
-def _secrets_file(settings: Settings) -> Any:
-    if settings.stripe.webhook_secret:
-        raise ConfigurationError(
-            "STRIPE_WEBHOOK_SECRET has the secrets of webhooks, so what a file has would not count; nothing was made",
-            "put them into a file that stripe.webhook_secret_file or STRIPE_WEBHOOK_SECRET_FILE names",
-        )
-    if settings.stripe.webhook_secret_file is None:
-        raise ConfigurationError(
-            "no file for the secrets of webhooks is configured, and Stripe tells each but once; nothing was made",
-            "set stripe.webhook_secret_file, or STRIPE_WEBHOOK_SECRET_FILE, to a file that this user may write",
-        )
-    return settings.stripe.webhook_secret_file
-
-
 def begin(asked: Asked, needed: Sequence[SecretSetting]) -> Conduct:
     """Read the configuration, with some of its secrets; where it is wrong, say so and exit."""
     asked.options.start_logging()
@@ -228,9 +145,9 @@ def _is_right(configuration: Configuration, secret: SecretSetting) -> bool:
     return not configuration.of_secrets.get(secret.path)
 
 
-def end(conduct: Conduct, work: Any) -> None:
+def end(conduct: Conduct, work: Callable[[], None]) -> NoReturn:
     """Do the work, print what came of it, and exit."""
-    failed = carried_out(work, lambda error: error, _WORDS)
+    failed: MeterSyncError | None = carried_out(work, lambda error: error, _WORDS)
     if failed:
         print_error(failed)
         conduct.code = failed.exit_code
@@ -270,20 +187,22 @@ def _row(step: Step, made: Sequence[Step]) -> dict[str, Any]:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Raise what Stripe and OpenMeter did not answer, or refused, as an error that ends the command."""
+def told(holds: str) -> Iterator[None]:
+    """Raise what Stripe and OpenMeter did not answer, or refused, as an error that ends the command.
+
+    `holds` says what was made by then.
+    """
     try:
         yield
     except StripeUnavailable as failure:
         raise TryAgainError(
-            f"Stripe did not answer: {failure.message}; what was made before is named, and the step after it may have "
-            "been made as well",
+            f"Stripe did not answer: {failure.message}; {holds}",
             _WORDS.then,
             code="stripe_unreachable",
         ) from failure
     except StripeRefused as refusal:
         raise MeterSyncError(
-            f"Stripe refused it: {refusal.message}; what was made before is named",
+            f"Stripe refused it: {refusal.message}; {holds}",
             f"correct what Stripe says; then {_WORDS.then}",
             code="stripe_refused",
         ) from refusal

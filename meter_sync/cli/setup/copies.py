@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from meter_sync.cli.ending import stop_on_signals
 from meter_sync.cli.globals import now
-from meter_sync.cli.setup.conduct import Asked, Conduct, begin, end, told
+from meter_sync.cli.setup.conduct import ALL_NAMED, NOTHING_MADE, Asked, Conduct, begin, end, told
 from meter_sync.config import SHADOW_KEY, STRIPE_KEY
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import ConfigurationError
@@ -32,13 +32,13 @@ def _make_shadow(conduct: Conduct) -> None:
         )
 
     async def looked() -> Looked:
-        with stop_on_signals() as stop, told():
+        with stop_on_signals() as stop, told(NOTHING_MADE):
             shadowed = settings.of_shadow
             async with open_reader(settings, now, stop) as original, open_reader(shadowed, now, stop) as shadow:
                 return await look(original, shadow)
 
     async def made(found: Looked) -> None:
-        with stop_on_signals() as stop, told():
+        with stop_on_signals() as stop, told(ALL_NAMED):
             shadowed = settings.of_shadow
             async with open_reader(settings, now, stop) as original, open_shadow_writer(shadowed, now, stop) as shadow:
                 async for done in make(found, original, shadow):

@@ -1,0 +1,69 @@
+"""`meter-sync setup webhook`: the event destinations, and their secrets in a file."""
+
+import asyncio
+from pathlib import Path
+
+from meter_sync.cli.ending import stop_on_signals
+from meter_sync.cli.globals import now
+from meter_sync.cli.setup.conduct import ALL_NAMED, NOTHING_MADE, Asked, Conduct, begin, end, told
+from meter_sync.config import SETUP_KEY, Settings
+from meter_sync.core.outcomes import ExitCode
+from meter_sync.errors import ArgumentsError, ConfigurationError
+from meter_sync.setup import webhook
+from meter_sync.setup.secrets_file import SecretsFile
+from meter_sync.setup.talk import open_reader, open_writer
+from meter_sync.webhook.events import SNAPSHOTS, THIN
+
+
+def make_destinations(asked: Asked, url: str) -> None:
+    """Plan the destinations of webhooks, and make what is not there of them."""
+    conduct = begin(asked, [SETUP_KEY])
+    end(conduct, lambda: _make_destinations(conduct, url))
+
+
+def _make_destinations(conduct: Conduct, url: str) -> None:
+    settings = conduct.settings
+    if settings.stripe.setup_is_live and not url.startswith("https:"):
+        raise ArgumentsError("Stripe delivers live events to https only; nothing was made", "correct --url")
+    file = SecretsFile(_secrets_file(settings))
+    wanted = [webhook.Wanted("snapshot", SNAPSHOTS), webhook.Wanted("thin", THIN)]
+
+    async def planned() -> webhook.WebhookPlan:
+        with stop_on_signals() as stop, told(NOTHING_MADE):
+            async with open_reader(settings, now, stop) as stripe:
+                await conduct.take_account(stripe, stop)
+                return await webhook.plan(stripe, url, wanted, file)
+
+    async def made(plan: webhook.WebhookPlan) -> None:
+        with stop_on_signals() as stop, told(ALL_NAMED):
+            async with open_writer(settings, now, stop) as stripe:
+                await conduct.carry_out(webhook.make(plan, stripe, stop))
+
+    plan = asyncio.run(planned())
+    conduct.steps = plan.steps
+    agreed = conduct.is_agreed()
+    if agreed:
+        asyncio.run(made(plan))
+    if conduct.made:
+        conduct.remarks.append(f"The secrets of what was made are in {file.path}: restart meter-sync webhook.")
+    if plan.lacking:
+        conduct.code = ExitCode.ATTENTION
+        conduct.remarks.append(
+            f"{file.path} had {plan.secrets} of the {len(plan.lacking)} secrets of what was there already "
+            f"({', '.join(plan.lacking)}), and Stripe tells a secret only once: roll it in Stripe's Dashboard, and put "
+            "the new one into the file, in a line of its own"
+        )
+
+
+def _secrets_file(settings: Settings) -> Path:
+    if settings.stripe.webhook_secret:
+        raise ConfigurationError(
+            "STRIPE_WEBHOOK_SECRET has the secrets of webhooks, so what a file has would not count; nothing was made",
+            "put them into a file that stripe.webhook_secret_file or STRIPE_WEBHOOK_SECRET_FILE names",
+        )
+    if settings.stripe.webhook_secret_file is None:
+        raise ConfigurationError(
+            "no file for the secrets of webhooks is configured, and Stripe tells each but once; nothing was made",
+            "set stripe.webhook_secret_file, or STRIPE_WEBHOOK_SECRET_FILE, to a file that this user may write",
+        )
+    return settings.stripe.webhook_secret_file
