@@ -23,6 +23,7 @@ COMMANDS = {
     "webhook": "Receive Stripe's webhooks and report at once.",
     "status": "Say whether all is well: runs, held, unbilled and due; asks no server.",
     "history": "Show what was billed and why, and what was left unbilled.",
+    "schedule": "Print ready files for cron, systemd or Kubernetes, or write them.",
     "config": "Show every setting in effect and where it comes from, or check them.",
     "demo": "Show the whole job against an embedded Stripe and OpenMeter.",
     "sandbox": "Serve an embedded Stripe and OpenMeter to play with.",

@@ -21,7 +21,6 @@ from meter_sync.cli.streams import Lossy
 from meter_sync.sandbox import Fault
 from tests.support.forked import template
 from tests.support.ways import end_of, one_fast
-
 from tests.support.world import METER, Outcome, World
 
 
