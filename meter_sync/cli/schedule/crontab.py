@@ -39,9 +39,17 @@ def made(installation: Installation, machine: Machine) -> Made:
     return Made(
         files={CRONTAB: text, LOGROTATE: _logrotate(machine)},
         printed=text,
-        notes=installation.notes,
+        notes=_notes(installation, machine),
         next_steps=lambda folder: _next_steps(installation, machine, folder),
     )
+
+
+def _notes(installation: Installation, machine: Machine) -> list[str]:
+    ledger = (
+        f"no ledger is configured: that of the crontab is ~{machine.user}/.local/state/meter-sync/ledger.sqlite3. To "
+        "have one wherever a command is started, set METER_SYNC_LEDGER, and make this anew."
+    )
+    return [*installation.notes, *([] if installation.ledger else [ledger])]
 
 
 def _next_steps(installation: Installation, machine: Machine, folder: Path) -> list[str]:
@@ -70,14 +78,12 @@ def crontab(installation: Installation, machine: Machine) -> str:
 
 
 def _head(installation: Installation, machine: Machine) -> Iterator[str]:
-    ledger = f"No ledger is configured: it is ~{machine.user}/.local/state/meter-sync/ledger.sqlite3."
     yield from comment(
         "meter-sync from cron, as `meter-sync schedule crontab` prints it for the configuration in effect. Install it:",
         f"    sudo crontab -u {machine.user} FILE",
         f"The user {machine.user} owns the folders of the ledger and of the log, and the files of the keys, mode 0600. "
         f"With --write DIR it comes with {LOGROTATE}, for /etc/logrotate.d/: each line opens the log anew.",
-        *([] if installation.ledger else [ledger]),
-        *(f"TO DO: {note}" for note in installation.notes),
+        *(f"TO DO: {note}" for note in _notes(installation, machine)),
     )
 
 

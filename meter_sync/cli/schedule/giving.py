@@ -93,14 +93,16 @@ def _write(made: Made, folder: Path, *, may_replace: bool) -> None:
             raise MeterSyncError(
                 "nothing was written, so as not to replace what may have been changed by hand",
                 "compare it with what is printed without --write, or replace it with --force",
-                code="exists",
+                code="not_written",
                 details=others,
             )
         for name, text in made.files.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         where = error.filename or folder
-        raise MeterSyncError(f"the files could not be written: {where}: {error.strerror}", code="unwritable") from error
+        raise MeterSyncError(
+            f"the files could not be written: {where}: {error.strerror}", code="not_written"
+        ) from error
 
 
 def _print_what_was_written(made: Made, folder: Path) -> None:
