@@ -123,8 +123,12 @@ def test_each_job_is_alone_ended_in_time_and_not_tried_again_but_for_75() -> Non
             assert "podFailurePolicy" not in job
             assert job["ttlSecondsAfterFinished"] == 600
         else:
-            (rule,) = job["podFailurePolicy"]["rules"]
-            assert (rule["action"], rule["onExitCodes"]["values"]) == ("Ignore", [75])
+            by_code, by_condition = job["podFailurePolicy"]["rules"]
+            assert (by_code["action"], by_code["onExitCodes"]["values"]) == ("Ignore", [75])
+            assert (by_condition["action"], by_condition["onPodConditions"][0]["type"]) == (
+                "Ignore",
+                "DisruptionTarget",
+            )
 
 
 @pytest.mark.parametrize(("schedule", "hour"), [(Schedule.HOURLY, "*"), (Schedule.DAILY, "0")])

@@ -73,12 +73,15 @@ def _text_of(config: Path | None) -> str | None:
 
 
 def _next_steps(installation: Installation, cluster: Cluster, folder: Path) -> list[str]:
-    kubectl = " ".join(["kubectl", *(["-n", cluster.namespace] if cluster.namespace else [])])
     return [
         f"podman build -f {in_folder(folder, CONTAINERFILE)} -t {cluster.image} .    # in a clone; then push it",
-        f"{kubectl} {_made_secret(installation)}",
-        f"{kubectl} apply -f {in_folder(folder, MANIFESTS)}",
+        f"{_kubectl(cluster)} {_made_secret(installation)}",
+        f"{_kubectl(cluster)} apply -f {in_folder(folder, MANIFESTS)}",
     ]
+
+
+def _kubectl(cluster: Cluster) -> str:
+    return f"kubectl -n {cluster.namespace}" if cluster.namespace else "kubectl"
 
 
 def _made_secret(installation: Installation) -> str:
@@ -91,7 +94,7 @@ def _manifests(given: _Given) -> list[tuple[list[str], Manifest]]:
     head = comment(
         "meter-sync in Kubernetes, as `meter-sync schedule kubernetes` prints it for the configuration in effect. The "
         "keys are not in it. Make them known once, from files that have nothing else in them:",
-        f"    kubectl {_made_secret(given.installation)}",
+        f"    {_kubectl(given.cluster)} {_made_secret(given.installation)}",
         "With --write DIR it comes with a Containerfile for the image.",
         "",
         "The ledger is SQLite. It needs a block volume, not NFS or another file system over the network, and all Pods "
@@ -117,7 +120,8 @@ def _comment(job: Job) -> list[str]:
     if job.tells:
         said = (
             "Exit code 75 means try again later, and so is no failure of the Job: its Pod is replaced, with growing "
-            "pauses. Any other code but 0 fails the Job: let that be told (kube_job_failed)."
+            "pauses, and so is one that its node has to give up. Any other code but 0 fails the Job: let that be told "
+            "(kube_job_failed)."
         )
     else:
         said = (
@@ -134,10 +138,11 @@ def _cron_job(job: Job, given: _Given) -> Manifest:
         VERIFY.name: f"{another(minute, 23)} 5 * * *",
         status(Every.HOUR).name: f"{another(minute, 37)} * * * *",
     }
-    tried_again = {
-        "action": "Ignore",
-        "onExitCodes": {"containerName": _NAME, "operator": "In", "values": [int(ExitCode.TRY_AGAIN)]},
-    }
+    try_again = {"containerName": _NAME, "operator": "In", "values": [int(ExitCode.TRY_AGAIN)]}
+    tried_again = [
+        {"action": "Ignore", "onExitCodes": try_again},
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    ]
     taken_away = {"ttlSecondsAfterFinished": 600}
     return {
         "apiVersion": "batch/v1",
@@ -154,7 +159,7 @@ def _cron_job(job: Job, given: _Given) -> Manifest:
                 "spec": {
                     "activeDeadlineSeconds": int(job.longest.total_seconds()),
                     "backoffLimit": 0,
-                    **({"podFailurePolicy": {"rules": [tried_again]}} if job.tells else taken_away),
+                    **({"podFailurePolicy": {"rules": tried_again}} if job.tells else taken_away),
                     "template": {
                         "metadata": {"labels": _labels(job.name)},
                         "spec": {
