@@ -30,7 +30,7 @@ PLAIN = Installation(
 
 ODD = replace(
     PLAIN,
-    program=Path("/srv/50% of it/meter-sync"),
+    program=Path("/srv/50% of it/meter $sync"),
     config=Path('/srv/a "quoted" one\'s/meter-sync.toml'),
     ledger=Path("/srv/my books/ledger.sqlite3"),
     schedule=Schedule.DAILY,

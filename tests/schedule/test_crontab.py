@@ -12,7 +12,7 @@ import pytest
 from meter_sync.cli.schedule.crontab import CRONTAB, LOGROTATE, Machine, crontab, made
 from meter_sync.cli.schedule.installation import Installation
 from meter_sync.core.schedule import Schedule
-from tests.schedule.installations import INSTALLATIONS, PLAIN, changed, tool
+from tests.schedule.installations import INSTALLATIONS, ODD, PLAIN, changed, tool
 from tests.support.documents import ROOT
 from tests.support.world import METER, World
 
@@ -51,16 +51,17 @@ class Cron:
         self.program = program or folder / "bin"
         self.program.mkdir(exist_ok=True)
 
-    def let_the_program(self, script: str) -> None:
+    def let_the_program(self, script: str, name: str = "meter-sync") -> None:
         """Put another program in the place of meter-sync."""
-        file = self.program / "meter-sync"
+        file = self.program / name
         file.write_text(f"#!/bin/sh\n{script}\n")
         file.chmod(0o755)
 
     def runs(self, job: str, **others: str) -> tuple[int, str]:
         """Carry out a job's line; return its exit code and what is mailed of it."""
         given = variables(self.text)
-        own = {"PATH": given["PATH"].replace("/opt/meter-sync/bin", str(self.program)), "LOG": str(self.log)}
+        _, *folders = given["PATH"].split(":")
+        own = {"PATH": ":".join([str(self.program), *folders]), "LOG": str(self.log)}
         environment = {"HOME": str(self.folder), "LOGNAME": "meter-sync", **given, **own, **others}
         command = commands(self.text)[job]
         done = subprocess.run(
@@ -150,6 +151,13 @@ def test_the_closing_line_mails_trouble_of_its_own_once_a_day_and_each_kind_apar
     os.utime(told, (a_day_ago, a_day_ago))
     cron.let_the_program("exit 1")
     assert cron.runs("closing")[1] != ""
+
+
+def test_a_program_of_any_name_is_started(tmp_path: Path) -> None:
+    cron = Cron(tmp_path, crontab(ODD, Machine()))
+    cron.let_the_program("echo 100% $METER_SYNC_CONFIG; exit 4", name=ODD.program.name)
+
+    assert {cron.runs(job) for job in JOBS} == {(4, f"100% {ODD.config}\n")}
 
 
 def test_a_program_that_is_not_there_is_mailed(cron: Cron) -> None:

@@ -154,7 +154,7 @@ def test_what_the_units_may_not_see_is_said() -> None:
 def test_words_are_quoted_as_systemd_reads_them() -> None:
     lines = services(ODD)["meter-sync-webhook.service"]
 
-    assert 'ExecStart="/srv/50%% of it/meter-sync" --log-level info webhook' in lines
+    assert 'ExecStart="/srv/50%% of it/meter $sync" --log-level info webhook' in lines
     assert r'''Environment="METER_SYNC_CONFIG=/srv/a \"quoted\" one's/meter-sync.toml"''' in lines
     assert r'''Environment="METER_SYNC_METER_KEY='$HOME' \\n #%%d"''' in lines
     assert 'ReadWritePaths="/srv/my books"' in lines

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from meter_sync.cli.schedule.giving import Made
+from meter_sync.cli.schedule.giving import Made, comment
 from meter_sync.cli.schedule.installation import Installation, SecretFile
 from meter_sync.cli.schedule.jobs import CLOSING, VERIFY, Every, Job, full_run, status
 from meter_sync.core.outcomes import ExitCode
@@ -63,10 +63,16 @@ def made(installation: Installation, mailto: str) -> Made:
     if installation.webhook_secret:
         found[WEBHOOK] = _webhook(installation, installation.webhook_secret)
     found[f"{_TELLS}.service"] = _tell(mailto)
+    first, notes = next(iter(found)), _notes(installation)
+    head = comment(
+        "meter-sync from systemd, as `meter-sync schedule systemd` prints it for the configuration in effect.",
+        *(f"TO DO: {note}" for note in notes),
+    )
+    found[first] = "\n".join([*head, "", found[first]])
     return Made(
         files=found,
         printed="\n".join(f"# {_FOLDER / name}\n{text}" for name, text in found.items()),
-        notes=_notes(installation),
+        notes=notes,
         next_steps=lambda folder: _next_steps(installation, folder),
     )
 
@@ -238,8 +244,7 @@ def _written(installation: Installation) -> list[Path]:
 
 
 def _started(installation: Installation, *arguments: str) -> str:
-    words = (str(installation.program), "--log-level", "info", *arguments)
-    return " ".join(_word(word).replace("$", "$$") for word in words)
+    return " ".join(map(_word, (str(installation.program), "--log-level", "info", *arguments)))
 
 
 def _word(text: str) -> str:
