@@ -184,6 +184,8 @@ def test_a_log_that_cannot_be_opened_keeps_nothing_from_being_billed(cron: Cron)
     code, mailed = cron.runs("full", LOG=missing)
     assert (code, "held\n" in mailed, missing in mailed) == (4, True, True)
     assert cron.runs("closing", LOG=missing) == (4, "held\n"), "the full run says it"
+    cron.let_the_program("exit 1")
+    assert cron.runs("closing", LOG=str(cron.folder)) == (1, "")
     assert len(list(cron.folder.glob("billed-*"))) == 2
 
 

@@ -170,7 +170,7 @@ def _command(job: Job, program: str) -> str:
     if job.every is Every.MINUTE:
         told = '"$LOG.told-$code"'
         is_recent = f'[ -n "$(find {told} -mmin -{_NOT_AGAIN_FOR_MINUTES} 2>/dev/null)" ]'
-        tail = f"{is_recent} || {{ touch {told}; {tail}; }}"
+        tail = f"{is_recent} || {{ touch {told} 2>/dev/null && {tail}; }}"  # without a note of it, nothing each minute
     quietly = " 2>/dev/null" if job.every is Every.MINUTE else ""
     opened = f'( : >>"$LOG" ){quietly} || LOG=/dev/null'
     ended = f"{{ code=$?;{printed} case $code in {codes}) ;; *) {tail} ;; esac; exit $code; }}"
