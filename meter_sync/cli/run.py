@@ -31,7 +31,7 @@ from meter_sync.core.text import digits, utc
 if TYPE_CHECKING:
     from meter_sync.config import Settings
     from meter_sync.ledger import Ledger
-    from meter_sync.sync.request import Execution, Request, RunReport
+    from meter_sync.sync.request import Execution, Request
 
 _NAMED_ITEMS = 5
 _SHADOW = "Shadow mode: this is about the sandbox of [shadow]; to the account itself nothing was written."
@@ -189,7 +189,8 @@ def print_execution(
     run, report = execution.run, execution.report
     items = [_item(one) for one in report.results]
     shown = [one for one in report.results if not quiet or exit_code([(one.outcome, one.reason)]) is not ExitCode.DONE]
-    said = [one for one in shown if quiet and output == "table" and _was_said(one, report)]
+    said = [one for one in shown if quiet and output == "table" and _was_said(one, execution)]
+    named = said if run.is_alone else []
     in_words = summary(execution, dry_run=dry_run)
     carried = {"carried": "carried"} if any(one["carried"] for one in items) else {}
     results = Results(
@@ -206,17 +207,21 @@ def print_execution(
         shown=[_item(one) for one in shown if one not in said],
         columns="quantity,previous,carried,unbilled,carried_on,timestamp,windows_sent,windows_unchanged",
         amounts={"usage": "usage", **carried, "before": "previous", "quantity": "quantity"},
-        in_words="" if said else "\n".join([in_words, *(() if quiet else map(printable, below))]),
-        remarks=[f"{_as_before(said)} {in_words}"] if said else [],
+        in_words="" if named else "\n".join([in_words, *(() if quiet else map(printable, below))]),
+        remarks=[f"{_as_before(named)} {in_words}"] if named else [],
         error=report.error,
     )
     print_results(results, output, options, quiet=quiet)
 
 
-def _was_said(one: Result, report: "RunReport") -> bool:
-    """Say whether an earlier run has said the same of an item that waits for a person: cron has mailed it then."""
+def _was_said(one: Result, execution: "Execution") -> bool:
+    """Say whether an earlier run has said the same of an item: cron has mailed it then.
+
+    A full run does not repeat at length what waits for a person; a closing run, which comes every minute, repeats
+    nothing, nor what failed.
+    """
     waits = exit_code([(one.outcome, one.reason)]) is ExitCode.ATTENTION
-    return waits and one.item.key in report.said_before
+    return (waits or not execution.run.is_alone) and one.item.key in execution.report.said_before
 
 
 def _as_before(said: Sequence[Result]) -> str:

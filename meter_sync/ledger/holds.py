@@ -69,12 +69,13 @@ class Holds(Book):
 
 
 def _is_as_before(row: Mapping[str, Any], last: Row[Any]) -> bool:
-    """Say whether an item is kept from being reported as before: what a brake holds may grow meanwhile, and is no news.
+    """Say whether an item is kept from being reported as before.
 
-    Any other quantity is: what a closed period lacks more than before was never said.
+    What a brake holds, or what could not be sent, may grow meanwhile, and is no news. Any other quantity is: what a
+    closed period lacks more than before was never said.
     """
-    is_by_a_brake = row["reason"] in LIFTABLE
-    return all(getattr(last, name) == row[name] for name in _SAME if not (is_by_a_brake and name == "quantity"))
+    may_grow = row["reason"] in LIFTABLE or row["outcome"] == Outcome.FAILED.value
+    return all(getattr(last, name) == row[name] for name in _SAME if not (may_grow and name == "quantity"))
 
 
 def _is_newest(last: Row[Any], complete: CompleteRun | None) -> bool:

@@ -11,6 +11,7 @@ from sqlalchemy import Row
 from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.ledger import rows
 from meter_sync.ledger.database import Book
+from meter_sync.ledger.runs import IS_COMPLETE
 from meter_sync.ledger.schema import holds, item_periods, runs, seen_periods, writes
 
 _A_DAY = timedelta(days=1)
@@ -48,8 +49,11 @@ class Overview(Book):
     """What is held, what is due, and how large the books are."""
 
     def held(self) -> list[HeldNow]:
-        """Return what the last run over the whole account left, the oldest first, but for what was reported since."""
-        began = self.database.of(runs, sa.func.max(runs.c.started_at)).where(runs.c.everything.is_(True))
+        """Return what the last complete run left, and any since, the oldest first, but for what was reported since.
+
+        A run that an error ended has looked at no item: it says nothing of what was held before.
+        """
+        began = self.database.of(runs, sa.func.max(runs.c.started_at)).where(*IS_COMPLETE)
         since = self.database.value(began)
         if since is None:
             return []

@@ -14,7 +14,8 @@ from meter_sync.ledger.schema import item_periods, runs
 
 _WORK_DONE = (0, 3, 4)
 """The exit codes of runs that listed everything and did what could be done."""
-_IS_COMPLETE = (runs.c.everything.is_(True), runs.c.exit_code.in_(_WORK_DONE))
+IS_COMPLETE = (runs.c.everything.is_(True), runs.c.exit_code.in_(_WORK_DONE))
+"""What is true of a run over the whole account that did its work."""
 
 
 class Runs(Book):
@@ -57,7 +58,7 @@ class Runs(Book):
     def newest_complete(self) -> CompleteRun | None:
         """Return the last run over the whole account that did its work, or None."""
         query = (
-            self.database.of(runs).where(*_IS_COMPLETE).order_by(runs.c.started_at.desc(), runs.c.as_of.desc()).limit(1)
+            self.database.of(runs).where(*IS_COMPLETE).order_by(runs.c.started_at.desc(), runs.c.as_of.desc()).limit(1)
         )
         return next((CompleteRun(row.run, row.started_at) for row in self.database.rows(query)), None)
 
@@ -66,7 +67,7 @@ class Runs(Book):
         return self._newest_complete(runs.c.as_of)
 
     def _newest_complete(self, instant: Column[datetime]) -> datetime | None:
-        return self.database.value(self.database.of(runs, sa.func.max(instant)).where(*_IS_COMPLETE))
+        return self.database.value(self.database.of(runs, sa.func.max(instant)).where(*IS_COMPLETE))
 
     def past(self, since: datetime | None, until: datetime | None, limit: int) -> list[PastRun]:
         """Return the newest runs that began within some time, the newest first."""

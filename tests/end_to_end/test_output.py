@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +20,7 @@ import pytest
 from meter_sync.cli.streams import Lossy
 from meter_sync.sandbox import Fault
 from tests.support.forked import template
-from tests.support.ways import one_fast
+from tests.support.ways import end_of, one_fast
 from tests.support.world import METER, Outcome, World
 
 
@@ -378,6 +378,52 @@ def test_quietly_what_is_held_is_said_in_full_once_and_again_when_it_changes(wor
     world.openmeter.value_overrides[METER, world.customer_of(held)] = "10"
     assert any("held (decrease)" in line for line in printed())
     assert len(printed("9")) == 1
+
+
+def let_a_minute_pass(world: World) -> None:
+    """Let all that the ledger knows be a minute older by the machine's clock, which no test waits for."""
+    with closing(sqlite3.connect(world.ledger)) as connection, connection:
+        connection.execute("UPDATE runs SET started_at = started_at - 60")
+        connection.execute("UPDATE holds SET last_at = last_at - 60")
+
+
+@pytest.mark.parametrize(
+    ("usage", "code", "reason", "full_says_it_at_length"),
+    [("-1", 4, "invalid_usage", False), ("7", 1, "stripe_error", True), ("7", 3, "stripe_error", True)],
+    ids=["held", "all failed", "some failed"],
+)
+def test_a_closing_run_says_nothing_of_what_an_earlier_run_has_said(
+    world: World, usage: str, code: int, reason: str, full_says_it_at_length: bool
+) -> None:
+    """It comes every minute: what a full run, or the one before, has said would be mailed each minute."""
+    subscription = world.subscribe()
+    (item,) = subscription.items
+    others = [] if code == 1 else [world.subscribe()]
+    for one in (subscription, *others):
+        world.use(one, 5)
+    world.run()
+    world.sandbox.clock.move_to(end_of(world, subscription) - timedelta(minutes=2))
+    world.openmeter.value_overrides[METER, world.customer_of(subscription)] = usage
+    if reason == "stripe_error":
+        world.sandbox.faults.add(Fault(method="POST", path=f"{item}/usage_records", status=400, times=None))
+
+    def printed(*options: str) -> list[str]:
+        let_a_minute_pass(world)
+        world.sandbox.clock.advance(timedelta(seconds=10))
+        for one in others:
+            world.use(one, 1, at=world.now)
+        done = world.meter_sync("run", *options, "--quiet", "--as-of", world.now.isoformat())
+        assert done.code == code
+        return done.stdout.splitlines()
+
+    each_minute = ("--closing", "3m")
+    in_full = printed(*each_minute)
+    assert any(f"({reason})" in line for line in in_full)
+    if usage != "-1":  # what grows until the end is no news
+        world.openmeter.value_overrides[METER, world.customer_of(subscription)] = "8"
+    assert printed(*each_minute) == []
+    assert (len(printed()) > 1) is full_says_it_at_length
+    assert printed(*each_minute) == []
 
 
 def test_a_pipe_that_does_not_block_and_is_full_is_waited_for() -> None:

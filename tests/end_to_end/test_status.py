@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from meter_sync.core.outcomes import Reason
+from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.support.world import Outcome, World
 
@@ -75,6 +76,19 @@ def test_what_is_held_is_named_with_since_when_until_it_is_reported(world: World
     world.sandbox.clock.advance(timedelta(minutes=1))
     world.execute(Reason.DECREASE)
     assert (status(world).code, status(world, "--output", "json").document["held"]) == (0, [])
+
+
+def test_what_is_held_stays_so_while_runs_end_in_an_error(world: World) -> None:
+    subscription = subscribed(world)
+    world.execute()
+    world.use(subscription, -60, at=world.now - HOUR)
+    world.sandbox.clock.advance(timedelta(minutes=1))
+    world.execute()
+    world.sandbox.clock.advance(timedelta(minutes=1))
+    world.sandbox.faults.add(Fault(server="stripe", status=503, times=None))
+    world.execute()
+
+    assert [one["reason"] for one in status(world, "--output", "json").document["held"]] == ["decrease"]
 
 
 def test_what_is_unbilled_is_named_until_it_is_settled(world: World) -> None:

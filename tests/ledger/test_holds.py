@@ -34,6 +34,10 @@ def held(
     return Result(told, outcome, reason, message)
 
 
+def failed(quantity: int) -> Result:
+    return held(quantity, Reason.STRIPE_ERROR, Outcome.FAILED)
+
+
 def record(ledger: Ledger, *results: Result) -> list[Held]:
     """Record the results of runs one hour after the other, and return what the ledger has then."""
     for number, one in enumerate(results):
@@ -118,9 +122,19 @@ def test_more_items_than_fit_into_one_query_are_kept(ledger: Ledger) -> None:
         (held(7, Reason.PERIOD_CLOSED), held(8, Reason.PERIOD_CLOSED), False),
         (held(), held(reason=Reason.JUMP), False),
         (held(), held(outcome=Outcome.FAILED), False),
+        (failed(7), failed(8), True),
         (Result(make_metered().found, Outcome.UNCHANGED), held(), False),
     ],
-    ids=["the same", "a brake holds more", "as little is billed", "less is billed", "reason", "outcome", "well"],
+    ids=[
+        "the same",
+        "a brake holds more",
+        "as little is billed",
+        "less is billed",
+        "reason",
+        "outcome",
+        "more fails",
+        "well",
+    ],
 )
 def test_what_was_said_before_is_told_from_what_is_new(
     ledger: Ledger, before: Result, now: Result, is_known: bool

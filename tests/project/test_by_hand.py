@@ -7,6 +7,11 @@ import subprocess
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
+from meter_sync.cli.schedule.installation import Installation
+from meter_sync.cli.schedule.systemd import by_hand, made
+from tests.schedule.installations import PLAIN, changed
 from tests.support.documents import ROOT, blocks, document, section
 
 PAGE = "docs/operation.md"
@@ -23,6 +28,7 @@ DECIDING = {
     "PrivateTmp",
     "ProtectHome",
     "ProtectSystem",
+    "ReadWritePaths",
 }
 """What decides which files a command finds, may read and leaves behind."""
 
@@ -37,15 +43,18 @@ def deciding(lines: list[str]) -> list[str]:
     return sorted(line for line in lines if line.split("=")[0] in DECIDING)
 
 
-def test_by_systemd_it_is_as_in_the_unit() -> None:
-    (service,) = [block for block in blocks(PAGE, "ini") if "[Service]" in block]
-    words = shlex.split(line_with("systemd-run"))
+def test_by_systemd_it_is_the_line_that_comes_with_the_units() -> None:
+    assert line_with("systemd-run") == by_hand(PLAIN, "config", "show")
+
+
+@pytest.mark.parametrize("of", [PLAIN, changed(ledger=Path("/srv/books/ledger.sqlite3"))], ids=["plain", "elsewhere"])
+def test_by_systemd_it_is_as_in_the_unit(of: Installation) -> None:
+    service = made(of, "root").files["meter-sync.service"]
+    words = shlex.split(by_hand(of, "config", "show"))
 
     properties = [word for before, word in pairwise(words) if before == "-p"]
 
-    # A unit with DynamicUser and no User has the user of its own name (systemd.exec, DynamicUser=).
-    assert "/etc/systemd/system/meter-sync.service" in document(PAGE)
-    assert sorted(properties) == sorted([*deciding(service.splitlines()), "User=meter-sync"])
+    assert sorted(properties) == deciding(service.splitlines())
     (program,) = re.findall(r"^ExecStart=(\S+)", service, flags=re.MULTILINE)
     assert words[-3:] == [program, "config", "show"]
 

@@ -4,13 +4,15 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 
 import click
 import pytest
 
 from meter_sync.cli import COMMANDS, cli
+from meter_sync.cli.schedule.systemd import made
 from meter_sync.core.planning import stages
+from tests.schedule.installations import PLAIN, WEBHOOK_SECRET
 from tests.support.documents import NAMES, ROOT, anchors, blocks, code_spans, document, options_in, section, table
 
 BEFORE_A_COMMAND = {"&&", "||", ";", "*"}
@@ -176,44 +178,12 @@ def test_the_glossary_is_short_and_says_each_word_once() -> None:
     assert len(words) == len(set(words)) <= 20
 
 
-def crontab_line(begin: str) -> str:
-    lines = ROOT.joinpath("crontab.example").read_text().splitlines()
-    (line,) = [line.split(maxsplit=5)[5] for line in lines if line.startswith(begin)]
-    return line
-
-
-@pytest.mark.parametrize(
-    ("line", "code", "expected"),
-    [
-        *(pytest.param("7 ", code, 0 if code == 75 else code, id=f"full-{code}") for code in (0, 75, 1, 3, 4, 78)),
-        # What ends every run alike, the full run mails, and not every minute.
-        *(
-            pytest.param("* ", code, 0 if code in (75, 78) else code, id=f"closing-{code}")
-            for code in (0, 75, 1, 4, 78)
-        ),
-    ],
-)
-def test_the_crontab_lines_mail_every_trouble_but_75_and_keep_its_code(
-    tmp_path: Path, line: str, code: int, expected: int
-) -> None:
-    command = tmp_path / "meter-sync"
-    command.write_text(f"#!/bin/sh\necho what happened >&2\nexit {code}\n")
-    command.chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "LOG": str(tmp_path / "log")}
-
-    done = subprocess.run(
-        ["/bin/sh", "-c", crontab_line(line)], env=environment, capture_output=True, text=True, check=False
-    )
-
-    assert done.returncode == expected
-    assert done.stderr == ""
-    assert done.stdout == ("what happened\n" if expected else "")
-    assert (tmp_path / "log").read_text() == "what happened\n"
-
-
-def test_the_crontab_example_runs_commands_that_exist() -> None:
-    lines = [line for line in ROOT.joinpath("crontab.example").read_text().splitlines() if "meter-sync --" in line]
-    assert len(lines) >= 4
+def test_the_schedules_run_commands_that_exist() -> None:
+    """In the crontab and in the units: the manifests have the same arguments."""
+    units = made(replace(PLAIN, webhook_secret=WEBHOOK_SECRET), "root").printed
+    crontab = ROOT.joinpath("crontab.example").read_text()
+    lines = [line for line in [*crontab.splitlines(), *units.splitlines()] if "meter-sync --" in line]
+    assert len(lines) == 10
     for line in lines:
         words = line.split("meter-sync --", 1)[1].split("2>>")[0].split()
         (name,) = COMMANDS.keys() & set(words)

@@ -1,10 +1,11 @@
 """The README: two screens, and the lines that a newcomer runs."""
 
+import re
 import subprocess
 
 import pytest
 
-from tests.support.documents import ROOT, blocks, document, section
+from tests.support.documents import blocks, document, section
 from tests.support.permissions import PERMISSIONS
 
 README = document("README.md")
@@ -33,10 +34,8 @@ def test_the_permissions_of_the_key_are_named_where_messages_say_so() -> None:
     assert [one.row for one in PERMISSIONS if one.row.removesuffix(" (Connect)") not in step] == []
 
 
-def test_the_two_lines_of_a_crontab_stand_together_wherever_they_are_shown() -> None:
-    """The example has a PATH; a line by itself names the program in full, since cron's own PATH has not its folder."""
-    example = ROOT.joinpath("crontab.example").read_text()
-    for times in ("7 * * * *", "* * * * *"):
-        assert f"\n{times} meter-sync" in example
-        for name in ("README.md", "docs/getting-started.md", "docs/operation.md"):
-            assert f"{times} /opt/meter-sync/bin/meter-sync run" in "".join(blocks(name, "text"))
+@pytest.mark.parametrize("name", ["README.md", "docs/getting-started.md", "docs/operation.md"])
+def test_a_schedule_is_made_by_the_command_and_not_by_hand(name: str) -> None:
+    """A line that is written by hand has no log, no mail and another configuration."""
+    assert "meter-sync schedule crontab --mailto" in "".join(blocks(name, "sh"))
+    assert not re.search(r"^\s*[0-9*]+ \S+ \* \* \* ", document(name), flags=re.MULTILINE)

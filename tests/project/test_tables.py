@@ -17,6 +17,7 @@ from meter_sync.cli import cli
 from meter_sync.cli.doctor import doctor
 from meter_sync.cli.history import history
 from meter_sync.cli.run import run
+from meter_sync.cli.schedule import schedule
 from meter_sync.cli.setup import setup
 from meter_sync.cli.verify import verify
 from meter_sync.config import ENVIRONMENT, Settings, load
@@ -60,6 +61,15 @@ def test_what_is_said_of_the_exit_codes_of_setup_is_of_exit_codes() -> None:
     rows = table(document("docs/setup.md"), "| code | when |")
 
     assert [int(row[0]) for row in rows] == sorted(ExitCode)
+
+
+def test_the_options_of_schedules_are_those_of_the_help() -> None:
+    rows = table(section("docs/operation.md", "Schedule"), OPTIONS)
+
+    named = {option: " ".join(row[1:]).partition(":")[0] for row in rows for option in options_in(row[0])}
+    for kind, word in (("crontab", "cron"), ("systemd", "systemd"), ("kubernetes", "Kubernetes")):
+        of_all = {"--write", "--force"}
+        assert of_all | {one for one, what in named.items() if word in what} == options_of(schedule.commands[kind])
 
 
 def test_the_global_options_are_those_of_the_help() -> None:

@@ -1,12 +1,15 @@
 """The documentation says what the webhook does."""
 
 import re
+from dataclasses import replace
 
 import click
 
+from meter_sync.cli.schedule.systemd import made
 from meter_sync.cli.webhook import webhook
 from meter_sync.webhook.events import RELEVANT
 from meter_sync.webhook.server import HEALTH_PATH, WEBHOOK_PATH
+from tests.schedule.installations import PLAIN, WEBHOOK_SECRET
 from tests.support.documents import blocks, document
 
 PAGE = document("docs/webhook.md")
@@ -27,27 +30,13 @@ def test_the_events_to_select_are_those_that_are_read() -> None:
     assert set(re.findall(r"`((?:v1|invoice|customer)\.[a-z_.]+)`", PAGE)) == set(RELEVANT)
 
 
-def test_the_unit_starts_the_command_with_the_credentials_that_it_looks_for() -> None:
-    (unit,) = blocks("docs/webhook.md", "ini")
+def test_the_unit_that_is_named_starts_the_command_and_is_made_where_the_secret_is_configured() -> None:
+    assert "`meter-sync-webhook.service`" in PAGE
+    assert "STRIPE_WEBHOOK_SECRET_FILE" in "".join(blocks("docs/webhook.md", "sh"))
+    unit = made(replace(PLAIN, webhook_secret=WEBHOOK_SECRET), "root").files["meter-sync-webhook.service"]
 
-    assert re.search(r"^ExecStart=/opt/meter-sync/bin/meter-sync webhook$", unit, flags=re.MULTILINE)
-    assert set(re.findall(r"LoadCredential=(\w+):", unit)) == {
-        "stripe_api_key",
-        "stripe_webhook_secret",
-        "openmeter_api_key",
-    }
-    assert "Restart=on-failure" in unit
-
-
-def test_the_unit_is_as_confined_as_that_of_run() -> None:
-    service, _timer = blocks("docs/operation.md", "ini")
-    (own,) = blocks("docs/webhook.md", "ini")
-    confining = {
-        line for line in service.splitlines() if re.match(r"(Cap|Lock|Mem|NoNew|Priv|Prot|Restr|Sys|UM|Dyn)", line)
-    }
-
-    assert len(confining) > 20
-    assert confining <= set(own.splitlines())
+    assert re.search(r"^ExecStart=/opt/meter-sync/bin/meter-sync --log-level info webhook$", unit, flags=re.MULTILINE)
+    assert {"Restart=on-failure", "RestartPreventExitStatus=78"} <= set(unit.splitlines())
 
 
 def test_the_paths_are_named() -> None:

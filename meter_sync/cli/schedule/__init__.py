@@ -1,0 +1,102 @@
+"""`meter-sync schedule`: ready files for cron, systemd or Kubernetes, made for the configuration in effect."""
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from meter_sync.cli.globals import Globals
+from meter_sync.cli.schedule import crontab as for_cron
+from meter_sync.cli.schedule import kubernetes as for_kubernetes
+from meter_sync.cli.schedule import systemd as for_systemd
+from meter_sync.cli.schedule.giving import Destination, give, written
+
+
+class Matching(click.ParamType[str]):
+    """A text that can stand in a file: `what` it is in words, and the pattern that it matches."""
+
+    def __init__(self, name: str, what: str, pattern: str) -> None:
+        self.name = name
+        self._what = what
+        self._pattern = pattern
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Admit the text, or say what it should be."""
+        if not re.fullmatch(self._pattern, str(value), re.ASCII):
+            self.fail(f"{value!r} is not {self._what}.", param, ctx)
+        return str(value)
+
+
+ADDRESS = Matching("ADDRESS", "an address for mail, or a user of this machine", r"[A-Za-z0-9@._+,-]+")
+USER = Matching("USER", "the name of a user", r"[A-Za-z_][A-Za-z0-9_.-]*")
+NAMESPACE = Matching("NAMESPACE", "a namespace of Kubernetes", r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+IMAGE = Matching("IMAGE", "the name of an image", r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
+FILE = Matching("FILE", "the absolute path of a file", r"/[A-Za-z0-9._/ +@-]*[A-Za-z0-9._+@-]")
+
+MAILTO = click.option(
+    "--mailto",
+    type=ADDRESS,
+    default="root",
+    show_default=True,
+    help="Who is told: an address, or a user of this machine.",
+)
+
+
+@click.group()
+def schedule() -> None:
+    """Print ready files for cron, systemd or Kubernetes, or write them.
+
+    They start this program with the configuration that is in effect now: its file, its ledger, the variables that are
+    set. They name the files of keys, and have no secret in them. Asks no server, and needs no key.
+    """
+
+
+@schedule.command()
+@MAILTO
+@click.option(
+    "--log", type=FILE, default="/var/log/meter-sync/meter-sync.log", show_default=True, help="The file of the log."
+)
+@click.option("--user", type=USER, default="meter-sync", show_default=True, help="Whose crontab it is to be.")
+@click.option(
+    "--minute",
+    type=click.IntRange(0, 59),
+    help="When the full run comes within its hour; default: a minute that the configuration decides, and not 0.",
+)
+@written
+@click.pass_obj
+def crontab(options: Globals, destination: Destination, mailto: str, log: str, user: str, minute: int | None) -> None:
+    """Print a crontab, and nothing else; with --write also what rotates its log.
+
+    It has the full run, the closing run, verify, what is unbilled, and status.
+    """
+    give(options, destination, partial(for_cron.made, machine=for_cron.Machine(mailto, Path(log), user, minute)))
+
+
+@schedule.command()
+@MAILTO
+@written
+@click.pass_obj
+def systemd(options: Globals, destination: Destination, mailto: str) -> None:
+    """Print units: a service and a timer each for the full run, the closing run, verify and status.
+
+    With them comes one that mails of what failed, and where a secret of webhooks is configured one that receives them.
+    """
+    give(options, destination, partial(for_systemd.made, mailto=mailto))
+
+
+@schedule.command()
+@click.option(
+    "--image", type=IMAGE, default=for_kubernetes.IMAGE, show_default=True, help="The image that the Pods are made of."
+)
+@click.option("--namespace", type=NAMESPACE, help="Where the objects go; default: that of whoever applies them.")
+@written
+@click.pass_obj
+def kubernetes(options: Globals, destination: Destination, image: str, namespace: str | None) -> None:
+    """Print manifests for `kubectl apply -f -`; with --write also a Containerfile for their image.
+
+    They are a CronJob each for the full run, the closing run, verify and status, the volume of the ledger, the
+    configuration file, and where a secret of webhooks is configured a Deployment that receives them.
+    """
+    give(options, destination, partial(for_kubernetes.made, cluster=for_kubernetes.Cluster(image, namespace)))

@@ -1,0 +1,173 @@
+"""What a schedule is made for: the program, and the configuration in effect, without a secret."""
+
+import os
+import shutil
+import sys
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from meter_sync.config import DEFAULT, SECRETS, WEBHOOK_SECRET, Configuration, SecretSetting, Settings, absolute, needed
+from meter_sync.core.schedule import Schedule
+from meter_sync.errors import ConfigurationError
+
+KEYS_FOLDER = Path("/etc/meter-sync")
+"""Where the files of secrets usually are."""
+
+_OF_THE_NETWORK = (
+    *("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
+"""What is no setting, and without which the servers may not be reached."""
+
+_OF_THE_WEBHOOK = ("METER_SYNC_WEBHOOK_HOST", "METER_SYNC_WEBHOOK_PORT")
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """The file of a secret, as the scheduled commands find it."""
+
+    name: str
+    """That of systemd's credential, such as `stripe_api_key`."""
+    variable: str
+    """The variable that names the file."""
+    file: Path
+    is_in_toml: bool = False
+    """Whether the configuration file names it."""
+    is_to_be_made: bool = False
+    """Whether the secret is not there yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What the scheduled commands are started with, so that they see what is in effect now."""
+
+    program: Path
+    config: Path | None
+    """The configuration file, if there is one."""
+    ledger: Path | None
+    """None for the default of whoever starts a command."""
+    schedule: Schedule
+    variables: Mapping[str, str]
+    """Settings that come from the environment, and the ledger where the configuration file does not name it."""
+    keys: Sequence[SecretFile]
+    """What a run needs."""
+    webhook_secret: SecretFile | None = None
+    """None where no webhooks are received."""
+    webhook_variables: Mapping[str, str] | None = None
+    written: Sequence[Path] = ()
+    """The folders, beside that of the ledger, in which a run writes."""
+    left_out: Sequence[str] = ()
+    """The variables that may have a password in them, which none of these files may."""
+
+    @property
+    def minute(self) -> int:
+        """A minute of its own: at the full hour everybody asks Stripe. It stays while the configuration does."""
+        return 1 + zlib.crc32(repr([str(self.ledger), *self.variables.items()]).encode()) % 59
+
+    @property
+    def secrets(self) -> Sequence[SecretFile]:
+        """All files of secrets."""
+        return [*self.keys, *([self.webhook_secret] if self.webhook_secret else [])]
+
+    @property
+    def notes_of_variables(self) -> list[str]:
+        """Which variables are still to be added by hand, in sentences."""
+        return [f"{name} is left out, since it may have a password in it: add it by hand." for name in self.left_out]
+
+    @property
+    def notes(self) -> list[str]:
+        """What is still to be done by hand on this machine, in sentences."""
+        missing = [one for one in self.secrets if one.is_to_be_made]
+        put = [
+            f"{one.file} is not there yet: put into it what {one.variable.removesuffix('_FILE')} is to be, mode 0600."
+            for one in missing
+        ]
+        return put + self.notes_of_variables
+
+
+def installation(configuration: Configuration, settings: Settings, environment: Mapping[str, str]) -> Installation:
+    """Return what the scheduled commands are to be started with, given the configuration in effect.
+
+    Raise ConfigurationError where a value cannot stand in the files of a schedule.
+    """
+    origins = configuration.origins
+    ledger = None if origins["ledger"] == DEFAULT else absolute(settings.ledger)
+    of_network = {name: environment[name] for name in _OF_THE_NETWORK if environment.get(name)}
+    left_out = [name for name, value in of_network.items() if "@" in value]
+    variables = dict(_variables(configuration, environment))
+    if ledger and not (origins["ledger"].kind == "file" and settings.ledger.is_absolute()):
+        variables["METER_SYNC_LEDGER"] = str(ledger)
+    variables |= {name: value for name, value in of_network.items() if name not in left_out}
+    found = Installation(
+        program=_program(sys.argv[0]),
+        config=configuration.file,
+        ledger=ledger,
+        schedule=settings.schedule,
+        variables=variables,
+        keys=_keys(configuration, settings),
+        webhook_secret=_secret_file(WEBHOOK_SECRET, configuration, settings)
+        if configuration.is_configured(WEBHOOK_SECRET)
+        else None,
+        webhook_variables={name: environment[name] for name in _OF_THE_WEBHOOK if environment.get(name)},
+        written=_written(settings),
+        left_out=left_out,
+    )
+    _refuse_line_breaks(found)
+    return found
+
+
+def _program(started: str) -> Path:
+    """Return the program that was started, or where that was a module, the one beside its interpreter."""
+    beside = Path(sys.executable).with_name("meter-sync")
+    found = shutil.which(started) if Path(started).name != "__main__.py" else None
+    return absolute(Path(found) if found else beside)
+
+
+def _variables(configuration: Configuration, environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the variables that stand for settings, but for the ledger and what is secret or names a secret's file."""
+    apart = {"ledger", *(name for one in SECRETS for name in (one.path, f"{one.path}_file"))}
+    for name, origin in configuration.origins.items():
+        if origin.kind == "environment" and origin.name and name not in apart:
+            yield origin.name, environment[origin.name].strip()
+
+
+def _keys(configuration: Configuration, settings: Settings) -> list[SecretFile]:
+    """Return the files of what a run needs: Stripe's key in any case, and others where they are configured."""
+    return [
+        _secret_file(one, configuration, settings)
+        for one in needed(for_webhook=False)
+        if one.section == "stripe" or configuration.is_configured(one)
+    ]
+
+
+def _secret_file(one: SecretSetting, configuration: Configuration, settings: Settings) -> SecretFile:
+    """Return the file of a secret: the one that is named, or, where the environment alone has it, its usual place."""
+    name = f"{one.section}_{one.name}"
+    named: Path | None = settings.model_dump()[one.section][f"{one.name}_file"]
+    file = absolute(named) if named else KEYS_FOLDER / name
+    is_in_toml = named == file and configuration.origins[f"{one.path}_file"].kind == "file"
+    return SecretFile(name, f"{name.upper()}_FILE", file, is_in_toml, is_to_be_made=not os.path.lexists(file))
+
+
+def _written(_settings: Settings) -> list[Path]:
+    """Return the folders in which a run writes beside its books: of what a setting lets it write, the one place."""
+    return []
+
+
+def _refuse_line_breaks(found: Installation) -> None:
+    """Raise ConfigurationError where a value has a character that would begin another line in a schedule's file."""
+    values = {
+        "the path of meter-sync": str(found.program),
+        "--config": str(found.config or ""),
+        "ledger": str(found.ledger or ""),
+        **found.variables,
+        **(found.webhook_variables or {}),
+        **{one.variable: str(one.file) for one in found.secrets},
+    }
+    wrong = [
+        f"{name} has a character that cannot be printed" for name, value in values.items() if not value.isprintable()
+    ]
+    if wrong:
+        raise ConfigurationError("this configuration cannot be scheduled, nothing was written", details=wrong)

@@ -1,0 +1,331 @@
+"""The files for Kubernetes: what is applied, and a Containerfile for its image."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meter_sync import __version__
+from meter_sync.cli.schedule.giving import Made, comment, in_folder
+from meter_sync.cli.schedule.installation import Installation, SecretFile
+from meter_sync.cli.schedule.jobs import CLOSING, VERIFY, Every, Job, another, full_run, status
+from meter_sync.core.outcomes import ExitCode
+from meter_sync.core.schedule import Schedule
+from meter_sync.errors import ConfigurationError
+
+IMAGE = f"meter-sync:{__version__}"
+"""The one that the Containerfile says how to make."""
+MANIFESTS, CONTAINERFILE = "meter-sync.yaml", "Containerfile"
+
+_NAME = "meter-sync"
+_PROGRAM = "/opt/meter-sync/bin/meter-sync"
+_USER = 10001
+_LEDGER = Path("/var/lib/meter-sync/ledger.sqlite3")
+_SECRETS = Path("/run/secrets/meter-sync")
+_CONFIG = Path("/etc/meter-sync/meter-sync.toml")
+_PORT = 8431
+_OWNER_ONLY = 0o400
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where the objects go, and which image they start."""
+
+    image: str = IMAGE
+    namespace: str | None = None
+    """None for that of whoever applies them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What all objects are made of."""
+
+    installation: Installation
+    cluster: Cluster
+    toml: str | None
+    """The text of the configuration file, if there is one."""
+
+
+def made(installation: Installation, cluster: Cluster) -> Made:
+    """Return the manifests, which alone are printed, and what their image is made by.
+
+    Raise ConfigurationError if the configuration file cannot be read any more.
+    """
+    manifests = _manifests(_Given(installation, cluster, _text_of(installation.config)))
+    text = "---\n".join(_dumped(comment, one) for comment, one in manifests)
+    return Made(
+        files={MANIFESTS: text, CONTAINERFILE: _CONTAINERFILE},
+        printed=text,
+        notes=installation.notes_of_variables,
+        next_steps=lambda folder: _next_steps(installation, cluster, folder),
+    )
+
+
+def _text_of(config: Path | None) -> str | None:
+    """Return the text of the configuration file, if there is one: it was read before, and has no secret in it."""
+    try:
+        return config.read_text(encoding="utf-8") if config else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{config} cannot be read, nothing was written") from error
+
+
+def _next_steps(installation: Installation, cluster: Cluster, folder: Path) -> list[str]:
+    return [
+        f"podman build -f {in_folder(folder, CONTAINERFILE)} -t {cluster.image} .    # in a clone; then push it",
+        f"{_kubectl(cluster)} {_made_secret(installation)}",
+        f"{_kubectl(cluster)} apply -f {in_folder(folder, MANIFESTS)}",
+    ]
+
+
+def _kubectl(cluster: Cluster) -> str:
+    return f"kubectl -n {cluster.namespace}" if cluster.namespace else "kubectl"
+
+
+def _made_secret(installation: Installation) -> str:
+    of_files = (shlex.quote(f"--from-file={one.name}={one.file}") for one in installation.secrets)
+    return " ".join([f"create secret generic {_NAME}", *of_files])
+
+
+def _manifests(given: _Given) -> list[tuple[list[str], Manifest]]:
+    """Return each object with the comment that stands before it."""
+    head = comment(
+        "meter-sync in Kubernetes, as `meter-sync schedule kubernetes` prints it for the configuration in effect. The "
+        "keys are not in it. Make them known once, from files that have nothing else in them:",
+        f"    {_kubectl(given.cluster)} {_made_secret(given.installation)}",
+        "With --write DIR it comes with a Containerfile for the image.",
+        "",
+        "The ledger is SQLite. It needs a block volume, not NFS or another file system over the network, and all Pods "
+        "on one node, where they share memory: their affinity sees to it. Two are at work at once, so that the volume "
+        "cannot be ReadWriteOncePod.",
+    )
+    found = [(head, _claim(given.cluster))]
+    if given.toml is not None:
+        said = comment("The configuration file. Paths in it are those of the Pods.")
+        found.append((said, _config(given.cluster, given.toml)))
+    found += [(_comment(job), _cron_job(job, given)) for job in _jobs(given.installation.schedule)]
+    if given.installation.webhook_secret:
+        said = comment("Receives Stripe's events. What has TLS goes before it, such as an Ingress.")
+        found += [(said, _deployment(given)), ([], _service(given.cluster))]
+    return found
+
+
+def _jobs(schedule: Schedule) -> list[Job]:
+    return [full_run(schedule), CLOSING, VERIFY, status(Every.HOUR)]
+
+
+def _comment(job: Job) -> list[str]:
+    if job.tells:
+        said = (
+            "Exit code 75 means try again later, and so is no failure of the Job: its Pod is replaced, with growing "
+            "pauses, and so is one that its node has to give up. Any other code but 0 fails the Job: let that be told "
+            "(kube_job_failed)."
+        )
+    else:
+        said = (
+            "The next one comes within a minute, so that none is tried again. What ends every run, the full run tells: "
+            "let no failure of these Jobs be told. They are removed ten minutes after their end."
+        )
+    return comment(f"{job.description}, {job.every.value}.", said)
+
+
+def _cron_job(job: Job, given: _Given) -> Manifest:
+    minute = given.installation.minute
+    times = {Every.MINUTE: "* * * * *", Every.HOUR: f"{minute} * * * *", Every.DAY: f"{minute} 0 * * *"}
+    of_others = {
+        VERIFY.name: f"{another(minute, 23)} 5 * * *",
+        status(Every.HOUR).name: f"{another(minute, 37)} * * * *",
+    }
+    try_again = {"containerName": _NAME, "operator": "In", "values": [int(ExitCode.TRY_AGAIN)]}
+    tried_again = [
+        {"action": "Ignore", "onExitCodes": try_again},
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    ]
+    taken_away = {"ttlSecondsAfterFinished": 600}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": _metadata(job.name, given.cluster),
+        "spec": {
+            "schedule": of_others.get(job.name, times[job.every]),
+            "timeZone": "Etc/UTC",
+            "concurrencyPolicy": "Forbid",
+            "startingDeadlineSeconds": 50 if job.every is Every.MINUTE else 1800,
+            "successfulJobsHistoryLimit": 1,
+            "failedJobsHistoryLimit": 3,
+            "jobTemplate": {
+                "spec": {
+                    "activeDeadlineSeconds": int(job.longest.total_seconds()),
+                    "backoffLimit": 0,
+                    **({"podFailurePolicy": {"rules": tried_again}} if job.tells else taken_away),
+                    "template": {
+                        "metadata": {"labels": _labels(job.name)},
+                        "spec": {
+                            "restartPolicy": "Never",
+                            **_pod(given, job.arguments, given.installation.keys, {}),
+                        },
+                    },
+                }
+            },
+        },
+    }
+
+
+def _deployment(given: _Given) -> Manifest:
+    name = f"{_NAME}-webhook"
+    port = {"ports": [{"name": "http", "containerPort": _PORT}]}
+    probe = {"readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}}}
+    arguments = ("webhook", "--host", "0.0.0.0", "--port", str(_PORT))  # noqa: S104 (the Pod's own address)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _metadata(name, given.cluster),
+        "spec": {
+            "replicas": 1,
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": _labels(name)},
+            "template": {
+                "metadata": {"labels": _labels(name)},
+                "spec": _pod(given, arguments, given.installation.secrets, port | probe),
+            },
+        },
+    }
+
+
+def _service(cluster: Cluster) -> Manifest:
+    name = f"{_NAME}-webhook"
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(name, cluster),
+        "spec": {"selector": _labels(name), "ports": [{"name": "http", "port": _PORT, "targetPort": "http"}]},
+    }
+
+
+def _claim(cluster: Cluster) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": _metadata(f"{_NAME}-ledger", cluster),
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}},
+    }
+
+
+def _config(cluster: Cluster, toml: str) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _metadata(_NAME, cluster),
+        "data": {_CONFIG.name: toml},
+    }
+
+
+def _pod(given: _Given, arguments: Sequence[str], secrets: Sequence[SecretFile], of_container: Manifest) -> Manifest:
+    """Return what a Pod is: without root, an account, variables of others, or anything to write but the ledger."""
+    here = {"labelSelector": {"matchLabels": _labels()}, "topologyKey": "kubernetes.io/hostname"}
+    mounted = _mounted(given, secrets)
+    container = {
+        "name": _NAME,
+        "image": given.cluster.image,
+        "command": [_PROGRAM],
+        "args": ["--log-level", "info", *arguments],
+        "env": [{"name": name, "value": value} for name, value in _variables(given, secrets).items()],
+        **of_container,
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": name, **mount} for name, (mount, _) in mounted.items()],
+    }
+    return {
+        "automountServiceAccountToken": False,
+        # A Service named meter-sync-webhook would be a variable METER_SYNC_WEBHOOK_PORT, which means something else.
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 120,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [here]}},
+        "containers": [container],
+        "volumes": [{"name": name, **volume} for name, (_, volume) in mounted.items()],
+    }
+
+
+def _mounted(given: _Given, secrets: Sequence[SecretFile]) -> dict[str, tuple[Manifest, Manifest]]:
+    """Return by its name where each volume is mounted, and what it is.
+
+    The files of a Secret are root's; where a Pod has an fsGroup they are that group's too, and it may read them
+    whatever their mode says.
+    """
+    keys = [{"key": one.name, "path": one.name} for one in secrets]
+    found: dict[str, tuple[Manifest, Manifest]] = {
+        "ledger": ({"mountPath": str(_LEDGER.parent)}, {"persistentVolumeClaim": {"claimName": f"{_NAME}-ledger"}}),
+        "secrets": (
+            {"mountPath": str(_SECRETS), "readOnly": True},
+            {"secret": {"secretName": _NAME, "defaultMode": _OWNER_ONLY, "items": keys}},
+        ),
+    }
+    if given.toml is not None:
+        found["config"] = ({"mountPath": str(_CONFIG.parent), "readOnly": True}, {"configMap": {"name": _NAME}})
+    return found | {"tmp": ({"mountPath": "/tmp"}, {"emptyDir": {}})}  # noqa: S108 (a volume of the Pod's own)
+
+
+def _variables(given: _Given, secrets: Sequence[SecretFile]) -> dict[str, str]:
+    return {
+        **({} if given.toml is None else {"METER_SYNC_CONFIG": str(_CONFIG)}),
+        **{name: value for name, value in given.installation.variables.items() if not name.startswith("SSL_CERT_")},
+        "METER_SYNC_LEDGER": str(_LEDGER),
+        **{one.variable: str(_SECRETS / one.name) for one in secrets},
+    }
+
+
+def _metadata(name: str, cluster: Cluster) -> Manifest:
+    namespace = {"namespace": cluster.namespace} if cluster.namespace else {}
+    return {"name": name, **namespace, "labels": _labels(name)}
+
+
+def _labels(name: str | None = None) -> dict[str, str]:
+    """Return the labels of one object, or those that all have."""
+    component = (name or "").removeprefix(f"{_NAME}-").removeprefix(_NAME) or "run"
+    of_one = {"app.kubernetes.io/component": component} if name else {}
+    return {"app.kubernetes.io/name": _NAME, **of_one}
+
+
+def _dumped(said: Sequence[str], manifest: Manifest) -> str:
+    import yaml
+
+    def text(dumper: Any, value: str) -> Any:
+        """Write what has several lines as it stands."""
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    dumper = type("Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda _self, _data: True})
+    yaml.add_representer(str, text, Dumper=dumper)
+    lines = "".join(f"{line}\n" for line in said)
+    return lines + str(yaml.dump(manifest, Dumper=dumper, sort_keys=False, width=200, allow_unicode=True))
+
+
+_CONTAINERFILE = f"""\
+# The image of meter-sync, as `meter-sync schedule kubernetes` writes it. Build it in a clone of the repository:
+#   podman build -f Containerfile -t meter-sync:{__version__} .
+FROM docker.io/library/python:3.13-slim AS build
+COPY . /source
+RUN python -m venv /opt/meter-sync && /opt/meter-sync/bin/pip install --no-cache-dir /source
+
+FROM docker.io/library/python:3.13-slim
+RUN useradd --system --uid {_USER} --user-group --home-dir {_LEDGER.parent} --shell /usr/sbin/nologin meter-sync \\
+    && install -d -o {_USER} -g {_USER} -m 0700 {_LEDGER.parent}
+COPY --from=build /opt/meter-sync /opt/meter-sync
+ENV PATH=/opt/meter-sync/bin:$PATH
+USER {_USER}:{_USER}
+ENTRYPOINT ["{_PROGRAM}"]
+CMD ["--help"]
+"""

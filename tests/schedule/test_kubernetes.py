@@ -1,0 +1,188 @@
+"""The manifests: Kubernetes' own schemas take them, and a Pod can do nothing but its work."""
+
+import re
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meter_sync.cli.schedule.installation import Installation
+from meter_sync.cli.schedule.kubernetes import CONTAINERFILE, MANIFESTS, Cluster, made
+from meter_sync.core.schedule import Schedule
+from meter_sync.errors import ConfigurationError
+from tests.schedule.installations import INSTALLATIONS, ODD, PLAIN, WEBHOOK_SECRET, changed
+
+TOML = """\
+[stripe]
+api_key_file = "/etc/meter-sync/stripe_api_key"
+
+[[meters]]
+product = "prod_1"  # tab:\t
+openmeter = "a"
+"""
+OLDEST = "1.31"
+"""The first release that promises all of it: podFailurePolicy is stable there."""
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    file = tmp_path / "meter-sync.toml"
+    file.write_text(TOML)
+    return file
+
+
+def objects(of: Installation, cluster: Cluster | None = None) -> list[dict[str, Any]]:
+    yaml = import_module("yaml")  # it has no types
+    return list(yaml.safe_load_all(made(of, cluster or Cluster()).printed))
+
+
+def of_kind(found: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
+    return {one["metadata"]["name"]: one["spec"] for one in found if one["kind"] == kind}
+
+
+def pods(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What each Pod is, by the name of its object."""
+    of_jobs = {name: one["jobTemplate"]["spec"]["template"]["spec"] for name, one in of_kind(found, "CronJob").items()}
+    return of_jobs | {name: one["template"]["spec"] for name, one in of_kind(found, "Deployment").items()}
+
+
+@INSTALLATIONS
+@pytest.mark.parametrize("release", [OLDEST, "newest"])
+def test_the_schemas_of_kubernetes_take_it(of: Installation, release: str, toml: Path) -> None:
+    schemas = import_module("kubernetes_validate")
+    version = schemas.latest_version() if release == "newest" else release
+    found = objects(replace(of, config=toml), Cluster("registry.example.com:5000/meter-sync@sha256:ab", "billing"))
+
+    assert len(found) == (8 if of.webhook_secret else 6)
+    for one in found:
+        schemas.validate(one, version, strict=True)
+        assert one["metadata"]["namespace"] == "billing"
+
+
+def test_no_pod_is_root_or_may_become_it_or_write_but_into_its_volumes_or_talk_to_the_cluster() -> None:
+    found = pods(objects(replace(ODD, config=None)))
+    assert len(found) == 5
+    for pod in found.values():
+        assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        (container,) = pod["containers"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["limits"]["memory"]
+        writable = [one["name"] for one in container["volumeMounts"] if not one.get("readOnly")]
+        assert writable == ["ledger", "tmp"]
+        assert {one["name"] for one in container["volumeMounts"]} == {one["name"] for one in pod["volumes"]}
+
+
+def test_keys_are_files_that_the_group_of_the_pod_may_read_and_no_other() -> None:
+    """Those of a Secret are root's: the kubelet gives them to fsGroup, and lets it read them."""
+    for name, pod in pods(objects(replace(PLAIN, webhook_secret=WEBHOOK_SECRET))).items():
+        (secret,) = [one["secret"] for one in pod["volumes"] if one["name"] == "secrets"]
+        assert secret["defaultMode"] == 0o400
+        assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+        webhook = ["stripe_webhook_secret"] if name == "meter-sync-webhook" else []
+        assert [one["key"] for one in secret["items"]] == ["stripe_api_key", "openmeter_api_key", *webhook]
+        (container,) = pod["containers"]
+        variables = {one["name"]: one["value"] for one in container["env"]}
+        for one in secret["items"]:
+            assert variables[f"{one['key'].upper()}_FILE"] == f"/run/secrets/meter-sync/{one['path']}"
+
+
+def test_all_pods_share_the_ledger_on_one_node() -> None:
+    found = objects(replace(PLAIN, webhook_secret=WEBHOOK_SECRET))
+    assert of_kind(found, "PersistentVolumeClaim")["meter-sync-ledger"]["accessModes"] == ["ReadWriteOnce"]
+    for pod in pods(found).values():
+        (term,) = pod["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert term["topologyKey"] == "kubernetes.io/hostname"
+        (container,) = pod["containers"]
+        assert {"name": "METER_SYNC_LEDGER", "value": "/var/lib/meter-sync/ledger.sqlite3"} in container["env"]
+    for one in found:
+        if one["kind"] == "CronJob":
+            labels = one["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
+            assert labels.items() >= term["labelSelector"]["matchLabels"].items()
+
+
+def test_each_job_is_alone_ended_in_time_and_not_tried_again_but_for_75() -> None:
+    found = of_kind(objects(PLAIN), "CronJob")
+
+    assert set(found) == {"meter-sync", "meter-sync-closing", "meter-sync-verify", "meter-sync-status"}
+    for name, one in found.items():
+        job = one["jobTemplate"]["spec"]
+        assert one["concurrencyPolicy"] == "Forbid"
+        # The controller looks every ten seconds, and gives up for ever after a hundred times that it missed.
+        assert 10 < one["startingDeadlineSeconds"] < 100 * 60
+        assert job["activeDeadlineSeconds"] > 0
+        assert (job["backoffLimit"], job["template"]["spec"]["restartPolicy"]) == (0, "Never")
+        if name == "meter-sync-closing":  # the next one comes within a minute
+            assert "podFailurePolicy" not in job
+            assert job["ttlSecondsAfterFinished"] == 600
+        else:
+            by_code, by_condition = job["podFailurePolicy"]["rules"]
+            assert (by_code["action"], by_code["onExitCodes"]["values"]) == ("Ignore", [75])
+            assert (by_condition["action"], by_condition["onPodConditions"][0]["type"]) == (
+                "Ignore",
+                "DisruptionTarget",
+            )
+
+
+@pytest.mark.parametrize(("schedule", "hour"), [(Schedule.HOURLY, "*"), (Schedule.DAILY, "0")])
+def test_the_full_run_comes_as_the_schedule_says(schedule: Schedule, hour: str) -> None:
+    found = of_kind(objects(changed(schedule=schedule)), "CronJob")
+
+    assert re.fullmatch(rf"[1-9]\d? {re.escape(hour)} \* \* \*", found["meter-sync"]["schedule"])
+    assert found["meter-sync-closing"]["schedule"] == "* * * * *"
+
+
+def test_the_configuration_file_comes_along_as_it_is(toml: Path) -> None:
+    found = objects(changed(config=toml))
+    (config,) = [one for one in found if one["kind"] == "ConfigMap"]
+
+    assert config["data"] == {"meter-sync.toml": TOML}
+    for pod in pods(found).values():
+        (container,) = pod["containers"]
+        assert {"name": "METER_SYNC_CONFIG", "value": "/etc/meter-sync/meter-sync.toml"} in container["env"]
+        assert {"name": "config", "mountPath": "/etc/meter-sync", "readOnly": True} in container["volumeMounts"]
+    toml.unlink()
+    with pytest.raises(ConfigurationError):
+        objects(changed(config=toml))
+
+
+def test_what_a_machine_trusts_is_not_that_of_the_image() -> None:
+    of = changed(variables={"SSL_CERT_FILE": "/etc/ssl/own.pem", "HTTPS_PROXY": "http://proxy:3128"})
+
+    for pod in pods(objects(of)).values():
+        (container,) = pod["containers"]
+        assert "SSL_CERT_FILE" not in {one["name"] for one in container["env"]}
+        assert {"name": "HTTPS_PROXY", "value": "http://proxy:3128"} in container["env"]
+
+
+def test_the_webhook_is_reached_by_a_service_only_where_its_secret_is_configured() -> None:
+    found = objects(replace(PLAIN, webhook_secret=WEBHOOK_SECRET))
+    (service,) = of_kind(found, "Service").values()
+    (deployment,) = of_kind(found, "Deployment").values()
+
+    assert deployment["template"]["metadata"]["labels"].items() >= service["selector"].items()
+    assert (deployment["replicas"], deployment["strategy"]["type"]) == (1, "Recreate")
+    (container,) = deployment["template"]["spec"]["containers"]
+    assert container["ports"][0]["containerPort"] == service["ports"][0]["port"] == int(container["args"][-1])
+    assert not of_kind(objects(PLAIN), "Deployment")
+
+
+def test_the_image_is_of_the_user_and_the_program_that_the_pods_name() -> None:
+    files = made(PLAIN, Cluster()).files
+    assert set(files) == {MANIFESTS, CONTAINERFILE}
+    (pod, *_) = pods(objects(PLAIN)).values()
+    (container,) = pod["containers"]
+
+    assert (
+        f"USER {pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}\n" in files[CONTAINERFILE]
+    )
+    assert f'ENTRYPOINT ["{container["command"][0]}"]' in files[CONTAINERFILE]
+    assert "python:3.13-slim" in files[CONTAINERFILE]
+    assert f"-t {container['image']} " in files[CONTAINERFILE]
