@@ -15,6 +15,7 @@ from meter_sync.core.metering.queries import Answer, DimensionAnswer, Query, Una
 from meter_sync.errors import ConfigurationError, TryAgainError
 from meter_sync.net.retry import Patience, Transient
 from meter_sync.net.stop import Stop
+from meter_sync.net.tally import Tally
 from meter_sync.openmeter_api import answers
 from meter_sync.openmeter_api.answers import OpenMeterRefused, Row
 from meter_sync.openmeter_api.connection import Access, Connection
@@ -40,9 +41,14 @@ class OpenMeter:
         self._patience = Patience(_HOPELESS_AFTER)
 
     @property
+    def tally(self) -> Tally:
+        """The requests that were sent so far."""
+        return self._connection.tally
+
+    @property
     def requests_sent(self) -> int:
         """How many requests were sent so far."""
-        return self._connection.requests_sent
+        return self.tally.total()
 
     async def meters(self) -> Meters:
         """Return every meter, found by its name and by its id.

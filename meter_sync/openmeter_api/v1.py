@@ -30,7 +30,7 @@ class V1:
 
     async def meters(self) -> Meters:
         """Return every meter."""
-        rows = _objects(await self._connection.get(f"{PATH}/meters"), "a list of meters")
+        rows = _objects(await self._connection.get(f"{PATH}/meters", "meters"), "a list of meters")
         return answers.meters(rows, _meter)
 
     async def rows(self, query: Query) -> Iterator[Row]:
@@ -40,7 +40,7 @@ class V1:
         """
         path = f"{PATH}/meters/{quote(query.meter, safe='')}/query"
         try:
-            return _rows(query, await self._connection.post(path, question(query)))
+            return _rows(query, await self._connection.post(path, "meter_query", question(query)))
         except OpenMeterRefused as refusal:
             if "rounded to MINUTE" not in refusal.message:
                 raise
@@ -56,7 +56,7 @@ class V1:
         page = 1
         while True:
             path = f"{PATH}/customers?page={page}&pageSize={_PAGE_SIZE}&orderBy=id"
-            some = _customers(await self._connection.get(path))
+            some = _customers(await self._connection.get(path, "customers"))
             known = len(found)
             found |= {one.id: one for one in some}
             if len(some) < _PAGE_SIZE:
@@ -72,7 +72,7 @@ class V1:
     async def stripe_customer(self, customer: str) -> str | None:
         """Return the Stripe customer that the app data of a customer names, or None."""
         try:
-            answer = await self._connection.get(f"{PATH}/customers/{quote(customer, safe='')}/apps")
+            answer = await self._connection.get(f"{PATH}/customers/{quote(customer, safe='')}/apps", "customer_apps")
         except OpenMeterRefused as refusal:
             if refusal.is_gone:
                 return None
