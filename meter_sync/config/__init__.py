@@ -2,18 +2,20 @@
 
 from meter_sync.config.origins import DEFAULT, Origin
 from meter_sync.config.places import absolute, found_file, usual_places
-from meter_sync.config.secrets import SECRETS, WEBHOOK_SECRET, SecretSetting
-from meter_sync.config.settings import OpenMeterSettings, Settings, StripeSettings
+from meter_sync.config.secrets import MASKED, SECRETS, WEBHOOK_SECRET, SecretSetting
+from meter_sync.config.settings import MonitorSettings, OpenMeterSettings, Settings, StripeSettings
 from meter_sync.config.sources import Configuration, load, needed, read
 from meter_sync.config.variables import ENVIRONMENT, OF_OPTIONS
 
 __all__ = [
     "DEFAULT",
     "ENVIRONMENT",
+    "MASKED",
     "OF_OPTIONS",
     "SECRETS",
     "WEBHOOK_SECRET",
     "Configuration",
+    "MonitorSettings",
     "OpenMeterSettings",
     "Origin",
     "SecretSetting",

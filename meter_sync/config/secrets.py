@@ -56,6 +56,8 @@ def _of_webhook_secrets(secrets: str) -> list[str]:
     return []
 
 
+MASKED = ("monitor.ping_url",)
+"""Settings that may stand in the configuration file, and are not shown: whoever knows one can use it."""
 WEBHOOK_SECRET = SecretSetting("stripe", "webhook_secret", "webhook secret", _of_webhook_secrets)
 SECRETS = (
     SecretSetting("stripe", "api_key", "key", _of_stripe_key),

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from meter_sync.config.origins import DEFAULT, Origin, Values, names_beside, origins_of, setting_names
 from meter_sync.config.secrets import SECRETS, WEBHOOK_SECRET, SecretSetting
-from meter_sync.config.settings import Settings
+from meter_sync.config.settings import MonitorSettings, Settings
 from meter_sync.config.variables import ENVIRONMENT, unknown_variables
 from meter_sync.core.text import did_you_mean
 from meter_sync.errors import ConfigurationError
@@ -30,6 +30,8 @@ class Configuration:
     """… and with each secret, by its full name."""
     read: Settings | None
     """The settings as far as they could be read; None where they could not."""
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    """Who is told how runs end, also where other settings are wrong; nobody where these are."""
 
     def settings(self, needed: Sequence[SecretSetting]) -> Settings:
         """Return the settings, for something that needs some secrets.
@@ -81,14 +83,23 @@ def read(
         for one in SECRETS
         if one.name in _section(of_file, one.section)
     ]
-    checked = None
+    checked, monitor = None, _monitor(of_file)
     try:
         checked = Settings.model_validate(reduce(_filled_up, (values, *(one.values for one in secrets.values()))))
     except ValidationError as error:
         problems += [_in_words(dict(fault), variables, file) for fault in error.errors()]
     origins = origins_of(options, variables, of_file, file, environment)
     origins |= {path: one.origin for path, one in secrets.items() if one.origin}
-    return Configuration(file, origins, problems, {path: one.problems for path, one in secrets.items()}, checked)
+    of_secrets = {path: one.problems for path, one in secrets.items()}
+    return Configuration(file, origins, problems, of_secrets, checked, monitor)
+
+
+def _monitor(of_file: Values) -> MonitorSettings:
+    """Return who is told how runs end, or nobody where what says so is wrong."""
+    try:
+        return MonitorSettings.model_validate(_section(of_file, "monitor"))
+    except ValidationError:
+        return MonitorSettings()
 
 
 def _wrong(problems: list[str]) -> ConfigurationError:
