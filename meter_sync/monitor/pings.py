@@ -67,6 +67,7 @@ def _address(url: str, signal: str, run: str) -> str:
 def _why(error: Exception) -> str:
     """Return why a ping did not arrive, without the address, which messages of libraries may have."""
     if isinstance(error, HTTPError):
+        error.close()
         return f"HTTP status {error.code}"
     reason = error.reason if isinstance(error, URLError) else error
     if isinstance(reason, ssl.SSLCertVerificationError):
