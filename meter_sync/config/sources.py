@@ -73,6 +73,9 @@ def read(
         of_file = _of_file(file) if file else {}
     except ConfigurationError as error:  # what it would have said of keys and values is not known
         return Configuration(file, {}, [*error.details, *problems], {}, None)
+    notify_file = _credential("monitor_notify_file", environment)
+    if notify_file and isinstance(of_file.get("monitor", {}), dict):
+        of_file = _filled_up({"monitor": {"notify_file": notify_file}}, of_file)
     variables = {path: name for name, path in ENVIRONMENT.items() if environment.get(name, "").strip()}
     values = reduce(_filled_up, (options, _of_variables(variables, environment), of_file))
     secrets = {one.path: _secret(one, values, variables, environment) for one in wanted}
@@ -90,6 +93,8 @@ def read(
         problems += [_in_words(dict(fault), variables, file) for fault in error.errors()]
     origins = origins_of(options, variables, of_file, file, environment)
     origins |= {path: one.origin for path, one in secrets.items() if one.origin}
+    if notify_file:
+        origins["monitor.notify_file"] = Origin("credentials", str(notify_file))
     of_secrets = {path: one.problems for path, one in secrets.items()}
     return Configuration(file, origins, problems, of_secrets, checked, monitor)
 
@@ -194,7 +199,7 @@ def _section(values: Values, name: str) -> Values:
     return section if isinstance(section, dict) else {}
 
 
-def _filled_up(first: Values, then: Values) -> Values:
+def _filled_up(first: Values, then: Values) -> dict[str, Any]:
     """Return the settings of both; where both have one, that of the first."""
     both = {
         name: _filled_up(value, then[name])

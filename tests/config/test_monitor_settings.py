@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from meter_sync.config import Configuration, MonitorSettings, read
+from meter_sync.config import Configuration, MonitorSettings, Origin, read
 from meter_sync.errors import ConfigurationError
 
 SECRET = "f8b3c0de-secret"
@@ -57,6 +57,17 @@ def test_any_other_is_refused_without_being_repeated(tmp_path: Path, url: str) -
 def test_a_file_that_is_not_collected_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"monitor.textfile: must end with \.prom"):
         monitor(tmp_path, 'textfile = "/var/lib/node_exporter/textfile/meter_sync.txt"')
+
+
+def test_credentials_of_systemd_win_over_the_file_that_a_unit_may_not_read(tmp_path: Path) -> None:
+    credential = tmp_path / "monitor_notify_file"
+    credential.touch()
+    file = tmp_path / "meter-sync.toml"
+    for text in ("", '[monitor]\nnotify_file = "/etc/meter-sync/notify"\n'):
+        file.write_text(text)
+        found = read(file, {"CREDENTIALS_DIRECTORY": str(tmp_path)}, {}, ())
+        assert found.monitor.notify_file == found.settings(()).monitor.notify_file == credential
+        assert found.origins["monitor.notify_file"] == Origin("credentials", str(credential))
 
 
 def test_without_a_section_nobody_is_told(tmp_path: Path) -> None:
