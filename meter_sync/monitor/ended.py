@@ -37,7 +37,11 @@ class Ended:
 
     @property
     def in_words(self) -> str:
-        """What ended it, with what to do, and its summary: no customer is named outside the house."""
+        """What ended it, with what to do, and its summary: no customer is named outside the house.
+
+        Parts of it may be what a server said.
+        """
         error = self.execution.report.error
         said = [error.message, f"What to do: {error.hint}"] if error else []
-        return _CUSTOMER.sub("cus_…", "\n".join([*said, self.summary]))
+        shown = "".join(one if one.isprintable() or one == "\n" else "?" for one in "\n".join([*said, self.summary]))
+        return _CUSTOMER.sub("cus_…", shown)

@@ -1,6 +1,7 @@
 """The file for Prometheus, which node_exporter's textfile collector reads."""
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def write(file: Path, ended: Ended) -> None:
     """Write what is known after a run, as a whole: nobody ever reads half of it. Raise MonitorFailed."""
     registry = CollectorRegistry()
     registry.register(_Known(after(ended, read(file))))
-    new = file.with_name(f"{file.name}.new")  # which is not collected
+    new = file.with_name(f"{file.name}.{os.getpid()}")  # which is not collected
     try:
         write_to_textfile(str(new), registry)
         new.chmod(_FOR_EVERYBODY)

@@ -104,12 +104,12 @@ def tell(listener: Listener, asked: Request, error: MeterSyncError | None = None
 
 
 def test_no_customer_is_named_and_no_more_than_10_kb_is_sent(listener: Listener) -> None:
-    error = MeterSyncError(f"No such customer: cus_NffrFeUfNV2Hib {'ä' * 9_000}")
+    error = MeterSyncError(f"No such customer: cus_NffrFeUfNV2Hib\x1b {'ä' * 9_000}")
 
     tell(listener, Request(), error)
 
     body = listener.heard[1].body
-    assert body.startswith("No such customer: cus_… ä")
+    assert body.startswith("No such customer: cus_…? ä")
     assert 9_990 < len(body.encode()) <= 10_000
 
 
