@@ -1,7 +1,6 @@
 """Notifications: people are told of trouble by Apprise, in whatever services its addresses name."""
 
 import importlib.util
-import logging
 import platform
 import time
 from collections.abc import Sequence
@@ -109,9 +108,6 @@ def _read_memory(settings: Settings) -> Memory:
 
 def _send(addresses: Sequence[Address], found: News, until: float) -> list[str]:
     """Send to each address beside the others, until an instant of the monotonic clock; return to which it failed."""
-    # It names addresses in its messages.
-    logging.getLogger("apprise").addHandler(logging.NullHandler())
-    logging.getLogger("apprise").propagate = False
     delivered = dict.fromkeys(addresses, False)
 
     def send(address: Address) -> None:

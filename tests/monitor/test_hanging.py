@@ -18,7 +18,9 @@ def test_services_that_hang_hold_the_command_for_ten_seconds_at_most(world: Worl
     file = world.folder / "notify"
     file.write_text(f"json://{listener.address}\n" * 3)
     command = world.command("run", "--output", "json", "--as-of", world.now.isoformat())
+    began = time.monotonic()
     before = carried_out(world, command)
+    without_seconds = time.monotonic() - began
     world.configure(f'[monitor]\nping_url = "http://{listener.address}/check"\nnotify_file = "{file}"\n')
     listener.may_answer.clear()
 
@@ -28,7 +30,7 @@ def test_services_that_hang_hold_the_command_for_ten_seconds_at_most(world: Worl
 
     assert json.loads(done.stdout)["run"]["id"]
     assert done.returncode == before.returncode == 4
-    assert took_seconds < 10 + 5
+    assert took_seconds < 10 + 2 * without_seconds  # which differ from one to the next
     warnings = [json.loads(line) for line in done.stderr.splitlines()]
     assert {one["monitor"] for one in warnings} == {"ping_url", "notify_file"}
     assert {one["event"] for one in warnings} == {"monitor_failed"}

@@ -221,13 +221,13 @@ def test_a_file_that_is_damaged_or_another_one_begins_anew(world: World, text: s
 def test_who_collects_may_read_it_whatever_the_umask_and_finds_it_whole(world: World) -> None:
     before = os.umask(0o077)
     try:
-        run(world)
+        world.installed_meter_sync("run")
     finally:
         os.umask(before)
 
+    assert stat.S_IMODE(textfile(world).stat().st_mode) == 0o644
     textfile(world).chmod(0o444)
     assert run(world).stderr == ""
-    assert stat.S_IMODE(textfile(world).stat().st_mode) == 0o644
     assert sorted(path.name for path in world.folder.iterdir() if "prom" in path.name) == ["meter_sync.prom"]
 
 
