@@ -15,6 +15,7 @@ from meter_sync.monitor.ended import MonitorFailed
 from meter_sync.monitor.pings import pings
 from meter_sync.monitor.watched import Watched
 from meter_sync.sync.request import Request, failed_before_it_began
+from tests.security import tls
 from tests.support.listening import Heard, Listener
 from tests.support.world import NOW, Outcome, World
 
@@ -134,6 +135,18 @@ def test_a_ping_that_is_not_taken_is_a_warning_without_the_address(
     assert listener.paths == [f"/{SECRET}/start"]
     assert SECRET not in str(failed.value)
     assert failed.value.__cause__ is None
+
+
+def test_a_certificate_that_nobody_vouches_for_gets_no_ping_unless_its_authority_is_named(world: World) -> None:
+    with tls.listening(tls.CERTIFICATE) as listener:
+        world.configure(f'[monitor]\nping_url = "https://localhost:{listener.port}/{SECRET}"\n')
+
+        refused = world.run()
+        assert (refused.code, listener.received) == (0, b"")
+        assert "the certificate cannot be trusted" in refused.stderr
+
+        assert "certificate" not in world.run(SSL_CERT_FILE=str(tls.CERTIFICATE)).stderr
+        assert listener.received.startswith(f"POST /{SECRET}/start?rid=".encode())
 
 
 def test_a_check_that_is_away_changes_neither_the_exit_code_nor_the_document(world: World) -> None:
