@@ -6,6 +6,7 @@ nor the process alive. What fails is a warning.
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -74,14 +75,10 @@ class Watched:
         if ping is not None:
             works.append(("ping_url", lambda: self._end_ping(ping, ended)))
         if textfile is not None and ended.is_full:
-            from meter_sync.monitor.textfile import write
-
-            works.append(("textfile", lambda: write(textfile, ended)))
+            works.append(("textfile", lambda: _write(textfile, ended)))
         is_closing = self._request.closing is not None and not self._request.dry_run
         if notify_file is not None and (ended.is_full or (is_closing and ended.execution.report.results)):
-            from meter_sync.monitor.notify import notify
-
-            works.append(("notify_file", lambda: notify(notify_file, ended, self._limit_seconds * 0.75)))
+            works.append(("notify_file", lambda: _notify(notify_file, ended, self._limit_seconds * 0.75)))
         return works
 
     def _end_ping(self, ping: "Ping", ended: Ended) -> None:
@@ -91,6 +88,21 @@ class Watched:
         ping(str(int(ended.exit_code)), ended.in_words, half_seconds)
         if why:
             raise MonitorFailed(why)
+
+
+# What each needs is imported by itself: a library that is broken is the trouble of one monitor.
+
+
+def _write(textfile: Path, ended: Ended) -> None:
+    from meter_sync.monitor.textfile import write
+
+    write(textfile, ended)
+
+
+def _notify(notify_file: Path, ended: Ended, seconds: float) -> None:
+    from meter_sync.monitor.notify import notify
+
+    notify(notify_file, ended, seconds)
 
 
 def _why_failed(work: Beside[None], until: float) -> str | None:

@@ -85,6 +85,26 @@ def test_one_that_is_broken_hides_no_other(tmp_path: Path, listener: Listener, b
     assert [monitor for monitor, has in arrived.items() if not has] == [broken]
 
 
+def test_a_library_that_is_broken_is_the_trouble_of_one_monitor(world: World, listener: Listener) -> None:
+    file = world.folder / "notify"
+    file.write_text(f"json://{listener.address}\n")
+    world.configure(
+        f'[monitor]\nping_url = "http://{listener.address}/check"\ntextfile = "x.prom"\nnotify_file = "{file}"\n'
+    )
+    without = "import sys; sys.modules['prometheus_client'] = None; from meter_sync.cli import main; main()"
+    command = [sys.executable, "-c", without, "--config", str(world.config), "run"]
+
+    done = subprocess.run(
+        command, env=world.environment(STRIPE_API_KEY="pk_test_1"), capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 78
+    assert sorted(listener.paths) == ["/", "/check/78", "/check/start"]
+    (warning,) = [line for line in done.stderr.splitlines() if "monitor_failed" in line]
+    assert '"monitor": "textfile"' in warning
+    assert "failed with ModuleNotFoundError" in warning
+
+
 def test_a_ledger_that_another_program_has_locked_keeps_nobody_from_being_told(
     tmp_path: Path, listener: Listener, world: World
 ) -> None:
