@@ -127,10 +127,10 @@ def _in_words(source: "Origin") -> str:
 
 
 def _settings(configuration: "Configuration", settings: "Settings") -> Iterator[_Shown]:
-    from meter_sync.config import SECRETS
+    from meter_sync.config import MASKED, SECRETS
 
     values = settings.model_dump(mode="json")
-    secrets = {one.path for one in SECRETS}
+    secrets = {*MASKED, *(one.path for one in SECRETS)}
     rows = [row.model_dump(mode="json", exclude_unset=True) for row in settings.meters]
     key = settings.stripe.api_key.get_secret_value()
     by_the_key = {"stripe.rate": settings.stripe.overall_rate, "stripe.meter_event_rate": settings.stripe.event_rate}

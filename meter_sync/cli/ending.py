@@ -80,10 +80,15 @@ def carried_out(work: Callable[[], T], failed: Callable[[MeterSyncError], T], wo
         return failed(bug)
 
 
-def exit_with(code: ExitCode, print_results: Callable[[], None], not_printed: str) -> NoReturn:
+def exit_with(
+    code: ExitCode,
+    print_results: Callable[[], None],
+    not_printed: str,
+    afterwards: Callable[[], None] = lambda: None,
+) -> NoReturn:
     """Print results and exit with a code: where they could not be printed, with that of a failure at least.
 
-    `not_printed` says what holds then all the same, or what to do.
+    `not_printed` says what holds then all the same, or what to do; `afterwards` is done last, and changes nothing.
     """
     print_results()
     lost = what_was_lost("stdout")
@@ -96,4 +101,5 @@ def exit_with(code: ExitCode, print_results: Callable[[], None], not_printed: st
             write_event("error", "error", code="not_printed", message=said)
         else:
             click.echo(f"meter-sync: {said}", err=True)
+    afterwards()
     sys.exit(code)

@@ -1,6 +1,7 @@
 """`meter-sync run`: list, query, plan, check, report, record; and what is printed of a run."""
 
 import asyncio
+import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -31,6 +32,7 @@ from meter_sync.core.text import digits, utc
 if TYPE_CHECKING:
     from meter_sync.config import Settings
     from meter_sync.ledger import Ledger
+    from meter_sync.monitor.watched import Watched
     from meter_sync.sync.request import Execution, Request
 
 _NAMED_ITEMS = 5
@@ -99,6 +101,7 @@ def run(
     Lists the metered items of living subscriptions, queries OpenMeter for each one's usage from its period's start
     until now, and sets that quantity in Stripe where it differs. Running it again changes nothing.
     """
+    from meter_sync.monitor.watched import Watched
     from meter_sync.sync.request import Request, failed_before_it_began
 
     options.start_logging()
@@ -111,26 +114,32 @@ def run(
         closing=closing,
         test_clock=test_clock,
         is_beside=closing is not None,
+        run_id=str(uuid.uuid4()) if closing is None else None,  # a closing run may be several
     )
     if closing is not None and not selection.is_everything:
         raise click.UsageError("--closing goes by the ends of periods: leave the other selectors out.")
     if test_clock is not None and not (as_of is None and closing is None):
         raise click.UsageError("--test-clock says what now is, and stands still: leave --as-of and --closing out.")
+    watched = Watched(request)
     execution, below = carried_out(
-        lambda: _executed(options, request, schedule),
+        lambda: _executed(options, request, schedule, watched),
         lambda error: (failed_before_it_began(error, request, schedule or Schedule.HOURLY, now()), []),
         _WORDS,
     )
     printed = partial(print_execution, execution, output, options, dry_run=dry_run, quiet=quiet, below=below)
-    exit_with(execution.report.exit_code, printed, _WORDS.not_printed)
+    told = partial(watched.end, execution, summary(execution, dry_run=dry_run))
+    exit_with(execution.report.exit_code, printed, _WORDS.not_printed, told)
 
 
-def _executed(options: Globals, request: "Request", schedule: str | None) -> tuple["Execution", list[str]]:
+def _executed(
+    options: Globals, request: "Request", schedule: str | None, watched: "Watched"
+) -> tuple["Execution", list[str]]:
     """Load the configuration and execute; return with it what is to be said of the books. Raise MeterSyncError."""
     from meter_sync.config import needed
 
     wanted = needed(for_webhook=False)
     configuration = options.read_configuration(wanted, schedule=schedule)
+    watched.begin(configuration)
     settings = options.in_effect(configuration, wanted)
     execution = _executed_by(settings, options, request)
     below = [_SHADOW if settings.is_shadow else "", options.not_given(configuration, settings)]

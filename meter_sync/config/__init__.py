@@ -3,6 +3,8 @@
 from meter_sync.config.origins import DEFAULT, Origin
 from meter_sync.config.places import absolute, found_file, usual_places
 from meter_sync.config.secrets import (
+    MASKED,
+    NOTIFY_FILE,
     OPENMETER_KEY,
     SECRETS,
     SETUP_KEY,
@@ -12,13 +14,15 @@ from meter_sync.config.secrets import (
     WEBHOOK_SECRET,
     SecretSetting,
 )
-from meter_sync.config.settings import OpenMeterSettings, Settings, StripeSettings, usual_ledgers
+from meter_sync.config.settings import MonitorSettings, OpenMeterSettings, Settings, StripeSettings, usual_ledgers
 from meter_sync.config.sources import Configuration, load, needed, read
 from meter_sync.config.variables import ENVIRONMENT, OF_OPTIONS
 
 __all__ = [
     "DEFAULT",
     "ENVIRONMENT",
+    "MASKED",
+    "NOTIFY_FILE",
     "OF_OPTIONS",
     "OPENMETER_KEY",
     "SECRETS",
@@ -28,6 +32,7 @@ __all__ = [
     "STRIPE_KEY",
     "WEBHOOK_SECRET",
     "Configuration",
+    "MonitorSettings",
     "OpenMeterSettings",
     "Origin",
     "SecretSetting",

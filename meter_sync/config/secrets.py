@@ -80,6 +80,11 @@ def _of_shadow_key(key: str) -> list[str]:
 
 
 SHADOW_KEY = SecretSetting("shadow", "api_key", "key", _of_shadow_key)
+NOTIFY_FILE = "monitor_notify_file"
+"""The name of the credential of systemd's that has the addresses of people."""
+
+MASKED = ("monitor.ping_url",)
+"""Settings that may stand in the configuration file, and are not shown: whoever knows one can use it."""
 WEBHOOK_SECRET = SecretSetting("stripe", "webhook_secret", "webhook secret", _of_webhook_secrets)
 SETUP_KEY = SecretSetting("stripe", "setup_api_key", "setup key", _of_setup_key)
 STRIPE_KEY = SecretSetting("stripe", "api_key", "key", _of_stripe_key)

@@ -52,6 +52,28 @@ def _address(url: str, info: ValidationInfo) -> str:
     return url.rstrip("/")
 
 
+def _ping_address(url: SecretStr) -> SecretStr:
+    """Admit the address of a check, whose path or query is what makes it one: whoever has it can ping."""
+    try:
+        parts = urlsplit(url.get_secret_value())
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # its message has a part of the address
+        is_address = False
+    if not is_address or parts.fragment or not url.get_secret_value().isprintable() or " " in url.get_secret_value():
+        raise ValueError("must be an address such as https://hc-ping.com/ and the id of the check")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must have no user and no password in it")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise ValueError("must begin with https: whoever sees it can ping in its place (http is for this machine only)")
+    return url
+
+
+def _is_collected(path: Path) -> Path:
+    if path.suffix != ".prom":
+        raise ValueError("must end with .prom: node_exporter reads no other file")
+    return path
+
+
 def _subject_source(value: str) -> str:
     owner, dot, key = value.partition(".metadata.")
     if value in ("customer.id", OPENMETER_CUSTOMER) or (owner in ("customer", "subscription", "item") and dot and key):
@@ -61,7 +83,7 @@ def _subject_source(value: str) -> str:
     )
 
 
-def _ledger_path(path: Path) -> Path:
+def _expanded(path: Path) -> Path:
     """Return the path with `~` replaced by the home folder."""
     if "\0" in str(path):
         raise ValueError("must be a path, and has a NUL in it")
@@ -232,6 +254,15 @@ class VerifySettings(_Section):
     ignore_subjects: tuple[Text, ...] = ()
 
 
+class MonitorSettings(_Section):
+    """Who is told how full runs end."""
+
+    ping_url: Annotated[SecretStr, AfterValidator(_ping_address)] | None = None
+    textfile: Annotated[Path, AfterValidator(_expanded), AfterValidator(_is_collected)] | None = None
+    notify_file: Annotated[Path, AfterValidator(_expanded)] | None = None
+    """Has Apprise's addresses, one a line, which are secrets."""
+
+
 class Settings(_Section):
     """Everything that can be configured. Precedence: option, environment, TOML, default."""
 
@@ -241,8 +272,9 @@ class Settings(_Section):
     brakes: BrakeSettings = BrakeSettings()
     verify: VerifySettings = VerifySettings()
     shadow: ShadowSettings = ShadowSettings()
+    monitor: MonitorSettings = MonitorSettings()
     meters: tuple[MeterSettings, ...] = ()
-    ledger: Annotated[Path, AfterValidator(_ledger_path)] = Field(
+    ledger: Annotated[Path, AfterValidator(_expanded)] = Field(
         default_factory=lambda: _state_folder() / _LEDGER_NAME, validate_default=True
     )
     schedule: Schedule = Schedule.HOURLY

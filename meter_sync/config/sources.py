@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from meter_sync.config.origins import DEFAULT, Origin, Values, names_beside, origins_of, setting_names
-from meter_sync.config.secrets import OPENMETER_KEY, SECRETS, SHADOW_KEY, STRIPE_KEY, WEBHOOK_SECRET, SecretSetting
-from meter_sync.config.settings import Settings
+from meter_sync.config.secrets import (
+    NOTIFY_FILE,
+    OPENMETER_KEY,
+    SECRETS,
+    SHADOW_KEY,
+    STRIPE_KEY,
+    WEBHOOK_SECRET,
+    SecretSetting,
+)
+from meter_sync.config.settings import MonitorSettings, Settings
 from meter_sync.config.variables import ENVIRONMENT, unknown_variables
 from meter_sync.core.text import did_you_mean
 from meter_sync.errors import ConfigurationError
@@ -30,6 +38,8 @@ class Configuration:
     """… and with each secret, by its full name."""
     read: Settings | None
     """The settings as far as they could be read; None where they could not."""
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    """Who is told how runs end, also where other settings are wrong; nobody where these are."""
 
     def settings(self, needed: Sequence[SecretSetting]) -> Settings:
         """Return the settings in effect, for something that needs some secrets: in shadow mode, those of the shadow.
@@ -78,6 +88,9 @@ def read(
         of_file = _of_file(file) if file else {}
     except ConfigurationError as error:  # what it would have said of keys and values is not known
         return Configuration(file, {}, [*error.details, *problems], {}, None)
+    notify_file = _credential(NOTIFY_FILE, environment)
+    if notify_file and isinstance(of_file.get("monitor", {}), dict):
+        of_file = _filled_up({"monitor": {"notify_file": notify_file}}, of_file)
     variables = {path: name for name, path in ENVIRONMENT.items() if environment.get(name, "").strip()}
     values = reduce(_filled_up, (options, _of_variables(variables, environment), of_file))
     secrets = {one.path: _secret(one, values, variables, environment) for one in wanted}
@@ -88,14 +101,25 @@ def read(
         for one in SECRETS
         if one.name in _section(of_file, one.section)
     ]
-    checked = None
+    checked, monitor = None, _monitor(of_file)
     try:
         checked = Settings.model_validate(reduce(_filled_up, (values, *(one.values for one in secrets.values()))))
     except ValidationError as error:
         problems += [_in_words(dict(fault), variables, file) for fault in error.errors()]
     origins = origins_of(options, variables, of_file, file, environment)
     origins |= {path: one.origin for path, one in secrets.items() if one.origin}
-    return Configuration(file, origins, problems, {path: one.problems for path, one in secrets.items()}, checked)
+    if notify_file:
+        origins["monitor.notify_file"] = Origin("credentials", str(notify_file))
+    of_secrets = {path: one.problems for path, one in secrets.items()}
+    return Configuration(file, origins, problems, of_secrets, checked, monitor)
+
+
+def _monitor(of_file: Values) -> MonitorSettings:
+    """Return who is told how runs end, or nobody where what says so is wrong."""
+    try:
+        return MonitorSettings.model_validate(_section(of_file, "monitor"))
+    except ValidationError:
+        return MonitorSettings()
 
 
 def _wrong(problems: list[str]) -> ConfigurationError:
@@ -190,7 +214,7 @@ def _section(values: Values, name: str) -> Values:
     return section if isinstance(section, dict) else {}
 
 
-def _filled_up(first: Values, then: Values) -> Values:
+def _filled_up(first: Values, then: Values) -> dict[str, Any]:
     """Return the settings of both; where both have one, that of the first."""
     both = {
         name: _filled_up(value, then[name])

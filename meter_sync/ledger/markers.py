@@ -1,4 +1,4 @@
-"""The ledger's book of how far was read what Stripe tells of subscriptions."""
+"""The ledger's book of how far was read what Stripe tells of subscriptions, and of what people were told."""
 
 from datetime import UTC, datetime
 
@@ -7,10 +7,11 @@ from meter_sync.ledger.schema import cursors
 
 _CHANGES = "subscription_changes"
 _BEGINNING = "beginning"
+_TOLD = "told"
 
 
 class Markers(Book):
-    """Until when changes were read, and since when it is not known yet what ended before the ledger began."""
+    """Until when changes were read, since when it is not known yet what ended before the ledger, and what was told."""
 
     def changes_read_until(self) -> datetime | None:
         """Return until when it was read what changed of subscriptions, or None where it never was."""
@@ -35,9 +36,27 @@ class Markers(Book):
         with self.database.transaction():
             self.database.delete_where(cursors, cursors.c.cursor == _BEGINNING)
 
+    def told(self) -> str | None:
+        """Return what people were told last of trouble, as whoever told it wrote it, or None where there is none."""
+        return self._text(_TOLD)
+
+    def record_told(self, what: str | None) -> None:
+        """Record what was told of trouble, or that it was told that there is none any more."""
+        with self.database.transaction():
+            if what is None:
+                self.database.delete_where(cursors, cursors.c.cursor == _TOLD)
+            else:
+                self._put(_TOLD, what)
+
     def _position(self, cursor: str) -> datetime | None:
-        position = self.database.value(self.database.of(cursors, "position").where(cursors.c.cursor == cursor))
+        position = self._text(cursor)
         return None if position is None else datetime.fromtimestamp(int(position), UTC)
 
     def _move(self, cursor: str, to: datetime) -> None:
-        self.database.put(cursors, [{"cursor": cursor, "position": str(int(to.timestamp()))}], ("position",))
+        self._put(cursor, str(int(to.timestamp())))
+
+    def _text(self, cursor: str) -> str | None:
+        return self.database.value(self.database.of(cursors, "position").where(cursors.c.cursor == cursor))
+
+    def _put(self, cursor: str, position: str) -> None:
+        self.database.put(cursors, [{"cursor": cursor, "position": position}], ("position",))

@@ -70,6 +70,11 @@ class Overview(Book):
                 found.append(_held(row, seen[key], state.meter if state else None))
         return found
 
+    def meters_of(self, periods: Collection[PeriodKey]) -> dict[PeriodKey, str]:
+        """Return the OpenMeter meter of each of these items' periods of which anything was reported."""
+        states = self._by_key(item_periods, {item for item, _ in periods})
+        return {key: states[key].meter for key in periods if key in states}
+
     def _by_key(self, table: sa.Table, items: Collection[str]) -> dict[PeriodKey, Row[Any]]:
         found = self.database.rows_of(self.database.of(table), table.c.item, sorted(items))
         return {(row.item, row.period_start): row for row in found}

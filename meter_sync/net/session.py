@@ -107,7 +107,7 @@ def open_session(
     trace.on_request_start.append(_begin)
     trace.on_request_end.append(_log_answer)
     trace.on_request_exception.append(_log_no_answer)
-    verified = _certificates() if urlsplit(address).scheme == "https" else True
+    verified = certificates() if urlsplit(address).scheme == "https" else True
     proxy, proxy_auth = _proxy_for(address)
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=verified, limit=connections),
@@ -167,7 +167,7 @@ def _too_large(response: aiohttp.ClientResponse, largest_bytes: int) -> AnswerTo
 
 
 @cache
-def _certificates() -> ssl.SSLContext:
+def certificates() -> ssl.SSLContext:
     """Return what servers are verified against, read once: that takes longer than anything else in a short run."""
     context = ssl.create_default_context()
     context.load_verify_locations(cafile=stripe.ca_bundle_path)

@@ -16,6 +16,7 @@ from meter_sync.effects import effect
 from meter_sync.errors import ConfigurationError, MeterSyncError, TryAgainError
 from meter_sync.net.retry import Patience, Transient
 from meter_sync.net.stop import Stop
+from meter_sync.net.tally import Tally
 from meter_sync.openmeter_api import answers
 from meter_sync.openmeter_api.answers import OpenMeterRefused, Row
 from meter_sync.openmeter_api.connection import Access, Connection
@@ -46,9 +47,14 @@ class OpenMeter:
         return self._api.version
 
     @property
+    def tally(self) -> Tally:
+        """The requests that were sent so far."""
+        return self._connection.tally
+
+    @property
     def requests_sent(self) -> int:
         """How many requests were sent so far."""
-        return self._connection.requests_sent
+        return self.tally.total()
 
     async def meters(self) -> Meters:
         """Return every meter, found by its name and by its id.

@@ -1,8 +1,10 @@
 """Sending OpenMeter a request until it is answered, whichever version of its API it is for."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -16,6 +18,7 @@ from meter_sync.errors import ConfigurationError
 from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
 from meter_sync.net.session import CONNECT_TIMEOUT_SECONDS, REDIRECT, REQUEST_TIMEOUT_SECONDS, distrust, without_key
 from meter_sync.net.stop import Stop
+from meter_sync.net.tally import Sent, Tally
 from meter_sync.openmeter_api import answers
 from meter_sync.openmeter_api.answers import OpenMeterRefused
 
@@ -54,46 +57,48 @@ class Connection:
         self._access = access
         self._places = asyncio.Semaphore(access.concurrency)
         self._stop = stop
-        self.requests_sent = 0
+        self.tally: Tally = Counter()
 
     @property
     def url(self) -> str:
         """The address as it is configured."""
         return self._access.url
 
-    async def get(self, path: str) -> object:
+    async def get(self, path: str, endpoint: str) -> object:
         """Return the JSON that answers a GET.
 
-        `path` follows the address, or is an address by itself. Raise Transient where there is no answer,
-        OpenMeterRefused for a no, and ConfigurationError where the address or the key is wrong.
+        `path` follows the address, or is an address by itself; `endpoint` names the route, without an id.
+        Raise Transient where there is no answer, OpenMeterRefused for a no, and ConfigurationError where the address or
+        the key is wrong.
         """
-        return await self._retried("GET", path, None)
+        return await self._retried("GET", endpoint, path, None)
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> object:
+    async def post(self, path: str, endpoint: str, body: Mapping[str, Any]) -> object:
         """Return the JSON that answers a POST; it raises what `get` does."""
-        return await self._retried("POST", path, body)
+        return await self._retried("POST", endpoint, path, body)
 
-    async def _retried(self, method: str, path: str, body: Mapping[str, Any] | None) -> object:
-        return await retried(
-            lambda: self._places, lambda: self._send(method, path, body), self._access.retry_seconds, self._stop
-        )
+    async def _retried(self, method: str, endpoint: str, path: str, body: Mapping[str, Any] | None) -> object:
+        send = partial(self._send, method, endpoint, path, body)
+        return await retried(lambda: self._places, send, self._access.retry_seconds, self._stop)
 
-    async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> object:
+    async def _send(self, method: str, endpoint: str, path: str, body: Mapping[str, Any] | None) -> object:
         """Send a request and return the answer's JSON: the one place that says what is transient."""
         self._stop.check()
-        self.requests_sent += 1
+        status = None
         try:
             request = HttpRequest(method, path, json=body)
             # The SDK's own timeout is for each read: a server that sends a byte now and then would never be given up.
             async with asyncio.timeout(self._access.timeout_seconds):
                 response = await self._client.send_request(request)
+            status = response.status_code
             text = response.text()
         except (BaseError, aiohttp.ClientError, TimeoutError, UnicodeDecodeError, RecursionError) as error:
             if distrusted := distrust(error, self.url, "correct OPENMETER_URL"):
                 raise ConfigurationError(*distrusted, code="openmeter_address") from error
             why = without_key(cause_of(error), self._access.key())
             raise Transient(f"no complete answer from {self.url}{why}") from error
-        status = response.status_code
+        finally:
+            self.tally[Sent("openmeter", f"{method.lower()} {endpoint}", status)] += 1
         if status in (200, 201):
             return answers.parsed(text, response.headers.get("Content-Type", ""))
         if status in (401, 403):

@@ -31,12 +31,12 @@ class V1:
 
     async def meters(self) -> Meters:
         """Return every meter."""
-        rows = _objects(await self._connection.get(f"{PATH}/meters"), "a list of meters")
+        rows = _objects(await self._connection.get(f"{PATH}/meters", "meters"), "a list of meters")
         return answers.meters(rows, _meter)
 
     async def definition(self, slug: str) -> MeterDefinition | None:
         """Return what a meter counts, or None where there is none of that slug."""
-        rows = _objects(await self._connection.get(f"{PATH}/meters"), "a list of meters")
+        rows = _objects(await self._connection.get(f"{PATH}/meters", "meters"), "a list of meters")
         return next((_definition(row) for row in rows if row.get("slug") == slug), None)
 
     async def create_meter(self, wanted: MeterDefinition) -> None:
@@ -49,7 +49,7 @@ class V1:
             "valueProperty": wanted.value_property,
         }
         await self._connection.post(
-            f"{PATH}/meters", {name: value for name, value in asked.items() if value is not None}
+            f"{PATH}/meters", "meters", {name: value for name, value in asked.items() if value is not None}
         )
 
     async def rows(self, query: Query) -> Iterator[Row]:
@@ -59,7 +59,7 @@ class V1:
         """
         path = f"{PATH}/meters/{quote(query.meter, safe='')}/query"
         try:
-            return _rows(query, await self._connection.post(path, question(query)))
+            return _rows(query, await self._connection.post(path, "meter_query", question(query)))
         except OpenMeterRefused as refusal:
             if "rounded to MINUTE" not in refusal.message:
                 raise
@@ -75,7 +75,7 @@ class V1:
         page = 1
         while True:
             path = f"{PATH}/customers?page={page}&pageSize={_PAGE_SIZE}&orderBy=id"
-            some = _customers(await self._connection.get(path))
+            some = _customers(await self._connection.get(path, "customers"))
             known = len(found)
             found |= {one.id: one for one in some}
             if len(some) < _PAGE_SIZE:
@@ -91,7 +91,7 @@ class V1:
     async def stripe_customer(self, customer: str) -> str | None:
         """Return the Stripe customer that the app data of a customer names, or None."""
         try:
-            answer = await self._connection.get(f"{PATH}/customers/{quote(customer, safe='')}/apps")
+            answer = await self._connection.get(f"{PATH}/customers/{quote(customer, safe='')}/apps", "customer_apps")
         except OpenMeterRefused as refusal:
             if refusal.is_gone:
                 return None

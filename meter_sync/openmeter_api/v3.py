@@ -124,7 +124,7 @@ class V3:
         }
         # A null is refused where the document names none.
         await self._connection.post(
-            f"{PATH}/meters", {name: value for name, value in asked.items() if value is not None}
+            f"{PATH}/meters", "meters", {name: value for name, value in asked.items() if value is not None}
         )
 
     async def rows(self, query: Query) -> Iterator[Row]:
@@ -135,7 +135,7 @@ class V3:
             id = self._ids.get(query.meter)
         if id is None:
             raise OpenMeterRefused(f"there is no meter {query.meter!r}")
-        return _rows(query, await self._connection.post(f"{PATH}/meters/{id}/query", question(query)))
+        return _rows(query, await self._connection.post(f"{PATH}/meters/{id}/query", "meter_query", question(query)))
 
     async def customers(self) -> list[OpenMeterCustomer]:
         """Return all customers, over all pages. Ordered by name, the default, a page could skip some."""
@@ -145,7 +145,7 @@ class V3:
     async def still_counts(self, customer: str) -> bool:
         """Say whether a customer that is in no list any more was deleted: its usage is counted (server source)."""
         try:
-            answer = await self._connection.get(f"{PATH}/customers/{quote(customer, safe='')}")
+            answer = await self._connection.get(f"{PATH}/customers/{quote(customer, safe='')}", "customer")
         except OpenMeterRefused as refusal:
             if refusal.is_gone:
                 return False
@@ -155,7 +155,7 @@ class V3:
     async def stripe_customer(self, customer: str) -> str | None:
         """Return the Stripe customer that the app data of a customer names, or None."""
         try:
-            answer = await self._connection.get(f"{PATH}/customers/{customer}/billing")
+            answer = await self._connection.get(f"{PATH}/customers/{customer}/billing", "customer_billing")
         except OpenMeterRefused as refusal:
             if refusal.is_gone:
                 return None
@@ -169,7 +169,7 @@ class V3:
         number = 1
         while True:
             path = f"{PATH}/{what}?page[number]={number}&page[size]={_PAGE_SIZE}&sort={order}"
-            page = _read(_Page, await self._connection.get(path), f"a page of {what}")
+            page = _read(_Page, await self._connection.get(path, what), f"a page of {what}")
             news = [row for row in page.data if row.get("id") not in given]
             for row in news:
                 given.add(row.get("id"))

@@ -36,7 +36,7 @@ async def other_address(connection: Connection) -> str | None:
 async def _answers(connection: Connection, path: str) -> bool:
     """Say whether something answers there as OpenMeter does; that it wants another key is an answer too."""
     try:
-        await connection.get(path)
+        await connection.get(path, "meters")
     except ConfigurationError as error:
         return error.code == "openmeter_key"
     except (Transient, OpenMeterRefused):

@@ -1,6 +1,7 @@
 """Requests to Stripe: versions, limits, retries and what an error means."""
 
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from meter_sync.net.pace import Limiter
 from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
 from meter_sync.net.session import TIMEOUTS, distrust, without_key
 from meter_sync.net.stop import Stop
+from meter_sync.net.tally import Sent, Tally
 
 # The SDK would write an id into the user's configuration folder and send it along, with timings.
 stripe.enable_telemetry = False
@@ -97,14 +99,19 @@ class StripeReader:
         self._stop = stop
         self._clock_compared = False
         self._was_understood = False
-        self.requests_sent = 0
+        self.tally: Tally = Counter()
+
+    @property
+    def requests_sent(self) -> int:
+        """How many requests were sent so far."""
+        return self.tally.total()
 
     async def get(self, path: str, endpoint: str, params: Mapping[str, Any], version: str = CURRENT_VERSION) -> object:
         """GET `path` with the parameters and return the JSON; `endpoint` names the route for Stripe's limit of each.
 
         Raise StripeRefused, StripeUnavailable, or ConfigurationError where the key or the clock is wrong.
         """
-        return (await self._retried(f"get {endpoint}", lambda: self._send("get", path, version, params))).data
+        return (await self._retried(f"get {endpoint}", lambda: self._send("get", endpoint, path, version, params))).data
 
     async def _retried(self, endpoint: str, send: Callable[[], Awaitable[StripeResponse]]) -> StripeResponse:
         try:
@@ -112,15 +119,21 @@ class StripeReader:
         except Transient as failure:
             raise StripeUnavailable(failure.message, rate_limited=failure.rate_limited) from failure
 
-    async def _send(self, method: str, path: str, version: str, params: Mapping[str, Any]) -> StripeResponse:
-        self.requests_sent += 1
+    async def _send(
+        self, method: str, endpoint: str, path: str, version: str, params: Mapping[str, Any]
+    ) -> StripeResponse:
+        status = None
         try:
             response: StripeResponse = await self._client.raw_request_async(
                 method, path, stripe_version=version, **params
             )
+            status = response.code
         except (stripe.StripeError, ClientError, TimeoutError, *_NOT_READ) as error:
+            status = getattr(error, "http_status", None)
             self._compare_clocks(getattr(error, "headers", None))
             raise self._meaning(error) from error
+        finally:
+            self.tally[Sent("stripe", f"{method} {endpoint}", status)] += 1
         self._compare_clocks(response.headers)
         if not isinstance(response.data, dict):
             raise Transient("Stripe's answer was not a JSON object")
@@ -217,7 +230,9 @@ class StripeWriter(StripeReader):
     async def delete(self, path: str, endpoint: str, params: Mapping[str, Any]) -> None:
         """DELETE a thing. One that is gone already is refused, so a repeat does no harm. It raises what `get` does."""
         with effect("stripe"):
-            await self._retried(f"delete {endpoint}", lambda: self._send("delete", path, CURRENT_VERSION, params))
+            await self._retried(
+                f"delete {endpoint}", lambda: self._send("delete", endpoint, path, CURRENT_VERSION, params)
+            )
 
     async def _posted(
         self, path: str, endpoint: str, params: Mapping[str, Any], version: str, *, renews_key: bool
@@ -229,7 +244,7 @@ class StripeWriter(StripeReader):
             nonlocal key
             try:
                 with effect("stripe"):
-                    return await self._send("post", path, version, {**params, "idempotency_key": key})
+                    return await self._send("post", endpoint, path, version, {**params, "idempotency_key": key})
             except Transient as failure:
                 cause = failure.__cause__
                 if renews_key and isinstance(cause, stripe.StripeError) and (cause.http_status or 0) >= 500:

@@ -1,6 +1,7 @@
 """A run with its books: the lock, the instant it is about, and what the ledger says of it."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -14,6 +15,7 @@ from meter_sync.core.text import utc
 from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError, TryAgainError
 from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger, open_ledger_read_only, run_lock
 from meter_sync.net.stop import Stop
+from meter_sync.net.tally import Tally
 from meter_sync.stripe_api.connection import CLOCK_TOLERANCE_SECONDS
 from meter_sync.sync.clocks import at_clock, check_clock
 from meter_sync.sync.job import Clock, open_job
@@ -51,7 +53,7 @@ async def _with_books(
             f"--as-of {utc(run.as_of)} is in the future; nothing was read or written",
             "name an instant that has passed, or leave it out for now",
         )
-    asked = 0
+    asked: Tally = Counter()
     with _books(settings, request) as ledger:
         ledger.binding.check_mode()
         if request.test_clock is not None:
@@ -82,7 +84,7 @@ async def _with_books(
         report = replace(report, is_new_to_usage=is_new and any(one.found.standing for one in report.results))
         if report.is_new_to_usage:
             _warn_of_new_ledger(settings)
-        return run, replace(report, stripe_requests=report.stripe_requests + asked)
+        return run, replace(report, requests=report.requests + asked)
 
 
 @contextmanager

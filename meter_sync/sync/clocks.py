@@ -8,6 +8,7 @@ from meter_sync.config import Settings
 from meter_sync.errors import ArgumentsError, MeterSyncError, TryAgainError
 from meter_sync.ledger import RunRecord
 from meter_sync.net.stop import Stop
+from meter_sync.net.tally import Tally
 from meter_sync.stripe_api.clocks import clock_of, every_clock
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable, unreachable
 from meter_sync.sync.job import Clock, Job, open_reader
@@ -27,8 +28,8 @@ def check_clock(settings: Settings, test_clock: str | None) -> None:
 
 async def at_clock(
     settings: Settings, test_clock: str, run: RunRecord, clock: Clock, stop: Stop
-) -> tuple[RunRecord, int]:
-    """Return a run at the time of a test clock, which is its now from beginning to end, and how many requests it took.
+) -> tuple[RunRecord, Tally]:
+    """Return a run at the time of a test clock, which is its now from beginning to end, and the requests it took.
 
     `clock` is this machine's, which is held against Stripe's answer as ever.
     Raise ArgumentsError for one of live mode, TryAgainError while it is not ready, ConfigurationError where the key may
@@ -41,7 +42,7 @@ async def at_clock(
             raise unreachable(failure) from failure
         except StripeRefused as refusal:
             raise _refused(test_clock, refusal) from refusal
-        asked = stripe.requests_sent
+        asked = stripe.tally
     if found.livemode:
         raise _live(test_clock)
     if found.status != _READY:

@@ -20,9 +20,9 @@ def record(job: Job, done: RunReport) -> RunReport:
 
     A dry run records nothing.
     """
-    at, stripe_requests, openmeter_requests = job.clock(), job.stripe.requests_sent, job.openmeter.requests_sent
+    at = job.clock()
     results = [*with_refused(job.ledger, done.results), *refused_only(job.ledger, done.results)]
-    report = replace(done, results=results, stripe_requests=stripe_requests, openmeter_requests=openmeter_requests)
+    report = replace(done, results=results, requests=job.stripe.tally + job.openmeter.tally)
     if job.writer is None:
         return report
     try:

@@ -15,6 +15,7 @@ from meter_sync.core.planning.selection import Selection
 from meter_sync.core.planning.stages import Result
 from meter_sync.errors import RUN_NOTE, MeterSyncError, run_of
 from meter_sync.ledger import RunRecord
+from meter_sync.net.tally import Tally, sent_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,14 @@ class Request:
     """Only the subscriptions of which Stripe has rejected what it had taken, which is asked first."""
     is_beside: bool = False
     """Whether it may work beside a full run: then single items exclude each other, not whole runs."""
+    run_id: str | None = None
+    """The id of the run, a UUID, where somebody knows it before it begins; else it is drawn, anew for each run."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it bills the whole account, as a schedule asks for."""
+        is_narrowed = self.closing is not None or self.is_about_rejections or not self.selection.is_everything
+        return not (is_narrowed or self.dry_run or self.test_clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +53,8 @@ class RunReport:
     results: Sequence[Result] = ()
     error: MeterSyncError | None = None
     """What ended it before its time, if anything did."""
-    stripe_requests: int = 0
-    openmeter_requests: int = 0
+    requests: Tally = field(default_factory=Counter)
+    """What was asked for it."""
     gave_way: bool = False
     """Whether an item was left to another writer, which may be about an earlier instant."""
     refused: frozenset[str] = frozenset()
@@ -54,6 +63,16 @@ class RunReport:
     """Whether Stripe held usage already, and the ledger knew of none: it may be the wrong one."""
     said_before: frozenset[PeriodKey] = frozenset()
     """The items' periods of which an earlier run has said the same."""
+
+    @property
+    def stripe_requests(self) -> int:
+        """How many requests Stripe was sent."""
+        return sent_to("stripe", self.requests)
+
+    @property
+    def openmeter_requests(self) -> int:
+        """How many requests OpenMeter was sent."""
+        return sent_to("openmeter", self.requests)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -84,8 +103,7 @@ class RunReport:
             later,
             results=list(results.values()),
             error=self.error or later.error,
-            stripe_requests=self.stripe_requests + later.stripe_requests,
-            openmeter_requests=self.openmeter_requests + later.openmeter_requests,
+            requests=self.requests + later.requests,
             gave_way=self.gave_way or later.gave_way,
             is_new_to_usage=self.is_new_to_usage or later.is_new_to_usage,
             said_before=(self.said_before | later.said_before) - first_said,
@@ -123,7 +141,7 @@ def failed_before_it_began(error: MeterSyncError, request: Request, schedule: st
 def run_record(request: Request, schedule: str, now: datetime) -> RunRecord:
     """Return the record of a run that begins now."""
     return RunRecord(
-        id=str(uuid.uuid4()),
+        id=request.run_id or str(uuid.uuid4()),
         started_at=now,
         as_of=(request.as_of or now).astimezone(UTC).replace(microsecond=0),
         schedule=schedule,

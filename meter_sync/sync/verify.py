@@ -116,7 +116,7 @@ async def verify(
     """
     began = time.monotonic()
     asked = Request(request.selection, dry_run=True, test_clock=request.test_clock)
-    run, requests = run_record(asked, settings.schedule, clock()), 0
+    run, beforehand = run_record(asked, settings.schedule, clock()), 0
     verification = _begun(run, request)
     scope = Scope(account="", mode=settings.stripe.mode).on(request.test_clock)
     try:
@@ -124,7 +124,8 @@ async def verify(
         with named_in_log(run), open_ledger_read_only(settings.ledger, scope) as ledger:
             ledger.binding.check_mode()
             if request.test_clock is not None:
-                run, requests = await at_clock(settings, request.test_clock, run, clock, stop)
+                run, sent = await at_clock(settings, request.test_clock, run, clock, stop)
+                beforehand = sent.total()
                 verification = _begun(run, request)
             async with open_job(settings, asked, run, ledger, clock, stop, progress or NoProgress()) as job:
                 steps = _Steps(job)
@@ -137,7 +138,7 @@ async def verify(
     return replace(
         verification,
         finished_at=clock() if request.test_clock is None else run.started_at,
-        stripe_requests=verification.stripe_requests + requests,
+        stripe_requests=verification.stripe_requests + beforehand,
         seconds=time.monotonic() - began,
     )
 

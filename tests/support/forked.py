@@ -33,7 +33,14 @@ from typing import Any
 
 _ROOT = Path(__file__).parents[2]
 _LONGEST_SECONDS = 120
-_IMPORTED_BY_USE = ("alembic.command", "alembic.config", "rich.console", "rich.table", "stripe._stripe_client")
+_IMPORTED_BY_USE = (
+    "alembic.command",
+    "alembic.config",
+    "apprise",
+    "rich.console",
+    "rich.table",
+    "stripe._stripe_client",
+)
 """What the modules of the program, or the SDK of Stripe, import within functions."""
 
 

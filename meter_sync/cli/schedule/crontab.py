@@ -8,7 +8,7 @@ from pathlib import Path
 
 from meter_sync.cli.schedule.giving import Made, comment, in_folder
 from meter_sync.cli.schedule.installation import Installation
-from meter_sync.cli.schedule.jobs import CLOSING, UNBILLED, VERIFY, Every, Job, another, full_run, status
+from meter_sync.cli.schedule.jobs import CLOSING, SHADOW, UNBILLED, VERIFY, Every, Job, another, full_run, status
 
 CRONTAB, LOGROTATE = "meter-sync.crontab", "meter-sync.logrotate"
 
@@ -110,7 +110,9 @@ def _lines(installation: Installation, machine: Machine) -> Iterator[str]:
     run = full_run(installation.schedule)
     minute = installation.minute if machine.minute is None else machine.minute
     often, hour = ("Every hour", "*") if run.every is Every.HOUR else ("Once a day", "0")
+    copies = ("Every hour, what is new, and what is gone, for the shadow account.", f"{another(minute, 54)} *", SHADOW)
     lines = [
+        *([copies] if installation.is_shadow else []),
         (f"{often}, everything. {_OF_FULL_RUN}", f"{minute} {hour}", run),
         (_OF_CLOSING, "* *", CLOSING),
         (

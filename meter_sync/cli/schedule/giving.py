@@ -66,7 +66,7 @@ def give(options: Globals, destination: Destination, make: Callable[[Installatio
     try:
         # The webhook's secret is among them: where there is one, there is a service for the webhook.
         configuration = options.read_configuration(SECRETS)
-        found = installation(configuration, options.in_effect(configuration, ()), os.environ)
+        found = installation(configuration, options.of_the_account(configuration, ()), os.environ)
         made = make(found)
         if destination.folder is not None:
             _write(made, destination.folder, may_replace=destination.may_replace)

@@ -8,7 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from meter_sync.config import DEFAULT, SECRETS, WEBHOOK_SECRET, Configuration, SecretSetting, Settings, absolute, needed
+from meter_sync.cli.schedule.jobs import CLOSING, SHADOW, VERIFY, Job, full_run
+from meter_sync.config import (
+    DEFAULT,
+    ENVIRONMENT,
+    NOTIFY_FILE,
+    SECRETS,
+    WEBHOOK_SECRET,
+    Configuration,
+    SecretSetting,
+    Settings,
+    absolute,
+    needed,
+)
 from meter_sync.core.schedule import Schedule
 from meter_sync.errors import ConfigurationError
 
@@ -31,12 +43,17 @@ class SecretFile:
     name: str
     """That of systemd's credential, such as `stripe_api_key`."""
     variable: str
-    """The variable that names the file."""
+    """The variable that names the file; empty where only the configuration file, or systemd, can."""
     file: Path
     is_in_toml: bool = False
     """Whether the configuration file names it."""
     is_to_be_made: bool = False
     """Whether the secret is not there yet."""
+
+    @property
+    def what(self) -> str:
+        """What it has in it, by the name that it has elsewhere."""
+        return self.variable.removesuffix("_FILE") if self.variable else "monitor.notify_file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +75,17 @@ class Installation:
     webhook_variables: Mapping[str, str] | None = None
     written: Sequence[Path] = ()
     """The folders, beside that of the ledger, in which a run writes."""
+    is_shadow: bool = False
+    """Whether runs work in a shadow account, whose copies are to be kept like their originals."""
+    config_is_secret: bool = False
+    """Whether the configuration file has something in it that only the program may know."""
     left_out: Sequence[str] = ()
     """The variables that may have a password in them, which none of these files may."""
+
+    @property
+    def jobs(self) -> Sequence[Job]:
+        """What comes by the schedule in any case, in the order in which one meets it."""
+        return [*([SHADOW] if self.is_shadow else []), full_run(self.schedule), CLOSING, VERIFY]
 
     @property
     def minute(self) -> int:
@@ -80,10 +106,7 @@ class Installation:
     def notes(self) -> list[str]:
         """What is still to be done by hand on this machine, in sentences."""
         missing = [one for one in self.secrets if one.is_to_be_made]
-        put = [
-            f"{one.file} is not there yet: put into it what {one.variable.removesuffix('_FILE')} is to be, mode 0600."
-            for one in missing
-        ]
+        put = [f"{one.file} is not there yet: put into it what {one.what} is to be, mode 0600." for one in missing]
         return put + self.notes_of_variables
 
 
@@ -112,6 +135,8 @@ def installation(configuration: Configuration, settings: Settings, environment: 
         else None,
         webhook_variables={name: environment[name] for name in _OF_THE_WEBHOOK if environment.get(name)},
         written=_written(settings),
+        is_shadow=settings.is_shadow,
+        config_is_secret=settings.monitor.ping_url is not None,
         left_out=left_out,
     )
     _refuse_line_breaks(found)
@@ -135,11 +160,16 @@ def _variables(configuration: Configuration, environment: Mapping[str, str]) -> 
 
 def _keys(configuration: Configuration, settings: Settings) -> list[SecretFile]:
     """Return the files of what a run needs: Stripe's key in any case, and others where they are configured."""
-    return [
+    found = [
         _secret_file(one, configuration, settings)
         for one in needed(for_webhook=False)
         if one.section == "stripe" or configuration.is_configured(one)
     ]
+    notify = settings.monitor.notify_file
+    if notify is not None:
+        file = absolute(notify)
+        found.append(SecretFile(NOTIFY_FILE, "", file, is_in_toml=True, is_to_be_made=not os.path.lexists(file)))
+    return found
 
 
 def _secret_file(one: SecretSetting, configuration: Configuration, settings: Settings) -> SecretFile:
@@ -148,12 +178,14 @@ def _secret_file(one: SecretSetting, configuration: Configuration, settings: Set
     named: Path | None = settings.model_dump()[one.section][f"{one.name}_file"]
     file = absolute(named) if named else KEYS_FOLDER / name
     is_in_toml = named == file and configuration.origins[f"{one.path}_file"].kind == "file"
-    return SecretFile(name, f"{name.upper()}_FILE", file, is_in_toml, is_to_be_made=not os.path.lexists(file))
+    variable = next(variable for variable, path in ENVIRONMENT.items() if path == f"{one.path}_file")
+    return SecretFile(name, variable, file, is_in_toml, is_to_be_made=not os.path.lexists(file))
 
 
-def _written(_settings: Settings) -> list[Path]:
+def _written(settings: Settings) -> list[Path]:
     """Return the folders in which a run writes beside its books: of what a setting lets it write, the one place."""
-    return []
+    textfile = settings.monitor.textfile
+    return [absolute(textfile).parent] if textfile else []
 
 
 def _refuse_line_breaks(found: Installation) -> None:

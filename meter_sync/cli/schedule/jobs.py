@@ -74,6 +74,15 @@ VERIFY = Job(
     is_said=_ITEMS | {ExitCode.TRY_AGAIN},
     longest=timedelta(hours=2),
 )
+SHADOW = Job(
+    name="meter-sync-shadow",
+    description="Keep the copies in the shadow account like their originals",
+    arguments=("setup", "shadow", "--yes"),
+    every=Every.HOUR,
+    is_said=frozenset((ExitCode.PARTIAL, ExitCode.TRY_AGAIN)),
+    longest=timedelta(minutes=50),
+    prints_when_well=True,
+)
 UNBILLED = Job(
     name="meter-sync-unbilled",
     description="Name the usage that Stripe will not bill by itself",

@@ -9,9 +9,8 @@ from typing import Any
 from meter_sync import __version__
 from meter_sync.cli.schedule.giving import Made, comment, in_folder
 from meter_sync.cli.schedule.installation import Installation, SecretFile
-from meter_sync.cli.schedule.jobs import CLOSING, VERIFY, Every, Job, another, full_run, status
+from meter_sync.cli.schedule.jobs import SHADOW, VERIFY, Every, Job, another, status
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.core.schedule import Schedule
 from meter_sync.errors import ConfigurationError
 
 IMAGE = f"meter-sync:{__version__}"
@@ -54,7 +53,8 @@ def made(installation: Installation, cluster: Cluster) -> Made:
 
     Raise ConfigurationError if the configuration file cannot be read any more.
     """
-    manifests = _manifests(_Given(installation, cluster, _text_of(installation.config)))
+    shown = None if installation.config_is_secret else installation.config
+    manifests = _manifests(_Given(installation, cluster, _text_of(shown)))
     text = "---\n".join(_dumped(comment, one) for comment, one in manifests)
     return Made(
         files={MANIFESTS: text, CONTAINERFILE: _CONTAINERFILE},
@@ -76,6 +76,7 @@ def _next_steps(installation: Installation, cluster: Cluster, folder: Path) -> l
     return [
         f"podman build -f {in_folder(folder, CONTAINERFILE)} -t {cluster.image} .    # in a clone; then push it",
         f"{_kubectl(cluster)} {_made_secret(installation)}",
+        *([f"{_kubectl(cluster)} {_made_config(installation)}"] if installation.config_is_secret else []),
         f"{_kubectl(cluster)} apply -f {in_folder(folder, MANIFESTS)}",
     ]
 
@@ -89,12 +90,25 @@ def _made_secret(installation: Installation) -> str:
     return " ".join([f"create secret generic {_NAME}", *of_files])
 
 
+def _made_config(installation: Installation) -> str:
+    file = shlex.quote(f"--from-file={_CONFIG.name}={installation.config}")
+    return f"create secret generic {_NAME}-config {file}"
+
+
 def _manifests(given: _Given) -> list[tuple[list[str], Manifest]]:
     """Return each object with the comment that stands before it."""
     head = comment(
         "meter-sync in Kubernetes, as `meter-sync schedule kubernetes` prints it for the configuration in effect. The "
         "keys are not in it. Make them known once, from files that have nothing else in them:",
         f"    {_kubectl(given.cluster)} {_made_secret(given.installation)}",
+        *(
+            (
+                "The configuration file has a secret in it (monitor.ping_url), so it is made known likewise:",
+                f"    {_kubectl(given.cluster)} {_made_config(given.installation)}",
+            )
+            if given.installation.config_is_secret
+            else ()
+        ),
         "With --write DIR it comes with a Containerfile for the image.",
         "",
         "The ledger is SQLite. It needs a block volume, not NFS or another file system over the network, and all Pods "
@@ -105,15 +119,15 @@ def _manifests(given: _Given) -> list[tuple[list[str], Manifest]]:
     if given.toml is not None:
         said = comment("The configuration file. Paths in it are those of the Pods.")
         found.append((said, _config(given.cluster, given.toml)))
-    found += [(_comment(job), _cron_job(job, given)) for job in _jobs(given.installation.schedule)]
+    found += [(_comment(job), _cron_job(job, given)) for job in _jobs(given.installation)]
     if given.installation.webhook_secret:
         said = comment("Receives Stripe's events. What has TLS goes before it, such as an Ingress.")
         found += [(said, _deployment(given)), ([], _service(given.cluster))]
     return found
 
 
-def _jobs(schedule: Schedule) -> list[Job]:
-    return [full_run(schedule), CLOSING, VERIFY, status(Every.HOUR)]
+def _jobs(installation: Installation) -> list[Job]:
+    return [*installation.jobs, status(Every.HOUR)]
 
 
 def _comment(job: Job) -> list[str]:
@@ -136,6 +150,7 @@ def _cron_job(job: Job, given: _Given) -> Manifest:
     times = {Every.MINUTE: "* * * * *", Every.HOUR: f"{minute} * * * *", Every.DAY: f"{minute} 0 * * *"}
     of_others = {
         VERIFY.name: f"{another(minute, 23)} 5 * * *",
+        SHADOW.name: f"{another(minute, 54)} * * * *",
         status(Every.HOUR).name: f"{another(minute, 37)} * * * *",
     }
     try_again = {"containerName": _NAME, "operator": "In", "values": [int(ExitCode.TRY_AGAIN)]}
@@ -267,6 +282,7 @@ def _mounted(given: _Given, secrets: Sequence[SecretFile]) -> dict[str, tuple[Ma
     whatever their mode says.
     """
     keys = [{"key": one.name, "path": one.name} for one in secrets]
+    there = {"mountPath": str(_CONFIG.parent), "readOnly": True}
     found: dict[str, tuple[Manifest, Manifest]] = {
         "ledger": ({"mountPath": str(_LEDGER.parent)}, {"persistentVolumeClaim": {"claimName": f"{_NAME}-ledger"}}),
         "secrets": (
@@ -275,16 +291,19 @@ def _mounted(given: _Given, secrets: Sequence[SecretFile]) -> dict[str, tuple[Ma
         ),
     }
     if given.toml is not None:
-        found["config"] = ({"mountPath": str(_CONFIG.parent), "readOnly": True}, {"configMap": {"name": _NAME}})
+        found["config"] = (there, {"configMap": {"name": _NAME}})
+    elif given.installation.config_is_secret:
+        found["config"] = (there, {"secret": {"secretName": f"{_NAME}-config", "defaultMode": _OWNER_ONLY}})
     return found | {"tmp": ({"mountPath": "/tmp"}, {"emptyDir": {}})}  # noqa: S108 (a volume of the Pod's own)
 
 
 def _variables(given: _Given, secrets: Sequence[SecretFile]) -> dict[str, str]:
     return {
-        **({} if given.toml is None else {"METER_SYNC_CONFIG": str(_CONFIG)}),
+        **({} if given.installation.config is None else {"METER_SYNC_CONFIG": str(_CONFIG)}),
         **{name: value for name, value in given.installation.variables.items() if not name.startswith("SSL_CERT_")},
         "METER_SYNC_LEDGER": str(_LEDGER),
-        **{one.variable: str(_SECRETS / one.name) for one in secrets},
+        **{one.variable: str(_SECRETS / one.name) for one in secrets if one.variable},
+        **({} if all(one.variable for one in secrets) else {"CREDENTIALS_DIRECTORY": str(_SECRETS)}),
     }
 
 

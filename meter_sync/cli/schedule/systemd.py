@@ -7,9 +7,8 @@ from pathlib import Path
 
 from meter_sync.cli.schedule.giving import Made, comment
 from meter_sync.cli.schedule.installation import Installation, SecretFile
-from meter_sync.cli.schedule.jobs import CLOSING, VERIFY, Every, Job, full_run, status
+from meter_sync.cli.schedule.jobs import SHADOW, VERIFY, Every, Job, status
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.core.schedule import Schedule
 
 _FOLDER = Path("/etc/systemd/system")
 WEBHOOK = "meter-sync-webhook.service"
@@ -57,7 +56,7 @@ _HARDENING = (
 def made(installation: Installation, mailto: str) -> Made:
     """Return the units: `mailto` is who is told of failures."""
     found = {}
-    for job in _jobs(installation.schedule):
+    for job in _jobs(installation):
         found[f"{job.name}.service"] = _service(job, installation)
         found[f"{job.name}.timer"] = _timer(job)
     if installation.webhook_secret:
@@ -78,7 +77,7 @@ def made(installation: Installation, mailto: str) -> Made:
 
 
 def _next_steps(installation: Installation, folder: Path) -> list[str]:
-    units = [f"{job.name}.timer" for job in _jobs(installation.schedule)]
+    units = [f"{job.name}.timer" for job in _jobs(installation)]
     there = shlex.quote(str(folder))
     if installation.webhook_secret:
         units.append(WEBHOOK)
@@ -128,8 +127,8 @@ def by_hand(installation: Installation, *arguments: str) -> str:
     return f"sudo systemd-run --quiet --pipe --wait --collect {words} {program} {shlex.join(arguments)}"
 
 
-def _jobs(schedule: Schedule) -> list[Job]:
-    return [full_run(schedule), CLOSING, VERIFY, status(Every.HOUR)]
+def _jobs(installation: Installation) -> list[Job]:
+    return [*installation.jobs, status(Every.HOUR)]
 
 
 def _service(job: Job, installation: Installation) -> str:
@@ -166,6 +165,7 @@ def _timer(job: Job) -> str:
             "FixedRandomDelay=yes",
             "Persistent=yes",
         ],
+        SHADOW.name: ["OnCalendar=*-*-* *:50:00", "AccuracySec=1min"],
         status(Every.HOUR).name: ["OnCalendar=*-*-* *:45:00", "AccuracySec=1min"],
     }
     return _unit(
