@@ -22,7 +22,10 @@ from meter_sync.errors import MeterSyncError
 if TYPE_CHECKING:
     from meter_sync.doctor.examination import Examined
 
-_SECTIONS = ("configuration", "clock", "ledger", "stripe", "openmeter", "mapping", "runs", "schedule")
+_SECTIONS = (
+    *("configuration", "clock", "ledger", "stripe", "openmeter", "mapping", "webhook"),
+    *("runs", "schedule", "monitor"),
+)
 """As in `examination.SECTIONS`, whose module needs the SDKs."""
 
 _SIGNS = {"ok": "√", "warning": "‼", "problem": "×", "skipped": "-"}  # noqa: RUF001 - a sign, not a letter

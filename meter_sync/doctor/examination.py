@@ -8,10 +8,12 @@ from meter_sync.config import Configuration, Settings, needed
 from meter_sync.doctor.books import examine_ledger
 from meter_sync.doctor.clocks import examine_clocks
 from meter_sync.doctor.configuration import examine_configuration
+from meter_sync.doctor.destinations import examine_webhook
 from meter_sync.doctor.finding import Finding, Status, skipped
 from meter_sync.doctor.installation import installation_of
 from meter_sync.doctor.mapping import examine_mapping
 from meter_sync.doctor.metering import examine_openmeter
+from meter_sync.doctor.monitors import examine_monitors
 from meter_sync.doctor.runs import examine_runs
 from meter_sync.doctor.schedule import examine_schedule
 from meter_sync.doctor.stripe_key import examine_stripe
@@ -39,8 +41,10 @@ _SECTIONS = {
     "stripe": _Section("stripe_key", examine_stripe, asks=True),
     "openmeter": _Section("openmeter", examine_openmeter, asks=True),
     "mapping": _Section("price_mapping", examine_mapping, asks=True, after=("clock", "ledger", "stripe", "openmeter")),
+    "webhook": _Section("webhook_endpoint", examine_webhook, asks=True, after=("stripe",)),
     "runs": _Section("last_run", examine_runs),
     "schedule": _Section("schedule", examine_schedule),
+    "monitor": _Section("monitor", examine_monitors),
 }
 
 SECTIONS = (CONFIGURATION, *_SECTIONS)
@@ -77,7 +81,9 @@ async def examine(
             if unwell:
                 raise _NotNow(f"it waits until there is no such problem in: {', '.join(unwell)}")
             settings = _settings(configuration, section)
-            found[name] = await _all(section.examine(installation_of(settings, environment, clock, stop)))
+            found[name] = await _all(
+                section.examine(installation_of(settings, environment, clock, stop, may_ask=not offline))
+            )
         except _NotNow as reason:
             found[name] = [skipped(section.id, f"not looked at: {reason}")]
     return {name: findings for name, findings in found.items() if not only or name in only}

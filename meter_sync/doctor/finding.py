@@ -23,7 +23,9 @@ PLACES = {
     "lock": "docs/doctor.md#a-run-that-is-stuck",
     "held": "docs/run.md#brakes",
     "unbilled": "docs/period-ends.md#what-could-not-be-billed",
+    "webhook_endpoint": "docs/setup.md#the-webhook",
     "schedule": "docs/doctor.md#the-schedule",
+    "monitor": "docs/monitoring.md#monitoring",
 }
 """The id of each check, which is stable, and where the documentation says what to do about it."""
 

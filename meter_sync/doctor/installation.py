@@ -21,6 +21,8 @@ class Installation:
     environment: Mapping[str, str]
     clock: Clock
     stop: Stop
+    may_ask: bool = True
+    """Whether anything may be asked over the network."""
 
     @property
     def interval(self) -> timedelta:
@@ -28,7 +30,9 @@ class Installation:
         return self.settings.schedule.interval
 
 
-def installation_of(settings: Settings, environment: Mapping[str, str], clock: Clock, stop: Stop) -> Installation:
+def installation_of(
+    settings: Settings, environment: Mapping[str, str], clock: Clock, stop: Stop, *, may_ask: bool
+) -> Installation:
     """Return what is to be examined."""
     sooner = settings.model_copy(update={"retry_seconds": min(settings.retry_seconds, SERVER_SECONDS)})
-    return Installation(sooner, environment, clock, stop)
+    return Installation(sooner, environment, clock, stop, may_ask)

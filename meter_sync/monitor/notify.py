@@ -89,6 +89,13 @@ def addresses_in(file: Path) -> Sequence[Address]:
     return found
 
 
+def is_address(address: Address) -> bool:
+    """Say whether Apprise understands an address. Nothing is sent."""
+    from apprise import Apprise
+
+    return Apprise.instantiate(address.url) is not None
+
+
 def _memory(settings: Settings | None) -> Memory | None:
     """Return what was told last, or None where that cannot be known."""
     if settings is None:

@@ -102,21 +102,15 @@ def _destination(wanted: Wanted, url: str, there: Sequence[DestinationData]) -> 
     if not same:
         return Destination(wanted, Step(Kind.EVENT_DESTINATION, Action.CREATE, None, what), wanted.events)
     # One that lacks nothing and works, if there is one.
-    best = min(same, key=lambda one: (one.status != "enabled", len(_missing(one, wanted))))
+    best = min(same, key=lambda one: (one.status != "enabled", len(one.missing(wanted.events))))
     if best.status != "enabled":
         return Destination(wanted, found(Kind.EVENT_DESTINATION, best.id, what, [f"is {best.status}"]), wanted.events)
-    missing = _missing(best, wanted)
+    missing = best.missing(wanted.events)
     if missing:
         said = f"{wanted.payload} events for {url}: also {', '.join(missing)}"
         step = Step(Kind.EVENT_DESTINATION, Action.UPDATE, best.id, said)
         return Destination(wanted, step, [*best.enabled_events, *missing])
     return Destination(wanted, found(Kind.EVENT_DESTINATION, best.id, what, []), wanted.events)
-
-
-def _missing(there: DestinationData, wanted: Wanted) -> list[str]:
-    """Return the events that a destination does not get; `*` stands for all that bring their objects."""
-    has_all = wanted.payload == "snapshot" and "*" in there.enabled_events
-    return [] if has_all else [event for event in wanted.events if event not in there.enabled_events]
 
 
 def _lost(id: str, why: str, file: SecretsFile) -> MeterSyncError:

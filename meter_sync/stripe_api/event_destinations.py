@@ -36,6 +36,13 @@ class DestinationData(Shape):
     status: Text
     url: Text | None = Field(None, validation_alias=AliasPath("webhook_endpoint", "url"))
 
+    snapshot_api_version: Text | None = None
+
+    def missing(self, wanted: Sequence[str]) -> list[str]:
+        """Return the events that it does not get; `*` stands for all that bring their objects."""
+        has_all = self.event_payload == "snapshot" and "*" in self.enabled_events
+        return [] if has_all else [event for event in wanted if event not in self.enabled_events]
+
     def is_for(self, url: str, payload: Payload) -> bool:
         """Say whether it delivers the account's own events, with a payload, to an address."""
         is_own = self.events_from is None or _OWN in self.events_from

@@ -18,10 +18,13 @@ from meter_sync.sandbox.http.faults import Fault
 from meter_sync.sandbox.stripe.protocol.permissions import EVERY_PERMISSION
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from meter_sync.sync.request import Request, run_record
+from meter_sync.webhook.events import SNAPSHOTS, THIN
+from tests.support.listening import listening
 from tests.support.world import METER, Outcome, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 BUT_SCHEDULE = ("configuration", "clock", "ledger", "stripe", "openmeter", "mapping", "runs")
+"""What is well in a plain world: it has no schedule, no webhook and no monitor."""
 
 
 @pytest.fixture
@@ -111,7 +114,7 @@ def test_csv_has_a_row_for_each_check(world: World) -> None:
 
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["status"] for row in rows if row["id"] == "config"] == ["ok"]
-    assert {row["section"] for row in rows} == {*BUT_SCHEDULE, "schedule"}
+    assert {row["section"] for row in rows} == {*BUT_SCHEDULE, "webhook", "schedule", "monitor"}
 
 
 def test_offline_asks_no_server_and_says_what_it_left_out(world: World) -> None:
@@ -495,6 +498,96 @@ def test_a_run_that_works_for_longer_than_runs_are_apart_is_stuck(tmp_path: Path
     assert (one["id"], f"process {os.getpid()} holds" in one["message"]) == ("lock", True)
     assert f"kill {os.getpid()}" in one["remedy"]
     assert (free.code, len(found(free, "ok", "lock"))) == (0, 1), "what was killed is no lock"
+
+
+# -- the webhook and the monitors --------------------------------------------------------------------
+
+URL = "https://hooks.example.com/webhook"
+
+
+def looked_at_webhook(world: World, secrets: str = "whsec_1,whsec_2") -> Outcome:
+    return doctor(world, only=("webhook",), STRIPE_WEBHOOK_SECRET=secrets)
+
+
+def test_a_webhook_that_is_not_configured_is_not_looked_at(world: World) -> None:
+    done = doctor(world, only=("webhook",))
+
+    assert (done.code, [one["id"] for one in found(done, "skipped")]) == (0, ["webhook_endpoint"])
+
+
+def test_destinations_that_deliver_what_the_webhook_reads_are_well(world: World) -> None:
+    made = [world.stripe.add_event_destination(URL, SNAPSHOTS, "snapshot")]
+    made.append(world.stripe.add_event_destination(URL, THIN, "thin"))
+
+    done = looked_at_webhook(world)
+
+    assert (done.code, [one["subject"] for one in found(done, "ok")]) == (0, [one.id for one in made])
+    (lacking,) = found(looked_at_webhook(world, "whsec_1"), "warning")
+    assert (lacking["subject"], "1 secrets are configured, for 2" in lacking["message"]) == ("secret", True)
+
+
+def test_what_the_destinations_lack_is_named(world: World) -> None:
+    nothing = looked_at_webhook(world)
+    less = world.stripe.add_event_destination(URL, SNAPSHOTS[1:], "snapshot")
+    few = looked_at_webhook(world)
+
+    assert problem(nothing)["subject"] == "snapshot"
+    assert [one["subject"] for one in found(nothing, "warning")] == ["thin"]
+    one = problem(few)
+    assert (one["subject"], one["message"].endswith(f"does not get {SNAPSHOTS[0]}")) == (less.id, True)
+
+
+def test_a_destination_that_is_disabled_is_named(world: World) -> None:
+    made = world.stripe.add_event_destination(URL, SNAPSHOTS, "snapshot")
+    with world.stripe.settled() as state:
+        state.destinations.find(made.id).is_disabled = True
+
+    assert problem(looked_at_webhook(world))["subject"] == made.id
+
+
+def test_a_key_that_may_not_read_destinations_is_enough_for_runs(world: World) -> None:
+    world.stripe.add_restricted_key("rk_test_runs", {one for one in EVERY_PERMISSION if "webhook" not in one})
+
+    done = doctor(world, only=("webhook",), STRIPE_API_KEY="rk_test_runs", STRIPE_WEBHOOK_SECRET="whsec_1")
+
+    assert (done.code, [one["id"] for one in found(done, "warning")]) == (0, ["webhook_endpoint"])
+
+
+def test_no_monitor_at_all_is_warned_of(world: World) -> None:
+    done = doctor(world, only=("monitor",))
+
+    assert (done.code, [one["id"] for one in found(done, "warning")]) == (0, ["monitor"])
+
+
+def test_each_monitor_that_answers_is_well_and_is_told_of_no_run(world: World) -> None:
+    file = world.folder / "notify"
+    with listening() as listener:
+        file.write_text(f"# people\njson://{listener.address}\n", encoding="utf-8")
+        url, textfile = f"http://{listener.address}/secret", world.folder / "meter_sync.prom"
+        world.configure(f'[monitor]\nping_url = "{url}"\ntextfile = "{textfile}"\nnotify_file = "{file}"\n')
+
+        done = doctor(world, only=("monitor",))
+        offline = doctor(world, "--offline", only=("monitor",))
+
+    assert (done.code, [one["subject"] for one in found(done, "ok")]) == (0, ["ping_url", "textfile", "notify_file"])
+    assert listener.paths == ["/secret/log"]
+    assert "/secret" not in done.stdout
+    assert not textfile.exists()
+    assert [one["subject"] for one in found(offline, "skipped")] == ["ping_url"]
+
+
+def test_each_monitor_that_does_not_answer_is_a_problem(world: World) -> None:
+    file = world.folder / "notify"
+    file.write_text("nonsense\n", encoding="utf-8")
+    textfile = world.folder / "not there" / "meter_sync.prom"
+    world.configure(f'[monitor]\nping_url = "http://127.0.0.1:9/x"\ntextfile = "{textfile}"\nnotify_file = "{file}"\n')
+
+    done = doctor(world, only=("monitor",))
+
+    assert (done.code, [one["subject"] for one in found(done, "problem")]) == (
+        4,
+        ["ping_url", "textfile", "notify_file"],
+    )
 
 
 # -- the schedule ------------------------------------------------------------------------------------
