@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from meter_sync.sync.request import Execution, Request
 
 _NAMED_ITEMS = 5
-_SHADOW = "Shadow mode: this is about the sandbox of [shadow]; to the account itself nothing was written."
 _CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
 _WORDS = Words(
     cut_off="the run",
@@ -141,11 +141,18 @@ def _executed(
     configuration = options.read_configuration(wanted, schedule=schedule)
     watched.begin(configuration)
     settings = options.in_effect(configuration, wanted)
-    execution = _executed_by(settings, options, request)
-    below = [_SHADOW if settings.is_shadow else "", options.not_given(configuration, settings)]
+    execution = replace(_executed_by(settings, options, request), is_shadow=settings.is_shadow)
+    below = [*_of_shadow(execution), options.not_given(configuration, settings)]
     if execution.report.is_new_to_usage:
         below.insert(0, f"This ledger is new, and Stripe holds usage already: is it the right one? {settings.ledger}")
     return execution, [line for line in below if line]
+
+
+def _of_shadow(execution: "Execution") -> Iterator[str]:
+    if execution.is_shadow:
+        yield "Shadow mode: this is about the sandbox of [shadow]; to the account itself nothing was written."
+        if not execution.report.results and execution.report.error is None:
+            yield "There is no copy in it: meter-sync setup shadow makes them."
 
 
 def _executed_by(settings: "Settings", options: Globals, request: "Request") -> "Execution":
@@ -210,6 +217,7 @@ def print_execution(
             "as_of": utc(run.as_of),
             "schedule": run.schedule,
             "dry_run": dry_run,
+            **({"shadow": True} if execution.is_shadow else {}),
         },
         summary=_summary(execution),
         items=items,

@@ -69,6 +69,7 @@ def _status(settings: Settings, at: datetime) -> dict[str, Any]:
         unbilled = [_row_of_unbilled(one) for one in waiting if one.is_unknown or not one.waits]
         ends = ledger.overview.ends(at)
         return {
+            **({"shadow": True} if settings.is_shadow else {}),
             "ledger": {
                 "path": str(settings.ledger),
                 "bytes": settings.ledger.stat().st_size,
@@ -127,6 +128,8 @@ def _lines(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _print(found: Mapping[str, Any]) -> None:
     runs, due, ledger = found["runs"], found["due"], found["ledger"]
+    if found.get("shadow"):
+        click.echo(f"{'shadow':<9} this is about the sandbox of [shadow]: nobody is billed by it")
     click.echo(_of_runs(runs))
     for one in runs["last"]:
         about = "all" if one["everything"] else "some"

@@ -298,6 +298,9 @@ class Settings(_Section):
     def _has_a_shadow_with_a_key(self) -> "Settings":
         if "shadow" in self.model_fields_set and not self.is_shadow:
             raise ValueError("[shadow] has no api_key_file: without one, runs would write to the account itself")
+        key = self.shadow.api_key.get_secret_value()
+        if key and key == self.stripe.api_key.get_secret_value():
+            raise ValueError("[shadow] has the key of the account itself: take that of a sandbox of its own")
         return self
 
     @property

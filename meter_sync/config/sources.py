@@ -46,14 +46,18 @@ class Configuration:
 
         Raise ConfigurationError that names every problem at once.
         """
-        settings = self.of_the_account(needed)
-        return settings.of_shadow if settings.is_shadow else settings
+        return _in_effect(self.of_the_account(needed))
+
+    @property
+    def in_effect(self) -> Settings | None:
+        """What `settings` returns as far as it could be read, whatever is wrong with secrets."""
+        return _in_effect(self.read) if self.read else None
 
     def of_the_account(self, needed: Sequence[SecretSetting]) -> Settings:
         """Return the settings of the account itself, also in shadow mode; it raises what `settings` does."""
         problems = [*self.problems, *(said for one in needed for said in self.of_secrets.get(one.path, ()))]
         if not problems and self.read and self.read.is_shadow and SHADOW_KEY in needed and not self.read.has_shadow_key:
-            problems = ["the file that shadow.api_key_file names is empty"]
+            problems = ["[shadow] names a file for its key, and that is empty"]
         if problems or self.read is None:
             raise _wrong(problems)
         return self.read
@@ -61,6 +65,10 @@ class Configuration:
     def is_configured(self, secret: SecretSetting) -> bool:
         """Say whether any source has a secret, or names where it is."""
         return self.origins.get(secret.path, DEFAULT) is not DEFAULT
+
+
+def _in_effect(settings: Settings) -> Settings:
+    return settings.of_shadow if settings.is_shadow else settings
 
 
 def load(file: Path | None, environment: Mapping[str, str], options: Values, *, for_webhook: bool = False) -> Settings:
@@ -101,6 +109,12 @@ def read(
         for one in SECRETS
         if one.name in _section(of_file, one.section)
     ]
+    # Else who takes [shadow] out of the file would go on writing to the sandbox by the units, and bill nobody.
+    if "shadow" not in of_file and secrets.pop(SHADOW_KEY.path, _NO_SECRET).origin:
+        problems.append(
+            "a key for shadow mode is handed over (systemd's credential shadow_api_key), and the configuration has no "
+            "[shadow]: make the schedule anew, with meter-sync schedule"
+        )
     checked, monitor = None, _monitor(of_file)
     try:
         checked = Settings.model_validate(reduce(_filled_up, (values, *(one.values for one in secrets.values()))))
@@ -178,6 +192,9 @@ class _Secret:
     problems: Sequence[str]
     origin: Origin | None = None
     """None where it is that of any other setting."""
+
+
+_NO_SECRET = _Secret({}, ())
 
 
 def _secret(

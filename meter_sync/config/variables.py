@@ -25,9 +25,6 @@ ENVIRONMENT = {
     "METER_SYNC_STRIPE_METER_EVENT_RATE": "stripe.meter_event_rate",
     "METER_SYNC_OPENMETER_CONCURRENCY": "openmeter.concurrency",
     "METER_SYNC_RETRY_SECONDS": "retry_seconds",
-    "METER_SYNC_SHADOW_API_KEY": "shadow.api_key",
-    "METER_SYNC_SHADOW_API_KEY_FILE": "shadow.api_key_file",
-    "METER_SYNC_SHADOW_API_BASE": "shadow.api_base",
 }
 """Those that stand for settings."""
 

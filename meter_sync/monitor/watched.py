@@ -42,7 +42,7 @@ class Watched:
 
     def begin(self, configuration: Configuration) -> None:
         """Given the configuration, right or wrong, tell that the run begins; this does not wait for an answer."""
-        self._monitors, self._settings = configuration.monitor, configuration.read
+        self._monitors, self._settings = configuration.monitor, configuration.in_effect
         url, run = self._monitors.ping_url, self._request.run_id
         if url is None or run is None or not self._request.is_full:
             return

@@ -76,13 +76,22 @@ class Fate:
 class Lister:
     """Lists metered items; `with_customers` fetches the customers' metadata along, in the same requests.
 
-    Given a test clock it lists what is on that one and nothing else, without one nothing that is on any.
+    Given a test clock it lists what is on that one and nothing else, without one nothing that is on any. Given a key,
+    it lists only the items that have it in their metadata.
     """
 
-    def __init__(self, stripe: StripeReader, *, with_customers: bool, test_clock: str | None = None) -> None:
+    def __init__(
+        self,
+        stripe: StripeReader,
+        *,
+        with_customers: bool,
+        test_clock: str | None = None,
+        only_with_key: str | None = None,
+    ) -> None:
         self._stripe = stripe
         self._with_customers = with_customers
         self._test_clock = test_clock
+        self._only_with_key = only_with_key
         self._reads_schedules = True
         self._oddities = Oddities()
         self._unreadable: dict[str, str] = {}
@@ -300,7 +309,9 @@ class Lister:
         items = [
             to_item(item, cores[data.id], prices[item.price.id], *changes_of(data)) for data, item in found.values()
         ]
-        return Listing([self._with_oddities(item) for item in items], unreadable=dict(self._unreadable))
+        return Listing(
+            [self._with_oddities(item) for item in items if self._is_listed(item)], unreadable=dict(self._unreadable)
+        )
 
     async def _rows_of(self, subscription: NamedSubscription) -> Sequence[Mapping[str, Any]]:
         """Return the items of a subscription, as they were answered, whose prices are not known to need no usage."""
@@ -337,7 +348,10 @@ class Lister:
         prices = await self._prices({price for _, price in metered}, {})
         now = to_subscription(data)
         found = (to_removed_item(one, now, prices[price]) for one, price in metered)
-        return [self._with_oddities(item) for item in found if item]
+        return [self._with_oddities(item) for item in found if item and self._is_listed(item)]
+
+    def _is_listed(self, item: SubscriptionItem) -> bool:
+        return self._only_with_key is None or self._only_with_key in item.metadata
 
     async def _prices(self, ids: Collection[str], known: Mapping[str, Price]) -> dict[str, Price]:
         """Return metered prices, beside those that are known, with their billing meters if one of these has any."""

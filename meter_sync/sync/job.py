@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from meter_sync import openmeter_api, stripe_api
 from meter_sync.config import Settings
-from meter_sync.core.metering.mapping import MappingRules
+from meter_sync.core.metering.mapping import COPY_OF, MappingRules
 from meter_sync.core.planning.brakes import Thresholds
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.selection import Selection
@@ -111,6 +111,7 @@ async def open_job(
                 stripe,
                 with_customers=settings.mapping_rules.needs_customer_metadata,
                 test_clock=request.test_clock,
+                only_with_key=COPY_OF if settings.is_shadow else None,
             ),
             openmeter=openmeter,
             ledger=ledger,

@@ -119,6 +119,8 @@ class Execution:
     finished_at: datetime
     seconds: float = 0.0
     """How long it took."""
+    is_shadow: bool = False
+    """Whether it was about a shadow account."""
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def _variables(installation: Installation, machine: Machine) -> Iterator[str]:
     yield f"MAILTO={machine.mailto}"
     if installation.config:
         yield _set("METER_SYNC_CONFIG", str(installation.config))
-    yield from (_set(one.variable, str(one.file)) for one in installation.keys if not one.is_in_toml)
+    yield from (_set(one.variable, str(one.file)) for one in installation.keys if one.variable and not one.is_in_toml)
     yield from (_set(name, value) for name, value in installation.variables.items())
     yield _set("LOG", str(machine.log))
 

@@ -53,7 +53,7 @@ class SecretFile:
     @property
     def what(self) -> str:
         """What it has in it, by the name that it has elsewhere."""
-        return self.variable.removesuffix("_FILE") if self.variable else "monitor.notify_file"
+        return self.variable.removesuffix("_FILE") or self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def _secret_file(one: SecretSetting, configuration: Configuration, settings: Set
     named: Path | None = settings.model_dump()[one.section][f"{one.name}_file"]
     file = absolute(named) if named else KEYS_FOLDER / name
     is_in_toml = named == file and configuration.origins[f"{one.path}_file"].kind == "file"
-    variable = next(variable for variable, path in ENVIRONMENT.items() if path == f"{one.path}_file")
+    variable = next((variable for variable, path in ENVIRONMENT.items() if path == f"{one.path}_file"), "")
     return SecretFile(name, variable, file, is_in_toml, is_to_be_made=not os.path.lexists(file))
 
 

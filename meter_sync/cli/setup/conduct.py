@@ -13,9 +13,9 @@ import click
 from meter_sync.cli.ending import Words, carried_out, exit_with
 from meter_sync.cli.globals import Globals, now
 from meter_sync.cli.printing import print_csv, print_error, print_json, printable
-from meter_sync.config import STRIPE_KEY, Configuration, SecretSetting, Settings
+from meter_sync.config import SHADOW_KEY, STRIPE_KEY, Configuration, SecretSetting, Settings
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.errors import ArgumentsError, MeterSyncError, TryAgainError
+from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError, TryAgainError
 from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api.answers import OpenMeterRefused
 from meter_sync.setup.steps import Action, Kind, Step, refuse_differences
@@ -132,6 +132,11 @@ def begin(asked: Asked, needed: Sequence[SecretSetting]) -> Conduct:
     try:
         configuration = asked.options.read_configuration([*needed, STRIPE_KEY])
         settings = asked.options.of_the_account(configuration, needed)
+        if settings.is_shadow and SHADOW_KEY not in needed:
+            raise ConfigurationError(
+                "this would make something in the account itself, and [shadow] is configured; nothing was made",
+                "take [shadow] out of the configuration, or name one without it by --config",
+            )
     except MeterSyncError as error:
         print_error(error)
         if asked.output == "json":
