@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,6 +29,18 @@ One more event, to see it billed by the next run:
 Ctrl-C ends the sandbox, and everything in it."""
 
 
+class Name(click.ParamType[str]):
+    """A name that can be part of a key and of an account's id."""
+
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Admit the name, or say how it should look."""
+        if not re.fullmatch("[A-Za-z0-9]{1,40}", str(value)):
+            self.fail(f"{value!r} is not a name of letters and digits.", param, ctx)
+        return str(value)
+
+
 @click.command()
 @click.option(
     "--stripe-port",
@@ -45,8 +58,15 @@ Ctrl-C ends the sandbox, and everything in it."""
     show_envvar=True,
     help="Default: any free port.",
 )
+@click.option(
+    "--name",
+    type=Name(),
+    help="Another account than that of other sandboxes, with a key of its own and nothing in it: for shadow mode.",
+)
 @OPENMETER_VERSION
-def sandbox(stripe_port: int, openmeter_port: int, openmeter_version: "OpenMeterVersion") -> None:
+def sandbox(
+    stripe_port: int, openmeter_port: int, name: str | None, openmeter_version: "OpenMeterVersion"
+) -> None:
     """Serve an embedded Stripe and OpenMeter to play with.
 
     Serves on loopback until it is interrupted, with the customers of the demo, and prints the environment
@@ -54,21 +74,26 @@ def sandbox(stripe_port: int, openmeter_port: int, openmeter_version: "OpenMeter
     """
     with tempfile.TemporaryDirectory(prefix="meter-sync-sandbox-") as folder:
         try:
-            asyncio.run(_serve(Path(folder), stripe_port, openmeter_port, openmeter_version))
+            asyncio.run(_serve(Path(folder), stripe_port, openmeter_port, name, openmeter_version))
         except OSError as error:
             raise click.ClickException(f"cannot serve: {error.strerror or error}") from error
 
 
-async def _serve(folder: Path, stripe_port: int, openmeter_port: int, openmeter_version: "OpenMeterVersion") -> None:
+async def _serve(
+    folder: Path, stripe_port: int, openmeter_port: int, name: str | None, openmeter_version: "OpenMeterVersion"
+) -> None:
     from meter_sync.sandbox import Sandbox
     from meter_sync.sandbox.epsilon import Epsilon
 
-    served = Sandbox(openmeter_versions=[openmeter_version])
+    served = Sandbox(openmeter_versions=[openmeter_version], stripe_key=f"sk_test_{name or 'sandbox'}")
+    if name is not None:
+        served.stripe.account = f"acct_{name}"
     epsilon = Epsilon(served)
     with stop_on_signals() as stop:
         async with served.serving(stripe_port, openmeter_port):
-            epsilon.set_up()
-            await epsilon.use_so_far()
+            if name is None:
+                epsilon.set_up()
+                await epsilon.use_so_far()
             # What a shell understands goes to stdout, and what to do with it to stderr.
             environment = {
                 **served.environment(),

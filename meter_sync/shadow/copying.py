@@ -1,15 +1,16 @@
 """Bringing a shadow account up to its original: what it lacks is copied, and what is gone is taken away."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 from meter_sync.core.billing.item import BillingMeter, Customer, SubscriptionItem
+from meter_sync.core.metering.mapping import COPY_OF
 from meter_sync.core.planning.selection import Selection
 from meter_sync.errors import ConfigurationError
 from meter_sync.setup.steps import Action, Kind, Step
-from meter_sync.shadow.plan import Plan, There, plan
+from meter_sync.shadow.plan import Copy, Originals, Plan, Subscribed, There, plan
 from meter_sync.stripe_api import copies
 from meter_sync.stripe_api.account import account_of
 from meter_sync.stripe_api.connection import StripeReader, StripeRefused, StripeWriter
@@ -39,33 +40,40 @@ class Looked:
     """The shadow account, if its key may read it."""
 
 
-async def look(original: StripeReader, shadow: StripeReader) -> Looked:
+async def look(original: StripeReader, shadow: StripeReader, *, may_be_one: bool) -> Looked:
     """Compare what an account has with what its shadow has; write nothing.
 
-    Raise ConfigurationError where both keys are of one account, MeterSyncError, or what StripeReader raises.
+    `may_be_one` says that both keys are of one mode, so that they may be of one account. Raise ConfigurationError where
+    they are, or where that cannot be told; MeterSyncError, or what StripeReader raises.
     """
     account, of_original = await account_of(shadow), await account_of(original)
-    if account is not None and account == of_original:
+    if may_be_one and (account is None or account == of_original):
         raise ConfigurationError(
-            f"the shadow's key is of {account}, which is the account itself; nothing was made",
-            "make a sandbox in Stripe's Dashboard, and put a key of that one into the file of shadow.api_key_file",
+            f"the shadow's key is of {account or 'an account that it may not read'}, and may be of the account itself, "
+            f"{of_original or 'which the key of the runs may not read either'}; nothing was made",
+            "take a key of a sandbox of its own, which may read Accounts",
             code="shadow_account",
         )
     listing = await Lister(original, with_customers=True).find(Selection(), ())
-    there = await _there(shadow)
-    return Looked(plan(listing.items, there), there, account)
+    originals, there = Originals(listing.items, frozenset(listing.unreadable)), await _there(shadow)
+    return Looked(plan(originals, there), there, account)
 
 
 async def _there(shadow: StripeReader) -> There:
-    listing = await Lister(shadow, with_customers=False).find(Selection(), ())
+    listing = await Lister(shadow, with_customers=False, only_with_key=COPY_OF).find(Selection(), ())
     meters = await billing_meters(shadow, Oddities())
     return There(
-        meters={meter.event_name: meter.id for meter in meters.values() if meter.is_active},
+        meters={meter.event_name: meter for meter in meters.values() if meter.is_active},
         products=await copies.products(shadow),
-        prices=await copies.copies_at(shadow, "/v1/prices", "prices"),
-        customers=await copies.copies_at(shadow, "/v1/customers", "customers"),
+        prices=_by_original(await copies.copies_at(shadow, "/v1/prices", "prices")),
+        customers=_by_original(await copies.copies_at(shadow, "/v1/customers", "customers")),
         items=listing.items,
+        ended=await copies.ended_copies(shadow),
     )
+
+
+def _by_original(found: Iterable[tuple[str, Mapping[str, str]]]) -> dict[str, Copy]:
+    return {metadata[COPY_OF]: Copy(id, metadata) for id, metadata in found}
 
 
 def steps(plan: Plan) -> list[Step]:
@@ -73,17 +81,30 @@ def steps(plan: Plan) -> list[Step]:
     return [step for batch in _batches(plan) for step in batch]
 
 
+_KINDS = {
+    "prices": Kind.PRICE,
+    "customers": Kind.CUSTOMER,
+    "subscriptions": Kind.SUBSCRIPTION,
+    "subscription_items": Kind.SUBSCRIPTION_ITEM,
+}
+
+
 def _batches(plan: Plan) -> list[list[Step]]:
-    """Return the steps in batches, each of which stands on those before it: a price on its meter and its product."""
+    """Return the steps in batches, each of which stands on those before it.
+
+    A price stands on its meter and its product; and what takes another one's place comes when that has ended.
+    """
+    gone, removed = Kind.SUBSCRIPTION, Kind.SUBSCRIPTION_ITEM
     return [
         [Step(Kind.BILLING_METER, Action.CREATE, None, f"event name {name}") for name in plan.meters],
         [_copy(Kind.PRODUCT, id) for id in plan.products],
         [_copy(Kind.PRICE, id) for id in plan.prices],
         [_copy(Kind.CUSTOMER, id) for id in plan.customers],
-        [_copy(Kind.SUBSCRIPTION, items[0].subscription.id) for items in plan.subscriptions],
+        [Step(_KINDS[kind], Action.UPDATE, id, "its original's metadata") for kind, id, _ in plan.metadata],
+        [Step(gone, Action.REMOVE, id, why) for id, why in plan.gone_subscriptions.items()],
+        [Step(removed, Action.REMOVE, one.id, "its original was removed") for one in plan.gone_items],
+        [_copy(Kind.SUBSCRIPTION, one.items[0].subscription.id) for one in plan.subscriptions],
         [_copy(Kind.SUBSCRIPTION_ITEM, item.id) for item, _ in plan.added_items],
-        [Step(Kind.SUBSCRIPTION_ITEM, Action.REMOVE, one.id, "its original was removed") for one in plan.gone_items],
-        [Step(Kind.SUBSCRIPTION, Action.REMOVE, id, "its original has ended") for id in plan.gone_subscriptions],
     ]
 
 
@@ -97,10 +118,16 @@ async def make(looked: Looked, original: StripeReader, shadow: StripeWriter) -> 
     Raise what StripeWriter raises but StripeRefused: what was given by then is done.
     """
     works = _Making(looked, original, shadow).works()
-    for batch in map(list, map(zip, _batches(looked.plan), works)):
+    for batch in (list(zip(some, work, strict=True)) for some, work in zip(_batches(looked.plan), works, strict=True)):
         for some in (batch[at : at + _AT_ONCE] for at in range(0, len(batch), _AT_ONCE)):
-            for done in await asyncio.gather(*(_carried_out(step, work) for step, work in some)):
-                yield done
+            carried_out = (_carried_out(step, work) for step, work in some)
+            ends = await asyncio.gather(*carried_out, return_exceptions=True)
+            for end in ends:
+                if not isinstance(end, BaseException):
+                    yield end
+            for end in ends:
+                if isinstance(end, BaseException):
+                    raise end
 
 
 _Work = Callable[[], Awaitable[str | None]]
@@ -127,9 +154,9 @@ class _Making:
         self._plan = looked.plan
         self._original = original
         self._shadow = shadow
-        self._meters = dict(looked.there.meters)
-        self._prices = dict(looked.there.prices)
-        self._customers = dict(looked.there.customers)
+        self._meters = {name: meter.id for name, meter in looked.there.meters.items()}
+        self._prices = {original: copy.id for original, copy in looked.there.prices.items()}
+        self._customers = {original: copy.id for original, copy in looked.there.customers.items()}
 
     def works(self) -> list[list[_Work]]:
         """Return the work of each step, in the batches in which the steps are."""
@@ -139,10 +166,11 @@ class _Making:
             [partial(self._product, id) for id in plan.products],
             [partial(self._price, id) for id in plan.prices],
             [partial(self._customer, customer) for customer in plan.customers.values()],
-            [partial(self._subscription, items) for items in plan.subscriptions],
-            [partial(self._item, item, subscription) for item, subscription in plan.added_items],
-            [partial(copies.remove_item, shadow, one.id) for one in plan.gone_items],
+            [partial(copies.change_metadata, shadow, kind, id, changes) for kind, id, changes in plan.metadata],
             [partial(copies.cancel_subscription, shadow, id) for id in plan.gone_subscriptions],
+            [partial(copies.remove_item, shadow, one.id) for one in plan.gone_items],
+            [partial(self._subscription, one) for one in plan.subscriptions],
+            [partial(self._item, item, subscription) for item, subscription in plan.added_items],
         ]
 
     async def _meter(self, meter: BillingMeter) -> str:
@@ -165,13 +193,13 @@ class _Making:
         made = self._customers[customer.id] = await copies.create_customer(self._shadow, customer)
         return made
 
-    async def _subscription(self, items: Sequence[SubscriptionItem]) -> str:
-        subscription, period = items[0].subscription, items[0].period
-        for item in items:
+    async def _subscription(self, one: Subscribed) -> str:
+        subscription = one.items[0].subscription
+        for item in one.items:
             _of(self._prices, item.price.id)
         customer = _of(self._customers, subscription.customer.id)
-        first = FirstPeriod(period.start, period.end, subscription.status == "trialing")
-        return await copies.create_subscription(self._shadow, items, self._prices, customer, first)
+        first = FirstPeriod(one.start, one.items[0].period.end, subscription.status == "trialing")
+        return await copies.create_subscription(self._shadow, one.items, self._prices, customer, first)
 
     async def _item(self, item: SubscriptionItem, subscription: str) -> str:
         _of(self._prices, item.price.id)

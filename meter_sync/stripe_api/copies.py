@@ -13,12 +13,27 @@ from pydantic import Field
 
 from meter_sync.core.billing.item import BillingMeter, Customer, SubscriptionItem
 from meter_sync.core.metering.mapping import COPY_OF, COPY_OF_METER
-from meter_sync.stripe_api.connection import USAGE_RECORD_VERSION, PermissionMissing, StripeReader, StripeWriter
+from meter_sync.stripe_api.connection import (
+    CURRENT_VERSION,
+    USAGE_RECORD_VERSION,
+    PermissionMissing,
+    StripeReader,
+    StripeWriter,
+)
 from meter_sync.stripe_api.paging import by_id, in_doubt, pages
-from meter_sync.stripe_api.shapes import Identified, Identifier, Metadata, PathIdentifier, Quantity, Shape, Text
+from meter_sync.stripe_api.shapes import (
+    Identified,
+    Identifier,
+    Metadata,
+    PathIdentifier,
+    Quantity,
+    Shape,
+    Text,
+    UnixSeconds,
+)
 
-_PAID_BY_INVOICE = {"collection_method": "send_invoice", "days_until_due": 30}
-"""Copies have no means to pay with."""
+_PAID_BY_INVOICE = {"collection_method": "send_invoice", "days_until_due": 365}
+"""Copies have no means to pay with, and are not to be overdue."""
 
 
 class _Tier(Shape):
@@ -64,11 +79,16 @@ class _WithMetadata(Identified):
     metadata: Metadata = Field(default_factory=dict)
 
 
+class _Ended(_WithMetadata):
+    ended_at: UnixSeconds | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class FirstPeriod:
     """The period in which a copied subscription begins."""
 
-    start: datetime
+    start: datetime | None
+    """In the past; None begins now."""
     end: datetime
     is_trial: bool
 
@@ -91,10 +111,25 @@ async def products(stripe: StripeReader) -> frozenset[str]:
     return frozenset([row["id"] async for row in pages(stripe, "/v1/products", "products", {})])
 
 
-async def copies_at(stripe: StripeReader, path: str, endpoint: str) -> dict[str, str]:
-    """Return the id of each copy in a list, by its original's. Raise what StripeReader raises, or NotUnderstood."""
+async def copies_at(stripe: StripeReader, path: str, endpoint: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the id and the metadata of each copy in a list. Raise what StripeReader raises, or NotUnderstood."""
     rows = [_WithMetadata.read(row, f"a row of {path}") async for row in pages(stripe, path, endpoint, {})]
-    return {row.metadata[COPY_OF]: row.id for row in rows if COPY_OF in row.metadata}
+    return [(row.id, row.metadata) for row in rows if COPY_OF in row.metadata]
+
+
+async def ended_copies(stripe: StripeReader) -> dict[str, datetime]:
+    """Return when the last copy of a subscription ended that is no more, by the id of its original.
+
+    Raise what StripeReader raises, or NotUnderstood.
+    """
+    listed = pages(stripe, "/v1/subscriptions", "subscriptions", {"status": "canceled"})
+    rows = [_Ended.read(row, "a subscription") async for row in listed]
+    found = dict[str, datetime]()
+    for row in rows:
+        if row.ended_at is not None and COPY_OF in row.metadata:
+            original = row.metadata[COPY_OF]
+            found[original] = max(row.ended_at, found.get(original, row.ended_at))
+    return found
 
 
 async def create_product(stripe: StripeWriter, id: str, name: str) -> None:
@@ -130,6 +165,8 @@ async def create_price(stripe: StripeWriter, original: PriceToCopy, meter: str |
         exclude_none=True, include={"product", "currency", "lookup_key", "nickname", "billing_scheme"}
     )
     asked |= {"recurring": recurring, "metadata": {**original.metadata, **names}}
+    if original.lookup_key is not None:
+        asked["transfer_lookup_key"] = True  # it may have moved from another price, which has a copy too
     if original.tiers:
         tiers = [{**tier.model_dump(exclude_none=True), "up_to": tier.up_to or "inf"} for tier in original.tiers]
         asked |= {"tiers": tiers, "tiers_mode": original.tiers_mode}
@@ -143,9 +180,12 @@ async def create_price(stripe: StripeWriter, original: PriceToCopy, meter: str |
 async def create_customer(stripe: StripeWriter, original: Customer) -> str:
     """Make a customer with another one's metadata, and nothing personal, and return its id.
 
+    Who is billed by invoices needs an address, and this one is nobody's (RFC 2606): Stripe refuses an invoice that is
+    sent to a customer without one ("Missing email", as users have reported).
     Raise what StripeWriter raises.
     """
-    asked = {"metadata": {**original.metadata, COPY_OF: original.id}}
+    metadata = {**original.metadata, COPY_OF: original.id}
+    asked = {"metadata": metadata, "email": f"{original.id.lower()}@example.com"}
     return _made(await stripe.create("/v1/customers", "customers", asked), "the customer")
 
 
@@ -161,18 +201,23 @@ async def create_subscription(
     `prices` has the copies of prices. Raise what StripeWriter raises.
     """
     original = items[0].subscription
+    # Legacy prices are there in the older version alone, and in it no other billing mode than the classic one.
+    is_legacy = any(item.price.stripe_meter is None for item in items)
+    mode = {} if is_legacy else {"billing_mode": {"type": "flexible" if original.is_flexible else "classic"}}
+    start = {} if first.start is None else {"backdate_start_date": int(first.start.timestamp())}
     end = {"trial_end" if first.is_trial else "billing_cycle_anchor": int(first.end.timestamp())}
     asked = {
         "customer": customer,
         "items": [_item(item, prices) for item in items],
         "metadata": {**original.metadata, COPY_OF: original.id},
-        "backdate_start_date": int(first.start.timestamp()),
         "proration_behavior": "none",
-        "billing_mode": {"type": "flexible" if original.is_flexible else "classic"},
+        **mode,
+        **start,
         **end,
         **_PAID_BY_INVOICE,
     }
-    answer = await stripe.create("/v1/subscriptions", "subscriptions", asked, USAGE_RECORD_VERSION)
+    version = USAGE_RECORD_VERSION if is_legacy else CURRENT_VERSION
+    answer = await stripe.create("/v1/subscriptions", "subscriptions", asked, version)
     return _made(answer, "the subscription")
 
 
@@ -184,9 +229,17 @@ async def add_item(stripe: StripeWriter, item: SubscriptionItem, prices: Mapping
 
 
 async def remove_item(stripe: StripeWriter, item: str) -> None:
-    """Remove the copy of an item that is gone; its usage stays billed. Raise what StripeWriter raises."""
-    asked = {"proration_behavior": "none"}
+    """Remove the copy of an item that is gone, with its usage of this period. Raise what StripeWriter raises.
+
+    An item on a legacy price cannot be removed otherwise (API reference, `clear_usage`).
+    """
+    asked = {"proration_behavior": "none", "clear_usage": True}
     await stripe.delete(f"/v1/subscription_items/{quote(item, safe='')}", "subscription_items", asked)
+
+
+async def change_metadata(stripe: StripeWriter, kind: str, id: str, changes: Mapping[str, str]) -> None:
+    """Change the metadata of a copy of a kind, such as `prices`. Raise what StripeWriter raises."""
+    await stripe.post(f"/v1/{kind}/{quote(id, safe='')}", kind, {"metadata": dict(changes)})
 
 
 async def cancel_subscription(stripe: StripeWriter, subscription: str) -> None:

@@ -11,10 +11,12 @@ import pytest
 
 from meter_sync.core.metering.mapping import COPY_OF
 from meter_sync.core.planning.stages import Result
+from meter_sync.ledger import run_lock
 from meter_sync.sandbox import Sandbox
 from meter_sync.sandbox.http.faults import Fault
 from meter_sync.sandbox.http.traffic import RequestSeen
 from meter_sync.sandbox.stripe.protocol.permissions import EVERY_PERMISSION
+from tests.support.setting_up import set_up
 from tests.support.ways import ALL_WAYS, by_tier, end_of, subscribed
 from tests.support.world import METER, Outcome, World
 
@@ -169,11 +171,125 @@ def test_what_is_new_is_copied_and_what_is_gone_is_taken_away(shadow: Shadow) ->
     assert shadow.copies().keys() == {stays.items[0], shrinks.items[0], added, *begins.items}
     assert [(step["kind"], step["action"]) for step in done.document["steps"]] == [
         ("customer", "create"),
+        ("subscription", "remove"),
+        ("subscription_item", "remove"),
         ("subscription", "create"),
         ("subscription_item", "create"),
-        ("subscription_item", "remove"),
-        ("subscription", "remove"),
     ]
+
+
+def test_what_has_changed_in_a_way_that_no_copy_can_follow_has_another_copy_from_then_on(shadow: Shadow) -> None:
+    world = shadow.world
+    dearer = world.stripe.add_price(metadata={"om_meter_id": METER}, unit_amount_decimal="9")
+    moved, restarted, same = (world.subscribe(period_start=world.now - 5 * DAY) for _ in range(3))
+    for subscription in (moved, restarted, same):
+        world.use(subscription, 5)
+    shadow.set_up("--yes")
+    shadow.execute()
+    before = shadow.copies()
+    world.stripe.change_price(moved.items[0], dearer)
+    world.stripe.restart_periods(restarted.id)
+
+    shadow.move_to(world.now + HOUR)
+    done = shadow.set_up("--yes")
+    again = shadow.set_up("--yes")
+    for subscription in (moved, restarted, same):
+        world.use(subscription, 2, at=world.now + HOUR / 2)
+    shadow.move_to(world.now + HOUR)
+    shadow.execute()
+
+    steps = [(step["kind"], step["action"]) for step in done.document["steps"]]
+    assert steps[2:] == [*[("subscription", "remove")] * 2, *[("subscription", "create")] * 2]
+    assert again.document["steps"] == []
+    assert shadow.copies()[same.items[0]] == before[same.items[0]]
+    assert [shadow.billed(one.items[0]) for one in (moved, restarted, same)] == [2, 2, 7], "nothing is billed twice"
+    copy = shadow.sandbox.stripe.period(shadow.copies()[restarted.items[0]])
+    assert copy.end == world.stripe.period(restarted.items[0]).end
+
+
+def test_metadata_that_change_are_taken_over(shadow: Shadow) -> None:
+    world = shadow.world
+    unmapped = world.stripe.add_price(metadata={"old": "1"})
+    customer = world.stripe.add_customer()
+    subscription = world.subscribe(unmapped, customer=customer)
+    shadow.set_up("--yes")
+    with world.stripe.settled() as state:
+        state.prices[unmapped].metadata = {"om_meter_id": METER}
+        state.customers[customer].metadata = {"om": "ada"}
+    world.stripe.set_subscription_metadata(subscription.id, {"team": "7"})
+    world.stripe.set_item_metadata(subscription.items[0], {"note": "x"})
+
+    shadow.set_up("--yes")
+
+    state = shadow.sandbox.stripe.state
+    (price,), (owner,), (copy,) = state.prices, state.customers, state.subscriptions
+    assert {name: price.metadata.get(name) for name in ("om_meter_id", "old")} == {"om_meter_id": METER, "old": None}
+    assert (owner.metadata["om"], copy.metadata["team"]) == ("ada", "7")
+    assert state.items[copy.items[0]].metadata["note"] == "x"
+    assert shadow.set_up("--yes").document["steps"] == []
+
+
+def test_what_billed_nothing_or_is_not_understood_has_no_copy_that_goes_on(shadow: Shadow) -> None:
+    world = shadow.world
+    paused, voided = world.subscribe(), world.subscribe()
+    shadow.set_up("--yes")
+    world.stripe.set_status(paused.id, "paused")
+    world.stripe.pause_collection(voided.id, "void")
+
+    done = shadow.set_up("--yes")
+
+    assert shadow.copies() == {}
+    named = "".join(done.document["remarks"])
+    assert all(item in named for item in (*paused.items, *voided.items))
+
+
+def test_a_lookup_key_that_moves_to_another_price_moves_in_the_sandbox_too(shadow: Shadow) -> None:
+    world = shadow.world
+    first = world.stripe.add_price(metadata={"om_meter_id": METER}, lookup_key="k")
+    world.subscribe(first)
+    shadow.set_up("--yes")
+    with world.stripe.settled() as state:
+        state.prices[first].lookup_key = None
+    world.subscribe(world.stripe.add_price(metadata={"om_meter_id": METER}, lookup_key="k"))
+
+    shadow.set_up("--yes")
+
+    assert len(shadow.copies()) == 2
+
+
+def test_an_item_with_usage_that_is_removed_is_removed_and_another_takes_its_place(shadow: Shadow) -> None:
+    world = shadow.world
+    second = world.stripe.add_price(metadata={"om_meter_id": METER}, aggregate_usage="max")
+    subscription = world.subscribe(world.price, second)
+    world.use(subscription, 5)
+    shadow.set_up("--yes")
+    shadow.execute()
+    world.stripe.delete_item(subscription.items[0], clear_usage=True)
+    added = world.stripe.add_item(subscription.id, world.price)
+
+    shadow.set_up("--yes")
+
+    assert shadow.copies().keys() == {subscription.items[1], added}
+
+
+def test_two_at_once_exclude_each_other(shadow: Shadow) -> None:
+    shadow.world.subscribe()
+
+    with run_lock(shadow.world.ledger.with_name("shadow-ledger.sqlite3")):
+        done = shadow.set_up("--yes", code=75)
+
+    assert (done.error_code, shadow.written) == ("locked", [])
+
+
+def test_what_is_not_a_copy_is_none_of_its_business(shadow: Shadow) -> None:
+    customer = shadow.sandbox.stripe.add_customer()
+    price = shadow.sandbox.stripe.add_price(metadata={"om_meter_id": METER})
+    shadow.sandbox.stripe.add_subscription(customer, [price], period_start=shadow.world.now - DAY)
+    shadow.world.use(customer, 5)
+
+    done = shadow.execute()
+
+    assert (done, shadow.written) == ({}, [])
 
 
 def test_what_stripe_refuses_is_named_and_the_rest_is_copied_and_made_up_for_the_next_time(shadow: Shadow) -> None:
@@ -229,7 +345,7 @@ def test_only_a_key_of_a_sandbox_is_taken(shadow: Shadow, key: str) -> None:
     done = shadow.world.run()
 
     assert (done.code, done.error_code) == (78, "configuration")
-    assert "shadow.api_key_file" in done.stderr
+    assert "shadow" in done.stderr
     assert shadow.world.sandbox.requests == []
 
 
@@ -241,6 +357,33 @@ def test_shadow_mode_without_a_key_is_an_error_and_never_the_account(shadow: Sha
 
     assert (done.code, done.error_code) == (78, "configuration")
     assert "[shadow] has no api_key_file" in done.stderr
+
+
+def test_the_key_of_the_account_itself_is_refused_by_every_command(shadow: Shadow) -> None:
+    shadow.key.write_text(shadow.world.sandbox.stripe_key, encoding="utf-8")
+
+    done = shadow.world.run()
+
+    assert (done.code, "[shadow] has the key of the account itself" in done.stderr) == (78, True)
+
+
+def test_a_key_that_is_handed_over_without_shadow_mode_is_an_error_and_never_silent(shadow: Shadow) -> None:
+    """Who goes live takes [shadow] out of the file: units that were made before would go on in the sandbox."""
+    shadow.world.configure("")
+    credentials = shadow.world.folder / "credentials"
+    credentials.mkdir()
+    credentials.joinpath("shadow_api_key").write_text("sk_test_shadow", encoding="utf-8")
+
+    done = shadow.world.run(CREDENTIALS_DIRECTORY=str(credentials))
+
+    assert (done.code, "make the schedule anew" in done.stderr) == (78, True)
+    assert shadow.world.sandbox.requests == []
+
+
+def test_nothing_is_set_up_in_the_account_in_shadow_mode(shadow: Shadow) -> None:
+    done = set_up(shadow.world, "webhook", "--url", "https://hooks.example.com/webhook", "--yes")
+
+    assert (done.code, "[shadow] is configured" in done.stderr) == (78, True)
 
 
 def test_setup_shadow_without_shadow_mode_says_what_to_configure(shadow: Shadow) -> None:
@@ -330,6 +473,8 @@ def test_the_books_of_the_shadow_are_apart_and_go_with_it(shadow_now: Shadow) ->
     status = world.meter_sync("status", "--output", "json")
 
     assert "Shadow mode: " in shown.stdout
+    assert (status.document["shadow"], world.meter_sync("status").stdout.startswith("shadow")) == (True, True)
+    assert world.meter_sync("run", "--output", "json").document["run"]["shadow"] is True
     assert status.document["ledger"]["path"] == str(world.ledger.with_name("shadow-ledger.sqlite3"))
     assert not world.ledger.exists()
     shadow.world.configure("")

@@ -1,6 +1,7 @@
 """`meter-sync setup shadow`: copies what the account has into a sandbox, and takes away what is gone."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
 from meter_sync.cli.ending import stop_on_signals
@@ -9,6 +10,7 @@ from meter_sync.cli.setup.conduct import ALL_NAMED, NOTHING_MADE, Asked, Conduct
 from meter_sync.config import SHADOW_KEY, STRIPE_KEY
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import ConfigurationError
+from meter_sync.ledger import run_lock
 from meter_sync.setup.steps import Step
 from meter_sync.setup.talk import open_shadow_writer
 from meter_sync.shadow.copying import Looked, Refused, look, make, steps
@@ -35,7 +37,7 @@ def _make_shadow(conduct: Conduct) -> None:
         with stop_on_signals() as stop, told(NOTHING_MADE):
             shadowed = settings.of_shadow
             async with open_reader(settings, now, stop) as original, open_reader(shadowed, now, stop) as shadow:
-                return await look(original, shadow)
+                return await look(original, shadow, may_be_one=not settings.stripe.is_live)
 
     async def made(found: Looked) -> None:
         with stop_on_signals() as stop, told(ALL_NAMED):
@@ -44,6 +46,18 @@ def _make_shadow(conduct: Conduct) -> None:
                 async for done in make(found, original, shadow):
                     _tell(conduct, done)
 
+    if conduct.asked.dry_run:
+        _planned_and_made(conduct, looked, made)
+    else:
+        with run_lock(settings.of_shadow.ledger):  # two at once would make everything twice
+            _planned_and_made(conduct, looked, made)
+
+
+def _planned_and_made(
+    conduct: Conduct,
+    looked: Callable[[], Coroutine[None, None, Looked]],
+    made: Callable[[Looked], Coroutine[None, None, None]],
+) -> None:
     found = asyncio.run(looked())
     conduct.account, conduct.steps = found.account, steps(found.plan)
     for one in found.plan.left_out[:_NAMED]:

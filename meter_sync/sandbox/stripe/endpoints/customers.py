@@ -2,7 +2,7 @@
 
 from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
 from meter_sync.sandbox.stripe.endpoints.paging import PAGING, page
-from meter_sync.sandbox.stripe.protocol.parameters import text, text_map
+from meter_sync.sandbox.stripe.protocol.parameters import merged, text, text_map
 from meter_sync.sandbox.stripe.state.objects import Customer
 from meter_sync.sandbox.stripe.views.customers import show_customer
 from meter_sync.sandbox.stripe.views.view import Json
@@ -15,6 +15,13 @@ def _create_customer(call: Call) -> Json:
 
 def _get_customer(call: Call) -> Json:
     return show_customer(call.view, call.state.customers.find(call.ids[0]))
+
+
+def _update_customer(call: Call) -> Json:
+    customer = call.state.customers.find(call.ids[0])
+    if "metadata" in call.params:
+        customer.metadata = merged(customer.metadata, call.params["metadata"])
+    return show_customer(call.view, customer)
 
 
 def _list_customers(call: Call) -> Json:
@@ -48,5 +55,6 @@ ENDPOINTS = (
         "GET /v1/customers", "customers:read", _list_customers, fields={**PAGING, "email": text, "test_clock": text}
     ),
     Endpoint("GET /v1/customers/{}", "customers:read", _get_customer),
+    Endpoint("POST /v1/customers/{}", "customers:write", _update_customer, fields={"metadata": text_map}),
     Endpoint("DELETE /v1/customers/{}", "customers:write", _delete_customer),
 )

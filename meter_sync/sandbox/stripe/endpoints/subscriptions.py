@@ -64,6 +64,11 @@ def _create_subscription(call: Call) -> Json:
     customer = call.state.customers.find(params["customer"], param="customer", status=400)
     if customer.deleted:
         raise no_such("customer", customer.id, param="customer", status=400)
+    if params.get("collection_method") == "send_invoice" and not customer.email:
+        raise Refusal(
+            "Missing email. In order to create invoices that are sent to the customer, the customer must have a valid "
+            "email."
+        )
     view = call.world.add_subscription(
         customer.id,
         [price.id for price in prices],
