@@ -77,7 +77,7 @@ def _choose_format(_context: click.Context, _option: click.Parameter, chosen: st
 @click.group(cls=LazyGroup, epilog=EPILOG)
 @click.option(
     "--config",
-    type=click.Path(),
+    type=click.Path(readable=False),  # one that cannot be read is a wrong configuration, no wrong argument
     envvar="METER_SYNC_CONFIG",
     show_envvar=True,
     help="The TOML file; default: meter-sync.toml here, then in the user's and the system's configuration folder, then "

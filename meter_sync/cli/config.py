@@ -81,7 +81,7 @@ def check(options: Globals, output: str) -> None:
 
     options.start_logging()
     configuration = options.read_configuration(SECRETS)
-    wanted = needed(for_webhook=configuration.is_configured(WEBHOOK_SECRET))
+    wanted = needed(for_webhook=configuration.is_there(WEBHOOK_SECRET))
     try:
         settings = options.in_effect(configuration, wanted)
     except MeterSyncError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 import traceback
@@ -101,5 +102,8 @@ def exit_with(
             write_event("error", "error", code="not_printed", message=said)
         else:
             click.echo(f"meter-sync: {said}", err=True)
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # all is done and said: the code stays, however soon it is to end
+        if signal.getsignal(ending) is not signal.SIG_IGN:
+            signal.signal(ending, lambda *_: os._exit(code))
     afterwards()
     sys.exit(code)

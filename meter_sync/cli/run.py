@@ -293,7 +293,9 @@ def _counted(execution: "Execution") -> Iterator[str]:
 def summary(execution: "Execution", *, dry_run: bool) -> str:
     """Return what became of a run in one line."""
     results = execution.report.results
-    counts = ", ".join(_counted(execution)) or "nothing to bill"
+    counts = ", ".join(_counted(execution)) or (
+        "nothing to bill" if execution.report.error is None else "none looked at"
+    )
     said = f"{items_in_words(len(results))}: {counts}. {costs(_summary(execution))}"
     if not dry_run:
         return said

@@ -13,6 +13,7 @@ from meter_sync.cli.ending import stop_on_signals
 from meter_sync.cli.options import OPENMETER_VERSION
 
 if TYPE_CHECKING:
+    from meter_sync.sandbox import Sandbox
     from meter_sync.sandbox.openmeter.api import OpenMeterVersion
 
 _SETUP_KEY = "rk_test_setup"
@@ -64,9 +65,7 @@ class Name(click.ParamType[str]):
     help="Another account than that of other sandboxes, with a key of its own and nothing in it: for shadow mode.",
 )
 @OPENMETER_VERSION
-def sandbox(
-    stripe_port: int, openmeter_port: int, name: str | None, openmeter_version: "OpenMeterVersion"
-) -> None:
+def sandbox(stripe_port: int, openmeter_port: int, name: str | None, openmeter_version: "OpenMeterVersion") -> None:
     """Serve an embedded Stripe and OpenMeter to play with.
 
     Serves on loopback until it is interrupted, with the customers of the demo, and prints the environment
@@ -91,9 +90,12 @@ async def _serve(
     epsilon = Epsilon(served)
     with stop_on_signals() as stop:
         async with served.serving(stripe_port, openmeter_port):
-            if name is None:
-                epsilon.set_up()
-                await epsilon.use_so_far()
+            if name is not None:
+                _print_shadow(served, folder)
+                await stop.wait()
+                return
+            epsilon.set_up()
+            await epsilon.use_so_far()
             # What a shell understands goes to stdout, and what to do with it to stderr.
             environment = {
                 **served.environment(),
@@ -101,8 +103,17 @@ async def _serve(
                 "STRIPE_SETUP_API_KEY": served.stripe.add_restricted_key(_SETUP_KEY, _FOR_SETUP),
                 "STRIPE_WEBHOOK_SECRET_FILE": str(folder / "webhook_secrets"),
             }
-            for name, value in environment.items():
-                click.echo(f"export {name}='{value}'")
+            for variable, value in environment.items():
+                click.echo(f"export {variable}='{value}'")
             event = json.dumps(epsilon.an_event())
             click.echo(_WHAT_TO_DO.format(path=served.events_path, event=event), err=True)
             await stop.wait()
+
+
+def _print_shadow(served: "Sandbox", folder: Path) -> None:
+    """Print what makes the sandbox the shadow of the account that is configured."""
+    key = folder / "key"
+    key.touch(mode=0o600)
+    key.write_text(served.stripe_key, encoding="utf-8")
+    click.echo(f'[shadow]\napi_key_file = "{key}"\napi_base = "{served.stripe_url}"')
+    click.echo("\nPut these lines into meter-sync.toml, and there: meter-sync setup shadow", err=True)

@@ -20,6 +20,9 @@ from meter_sync.errors import MeterSyncError
 _NAMED = 5
 """So many of what is held or unbilled are named; `history` has all."""
 
+_FAILING = (ExitCode.FAILED, ExitCode.CONFIGURATION)
+"""What a run ends with that did nothing, and that the next one will end with as well."""
+
 _COLUMNS = (
     "kind,customer,subscription,subscription_item,period_start,period_end,meter,outcome,reason,since,unbilled,named_at,"
     "message"
@@ -33,8 +36,8 @@ _COLUMNS = (
 def status(options: Globals, output: str) -> None:
     """Say on one screen whether all is well: the last runs, what is held or unbilled, and what is due next.
 
-    It reads the ledger alone, and asks no server. Exit code 4 where somebody should look: a run is overdue, something
-    is held, or something is unbilled.
+    It reads the ledger alone, and asks no server. Exit code 4 where somebody should look: a run is overdue, the last one
+    failed, something is held, or something is unbilled.
     """
     options.start_logging()
     try:
@@ -63,6 +66,7 @@ def _status(settings: Settings, at: datetime) -> dict[str, Any]:
 
     with open_ledger_read_only(settings.ledger, books_in_use(settings.ledger, settings.stripe.mode)) as ledger:
         complete, first = ledger.runs.last_complete(), ledger.runs.first_begun()
+        failing = ledger.runs.last_ended_with()
         overdue = settings.schedule.overdue_since(complete, first, at)
         held = [_row_of_held(one) for one in ledger.overview.held()]
         waiting = ledger.remainders.unbilled()
@@ -79,6 +83,7 @@ def _status(settings: Settings, at: datetime) -> dict[str, Any]:
                 "schedule": settings.schedule.value,
                 "last_complete_at": _if_known(complete),
                 "overdue_since": _if_known(overdue),
+                "last_ended_with": failing,
                 "last": [_row_of_run(one) for one in ledger.runs.past(None, None, _NAMED)],
             },
             "held": held,
@@ -89,7 +94,7 @@ def _status(settings: Settings, at: datetime) -> dict[str, Any]:
                 "within_a_day": ends.within_a_day,
                 "ended_and_unreported": ends.unreported,
             },
-            "exit_code": ExitCode.ATTENTION if overdue or held or unbilled else ExitCode.DONE,
+            "exit_code": ExitCode.ATTENTION if overdue or held or unbilled or failing in _FAILING else ExitCode.DONE,
         }
 
 
@@ -152,7 +157,13 @@ def _print(found: Mapping[str, Any]) -> None:
 def _of_runs(runs: Mapping[str, Any]) -> str:
     complete = f"last complete run {_shown(runs['last_complete_at'])} UTC, {runs['schedule']}"
     overdue = runs["overdue_since"]
-    return f"{'runs':<9} {complete}" + (f"; OVERDUE: nothing was billed since {_shown(overdue)} UTC" if overdue else "")
+    failing = (
+        f"; the last run FAILED, with exit code {runs['last_ended_with']}"
+        if runs["last_ended_with"] in _FAILING
+        else ""
+    )
+    overdue = f"; OVERDUE: nothing was billed since {_shown(overdue)} UTC" if overdue else ""
+    return f"{'runs':<9} {complete}{failing}{overdue}"
 
 
 def _print_some(what: str, rows: Sequence[Mapping[str, Any]], said: Any) -> None:

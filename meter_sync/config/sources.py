@@ -1,5 +1,6 @@
 """Where settings come from: options, environment, TOML file and secret files, in this order."""
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,12 @@ class Configuration:
     def is_configured(self, secret: SecretSetting) -> bool:
         """Say whether any source has a secret, or names where it is."""
         return self.origins.get(secret.path, DEFAULT) is not DEFAULT
+
+    def is_there(self, secret: SecretSetting) -> bool:
+        """Say whether a secret is configured, and not in a file that is still to be made."""
+        origin = self.origins.get(secret.path, DEFAULT)
+        is_to_come = origin.kind == "file" and origin.name is not None and not os.path.lexists(origin.name)
+        return origin is not DEFAULT and not is_to_come
 
 
 def _in_effect(settings: Settings) -> Settings:

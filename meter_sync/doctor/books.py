@@ -24,13 +24,18 @@ def examine_ledger(installation: Installation) -> Iterator[Finding]:
     except OSError as error:
         yield obstacle("ledger", f"the ledger {path} cannot be looked at: {error.strerror}", _RIGHT_USER)
         return
+    if is_there and not path.is_file():
+        yield obstacle(
+            "ledger", f"{path} is no file", "name a file with METER_SYNC_LEDGER or `ledger` in the TOML file"
+        )
+        return
     if is_there:
         yield from _of_file(path)
         yield from _of_books(installation)
     else:
         yield _of_missing(path)
     yield from _of_disk(path)
-    yield from _of_others(path)
+    yield from _of_others(path, installation.account.ledger)
 
 
 _RIGHT_USER = "start it as the schedule starts runs: the same user, environment and configuration"
@@ -112,9 +117,12 @@ def _of_disk(path: Path) -> Iterator[Finding]:
         yield ok("ledger", said, "disk")
 
 
-def _of_others(path: Path) -> Iterator[Finding]:
-    """Yield that there are other ledgers where commands look for one: two of them know half each."""
-    others = [other for other in usual_ledgers() if _is_another(other, path)]
+def _of_others(path: Path, of_account: Path) -> Iterator[Finding]:
+    """Yield that there are other ledgers where commands look for one: two of them know half each.
+
+    In shadow mode that of the account itself is no other one: it waits there.
+    """
+    others = [other for other in usual_ledgers() if _is_another(other, path) and _is_another(other, of_account)]
     if others:
         yield warning(
             "ledger",

@@ -16,13 +16,20 @@ def examine_configuration(configuration: Configuration, found_in: Path | None) -
     """
     file = configuration.file
     try:
-        configuration.settings(needed(for_webhook=configuration.is_configured(WEBHOOK_SECRET)))
+        settings = configuration.settings(needed(for_webhook=configuration.is_there(WEBHOOK_SECRET)))
         yield ok(
             "config", f"the configuration is right: {file or 'no file was found, the defaults and the environment'}"
         )
     except ConfigurationError as error:
         for said in error.details:
-            yield obstacle("config", said, "correct it; meter-sync config show says where each setting comes from")
+            yield obstacle("config", said, "correct it; docs/configuration.md lists every setting")
+    else:
+        if settings.is_shadow:
+            said = "shadow mode: everything is about the sandbox of [shadow], and nobody is billed"
+            yield warning("config", said, "to bill, take [shadow] out of the configuration and make the schedule anew")
+    if configuration.is_configured(WEBHOOK_SECRET) and not configuration.is_there(WEBHOOK_SECRET):
+        said = "the file of the webhook's secrets is not there yet: the webhook cannot start"
+        yield warning("config", said, "meter-sync setup webhook makes it", WEBHOOK_SECRET.path)
     if file is not None and found_in == Path().absolute():
         yield warning(
             "config",

@@ -80,9 +80,9 @@ async def examine(
             unwell = [one for one in section.after if _is_in_the_way(found.get(one, ()))]
             if unwell:
                 raise _NotNow(f"it waits until there is no such problem in: {', '.join(unwell)}")
-            settings = _settings(configuration, section)
+            settings, account = _settings(configuration, section)
             found[name] = await _all(
-                section.examine(installation_of(settings, environment, clock, stop, may_ask=not offline))
+                section.examine(installation_of(settings, account, environment, clock, stop, may_ask=not offline))
             )
         except _NotNow as reason:
             found[name] = [skipped(section.id, f"not looked at: {reason}")]
@@ -93,10 +93,11 @@ class _NotNow(Exception):
     """A section cannot be looked at; the message says why."""
 
 
-def _settings(configuration: Configuration, section: _Section) -> Settings:
-    """Return the settings for a section: one that asks no server needs no key."""
+def _settings(configuration: Configuration, section: _Section) -> tuple[Settings, Settings]:
+    """Return the settings for a section, and the account's: one that asks no server needs no key."""
+    keys = needed(for_webhook=False) if section.asks else ()
     try:
-        return configuration.settings(needed(for_webhook=False) if section.asks else ())
+        return configuration.settings(keys), configuration.of_the_account(keys)
     except ConfigurationError as error:
         raise _NotNow("the configuration is to be right first") from error
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.errors import ConfigurationError, MeterSyncError, TryAgainError
+from meter_sync.errors import MeterSyncError
 
 PLACES = {
     "config": "docs/configuration.md#what-is-in-effect",
@@ -85,8 +85,7 @@ def skipped(id: str, message: str, subject: str | None = None) -> Finding:
 
 def of_error(id: str, error: MeterSyncError, subject: str | None = None) -> Finding:
     """Return the finding of an error that would end a run as well."""
-    ends_runs = isinstance(error, ConfigurationError | TryAgainError)
-    return (obstacle if ends_runs else problem)(id, error.message, error.hint or "read the message", subject)
+    return obstacle(id, error.message, error.hint or "read the message", subject)
 
 
 def named(names: Iterable[str], at_most: int = 5) -> str:

@@ -18,6 +18,8 @@ class Installation:
 
     settings: Settings
     """Those in effect, with which a server that is away is given up sooner than by a run."""
+    account: Settings
+    """Those of the account itself, which in shadow mode are others."""
     environment: Mapping[str, str]
     clock: Clock
     stop: Stop
@@ -31,8 +33,15 @@ class Installation:
 
 
 def installation_of(
-    settings: Settings, environment: Mapping[str, str], clock: Clock, stop: Stop, *, may_ask: bool
+    settings: Settings,
+    account: Settings,
+    environment: Mapping[str, str],
+    clock: Clock,
+    stop: Stop,
+    *,
+    may_ask: bool,
 ) -> Installation:
     """Return what is to be examined."""
-    sooner = settings.model_copy(update={"retry_seconds": min(settings.retry_seconds, SERVER_SECONDS)})
-    return Installation(sooner, environment, clock, stop, may_ask)
+    sooner = {"retry_seconds": min(settings.retry_seconds, SERVER_SECONDS)}
+    settings, account = settings.model_copy(update=sooner), account.model_copy(update=sooner)
+    return Installation(settings, account, environment, clock, stop, may_ask)

@@ -10,10 +10,11 @@ from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.obstacles import starts_later
 from meter_sync.core.planning.prepare import Metering
 from meter_sync.core.planning.stages import Metered, Result
-from meter_sync.doctor.finding import Finding, named, of_error, ok, problem, warning
+from meter_sync.doctor.finding import Finding, named, obstacle, of_error, ok, problem, warning
 from meter_sync.doctor.installation import Installation
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import Scope, open_ledger_read_only
+from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable, unreachable
 from meter_sync.stripe_api.not_understood import Oddities
 from meter_sync.stripe_api.prices import metered_prices, to_price
 from meter_sync.sync.job import Job, open_job
@@ -58,6 +59,11 @@ async def examine_mapping(installation: Installation) -> AsyncIterator[Finding]:
             async with open_job(settings, request, run, ledger, clock, stop, NoProgress()) as job:
                 async for finding in _examine(installation, job):
                     yield finding
+    except StripeUnavailable as failure:
+        yield of_error("price_mapping", unreachable(failure))
+    except StripeRefused as refusal:
+        said = f"Stripe refused to list prices: {refusal.message}"
+        yield obstacle("price_mapping", said, "correct what Stripe names; else report it with this message")
     except MeterSyncError as error:
         yield of_error(
             _IDS_OF_ERRORS.get(error.code, "openmeter" if "openmeter" in error.code else "price_mapping"), error
@@ -67,7 +73,7 @@ async def examine_mapping(installation: Installation) -> AsyncIterator[Finding]:
 async def _examine(installation: Installation, job: Job) -> AsyncIterator[Finding]:
     listed, metering = await list_to_compare(job)
     metered = [one for one in listed.items if isinstance(one, Metered)]
-    yield _count(listed.items, metered)
+    yield _count(listed.items, metered, is_shadow=job.rules.are_for_originals)
     for finding in (*_not_billed(job, listed), *_rows(listed, metering), *_windows(installation, listed)):
         yield finding
     async for finding in _unmapped_prices(job, listed):
@@ -76,7 +82,9 @@ async def _examine(installation: Installation, job: Job) -> AsyncIterator[Findin
         yield finding
 
 
-def _count(items: Sequence[Metered | Result], metered: Sequence[Metered]) -> Finding:
+def _count(items: Sequence[Metered | Result], metered: Sequence[Metered], *, is_shadow: bool) -> Finding:
+    if not items and is_shadow:
+        return problem("subscription", "there is no copy in the shadow account", "meter-sync setup shadow makes them")
     if not items:
         said = "no living subscription has a metered item: there is nothing to bill"
         return warning("subscription", said, "if there should be, check that the key is of the right account and mode")

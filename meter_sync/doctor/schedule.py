@@ -1,5 +1,6 @@
 """The section of the schedule: whether something on this machine starts the runs, as far as this user may see it."""
 
+import itertools
 import os
 import re
 import shutil
@@ -16,8 +17,13 @@ from meter_sync.ledger import books_in_use, open_ledger_read_only
 _COMMAND_SECONDS = 10
 _CRONTABS = ("/etc/crontab", "/etc/cron.d")
 _TIMERS = ("meter-sync.timer", "meter-sync-closing.timer")
-_A_RUN = re.compile(r"meter-sync\b.*\brun\b")
-_A_CLOSING_RUN = re.compile(r"meter-sync\b.*\brun\b.*--closing\b")
+_WITH_VALUES = frozenset({"--config", "--log-format", "--log-level"})
+"""The global options, before the command, that have a value."""
+_NARROWED = frozenset(
+    {"--dry-run", "-n", "--customer", "--subscription", "--meter", "--price", "--test-clock", "--as-of", "--help"}
+)
+"""What makes a run another one than the full run."""
+_EVERY_DAY = ("*", "*", "*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +109,50 @@ def _crontabs() -> Iterator[tuple[str, str]]:
 def _files(places: Iterable[str]) -> Iterator[Path]:
     for place in map(Path, places):
         try:
-            yield from sorted(place.iterdir()) if place.is_dir() else [place]
+            # cron reads no other names there (cron(8), Debian).
+            found = sorted(place.iterdir()) if place.is_dir() else [place]
+            yield from (one for one in found if re.fullmatch("[A-Za-z0-9_-]+", one.name))
         except OSError:
             continue
 
 
 def _by_crontab(whose: str, text: str) -> _Found:
-    lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
-    closing = next((line for line in lines if _A_CLOSING_RUN.search(line)), None)
-    full = next((line for line in lines if _A_RUN.search(line) and not _A_CLOSING_RUN.search(line)), None)
-    return _Found(full and f"{whose}: {_shortly(full)}", closing and f"{whose}: {_shortly(closing)}")
+    """Find in a crontab what comes every day, at least: its times are told, and never its command, which may have a key."""
+    found = dict[bool, str]()
+    for line in map(str.strip, text.splitlines()):
+        times, command = _divided(line)
+        run = _run_in(command) if times else None
+        if run is not None and not _NARROWED & {word.partition("=")[0] for word in run}:
+            is_closing = any(word.partition("=")[0] == "--closing" for word in run)
+            found.setdefault(is_closing, f"{whose}: {times}")
+    return _Found(found.get(False), found.get(True))
 
 
-def _shortly(line: str) -> str:
-    """Return the times and the beginning of the command of a crontab's line."""
-    return line if len(line) <= 60 else f"{line[:60]}…"
+def _divided(line: str) -> tuple[str, str]:
+    """Return the times of a crontab's line and its command; no times where it comes less often than each day."""
+    if line.startswith("@"):
+        word, _, command = line.partition(" ")
+        return (word if word in ("@hourly", "@daily", "@midnight") else ""), command
+    fields = line.split(None, 5)
+    is_daily = len(fields) == 6 and not line.startswith("#") and tuple(fields[2:5]) == _EVERY_DAY
+    return (" ".join(fields[:5]), fields[5]) if is_daily else ("", "")
+
+
+def _run_in(command: str) -> list[str] | None:
+    """Return the arguments of the run that a command starts, or None where it starts none."""
+    words = re.split(r"[\s\"'`()]+", command)
+    for at, word in enumerate(words):
+        if word.rpartition("/")[2] != "meter-sync":
+            continue
+        rest = iter(words[at + 1 :])
+        for after in rest:
+            if after in _WITH_VALUES:
+                next(rest, None)
+            elif after == "run":
+                return list(itertools.takewhile(lambda one: not one.startswith(("|", "&", ";", ">", "2>")), rest))
+            elif not after.startswith("-"):
+                break
+    return None
 
 
 def _said(program: str, *arguments: str) -> str:

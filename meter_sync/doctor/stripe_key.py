@@ -1,6 +1,7 @@
 """The section of Stripe: whose key it is, and each permission that runs need, by a read."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from meter_sync.doctor.finding import Finding, obstacle, of_error, ok, skipped, warning
 from meter_sync.doctor.installation import Installation
@@ -31,6 +32,10 @@ async def examine_stripe(installation: Installation) -> AsyncIterator[Finding]:
                 yield skipped("stripe_permission", f"{permission.shown}: {why_not}", permission.shown)
             else:
                 yield await _tried(permission, stripe, installation)
+    if settings.is_shadow:
+        account = installation.account
+        async with open_reader(account, installation.clock, installation.stop) as stripe:
+            yield replace(await _key(stripe, account.stripe.mode), subject="account")
 
 
 async def _key(stripe: StripeReader, mode: str) -> Finding:

@@ -1,6 +1,7 @@
 """The ledger's files, and what an error of the database means to an operator."""
 
 import os
+import pwd
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,10 @@ def make_file(path: Path) -> None:
     """Make the file, readable for this user only, if it is missing. Raise ConfigurationError if that fails."""
     make_folder(path.parent)
     try:
+        is_new = not path.exists()
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        if is_new:
+            own_like(path, path.parent)
     except OSError as error:
         raise unwritable(path, error.strerror or str(error)) from error
 
@@ -54,10 +58,21 @@ def replace_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        own_like(new, path if path.exists() else path.parent)
         new.replace(path)
         _make_last(path.parent)
     except OSError as error:
         raise unwritable(path, error.strerror or str(error)) from error
+
+
+def own_like(path: Path, other: Path) -> None:
+    """Give what root has made to the user that another file is of, or a folder: else that user's runs are shut out.
+
+    Raise OSError.
+    """
+    if os.geteuid() == 0:
+        of_other = other.stat()
+        os.chown(path, of_other.st_uid, of_other.st_gid)
 
 
 def _make_last(folder: Path) -> None:
@@ -73,9 +88,18 @@ def unwritable(path: Path, why: str) -> ConfigurationError:
     """Return the error of a path that this user cannot write."""
     return ConfigurationError(
         f"the ledger {path} cannot be used: {why}; nothing was read or written",
-        "make its folder writable for this user, or set METER_SYNC_LEDGER to a file in one that is",
+        f"{_whose(path)}make it and its folder writable for this user, or set METER_SYNC_LEDGER to a file in one that is",
         code="ledger_unwritable",
     )
+
+
+def _whose(path: Path) -> str:
+    """Say whose a file is that is another user's."""
+    try:
+        owner = path.stat().st_uid
+        return "" if owner == os.geteuid() else f"it is {pwd.getpwuid(owner).pw_name}'s: start it as that user; or "
+    except (OSError, KeyError):
+        return ""
 
 
 class RowUnwritten(LedgerError):

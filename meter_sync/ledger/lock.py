@@ -7,7 +7,7 @@ from pathlib import Path
 import filelock
 
 from meter_sync.errors import ConfigurationError, TryAgainError
-from meter_sync.ledger.files import make_folder
+from meter_sync.ledger.files import make_folder, own_like
 
 
 def _beside(ledger: Path) -> Path:
@@ -15,15 +15,16 @@ def _beside(ledger: Path) -> Path:
 
 
 def lock_holder(ledger: Path) -> int | None:
-    """Return the id of the process that holds the run lock, or None where nobody does, or the system does not tell.
+    """Return the id of the process that holds the run lock, or None where nobody does.
 
     The lock is not touched: whoever tried it would keep a run from it. Linux lists all locks (proc(5), /proc/locks).
+    Raise OSError where the system does not tell.
     """
     try:
         inode = _beside(ledger).stat().st_ino
-        locks = Path("/proc/locks").read_text(encoding="utf-8")
-    except OSError:
+    except FileNotFoundError:
         return None
+    locks = Path("/proc/locks").read_text(encoding="utf-8")
     # "1: FLOCK  ADVISORY  WRITE 4242 08:01:1835013 0 EOF": a line with "->" waits for the one before it.
     fields = [line.split() for line in locks.splitlines()]
     holders = (int(one[4]) for one in fields if "->" not in one and one[5].rpartition(":")[2] == str(inode))
@@ -42,6 +43,7 @@ def run_lock(ledger: Path) -> Iterator[None]:
     lock = filelock.FileLock(path, mode=0o600)
     try:
         lock.acquire(timeout=0)
+        own_like(path, ledger if ledger.exists() else ledger.parent)
     except filelock.Timeout:
         raise TryAgainError(
             f"another run holds the lock {path}; nothing was read or written",

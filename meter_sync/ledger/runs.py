@@ -55,6 +55,13 @@ class Runs(Book):
         """Return when the last run over the whole account that did its work was begun, or None."""
         return self._newest_complete(runs.c.started_at)
 
+    def last_ended_with(self) -> int | None:
+        """Return the exit code of the last run over the whole account that has ended, or None before the first."""
+        ended = self.database.of(runs, runs.c.exit_code).where(
+            runs.c.everything.is_(True), runs.c.exit_code.is_not(None)
+        )
+        return self.database.value(ended.order_by(runs.c.started_at.desc(), runs.c.run).limit(1))
+
     def newest_complete(self) -> CompleteRun | None:
         """Return the last run over the whole account that did its work, or None."""
         query = (

@@ -98,6 +98,8 @@ def _log_failure(state: tenacity.RetryCallState) -> None:
 
 def cause_of(error: BaseException) -> str:
     """Given an error of an SDK, return what lay beneath it in a few words, such as a refused connection."""
+    if isinstance(error, TimeoutError):  # whose cause is that the wait for an answer was canceled
+        return ": it did not come in time"
     cause = error.__cause__ or error
     said = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
     return f": {said[:_LONGEST_CAUSE]}"

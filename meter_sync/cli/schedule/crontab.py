@@ -168,7 +168,9 @@ def _command(job: Job, program: str) -> str:
         carried_out = f"said=$({carried_out})"
         printed = ' [ -z "$said" ] || printf "%s\\n" "$said";'
     codes = "|".join(str(int(code)) for code in sorted(job.is_said))
-    tail = f'tail -n {_LAST_LINES} "$LOG"'
+    # A log that cannot be written, as on a full disk, has nothing to tell: that it ended so is said in any case.
+    named = f"meter-sync {job.arguments[0]} ended with exit code"
+    tail = f'{{ echo "{named} $code; its log, $LOG, ends with:"; tail -n {_LAST_LINES} "$LOG"; }}'
     if job.every is Every.MINUTE:
         told = '"$LOG.told-$code"'
         is_recent = f'[ -n "$(find {told} -mmin -{_NOT_AGAIN_FOR_MINUTES} 2>/dev/null)" ]'
