@@ -294,7 +294,7 @@ def summary(execution: "Execution", *, dry_run: bool) -> str:
     """Return what became of a run in one line."""
     results = execution.report.results
     counts = ", ".join(_counted(execution)) or (
-        "nothing to bill" if execution.report.error is None else "none looked at"
+        "nothing to bill" if execution.report.error is None else "none was looked at"
     )
     said = f"{items_in_words(len(results))}: {counts}. {costs(_summary(execution))}"
     if not dry_run:

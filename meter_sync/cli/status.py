@@ -36,8 +36,8 @@ _COLUMNS = (
 def status(options: Globals, output: str) -> None:
     """Say on one screen whether all is well: the last runs, what is held or unbilled, and what is due next.
 
-    It reads the ledger alone, and asks no server. Exit code 4 where somebody should look: a run is overdue, the last one
-    failed, something is held, or something is unbilled.
+    It reads the ledger alone, and asks no server. Exit code 4 where somebody should look: a run is overdue, the last
+    one failed, something is held, or something is unbilled.
     """
     options.start_logging()
     try:
@@ -157,11 +157,8 @@ def _print(found: Mapping[str, Any]) -> None:
 def _of_runs(runs: Mapping[str, Any]) -> str:
     complete = f"last complete run {_shown(runs['last_complete_at'])} UTC, {runs['schedule']}"
     overdue = runs["overdue_since"]
-    failing = (
-        f"; the last run FAILED, with exit code {runs['last_ended_with']}"
-        if runs["last_ended_with"] in _FAILING
-        else ""
-    )
+    ended = runs["last_ended_with"]
+    failing = f"; the last run FAILED, with exit code {ended}" if ended in _FAILING else ""
     overdue = f"; OVERDUE: nothing was billed since {_shown(overdue)} UTC" if overdue else ""
     return f"{'runs':<9} {complete}{failing}{overdue}"
 

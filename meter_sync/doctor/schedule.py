@@ -117,7 +117,7 @@ def _files(places: Iterable[str]) -> Iterator[Path]:
 
 
 def _by_crontab(whose: str, text: str) -> _Found:
-    """Find in a crontab what comes every day, at least: its times are told, and never its command, which may have a key."""
+    """Find what comes every day, at least. Its times are told, and not its command, which may have a key."""
     found = dict[bool, str]()
     for line in map(str.strip, text.splitlines()):
         times, command = _divided(line)

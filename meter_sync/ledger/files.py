@@ -88,7 +88,7 @@ def unwritable(path: Path, why: str) -> ConfigurationError:
     """Return the error of a path that this user cannot write."""
     return ConfigurationError(
         f"the ledger {path} cannot be used: {why}; nothing was read or written",
-        f"{_whose(path)}make it and its folder writable for this user, or set METER_SYNC_LEDGER to a file in one that is",
+        f"{_whose(path)}make it, and its folder, writable for this user, or name another one with METER_SYNC_LEDGER",
         code="ledger_unwritable",
     )
 

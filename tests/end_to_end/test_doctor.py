@@ -5,7 +5,7 @@ import io
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -642,3 +642,65 @@ def test_timers_are_a_schedule_if_they_are_enabled(world: World) -> None:
 
     assert off.code == 4
     assert {one["subject"] for one in found(off, "problem")} == {"meter-sync.timer", "meter-sync-closing.timer"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "7 * * * * meter-sync run --dry-run",
+        "7 * * * * meter-sync run --customer cus_1",
+        "7 3 1 1 * meter-sync run --quiet",
+        "7 * * * * meter-sync status; /usr/bin/run-something",
+        "7 * * * * my-meter-sync run",
+        "@reboot meter-sync run",
+    ],
+)
+def test_what_is_no_full_run_of_each_day_is_no_schedule(world: World, line: str) -> None:
+    assert found(scheduled(world, f"{line}\n"), "ok") == []
+
+
+def test_of_a_crontab_its_times_are_told_and_not_its_command(world: World) -> None:
+    key = "sk_live_51NobodySees"
+    line = f"7 * * * * STRIPE_API_KEY={key} timeout 9 /opt/meter-sync --config /etc/x.toml --log-level info run --quiet"
+
+    done = scheduled(world, f"{line} || exit\n@hourly '/srv/meter-sync' run --closing=3m\n")
+
+    assert [one["message"].rpartition(": ")[2] for one in found(done, "ok")] == ["7 * * * *", "@hourly"]
+    assert key not in done.stdout
+
+
+# -- more that was found by trying -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [400, 429, 500])
+def test_a_list_that_stripe_does_not_give_is_a_finding_and_no_crash(world: World, status: int) -> None:
+    subscribed(world)
+    world.sandbox.faults.add(Fault(server="stripe", path="/v1/prices$", status=status, skip=1, times=None))
+
+    one = problem(doctor(world, only=("mapping",)), 78)
+
+    assert one["id"] == "price_mapping"
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: os.mkfifo(path)], ids=["folder", "pipe"])
+def test_a_ledger_that_is_no_file_is_named_and_not_waited_for(world: World, make: Callable[[Path], None]) -> None:
+    world.ledger.parent.mkdir()
+    make(world.ledger)
+
+    assert "is no file" in problem(doctor(world, only=("ledger",)), 78)["message"]
+
+
+def test_a_file_of_webhook_secrets_that_is_still_to_be_made_keeps_no_run_from_working(world: World) -> None:
+    done = doctor(world, only=("configuration",), STRIPE_WEBHOOK_SECRET_FILE=str(world.folder / "not yet"))
+    checked = world.meter_sync("config", "check", STRIPE_WEBHOOK_SECRET_FILE=str(world.folder / "not yet"))
+
+    assert (done.code, checked.code) == (0, 0)
+    assert [one["subject"] for one in found(done, "warning")] == ["stripe.webhook_secret"]
+
+
+def test_a_configuration_that_may_not_be_read_is_a_wrong_configuration(world: World) -> None:
+    world.config.mkdir()
+
+    done = world.meter_sync("run", "--output", "json")
+
+    assert (done.code, done.error_code) == (78, "configuration")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -137,3 +138,31 @@ def test_what_ends_soon_and_what_has_ended_is_counted(world: World) -> None:
 def test_a_ledger_that_no_run_has_used_is_no_all_clear(world: World, output: str) -> None:
     done = status(world, "--output", output)
     assert (done.code, str(world.ledger) in done.stderr) == (1, True)
+
+
+def test_a_last_run_that_failed_is_no_all_clear(tmp_path: Path) -> None:
+    world = World(tmp_path, datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5))
+    with world.sandbox.in_background():
+        subscribed(world)
+        world.execute()
+        assert world.meter_sync("run", STRIPE_API_KEY="sk_test_wrong").code == 78
+
+        done = status(world, "--output", "json")
+
+        assert (done.code, done.document["runs"]["last_ended_with"]) == (4, 78)
+        assert "the last run FAILED, with exit code 78" in status(world).stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_run_of_root_leaves_the_files_to_whom_the_ledger_belongs(world: World) -> None:
+    subscribed(world)
+    world.execute()
+    for file in (world.ledger.parent, *world.ledger.parent.iterdir()):
+        os.chown(file, 65534, 65534)
+    world.sandbox.clock.advance(HOUR)
+    world.execute()
+
+    owners = {file.name: file.stat().st_uid for file in world.ledger.parent.iterdir()}
+
+    assert set(owners.values()) == {65534}, owners
+    assert any(name.endswith(".epoch") for name in owners)

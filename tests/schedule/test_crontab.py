@@ -124,9 +124,17 @@ def test_of_each_end_the_log_is_mailed_where_nothing_else_says_it_and_the_exit_c
     for code in (0, 1, 2, 3, 4, 75, 78, 124, 126, 127, 137):
         cron.let_the_program(f"echo what happened in {code} >&2; exit {code}")
 
-        assert cron.runs(job) == (code, "" if code in not_mailed else f"what happened in {code}\n")
+        assert cron.runs(job) == (
+            code,
+            "" if code in not_mailed else _ended(cron, job, code) + f"what happened in {code}\n",
+        )
         assert f"what happened in {code}\n" in cron.log.read_text()
         cron.log.unlink()
+
+
+def _ended(cron: Cron, job: str, code: int) -> str:
+    command = {"full": "run", "closing": "run", "unbilled": "history"}.get(job, job)
+    return f"meter-sync {command} ended with exit code {code}; its log, {cron.log}, ends with:\n"
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -140,10 +148,14 @@ def test_what_is_printed_is_mailed_but_for_an_all_clear(cron: Cron, job: str) ->
 
 def test_the_closing_line_mails_trouble_of_its_own_once_a_day_and_each_kind_apart(cron: Cron) -> None:
     cron.let_the_program("echo what happened >&2; exit 1")
-    assert [cron.runs("closing") for _ in range(3)] == [(1, "what happened\n"), (1, ""), (1, "")]
+    assert [cron.runs("closing") for _ in range(3)] == [
+        (1, f"{_ended(cron, 'closing', 1)}what happened\n"),
+        (1, ""),
+        (1, ""),
+    ]
     cron.let_the_program("echo something else >&2; exit 2")
     assert [cron.runs("closing")[1] for _ in range(2)] == [
-        "what happened\nwhat happened\nwhat happened\nsomething else\n",
+        f"{_ended(cron, 'closing', 2)}what happened\nwhat happened\nwhat happened\nsomething else\n",
         "",
     ]
     (told,) = cron.folder.glob("log.told-1")
@@ -151,6 +163,12 @@ def test_the_closing_line_mails_trouble_of_its_own_once_a_day_and_each_kind_apar
     os.utime(told, (a_day_ago, a_day_ago))
     cron.let_the_program("exit 1")
     assert cron.runs("closing")[1] != ""
+
+
+def test_an_end_is_mailed_also_where_the_log_has_nothing_to_tell_as_on_a_full_disk(cron: Cron) -> None:
+    cron.let_the_program("exit 78")
+
+    assert cron.runs("full") == (78, _ended(cron, "full", 78))
 
 
 def test_a_program_of_any_name_is_started(tmp_path: Path) -> None:
@@ -174,7 +192,7 @@ def test_what_hangs_is_ended_and_mailed(cron: Cron) -> None:
     code, mailed = cron.runs("full")
 
     assert code == 137
-    assert mailed.startswith("begun\n")
+    assert mailed.startswith(f"{_ended(cron, 'full', 137)}begun\n")
 
 
 def test_a_log_that_cannot_be_opened_keeps_nothing_from_being_billed(cron: Cron) -> None:

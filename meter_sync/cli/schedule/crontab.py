@@ -55,7 +55,8 @@ def _notes(installation: Installation, machine: Machine) -> list[str]:
 def _next_steps(installation: Installation, machine: Machine, folder: Path) -> list[str]:
     home = installation.ledger.parent if installation.ledger else Path("/var/lib") / machine.user
     ours = " ".join(shlex.quote(str(one)) for one in dict.fromkeys((home, machine.log.parent)))
-    keys = " ".join(shlex.quote(str(one.file)) for one in installation.keys)
+    of_config = [installation.config] if installation.config and installation.config_is_private else []
+    keys = " ".join(shlex.quote(str(one)) for one in (*(key.file for key in installation.keys), *of_config))
     return [
         f"sudo useradd --system --home-dir {shlex.quote(str(home))} {machine.user}    # unless there is such a user",
         f"sudo install -d -o {machine.user} -m 0700 {ours}",

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,6 +80,8 @@ class Installation:
     """Whether runs work in a shadow account, whose copies are to be kept like their originals."""
     config_is_secret: bool = False
     """Whether the configuration file has something in it that only the program may know."""
+    config_is_private: bool = False
+    """Whether only its owner can read it."""
     left_out: Sequence[str] = ()
     """The variables that may have a password in them, which none of these files may."""
 
@@ -136,11 +139,19 @@ def installation(configuration: Configuration, settings: Settings, environment: 
         webhook_variables={name: environment[name] for name in _OF_THE_WEBHOOK if environment.get(name)},
         written=_written(settings),
         is_shadow=settings.is_shadow,
+        config_is_private=_is_private(configuration.file),
         config_is_secret=settings.monitor.ping_url is not None,
         left_out=left_out,
     )
     _refuse_line_breaks(found)
     return found
+
+
+def _is_private(file: Path | None) -> bool:
+    try:
+        return file is not None and not file.stat().st_mode & stat.S_IROTH
+    except OSError:
+        return False
 
 
 def _program(started: str) -> Path:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from meter_sync import __version__
 from meter_sync.cli.schedule.giving import Made, comment, in_folder
@@ -12,6 +13,7 @@ from meter_sync.cli.schedule.installation import Installation, SecretFile
 from meter_sync.cli.schedule.jobs import SHADOW, VERIFY, Every, Job, another, status
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import ConfigurationError
+from meter_sync.net.addresses import is_loopback
 
 IMAGE = f"meter-sync:{__version__}"
 """The one that the Containerfile says how to make."""
@@ -59,9 +61,18 @@ def made(installation: Installation, cluster: Cluster) -> Made:
     return Made(
         files={MANIFESTS: text, CONTAINERFILE: _CONTAINERFILE},
         printed=text,
-        notes=installation.notes_of_variables,
+        notes=[*installation.notes_of_variables, *_of_this_machine(installation)],
         next_steps=lambda folder: _next_steps(installation, cluster, folder),
     )
+
+
+def _of_this_machine(installation: Installation) -> list[str]:
+    """Name the addresses that a Pod does not reach as this machine does."""
+    return [
+        f"{name} is an address of this machine, which a Pod is not: {value}"
+        for name, value in installation.variables.items()
+        if "://" in value and is_loopback(urlsplit(value).hostname or "")
+    ]
 
 
 def _text_of(config: Path | None) -> str | None:

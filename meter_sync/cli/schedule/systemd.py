@@ -105,7 +105,10 @@ def _notes(installation: Installation) -> list[str]:
         f"{folder} is to belong to the user {_USER}: sudo useradd --system {_USER}, and chown it."
         for folder in _written(installation)
     ]
-    return [*installation.notes, *hidden, *owned]
+    private = [
+        f"{installation.config} is readable for its owner alone: let the user {_USER} own it, or everybody read it."
+    ]
+    return [*installation.notes, *hidden, *owned, *(private if installation.config_is_private else [])]
 
 
 def by_hand(installation: Installation, *arguments: str) -> str:
