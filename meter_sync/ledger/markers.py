@@ -1,12 +1,13 @@
 """The ledger's book of how far was read what Stripe tells of subscriptions."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.schema import cursors
 
 _CHANGES = "subscription_changes"
 _BEGINNING = "beginning"
+_PRUNED = "pruned"
 
 
 class Markers(Book):
@@ -34,6 +35,16 @@ class Markers(Book):
         """Record that all is known that ended before this ledger began, or that it can never be known."""
         with self.database.transaction():
             self.database.delete_where(cursors, cursors.c.cursor == _BEGINNING)
+
+    def pruned_on(self) -> date | None:
+        """Return on which day, in UTC, all was forgotten that was over for long enough, or None before that."""
+        at = self._position(_PRUNED)
+        return at.date() if at else None
+
+    def record_pruned(self, at: datetime) -> None:
+        """Record that all was forgotten that was over for long enough."""
+        with self.database.transaction():
+            self._move(_PRUNED, at)
 
     def _position(self, cursor: str) -> datetime | None:
         position = self.database.value(self.database.of(cursors, "position").where(cursors.c.cursor == cursor))
