@@ -52,18 +52,18 @@ class _Sweep:
 class Compaction(Book):
     """What of the writes takes less room."""
 
-    def compact_some(self, now: datetime) -> int | None:
+    def compact_some(self, as_of: datetime) -> int | None:
         """Go through some more items, in one transaction.
 
         Return how many writes were looked at, or None where all items were gone through on this day.
         """
-        sweep = self._sweep(now)
+        sweep = self._sweep(as_of)
         if sweep.after is None:
             return None
         items, how_many = self._next(sweep.after)
         try:
             with self.database.transaction():
-                self._compact(items, now)
+                self._compact(items, as_of)
                 self._move(sweep, items)
         except RowUnwritten:
             # The matter of one of these items: the others are not to wait for it for ever.
@@ -72,9 +72,9 @@ class Compaction(Book):
             raise
         return how_many
 
-    def _sweep(self, now: datetime) -> _Sweep:
+    def _sweep(self, as_of: datetime) -> _Sweep:
         stored = self.database.value(self.database.of(cursors, "position").where(cursors.c.cursor == _SWEEP))
-        today = now.astimezone(UTC).date()
+        today = as_of.astimezone(UTC).date()
         try:
             position = json.loads(stored or "{}")
             sweep = _Sweep(date.fromisoformat(position["began_on"]), position["after"])
@@ -100,9 +100,9 @@ class Compaction(Book):
             how_many += writes_of.get(item, 0)
         return some, how_many
 
-    def _compact(self, items: Sequence[str], now: datetime) -> None:
-        midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        earlier = self._earlier(items, now)
+    def _compact(self, items: Sequence[str], as_of: datetime) -> None:
+        midnight = as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        earlier = self._earlier(items, as_of)
         thinned, kept = self._to_be_thinned(items, earlier), self._kept_runs(items)
         rows = defaultdict[PeriodKey, list[Row[Any]]](list)
         for row in self.database.rows_of(self.database.of(writes), writes.c.item, items):
@@ -120,7 +120,7 @@ class Compaction(Book):
             place = {"item": key[0], "period_start": key[1]}
             self.database.delete(writes, [{**place, "run": one.run, "step": one.step} for one in gone])
 
-    def _earlier(self, items: Sequence[str], now: datetime) -> set[PeriodKey]:
+    def _earlier(self, items: Sequence[str], as_of: datetime) -> set[PeriodKey]:
         """Return the periods of items that are neither open nor their last ones: all are closed, and two follow."""
         query = self.database.of(seen_periods, "item", "period_start", "period_end", "closed_at")
         periods = defaultdict[str, list[Row[Any]]](list)
@@ -130,7 +130,7 @@ class Compaction(Book):
         for item, of_item in periods.items():
             ordered = sorted(of_item, key=lambda row: row.period_start)
             newest = ordered[-1]
-            is_gone = newest.closed_at is not None and newest.period_end + _IS_GONE_AFTER < now
+            is_gone = newest.closed_at is not None and newest.period_end + _IS_GONE_AFTER < as_of
             rest = ordered if is_gone else ordered[:-2]
             earlier |= {(item, row.period_start) for row in rest if row.closed_at is not None}
         return earlier

@@ -68,7 +68,8 @@ class History(Book):
         `with_parts` each hour, day and addition too.
         """
         places = self._places(sought)
-        found: list[Entry] = []
+        # First, since within a second what was superseded came before.
+        found = list(self._past_writes(sought, places))
         for table, read in (*_READERS, *(_READERS_OF_PARTS if with_parts else ())):
             query = self.database.of(table).where(table.c.item.in_(self._items(sought)))
             if table is writes:
@@ -85,7 +86,6 @@ class History(Book):
                 entry = read(row, whose) if whose else None
                 if entry:
                     found.append(entry)
-        found += self._past_writes(sought, places)
         return sorted(found, key=lambda entry: (entry.at, entry.whose.item))
 
     def _past_writes(self, sought: Sought, places: Mapping[PeriodKey, Whose]) -> Iterator[Entry]:

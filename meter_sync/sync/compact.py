@@ -22,10 +22,11 @@ def compact(job: Job) -> None:
     """
     if job.writer is None or not (job.run.everything and job.run.is_alone):
         return
-    now = job.policy.now
+    # Not by the clock: a run about an earlier instant forgets nothing that is young from there.
+    as_of = job.run.as_of
     try:
-        looked_at = _compact_writes(job, now)
-        gone = _forget(job, now)
+        looked_at = _compact_writes(job, as_of)
+        gone = _forget(job, as_of)
     except MeterSyncError as error:
         log.warning("ledger_not_compacted", message=f"{error.message}; the next full run goes on with it")
         return
@@ -33,10 +34,10 @@ def compact(job: Job) -> None:
         log.info("compact", writes=looked_at, forgotten=gone)
 
 
-def _compact_writes(job: Job, now: datetime) -> int:
+def _compact_writes(job: Job, as_of: datetime) -> int:
     done = 0
     for _ in range(_STEPS_A_RUN):
-        some = None if job.stop.requested else job.ledger.compaction.compact_some(now)
+        some = None if job.stop.requested else job.ledger.compaction.compact_some(as_of)
         if some is None:
             break
         done += some
@@ -45,17 +46,17 @@ def _compact_writes(job: Job, now: datetime) -> int:
     return done
 
 
-def _forget(job: Job, now: datetime) -> int:
+def _forget(job: Job, as_of: datetime) -> int:
     """Forget by the rules of `history --prune`, and return how many rows went."""
-    total, markers, today = 0, job.ledger.markers, now.date()
+    total, markers, today = 0, job.ledger.markers, as_of.date()
     if job.history is None or markers.pruned_on() == today:
         return 0
     for _ in range(_STEPS_A_RUN):
         if job.stop.requested:
             return total
-        gone = sum(job.ledger.pruning.prune(now - job.history, _PERIODS_AT_ONCE).values())
+        gone = sum(job.ledger.pruning.prune(as_of - job.history, _PERIODS_AT_ONCE).values())
         if not gone:
-            markers.record_pruned(now)
+            markers.record_pruned(as_of)
             break
         total += gone
     return total
