@@ -30,8 +30,7 @@ def compact(job: Job) -> None:
     except MeterSyncError as error:
         log.warning("ledger_not_compacted", message=f"{error.message}; the next full run goes on with it")
         return
-    if looked_at or gone:
-        log.info("compact", writes=looked_at, forgotten=gone)
+    log.debug("compact", writes=looked_at, forgotten=gone)
 
 
 def _compact_writes(job: Job, as_of: datetime) -> int:
