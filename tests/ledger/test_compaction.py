@@ -175,7 +175,7 @@ def test_writes_that_cannot_be_unpacked_are_the_matter_of_their_item_and_stay(le
     before = rows(ledger, "past_writes")
     compacted(ledger, NOW + DAY)
     assert rows(ledger, "past_writes") == before
-    with pytest.raises(RowUnread, match="what the ledger has of si_1 cannot be read: .* damaged"):
+    with pytest.raises(RowUnread, match=r"what the ledger has of si_1 cannot be read: .* damaged"):
         told(ledger, OPEN)
 
 

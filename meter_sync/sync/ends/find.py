@@ -126,7 +126,7 @@ async def find_and_record_ended(job: Job, listing: Listing, stretches: Stretches
         if changes.is_read and is_all_told and job.selection.is_everything:
             job.ledger.markers.record_changes_read(job.run.started_at)
         _record_begun(job, changes, invoices, is_all_known=is_all_told)
-        book.record_listing(items, listing.asked_prices, listing.empty_archived_prices, job.policy.now)
+        book.record_prices(listing.asked_prices, listing.empty_archived_prices, job.policy.now)
     ended = book.ended(job.run.as_of)
     if not job.selection.narrows_the_listing:
         return ended
