@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Row
 
 from meter_sync.core.billing.item import PeriodKey
+from meter_sync.errors import LedgerError
 from meter_sync.ledger.additions import lacks_answer
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.files import RowUnwritten
@@ -32,6 +33,8 @@ from meter_sync.ledger.schema import (
     writes,
 )
 
+_NOT_READ = (ValueError, TypeError, ArithmeticError, OSError)
+"""What reading a row may raise that is damaged."""
 _SWEEP = "compaction"
 _ITEMS_AT_ONCE = 100
 _WRITES_AT_ONCE = 5000
@@ -55,7 +58,8 @@ class Compaction(Book):
     def compact_some(self, as_of: datetime) -> int | None:
         """Go through some more items, in one transaction.
 
-        Return how many writes were looked at, or None where all items were gone through on this day.
+        Return how many writes were looked at, or None where all items were gone through on this day. Raise LedgerError
+        where those of one cannot be read or written: they stay as they are, and the next ones come next.
         """
         sweep = self._sweep(as_of)
         if sweep.after is None:
@@ -65,11 +69,14 @@ class Compaction(Book):
             with self.database.transaction():
                 self._compact(items, as_of)
                 self._move(sweep, items)
-        except RowUnwritten:
+        except (RowUnwritten, *_NOT_READ) as error:
             # The matter of one of these items: the others are not to wait for it for ever.
             with self.database.transaction():
                 self._move(sweep, items)
-            raise
+            raise LedgerError(
+                f"writes of {items[0]}, or of up to {len(items) - 1} items after it, could not be packed: {error}",
+                "look at these items with meter-sync history",
+            ) from error
         return how_many
 
     def _sweep(self, as_of: datetime) -> _Sweep:

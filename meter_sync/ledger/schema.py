@@ -270,6 +270,7 @@ seen_periods = _table_of_periods(
     Index("seen_periods_by_end", "account", "mode", "closed_at", "period_end"),
     Index("seen_periods_by_customer", "account", "mode", "customer"),
     Index("seen_periods_by_subscription", "account", "mode", "subscription"),
+    Index("seen_periods_by_late_usage", "account", "mode", "late_usage"),
 )
 """Every item and period that was ever listed, as it was seen last, and how its end was brought about."""
 

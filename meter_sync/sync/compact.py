@@ -28,7 +28,7 @@ def compact(job: Job) -> None:
         looked_at = _compact_writes(job, as_of)
         gone = _forget(job, as_of)
     except MeterSyncError as error:
-        log.warning("ledger_not_compacted", message=f"{error.message}; the next full run goes on with it")
+        log.warning("ledger_not_compacted", message=f"{error.message}; a later full run goes on")
         return
     log.debug("compact", writes=looked_at, forgotten=gone)
 

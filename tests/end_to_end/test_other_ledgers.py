@@ -76,8 +76,9 @@ def make_older(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP TABLE falls")
         connection.execute("DROP TABLE past_writes")
-        for index in ("item_periods_by_customer", "seen_periods_by_customer", "seen_periods_by_subscription"):
-            connection.execute(f"DROP INDEX {index}")
+        for index in ("customer", "subscription", "late_usage"):
+            connection.execute(f"DROP INDEX seen_periods_by_{index}")
+        connection.execute("DROP INDEX item_periods_by_customer")
         for column in ("grouping", "events_from"):
             connection.execute(f'ALTER TABLE item_periods DROP COLUMN "{column}"')
         connection.execute("UPDATE alembic_version SET version_num = '0012'")

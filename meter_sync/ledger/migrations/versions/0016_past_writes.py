@@ -1,4 +1,4 @@
-"""Writes that were superseded, many in a row; and what finds the periods of a customer, and of a subscription."""
+"""Writes that were superseded, many in a row; and what finds periods by customer, subscription, and what waits."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -23,3 +23,4 @@ def upgrade() -> None:
     op.create_index("item_periods_by_customer", "item_periods", ["account", "mode", "customer"])
     op.create_index("seen_periods_by_customer", "seen_periods", ["account", "mode", "customer"])
     op.create_index("seen_periods_by_subscription", "seen_periods", ["account", "mode", "subscription"])
+    op.create_index("seen_periods_by_late_usage", "seen_periods", ["account", "mode", "late_usage"])
