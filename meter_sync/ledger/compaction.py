@@ -114,18 +114,28 @@ class Compaction(Book):
         rows = defaultdict[PeriodKey, list[Row[Any]]](list)
         for row in self.database.rows_of(self.database.of(writes), writes.c.item, items):
             rows[row.item, row.period_start].append(row)
+        packing = _Packing(self._days_packed(items))
         for key in rows.keys() | thinned:
             gone = _superseded(rows.get(key, ()), midnight, kept.get(key, ()))
             try:
                 if key in earlier:
                     if gone or key in thinned:
-                        self._thin_out(key, gone, rows.get(key, ()))
+                        self._thin_out(key, gone, rows.get(key, ()), packing)
                 elif gone:
-                    self._pack(key, gone)
+                    self._pack(key, gone, packing)
             except RowUnread:  # stays for who can read it
                 continue
-            place = {"item": key[0], "period_start": key[1]}
-            self.database.delete(writes, [{**place, "run": one.run, "step": one.step} for one in gone])
+            packing.remove(key, gone)
+        # All at once: a statement for each period would take more time than the rest.
+        self.database.delete(past_writes, packing.thinned)
+        self.database.put(past_writes, packing.rows, ("how_many", "is_by_day", "content"))
+        self.database.delete(writes, packing.gone)
+
+    def _days_packed(self, items: Sequence[str]) -> set[tuple[str, datetime, datetime]]:
+        """Return of which days of which periods there are packed writes."""
+        query = self.database.of(past_writes, "item", "period_start", "since")
+        found = self.database.rows_of(query, past_writes.c.item, items)
+        return {(row.item, row.period_start, row.since) for row in found}
 
     def _earlier(self, items: Sequence[str], as_of: datetime) -> set[PeriodKey]:
         """Return the periods of items that are neither open nor their last ones: all are closed, and two follow."""
@@ -158,17 +168,20 @@ class Compaction(Book):
                 kept[row.item, row.period_start].add(row.run)
         return kept
 
-    def _pack(self, key: PeriodKey, gone: Sequence[PastWrite]) -> None:
+    def _pack(self, key: PeriodKey, gone: Sequence[PastWrite], packing: "_Packing") -> None:
         """Keep writes with those of the same day and period, one row for each day."""
         by_day = defaultdict[datetime, list[PastWrite]](list)
         for one in gone:
             by_day[_day(one)].append(one)
-        for row in self.database.rows_about(past_writes, *key):
-            if row.since in by_day:
-                by_day[row.since] += unpacked(row)
-        self._put(key, by_day, is_by_day=False)
+        if any((*key, day) in packing.days for day in by_day):
+            for row in self.database.rows_about(past_writes, *key):
+                if row.since in by_day:
+                    by_day[row.since] += unpacked(row)
+        packing.put(key, by_day, is_by_day=False)
 
-    def _thin_out(self, key: PeriodKey, gone: Sequence[PastWrite], rows: Iterable[Row[Any]]) -> None:
+    def _thin_out(
+        self, key: PeriodKey, gone: Sequence[PastWrite], rows: Iterable[Row[Any]], packing: "_Packing"
+    ) -> None:
         """Keep the last write of each day, all of a period in one row. What stays a row may be the last of its day."""
         before = [one for row in self.database.rows_about(past_writes, *key) for one in unpacked(row)]
         last = {_day(one): one for one in sorted((*before, *gone), key=lambda one: one.order)}
@@ -178,23 +191,34 @@ class Compaction(Book):
             is_later = day in last and (row.intended_at, row.step) > last[day].order
             if is_later and row.acknowledged_at is not None and (row.run, row.step) not in going:
                 del last[day]
-        self.database.delete(past_writes, [{"item": key[0], "period_start": key[1]}])
+        packing.thinned.append({"item": key[0], "period_start": key[1]})
         if last:
-            self._put(key, {min(last): list(last.values())}, is_by_day=True)
+            packing.put(key, {min(last): list(last.values())}, is_by_day=True)
 
-    def _put(self, key: PeriodKey, by_day: Mapping[datetime, Sequence[PastWrite]], *, is_by_day: bool) -> None:
-        new = [
-            {
-                "item": key[0],
-                "period_start": key[1],
-                "since": since,
-                "how_many": len(written),
-                "is_by_day": is_by_day,
-                "content": packed(sorted(written, key=lambda one: one.order)),
-            }
-            for since, written in by_day.items()
-        ]
-        self.database.put(past_writes, new, ("how_many", "is_by_day", "content"))
+
+class _Packing:
+    """What is to be written of some items."""
+
+    def __init__(self, days: Collection[tuple[str, datetime, datetime]]) -> None:
+        self.days = days
+        """Of which days there are packed writes before."""
+        self.rows: list[dict[str, Any]] = []
+        self.thinned: list[dict[str, Any]] = []
+        """The periods all of whose packed writes are replaced."""
+        self.gone: list[dict[str, Any]] = []
+        """The writes that are rows no more."""
+
+    def put(self, key: PeriodKey, by_day: Mapping[datetime, Sequence[PastWrite]], *, is_by_day: bool) -> None:
+        """Have writes packed, by the day that they begin at."""
+        for since, written in by_day.items():
+            in_order = sorted(written, key=lambda one: one.order)
+            content = {"how_many": len(written), "is_by_day": is_by_day, "content": packed(in_order)}
+            self.rows.append({"item": key[0], "period_start": key[1], "since": since, **content})
+
+    def remove(self, key: PeriodKey, gone: Iterable[PastWrite]) -> None:
+        """Have writes go that are packed, or not kept any more."""
+        place = {"item": key[0], "period_start": key[1]}
+        self.gone += [{**place, "run": one.run, "step": one.step} for one in gone]
 
 
 def _superseded(rows: Sequence[Row[Any]], midnight: datetime, kept_runs: Collection[str]) -> list[PastWrite]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -97,6 +98,7 @@ def _value(name: str, plain: Any) -> Any:
     return Decimal(plain) if name == "usage" and plain is not None else plain
 
 
+@lru_cache(maxsize=1024)
 def _short(run: str) -> str:
     """Return a run's id, which is a UUID, in the characters that it takes."""
     try:

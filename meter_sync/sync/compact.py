@@ -9,8 +9,8 @@ from meter_sync.sync.job import Job
 
 log = structlog.get_logger()
 
-_WRITES_A_RUN = 100_000
-"""About three seconds. What is left, as in a ledger that has grown for years, is for the next runs."""
+_WRITES_A_RUN = 50_000
+"""About three seconds of CPU. What is left, as in a ledger that has grown for years, is for the next runs."""
 _STEPS_A_RUN = 200
 _PERIODS_AT_ONCE = 200
 
