@@ -24,6 +24,7 @@ from meter_sync.core.billing.way import Records
 from meter_sync.core.metering.mapping import COPY_OF, OPENMETER_CUSTOMER, Filter, LateUsage, MappingRules, MeterRow
 from meter_sync.core.planning.brakes import Thresholds
 from meter_sync.core.schedule import Schedule
+from meter_sync.core.telling.history import KEPT_DAYS
 from meter_sync.net.addresses import is_loopback
 
 SECRET = re.compile(r"[^\s,]+")
@@ -91,6 +92,13 @@ def _expanded(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError as error:  # the folder of a user that there is not
         raise ValueError(str(error)) from error
+
+
+def _days_of_history(days: int) -> int:
+    """Admit so many days as `history --prune` does, or 0 for no end."""
+    if days != 0 and days < KEPT_DAYS:
+        raise ValueError(f"must be at least {KEPT_DAYS}, or 0 to keep what is over for ever")
+    return days
 
 
 def _without_space(value: object) -> object:
@@ -281,6 +289,7 @@ class Settings(_Section):
     retry_seconds: Annotated[float, Field(ge=0, le=3600)] = 60.0
     resend_after_hours: Annotated[float, Field(ge=0, le=24 * 31)] = 24.0
     lookback_days: Annotated[int, Field(ge=1, le=366)] = 3
+    history_days: Annotated[int, Field(le=36500), AfterValidator(_days_of_history)] = 400
     voided_invoices: Literal["name", "forgive"] = "name"
     late_usage: LateUsage = LateUsage.NAME
 

@@ -6,6 +6,7 @@ of two, that are mapped to the same usage in OpenMeter. Time decides between the
 billed with it, and what lies in several is billed by one of them or named with one of them.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from meter_sync.core.billing.item import Period, PeriodKey, WindowSize
+from meter_sync.core.metering.filters import overlapping
 from meter_sync.core.metering.mapping import Filter
 
 
@@ -142,13 +144,14 @@ def _with_whole_windows(known: dict[PeriodKey, Claim]) -> tuple[dict[PeriodKey, 
     Such a window is on the later one's invoice as a whole, as at the turn of a period (`usage_end` says why), and its
     last event counts for all of it.
     """
-    on_meter = defaultdict[Hashable, list[Claim]](list)
+    claims = defaultdict[Hashable, list[Claim]](list)
     for claim in known.values():
         if claim.window and claim.bills is not Bills.FREE:
-            on_meter[claim.on_meter].append(claim)
+            claims[claim.on_meter].append(claim)
+    on_meter = {meter: _InTime(several) for meter, several in claims.items()}
     whole, before = dict(known), dict[PeriodKey, Period]()
     for claim in known.values():
-        next_one = _next_in_window(claim, on_meter[claim.on_meter])
+        next_one = _next_in_window(claim, on_meter.get(claim.on_meter))
         if claim.window and next_one:
             floor = claim.window.floor(claim.period.end)
             left = Period(max(floor, claim.period.start), claim.period.end)
@@ -158,22 +161,43 @@ def _with_whole_windows(known: dict[PeriodKey, Claim]) -> tuple[dict[PeriodKey, 
     return whole, before
 
 
-def _next_in_window(claim: Claim, on_meter: Sequence[Claim]) -> Claim | None:
+class _InTime:
+    """Claims, to be asked which of them have part of a stretch: a customer may have had thousands of items."""
+
+    def __init__(self, claims: Iterable[Claim]) -> None:
+        self._by_start = sorted(claims, key=lambda one: one.period.start)
+        self._starts = [one.period.start for one in self._by_start]
+        self._ends = sorted(one.period.end for one in self._by_start)
+        self._of_item = defaultdict[str, list[Claim]](list)
+        for one in self._by_start:
+            self._of_item[one.key[0]].append(one)
+
+    def others_within(self, stretch: Period, item: str) -> int:
+        """Return how many claims of other items have part of a stretch: those that began, but for those that ended."""
+        every = bisect_left(self._starts, stretch.end) - bisect_right(self._ends, stretch.start)
+        return every - sum(
+            one.period.start < stretch.end and stretch.start < one.period.end for one in self._of_item[item]
+        )
+
+    def begun_within(self, since: datetime, until: datetime) -> Sequence[Claim]:
+        """Return the claims that begin at an instant, or after it and before another one."""
+        return self._by_start[bisect_left(self._starts, since) : bisect_left(self._starts, until)]
+
+
+def _next_in_window(claim: Claim, on_meter: _InTime | None) -> Claim | None:
     """Return the item to which the last window of what has ended goes, or None where it goes nowhere.
 
     While a third one is on the meter, whose invoice may have that window too, it goes nowhere.
     """
-    if claim.goes_on or claim.is_cut or not claim.window or not claim.is_billed:
+    if claim.goes_on or claim.is_cut or not claim.window or not claim.is_billed or on_meter is None:
         return None
     floor, end = claim.window.floor(claim.period.end), claim.period.end
     window = Period(floor, floor + claim.window.length)
-    beside = [
-        one
-        for one in on_meter
-        if one.key[0] != claim.key[0] and one.period.start < window.end and window.start < one.period.end
-    ]
-    later = [one for one in beside if one.is_turn and one.usage == claim.usage and one.period.start >= end > floor]
-    if len(beside) != 1 or not later:
+    if end == floor or on_meter.others_within(window, claim.key[0]) != 1:
+        return None
+    begun = [one for one in on_meter.begun_within(end, window.end) if one.key[0] != claim.key[0]]
+    later = [one for one in begun if one.is_turn and one.usage == claim.usage]
+    if not later:
         return None
     if claim.settled is not None:
         return None if is_within(Period(max(floor, claim.period.start), end), claim.settled) else later[0]
@@ -195,7 +219,7 @@ def _rivalries(claims: Iterable[Claim]) -> list[list[Claim]]:
         for claim in several[1:]:
             together.join(several[0].key, claim.key)
     for (meter, subject), admitted in filters.items():
-        for one, other in _overlapping(admitted) if len(admitted) > 1 else ():
+        for one, other in overlapping(admitted) if len(admitted) > 1 else ():
             together.join(by_usage[meter, subject, one][0].key, by_usage[meter, subject, other][0].key)
     groups = defaultdict[Hashable, list[Claim]](list)
     for claim in {claim.key: claim for several in by_usage.values() for claim in several}.values():
@@ -212,16 +236,6 @@ def _keys(claim: Claim) -> list[Hashable]:
     usage = claim.usage
     of_usage: list[Hashable] = [(usage.meter, subject, usage.filter) for subject in _subjects(claim)] if usage else []
     return [*of_usage, claim.on_meter] if claim.on_meter else of_usage
-
-
-def _overlapping(filters: Iterable[Filter]) -> Iterator[tuple[Filter, Filter]]:
-    """Yield the pairs of filters that may admit the same usage."""
-    ordered = sorted(filters)
-    for place, one in enumerate(ordered):
-        for other in ordered[place + 1 :]:
-            admitted = dict(other)
-            if not any(name in admitted and set(values).isdisjoint(admitted[name]) for name, values in one):
-                yield one, other
 
 
 class _Together:

@@ -1,6 +1,6 @@
 """What the ledger tells of the past: what was written and held of items in their periods."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,8 +17,9 @@ from meter_sync.core.telling.history import Added, Entry, Held, Remainder, Sough
 from meter_sync.ledger import falls, rows
 from meter_sync.ledger.carries import carried_on, moves
 from meter_sync.ledger.database import Book, of_same_period
+from meter_sync.ledger.packing import unpacked
 from meter_sync.ledger.runs import Runs
-from meter_sync.ledger.schema import additions, holds, item_periods, parts, runs, seen_periods, writes
+from meter_sync.ledger.schema import additions, holds, item_periods, parts, past_writes, runs, seen_periods, writes
 from meter_sync.ledger.snapshot import item_of
 
 _NOT_KNOWN = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,7 +68,8 @@ class History(Book):
         `with_parts` each hour, day and addition too.
         """
         places = self._places(sought)
-        found: list[Entry] = []
+        # First, since within a second what was superseded came before.
+        found = list(self._past_writes(sought, places))
         for table, read in (*_READERS, *(_READERS_OF_PARTS if with_parts else ())):
             query = self.database.of(table).where(table.c.item.in_(self._items(sought)))
             if table is writes:
@@ -85,6 +87,20 @@ class History(Book):
                 if entry:
                     found.append(entry)
         return sorted(found, key=lambda entry: (entry.at, entry.whose.item))
+
+    def _past_writes(self, sought: Sought, places: Mapping[PeriodKey, Whose]) -> Iterator[Entry]:
+        """Yield the writes that need no row of their own any more."""
+        query = self.database.of(past_writes).where(past_writes.c.item.in_(self._items(sought)))
+        found = [
+            (whose, one)
+            for row in self.database.rows(query)
+            if (whose := places.get((row.item, row.period_start)))
+            for one in unpacked(row)
+        ]
+        asked = self.database.rows_of(self.database.of(runs, "run", "as_of"), runs.c.run, {one.run for _, one in found})
+        as_of = {row.run: row.as_of for row in asked}
+        for whose, one in found:
+            yield rows.read_as(Write, one, whose=whose, timestamp=one.anchor, as_of=as_of.get(one.run))
 
     def stories(self, name: str, period_start: datetime | None) -> list[Story]:
         """Given an item, a subscription or a customer, return all that is known of each item's period.

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, NullPool, event
 from meter_sync.errors import LedgerError
 from meter_sync.ledger.additions import Additions
 from meter_sync.ledger.binding import Binding
+from meter_sync.ledger.compaction import Compaction
 from meter_sync.ledger.database import Database, Scope
 from meter_sync.ledger.epochs import Epochs
 from meter_sync.ledger.files import make_file, translated, unwritable
@@ -46,6 +47,7 @@ class Ledger:
         self.own_trouble_of = database.own_trouble_of
         self.additions = Additions(database)
         self.binding = Binding(database)
+        self.compaction = Compaction(database)
         self.epochs = Epochs(database)
         self.history = History(database)
         self.holds = Holds(database)

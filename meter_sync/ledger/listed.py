@@ -1,6 +1,6 @@
 """The ledger's book of items and periods that were listed, and of how their ends were brought about."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,9 +14,9 @@ from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.conclusion import Concluded
 from meter_sync.ledger.carries import carried_on, open_quantity, waits_in_vain
 from meter_sync.ledger.conclusions import Conclusion, columns, concluded_of
-from meter_sync.ledger.database import Book, Rows, itself, of_same_period
+from meter_sync.ledger.database import Book, Rows, itself, of_same_period, unindexed
 from meter_sync.ledger.rows import RowUnread, key, keys, read_as, reading
-from meter_sync.ledger.schema import holds, item_periods, prices, seen_periods
+from meter_sync.ledger.schema import holds, prices, seen_periods
 from meter_sync.ledger.snapshot import item_of, stored, unread
 
 CLOSED_WITHIN = timedelta(days=1)
@@ -118,18 +118,12 @@ class ListedPeriods(Book):
         snapshot = {"snapshot": stored(ended)} if seen.is_read else {}
         self.database.update(seen_periods, [{**key(seen), "period_end": period.end, **snapshot}])
 
-    def record_listing(
-        self, items: Sequence[SubscriptionItem], asked_prices: Iterable[str], empty_prices: Iterable[str], at: datetime
-    ) -> None:
-        """Record which items a listing saw and which archived prices it found empty."""
-        empty = [{"price": price, "found_empty_at": at} for price in empty_prices]
-        self.database.write_each(items, itself, lambda some: self._see(some, at))
+    def record_prices(self, asked: Iterable[str], empty_ones: Iterable[str], at: datetime) -> None:
+        """Record which archived prices a listing asked for and which it found empty."""
+        empty = [{"price": price, "found_empty_at": at} for price in empty_ones]
         with self.database.transaction():
-            self.database.delete(prices, [{"price": price} for price in asked_prices])
+            self.database.delete(prices, [{"price": price} for price in asked])
             self.database.insert(prices, empty)
-
-    def _see(self, items: Sequence[SubscriptionItem], at: datetime) -> None:
-        self.database.update(item_periods, [key(item) for item in items], seen_at=at)
 
     def empty_prices(self, since: datetime) -> frozenset[str]:
         """Return the archived prices that were found without subscriptions since that instant."""
@@ -187,13 +181,14 @@ class ListedPeriods(Book):
         """Return the periods that are not closed, but for those that were listed, the one that ends first first."""
         known = self.database.of(seen_periods, "item", "period_start").where(seen_periods.c.closed_at.is_(None))
         keys = {(row.item, row.period_start) for row in self.database.rows(known)} - set(listed)
-        found = self.database.rows_of(self._not_closed(), seen_periods.c.item, sorted({item for item, _ in keys}))
+        found = self._not_closed_of({item for item, _ in keys})
         return [one for one in _seen(found) if one.item.key in keys]
 
     def closed_since(self, customers: Collection[str], since: datetime) -> list[Seen]:
         """Return the periods of customers that ended after an instant and are closed."""
         query = self.database.of(seen_periods).where(
-            seen_periods.c.closed_at.is_not(None), seen_periods.c.period_end > since
+            unindexed(seen_periods.c.closed_at).is_not(None),
+            unindexed(seen_periods.c.period_end) > int(since.timestamp()),
         )
         return _seen(self.database.rows_of(query, seen_periods.c.customer, sorted(customers)))
 
@@ -289,9 +284,15 @@ class ListedPeriods(Book):
     def missing(self, listed: Collection[str], as_of: datetime) -> list[Seen]:
         """Return the newest period of each item that a listing had not any more, unless it was the last and is over."""
         known = self.database.of(seen_periods, "item").where(seen_periods.c.closed_at.is_(None))
-        gone = sorted({row.item for row in self.database.rows(known)} - set(listed))
-        newest = {row.item: row for row in self.database.rows_of(self._not_closed(), seen_periods.c.item, gone)}
+        gone = {row.item for row in self.database.rows(known)} - set(listed)
+        newest = {row.item: row for row in self._not_closed_of(gone)}
         return [one for one in _seen(newest.values()) if one.item.is_followed or one.item.period.end > as_of]
+
+    def _not_closed_of(self, items: Collection[str]) -> Iterator[Row[Any]]:
+        """Return these items' periods that are not closed, those of some hundred items after the other."""
+        query = self.database.of(seen_periods).where(unindexed(seen_periods.c.closed_at).is_(None))
+        in_order = query.order_by(seen_periods.c.period_end, seen_periods.c.item)
+        return self.database.rows_of(in_order, seen_periods.c.item, sorted(items))
 
     def _not_closed(self) -> sa.Select[Any]:
         query = self.database.of(seen_periods).where(seen_periods.c.closed_at.is_(None))

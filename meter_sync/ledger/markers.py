@@ -1,6 +1,6 @@
 """The ledger's book of how far was read what Stripe tells of subscriptions, and of what people were told."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.schema import cursors
@@ -8,6 +8,7 @@ from meter_sync.ledger.schema import cursors
 _CHANGES = "subscription_changes"
 _BEGINNING = "beginning"
 _TOLD = "told"
+_PRUNED = "pruned"
 
 
 class Markers(Book):
@@ -47,6 +48,16 @@ class Markers(Book):
                 self.database.delete_where(cursors, cursors.c.cursor == _TOLD)
             else:
                 self._put(_TOLD, what)
+
+    def pruned_on(self) -> date | None:
+        """Return on which day, in UTC, all was forgotten that was over for long enough, or None before that."""
+        at = self._position(_PRUNED)
+        return at.date() if at else None
+
+    def record_pruned(self, at: datetime) -> None:
+        """Record that all was forgotten that was over for long enough."""
+        with self.database.transaction():
+            self._move(_PRUNED, at)
 
     def _position(self, cursor: str) -> datetime | None:
         position = self._text(cursor)

@@ -12,7 +12,7 @@ from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.ledger import rows
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.runs import IS_COMPLETE
-from meter_sync.ledger.schema import holds, item_periods, runs, seen_periods, writes
+from meter_sync.ledger.schema import holds, item_periods, past_writes, runs, seen_periods, writes
 
 _A_DAY = timedelta(days=1)
 
@@ -94,7 +94,8 @@ class Overview(Book):
         """Return how many items, periods of these, and writes there are in the books."""
         items = self.database.value(self._of_periods(sa.func.count(seen_periods.c.item.distinct())))
         written = self.database.value(self.database.of(writes, sa.func.count()))
-        return {"items": items or 0, "periods": self._count(), "writes": written or 0}
+        packed = self.database.value(self.database.of(past_writes, sa.func.sum(past_writes.c.how_many)))
+        return {"items": items or 0, "periods": self._count(), "writes": (written or 0) + (packed or 0)}
 
     def _count(self, *conditions: Any) -> int:
         return self.database.value(self._of_periods(sa.func.count(), *conditions)) or 0

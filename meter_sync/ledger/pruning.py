@@ -1,5 +1,6 @@
 """Forgetting what is long over, and nothing that a later run could need."""
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ from sqlalchemy import ColumnElement
 from meter_sync.core.planning.memory import PAST
 from meter_sync.ledger.additions import lacks_answer
 from meter_sync.ledger.carries import is_open
-from meter_sync.ledger.database import Book, of_same_period
+from meter_sync.ledger.database import PERIOD, Book, of_same_period
 from meter_sync.ledger.rows import keys
 from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import (
@@ -21,20 +22,24 @@ from meter_sync.ledger.schema import (
     item_periods,
     parts,
     past_periods,
+    past_writes,
     runs,
     seen_periods,
     webhook_events,
     writes,
 )
 
-_OF_PERIODS = (carries, falls, writes, parts, additions, holds, forgotten, item_periods, seen_periods)
+_OF_PERIODS = (carries, falls, writes, past_writes, parts, additions, holds, forgotten, item_periods, seen_periods)
 
 
 class Pruning(Book):
     """What of the ledger can go."""
 
-    def prune(self, before: datetime) -> dict[str, int]:
+    def prune(self, before: datetime, at_most: int | None = None) -> dict[str, int]:
         """Delete what is about periods that were over before an instant, and return how many rows went, by table.
+
+        `at_most` so many periods, and rows that are of none; None for all of them.
+
 
         These stay, whatever their age:
 
@@ -52,14 +57,23 @@ class Pruning(Book):
         if last_run is not None:
             is_over.append(runs.c.started_at != last_run)
         with self.database.transaction():
-            over = keys((row.item, row.period_start) for row in self.database.rows(self._over(before)))
+            over = keys((row.item, row.period_start) for row in self.database.rows(self._over(before).limit(at_most)))
             gone = {table.name: self.database.delete(table, over) for table in _OF_PERIODS}
             is_past = past_periods.c.period_end < before, ~self._is_shortly_before_a_needed_one(past_periods)
-            return gone | {
-                past_periods.name: self.database.delete_where(past_periods, *is_past),
-                runs.name: self.database.delete_where(runs, *is_over),
-                webhook_events.name: self.database.delete_where(webhook_events, webhook_events.c.done_at < before),
-            }
+            gone[past_periods.name] = self._delete(past_periods, is_past, PERIOD, at_most)
+            gone[runs.name] = self._delete(runs, is_over, ("run",), at_most)
+            is_done = (webhook_events.c.done_at < before,)
+            gone[webhook_events.name] = self._delete(webhook_events, is_done, ("event",), at_most)
+            return gone
+
+    def _delete(
+        self, table: sa.Table, conditions: Iterable[ColumnElement[bool]], by: Sequence[str], at_most: int | None
+    ) -> int:
+        """Delete at most so many rows that fulfil conditions, and return how many went; `by` names each."""
+        if at_most is None:
+            return self.database.delete_where(table, *conditions)
+        some = self.database.rows(self.database.of(table, *by).where(*conditions).limit(at_most))
+        return self.database.delete(table, [{name: getattr(row, name) for name in by} for row in some])
 
     def _over(self, before: datetime) -> sa.Select[Any]:
         """Ask for the periods that can go."""

@@ -73,7 +73,7 @@ def reading(item: str) -> Iterator[None]:
         raise RowUnread(item, f"it has something else than this version of meter-sync stores ({error})") from error
 
 
-def read_as(kind: type[Kind], row: Row[Any], **others: Any) -> Kind:
+def read_as(kind: type[Kind], row: Any, **others: Any) -> Kind:
     """Return a row as data of a kind whose fields are named as columns, but for these others."""
     fields: tuple[str, ...] = kind.__match_args__  # type: ignore[attr-defined]
     values = {name: getattr(row, name) for name in fields if name not in others}

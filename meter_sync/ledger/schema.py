@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text, TypeDecorator
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, TypeDecorator
 
 from meter_sync.core.billing.item import Period
 
@@ -158,6 +158,7 @@ item_periods = _table_of_periods(
     Column("events_from", UtcSeconds),
     Index("item_periods_by_end", "account", "mode", "period_end"),
     Index("item_periods_by_identifier", "account", "mode", "identifier"),
+    Index("item_periods_by_customer", "account", "mode", "customer"),
 )
 """The state of each item in each period: what the next plan is made from."""
 
@@ -179,6 +180,16 @@ writes = _table(
     Index("writes_by_item", "account", "mode", "item", "period_start"),
 )
 """Every write that was ever intended, never changed but for its acknowledgement."""
+
+past_writes = _table_of_periods(
+    "past_writes",
+    Column("since", UtcSeconds, primary_key=True),
+    Column("how_many", Integer, nullable=False),
+    Column("is_by_day", Boolean, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+"""Writes of an item's period that later ones superseded, many in a row: those of one UTC day, that which begins at
+`since`; or, where it is an earlier period, the last one of each day (`is_by_day`)."""
 
 prices = _table(
     "prices",
@@ -257,6 +268,9 @@ seen_periods = _table_of_periods(
     Column("may_change_until", UtcSeconds),
     Column("voided_at", UtcSeconds),
     Index("seen_periods_by_end", "account", "mode", "closed_at", "period_end"),
+    Index("seen_periods_by_customer", "account", "mode", "customer"),
+    Index("seen_periods_by_subscription", "account", "mode", "subscription"),
+    Index("seen_periods_by_late_usage", "account", "mode", "late_usage"),
 )
 """Every item and period that was ever listed, as it was seen last, and how its end was brought about."""
 

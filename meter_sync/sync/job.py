@@ -56,6 +56,8 @@ class Job:
     retry_seconds: float
     """How long a request, or a question whose answer lags, is tried."""
     progress: Progress
+    history: timedelta | None
+    """How long what is over is kept; None for ever."""
 
 
 @asynccontextmanager
@@ -119,6 +121,7 @@ async def open_job(
             stop=stop,
             retry_seconds=settings.retry_seconds,
             progress=progress,
+            history=timedelta(days=settings.history_days) if settings.history_days else None,
         )
         await asyncio.sleep(0)  # lets the connections of the last answers close before the session does
 

@@ -24,11 +24,14 @@ from meter_sync.stripe_api.listing import Listing
 from meter_sync.stripe_api.prices import nothing_selected
 from meter_sync.sync.binding import bind
 from meter_sync.sync.ends.find import (
+    Unlisted,
+    by_subscription,
     changes_of,
     changes_since_last_run,
     find_and_record_ended,
     in_their_periods,
     record_fate,
+    unseen_removed,
 )
 from meter_sync.sync.job import Job
 from meter_sync.sync.periods import Periods, Prepared
@@ -142,9 +145,11 @@ async def _record_changed(job: Job, due: Sequence[Seen]) -> bool:
         return False
     changes = await changes_since_last_run(job)
     planned = {one.subscription.id for one in items if one.changes_at and one.changes_at <= job.run.as_of}
-    changed = planned | (changes.updated | changes.canceled) & {item.subscription.id for item in items}
+    items_of, unseen = by_subscription(items), unseen_removed(job, changes)
+    changed = planned | (changes.updated | changes.canceled) & items_of.keys()
     for subscription in sorted(changed):
-        await record_fate(job, subscription, [one for one in items if one.subscription.id == subscription], changes)
+        fate = Unlisted(subscription, items_of[subscription], unseen.get(subscription, ()))
+        await record_fate(job, fate, changes)
     return bool(changed)
 
 

@@ -9,6 +9,7 @@ from meter_sync.core.planning.stages import Checked, Result
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.sync.check import check, is_stopped
 from meter_sync.sync.clocks import warn_of_unseen
+from meter_sync.sync.compact import compact
 from meter_sync.sync.ends.conclude import conclude_ended
 from meter_sync.sync.job import Job
 from meter_sync.sync.list import list_and_record
@@ -30,7 +31,10 @@ async def run(job: Job) -> RunReport:
     done = await _reported(job)
     if done.error is None:
         await warn_of_unseen(job)  # after all that is billed: nothing may wait for it
-    return record(job, done)
+    recorded = record(job, done)
+    if recorded.error is None:
+        compact(job)  # after all that matters: it may be cut off
+    return recorded
 
 
 async def _reported(job: Job) -> RunReport:

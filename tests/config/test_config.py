@@ -92,3 +92,20 @@ def test_no_key_shows_in_a_representation() -> None:
     assert "hidden" not in repr(settings)
     assert "hidden" not in str(settings.model_dump())
     assert "hidden" not in settings.model_dump_json()
+
+
+@pytest.mark.parametrize("days", ["0", "90", "400"])
+def test_history_is_kept_for_some_months_or_for_ever(days: str, tmp_path: Path) -> None:
+    assert kept(tmp_path, days) == int(days)
+
+
+@pytest.mark.parametrize("days", ["1", "89", "-1"])
+def test_history_is_not_forgotten_while_runs_may_need_it(days: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"history_days"):
+        kept(tmp_path, days)
+
+
+def kept(folder: Path, days: str) -> int:
+    file = folder / "meter-sync.toml"
+    file.write_text(f"history_days = {days}\n")
+    return load(file, {"STRIPE_API_KEY": "sk_test_1"}, {}).history_days

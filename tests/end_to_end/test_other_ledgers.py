@@ -75,6 +75,10 @@ def make_older(path: Path) -> None:
     """Take back the last migrations, as if an earlier version had written the ledger."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP TABLE falls")
+        connection.execute("DROP TABLE past_writes")
+        for index in ("customer", "subscription", "late_usage"):
+            connection.execute(f"DROP INDEX seen_periods_by_{index}")
+        connection.execute("DROP INDEX item_periods_by_customer")
         for column in ("grouping", "events_from"):
             connection.execute(f'ALTER TABLE item_periods DROP COLUMN "{column}"')
         connection.execute("UPDATE alembic_version SET version_num = '0012'")

@@ -245,7 +245,7 @@ def test_the_configuration_shown_is_a_valid_one(tmp_path: Path) -> None:
 
     assert settings.stripe.is_live
     assert [row.rounding.value for row in settings.meters] == ["ceiling", "floor"]
-    assert len(tomllib.loads(shown)) == 12
+    assert len(tomllib.loads(shown)) == 13
 
 
 def test_what_is_said_of_subjects_is_what_can_be_configured() -> None:

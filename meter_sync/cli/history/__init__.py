@@ -11,11 +11,10 @@ from meter_sync.cli.ending import exit_with
 from meter_sync.cli.globals import Globals
 from meter_sync.cli.options import Duration, Instant, output, repeatable
 from meter_sync.cli.printing import print_error, print_json
-from meter_sync.core.telling.history import Sought
+from meter_sync.core.telling.history import KEPT_DAYS, Sought
 from meter_sync.errors import MeterSyncError
 
-_KEPT = timedelta(days=90)
-"""Nothing younger is ever forgotten: invoices are asked about, and brakes look back, for months."""
+_KEPT = timedelta(days=KEPT_DAYS)
 
 
 @click.command()

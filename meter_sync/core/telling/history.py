@@ -9,6 +9,9 @@ from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.core.ownership import Share
 from meter_sync.core.planning.memory import Fall, Remembered
 
+KEPT_DAYS = 90
+"""Nothing younger is ever forgotten: invoices are asked about, and brakes look back, for months."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sought:

@@ -1,6 +1,7 @@
 """Finding periods that have ended: in the ledger, in Stripe's answer about what is gone, and in its events."""
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -125,7 +126,7 @@ async def find_and_record_ended(job: Job, listing: Listing, stretches: Stretches
         if changes.is_read and is_all_told and job.selection.is_everything:
             job.ledger.markers.record_changes_read(job.run.started_at)
         _record_begun(job, changes, invoices, is_all_known=is_all_told)
-        book.record_listing(items, listing.asked_prices, listing.empty_archived_prices, job.policy.now)
+        book.record_prices(listing.asked_prices, listing.empty_archived_prices, job.policy.now)
     ended = book.ended(job.run.as_of)
     if not job.selection.narrows_the_listing:
         return ended
@@ -180,10 +181,33 @@ class Gone:
     unseen: frozenset[str] = frozenset()
     """… and those of them that were never listed before."""
 
-    def __or__(self, other: "Gone") -> "Gone":
-        """Return both together."""
-        items = (*self.items, *other.items)
-        return Gone(self.is_all_known and other.is_all_known, items, self.unseen | other.unseen)
+
+def _together(found: Sequence[Gone]) -> Gone:
+    """Return all of these as one: made at once, since what grows one by one is copied as often."""
+    return Gone(
+        all(one.is_all_known for one in found),
+        tuple(item for one in found for item in one.items),
+        frozenset().union(*(one.unseen for one in found)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """A subscription of which a listing did not have all, and what of it."""
+
+    subscription: str
+    missing: Sequence[SubscriptionItem] = ()
+    """Items that were listed before, each in its newest period."""
+    unseen: Sequence[Removed] = ()
+    """Metered items that were removed from it, and that no run has ever seen."""
+
+
+def by_subscription(items: Iterable[SubscriptionItem]) -> dict[str, list[SubscriptionItem]]:
+    """Return items by their subscription."""
+    found = defaultdict[str, list[SubscriptionItem]](list)
+    for item in items:
+        found[item.subscription.id].append(item)
+    return found
 
 
 async def _record_gone(job: Job, listing: Listing, changes: Changes) -> Gone:
@@ -199,24 +223,26 @@ async def _record_gone(job: Job, listing: Listing, changes: Changes) -> Gone:
             one for one in job.ledger.listed.missing(listed, job.run.as_of) if one.item.subscription.id in wanted
         ]
     unlisted = wanted - {item.subscription.id for item in listing.items}
-    unseen = _unseen(job, changes) if job.selection.is_everything else []
-    ask = {one.item.subscription.id for one in missing} | unlisted | canceled | {one.subscription for one in unseen}
-    found = Gone()
+    unseen = unseen_removed(job, changes)
+    ask = {one.item.subscription.id for one in missing} | unlisted | canceled
+    if job.selection.is_everything:
+        ask |= unseen.keys()
+    found, missing_of = list[Gone](), by_subscription(one.item for one in missing)
     for subscription in sorted(ask):
-        of_subscription = [one.item for one in missing if one.item.subscription.id == subscription]
-        found |= await record_fate(job, subscription, of_subscription, changes)
-    return found
+        fate = Unlisted(subscription, missing_of.get(subscription, ()), unseen.get(subscription, ()))
+        found.append(await record_fate(job, fate, changes))
+    return _together(found)
 
 
-async def record_fate(job: Job, subscription: str, missing: Sequence[SubscriptionItem], changes: Changes) -> Gone:
+async def record_fate(job: Job, unlisted: Unlisted, changes: Changes) -> Gone:
     """Ask Stripe what became of a subscription, record the end of its missing items, and return what it answered.
 
     Items that came and went since the last run are recorded too.
     """
     book, as_of = job.ledger.listed, job.run.as_of
-    unseen = [one for one in _unseen(job, changes) if one.subscription == subscription]
+    subscription, missing = unlisted.subscription, unlisted.missing
     try:
-        fate = await job.lister.fate(subscription, unseen)
+        fate = await job.lister.fate(subscription, unlisted.unseen)
     except (StripeRefused, StripeUnavailable) as error:
         log.warning("subscription_unread", subscription=subscription, message=error.message)
         is_gone = isinstance(error, StripeRefused) and error.is_missing
@@ -250,11 +276,15 @@ async def record_fate(job: Job, subscription: str, missing: Sequence[Subscriptio
     return Gone(True, tuple(items), new)
 
 
-def _unseen(job: Job, changes: Changes) -> list[Removed]:
-    """Return the metered items that were removed from subscriptions, and that no run has ever seen."""
+def unseen_removed(job: Job, changes: Changes) -> dict[str, list[Removed]]:
+    """Return, by subscription, the metered items that were removed from it, and that no run has ever seen."""
     metered = [one for one in changes.removed.values() if one.metered_price]
     known = job.ledger.listed.newest({one.id for one in metered})
-    return [one for one in metered if one.id not in known]
+    found = defaultdict[str, list[Removed]](list)
+    for one in metered:
+        if one.id not in known:
+            found[one.subscription].append(one)
+    return found
 
 
 def _record_come_and_gone(job: Job, gone: Sequence[SubscriptionItem], changes: Changes) -> None:
