@@ -1,5 +1,7 @@
 """Requests to Stripe: versions, limits, retries and what an error means."""
 
+import math
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +30,15 @@ USAGE_RECORD_VERSION = "2025-02-24.acacia"
 """The last version with usage records, their summaries and `aggregate_usage`; basil removed them."""
 
 CLOCK_TOLERANCE_SECONDS = 60
+
+_SMOOTHED = 0.25
+"""The weight of the newest answer in the latency that is measured: one slow answer is none yet."""
+
+_MOST_AT_ONCE = 16
+"""More would only be waiting: 25 requests per second, each of half a second and more."""
+
+_MORE_AT_ONCE = 2
+"""Beyond those that fill the rate: an answer is read before the next page is asked for."""
 
 _NOT_READ = (AttributeError, LookupError, TypeError, ValueError)
 """What the SDK raises for an answer that is no UTF-8, or an error of a shape that it did not expect."""
@@ -93,6 +104,7 @@ class StripeReader:
         self._stop = stop
         self._clock_compared = False
         self._was_understood = False
+        self._latency_seconds: dict[str, float] = {}
         self.requests_sent = 0
 
     async def get(self, path: str, endpoint: str, params: Mapping[str, Any], version: str = CURRENT_VERSION) -> object:
@@ -102,9 +114,22 @@ class StripeReader:
         """
         return (await self._retried(f"get {endpoint}", lambda: self._send("get", path, version, params))).data
 
+    def at_once(self, endpoint: str) -> int:
+        """Return how many GETs of an endpoint under way fill the allowed rate at the latency that it has, up to 16."""
+        name = f"get {endpoint}"
+        under_way = self._limiter.per_second(name) * self._latency_seconds.get(name, 0.0)
+        return min(_MOST_AT_ONCE, math.ceil(under_way) + _MORE_AT_ONCE)
+
     async def _retried(self, endpoint: str, send: Callable[[], Awaitable[StripeResponse]]) -> StripeResponse:
+        async def timed() -> StripeResponse:
+            began = time.monotonic()
+            response = await send()
+            seconds, before = time.monotonic() - began, self._latency_seconds.get(endpoint)
+            self._latency_seconds[endpoint] = seconds if before is None else before + _SMOOTHED * (seconds - before)
+            return response
+
         try:
-            return await retried(lambda: self._limiter.slot(endpoint), send, self._access.retry_seconds, self._stop)
+            return await retried(lambda: self._limiter.slot(endpoint), timed, self._access.retry_seconds, self._stop)
         except Transient as failure:
             raise StripeUnavailable(failure.message, rate_limited=failure.rate_limited) from failure
 

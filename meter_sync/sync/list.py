@@ -19,6 +19,7 @@ from meter_sync.core.planning.selection import Selection
 from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger.listed import Seen
+from meter_sync.net.tasks import first_error_only
 from meter_sync.stripe_api.listing import Listing
 from meter_sync.stripe_api.prices import nothing_selected
 from meter_sync.sync.binding import bind
@@ -32,7 +33,6 @@ from meter_sync.sync.ends.find import (
 from meter_sync.sync.job import Job
 from meter_sync.sync.periods import Periods, Prepared
 from meter_sync.sync.rejections import record_rejections
-from meter_sync.sync.workers import first_error_only
 
 log = structlog.get_logger()
 
