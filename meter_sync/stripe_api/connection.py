@@ -150,9 +150,10 @@ class StripeReader:
         return response
 
     def _compare_clocks(self, headers: Mapping[str, str] | None) -> None:
-        """Hold the local clock against the Date of Stripe's first answer.
+        """Hold the local clock against the Date of Stripe's answers, until one has shown that it is right.
 
-        Everything that is billed depends on what "until now" means.
+        Everything that is billed depends on what "until now" means. Whichever of several first requests is waited for
+        says it if it is wrong.
         Raise ConfigurationError if they are more than 60 seconds apart.
         """
         if self._clock_compared:
@@ -162,7 +163,6 @@ class StripeReader:
             theirs = parsedate_to_datetime((headers or {}).get("Date", "")).replace(tzinfo=UTC)
         except ValueError:
             return
-        self._clock_compared = True
         apart_seconds = (self._clock() - theirs).total_seconds()
         if abs(apart_seconds) > CLOCK_TOLERANCE_SECONDS:
             ahead = "ahead of" if apart_seconds > 0 else "behind"
@@ -171,6 +171,7 @@ class StripeReader:
                 "set the clock (systemd-timesyncd or chrony keep it right) and run again",
                 code="clock",
             )
+        self._clock_compared = True
 
     def _meaning(self, error: Exception) -> Exception:
         """Given what the SDK raised, return what it means: the one place that says what is transient."""

@@ -1,6 +1,5 @@
 """Finding the metered items of living subscriptions in as few requests as possible."""
 
-import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,7 +10,7 @@ import structlog
 from meter_sync.core.billing.item import Price, SubscriptionItem
 from meter_sync.core.planning.selection import Selection
 from meter_sync.errors import MeterSyncError
-from meter_sync.net.tasks import first_error_only
+from meter_sync.net.tasks import together
 from meter_sync.stripe_api.connection import (
     PermissionMissing,
     StripeReader,
@@ -191,20 +190,18 @@ class Lister:
             prices = [price for price in every if price.active or price.id not in skipped]
         known = {price.id: to_price(price) for price in prices}
         clock = {} if self._test_clock is None else {"test_clock": self._test_clock}
-        async with first_error_only(), asyncio.TaskGroup() as group:
-            lists = {price.id: group.create_task(self._listed({"price": price.id, **clock})) for price in prices}
-        found = {id: one.result() for id, one in lists.items()}
-        empty = [price.id for price in prices if not (found[price.id] or price.active)]
-        subscriptions = {row.id: row for rows in found.values() for row in _living(rows)}
+        found = await together(self._listed({"price": price.id, **clock}) for price in prices)
+        empty = [price.id for price, rows in zip(prices, found, strict=True) if not (rows or price.active)]
+        subscriptions = {row.id: row for rows in found for row in _living(rows)}
         listing = await self._items(list(subscriptions.values()), known)
         return replace(listing, asked_prices=frozenset(known), empty_archived_prices=frozenset(empty))
 
     async def _of_customers(self, customers: Iterable[str]) -> list[NamedSubscription]:
-        found: dict[str, NamedSubscription] = {}
-        for customer in customers:
+        async def of(customer: str) -> list[NamedSubscription]:
             with selecting("customer", customer):
-                found |= {row.id: row for row in _living(await self._listed({"customer": customer}))}
-        return list(found.values())
+                return _living(await self._listed({"customer": customer}))
+
+        return list({row.id: row for rows in await together(map(of, customers)) for row in rows}.values())
 
     async def _listed(self, filters: dict[str, Any]) -> list[NamedSubscription]:
         """Return the subscriptions of a filter. Without `status` Stripe answers all but canceled ones.
@@ -261,14 +258,13 @@ class Lister:
         self._reads_schedules = False
 
     async def _subscriptions(self, ids: Iterable[str]) -> list[NamedSubscription]:
-        found = list[NamedSubscription]()
-        for subscription in ids:
+        async def one(subscription: str) -> NamedSubscription:
             with selecting("subscription", subscription):
                 with self._oddities.noting(subscription):
-                    found.append(await self._subscription(subscription))
-                    continue
-                found.append(await by_id(NamedSubscription, self._stripe, "subscription", subscription, {}))
-        return [row for row in _living(found) if row.test_clock == self._test_clock]
+                    return await self._subscription(subscription)
+                return await by_id(NamedSubscription, self._stripe, "subscription", subscription, {})
+
+        return [row for row in _living(await together(map(one, ids))) if row.test_clock == self._test_clock]
 
     async def _subscription(self, id: str) -> SubscriptionData:
         found = await self._expanded_subscription(id)

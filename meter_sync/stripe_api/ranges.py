@@ -165,7 +165,7 @@ class Ranges(Generic[T]):
         return at_most if part.start is None else min(at_most, (part.ahead - part.start) / part.page_seconds)
 
     def _middle(self, part: Range[T]) -> int | None:
-        """Return where to split a range, half of what is left before its start; None where seconds, whole, forbid it."""
+        """Return where to split a range, in the middle of what is left; None where that is within a second."""
         if part.ahead is None or part.page_seconds is None or part.reached is None:
             return None
         middle = math.ceil(part.ahead - part.page_seconds * self._pages_left(part) / 2)

@@ -1,5 +1,6 @@
 """Finding periods that have ended: in the ledger, in Stripe's answer about what is gone, and in its events."""
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -12,10 +13,11 @@ from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.ledger.listed import CLOSED_WITHIN, Seen
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.events import Changes
-from meter_sync.stripe_api.listing import Listing
+from meter_sync.stripe_api.listing import Fate, Listing
 from meter_sync.stripe_api.subscriptions import Removed
 from meter_sync.sync.ends.permitted import Unread, readable_canceled, readable_changes, readable_invoices
 from meter_sync.sync.job import Job
+from meter_sync.sync.workers import each
 
 log = structlog.get_logger()
 
@@ -60,20 +62,38 @@ def _as_planned(before: SubscriptionItem, as_of: datetime) -> Sequence[datetime]
     return (planned,) if planned and planned <= as_of else ()
 
 
-async def changes_of(job: Job, listed: Sequence[SubscriptionItem]) -> Changes:
-    """Return what changed of subscriptions since the last whole run.
+async def early_changes(job: Job) -> Changes | None:
+    """Return what changed since the last whole run, read while the items are being listed.
 
-    A run over the whole account always asks for that. Another one, and a dry one, does where it sees a change.
+    A run over the whole account asks for that in any case. None in another one, and in a dry one.
     """
-    if job.selection.is_everything and job.writer is not None:
-        _record_beginning(job)
-        return await changes_since_last_run(job)
+    return await changes_since_last_run(job) if _always_asks(job) else None
+
+
+async def changes_of(job: Job, listed: Sequence[SubscriptionItem], early: Changes | None = None) -> Changes:
+    """Return what changed of subscriptions since the last whole run, given what was read of it while listing.
+
+    What was listed may be newer than that: where it shows what was not told yet, Stripe is asked again. A run that did
+    not ask does so where it sees a change.
+    """
     newest = job.ledger.listed.newest({item.id for item in listed})
-    is_moved = any((before := newest.get(item.id)) and before.price.id != item.price.id for item in listed)
+    moved = {item.id for item in listed if (known := newest.get(item.id)) and known.price.id != item.price.id}
+    if early is not None and _always_asks(job):
+        _record_beginning(job)
+        missing = job.ledger.listed.missing({item.id for item in listed}, job.run.as_of)
+        is_gone_untold = any(
+            one.item.id not in early.removed and one.item.subscription.id not in early.canceled for one in missing
+        )
+        is_all_told = moved <= early.new_prices.keys() and not is_gone_untold
+        return early if is_all_told or not early.is_read else await changes_since_last_run(job)
     wanted = set(job.selection.subscriptions)
     missing = job.ledger.listed.missing({item.id for item in listed}, job.run.as_of) if wanted else []
     is_gone = any(one.item.subscription.id in wanted for one in missing)
-    return await changes_since_last_run(job) if is_moved or is_gone else Changes()
+    return await changes_since_last_run(job) if moved or is_gone else Changes()
+
+
+def _always_asks(job: Job) -> bool:
+    return job.selection.is_everything and job.writer is not None
 
 
 async def changes_since_last_run(job: Job) -> Changes:
@@ -84,7 +104,7 @@ async def changes_since_last_run(job: Job) -> Changes:
     """
     runs, markers = job.ledger.runs, job.ledger.markers
     known_since = markers.changes_read_until() or runs.last_complete() or job.ledger.listed.first_seen()
-    begins_at = markers.begins_at()
+    begins_at = _beginning(job)
     ended_since = min(begins_at or known_since or job.run.as_of, known_since or job.run.as_of)
     since = ended_since if known_since and not begins_at else min(ended_since, job.run.as_of - _EVENTS_LAST)
     found = await readable_changes(job, since - _OVERLAP, ended_since - _OVERLAP)
@@ -98,14 +118,21 @@ async def changes_since_last_run(job: Job) -> Changes:
     return Changes(canceled, is_read=False, is_forbidden=found is Unread.FORBIDDEN)
 
 
-def _record_beginning(job: Job) -> None:
-    """Record, of a ledger that knows of no complete run, since when it is to know what has ended.
-
-    That stays so until all of it was read, whatever happens to the run.
-    """
+def _beginning(job: Job) -> datetime | None:
+    """Return since when a ledger that knows of no complete run is to know what has ended; None for one that does."""
     book, runs = job.ledger.markers, job.ledger.runs
-    if book.begins_at() is None and book.changes_read_until() is None and runs.last_complete() is None:
-        book.record_beginning(job.run.as_of - job.policy.lookback)
+    recorded = book.begins_at()
+    if recorded is not None or not _always_asks(job):
+        return recorded
+    is_new = book.changes_read_until() is None and runs.last_complete() is None
+    return job.run.as_of - job.policy.lookback if is_new else None
+
+
+def _record_beginning(job: Job) -> None:
+    """Record the beginning of a new ledger. It stays until all since then was read, whatever happens to the run."""
+    beginning = _beginning(job)
+    if beginning is not None and job.ledger.markers.begins_at() is None:
+        job.ledger.markers.record_beginning(beginning)
 
 
 async def find_and_record_ended(job: Job, listing: Listing, stretches: Stretches, changes: Changes) -> list[Seen]:
@@ -201,25 +228,46 @@ async def _record_gone(job: Job, listing: Listing, changes: Changes) -> Gone:
     unlisted = wanted - {item.subscription.id for item in listing.items}
     unseen = _unseen(job, changes) if job.selection.is_everything else []
     ask = {one.item.subscription.id for one in missing} | unlisted | canceled | {one.subscription for one in unseen}
+    return await record_fates(job, ask, [one.item for one in missing], changes)
+
+
+_Unanswered = StripeRefused | StripeUnavailable
+
+
+async def record_fates(
+    job: Job, subscriptions: Collection[str], missing: Sequence[SubscriptionItem], changes: Changes
+) -> Gone:
+    """Ask Stripe what became of subscriptions, record the ends of their missing items, and return what it answered.
+
+    They are asked for at once and recorded one by one. Items that came and went since the last run are recorded too.
+    """
+    unseen, of = defaultdict[str, list[Removed]](list), defaultdict[str, list[SubscriptionItem]](list)
+    for removed in _unseen(job, changes):
+        unseen[removed.subscription].append(removed)
+    for item in missing:
+        of[item.subscription.id].append(item)
+    fates = dict[str, Fate | _Unanswered]()
+
+    async def ask(subscription: str) -> None:
+        try:
+            fates[subscription] = await job.lister.fate(subscription, unseen[subscription])
+        except (StripeRefused, StripeUnavailable) as error:
+            fates[subscription] = error
+
+    await each(sorted(subscriptions), ask, len(subscriptions))
     found = Gone()
-    for subscription in sorted(ask):
-        of_subscription = [one.item for one in missing if one.item.subscription.id == subscription]
-        found |= await record_fate(job, subscription, of_subscription, changes)
+    for subscription in sorted(subscriptions):
+        found |= _record_fate(job, subscription, fates[subscription], of[subscription], changes)
     return found
 
 
-async def record_fate(job: Job, subscription: str, missing: Sequence[SubscriptionItem], changes: Changes) -> Gone:
-    """Ask Stripe what became of a subscription, record the end of its missing items, and return what it answered.
-
-    Items that came and went since the last run are recorded too.
-    """
+def _record_fate(
+    job: Job, subscription: str, fate: Fate | _Unanswered, missing: Sequence[SubscriptionItem], changes: Changes
+) -> Gone:
     book, as_of = job.ledger.listed, job.run.as_of
-    unseen = [one for one in _unseen(job, changes) if one.subscription == subscription]
-    try:
-        fate = await job.lister.fate(subscription, unseen)
-    except (StripeRefused, StripeUnavailable) as error:
-        log.warning("subscription_unread", subscription=subscription, message=error.message)
-        is_gone = isinstance(error, StripeRefused) and error.is_missing
+    if isinstance(fate, StripeRefused | StripeUnavailable):
+        log.warning("subscription_unread", subscription=subscription, message=fate.message)
+        is_gone = isinstance(fate, StripeRefused) and fate.is_missing
         for item in missing if is_gone else ():
             book.record_end(item, min(as_of, item.period.end), is_cut=False)
         return Gone(is_gone)
