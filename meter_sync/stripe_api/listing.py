@@ -42,7 +42,7 @@ from meter_sync.stripe_api.subscriptions import (
     to_removed_item,
     to_subscription,
 )
-from meter_sync.stripe_api.walking import Walkers
+from meter_sync.stripe_api.walking import Walkers, keeping_rows
 
 log = structlog.get_logger()
 
@@ -101,14 +101,8 @@ class Lister:
         at all of what there is was understood.
         """
         try:
-            if selection.customers:
-                listing = await self._items(await self._of_customers(selection.customers))
-            elif selection.subscriptions:
-                listing = await self._items(await self._subscriptions(selection.subscriptions))
-            elif self._test_clock is not None and not selection.prices:
-                listing = await self._items(_living(await self._listed({"test_clock": self._test_clock})))
-            else:
-                listing = await self._of_prices(selection.prices, skip_prices)
+            with keeping_rows():
+                listing = await self._selected(selection, skip_prices)
         except StripeUnavailable as failure:
             raise unreachable(failure) from failure
         except StripeRefused as refusal:
@@ -125,6 +119,15 @@ class Lister:
                 code=NotUnderstood.code,
             )
         return listing
+
+    async def _selected(self, selection: Selection, skip_prices: Collection[str]) -> Listing:
+        if selection.customers:
+            return await self._items(await self._of_customers(selection.customers))
+        if selection.subscriptions:
+            return await self._items(await self._subscriptions(selection.subscriptions))
+        if self._test_clock is not None and not selection.prices:
+            return await self._items(_living(await self._listed({"test_clock": self._test_clock})))
+        return await self._of_prices(selection.prices, skip_prices)
 
     async def fate(self, subscription: str, removed: Collection[Removed] = ()) -> Fate:
         """Return what has become of a subscription that a listing did not have, or not with all its items.
