@@ -210,6 +210,7 @@ def test_what_a_page_brings_of_before_a_split_is_left_to_the_other() -> None:
     older = ranges.split()
     assert older is not None
     assert older.end == ranges.first.start
+    assert older.end is not None
     before = Row("old", older.end - 1, "old")
 
     ranges.take(ranges.first, RowPage([before], True))
