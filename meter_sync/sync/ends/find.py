@@ -207,10 +207,14 @@ class Gone:
     unseen: frozenset[str] = frozenset()
     """… and those of them that were never listed before."""
 
-    def __or__(self, other: "Gone") -> "Gone":
-        """Return both together."""
-        items = (*self.items, *other.items)
-        return Gone(self.is_all_known and other.is_all_known, items, self.unseen | other.unseen)
+
+def _together(found: Sequence[Gone]) -> Gone:
+    """Return all of these as one: made at once, since what grows one by one is copied as often."""
+    return Gone(
+        all(one.is_all_known for one in found),
+        tuple(item for one in found for item in one.items),
+        frozenset().union(*(one.unseen for one in found)),
+    )
 
 
 async def _record_gone(job: Job, listing: Listing, changes: Changes) -> Gone:
@@ -255,10 +259,12 @@ async def record_fates(
             fates[subscription] = error
 
     await each(sorted(subscriptions), ask, len(subscriptions))
-    found = Gone()
-    for subscription in sorted(subscriptions):
-        found |= _record_fate(job, subscription, fates[subscription], of[subscription], changes)
-    return found
+    return _together(
+        [
+            _record_fate(job, subscription, fates[subscription], of[subscription], changes)
+            for subscription in sorted(subscriptions)
+        ]
+    )
 
 
 def _record_fate(
