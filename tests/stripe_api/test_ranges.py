@@ -160,6 +160,14 @@ def test_a_thousand_pages_are_read_eight_at_once_for_less_than_a_tenth_more(when
     assert under_way.count(8) > 0.9 * account.pages
 
 
+def test_crowds_that_are_far_apart_are_looked_for_in_no_more_requests() -> None:
+    """Halving the time between them finds nothing most of the time: it ends where that would cost a tenth."""
+    account = Account([NOW - number // 15 * 30 * DAY - number % 15 for number in range(10_000)], page_size=10)
+
+    assert read_in_turn(account, 16) == account.newest_first
+    assert len(account.asked) < 1.1 * account.pages
+
+
 def test_seconds_are_whole_and_one_of_them_is_never_split() -> None:
     account = Account([NOW] * 500, page_size=5)
 
