@@ -18,7 +18,7 @@ _FREE_REQUESTS = 9
 """So many may find little or nothing: as many as keep 25 requests per second under way at Stripe's usual latency."""
 _PAGES_PER_REQUEST = 16
 """Beyond those, one for so many pages: the more there are, the better is known where they are."""
-_WORTH_SPLITTING_PAGES = 2
+_WORTH_SPLITTING_PAGES = 1.5
 _OPEN_PAGES = 8
 """How many pages are cut off a range with an open end at first, whose length nobody knows."""
 
@@ -127,7 +127,7 @@ class Ranges(Generic[T]):
             part.rows.append(row.what)
             part.cursor, part.reached = row.id, reached
         if newest is not None and reached is not None:
-            part.page_seconds = max(newest - reached, 0.5)  # so that two full seconds may still be split
+            part.page_seconds = max(newest - reached, 0.25)  # so that two full seconds may still be split
         part.is_over = not page.has_more
 
     def split(self) -> Range[T] | None:
@@ -135,7 +135,7 @@ class Ranges(Generic[T]):
 
         None where nothing is worth it, or where it has been done so often that it costs more than it brings.
         """
-        allowed = min(2 * self._pages, _FREE_REQUESTS) + self._pages // _PAGES_PER_REQUEST
+        allowed = min(3 * self._pages, _FREE_REQUESTS) + self._pages // _PAGES_PER_REQUEST
         if self._requests_lost > allowed:
             return None
         part = max(self._ranges, key=self._pages_left)

@@ -266,7 +266,7 @@ def test_all_pages_are_read_and_nothing_is_asked_per_item(world: World) -> None:
     again = world.run()
 
     gets = world.seen("GET", "")
-    account, prices, pages, events, test_clocks, found_nothing = 1, 1, 3, 1, 1, 2
+    account, prices, pages, events, test_clocks, found_nothing = 1, 1, 3, 1, 1, 4
     assert len(again.items) == 250
     asked = account + prices + pages + events + test_clocks
     assert len([get for get in gets if get.server == "stripe"]) <= asked + found_nothing
