@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meter_sync.stripe_api.ranges import Range, Ranges, Row, RowPage
@@ -92,6 +92,7 @@ accounts = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(accounts, st.integers(1, 6), st.integers(1, 16), st.randoms(), st.booleans())
 def test_each_that_is_there_throughout_is_found_once_whatever_comes_and_goes_meanwhile(
     created: list[int], page_size: int, at_once: int, random: Random, is_quiet: bool
