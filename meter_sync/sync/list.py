@@ -29,6 +29,7 @@ from meter_sync.sync.ends.find import (
     early_changes,
     find_and_record_ended,
     in_their_periods,
+    known_before,
     record_fates,
 )
 from meter_sync.sync.job import Job
@@ -62,7 +63,8 @@ async def list_to_compare(job: Job) -> tuple[Prepared, Metering]:
     Raise MeterSyncError.
     """
     listing, metering = await _ask(job)
-    items = in_their_periods(job, listing.items, await changes_of(job, listing.items)).open
+    newest = known_before(job, listing.items)
+    items = in_their_periods(job, listing.items, newest, await changes_of(job, listing.items, newest)).open
     beside = _beside(job, items)
     metering = await _with_customers(job, metering, items, beside)
     return _prepared(job, items, (), beside, metering), metering
@@ -107,8 +109,9 @@ async def _list_all(job: Job) -> _Found:
         listing, metering = await _ask(job)
         if job.selection.is_everything:
             _warn_of_unused_rows(job, listing)
-        changes = await changes_of(job, listing.items, await early)
-    found = in_their_periods(job, listing.items, changes)
+        newest = known_before(job, listing.items)
+        changes = await changes_of(job, listing.items, newest, await early)
+    found = in_their_periods(job, listing.items, newest, changes)
     if any(item.price.stripe_meter for item in found.open):
         await record_rejections(job)
     ended = await find_and_record_ended(job, listing, found, changes)

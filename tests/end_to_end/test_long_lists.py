@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meter_sync.net.pace import Limiter
@@ -19,6 +19,7 @@ from meter_sync.stripe_api.connection import Access, StripeReader
 from meter_sync.stripe_api.paging import page_of
 from meter_sync.stripe_api.ranges import Row, RowPage
 from meter_sync.stripe_api.walking import Walkers
+from tests.core.builders import few
 from tests.support.permissions import EXACTLY
 from tests.support.world import NOW, World
 
@@ -71,7 +72,7 @@ ages = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@few
 @given(ages=ages, random=st.randoms())
 def test_what_lives_throughout_is_listed_once_while_others_come_and_go(
     sandbox: Sandbox, ages: list[int], random: Random

@@ -9,11 +9,12 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meter_sync.stripe_api.ranges import Range, Ranges, Row, RowPage
 from meter_sync.stripe_api.shapes import NotUnderstood
+from tests.core.builders import many
 
 NOW = 1_800_000_000
 DAY, YEAR = 86_400, 365 * 86_400
@@ -92,7 +93,7 @@ accounts = st.one_of(
 )
 
 
-@settings(deadline=None)
+@many
 @given(accounts, st.integers(1, 6), st.integers(1, 16), st.randoms(), st.booleans())
 def test_each_that_is_there_throughout_is_found_once_whatever_comes_and_goes_meanwhile(
     created: list[int], page_size: int, at_once: int, random: Random, is_quiet: bool

@@ -1,7 +1,7 @@
 """Finding periods that have ended: in the ledger, in Stripe's answer about what is gone, and in its events."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -37,14 +37,22 @@ class Stretches:
     """Items in periods that began with a change since the last run, and have ended since."""
 
 
+Newest = Mapping[str, SubscriptionItem]
+"""Items by their ids, as the ledger knows them in their newest periods."""
+
+
+def known_before(job: Job, listed: Sequence[SubscriptionItem]) -> Newest:
+    """Return the listed items as the ledger knows them, where it does."""
+    return job.ledger.listed.newest({item.id for item in listed})
+
+
 def in_their_periods(
-    job: Job, listed: Sequence[SubscriptionItem], changes: Changes, until: datetime | None = None
+    job: Job, listed: Sequence[SubscriptionItem], newest: Newest, changes: Changes, until: datetime | None = None
 ) -> Stretches:
     """Return the listed items, each in the period that it is in, and in those that it was in since it was known.
 
     `until` is when their subscription ended, if it has.
     """
-    newest = job.ledger.listed.newest({item.id for item in listed})
     as_of, now, missed = until or job.run.as_of, list[SubscriptionItem](), list[SubscriptionItem]()
     for item in listed:
         before_now = newest.get(item.id)
@@ -70,13 +78,14 @@ async def early_changes(job: Job) -> Changes | None:
     return await changes_since_last_run(job) if _always_asks(job) else None
 
 
-async def changes_of(job: Job, listed: Sequence[SubscriptionItem], early: Changes | None = None) -> Changes:
+async def changes_of(
+    job: Job, listed: Sequence[SubscriptionItem], newest: Newest, early: Changes | None = None
+) -> Changes:
     """Return what changed of subscriptions since the last whole run, given what was read of it while listing.
 
     What was listed may be newer than that: where it shows what was not told yet, Stripe is asked again. A run that did
     not ask does so where it sees a change.
     """
-    newest = job.ledger.listed.newest({item.id for item in listed})
     moved = {item.id for item in listed if (known := newest.get(item.id)) and known.price.id != item.price.id}
     if early is not None and _always_asks(job):
         _record_beginning(job)
@@ -278,7 +287,7 @@ def _record_fate(
             book.record_end(item, min(as_of, item.period.end), is_cut=False)
         return Gone(is_gone)
     _record_come_and_gone(job, fate.removed, changes)
-    found = in_their_periods(job, fate.items, changes, fate.ended_at)
+    found = in_their_periods(job, fate.items, known_before(job, fate.items), changes, fate.ended_at)
     items, new = found.open, frozenset[str]()
     if fate.ended_at is not None:
         items = [_cut_short(item, fate.ended_at) for item in items]
@@ -318,7 +327,7 @@ def _record_come_and_gone(job: Job, gone: Sequence[SubscriptionItem], changes: C
     """
     for item in gone:
         at = changes.removed[item.id].at
-        found = in_their_periods(job, [item], changes, at)
+        found = in_their_periods(job, [item], known_before(job, [item]), changes, at)
         cut = [replace(_cut_short(one, at), is_cut=True) for one in found.open]
         record_stretches(job, replace(found, open=cut))
 
