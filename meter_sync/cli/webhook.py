@@ -55,7 +55,7 @@ def webhook(options: Globals, host: str, port: int) -> None:
 
 async def _serve(settings: "Settings", host: str, port: int) -> None:
     from meter_sync.ledger import Scope
-    from meter_sync.sync.workers import first_error_only
+    from meter_sync.net.tasks import first_error_only
     from meter_sync.webhook.queue import Queue
     from meter_sync.webhook.reporting import follow_up, reporter
     from meter_sync.webhook.server import Receiver, serve

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from meter_sync.doctor.finding import Finding, of_error, ok, warning
 from meter_sync.doctor.installation import Installation
 from meter_sync.errors import MeterSyncError
+from meter_sync.net.tasks import first_error_only
 from meter_sync.sync.job import open_openmeter
-from meter_sync.sync.workers import first_error_only
 
 
 async def examine_openmeter(installation: Installation) -> AsyncIterator[Finding]:

@@ -25,7 +25,7 @@ class _Pace:
     """An even stream of sending slots, first come first served."""
 
     def __init__(self, per_second: float) -> None:
-        self._interval_seconds = 1 / (per_second * _MARGIN)
+        self.per_second = per_second * _MARGIN
         self.due = 0.0
         self.lock = asyncio.Lock()
 
@@ -34,7 +34,7 @@ class _Pace:
 
         That would use up the whole margin.
         """
-        self.due = max(self.due, now - _TIMER_LATENESS_SECONDS) + self._interval_seconds / speed
+        self.due = max(self.due, now - _TIMER_LATENESS_SECONDS) + 1 / (self.per_second * speed)
 
 
 class Limiter:
@@ -52,8 +52,7 @@ class Limiter:
     @asynccontextmanager
     async def slot(self, endpoint: str) -> AsyncIterator[None]:
         """Wait until a request to the endpoint may leave. Raise Interrupted if the run is to end."""
-        apart = self._apart.get(endpoint)
-        paces = [apart] if apart else [self._endpoints[endpoint], self._overall]
+        paces = self._paces(endpoint)
         async with AsyncExitStack() as turns:
             for pace in paces:
                 await turns.enter_async_context(pace.lock)
@@ -67,6 +66,14 @@ class Limiter:
         self._stop.check()
         while (seconds := max(pace.due, self._paused_until) - _now()) > 0:
             await self._stop.sleep(seconds)
+
+    def per_second(self, endpoint: str) -> float:
+        """Return how many requests to an endpoint may leave per second now, if none to another does."""
+        return min(pace.per_second for pace in self._paces(endpoint)) * self._speed
+
+    def _paces(self, endpoint: str) -> list[_Pace]:
+        apart = self._apart.get(endpoint)
+        return [apart] if apart else [self._endpoints[endpoint], self._overall]
 
     def slow_down(self, retry_after_seconds: float) -> None:
         """Halve the speed of the whole run and pause it: the limiter of Stripe said 429."""

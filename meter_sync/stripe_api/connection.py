@@ -1,5 +1,7 @@
 """Requests to Stripe: versions, limits, retries and what an error means."""
 
+import math
+import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -30,6 +32,15 @@ USAGE_RECORD_VERSION = "2025-02-24.acacia"
 """The last version with usage records, their summaries and `aggregate_usage`; basil removed them."""
 
 CLOCK_TOLERANCE_SECONDS = 60
+
+_SMOOTHED = 0.25
+"""The weight of the newest answer in the latency that is measured: one slow answer is none yet."""
+
+_MOST_AT_ONCE = 16
+"""More would only be waiting: 25 requests per second, each of half a second and more."""
+
+_MORE_AT_ONCE = 2
+"""Beyond those that fill the rate: an answer is read before the next page is asked for."""
 
 _NOT_READ = (AttributeError, LookupError, TypeError, ValueError)
 """What the SDK raises for an answer that is no UTF-8, or an error of a shape that it did not expect."""
@@ -99,6 +110,7 @@ class StripeReader:
         self._stop = stop
         self._clock_compared = False
         self._was_understood = False
+        self._latency_seconds: dict[str, float] = {}
         self.tally: Tally = Counter()
 
     @property
@@ -113,9 +125,22 @@ class StripeReader:
         """
         return (await self._retried(f"get {endpoint}", lambda: self._send("get", endpoint, path, version, params))).data
 
+    def at_once(self, endpoint: str) -> int:
+        """Return how many GETs of an endpoint under way fill the allowed rate at the latency that it has, up to 16."""
+        name = f"get {endpoint}"
+        under_way = self._limiter.per_second(name) * self._latency_seconds.get(name, 0.0)
+        return min(_MOST_AT_ONCE, math.ceil(under_way) + _MORE_AT_ONCE)
+
     async def _retried(self, endpoint: str, send: Callable[[], Awaitable[StripeResponse]]) -> StripeResponse:
+        async def timed() -> StripeResponse:
+            began = time.monotonic()
+            response = await send()
+            seconds, before = time.monotonic() - began, self._latency_seconds.get(endpoint)
+            self._latency_seconds[endpoint] = seconds if before is None else before + _SMOOTHED * (seconds - before)
+            return response
+
         try:
-            return await retried(lambda: self._limiter.slot(endpoint), send, self._access.retry_seconds, self._stop)
+            return await retried(lambda: self._limiter.slot(endpoint), timed, self._access.retry_seconds, self._stop)
         except Transient as failure:
             raise StripeUnavailable(failure.message, rate_limited=failure.rate_limited) from failure
 
@@ -142,9 +167,10 @@ class StripeReader:
         return response
 
     def _compare_clocks(self, headers: Mapping[str, str] | None) -> None:
-        """Hold the local clock against the Date of Stripe's first answer.
+        """Hold the local clock against the Date of Stripe's answers, until one has shown that it is right.
 
-        Everything that is billed depends on what "until now" means.
+        Everything that is billed depends on what "until now" means. Whichever of several first requests is waited for
+        says it if it is wrong.
         Raise ConfigurationError if they are more than 60 seconds apart.
         """
         if self._clock_compared:
@@ -154,7 +180,6 @@ class StripeReader:
             theirs = parsedate_to_datetime((headers or {}).get("Date", "")).replace(tzinfo=UTC)
         except ValueError:
             return
-        self._clock_compared = True
         apart_seconds = (self._clock() - theirs).total_seconds()
         if abs(apart_seconds) > CLOCK_TOLERANCE_SECONDS:
             ahead = "ahead of" if apart_seconds > 0 else "behind"
@@ -163,6 +188,7 @@ class StripeReader:
                 "set the clock (systemd-timesyncd or chrony keep it right) and run again",
                 code="clock",
             )
+        self._clock_compared = True
 
     def _meaning(self, error: Exception) -> Exception:
         """Given what the SDK raised, return what it means: the one place that says what is transient."""

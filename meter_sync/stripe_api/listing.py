@@ -1,7 +1,6 @@
 """Finding the metered items of living subscriptions in as few requests as possible."""
 
-import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -11,6 +10,7 @@ import structlog
 from meter_sync.core.billing.item import Price, SubscriptionItem
 from meter_sync.core.planning.selection import Selection
 from meter_sync.errors import MeterSyncError
+from meter_sync.net.tasks import together
 from meter_sync.stripe_api.connection import (
     PermissionMissing,
     StripeReader,
@@ -19,7 +19,7 @@ from meter_sync.stripe_api.connection import (
     unreachable,
 )
 from meter_sync.stripe_api.not_understood import LICENSED, Oddities, usage_type
-from meter_sync.stripe_api.paging import by_id, pages, refusing
+from meter_sync.stripe_api.paging import by_id, list_at, page_of, pages, refusing
 from meter_sync.stripe_api.prices import (
     METERED,
     billing_meters,
@@ -29,7 +29,8 @@ from meter_sync.stripe_api.prices import (
     selecting,
     to_price,
 )
-from meter_sync.stripe_api.shapes import NotUnderstood
+from meter_sync.stripe_api.ranges import Row, RowPage
+from meter_sync.stripe_api.shapes import Identified, NotUnderstood, Page
 from meter_sync.stripe_api.subscriptions import (
     ItemData,
     NamedItem,
@@ -41,8 +42,11 @@ from meter_sync.stripe_api.subscriptions import (
     to_removed_item,
     to_subscription,
 )
+from meter_sync.stripe_api.walking import Walkers, keeping_rows
 
 log = structlog.get_logger()
+
+_PATH, _ENDPOINT = "/v1/subscriptions", "subscriptions"
 
 _NOT_LIVING = frozenset({"incomplete", "incomplete_expired", "canceled"})
 """Incomplete subscriptions are no customers yet; canceled ones are none any more."""
@@ -92,7 +96,9 @@ class Lister:
         self._with_customers = with_customers
         self._test_clock = test_clock
         self._only_with_key = only_with_key
+        self._has_schedules = False
         self._reads_schedules = True
+        self._walkers = Walkers(lambda: stripe.at_once(_ENDPOINT))
         self._oddities = Oddities()
         self._unreadable: dict[str, str] = {}
 
@@ -104,14 +110,8 @@ class Lister:
         at all of what there is was understood.
         """
         try:
-            if selection.customers:
-                listing = await self._items(await self._of_customers(selection.customers))
-            elif selection.subscriptions:
-                listing = await self._items(await self._subscriptions(selection.subscriptions))
-            elif self._test_clock is not None and not selection.prices:
-                listing = await self._items(_living(await self._listed({"test_clock": self._test_clock})))
-            else:
-                listing = await self._of_prices(selection.prices, skip_prices)
+            with keeping_rows():
+                listing = await self._selected(selection, skip_prices)
         except StripeUnavailable as failure:
             raise unreachable(failure) from failure
         except StripeRefused as refusal:
@@ -128,6 +128,15 @@ class Lister:
                 code=NotUnderstood.code,
             )
         return listing
+
+    async def _selected(self, selection: Selection, skip_prices: Collection[str]) -> Listing:
+        if selection.customers:
+            return await self._items(await self._of_customers(selection.customers))
+        if selection.subscriptions:
+            return await self._items(await self._subscriptions(selection.subscriptions))
+        if self._test_clock is not None and not selection.prices:
+            return await self._items(_living(await self._listed({"test_clock": self._test_clock})))
+        return await self._of_prices(selection.prices, skip_prices)
 
     async def fate(self, subscription: str, removed: Collection[Removed] = ()) -> Fate:
         """Return what has become of a subscription that a listing did not have, or not with all its items.
@@ -193,62 +202,62 @@ class Lister:
             prices = [price for price in every if price.active or price.id not in skipped]
         known = {price.id: to_price(price) for price in prices}
         clock = {} if self._test_clock is None else {"test_clock": self._test_clock}
-        found = await asyncio.gather(*(self._listed({"price": price.id, **clock}) for price in prices))
+        found = await together(self._listed({"price": price.id, **clock}) for price in prices)
         empty = [price.id for price, rows in zip(prices, found, strict=True) if not (rows or price.active)]
         subscriptions = {row.id: row for rows in found for row in _living(rows)}
         listing = await self._items(list(subscriptions.values()), known)
         return replace(listing, asked_prices=frozenset(known), empty_archived_prices=frozenset(empty))
 
     async def _of_customers(self, customers: Iterable[str]) -> list[NamedSubscription]:
-        found: dict[str, NamedSubscription] = {}
-        for customer in customers:
+        async def of(customer: str) -> list[NamedSubscription]:
             with selecting("customer", customer):
-                found |= {row.id: row for row in _living(await self._listed({"customer": customer}))}
-        return list(found.values())
+                return _living(await self._listed({"customer": customer}))
+
+        return list({row.id: row for rows in await together(map(of, customers)) for row in rows}.values())
 
     async def _listed(self, filters: dict[str, Any]) -> list[NamedSubscription]:
         """Return the subscriptions of a filter. Without `status` Stripe answers all but canceled ones.
 
-        Those of a customer are answered whether they are on a test clock or not, others only if it is named. One that
-        is not understood is noted, and returned as far as it names its items.
+        Those of a customer are answered whether they are on a test clock or not, others only if it is named.
         """
-        found = list[NamedSubscription]()
-        async for row in self._rows(filters):
-            id, what = row["id"], f"subscription {row['id']}"
-            with self._oddities.noting(id):
-                found.append(SubscriptionData.read(row, what))
-                continue
+        found = await self._walkers.read(list_at(_PATH), lambda part: self._page({**filters, **part}))
+        return [row for row in found if row and row.test_clock == filters.get("test_clock", self._test_clock)]
+
+    async def _page(self, params: Mapping[str, Any]) -> RowPage[NamedSubscription | None]:
+        """Return a page of subscriptions; once one was seen that has a schedule, with their schedules.
+
+        An account without schedules is asked for none, nor for the permission to read them. The page on which the first
+        one is found is asked for again.
+        """
+        is_expanded = self._has_schedules and self._reads_schedules
+        page = None if is_expanded else await self._page_with(params)
+        if page is None or (self._reads_schedules and _has_schedules(page)):
+            self._has_schedules = True
             try:
-                found.append(NamedSubscription.read(row, what))
-            except NotUnderstood as error:
-                self._unreadable[id] = error.why
-        return [row for row in found if row.test_clock == filters.get("test_clock", self._test_clock)]
+                page = await self._page_with(params, "schedule")
+            except PermissionMissing as error:
+                self._make_do_without_schedules(error)
+                page = page or await self._page_with(params)
+        return RowPage([self._row(row) for row in page.data], page.has_more)
 
-    async def _rows(self, filters: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Yield the subscriptions of a filter; from the first one on that has a schedule, with their schedules.
-
-        An account without schedules is asked for none, nor for the permission to read them.
-        """
-        after: dict[str, Any] = {}
-        async for row in self._pages(filters):
-            if self._reads_schedules and isinstance(row.get("schedule"), str):
-                break
-            after = {"starting_after": row["id"]}
-            yield row
-        else:
-            return
-        try:
-            async for row in self._pages({**filters, **after}, "schedule"):
-                yield row
-        except PermissionMissing as error:  # said of the first page: nothing of it was yielded
-            self._make_do_without_schedules(error)
-            async for row in self._pages({**filters, **after}):
-                yield row
-
-    def _pages(self, filters: dict[str, Any], *expanded: str) -> AsyncIterator[dict[str, Any]]:
+    async def _page_with(self, params: Mapping[str, Any], *expanded: str) -> Page[dict[str, Any]]:
         expand = [f"data.{name}" for name in (*self._expanded, *expanded)]
-        params = {**filters, "expand": expand} if expand else filters
-        return pages(self._stripe, "/v1/subscriptions", "subscriptions", params)
+        return await page_of(self._stripe, _PATH, _ENDPOINT, {**params, "expand": expand} if expand else params)
+
+    def _row(self, row: Mapping[str, Any]) -> Row[NamedSubscription | None]:
+        """Return a subscription; one that is not understood is noted, and returned as far as it names its items."""
+        id, created = Identified.read(row, list_at(_PATH)).id, row.get("created")
+        return Row(id, created if type(created) is int else None, self._subscription_of(row, id))
+
+    def _subscription_of(self, row: Mapping[str, Any], id: str) -> NamedSubscription | None:
+        what = f"subscription {id}"
+        with self._oddities.noting(id):
+            return SubscriptionData.read(row, what)
+        try:
+            return NamedSubscription.read(row, what)
+        except NotUnderstood as error:
+            self._unreadable[id] = error.why
+        return None
 
     @property
     def _expanded(self) -> tuple[str, ...]:
@@ -261,14 +270,13 @@ class Lister:
         self._reads_schedules = False
 
     async def _subscriptions(self, ids: Iterable[str]) -> list[NamedSubscription]:
-        found = list[NamedSubscription]()
-        for subscription in ids:
+        async def one(subscription: str) -> NamedSubscription:
             with selecting("subscription", subscription):
                 with self._oddities.noting(subscription):
-                    found.append(await self._subscription(subscription))
-                    continue
-                found.append(await by_id(NamedSubscription, self._stripe, "subscription", subscription, {}))
-        return [row for row in _living(found) if row.test_clock == self._test_clock]
+                    return await self._subscription(subscription)
+                return await by_id(NamedSubscription, self._stripe, "subscription", subscription, {})
+
+        return [row for row in _living(await together(map(one, ids))) if row.test_clock == self._test_clock]
 
     async def _subscription(self, id: str) -> SubscriptionData:
         found = await self._expanded_subscription(id)
@@ -368,3 +376,7 @@ class Lister:
 
 def _living(rows: Iterable[NamedSubscription]) -> list[NamedSubscription]:
     return [row for row in rows if str(row.status) not in _NOT_LIVING]
+
+
+def _has_schedules(page: Page[dict[str, Any]]) -> bool:
+    return any(isinstance(row.get("schedule"), str) for row in page.data)

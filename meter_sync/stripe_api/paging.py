@@ -24,10 +24,9 @@ async def pages(
     """
     seen: set[str] = set()
     after: dict[str, str] = {}
-    what = f"the list at {path}"
+    what = list_at(path)
     while True:
-        answer = await stripe.get(path, endpoint, {**params, **after, "limit": PAGE_SIZE}, version)
-        page = Page[dict[str, Any]].read(answer, what)
+        page = await page_of(stripe, path, endpoint, {**params, **after}, version)
         for row in page.data:
             id = Identified.read(row, what).id
             if id in seen:
@@ -39,6 +38,25 @@ async def pages(
         if not page.data:
             raise NotUnderstood(what, "it goes on, but with nothing")
         after = {"starting_after": id}
+
+
+async def page_of(
+    stripe: StripeReader,
+    path: str,
+    endpoint: str,
+    params: Mapping[str, Any],
+    version: str = CURRENT_VERSION,
+    *,
+    limit: int = PAGE_SIZE,
+) -> Page[dict[str, Any]]:
+    """Return one page of a list, of up to `limit` rows. Raise NotUnderstood, or what StripeReader raises."""
+    answer = await stripe.get(path, endpoint, {**params, "limit": limit}, version)
+    return Page[dict[str, Any]].read(answer, list_at(path))
+
+
+def list_at(path: str) -> str:
+    """Return what a list is called when it is spoken of."""
+    return f"the list at {path}"
 
 
 async def rows(

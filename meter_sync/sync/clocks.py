@@ -9,6 +9,7 @@ from meter_sync.errors import ArgumentsError, MeterSyncError, TryAgainError
 from meter_sync.ledger import RunRecord
 from meter_sync.net.stop import Stop
 from meter_sync.net.tally import Tally
+from meter_sync.net.tasks import together
 from meter_sync.stripe_api.clocks import clock_of, every_clock
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable, unreachable
 from meter_sync.sync.job import Clock, Job, open_reader
@@ -66,11 +67,11 @@ async def warn_of_unseen(job: Job) -> None:
         return
     try:
         clocks = await every_clock(job.stripe)
-        on_clocks = [(one.id, await job.lister.count_on_clock(one.id)) for one in clocks[:_COUNTED]]
+        counts = await together(job.lister.count_on_clock(one.id) for one in clocks[:_COUNTED])
     except (MeterSyncError, StripeRefused, StripeUnavailable) as error:
         log.info("test_clocks_not_read", message=error.message)
         return
-    unseen = {id: count for id, count in on_clocks if count}
+    unseen = {one.id: count for one, count in zip(clocks, counts, strict=False) if count}
     if unseen:
         log.warning(
             "test_clocks_unseen",

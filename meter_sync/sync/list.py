@@ -20,23 +20,22 @@ from meter_sync.core.planning.stages import Findings, Listed, Metered, Result
 from meter_sync.core.schedule import Schedule
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger.listed import Seen
+from meter_sync.net.tasks import first_error_only, meanwhile
 from meter_sync.stripe_api.listing import Listing
 from meter_sync.stripe_api.prices import nothing_selected
 from meter_sync.sync.binding import bind
 from meter_sync.sync.ends.find import (
-    Unlisted,
-    by_subscription,
     changes_of,
     changes_since_last_run,
+    early_changes,
     find_and_record_ended,
     in_their_periods,
-    record_fate,
-    unseen_removed,
+    known_before,
+    record_fates,
 )
 from meter_sync.sync.job import Job
 from meter_sync.sync.periods import Periods, Prepared
 from meter_sync.sync.rejections import record_rejections
-from meter_sync.sync.workers import first_error_only
 
 log = structlog.get_logger()
 
@@ -65,7 +64,8 @@ async def list_to_compare(job: Job) -> tuple[Prepared, Metering]:
     Raise MeterSyncError.
     """
     listing, metering = await _ask(job)
-    items = in_their_periods(job, listing.items, await changes_of(job, listing.items)).open
+    newest = known_before(job, listing.items)
+    items = in_their_periods(job, listing.items, newest, await changes_of(job, listing.items, newest)).open
     beside = _beside(job, items)
     metering = await _with_customers(job, metering, items, beside)
     return _prepared(job, items, (), beside, metering), metering
@@ -106,11 +106,13 @@ async def _list_rejected(job: Job) -> _Found:
 
 async def _list_all(job: Job) -> _Found:
     """Ask Stripe for the items, for what has ended since, and for what it has rejected."""
-    listing, metering = await _ask(job)
-    if job.selection.is_everything:
-        _warn_of_unused_rows(job, listing)
-    changes = await changes_of(job, listing.items)
-    found = in_their_periods(job, listing.items, changes)
+    async with meanwhile(early_changes(job)) as early:
+        listing, metering = await _ask(job)
+        if job.selection.is_everything:
+            _warn_of_unused_rows(job, listing)
+        newest = known_before(job, listing.items)
+        changes = await changes_of(job, listing.items, newest, await early)
+    found = in_their_periods(job, listing.items, newest, changes)
     if any(item.price.stripe_meter for item in found.open):
         await record_rejections(job)
     ended = await find_and_record_ended(job, listing, found, changes)
@@ -145,11 +147,8 @@ async def _record_changed(job: Job, due: Sequence[Seen]) -> bool:
         return False
     changes = await changes_since_last_run(job)
     planned = {one.subscription.id for one in items if one.changes_at and one.changes_at <= job.run.as_of}
-    items_of, unseen = by_subscription(items), unseen_removed(job, changes)
-    changed = planned | (changes.updated | changes.canceled) & items_of.keys()
-    for subscription in sorted(changed):
-        fate = Unlisted(subscription, items_of[subscription], unseen.get(subscription, ()))
-        await record_fate(job, fate, changes)
+    changed = planned | (changes.updated | changes.canceled) & {item.subscription.id for item in items}
+    await record_fates(job, changed, items, changes)
     return bool(changed)
 
 
@@ -210,16 +209,25 @@ def _prepared(
 
 
 async def _ask(job: Job) -> tuple[Listing, Metering]:
-    """Ask Stripe for the items and OpenMeter for its meters, both at once, and for its customers if need be."""
+    """Ask Stripe for the key's account and for the items, and OpenMeter for its meters, all at once.
+
+    Nothing is written, to Stripe or to the ledger, before the account is known to be the ledger's.
+    """
     job.progress.begin("list", None)
-    await bind(job)
+    async with meanwhile(_items_and_meters(job)) as asked:
+        await bind(job)  # whatever else goes wrong, another account's key is what has to be said
+        listing, known = await asked
+    found = _with_what_is_known(job, listing)
+    log.info("list", items=len(found.items), meters=len(set(known.known.values())))
+    return found, _metering(job, known)
+
+
+async def _items_and_meters(job: Job) -> tuple[Listing, Meters]:
     skip = job.ledger.listed.empty_prices(job.policy.now - EMPTY_PRICE_ASKED_AGAIN_AFTER)
     async with first_error_only(), asyncio.TaskGroup() as group:
         listing = group.create_task(job.lister.find(job.selection, skip))
         meters = group.create_task(job.openmeter.meters())
-    found, known = _with_what_is_known(job, listing.result()), meters.result()
-    log.info("list", items=len(found.items), meters=len(set(known.known.values())))
-    return found, _metering(job, known)
+    return listing.result(), meters.result()
 
 
 def _metering(job: Job, meters: Meters) -> Metering:

@@ -1,26 +1,15 @@
 """Doing many things at once, begun in their order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
+
+from meter_sync.net.tasks import first_error_only
 
 One = TypeVar("One")
 
 AT_ONCE = 128
 """More than Stripe's 25 requests per second need at its usual latency; the rate is the limiter's business."""
-
-
-@asynccontextmanager
-async def first_error_only() -> AsyncIterator[None]:
-    """Raise the first error of a group of tasks by itself: the others were only its company."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        first: BaseException = group
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise first from None
 
 
 async def each(jobs: Iterable[One], work: Callable[[One], Awaitable[None]], at_most: int = AT_ONCE) -> None:

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from meter_sync.errors import MeterSyncError
 from meter_sync.net.stop import Stop
-from meter_sync.sync.workers import first_error_only
+from meter_sync.net.tasks import first_error_only
 from meter_sync.webhook.events import Event, NotAnEvent, understand
 from meter_sync.webhook.queue import Queue
 from meter_sync.webhook.signature import SignatureRefused, verify

@@ -224,11 +224,14 @@ def test_a_ledger_refuses_the_key_of_another_account(world: World) -> None:
     assert world.run().code == 0
     world.stripe.account = "acct_another"
     before = len(world.writes)
+    theirs = world.subscribe()
     for arguments in ((), ("--dry-run",)):
         done = world.run(*arguments)
         assert (done.code, done.error_code) == (78, "ledger_bound")
         assert "acct_another" in done.document["error"]["message"]
     assert len(world.writes) == before
+    with world.books() as ledger:
+        assert not ledger.listed.newest({*theirs.items}), "what was asked meanwhile is not recorded"
 
 
 def test_a_ledger_refuses_the_other_mode_before_any_request(world: World) -> None:

@@ -151,6 +151,28 @@ def test_a_price_that_changes_before_a_turn_and_again_after_it_between_two_runs(
     assert (billed, named) == ((2, 118) if mode == "classic" else (112, 8))
 
 
+NOTHING_YET = '{"object": "list", "data": [], "has_more": false, "url": "/v1/events"}'
+
+
+def test_a_change_that_was_listed_before_events_told_of_it_counts_from_when_it_happened(
+    world: World, way: str, mode: BillingMode
+) -> None:
+    """Events are read while items are listed, which may show what has changed since: then they are read again."""
+    subscription = begun(world, way, mode)
+    end = end_of(world, subscription)
+    changed(world, subscription, "new price")
+    world.use(subscription, 50, at=world.now + MINUTE)
+    world.sandbox.clock.advance(5 * MINUTE)
+    world.sandbox.faults.add(Fault(server="stripe", path="/v1/events$", replace_text=NOTHING_YET))
+    world.sandbox.requests.clear()
+    world.execute()
+    assert len(world.seen("GET", "/v1/events")) == 2
+    assert world.billed(subscription) == 50
+    end_well(world, end)
+    billed, named = invoiced(world), sum(world.unbilled().values())
+    assert (billed, named) == ((50, 110) if mode == "classic" else (150, 10))
+
+
 @pytest.mark.parametrize("events", ["read", "unread"])
 def test_where_events_cannot_be_read_a_change_counts_from_when_it_is_seen(
     world: World, way: str, mode: BillingMode, events: str

@@ -266,11 +266,21 @@ def test_all_pages_are_read_and_nothing_is_asked_per_item(world: World) -> None:
     again = world.run()
 
     gets = world.seen("GET", "")
-    account, prices, pages, test_clocks = 1, 2, 3, 1
+    account, prices, pages, events, test_clocks, found_nothing = 1, 1, 3, 1, 1, 4
     assert len(again.items) == 250
-    assert len([get for get in gets if get.server == "stripe"]) <= account + prices + pages + test_clocks
+    asked = account + prices + pages + events + test_clocks
+    assert len([get for get in gets if get.server == "stripe"]) <= asked + found_nothing
     assert again.document["summary"]["stripe_requests"] == len([get for get in gets if get.server == "stripe"])
     assert len(world.seen("POST", "/query")) == again.document["summary"]["openmeter_requests"] - 1 == 3
+
+
+def test_what_waits_for_nothing_is_asked_before_the_list_is_there(world: World) -> None:
+    world.subscribe()
+    world.run()
+
+    dealt_with = [request.path for request in world.sandbox.requests]
+    listed = dealt_with.index("/v1/subscriptions")
+    assert {"/v1/account", "/v1/prices", "/v1/events"} <= set(dealt_with[:listed])
 
 
 def test_more_than_a_thousand_subjects_of_one_period_are_one_query(world: World) -> None:

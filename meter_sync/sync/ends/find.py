@@ -1,7 +1,7 @@
 """Finding periods that have ended: in the ledger, in Stripe's answer about what is gone, and in its events."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -13,10 +13,11 @@ from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.ledger.listed import CLOSED_WITHIN, Seen
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.events import Changes
-from meter_sync.stripe_api.listing import Listing
+from meter_sync.stripe_api.listing import Fate, Listing
 from meter_sync.stripe_api.subscriptions import Removed
 from meter_sync.sync.ends.permitted import Unread, readable_canceled, readable_changes, readable_invoices
 from meter_sync.sync.job import Job
+from meter_sync.sync.workers import each
 
 log = structlog.get_logger()
 
@@ -36,14 +37,22 @@ class Stretches:
     """Items in periods that began with a change since the last run, and have ended since."""
 
 
+Newest = Mapping[str, SubscriptionItem]
+"""Items by their ids, as the ledger knows them in their newest periods."""
+
+
+def known_before(job: Job, listed: Sequence[SubscriptionItem]) -> Newest:
+    """Return the listed items as the ledger knows them, where it does."""
+    return job.ledger.listed.newest({item.id for item in listed})
+
+
 def in_their_periods(
-    job: Job, listed: Sequence[SubscriptionItem], changes: Changes, until: datetime | None = None
+    job: Job, listed: Sequence[SubscriptionItem], newest: Newest, changes: Changes, until: datetime | None = None
 ) -> Stretches:
     """Return the listed items, each in the period that it is in, and in those that it was in since it was known.
 
     `until` is when their subscription ended, if it has.
     """
-    newest = job.ledger.listed.newest({item.id for item in listed})
     as_of, now, missed = until or job.run.as_of, list[SubscriptionItem](), list[SubscriptionItem]()
     for item in listed:
         before_now = newest.get(item.id)
@@ -61,20 +70,39 @@ def _as_planned(before: SubscriptionItem, as_of: datetime) -> Sequence[datetime]
     return (planned,) if planned and planned <= as_of else ()
 
 
-async def changes_of(job: Job, listed: Sequence[SubscriptionItem]) -> Changes:
-    """Return what changed of subscriptions since the last whole run.
+async def early_changes(job: Job) -> Changes | None:
+    """Return what changed since the last whole run, read while the items are being listed.
 
-    A run over the whole account always asks for that. Another one, and a dry one, does where it sees a change.
+    A run over the whole account asks for that in any case. None in another one, and in a dry one.
     """
-    if job.selection.is_everything and job.writer is not None:
+    return await changes_since_last_run(job) if _always_asks(job) else None
+
+
+async def changes_of(
+    job: Job, listed: Sequence[SubscriptionItem], newest: Newest, early: Changes | None = None
+) -> Changes:
+    """Return what changed of subscriptions since the last whole run, given what was read of it while listing.
+
+    What was listed may be newer than that: where it shows what was not told yet, Stripe is asked again. A run that did
+    not ask does so where it sees a change.
+    """
+    moved = {item.id for item in listed if (known := newest.get(item.id)) and known.price.id != item.price.id}
+    if early is not None and _always_asks(job):
         _record_beginning(job)
-        return await changes_since_last_run(job)
-    newest = job.ledger.listed.newest({item.id for item in listed})
-    is_moved = any((before := newest.get(item.id)) and before.price.id != item.price.id for item in listed)
+        missing = job.ledger.listed.missing({item.id for item in listed}, job.run.as_of)
+        is_gone_untold = any(
+            one.item.id not in early.removed and one.item.subscription.id not in early.canceled for one in missing
+        )
+        is_all_told = moved <= early.new_prices.keys() and not is_gone_untold
+        return early if is_all_told or not early.is_read else await changes_since_last_run(job)
     wanted = set(job.selection.subscriptions)
     missing = job.ledger.listed.missing({item.id for item in listed}, job.run.as_of) if wanted else []
     is_gone = any(one.item.subscription.id in wanted for one in missing)
-    return await changes_since_last_run(job) if is_moved or is_gone else Changes()
+    return await changes_since_last_run(job) if moved or is_gone else Changes()
+
+
+def _always_asks(job: Job) -> bool:
+    return job.selection.is_everything and job.writer is not None
 
 
 async def changes_since_last_run(job: Job) -> Changes:
@@ -85,7 +113,7 @@ async def changes_since_last_run(job: Job) -> Changes:
     """
     runs, markers = job.ledger.runs, job.ledger.markers
     known_since = markers.changes_read_until() or runs.last_complete() or job.ledger.listed.first_seen()
-    begins_at = markers.begins_at()
+    begins_at = _beginning(job)
     ended_since = min(begins_at or known_since or job.run.as_of, known_since or job.run.as_of)
     since = ended_since if known_since and not begins_at else min(ended_since, job.run.as_of - _EVENTS_LAST)
     found = await readable_changes(job, since - _OVERLAP, ended_since - _OVERLAP)
@@ -99,14 +127,21 @@ async def changes_since_last_run(job: Job) -> Changes:
     return Changes(canceled, is_read=False, is_forbidden=found is Unread.FORBIDDEN)
 
 
-def _record_beginning(job: Job) -> None:
-    """Record, of a ledger that knows of no complete run, since when it is to know what has ended.
-
-    That stays so until all of it was read, whatever happens to the run.
-    """
+def _beginning(job: Job) -> datetime | None:
+    """Return since when a ledger that knows of no complete run is to know what has ended; None for one that does."""
     book, runs = job.ledger.markers, job.ledger.runs
-    if book.begins_at() is None and book.changes_read_until() is None and runs.last_complete() is None:
-        book.record_beginning(job.run.as_of - job.policy.lookback)
+    recorded = book.begins_at()
+    if recorded is not None or not _always_asks(job):
+        return recorded
+    is_new = book.changes_read_until() is None and runs.last_complete() is None
+    return job.run.as_of - job.policy.lookback if is_new else None
+
+
+def _record_beginning(job: Job) -> None:
+    """Record the beginning of a new ledger. It stays until all since then was read, whatever happens to the run."""
+    beginning = _beginning(job)
+    if beginning is not None and job.ledger.markers.begins_at() is None:
+        job.ledger.markers.record_beginning(beginning)
 
 
 async def find_and_record_ended(job: Job, listing: Listing, stretches: Stretches, changes: Changes) -> list[Seen]:
@@ -191,25 +226,6 @@ def _together(found: Sequence[Gone]) -> Gone:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Unlisted:
-    """A subscription of which a listing did not have all, and what of it."""
-
-    subscription: str
-    missing: Sequence[SubscriptionItem] = ()
-    """Items that were listed before, each in its newest period."""
-    unseen: Sequence[Removed] = ()
-    """Metered items that were removed from it, and that no run has ever seen."""
-
-
-def by_subscription(items: Iterable[SubscriptionItem]) -> dict[str, list[SubscriptionItem]]:
-    """Return items by their subscription."""
-    found = defaultdict[str, list[SubscriptionItem]](list)
-    for item in items:
-        found[item.subscription.id].append(item)
-    return found
-
-
 async def _record_gone(job: Job, listing: Listing, changes: Changes) -> Gone:
     """Record the end of what is not listed any more, and return what was found out about it."""
     listed = {item.id for item in listing.items}
@@ -223,34 +239,53 @@ async def _record_gone(job: Job, listing: Listing, changes: Changes) -> Gone:
             one for one in job.ledger.listed.missing(listed, job.run.as_of) if one.item.subscription.id in wanted
         ]
     unlisted = wanted - {item.subscription.id for item in listing.items}
-    unseen = unseen_removed(job, changes)
-    ask = {one.item.subscription.id for one in missing} | unlisted | canceled
-    if job.selection.is_everything:
-        ask |= unseen.keys()
-    found, missing_of = list[Gone](), by_subscription(one.item for one in missing)
-    for subscription in sorted(ask):
-        fate = Unlisted(subscription, missing_of.get(subscription, ()), unseen.get(subscription, ()))
-        found.append(await record_fate(job, fate, changes))
-    return _together(found)
+    unseen = _unseen_removed(job, changes).keys() if job.selection.is_everything else set()
+    ask = {one.item.subscription.id for one in missing} | unlisted | canceled | unseen
+    return await record_fates(job, ask, [one.item for one in missing], changes)
 
 
-async def record_fate(job: Job, unlisted: Unlisted, changes: Changes) -> Gone:
-    """Ask Stripe what became of a subscription, record the end of its missing items, and return what it answered.
+_Unanswered = StripeRefused | StripeUnavailable
 
-    Items that came and went since the last run are recorded too.
+
+async def record_fates(
+    job: Job, subscriptions: Collection[str], missing: Sequence[SubscriptionItem], changes: Changes
+) -> Gone:
+    """Ask Stripe what became of subscriptions, record the ends of their missing items, and return what it answered.
+
+    They are asked for at once and recorded one by one. Items that came and went since the last run are recorded too.
     """
+    unseen, of = _unseen_removed(job, changes), defaultdict[str, list[SubscriptionItem]](list)
+    for item in missing:
+        of[item.subscription.id].append(item)
+    fates = dict[str, Fate | _Unanswered]()
+
+    async def ask(subscription: str) -> None:
+        try:
+            fates[subscription] = await job.lister.fate(subscription, unseen.get(subscription, ()))
+        except (StripeRefused, StripeUnavailable) as error:
+            fates[subscription] = error
+
+    await each(sorted(subscriptions), ask, len(subscriptions))
+    return _together(
+        [
+            _record_fate(job, subscription, fates[subscription], of[subscription], changes)
+            for subscription in sorted(subscriptions)
+        ]
+    )
+
+
+def _record_fate(
+    job: Job, subscription: str, fate: Fate | _Unanswered, missing: Sequence[SubscriptionItem], changes: Changes
+) -> Gone:
     book, as_of = job.ledger.listed, job.run.as_of
-    subscription, missing = unlisted.subscription, unlisted.missing
-    try:
-        fate = await job.lister.fate(subscription, unlisted.unseen)
-    except (StripeRefused, StripeUnavailable) as error:
-        log.warning("subscription_unread", subscription=subscription, message=error.message)
-        is_gone = isinstance(error, StripeRefused) and error.is_missing
+    if isinstance(fate, StripeRefused | StripeUnavailable):
+        log.warning("subscription_unread", subscription=subscription, message=fate.message)
+        is_gone = isinstance(fate, StripeRefused) and fate.is_missing
         for item in missing if is_gone else ():
             book.record_end(item, min(as_of, item.period.end), is_cut=False)
         return Gone(is_gone)
     _record_come_and_gone(job, fate.removed, changes)
-    found = in_their_periods(job, fate.items, changes, fate.ended_at)
+    found = in_their_periods(job, fate.items, known_before(job, fate.items), changes, fate.ended_at)
     items, new = found.open, frozenset[str]()
     if fate.ended_at is not None:
         items = [_cut_short(item, fate.ended_at) for item in items]
@@ -276,7 +311,7 @@ async def record_fate(job: Job, unlisted: Unlisted, changes: Changes) -> Gone:
     return Gone(True, tuple(items), new)
 
 
-def unseen_removed(job: Job, changes: Changes) -> dict[str, list[Removed]]:
+def _unseen_removed(job: Job, changes: Changes) -> dict[str, list[Removed]]:
     """Return, by subscription, the metered items that were removed from it, and that no run has ever seen."""
     metered = [one for one in changes.removed.values() if one.metered_price]
     known = job.ledger.listed.newest({one.id for one in metered})
@@ -294,7 +329,7 @@ def _record_come_and_gone(job: Job, gone: Sequence[SubscriptionItem], changes: C
     """
     for item in gone:
         at = changes.removed[item.id].at
-        found = in_their_periods(job, [item], changes, at)
+        found = in_their_periods(job, [item], known_before(job, [item]), changes, at)
         cut = [replace(_cut_short(one, at), is_cut=True) for one in found.open]
         record_stretches(job, replace(found, open=cut))
 

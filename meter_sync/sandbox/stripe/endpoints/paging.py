@@ -9,7 +9,7 @@ from itertools import islice
 from meter_sync.sandbox.stripe.endpoints.endpoint import Call
 from meter_sync.sandbox.stripe.protocol.errors import no_such
 from meter_sync.sandbox.stripe.protocol.parameters import Reader, text, whole
-from meter_sync.sandbox.stripe.state.store import Key, Shelf, Store, StoredT
+from meter_sync.sandbox.stripe.state.store import EVER, Key, Shelf, Store, StoredT
 from meter_sync.sandbox.stripe.views.view import Json, View
 
 PAGING: Mapping[str, Reader] = {
@@ -36,7 +36,7 @@ def page(
         data = list(reversed(found[:limit]))
     else:
         after = _cursor(call, store, "starting_after") if "starting_after" in call.params else None
-        found = _first(store, shelf.older_than(after), matches, limit + 1)
+        found = _first(store, shelf.older_than(after, _seconds(call)), matches, limit + 1)
         data = found[:limit]
     return _list_json(call, [show(call.view, each) for each in data], has_more=len(found) > limit)
 
@@ -58,6 +58,14 @@ def page_of_rows(call: Call, kind: str, rows: list[Json]) -> Json:
 
 def _list_json(call: Call, data: list[Json], *, has_more: bool) -> Json:
     return {"object": "list", "data": data, "has_more": has_more, "url": call.path}
+
+
+def _seconds(call: Call) -> range:
+    """Return in which seconds what is listed was created, so that a long list is not gone through for a few of them."""
+    bounds = call.params.get("created", {})
+    first = max(bounds.get("gte", 0), bounds.get("gt", -1) + 1)
+    end = min(bounds.get("lt", EVER.stop), bounds.get("lte", EVER.stop) + 1)
+    return range(first, max(first, end))
 
 
 def _cursor(call: Call, store: Store[StoredT], param: str) -> Key:

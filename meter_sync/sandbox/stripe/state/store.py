@@ -13,6 +13,10 @@ Key = tuple[int, int, str]
 """When an object was created, its sequence number among those of one second, and its id."""
 
 
+EVER = range(10**18)
+"""All seconds that there may be, in Unix time."""
+
+
 class Stored(Protocol):
     """What every Stripe object has."""
 
@@ -44,10 +48,12 @@ class Shelf:
         if place < len(self._keys) and self._keys[place] == key:
             del self._keys[place]
 
-    def older_than(self, key: Key | None) -> Iterator[str]:
-        """Ids from the newest to the oldest, starting after this key or with the newest."""
-        start = len(self._keys) if key is None else bisect_left(self._keys, key)
-        for place in range(start - 1, -1, -1):
+    def older_than(self, key: Key | None, seconds: range = EVER) -> Iterator[str]:
+        """Ids from the newest to the oldest, starting after this key or with the newest, of what was created then."""
+        first = bisect_left(self._keys, (seconds.start,))
+        end = bisect_left(self._keys, (seconds.stop,))
+        start = end if key is None else min(end, bisect_left(self._keys, key))
+        for place in range(start - 1, first - 1, -1):
             yield self._keys[place][2]
 
     def newer_than(self, key: Key) -> Iterator[str]:
