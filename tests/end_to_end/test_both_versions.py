@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.support.ways import ALL_WAYS, by_tier, end_of, metered_price
+from tests.support.ways import ALL_WAYS, by_tier, end_of, metered_price, one_fast
 from tests.support.world import NOW, PERIOD_START, World
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -91,7 +91,7 @@ def test_v3_bills_exactly_what_v1_bills(worlds: tuple[World, World], way: str, m
     assert all("/v3/" in one.path for one in worlds[1].sandbox.requests if one.server == "openmeter")
 
 
-@pytest.mark.parametrize("aggregation", ["COUNT", "UNIQUE_COUNT", "AVG", "MIN", "MAX", "LATEST"])
+@pytest.mark.parametrize("aggregation", one_fast(["COUNT", "UNIQUE_COUNT", "AVG", "MIN", "MAX", "LATEST"], "LATEST"))
 def test_so_it_is_for_every_aggregation(worlds: tuple[World, World], aggregation: str) -> None:
     first, third = (billed_after_a_month(world, "last", "customer", aggregation) for world in worlds)
     assert first == third

@@ -644,19 +644,17 @@ def test_timers_are_a_schedule_if_they_are_enabled(world: World) -> None:
     assert {one["subject"] for one in found(off, "problem")} == {"meter-sync.timer", "meter-sync-closing.timer"}
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
+def test_what_is_no_full_run_of_each_day_is_no_schedule(world: World) -> None:
+    lines = (
         "7 * * * * meter-sync run --dry-run",
         "7 * * * * meter-sync run --customer cus_1",
         "7 3 1 1 * meter-sync run --quiet",
         "7 * * * * meter-sync status; /usr/bin/run-something",
         "7 * * * * my-meter-sync run",
         "@reboot meter-sync run",
-    ],
-)
-def test_what_is_no_full_run_of_each_day_is_no_schedule(world: World, line: str) -> None:
-    assert found(scheduled(world, f"{line}\n"), "ok") == []
+    )
+
+    assert found(scheduled(world, "\n".join(lines) + "\n"), "ok") == []
 
 
 def test_of_a_crontab_its_times_are_told_and_not_its_command(world: World) -> None:

@@ -71,7 +71,7 @@ def assert_all_is_told(world: World, subscription: SubscriptionView) -> None:
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("after", [10 * MINUTE, 5 * HOUR, 2 * DAY])
+@pytest.mark.parametrize("after", one_fast([10 * MINUTE, 5 * HOUR, 2 * DAY], 5 * HOUR))
 def test_a_ledger_that_is_lost_after_an_end_is_told_of_it(
     world: World, way: str, ending: Ending, after: timedelta
 ) -> None:

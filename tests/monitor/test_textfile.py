@@ -120,7 +120,8 @@ def test_a_failed_run_leaves_what_only_a_complete_one_knows_and_counters_go_on(w
     kept = {"items", "run_duration_seconds", "run_last_complete_timestamp_seconds", "next_period_end_timestamp_seconds"}
     assert {name: found[name] for name in kept} == {name: before[name] for name in kept}
     assert all(found["requests_total"][one] >= count for one, count in before["requests_total"].items())
-    assert found["requests_total"][(("api", "openmeter"), ("code", "none"), ("endpoint", "get meters"))] == 1
+    # The run with a wrong key has asked OpenMeter meanwhile, and did not wait for the answer.
+    assert found["requests_total"][(("api", "openmeter"), ("code", "none"), ("endpoint", "get meters"))] >= 1
     assert found["requests_total"][(("api", "stripe"), ("code", "401"), ("endpoint", "get account"))] == 1
 
 
