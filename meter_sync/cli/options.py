@@ -98,23 +98,30 @@ def selectors(command: Command) -> Command:
     return selecting
 
 
-class TestClock(click.ParamType[str]):
-    """The id of a test clock."""
+class Matching(click.ParamType[str]):
+    """A text of some form: the pattern that it matches, and what it is in words."""
 
-    name = "TEST_CLOCK"
+    def __init__(self, name: str, pattern: str, what: str) -> None:
+        self.name = name
+        self._pattern = pattern
+        self._what = what
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Admit what can be an id: it goes into an address, and names books in the ledger."""
-        if not re.fullmatch("[A-Za-z0-9_.-]{1,200}", str(value)):
-            self.fail(f"{value!r} is not the id of a test clock.", param, ctx)
+        """Admit the text, or say what it should be."""
+        if not re.fullmatch(self._pattern, str(value)):
+            self.fail(f"{value!r} is not {self._what}.", param, ctx)
         return str(value)
+
+
+_TEST_CLOCK = Matching("TEST_CLOCK", "[A-Za-z0-9_.-]{1,200}", "the id of a test clock")
+"""It goes into an address, and names books in the ledger."""
 
 
 def test_clock(but_not: str) -> Callable[[Command], Command]:
     """Return what gives a command the option of a test clock; `but_not` says what else it is refused with."""
     return click.option(
         "--test-clock",
-        type=TestClock(),
+        type=_TEST_CLOCK,
         metavar="clock_x",
         help="Only what is on this test clock of a sandbox, with its time as now; the selectors choose among that. "
         f"Refused with a live key{but_not}.",

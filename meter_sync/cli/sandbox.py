@@ -2,15 +2,14 @@
 
 import asyncio
 import json
-import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from meter_sync.cli.ending import stop_on_signals
-from meter_sync.cli.options import OPENMETER_VERSION
+from meter_sync.cli.options import OPENMETER_VERSION, Matching
 
 if TYPE_CHECKING:
     from meter_sync.sandbox import Sandbox
@@ -30,16 +29,7 @@ One more event, to see it billed by the next run:
 Ctrl-C ends the sandbox, and everything in it."""
 
 
-class Name(click.ParamType[str]):
-    """A name that can be part of a key and of an account's id."""
-
-    name = "NAME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Admit the name, or say how it should look."""
-        if not re.fullmatch("[A-Za-z0-9]{1,40}", str(value)):
-            self.fail(f"{value!r} is not a name of letters and digits.", param, ctx)
-        return str(value)
+_NAME = Matching("NAME", "[A-Za-z0-9]{1,40}", "a name of letters and digits")
 
 
 @click.command()
@@ -61,7 +51,7 @@ class Name(click.ParamType[str]):
 )
 @click.option(
     "--name",
-    type=Name(),
+    type=_NAME,
     help="Another account than that of other sandboxes, with a key of its own and nothing in it: for shadow mode.",
 )
 @OPENMETER_VERSION

@@ -65,12 +65,9 @@ def _status(settings: Settings, at: datetime) -> dict[str, Any]:
     from meter_sync.ledger import books_in_use, open_ledger_read_only
 
     with open_ledger_read_only(settings.ledger, books_in_use(settings.ledger, settings.stripe.mode)) as ledger:
-        complete, first = ledger.runs.last_complete(), ledger.runs.first_begun()
-        failing = ledger.runs.last_ended_with()
-        overdue = settings.schedule.overdue_since(complete, first, at)
+        failing, overdue = ledger.runs.last_ended_with(), ledger.runs.overdue_since(settings.schedule, at)
         held = [_row_of_held(one) for one in ledger.overview.held()]
-        waiting = ledger.remainders.unbilled()
-        unbilled = [_row_of_unbilled(one) for one in waiting if one.is_unknown or not one.waits]
+        unbilled = [_row_of_unbilled(one) for one in ledger.remainders.for_a_person()]
         ends = ledger.overview.ends(at)
         return {
             **({"shadow": True} if settings.is_shadow else {}),
@@ -81,14 +78,14 @@ def _status(settings: Settings, at: datetime) -> dict[str, Any]:
             },
             "runs": {
                 "schedule": settings.schedule.value,
-                "last_complete_at": _if_known(complete),
+                "last_complete_at": _if_known(ledger.runs.last_complete()),
                 "overdue_since": _if_known(overdue),
                 "last_ended_with": failing,
                 "last": [_row_of_run(one) for one in ledger.runs.past(None, None, _NAMED)],
             },
             "held": held,
             "unbilled": unbilled,
-            "waits": len(waiting) - len(unbilled),
+            "waits": len(ledger.remainders.unbilled()) - len(unbilled),
             "due": {
                 "next_period_end": _if_known(ends.next_end),
                 "within_a_day": ends.within_a_day,

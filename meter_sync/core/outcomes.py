@@ -58,7 +58,8 @@ LIFTABLE = (
 )
 """The brakes that a person may lift for one run; the rest are facts that no flag changes."""
 
-_HARMLESS = frozenset({Reason.IGNORED, Reason.NOT_STARTED, Reason.SUBSCRIPTION_PAUSED})
+HARMLESS = frozenset({Reason.IGNORED, Reason.NOT_STARTED, Reason.SUBSCRIPTION_PAUSED})
+"""Why an item is skipped that leaves nothing unbilled: nobody need look."""
 
 
 class ExitCode(IntEnum):
@@ -92,6 +93,6 @@ def exit_code(results: Iterable[tuple[Outcome, Reason | None]]) -> ExitCode:
 
 def _needs_attention(outcome: Outcome, reason: Reason | None) -> bool:
     if outcome is Outcome.SKIPPED:
-        return reason not in _HARMLESS
+        return reason not in HARMLESS
     # What was reported although its usage had fallen before has that reason.
     return outcome is Outcome.HELD or reason is Reason.DECREASE

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from meter_sync.core.metering.mapping import Grouping, meter_row_of_price, unused_rows
 from meter_sync.core.metering.queries import Need, Query, Unanswered
-from meter_sync.core.outcomes import Reason
+from meter_sync.core.outcomes import HARMLESS, Reason
 from meter_sync.core.planning.obstacles import starts_later
 from meter_sync.core.planning.prepare import Metering
 from meter_sync.core.planning.stages import Metered, Result
@@ -38,9 +38,6 @@ _IDS = {
 """The id of the check of which a reason is the outcome; the rest is about the subscription."""
 
 _IDS_OF_ERRORS = {"stripe_permission": "stripe_permission", "ledger_bound": "ledger", "stripe_key": "stripe_key"}
-
-_HARMLESS = frozenset({Reason.IGNORED, Reason.NOT_STARTED, Reason.SUBSCRIPTION_PAUSED})
-"""Why an item is rightly not billed."""
 
 _REMEDY = "do what the message says; meter-sync run --dry-run shows each item"
 
@@ -105,7 +102,7 @@ def _not_billed(job: Job, listed: Prepared) -> Iterator[Finding]:
     ]
     about: defaultdict[tuple[Reason, str], list[str]] = defaultdict(list)
     for one in results:
-        if one.reason and one.reason not in _HARMLESS:
+        if one.reason and one.reason not in HARMLESS:
             about[one.reason, one.message or ""].append(f"{one.item.id} of {one.item.subscription.customer.id}")
     for (reason, message), items in about.items():
         yield problem(_IDS.get(reason, "subscription"), f"{reason}: {message}", _REMEDY, named(items))

@@ -26,8 +26,8 @@ def examine_runs(installation: Installation) -> Iterator[Finding]:
 
 
 def _last_run(installation: Installation, ledger: Ledger, now: datetime) -> Finding:
-    complete, first = ledger.runs.last_complete(), ledger.runs.first_begun()
-    overdue = installation.settings.schedule.overdue_since(complete, first, now)
+    complete = ledger.runs.last_complete()
+    overdue = ledger.runs.overdue_since(installation.settings.schedule, now)
     if overdue:
         since = f"since {date_and_time(overdue)} UTC"
         said = f"no complete run {since}" if complete else f"no run was ever complete, {since}"
@@ -66,7 +66,7 @@ def _held(ledger: Ledger) -> Finding:
 
 
 def _unbilled(ledger: Ledger, now: datetime) -> Finding:
-    unbilled = [one for one in ledger.remainders.unbilled() if one.is_unknown or not one.waits]
+    unbilled = ledger.remainders.for_a_person()
     if not unbilled:
         return ok("unbilled", "no usage was left unbilled")
     oldest = min(one.period.end for one in unbilled)

@@ -69,9 +69,9 @@ def _runs_come(installation: Installation) -> bool:
     settings = installation.settings
     try:
         with open_ledger_read_only(settings.ledger, books_in_use(settings.ledger, settings.stripe.mode)) as ledger:
-            complete, first = ledger.runs.last_complete(), ledger.runs.first_begun()
-            is_overdue = settings.schedule.overdue_since(complete, first, installation.clock())
-            return complete is not None and is_overdue is None
+            runs = ledger.runs
+            is_overdue = runs.overdue_since(settings.schedule, installation.clock()) is not None
+            return runs.last_complete() is not None and not is_overdue
     except MeterSyncError:
         return False
 

@@ -57,6 +57,10 @@ class Remainders(Book):
         oldest_first = query.order_by(seen_periods.c.period_end, seen_periods.c.item)
         return _unbilled(self.database.rows(oldest_first))
 
+    def for_a_person(self) -> list[Unbilled]:
+        """Return those of the unbilled that wait for a person, rather than for the item's next period."""
+        return [one for one in self.unbilled() if one.is_unknown or not one.waits]
+
     def since(self, since: datetime) -> dict[PeriodKey, Unbilled]:
         """Return what Stripe does not bill of each period that ended after an instant, settled or not."""
         found = self.database.rows(self._remainders().where(seen_periods.c.period_end > since))

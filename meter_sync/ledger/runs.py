@@ -7,6 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy import Column
 
+from meter_sync.core.schedule import Schedule
 from meter_sync.core.telling.history import PastRun
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.rows import CompleteRun, RunRecord, read_as
@@ -54,6 +55,10 @@ class Runs(Book):
     def last_complete(self) -> datetime | None:
         """Return when the last run over the whole account that did its work was begun, or None."""
         return self._newest_complete(runs.c.started_at)
+
+    def overdue_since(self, schedule: Schedule, at: datetime) -> datetime | None:
+        """Return since when nothing was billed, if a complete run is overdue at an instant, or else None."""
+        return schedule.overdue_since(self.last_complete(), self.first_begun(), at)
 
     def last_ended_with(self) -> int | None:
         """Return the exit code of the last run over the whole account that has ended, or None before the first."""

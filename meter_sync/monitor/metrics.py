@@ -127,7 +127,7 @@ def _known(settings: Settings, at: datetime) -> Values:
 
 def _unbilled(ledger: Ledger) -> Values:
     """Return what is not billed, and waits for a person rather than for the item's next period."""
-    waiting = [one for one in ledger.remainders.unbilled() if one.is_unknown or not one.waits]
+    waiting = ledger.remainders.for_a_person()
     meters = ledger.overview.meters_of([_key(one) for one in waiting])
     units, periods = defaultdict[tuple[str, ...], float](float), Counter[tuple[str, ...]]()
     for one in waiting:

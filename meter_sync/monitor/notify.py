@@ -109,7 +109,7 @@ def _memory(settings: Settings | None) -> Memory | None:
 def _read_memory(settings: Settings) -> Memory:
     books = books_in_use(settings.ledger, settings.stripe.mode)
     with open_ledger_read_only(settings.ledger, books) as ledger:
-        unbilled = sum(one.is_unknown or not one.waits for one in ledger.remainders.unbilled())
+        unbilled = len(ledger.remainders.for_a_person())
         return Memory(settings, books, trouble_from(ledger.markers.told()), unbilled)
 
 

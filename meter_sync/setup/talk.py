@@ -8,13 +8,11 @@ from typing import TypeVar
 
 from pydantic import SecretStr
 
-from meter_sync import openmeter_api
 from meter_sync.config import SETUP_KEY_VARIABLE, Settings
 from meter_sync.errors import ConfigurationError
 from meter_sync.net.pace import Limiter
 from meter_sync.net.session import open_session
 from meter_sync.net.stop import Stop
-from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.stripe_api.account import account_of
 from meter_sync.stripe_api.connection import Access, StripeReader, StripeWriter
 
@@ -47,21 +45,6 @@ async def open_shadow_writer(settings: Settings, clock: Clock, stop: Stop) -> As
     access = _access(settings, settings.stripe.api_key, "shadow.api_key_file", _PERMISSIONS_OF_SHADOW)
     async with _opened(StripeWriter, access, settings, clock, stop, _COPIES_AT_ONCE) as stripe:
         yield stripe
-
-
-@asynccontextmanager
-async def open_openmeter(settings: Settings, stop: Stop) -> AsyncIterator[OpenMeter]:
-    """Open OpenMeter, with the same key as for the runs."""
-    secret = settings.openmeter.api_key
-    asked = openmeter_api.connection.Access(
-        url=settings.openmeter.url,
-        key=lambda: secret.get_secret_value() if secret else None,
-        concurrency=1,
-        retry_seconds=settings.retry_seconds,
-    )
-    async with open_session(settings.openmeter.url, 1) as session:
-        yield OpenMeter(asked, session, stop)
-        await asyncio.sleep(0)  # lets the connection of the last answer close before the session does
 
 
 async def checked_account(

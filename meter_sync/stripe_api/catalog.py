@@ -50,12 +50,15 @@ class NewPrice:
 
 @dataclass(frozen=True, slots=True)
 class NewMeter:
-    """A billing meter that is to be made, for customers by their ids in Stripe."""
+    """A billing meter that is to be made, by default for customers by their ids in Stripe."""
 
     display_name: str
     event_name: str
     formula: str
     window: str | None
+    customer_mapping: str = "by_id"
+    customer_key: str = "stripe_customer_id"
+    value_key: str = "value"
 
 
 class ProductData(Identified):
@@ -90,6 +93,8 @@ class RecurringData(Shape):
     interval: Text
     interval_count: Quantity
     usage_type: Text
+    aggregate_usage: Text | None = None
+    """In the older version alone, where a legacy price has one."""
     meter: PathIdentifier | None = None
 
 
@@ -146,7 +151,7 @@ async def active_meter(stripe: StripeReader, event_name: str) -> CatalogMeter | 
 
 async def create_product(stripe: StripeWriter, name: str) -> str:
     """Make a product and return its id. Raise what StripeWriter raises."""
-    return _made(await stripe.create("/v1/products", "products", {"name": name}), "the product")
+    return made(await stripe.create("/v1/products", "products", {"name": name}), "the product")
 
 
 async def create_meter(stripe: StripeWriter, new: NewMeter) -> str:
@@ -155,11 +160,11 @@ async def create_meter(stripe: StripeWriter, new: NewMeter) -> str:
         "display_name": new.display_name,
         "event_name": new.event_name,
         "default_aggregation": {"formula": new.formula},
-        "customer_mapping": {"type": "by_id", "event_payload_key": "stripe_customer_id"},
-        "value_settings": {"event_payload_key": "value"},
+        "customer_mapping": {"type": new.customer_mapping, "event_payload_key": new.customer_key},
+        "value_settings": {"event_payload_key": new.value_key},
         **({"event_time_window": new.window} if new.window else {}),
     }
-    return _made(await stripe.create("/v1/billing/meters", "billing_meters", asked), "the billing meter")
+    return made(await stripe.create("/v1/billing/meters", "billing_meters", asked), "the billing meter")
 
 
 async def create_price(stripe: StripeWriter, new: NewPrice) -> str:
@@ -180,9 +185,10 @@ async def create_price(stripe: StripeWriter, new: NewPrice) -> str:
             for tier in new.tiers
         ]
         asked |= {"billing_scheme": "tiered", "tiers_mode": new.tiers_mode, "tiers": tiers}
-    return _made(await stripe.create("/v1/prices", "prices", asked), "the price")
+    return made(await stripe.create("/v1/prices", "prices", asked), "the price")
 
 
-def _made(answer: object, what: str) -> str:
+def made(answer: object, what: str) -> str:
+    """Return the id of what was made. Raise StripeUnavailable where the answer does not say it."""
     with in_doubt():
         return Identified.read(answer, what).id

@@ -13,6 +13,8 @@ from pydantic import Field
 
 from meter_sync.core.billing.item import BillingMeter, Customer, SubscriptionItem
 from meter_sync.core.metering.mapping import COPY_OF, COPY_OF_METER
+from meter_sync.stripe_api import catalog
+from meter_sync.stripe_api.catalog import CatalogPrice, NewMeter, RecurringData, TierData, made
 from meter_sync.stripe_api.connection import (
     CURRENT_VERSION,
     USAGE_RECORD_VERSION,
@@ -20,12 +22,10 @@ from meter_sync.stripe_api.connection import (
     StripeReader,
     StripeWriter,
 )
-from meter_sync.stripe_api.paging import by_id, in_doubt, pages
+from meter_sync.stripe_api.paging import by_id, pages
 from meter_sync.stripe_api.shapes import (
     Identified,
-    Identifier,
     Metadata,
-    PathIdentifier,
     Quantity,
     Shape,
     Text,
@@ -36,43 +36,18 @@ _PAID_BY_INVOICE = {"collection_method": "send_invoice", "days_until_due": 365}
 """Copies have no means to pay with, and are not to be overdue."""
 
 
-class _Tier(Shape):
-    up_to: Quantity | None = None
-    unit_amount_decimal: Text | None = None
-    flat_amount_decimal: Text | None = None
-
-
-class _Recurring(Shape):
-    interval: Text
-    interval_count: Quantity
-    usage_type: Text
-    aggregate_usage: Text | None = None
-    meter: PathIdentifier | None = None
-
-
 class _Transform(Shape):
     divide_by: Quantity
     round: Text
 
 
-class PriceToCopy(Identified):
+class PriceToCopy(CatalogPrice):
     """A metered price, with all that decides what is billed by it."""
 
-    product: Identifier
-    currency: Text
     lookup_key: Text | None = None
     nickname: Text | None = None
-    metadata: Metadata
-    billing_scheme: Text
-    unit_amount_decimal: Text | None = None
-    tiers: list[_Tier] | None = None
-    tiers_mode: Text | None = None
     transform_quantity: _Transform | None = None
-    recurring: _Recurring
-
-
-class _Named(Identified):
-    name: Text
+    recurring: RecurringData
 
 
 class _WithMetadata(Identified):
@@ -101,7 +76,7 @@ async def price_to_copy(stripe: StripeReader, id: str) -> PriceToCopy:
 async def product_name(stripe: StripeReader, id: str) -> str:
     """Return the name of a product, or its id where the key may not read it. Raise what StripeReader raises."""
     try:
-        return (await by_id(_Named, stripe, "product", id, {})).name
+        return (await catalog.product(stripe, id)).name
     except PermissionMissing:
         return id
 
@@ -139,16 +114,10 @@ async def create_product(stripe: StripeWriter, id: str, name: str) -> None:
 
 async def create_meter(stripe: StripeWriter, original: BillingMeter) -> str:
     """Make a billing meter like another one, and return its id. Raise what StripeWriter raises."""
+    name, formula = original.event_name, original.formula
     window = original.window.value if original.window else original.unknown_window
-    asked: dict[str, Any] = {
-        "display_name": original.event_name,
-        "event_name": original.event_name,
-        "default_aggregation": {"formula": original.formula},
-        "customer_mapping": {"type": original.customer_mapping, "event_payload_key": original.customer_key},
-        "value_settings": {"event_payload_key": original.value_key},
-        **({"event_time_window": window} if window else {}),
-    }
-    return _made(await stripe.create("/v1/billing/meters", "billing_meters", asked), "the billing meter")
+    keys = original.customer_mapping, original.customer_key, original.value_key
+    return await catalog.create_meter(stripe, NewMeter(name, name, formula, window, *keys))
 
 
 async def create_price(stripe: StripeWriter, original: PriceToCopy, meter: str | None) -> str:
@@ -168,13 +137,19 @@ async def create_price(stripe: StripeWriter, original: PriceToCopy, meter: str |
     if original.lookup_key is not None:
         asked["transfer_lookup_key"] = True  # it may have moved from another price, which has a copy too
     if original.tiers:
-        tiers = [{**tier.model_dump(exclude_none=True), "up_to": tier.up_to or "inf"} for tier in original.tiers]
+        tiers = [{**_amounts(tier), "up_to": tier.up_to or "inf"} for tier in original.tiers]
         asked |= {"tiers": tiers, "tiers_mode": original.tiers_mode}
     else:
-        asked["unit_amount_decimal"] = original.unit_amount_decimal
+        asked |= _amounts(original)
     if original.transform_quantity:
         asked["transform_quantity"] = original.transform_quantity.model_dump()
-    return _made(await stripe.create("/v1/prices", "prices", asked, USAGE_RECORD_VERSION), "the price")
+    return made(await stripe.create("/v1/prices", "prices", asked, USAGE_RECORD_VERSION), "the price")
+
+
+def _amounts(of: CatalogPrice | TierData) -> dict[str, str]:
+    """Return what is charged, as Stripe takes it: without an exponent."""
+    known = of.model_dump(exclude_none=True, include={"unit_amount_decimal", "flat_amount_decimal"})
+    return {name: f"{amount:f}" for name, amount in known.items()}
 
 
 async def create_customer(stripe: StripeWriter, original: Customer) -> str:
@@ -186,7 +161,7 @@ async def create_customer(stripe: StripeWriter, original: Customer) -> str:
     """
     metadata = {**original.metadata, COPY_OF: original.id}
     asked = {"metadata": metadata, "email": f"{original.id.lower()}@example.com"}
-    return _made(await stripe.create("/v1/customers", "customers", asked), "the customer")
+    return made(await stripe.create("/v1/customers", "customers", asked), "the customer")
 
 
 async def create_subscription(
@@ -218,14 +193,14 @@ async def create_subscription(
     }
     version = USAGE_RECORD_VERSION if is_legacy else CURRENT_VERSION
     answer = await stripe.create("/v1/subscriptions", "subscriptions", asked, version)
-    return _made(answer, "the subscription")
+    return made(answer, "the subscription")
 
 
 async def add_item(stripe: StripeWriter, item: SubscriptionItem, prices: Mapping[str, str], subscription: str) -> str:
     """Add the copy of an item to that of its subscription, and return its id. Raise what StripeWriter raises."""
     asked = {**_item(item, prices), "subscription": subscription, "proration_behavior": "none"}
     answer = await stripe.create("/v1/subscription_items", "subscription_items", asked, USAGE_RECORD_VERSION)
-    return _made(answer, "the subscription item")
+    return made(answer, "the subscription item")
 
 
 async def remove_item(stripe: StripeWriter, item: str) -> None:
@@ -249,8 +224,3 @@ async def cancel_subscription(stripe: StripeWriter, subscription: str) -> None:
 
 def _item(item: SubscriptionItem, prices: Mapping[str, str]) -> dict[str, Any]:
     return {"price": prices[item.price.id], "metadata": {**item.metadata, COPY_OF: item.id}}
-
-
-def _made(answer: object, what: str) -> str:
-    with in_doubt():
-        return Identified.read(answer, what).id

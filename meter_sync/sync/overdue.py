@@ -18,8 +18,7 @@ def once_overdue(error: MeterSyncError | None, run: RunRecord, ledger: Ledger) -
     """
     if not isinstance(error, TryAgainError) or not run.keeps_schedule:
         return error
-    runs, schedule = ledger.runs, Schedule(run.schedule)
-    since = schedule.overdue_since(runs.last_complete(), runs.first_begun(), run.started_at)
+    since = ledger.runs.overdue_since(Schedule(run.schedule), run.started_at)
     if since is None:
         return error
     return MeterSyncError(f"{error.message}; no complete run since {utc(since)}", error.hint, code=error.code)

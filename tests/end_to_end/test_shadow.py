@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from meter_sync.sandbox import Sandbox
 from meter_sync.sandbox.http.faults import Fault
 from meter_sync.sandbox.http.traffic import RequestSeen
 from meter_sync.sandbox.stripe.protocol.permissions import EVERY_PERMISSION
+from meter_sync.sandbox.stripe.state.objects import Tier
 from tests.support.setting_up import set_up
 from tests.support.ways import ALL_WAYS, by_tier, end_of, subscribed
 from tests.support.world import METER, Outcome, World
@@ -142,6 +144,11 @@ def test_the_amounts_of_copied_prices_are_those_of_their_originals(shadow: Shado
         world.stripe.add_price(unit_amount_decimal="0.000000000002"),
         world.stripe.add_price(transform_quantity={"divide_by": 1000, "round": "up"}, meter=meter),
         world.stripe.add_price(aggregate_usage="max", interval="month", interval_count=3),
+        world.stripe.add_price(
+            meter=meter,
+            tiers_mode="graduated",
+            tiers=[Tier(100, Decimal("0.000001"), Decimal(500)), Tier(None, Decimal(2), Decimal(0))],
+        ),
     ]
     for price in originals:
         world.subscribe(price)
@@ -150,10 +157,21 @@ def test_the_amounts_of_copied_prices_are_those_of_their_originals(shadow: Shado
 
     def billing(price: Any) -> tuple[Any, ...]:
         of_period = price.usage_type, price.interval, price.interval_count, price.aggregate_usage
-        return price.unit_amount_decimal, price.transform_quantity, price.currency, *of_period
+        amounts = price.unit_amount_decimal, price.tiers, price.tiers_mode, price.transform_quantity
+        return *amounts, price.currency, *of_period
 
     copies = {one.metadata[COPY_OF]: billing(one) for one in shadow.sandbox.stripe.state.prices}
     assert copies == {id: billing(world.stripe.state.prices[id]) for id in originals}
+
+
+def test_a_copy_has_the_billing_mode_of_its_original(shadow: Shadow) -> None:
+    price = shadow.world.stripe.add_price(metadata={"om_meter_id": METER}, meter=shadow.world.stripe.add_meter("calls"))
+    for mode in ("classic", "flexible"):
+        shadow.world.subscribe(price, billing_mode=mode)
+
+    shadow.set_up("--yes")
+
+    assert sorted(one.billing_mode for one in shadow.sandbox.stripe.state.subscriptions) == ["classic", "flexible"]
 
 
 def test_what_is_new_is_copied_and_what_is_gone_is_taken_away(shadow: Shadow) -> None:

@@ -1,39 +1,22 @@
 """`meter-sync schedule`: ready files for cron, systemd or Kubernetes, made for the configuration in effect."""
 
-import re
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
 from meter_sync.cli.globals import Globals
+from meter_sync.cli.options import Matching
 from meter_sync.cli.schedule import crontab as for_cron
 from meter_sync.cli.schedule import kubernetes as for_kubernetes
 from meter_sync.cli.schedule import systemd as for_systemd
 from meter_sync.cli.schedule.giving import Destination, give, written
 
-
-class Matching(click.ParamType[str]):
-    """A text that can stand in a file: `what` it is in words, and the pattern that it matches."""
-
-    def __init__(self, name: str, what: str, pattern: str) -> None:
-        self.name = name
-        self._what = what
-        self._pattern = pattern
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Admit the text, or say what it should be."""
-        if not re.fullmatch(self._pattern, str(value), re.ASCII):
-            self.fail(f"{value!r} is not {self._what}.", param, ctx)
-        return str(value)
-
-
-ADDRESS = Matching("ADDRESS", "an address for mail, or a user of this machine", r"[A-Za-z0-9@._+,-]+")
-USER = Matching("USER", "the name of a user", r"[A-Za-z_][A-Za-z0-9_.-]*")
-NAMESPACE = Matching("NAMESPACE", "a namespace of Kubernetes", r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-IMAGE = Matching("IMAGE", "the name of an image", r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
-FILE = Matching("FILE", "the absolute path of a file", r"/[A-Za-z0-9._/ +@-]*[A-Za-z0-9._+@-]")
+ADDRESS = Matching("ADDRESS", r"[A-Za-z0-9@._+,-]+", "an address for mail, or a user of this machine")
+USER = Matching("USER", r"[A-Za-z_][A-Za-z0-9_.-]*", "the name of a user")
+NAMESPACE = Matching("NAMESPACE", r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "a namespace of Kubernetes")
+IMAGE = Matching("IMAGE", r"[A-Za-z0-9][A-Za-z0-9._:/@-]*", "the name of an image")
+FILE = Matching("FILE", r"/[A-Za-z0-9._/ +@-]*[A-Za-z0-9._+@-]", "the absolute path of a file")
 
 MAILTO = click.option(
     "--mailto",

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from meter_sync.cli.globals import Globals
-from meter_sync.cli.options import output
+from meter_sync.cli.options import Matching, output
 
 if TYPE_CHECKING:
     from meter_sync.cli.setup.conduct import Asked
@@ -50,21 +50,6 @@ class Tier(click.ParamType[tuple[int | None, Decimal]]):
         if not re.fullmatch("inf|[1-9][0-9]{0,17}", up_to):
             self.fail(f"{value!r} is not a tier such as 1000000:0.20 or inf:0.10.", param, ctx)
         return None if up_to == "inf" else int(up_to), Amount().convert(amount, param, ctx)
-
-
-class Matching(click.ParamType[str]):
-    """A text of some form."""
-
-    def __init__(self, name: str, pattern: str, what: str) -> None:
-        self.name = name
-        self._pattern = pattern
-        self._what = what
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Admit the text, or say how it should look."""
-        if not re.fullmatch(self._pattern, str(value)):
-            self.fail(f"{value!r} is not {self._what}.", param, ctx)
-        return str(value)
 
 
 class Address(click.ParamType[str]):

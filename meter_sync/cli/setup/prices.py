@@ -7,8 +7,9 @@ from meter_sync.cli.globals import now
 from meter_sync.cli.setup.conduct import ALL_NAMED, NOTHING_MADE, Asked, Conduct, begin, end, told
 from meter_sync.config import OPENMETER_KEY, SETUP_KEY
 from meter_sync.setup import price
-from meter_sync.setup.talk import open_openmeter, open_reader, open_writer
+from meter_sync.setup.talk import open_reader, open_writer
 from meter_sync.setup.wanted import WantedPrice
+from meter_sync.sync.job import open_openmeter
 
 
 def make_price(asked: Asked, wanted: WantedPrice) -> None:
