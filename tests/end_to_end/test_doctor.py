@@ -309,6 +309,14 @@ def test_a_key_for_looking_only_may_read_all_there_is(world: World) -> None:
     assert len(found(done, "ok", "stripe_permission")) == 11
 
 
+def test_a_permission_is_tried_on_what_it_is_needed_for_alone(world: World) -> None:
+    subscribed(world, world.stripe.add_price(meter=world.stripe.add_meter("calls")))
+
+    done = doctor(world, only=("stripe",))
+
+    assert "Usage records" in [one["subject"] for one in found(done, "skipped")], "no item has a legacy price"
+
+
 def test_a_key_that_stripe_refuses_is_one_problem_and_not_many(world: World) -> None:
     done = doctor(world, only=BUT_SCHEDULE, STRIPE_API_KEY="rk_test_wrong")
 

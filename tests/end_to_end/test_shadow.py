@@ -146,6 +146,7 @@ def test_the_amounts_of_copied_prices_are_those_of_their_originals(shadow: Shado
         world.stripe.add_price(aggregate_usage="max", interval="month", interval_count=3),
         world.stripe.add_price(
             meter=meter,
+            unit_amount_decimal="0",
             tiers_mode="graduated",
             tiers=[Tier(100, Decimal("0.000001"), Decimal(500)), Tier(None, Decimal(2), Decimal(0))],
         ),
