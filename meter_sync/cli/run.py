@@ -69,6 +69,11 @@ _WORDS = Words(
 )
 @test_clock(but_not=", --as-of or --closing")
 @click.option(
+    "--full",
+    is_flag=True,
+    help="Read all usage again, whatever is kept of it. The first run of a day (UTC) does so by itself.",
+)
+@click.option(
     "--resend",
     is_flag=True,
     help="Report also what the ledger says that Stripe already holds. Where events only add up, what stands in "
@@ -91,6 +96,7 @@ def run(
     as_of: datetime | None,
     closing: timedelta | None,
     test_clock: str | None,
+    full: bool,
     resend: bool,
     allow: tuple[str, ...],
     output: str,
@@ -109,6 +115,7 @@ def run(
         selection=selection,
         as_of=as_of,
         dry_run=dry_run,
+        reads_everything=full,
         resend=resend,
         allowed=frozenset(Reason(reason) for reason in allow),
         closing=closing,

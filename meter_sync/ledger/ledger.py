@@ -19,6 +19,7 @@ from meter_sync.ledger.epochs import Epochs
 from meter_sync.ledger.files import make_file, translated, unwritable
 from meter_sync.ledger.history import History
 from meter_sync.ledger.holds import Holds
+from meter_sync.ledger.kept import KeptUsages
 from meter_sync.ledger.listed import ListedPeriods
 from meter_sync.ledger.markers import Markers
 from meter_sync.ledger.memory import Memories
@@ -51,6 +52,7 @@ class Ledger:
         self.epochs = Epochs(database)
         self.history = History(database)
         self.holds = Holds(database)
+        self.kept = KeptUsages(database)
         self.listed = ListedPeriods(database)
         self.markers = Markers(database)
         self.memory = Memories(database)

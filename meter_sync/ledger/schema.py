@@ -290,6 +290,39 @@ falls = _table_of_periods(
 )
 """How the usage of an item's period fell below what Stripe held, until it has come back or was explained."""
 
+kept_series = _table(
+    "kept_series",
+    Column("series", String(64), primary_key=True),
+    Column("meter_id", String(255), nullable=False),
+    Column("meter", String(255), nullable=False),
+    Column("filter", Text, nullable=False),
+    Column("grouping", String(20), nullable=False),
+    Column("aggregation", String(20), nullable=False),
+    Column("read_at", UtcSeconds, nullable=False),
+    Column("joints", Text, nullable=False),
+)
+"""What shares queries, and the instants that its items have in common. The key is made of the columns after it."""
+
+kept_totals = _table(
+    "kept_totals",
+    Column("series", String(64), primary_key=True),
+    Column("subject", String(255), primary_key=True),
+    Column("totals", Text, nullable=False),
+)
+"""The total of each stretch between two of those instants, by subject."""
+
+kept_usages = _table(
+    "kept_usages",
+    Column("series", String(64), primary_key=True),
+    Column("need", String(255), primary_key=True),
+    Column("start", UtcSeconds, primary_key=True),
+    Column("subjects", Text, nullable=False),
+    Column("end", UtcSeconds, nullable=False),
+    Column("window", String(10)),
+    Column("usage", DecimalText),
+)
+"""What is known of an item's usage from the start of its own up to such an instant, or that its windows are."""
+
 claims = _table(
     "claims",
     Column("item", String(255), primary_key=True),

@@ -140,6 +140,7 @@ def _begin_epoch(ledger: Ledger, run: RunRecord) -> None:
     """Before anything is written: find out whether the ledger is older than what was written last, and say so."""
     last = ledger.runs.last_begun()
     if ledger.epochs.begin(run.as_of):
+        ledger.kept.forget()
         _warn_of_restored(last, "what Stripe holds of the open periods is read from it again")
 
 

@@ -147,6 +147,7 @@ def _policy(settings: Settings, request: Request, run: RunRecord) -> Policy:
     return Policy(
         now=run.started_at,
         as_of=run.as_of,
+        reads_everything=request.reads_everything,
         resend=request.resend,
         resend_after=timedelta(hours=settings.resend_after_hours),
         lookback=timedelta(days=settings.lookback_days),

@@ -28,6 +28,8 @@ class Request:
     test_clock: str | None = None
     """The test clock whose subscriptions it is about, and whose time is now; None for all that is on none."""
     dry_run: bool = False
+    reads_everything: bool = False
+    """Whether usage is read again of which the ledger knows."""
     resend: bool = False
     allowed: frozenset[Reason] = frozenset()
     closing: timedelta | None = None

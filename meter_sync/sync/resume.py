@@ -12,8 +12,7 @@ from meter_sync.core.planning.additions import as_settled, can_be_repeated, show
 from meter_sync.core.planning.brakes import checked_before
 from meter_sync.core.planning.first_sight import unfinished
 from meter_sync.core.planning.memory import Memory
-from meter_sync.core.planning.stages import Findings, Metered
-from meter_sync.core.planning.windows import read_since
+from meter_sync.core.planning.stages import Findings
 from meter_sync.ledger.additions import Unsettled
 from meter_sync.ledger.windows import Wanted
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable, StripeWriter
@@ -28,7 +27,7 @@ log = structlog.get_logger()
 
 
 async def resume(job: Job, prepared: Prepared) -> Prepared:
-    """Finish the looks and the additions that an earlier run had begun, and recall all that is known by then.
+    """Finish the looks and the additions that an earlier run had begun, and recall what is known by then.
 
     This writes, to Stripe too, but nothing that was not checked and begun before. A dry run takes it that an addition
     which a real one would send again arrives. Raise MeterSyncError.
@@ -37,22 +36,7 @@ async def resume(job: Job, prepared: Prepared) -> Prepared:
         prepared = await _write_what_was_begun(job, job.writer, prepared)
     else:
         prepared = replace(prepared, memory=as_settled(prepared.memory, job.policy.now, job.policy.as_of))
-    known = prepared.memory.remembered
-    # How much of each period's hours or days to read; as much of them is recalled from the ledger.
-    items = [
-        replace(one, read_since=read_since(one, prepared.memory, job.policy))
-        if isinstance(one, Metered) and one.way.is_by_window
-        else one
-        for one in prepared.items
-    ]
-    wanted = [
-        Wanted(*one.item.key, one.read_since)
-        for one in items
-        if isinstance(one, Metered)
-        and (before := known.get(one.item.id))
-        and (one.way.is_by_window or before.method.way.is_by_window)
-    ]
-    return replace(prepared, items=items, memory=job.ledger.memory.with_windows(prepared.memory, wanted))
+    return prepared
 
 
 async def _write_what_was_begun(job: Job, writer: StripeWriter, prepared: Prepared) -> Prepared:

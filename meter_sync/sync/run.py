@@ -21,6 +21,7 @@ from meter_sync.sync.record import record
 from meter_sync.sync.report import report
 from meter_sync.sync.request import RunReport
 from meter_sync.sync.resume import resume
+from meter_sync.sync.shared import Shared, keep, recall_shared
 
 
 async def run(job: Job) -> RunReport:
@@ -43,11 +44,13 @@ async def _reported(job: Job) -> RunReport:
     try:
         listed = await list_and_record(job)
         waits = [waiting(one) for one in listed.open.items]
-        checked = await _checked_plan(job, listed.open)
-        ended = await conclude_ended(job, listed, partial(_carry_out, job))
+        shared = recall_shared(job, listed)
+        checked = await _checked_plan(job, shared, listed.open)
+        ended = await conclude_ended(job, listed, partial(_carry_out, job, shared))
         if ended.error:
             raise ended.error
         done = ended.and_then(await report(job, checked))
+        keep(job, shared, done.results)
         # Events that were queued by webhook wait for what was held.
         return replace(done, gave_way=done.gave_way or is_stopped(checked))
     except MeterSyncError as error:
@@ -56,15 +59,15 @@ async def _reported(job: Job) -> RunReport:
         return RunReport([*ended.results, *waits], None if told_by_the_items else error)
 
 
-async def _checked_plan(job: Job, prepared: Prepared) -> Sequence[Checked | Result]:
+async def _checked_plan(job: Job, shared: Shared | None, prepared: Prepared) -> Sequence[Checked | Result]:
     """Resume what was begun, query, plan, look and check. Each item may appear once. Raise MeterSyncError."""
     resumed = await resume(job, prepared)
-    usages = await query(job, resumed)
-    planned = plan(job, resumed, usages)
+    asked, usages = await query(job, shared, resumed)
+    planned = plan(job, asked, usages)
     looked = await look(job, planned)
-    return check(job, looked, resumed)
+    return check(job, looked, asked)
 
 
-async def _carry_out(job: Job, prepared: Prepared) -> RunReport:
+async def _carry_out(job: Job, shared: Shared | None, prepared: Prepared) -> RunReport:
     """Do the same for periods that have ended, and report them; brakes over a whole account look at open ones only."""
-    return await report(job, await _checked_plan(job, prepared))
+    return await report(job, await _checked_plan(job, shared, prepared))

@@ -48,6 +48,7 @@ from meter_sync.sync.progress import NoProgress, Progress
 from meter_sync.sync.query import query_totals
 from meter_sync.sync.report import HOPELESS_AFTER
 from meter_sync.sync.request import Request, gravest, named_in_log, run_record
+from meter_sync.sync.shared import shared_to_compare
 from meter_sync.sync.standing import foreign_at_start, standing_total
 from meter_sync.sync.unbilled import Unbilled, find_unbilled
 from meter_sync.sync.workers import each
@@ -239,7 +240,8 @@ class _Steps:
         intended = job.ledger.memory.last_intended([one.item for one in items])
         # One total for the whole period, also where runs ask for hours or days: another question than theirs.
         needs = [need for one in items for need in one.needs]
-        usages = await query_totals(needs, job.openmeter, job.progress)
+        shared = shared_to_compare(job, items, self._read_until(self._last_complete))
+        usages = await query_totals(needs, job.openmeter, job.progress, shared)
         to_read: list[tuple[Expected, Known]] = []
         for one in items:
             id = one.item.id

@@ -100,6 +100,7 @@ def test_a_mapped_item_is_queried_for_exactly_its_usage() -> None:
         start=START,
         end=AS_OF,
         aggregation=Aggregation.SUM,
+        meter_id="01requests",
     )
 
 

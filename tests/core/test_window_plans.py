@@ -183,16 +183,22 @@ def test_the_whole_period_is_read_once_a_day_and_whenever_something_else_changed
     change: Mapping[str, object], is_whole: bool
 ) -> None:
     known = replace(make_remembered(method=hourly().method), read_whole_at=AS_OF - HOUR)
-    since = read_since(hourly(), remembering(replace(known, **change)), POLICY)  # type: ignore[arg-type]
+    memory = remembering(replace(known, **change))  # type: ignore[arg-type]
+    since = read_since(hourly(), memory, POLICY, AS_OF - 3 * DAY)
     assert since == (None if is_whole else WindowSize.HOUR.floor(AS_OF - 3 * DAY))
+
+
+def test_the_whole_period_is_read_where_usage_has_come_late() -> None:
+    known = replace(make_remembered(method=hourly().method), read_whole_at=AS_OF - HOUR)
+    assert read_since(hourly(), remembering(known), POLICY, known_until=None) is None
 
 
 def test_a_changed_method_or_a_resend_reads_the_whole_period() -> None:
     known = replace(make_remembered(method=hourly().method), read_whole_at=AS_OF - HOUR)
     other = replace(known, method=replace(known.method, scale=Decimal(2)))
-    assert read_since(hourly(), remembering(other), POLICY) is None
-    assert read_since(hourly(), remembering(known), replace(POLICY, resend=True)) is None
-    assert read_since(hourly(), Memory(), POLICY) is None
+    assert read_since(hourly(), remembering(other), POLICY, AS_OF - DAY) is None
+    assert read_since(hourly(), remembering(known), replace(POLICY, resend=True), AS_OF - DAY) is None
+    assert read_since(hourly(), Memory(), POLICY, AS_OF - DAY) is None
 
 
 def unknown(usage: Mapping[datetime, Decimal], metered: Metered) -> Planned:

@@ -114,7 +114,7 @@ def test_a_full_disk_is_the_ledgers_trouble_and_not_stripes(world: World) -> Non
     shutil.copytree(books, copy)
     world.sandbox.requests.clear()
     rows: list[dict[str, str]] = []
-    for room in range(80, 256, 8):  # enough for all that is written before the first item is claimed, and not for that
+    for room in range(80, 512, 8):  # enough for all that is written before the first item is claimed, and not for that
         shutil.rmtree(books)
         shutil.copytree(copy, books)
         done = run_with_file_limit(world, world.ledger.stat().st_size + room * 1024)

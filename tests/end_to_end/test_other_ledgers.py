@@ -75,7 +75,8 @@ def make_older(path: Path) -> None:
     """Take back the last migrations, as if an earlier version had written the ledger."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP TABLE falls")
-        connection.execute("DROP TABLE past_writes")
+        for table in ("past_writes", "kept_series", "kept_totals", "kept_usages"):
+            connection.execute(f"DROP TABLE {table}")
         for index in ("customer", "subscription", "late_usage"):
             connection.execute(f"DROP INDEX seen_periods_by_{index}")
         connection.execute("DROP INDEX item_periods_by_customer")

@@ -28,6 +28,11 @@ class Aggregation(StrEnum):
         return self in {self.SUM, self.COUNT}
 
     @property
+    def follows_from_parts(self) -> bool:
+        """Whether the usage of a time follows from that of its parts: by a sum, the extreme, or the last one there."""
+        return self not in {self.AVG, self.UNIQUE_COUNT}
+
+    @property
     def never_falls(self) -> bool:
         """Whether a running total can only grow, so that a fall means that something went wrong."""
         return self in {self.SUM, self.COUNT, self.UNIQUE_COUNT, self.MAX}

@@ -39,6 +39,8 @@ class Need:
     grouping: Grouping = Grouping.SUBJECT
     window: WindowSize | None = None
     """Where set, the usage of each hour or day is needed by itself."""
+    meter_id: str | None = None
+    """OpenMeter's own id of the meter; None where nothing is kept of its usage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,11 @@ class _Plan:
         """
         first, end = needs[0], max(need.end for need in needs)
         subjects = tuple(_subjects(needs))
-        hundreds = [subjects[at : at + SUBJECTS_PER_QUERY] for at in range(0, len(subjects), SUBJECTS_PER_QUERY)]
+        whole = Query(first.meter, first.filter, first.start, end, None, first.grouping, window)
         answering: dict[str, Query] = {}
-        for some in [None] if unfiltered else hundreds:
-            query = Query(first.meter, first.filter, first.start, end, some, first.grouping, window)
+        for query in [whole] if unfiltered else _by_hundreds(whole, subjects):
             self.queries.append(query)
-            answering |= dict.fromkeys(subjects if some is None else some, query)
+            answering |= dict.fromkeys(subjects if query.subjects is None else query.subjects, query)
         self._answering |= dict.fromkeys((need.item for need in needs), answering)
 
     def _values(
@@ -128,9 +129,13 @@ class QueryPlan(_Plan):
         A subject without a row in a complete answer has used nothing; a query without a complete answer leaves
         every item that needs it unanswered.
         """
+        return {item: Decimal(0) if total is None else total for item, total in self.totals(answers).items()}
+
+    def totals(self, answers: Mapping[Query, Answer]) -> dict[str, Decimal | Unanswered | None]:
+        """Return the same, but None for an item of which there was no event at all."""
         found = [(need, self._values(need, answers)) for need in self._needs]
         return {
-            need.item: values if isinstance(values, Unanswered) else combined(need.aggregation, values)
+            need.item: values if isinstance(values, Unanswered) else _combined_if_any(need.aggregation, values)
             for need, values in found
         }
 
@@ -231,6 +236,27 @@ def combined(aggregation: Aggregation, values: Sequence[Decimal]) -> Decimal:
     return min(values) if aggregation is Aggregation.MIN else max(values)
 
 
+def queries_for_all(kind: Query, subjects: tuple[str, ...]) -> list[Query]:
+    """Given a query for all subjects, return those that tell the totals of these, if any: it alone where they are many.
+
+    It is never alone for customers: see `_are_cheaper_unfiltered`.
+    """
+    if _are_cheaper_unfiltered(len(subjects), kind.grouping):
+        return [kind]
+    return _by_hundreds(kind, subjects)
+
+
+def _by_hundreds(kind: Query, subjects: tuple[str, ...]) -> list[Query]:
+    return [
+        replace(kind, subjects=subjects[at : at + SUBJECTS_PER_QUERY])
+        for at in range(0, len(subjects), SUBJECTS_PER_QUERY)
+    ]
+
+
+def _combined_if_any(aggregation: Aggregation, values: Sequence[Decimal]) -> Decimal | None:
+    return combined(aggregation, values) if values else None
+
+
 def _split(need: Need, latest: datetime | None) -> tuple[Need | None, list[Need]]:
     """Separate what whole windows of a shared query answer from what is left of the need's first and last window.
 
@@ -271,9 +297,13 @@ def _subjects(needs: Iterable[Need]) -> dict[str, None]:
 
 
 def _is_cheaper_unfiltered(needs: Sequence[Need]) -> bool:
-    """Say whether one query without a filter for subjects is cheaper for equal needs than many that name them.
+    """Say whether one query without a filter for subjects is cheaper for equal needs than many that name them."""
+    return _are_cheaper_unfiltered(len(_subjects(needs)), needs[0].grouping)
+
+
+def _are_cheaper_unfiltered(how_many: int, grouping: Grouping) -> bool:
+    """Say the same of so many subjects.
 
     OpenMeter tells customers apart only where it is given their ids (server source), so those are always named.
     """
-    is_many = len(_subjects(needs)) > SUBJECTS_PER_QUERY * _CHUNKS_BEFORE_UNFILTERED
-    return is_many and needs[0].grouping is Grouping.SUBJECT
+    return how_many > SUBJECTS_PER_QUERY * _CHUNKS_BEFORE_UNFILTERED and grouping is Grouping.SUBJECT

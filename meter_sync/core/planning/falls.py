@@ -11,6 +11,7 @@ from decimal import Decimal
 from meter_sync.core.billing.quantity import InvalidUsage, billable
 from meter_sync.core.metering.queries import Need, combined
 from meter_sync.core.outcomes import Reason
+from meter_sync.core.planning.carrying import carried_into, total_of
 from meter_sync.core.planning.memory import Fall, Memory
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.stages import Metered
@@ -31,6 +32,21 @@ def with_falls(metered: Metered, usages: Mapping[str, object], memory: Memory, p
         return metered
     falls = memory.falls.get(metered.item.id, ())
     return replace(metered, falls=tuple(one for one in falls if not _is_back(metered, one, usages)))
+
+
+def is_lower(metered: Metered, usage: Decimal, memory: Memory) -> bool:
+    """Say whether an item's usage makes less than Stripe holds or was to hold, as the ledger knows it.
+
+    So is what cannot be billed: it may be the fault of how the usage was found.
+    """
+    remembered = memory.remembered.get(metered.item.id)
+    if remembered is None:
+        return False
+    try:
+        own = billable(usage, metered.row.scale, metered.row.rounding)
+    except InvalidUsage:
+        return True
+    return own + total_of(carried_into(metered, own, memory)) < max(remembered.quantity, remembered.acknowledged or 0)
 
 
 def _needs(metered: Metered, fall: Fall) -> list[Need]:

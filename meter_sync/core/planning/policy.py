@@ -14,11 +14,13 @@ class Policy:
     """When the run began, in UTC."""
     as_of: datetime
     """The instant that the run is about: the same, unless another one was asked for."""
+    reads_everything: bool = False
+    """Whether everything is read again, whatever is kept of it."""
     resend: bool = False
     resend_after: timedelta = timedelta(hours=24)
     """An acknowledged quantity is sent again after so long, which heals what others changed in Stripe."""
     lookback: timedelta = timedelta(days=3)
-    """How much of a period is read again in each run where hours or days are reported; at least a day."""
+    """How long periods that have ended are watched for usage that comes late."""
     cadence: timedelta = timedelta(hours=1)
     """How often runs are promised to come."""
     allowed: frozenset[Reason] = frozenset()

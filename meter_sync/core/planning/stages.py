@@ -189,6 +189,7 @@ class Metered:
                 aggregation=self.meter.aggregation,
                 grouping=grouping,
                 window=window_of(self.way, self.item.price) if self.way.is_by_window else None,
+                meter_id=self.meter.id,
             )
             for number, stretch in enumerate(self.read)
             for subjects, grouping in [self.whose_at(stretch.start)]

@@ -32,24 +32,24 @@ SUMMARIES_LAG_AT_MOST = timedelta(days=1)
 """Stripe's summaries are eventually consistent (API reference): what is younger is not believed, but sent again."""
 
 
-def read_since(metered: Metered, memory: Memory, policy: Policy) -> datetime | None:
+def read_since(metered: Metered, memory: Memory, policy: Policy, known_until: datetime | None) -> datetime | None:
     """Given an item by the hour or day, return from where on its usage must be read, or None for the whole period.
 
-    Late events mostly come within the trailing part; the whole period is read once a day, whenever something other
-    than usage changed, and in the last runs before its end, after which it may be too late.
+    `known_until` is up to where its usage is as it was when it was read last; None: not known. The whole period is read
+    once a day too, whenever something other than usage changed, and in the last runs before its end,
+    after which it may be too late.
     """
     remembered = memory.remembered.get(metered.item.id)
-    if remembered is None or remembered.read_whole_at is None or policy.resend:
+    if known_until is None or remembered is None or remembered.read_whole_at is None:
         return None
-    if metered.item.period.end - policy.as_of <= _LAST_RUNS * policy.cadence:
+    if policy.resend or metered.item.period.end - policy.as_of <= _LAST_RUNS * policy.cadence:
         return None
-    recently = policy.as_of - remembered.read_whole_at < min(READ_WHOLE_EVERY, policy.resend_after)
     is_same = metered.method == remembered.method and remembered.is_of(metered.subjects, metered.grouping)
     must_write_all = look_of(remembered) is not None or remembered.foreign > 0
     is_carried_anew = offered(metered, memory) != memory.carried_into(metered.item.id)
-    if not recently or not is_same or must_write_all or is_carried_anew:
+    if _is_due(remembered, policy) or not is_same or must_write_all or is_carried_anew:
         return None
-    since = _window(metered).floor(policy.as_of - policy.lookback)
+    since = _window(metered).floor(known_until)
     # What was not the item's own when it was reported last is read in whole.
     earlier = [Period(one.start, min(one.end, since)) for one in metered.read if one.start < since]
     was_own = remembered.reported is None or all(is_within(one, remembered.reported) for one in earlier)
@@ -114,6 +114,7 @@ def _by_window(
         write = replace(write, named_before=named_before(metered, remembered.lacking))
     taken = _with_too_old_ones(metered, split, then, policy) if write.foreign == 0 else split
     news, lacking = _sorted(metered, taken, then, policy, standing=standing, anew=anew)
+    news = replace(news, is_whole=news.is_whole and _is_due(remembered, policy))
     if foreign:
         news = replace(news, windows=_beside_foreign(news.windows, foreign, {} if policy.resend else then))
     if remembered and metered.read_since:
@@ -138,13 +139,22 @@ def _look_whole(
     """
     if remembered is None or remembered.read_whole_at is None or remembered.acknowledged is None or write.foreign:
         return None
-    is_due = policy.as_of - remembered.read_whole_at >= min(READ_WHOLE_EVERY, policy.resend_after)
     is_same = metered.method == remembered.method and metered.read_since is None
     is_running = write.intake is Intake.RUNNING
-    if not (is_due and is_same and is_running and shows_others(metered)):
+    if not (_is_due(remembered, policy) and is_same and is_running and shows_others(metered)):
         return None
     every, _ = _sorted(metered, split, {}, policy, standing=None, anew=True)
     return LookWhole(remembered.acknowledged, replace(write, sends=every))
+
+
+def _is_due(remembered: Remembered | None, policy: Policy) -> bool:
+    """Say whether an item's period is to be read whole, and compared with what Stripe holds: once a day at least.
+
+    One that is read whole more often, for want of anything kept, is compared no more often, nor recorded for it.
+    """
+    if remembered is None or remembered.read_whole_at is None:
+        return True
+    return policy.as_of - remembered.read_whole_at >= min(READ_WHOLE_EVERY, policy.resend_after)
 
 
 def _lacking(write: Write, lacking: int) -> Write:
