@@ -140,12 +140,18 @@ def keep(job: Job, shared: Shared | None, results: Iterable[Result]) -> None:
     if shared is None:
         return
     if shared.is_compared:
-        corrected = shared.corrected
-        tell = log.warning if corrected.needs else log.info
-        tell("kept_usage_compared", wrong=corrected.needs, by=digits(corrected.usage))
+        _tell_how_far_it_was(shared.corrected)
     if job.writer is None:
         return
     try:
         job.ledger.kept.record(shared.before, shared.ended(results))
     except MeterSyncError as error:
         log.warning("usage_not_kept", message=f"{error.message}; the next run asks for more of it")
+
+
+def _tell_how_far_it_was(corrected: Corrected) -> None:
+    by = digits(corrected.usage)
+    if corrected.needs:
+        log.warning("kept_usage_compared", wrong=corrected.needs, by=by, message="what was kept of usage was corrected")
+    else:
+        log.info("kept_usage_compared", wrong=0, by=by)

@@ -645,6 +645,7 @@ def test_an_item_is_left_alone_only_where_stripe_surely_holds_its_quantity(
         and hours < 24
         and not foreign_held
         and total_before is None
+        and not foreign  # more may have been added beside what others had
         and not resend
     )
     assert is_unchanged(one) if surely else isinstance(one, Planned)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -157,3 +158,104 @@ def test_what_is_kept_and_what_is_asked_is_what_an_exact_query_says(
         if not unanswered:
             assert answered.keys() == told.keys()
             assert found.corrected == 0
+
+
+def many_needs(aggregation: Aggregation, until: datetime, how_many: int = 40) -> list[Need]:
+    starts = [START + timedelta(minutes=7, seconds=number) for number in range(how_many)]
+    return [a_need(aggregation, f"si_{at.second}", at, until, f"cus_{at.second}") for at in starts]
+
+
+@pytest.mark.parametrize("aggregation", SHAREABLE)
+def test_where_nothing_has_changed_four_queries_tell_it_of_all_needs(aggregation: Aggregation) -> None:
+    as_of = START + 72 * HOUR
+    needs = many_needs(aggregation, as_of)
+    world = World(aggregation, [Event(need.subjects[0], START + 30 * HOUR, 5, 0) for need in needs])
+    kept = a_run(world, None, needs, as_of).kept
+    later = [replace(need, end=as_of + HOUR) for need in needs]
+    found = a_run(world, kept, later, as_of + HOUR)
+    assert (found.shared, found.parts) == (4, 0)
+    assert found.usages == exact(world, later)
+
+
+def test_what_came_late_to_one_subject_is_asked_for_by_that_one_alone() -> None:
+    as_of = START + 72 * HOUR
+    needs = many_needs(Aggregation.SUM, as_of)
+    world = World(Aggregation.SUM, [Event("cus_3", START + HOUR, 8, 1)])
+    kept = a_run(world, None, needs, as_of).kept
+    world.run = 1
+    later = [replace(need, end=as_of + HOUR) for need in needs]
+    found = a_run(world, kept, later, as_of + HOUR)
+    assert found.parts == 1
+    assert found.usages["si_3"] == 8
+
+
+def test_what_came_within_a_day_is_asked_for_by_nobody_alone() -> None:
+    as_of = START + 72 * HOUR
+    needs = many_needs(Aggregation.SUM, as_of)
+    world = World(Aggregation.SUM, [Event(need.subjects[0], as_of - 5 * HOUR, 8, 1) for need in needs])
+    kept = a_run(world, None, needs, as_of).kept
+    world.run = 1
+    later = [replace(need, end=as_of + HOUR) for need in needs]
+    found = a_run(world, kept, later, as_of + HOUR)
+    assert found.parts == 0
+    assert set(found.usages.values()) == {Decimal(8)}
+
+
+def test_a_period_that_ended_a_moment_ago_is_asked_for_again_by_the_next_run() -> None:
+    as_of, end = START + 72 * HOUR, START + 72 * HOUR - timedelta(minutes=5)
+    needs = [a_need(Aggregation.SUM, "si_1", START + HOUR, end, "a")]
+    world = World(Aggregation.SUM, [Event("a", end - timedelta(minutes=2), 8, 1)])
+    kept = a_run(world, None, needs, as_of).kept
+    world.run = 1
+    assert a_run(world, kept, needs, as_of + HOUR).usages == {"si_1": 8}
+
+
+def test_a_period_that_ended_longer_ago_is_asked_for_only_where_its_usage_has_changed() -> None:
+    as_of, end = START + 72 * HOUR, START + 70 * HOUR
+    needs = [a_need(Aggregation.SUM, "si_1", START + HOUR, end, "a")]
+    world = World(Aggregation.SUM, [Event("a", START + 2 * HOUR, 8, 0), Event("a", START + 3 * HOUR, 1, 2)])
+    first = a_run(world, None, needs, as_of)
+    second = a_run(world, first.kept, needs, as_of + HOUR)
+    world.run = 2
+    third = a_run(world, second.kept, needs, as_of + 2 * HOUR)
+    assert [run.parts for run in (first, second, third)] == [1, 0, 1]
+    assert [run.usages for run in (first, second, third)] == [{"si_1": 8}, {"si_1": 8}, {"si_1": 9}]
+
+
+def test_usage_that_was_given_and_taken_within_one_stretch_is_seen_where_everything_is_read() -> None:
+    """That is what the totals do not show: so much is taken from a customer's last period and given to this one."""
+    as_of = START + 72 * HOUR
+    begun = {"si_0": (START, "b"), "si_1": (START + HOUR, "a")}
+    needs = [a_need(Aggregation.SUM, item, start, as_of, of) for item, (start, of) in begun.items()]
+    at = [(START + 3 * HOUR, 1, 0), (START, -5, 1), (START + 2 * HOUR, 5, 1)]
+    world = World(Aggregation.SUM, [Event("a", *one) for one in at])
+    kept = a_run(world, None, needs, as_of).kept
+    world.run = 1
+    assert a_run(world, kept, needs, as_of).usages["si_1"] == 1
+    whole = a_run(world, kept, needs, as_of, is_whole=True)
+    assert whole.usages["si_1"] == 6
+    assert whole.corrected == 5
+
+
+def test_sums_that_differ_by_the_noise_of_a_double_are_the_same() -> None:
+    as_of = START + 72 * HOUR
+    needs = [replace(need, end=as_of + HOUR) for need in many_needs(Aggregation.SUM, as_of)]
+    world = World(Aggregation.SUM, [])
+    kept = a_run(world, None, [replace(need, end=as_of) for need in needs], as_of).kept
+    noisy = replace(kept, totals={subject: (Decimal("0.6"), None) for subject in kept.totals})
+    sharing = Sharing(series_of(needs[0]), noisy, begins=START, as_of=as_of + HOUR, is_whole=False)  # type: ignore[arg-type]
+    queries = sharing.queries(needs)
+    first = min(query.start for query in queries)
+    noise = {need.subjects[0]: Decimal("0.6000000000000001") for need in needs}
+    sharing.answered(needs, {query: noise if query.start == first else {} for query in queries})
+    assert sharing.parts(needs) == []
+
+
+@pytest.mark.parametrize("aggregation", [Aggregation.AVG, Aggregation.UNIQUE_COUNT])
+def test_what_does_not_follow_from_parts_is_asked_for_exactly(aggregation: Aggregation) -> None:
+    assert series_of(a_need(aggregation, "si_1", START, START + HOUR, "a")) is None
+
+
+def test_a_meter_of_another_id_is_another_series() -> None:
+    one, other = (a_need(Aggregation.SUM, "si_1", START, START + HOUR, "a", meter_id=id) for id in ("m1", "m2"))
+    assert series_of(one) != series_of(other)

@@ -40,7 +40,7 @@ class SetWindows:
     kept: int = 0
     """How many were read and are as they were."""
     is_whole: bool = False
-    """Whether all of the period was read."""
+    """Whether all of the period was read, and it was due, which is to be remembered."""
 
     @property
     def sent(self) -> tuple[WindowQuantity, ...]:
