@@ -17,6 +17,7 @@ from meter_sync.core.metering.sharing import Kept, KeptUsage, NeedKey, Series, T
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.schema import UNREADABLE, kept_series, kept_totals, kept_usages
 
+_KEY_DIGITS = 16
 _NOT_READ = (ValueError, TypeError, ArithmeticError, OSError)
 
 
@@ -52,10 +53,11 @@ class KeptUsages(Book):
 
     def _usages(self) -> Mapping[str, dict[NeedKey, KeptUsage]]:
         found = defaultdict[str, dict[NeedKey, KeptUsage]](dict)
+        ends = dict[datetime, datetime]()  # nearly all end at one instant, which is in memory once
         for row in self.database.rows(self.database.of(kept_usages)):
             try:
                 window = WindowSize(row.window) if row.window else None
-                kept = KeptUsage(tuple(json.loads(row.subjects)), row.end, row.usage, window)
+                kept = KeptUsage(tuple(json.loads(row.subjects)), ends.setdefault(row.end, row.end), row.usage, window)
             except _NOT_READ:
                 continue
             if row.usage is not UNREADABLE:
@@ -137,7 +139,7 @@ def _columns(series: Series) -> dict[str, str]:
 
 def _key(series: Series) -> str:
     """Return what names a series in keys: all that it is, in a fixed length."""
-    return hashlib.sha256(json.dumps(_columns(series)).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_columns(series)).encode()).hexdigest()[:_KEY_DIGITS]
 
 
 def _series(row: Row[Any]) -> Series:

@@ -292,7 +292,7 @@ falls = _table_of_periods(
 
 kept_series = _table(
     "kept_series",
-    Column("series", String(64), primary_key=True),
+    Column("series", String(16), primary_key=True),
     Column("meter_id", String(255), nullable=False),
     Column("meter", String(255), nullable=False),
     Column("filter", Text, nullable=False),
@@ -305,7 +305,7 @@ kept_series = _table(
 
 kept_totals = _table(
     "kept_totals",
-    Column("series", String(64), primary_key=True),
+    Column("series", String(16), primary_key=True),
     Column("subject", String(255), primary_key=True),
     Column("totals", Text, nullable=False),
 )
@@ -313,7 +313,7 @@ kept_totals = _table(
 
 kept_usages = _table(
     "kept_usages",
-    Column("series", String(64), primary_key=True),
+    Column("series", String(16), primary_key=True),
     Column("need", String(255), primary_key=True),
     Column("start", UtcSeconds, primary_key=True),
     Column("subjects", Text, nullable=False),
