@@ -259,3 +259,28 @@ def test_what_does_not_follow_from_parts_is_asked_for_exactly(aggregation: Aggre
 def test_a_meter_of_another_id_is_another_series() -> None:
     one, other = (a_need(Aggregation.SUM, "si_1", START, START + HOUR, "a", meter_id=id) for id in ("m1", "m2"))
     assert series_of(one) != series_of(other)
+
+
+def test_what_is_kept_of_other_subjects_is_not_believed() -> None:
+    as_of = START + 72 * HOUR
+    needs = many_needs(Aggregation.SUM, as_of)
+    world = World(Aggregation.SUM, [Event("cus_3", START + HOUR, 8, 0), Event("cus_4", START + HOUR, 5, 0)])
+    kept = a_run(world, None, needs, as_of).kept
+    later = [replace(need, end=as_of + HOUR) for need in needs]
+    later[3] = replace(later[3], subjects=("cus_4", "cus_3"))
+    found = a_run(world, kept, later, as_of + HOUR)
+    assert found.parts == 1
+    assert found.usages["si_3"] == 13
+
+
+def test_where_the_totals_have_no_answer_each_is_asked_for_exactly() -> None:
+    as_of = START + 72 * HOUR
+    needs = many_needs(Aggregation.SUM, as_of)
+    world = World(Aggregation.SUM, [Event("cus_3", START + HOUR, 8, 0)])
+    kept = a_run(world, None, needs, as_of).kept
+    world.unanswered = frozenset(len(world.asked) + one for one in range(1, 5))
+    later = [replace(need, end=as_of + HOUR) for need in needs]
+    found = a_run(world, kept, later, as_of + HOUR)
+    assert found.parts == len(needs)
+    assert found.usages == exact(world, later)
+    assert not found.kept.usages

@@ -9,8 +9,10 @@ from decimal import Decimal
 import pytest
 
 from meter_sync.core.outcomes import Outcome, Reason
+from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
+from tests.end_to_end.test_verify import verified
 from tests.support.ways import EVENTS, metered_price
 from tests.support.world import METER, NOW, PERIOD_START, World
 
@@ -131,6 +133,24 @@ def test_a_run_of_a_part_believes_nothing_that_is_kept(world: World, lives: list
     customer = world.customer_of(lives[4])
     done = world.run("--customer", customer)
     assert done.item["quantity"] == "5"
+
+
+def test_verify_shares_queries_too_and_finds_what_stripe_lacks(world: World, lives: list[SubscriptionView]) -> None:
+    world.sandbox.clock.move_to(world.now + HOUR)
+    world.use(lives[3], 10, PERIOD_START + 4 * HOUR)
+    before = len(world.seen("POST", "/query"))
+    done = verified(world, selection=Selection(meters=(METER,)))
+    assert len(world.seen("POST", "/query")) - before <= 4 + 1
+    assert [(one.found.item.id, one.expected, one.actual) for one in done.comparisons if one.difference] == [
+        (lives[3].items[0], 4 + 10, 4)
+    ]
+
+
+def test_an_audit_of_an_earlier_instant_asks_exactly(world: World, lives: list[SubscriptionView]) -> None:
+    found = world.execute(dry_run=True, as_of=NOW - 2 * DAY + timedelta(seconds=1))
+    assert [found[one.items[0]].found.usage for one in lives] == [Decimal(n + 1) for n in range(ITEMS)]
+    found = world.execute(dry_run=True, as_of=NOW - 2 * DAY)
+    assert {found[one.items[0]].found.usage for one in lives} == {Decimal(0)}
 
 
 def rows_asked_since(world: World, requests: int) -> list[str]:
