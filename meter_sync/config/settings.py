@@ -149,6 +149,8 @@ class StripeSettings(_Section):
     rate: Rate | None = None
     endpoint_rate: Rate = 25.0
     meter_event_rate: Rate | None = None
+    meter_event_stream: Literal["auto", "never"] = "auto"
+    """Whether many events at once go through the stream, which live mode has."""
 
     @property
     def is_live(self) -> bool:
@@ -159,6 +161,11 @@ class StripeSettings(_Section):
     def mode(self) -> Literal["live", "sandbox"]:
         """The mode of the key, by its name."""
         return "live" if self.is_live else "sandbox"
+
+    @property
+    def may_stream(self) -> bool:
+        """Whether meter events may be sent by the hundred: Stripe's stream is for the live mode only."""
+        return self.is_live and self.meter_event_stream == "auto"
 
     @property
     def setup_is_live(self) -> bool:

@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "METER_SYNC_STRIPE_RATE": "stripe.rate",
     "METER_SYNC_STRIPE_ENDPOINT_RATE": "stripe.endpoint_rate",
     "METER_SYNC_STRIPE_METER_EVENT_RATE": "stripe.meter_event_rate",
+    "METER_SYNC_STRIPE_METER_EVENT_STREAM": "stripe.meter_event_stream",
     "METER_SYNC_OPENMETER_CONCURRENCY": "openmeter.concurrency",
     "METER_SYNC_RETRY_SECONDS": "retry_seconds",
 }

@@ -42,6 +42,11 @@ class Event:
     timestamp: datetime
     identifier: str
 
+    @property
+    def payload(self) -> dict[str, str]:
+        """Whose it is and how much, under the meter's own keys: Stripe takes texts only."""
+        return {self.meter.customer_key: self.customer, self.meter.value_key: str(self.value)}
+
 
 class MeterEventData(Shape):
     """A meter event as Stripe has taken it."""
@@ -66,7 +71,7 @@ async def send_event(stripe: StripeWriter, event: Event) -> Delivery:
     """
     params = {
         "event_name": event.meter.event_name,
-        "payload": {event.meter.customer_key: event.customer, event.meter.value_key: str(event.value)},
+        "payload": event.payload,
         "timestamp": int(event.timestamp.timestamp()),
         "identifier": event.identifier,
     }

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from meter_sync import openmeter_api, stripe_api
@@ -20,6 +20,12 @@ from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.stripe_api.connection import StripeReader, StripeWriter
 from meter_sync.stripe_api.listing import Lister
+from meter_sync.stripe_api.meter_event_stream import (
+    METER_EVENT_STREAM,
+    REQUESTS_PER_SECOND,
+    MeterEventStream,
+    stream_base,
+)
 from meter_sync.stripe_api.meter_events import METER_EVENTS
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.request import Request
@@ -27,6 +33,7 @@ from meter_sync.sync.request import Request
 Clock = Callable[[], datetime]
 
 CONNECTIONS = 128
+_CONNECTIONS_OF_STREAM = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,8 @@ class Job:
     stripe: StripeReader
     writer: StripeWriter | None
     """The same as `stripe` in a run that may write; None in a dry run."""
+    stream: MeterEventStream | None
+    """What takes events by the hundred, where the key and the settings allow it."""
     lister: Lister
     openmeter: OpenMeter
     ledger: Ledger
@@ -98,31 +107,57 @@ async def open_job(
     ):
         writer = None if request.dry_run else StripeWriter(access, session, limiter, clock, stop)
         stripe = writer or StripeReader(access, session, limiter, clock, stop)
-        yield Job(
-            run=run,
-            selection=request.selection,
-            rules=settings.mapping_rules,
-            policy=_policy(settings, request, run),
-            thresholds=settings.thresholds,
-            closing=request.closing,
-            is_about_rejections=request.is_about_rejections,
-            test_clock=request.test_clock,
-            stripe=stripe,
-            writer=writer,
-            lister=Lister(
-                stripe,
-                with_customers=settings.mapping_rules.needs_customer_metadata,
+        async with _open_stream(settings, writer, limiter, clock, stop) as stream:
+            yield Job(
+                run=run,
+                selection=request.selection,
+                rules=settings.mapping_rules,
+                policy=_policy(settings, request, run),
+                thresholds=settings.thresholds,
+                closing=request.closing,
+                is_about_rejections=request.is_about_rejections,
                 test_clock=request.test_clock,
-                only_with_key=COPY_OF if settings.is_shadow else None,
-            ),
-            openmeter=openmeter,
-            ledger=ledger,
-            clock=clock if request.test_clock is None else lambda: run.started_at,
-            stop=stop,
-            retry_seconds=settings.retry_seconds,
-            progress=progress,
-            history=timedelta(days=settings.history_days) if settings.history_days else None,
-        )
+                stripe=stripe,
+                writer=writer,
+                stream=stream,
+                lister=Lister(
+                    stripe,
+                    with_customers=settings.mapping_rules.needs_customer_metadata,
+                    test_clock=request.test_clock,
+                    only_with_key=COPY_OF if settings.is_shadow else None,
+                ),
+                openmeter=openmeter,
+                ledger=ledger,
+                clock=clock if request.test_clock is None else lambda: run.started_at,
+                stop=stop,
+                retry_seconds=settings.retry_seconds,
+                progress=progress,
+                history=timedelta(days=settings.history_days) if settings.history_days else None,
+            )
+        await asyncio.sleep(0)  # lets the connections of the last answers close before the session does
+
+
+@asynccontextmanager
+async def _open_stream(
+    settings: Settings, writer: StripeWriter | None, limiter: Limiter, clock: Clock, stop: Stop
+) -> AsyncIterator[MeterEventStream | None]:
+    """Open what takes meter events by the hundred, in a run that may write; nothing is sent before it is needed.
+
+    Its requests are limited and counted with all others.
+    """
+    if writer is None or not settings.stripe.may_stream:
+        yield None
+        return
+    address = stream_base(settings.stripe.api_base)
+    async with open_session(address, _CONNECTIONS_OF_STREAM) as session:
+
+        def with_token(token: str) -> StripeWriter:
+            access = replace(_access(settings), key=lambda: token, api_base=address)
+            streaming = StripeWriter(access, session, limiter, clock, stop)
+            streaming.tally = writer.tally
+            return streaming
+
+        yield MeterEventStream(writer, with_token)
         await asyncio.sleep(0)  # lets the connections of the last answers close before the session does
 
 
@@ -139,7 +174,10 @@ def _limiter(settings: Settings, stop: Stop) -> Limiter:
         settings.stripe.overall_rate,
         settings.stripe.endpoint_rate,
         stop,
-        apart={f"post {METER_EVENTS}": settings.stripe.event_rate},
+        apart={
+            f"post {METER_EVENTS}": settings.stripe.event_rate,
+            f"post {METER_EVENT_STREAM}": REQUESTS_PER_SECOND,
+        },
     )
 
 

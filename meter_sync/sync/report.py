@@ -15,7 +15,10 @@ from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Res
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.ledger.files import RowUnwritten
 from meter_sync.net.retry import Patience
+from meter_sync.net.tasks import together
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.meter_event_stream import MeterEventStream
+from meter_sync.sync.batches import packed, send_batches, stream_for, takes
 from meter_sync.sync.job import Job
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.refused import with_refused
@@ -31,6 +34,8 @@ RESUMED_WRITE = 10
 """That of finishing what an earlier run had begun."""
 
 _CLAIMED_AT_ONCE = 100
+_PACKS_AT_ONCE = 2
+"""While one is sent, the other is intended and recorded."""
 _RECORDED_AT_ONCE = 500
 _RECORDED_EVERY_SECONDS = 1.0
 HOPELESS_AFTER = 16
@@ -41,7 +46,7 @@ async def report(job: Job, checked: Sequence[Checked | Result]) -> RunReport:
     """Report and record what passed the check; a dry run returns what that would be."""
     if job.writer is None:
         return RunReport([result(one) for one in checked])
-    reporter = Reporter(writer_of(job), job.progress)
+    reporter = Reporter(writer_of(job), job.progress, stream=await stream_for(job, checked))
     results = with_refused(job.ledger, await reporter.report(checked))
     job.ledger.rejections.record_shown([one.item.key for one in results if one.reason is Reason.REJECTED])
     log.info("report", **Counter(one.outcome.value for one in results))
@@ -63,8 +68,16 @@ class _News:
 class Reporter:
     """Writes the plan of one run to Stripe and records each acknowledgement."""
 
-    def __init__(self, writer: ItemWriter, progress: Progress, number: int = PLANNED_WRITE) -> None:
+    def __init__(
+        self,
+        writer: ItemWriter,
+        progress: Progress,
+        number: int = PLANNED_WRITE,
+        stream: MeterEventStream | None = None,
+    ) -> None:
+        """Let a stream take what it can of the plan, if there is one."""
         self._writer = writer
+        self._stream = stream
         self._ledger = writer.ledger
         self._clock = writer.clock
         self._progress = progress
@@ -90,9 +103,28 @@ class Reporter:
         self._progress.begin("report", len(planned))
         self.gave_way = any(one.gave_way for one in done)
         self._ledger.writes.record_looks(self._writer.run, _found_empty(done), self._clock())
-        await each(self._claimed(planned), self._report_one, len(planned))
+        await self._report_all(planned)
         self._record()
         return [self._results.get(one.item.id) or result(one) for one in checked]
+
+    async def _report_all(self, planned: Sequence[Checked]) -> None:
+        """Write one by one and, beside that, many at once what the stream takes."""
+        stream = self._stream
+        if stream is None:
+            await each(self._claimed(planned), self._report_one, len(planned))
+            return
+
+        async def report_pack(pack: Sequence[Intended]) -> None:
+            await send_batches(stream, self._writer, pack)
+            await each(pack, self._report_one, len(pack))
+
+        many, singly = [one for one in planned if takes(one)], [one for one in planned if not takes(one)]
+        await together(
+            [
+                each(packed(self._claimed(many)), report_pack, _PACKS_AT_ONCE),
+                each(self._claimed(singly), self._report_one, len(singly)),
+            ]
+        )
 
     def _claimed(self, planned: Sequence[Checked]) -> Iterator[Intended]:
         """Yield the writes that are this run's to make, a few at a time, so that no claim outlives its writing by much.
@@ -130,7 +162,7 @@ class Reporter:
 
     async def _outcome(self, intended: Intended) -> Result:
         write, hopeless = intended.write, self._why_hopeless()
-        if hopeless:
+        if hopeless and not self._writer.has_taken(write):
             return self._not_sent(write, f"not tried: {hopeless}", self.error)
         try:
             outcome, acknowledged = await self._writer.write(intended)
@@ -176,14 +208,21 @@ class Reporter:
 
     def _leave(self, write: Write, *, in_doubt: bool) -> None:
         """Keep what became of a write that was not carried out in full; `in_doubt` is the one that was on its way."""
-        if not in_doubt:
+        writer = self._writer
+        if isinstance(write.sends, SetWindows):
+            missing = tuple(writer.untaken.get(write.item.id, write.sends.sent))
+            unsent = missing[1:] if in_doubt else missing
+            unsent = tuple(one for one in unsent if not writer.may_be_there(write, one.start))
+            in_doubt = in_doubt or len(unsent) < len(missing)
+            if write.sends.windows and write.total_before is None:
+                # Where nothing new was taken, what stands is not known from this.
+                any_taken = len(missing) < len(write.sends.sent)
+                standing = (
+                    write.quantity - sum(one.value - (one.standing or 0) for one in missing) if any_taken else None
+                )
+                self._news.partly.append((write, standing, unsent))
+        if not (in_doubt or writer.may_be_there(write, write.anchor)):
             self._news.unsent.append(write)
-        if isinstance(write.sends, SetWindows) and write.sends.windows and write.total_before is None:
-            taken = self._writer.sent.get(write.item.id, 0)
-            missing = write.sends.sent[taken:]
-            # Where nothing new was taken, what stands is not known from this.
-            standing = write.quantity - sum(one.value - (one.standing or 0) for one in missing) if taken else None
-            self._news.partly.append((write, standing, missing[1:] if in_doubt else missing))
 
     def _acknowledge(self, done: Acknowledged) -> None:
         """Keep an acknowledgement, to be recorded with its neighbours.

@@ -1,6 +1,7 @@
 """Writing one item: setting its quantity, and where that is not known, finding out whose usage stands in Stripe."""
 
-from collections.abc import Collection
+from collections import deque
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -12,7 +13,7 @@ from meter_sync.core.planning.additions import sums_alone
 from meter_sync.core.planning.foreign import cannot_be_told, foreign_usage, may_bill_less, topped_up
 from meter_sync.core.planning.memory import Addition
 from meter_sync.core.planning.results import outcome_of
-from meter_sync.core.planning.sends import Add, Cancel, SendNothing, SetTotal, SetWindows
+from meter_sync.core.planning.sends import Add, Cancel, SendNothing, SetTotal, SetWindows, WindowQuantity
 from meter_sync.core.planning.stages import Acknowledged, Intended, Result, Write
 from meter_sync.core.planning.windows import windows_of, with_windows
 from meter_sync.ledger import Ledger, RunRecord
@@ -22,6 +23,16 @@ from meter_sync.stripe_api.connection import StripeRefused, StripeWriter
 from meter_sync.stripe_api.meter_events import Event, cancel_event, send_event
 from meter_sync.stripe_api.usage_records import RecordedPeriod, period_total, set_quantity
 from meter_sync.sync.job import Clock, Job
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """What became of events that were sent many at a time, before each item's turn: by their identifiers."""
+
+    taken: dict[str, str | None] = field(default_factory=dict)
+    """Stripe's name for the request, of each that it has taken."""
+    in_doubt: set[str] = field(default_factory=set)
+    """Those that may have arrived: a request had no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +47,9 @@ class ItemWriter:
     stop: Stop
     taken: list[WindowTaken] = field(default_factory=list)
     """The hours and days that Stripe has taken, to be recorded; the writer only adds to it."""
-    sent: dict[str, int] = field(default_factory=dict)
-    """How many of each item's hours or days were taken so far."""
-
+    untaken: dict[str, deque[WindowQuantity]] = field(default_factory=dict)
+    """The hours or days of each item that were not taken so far; the first one is on its way."""
+    streamed: Streamed = field(default_factory=Streamed)
     unsure: set[str] = field(default_factory=set)
     """The items whose addition Stripe has, but perhaps as an earlier run had sent it that the ledger does not know."""
 
@@ -47,7 +58,8 @@ class ItemWriter:
 
         Raise StripeRefused, StripeUnavailable, Interrupted or MeterSyncError.
         """
-        self.stop.check()
+        if not self.has_taken(intended.write):
+            self.stop.check()
         total_before = intended.write.total_before
         if total_before is not None:
             with self.stop.put_off():
@@ -105,18 +117,51 @@ class ItemWriter:
 
     async def _set_windows(self, write: Write, windows: SetWindows) -> str | None:
         request_id = None
-        for done, window in enumerate(windows.sent):
-            self.sent[write.item.id] = done
-            self.stop.check()
+        # What is taken already comes first, so that an interruption does not leave it out.
+        waiting = deque(sorted(windows.sent, key=lambda one: self._name(write, one.start) not in self.streamed.taken))
+        self.untaken[write.item.id] = waiting
+        while waiting:
+            window = waiting[0]
             request_id = await self._set(write, window.start, window.timestamp, window.value)
             self.taken.append(WindowTaken(write, window, self.clock(), request_id))
+            waiting.popleft()
         return request_id
 
     async def _set(self, write: Write, start: datetime, timestamp: datetime, value: int) -> str | None:
+        name = self._name(write, start)
+        if name in self.streamed.taken:
+            return self.streamed.taken.pop(name)
+        self.stop.check()
         if write.method.way.target is Target.USAGE_RECORD:
             return await set_quantity(self.stripe, write.item.id, timestamp, value)
-        name = identifiers.of_set(self.run.id, write.item.id, start)
-        return (await send_event(self.stripe, _event(write, value, timestamp, name))).request_id
+        delivery = await send_event(self.stripe, _event(write, value, timestamp, name))
+        self.streamed.in_doubt.discard(name)
+        return delivery.request_id
+
+    def _name(self, write: Write, start: datetime) -> str:
+        return identifiers.of_set(self.run.id, write.item.id, start)
+
+    def events_of(self, write: Write) -> Iterator[Event]:
+        """Yield the events that set what a write on a billing meter is to set, as they are sent singly too."""
+        return (_event(write, value, timestamp, name) for name, timestamp, value in self._sets(write))
+
+    def has_taken(self, write: Write) -> bool:
+        """Whether Stripe has taken some of it already: that is to be recorded, whatever ends the run."""
+        taken = self.streamed.taken
+        return bool(taken) and any(name in taken for name, _, _ in self._sets(write))
+
+    def may_be_there(self, write: Write, start: datetime) -> bool:
+        """Whether an event of a write may have arrived, though no answer says so."""
+        return self._name(write, start) in self.streamed.in_doubt
+
+    def _sets(self, write: Write) -> Iterator[tuple[str, datetime, int]]:
+        """Yield identifier, timestamp and value of each part that a write sets."""
+        match write.sends:
+            case SetTotal():
+                yield self._name(write, write.anchor), write.anchor, write.at_anchor
+            case SetWindows():
+                for one in write.sends.sent:
+                    yield self._name(write, one.start), one.timestamp, one.value
 
     async def _add(self, write: Write, addition: Addition) -> str | None:
         """Add to what stands in Stripe.

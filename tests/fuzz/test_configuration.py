@@ -28,6 +28,7 @@ NAMES = (
     "rate",
     "endpoint_rate",
     "meter_event_rate",
+    "meter_event_stream",
     "url",
     "concurrency",
     "subject",

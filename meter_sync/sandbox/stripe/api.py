@@ -21,6 +21,7 @@ from meter_sync.sandbox.stripe.endpoints import (
     events,
     invoice_items,
     invoices,
+    meter_event_stream,
     meter_event_summaries,
     meter_events,
     meters,
@@ -55,6 +56,7 @@ ENDPOINTS = (
     *invoice_items.ENDPOINTS,
     *meters.ENDPOINTS,
     *meter_events.ENDPOINTS,
+    *meter_event_stream.ENDPOINTS,
     *meter_event_summaries.ENDPOINTS,
     *error_reports.ENDPOINTS,
     *event_destinations.ENDPOINTS,
@@ -122,6 +124,7 @@ class StripeApi:
                 ids=ids,
                 params={},
                 permissions=self._world.keys[key],
+                key=key,
                 key_shown=masked(key),
             )
             call.require(endpoint.permission)
@@ -130,7 +133,10 @@ class StripeApi:
             return self._carry_out_once(request, endpoint, replace(call, params=read), key, tree)
 
     def _authenticate(self, request: Incoming) -> str:
-        """Return the API key: a bearer token, or the user name of basic authentication."""
+        """Return the API key: a bearer token, or the user name of basic authentication.
+
+        On the meter event stream it is the key that opened the session of which a token was sent.
+        """
         key = _sent_key(request.headers.get("authorization", ""))
         if not key:
             raise Refusal(
@@ -139,6 +145,8 @@ class StripeApi:
                 " YOUR_SECRET_KEY'). See https://stripe.com/docs/api#authentication for details.",
                 status=401,
             )
+        if request.path == meter_event_stream.STREAM_PATH:
+            return self._world.event_sessions.key_of(key, self._world.clock.timestamp())
         if key not in self._world.keys:
             raise Refusal(f"Invalid API Key provided: {masked(key)}", status=401)
         return key

@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 from meter_sync.sandbox.clock import SandboxClock
+from meter_sync.sandbox.stripe.protocol.event_sessions import EventSessions
 from meter_sync.sandbox.stripe.protocol.idempotency import SavedAnswers
 from meter_sync.sandbox.stripe.protocol.permissions import Permissions, known
 from meter_sync.sandbox.stripe.protocol.versions import parse_version
@@ -84,6 +85,7 @@ class StripeWorld:
         self.one_event_at_a_time = True
         """Whether an event of a customer on a meter is refused while another one of the same is under way."""
         self.saved_answers = SavedAnswers()
+        self.event_sessions = EventSessions()
         self.state = StripeState()
         self.webhooks = Webhooks(self.settled, lambda: self.livemode)
 
@@ -229,6 +231,15 @@ class StripeWorld:
         """Take a meter event by Stripe's rules (given None: now, and an identifier of Stripe's)."""
         with self.settled() as state:
             return meter_events.create_meter_event(
+                state, event_name, payload, timestamp, identifier, reject_as=self.reject_meter_events_as
+            )
+
+    def stream_meter_event(
+        self, event_name: str, payload: Mapping[str, str], timestamp: int | None = None, identifier: str | None = None
+    ) -> None:
+        """Take a meter event of the stream by Stripe's rules (given None: now, and an identifier of Stripe's)."""
+        with self.settled() as state:
+            meter_events.stream_meter_event(
                 state, event_name, payload, timestamp, identifier, reject_as=self.reject_meter_events_as
             )
 

@@ -26,6 +26,8 @@ class Call:
     """The variable parts of the path."""
     params: Mapping[str, Any]
     permissions: Permissions
+    key: str
+    """The API key; on the meter event stream, that of the session."""
     key_shown: str
 
     def expands(self, name: str) -> bool:

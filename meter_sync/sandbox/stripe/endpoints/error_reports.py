@@ -56,7 +56,7 @@ def _get_error_event(call: Call) -> Json:
     raise no_such("event", call.ids[0])
 
 
-def _instant(value: Any, name: str) -> datetime:
+def read_instant(value: Any, name: str) -> datetime:
     """Read an instant in RFC 3339, which has a time zone."""
     try:
         instant = datetime.fromisoformat(text(value, name))
@@ -67,7 +67,7 @@ def _instant(value: Any, name: str) -> datetime:
     return instant
 
 
-_CREATED: Reader = group(dict.fromkeys(("gt", "gte", "lt", "lte"), _instant))
+_CREATED: Reader = group(dict.fromkeys(("gt", "gte", "lt", "lte"), read_instant))
 
 ENDPOINTS = (
     Endpoint(

@@ -15,9 +15,12 @@ class RateLimits:
     endpoint_per_second: int = 25
     meter_events_per_second: int = 25
     """Meter events count for themselves: 1,000 live."""
+    stream_requests_per_second: int = 100
+    """So do requests to the meter event stream: 10,000 events live, of which each request has up to 100."""
 
 
 METER_EVENTS = "POST /v1/billing/meter_events"
+METER_EVENT_STREAM = "POST /v2/billing/meter_event_stream"
 
 
 class RateLimiter:
@@ -37,8 +40,12 @@ class RateLimiter:
             ("endpoint-rate", recent, limits.endpoint_per_second),
             ("global-rate", self._overall, limits.overall_per_second),
         ]
-        if endpoint == METER_EVENTS:
-            windows = [("endpoint-rate", recent, limits.meter_events_per_second)]
+        apart = {
+            METER_EVENTS: limits.meter_events_per_second,
+            METER_EVENT_STREAM: limits.stream_requests_per_second,
+        }
+        if endpoint in apart:
+            windows = [("endpoint-rate", recent, apart[endpoint])]
         for reason, window, most in windows:
             while window and window[0] <= now - _WINDOW_SECONDS:
                 window.popleft()

@@ -16,8 +16,13 @@ def check_length(identifier: str) -> None:
         raise Refusal(f"Invalid string: identifier has at most {LONGEST} characters.", param="identifier")
 
 
+def is_duplicate(state: StripeState, identifier: str) -> bool:
+    """Whether an identifier came within the last 24 hours."""
+    before = state.identifiers.get(identifier)
+    return before is not None and state.now - before.received < UNIQUE_SECONDS
+
+
 def refuse_duplicate(state: StripeState, identifier: str) -> None:
     """Raise Refusal for an identifier that came within the last 24 hours."""
-    before = state.identifiers.get(identifier)
-    if before is not None and state.now - before.received < UNIQUE_SECONDS:
+    if is_duplicate(state, identifier):
         raise Refusal(f"An event already exists with identifier {identifier}.", param="identifier")

@@ -2,6 +2,8 @@
 
 from decimal import Decimal
 
+from meter_sync.sandbox.instants import from_unix
+from meter_sync.sandbox.stripe.protocol.event_sessions import EventSession
 from meter_sync.sandbox.stripe.state.objects import Meter, MeterEvent
 from meter_sync.sandbox.stripe.views.view import Json, View
 
@@ -16,6 +18,18 @@ def show_meter_event(view: View, shown: MeterEvent) -> Json:
         "livemode": view.livemode,
         "payload": shown.payload,
         "timestamp": shown.timestamp,
+    }
+
+
+def show_event_session(view: View, session: EventSession) -> Json:
+    """Show a session of the meter event stream, with its token."""
+    return {
+        "id": session.id,
+        "object": "v2.billing.meter_event_session",
+        "authentication_token": session.token,
+        "created": from_unix(session.created).isoformat(),
+        "expires_at": from_unix(session.expires_at).isoformat(),
+        "livemode": view.livemode,
     }
 
 
