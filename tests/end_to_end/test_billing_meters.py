@@ -8,6 +8,7 @@ import pytest
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.state.objects import MeterEvent
 from meter_sync.sandbox.stripe.world import SubscriptionView
+from tests.support.streaming import REQUESTS, STREAMED, billed, posted, with_hours
 from tests.support.ways import WAYS, MeterOf, by_tier, metered, metered_price
 from tests.support.world import METER, NOW, PERIOD_START, World
 
@@ -123,6 +124,13 @@ def test_only_the_windows_that_changed_are_sent(world: World) -> None:
     assert second.item["windows"] == {"sent": 1, "unchanged": 2}
     assert [event.value for event in events(world, subscription)] == [3, 2, 1, 12]
     assert world.billed(subscription) == 16
+
+
+def test_more_than_a_thousand_windows_are_sent_by_the_hundred_with_a_live_key(world: World) -> None:
+    subscriptions = with_hours(world)
+    assert {one.outcome for one in world.execute().values()} == {"reported"}
+    assert posted(world) == {("session", 200): 1, ("stream", 200): REQUESTS}
+    assert billed(world, subscriptions) == STREAMED
 
 
 def test_a_late_event_of_any_age_is_billed_by_the_next_run(world: World) -> None:

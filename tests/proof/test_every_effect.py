@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from meter_sync import effects
+from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
+from tests.support.streaming import STREAMED, billed, check_ledger, use_hours, with_hours
 from tests.support.ways import WAYS, end_of, metered
 from tests.support.world import METER, NOW, World
 
@@ -232,9 +234,27 @@ def at_voided_invoices(world: World) -> Callable[[], None]:
     return hold
 
 
+def with_many_hours(world: World) -> Callable[[], None]:
+    """Let more hours change than are sent one by one: some for the first time, others once more."""
+    subscriptions = with_hours(world, STREAMED + 400)
+    world.execute(selection=Selection(subscriptions=tuple(one.id for one in subscriptions[:2])))
+    for one in subscriptions:
+        use_hours(world, one, 60)
+    used = STREAMED + 400 + 60 * len(subscriptions)
+
+    def hold() -> None:
+        check_ledger(world)
+        world.execute()
+        check_ledger(world)
+        assert billed(world, subscriptions) == used
+
+    return hold
+
+
 @pytest.mark.parametrize(
     ("scene", "moments"),
     [
+        (with_many_hours, 50),
         (at_the_turn, 50),
         (at_a_switch, 50),
         (at_voided_invoices, 20),

@@ -7,11 +7,14 @@ import pytest
 from meter_sync.sandbox import Sandbox
 from meter_sync.sandbox.stripe.api import ENDPOINTS
 from meter_sync.sandbox.stripe.endpoints.endpoint import Endpoint
+from meter_sync.sandbox.stripe.endpoints.meter_event_stream import STREAM_PATH
 from meter_sync.sandbox.stripe.protocol.permissions import EVERY_PERMISSION
 
+from .instants import NOW, unix
 from .wire import StripeWire
 
-KEY = "rk_test_restricted"
+KEY, SECRET_KEY = "rk_live_restricted", "sk_live_secret"
+"""Of live mode, since the meter event stream has no other."""
 IN_MESSAGES = {
     "accounts:read": "rak_accounts_kyc_basic_read",
     "billing_meters:read": "rak_billing_meter_read",
@@ -40,10 +43,11 @@ IN_MESSAGES = {
 """What endpoints need, and how Stripe calls it."""
 
 
-def asked(stripe: StripeWire, endpoint: Endpoint, key: str) -> tuple[int, str]:
+def asked(sandbox: Sandbox, stripe: StripeWire, endpoint: Endpoint, key: str) -> tuple[int, str]:
     """Ask an endpoint for something that is not there; return the status and what is said."""
     method, path = endpoint.route.split()
-    reply = stripe(method, path.replace("{}", "none"), key=key)
+    sent = sandbox.stripe.event_sessions.open(key, unix(NOW)).token if path == STREAM_PATH else key
+    reply = stripe(method, path.replace("{}", "none"), key=sent)
     return reply.status, "" if reply.status == 200 else reply.error["message"]
 
 
@@ -55,13 +59,13 @@ def test_every_endpoint_needs_its_own_permission_and_no_other(
     enough = {needed, needed.replace(":read", ":write")} & EVERY_PERMISSION
 
     sandbox.stripe.add_restricted_key(KEY, EVERY_PERMISSION - enough)
-    status, said = asked(stripe, endpoint, KEY)
+    status, said = asked(sandbox, stripe, endpoint, KEY)
     assert status == 403
     assert f"Having the '{IN_MESSAGES[needed]}' permission" in said
 
     for one in enough:
         sandbox.stripe.add_restricted_key(KEY, {one})
-        assert asked(stripe, endpoint, KEY)[0] != 403
+        assert asked(sandbox, stripe, endpoint, KEY)[0] != 403
 
 
 def test_reading_is_get_and_writing_is_the_rest() -> None:
@@ -96,7 +100,8 @@ def test_a_refused_write_changes_nothing(sandbox: Sandbox, stripe: StripeWire) -
 
 
 def test_a_secret_key_may_do_everything(stripe: StripeWire, sandbox: Sandbox) -> None:
-    assert 403 not in {asked(stripe, endpoint, sandbox.stripe_key)[0] for endpoint in ENDPOINTS}
+    sandbox.stripe.keys[SECRET_KEY] = None
+    assert 403 not in {asked(sandbox, stripe, endpoint, SECRET_KEY)[0] for endpoint in ENDPOINTS}
 
 
 def test_a_permission_that_stripe_lacks_cannot_be_given(sandbox: Sandbox) -> None:
