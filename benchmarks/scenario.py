@@ -40,6 +40,8 @@ class Scenario:
     """Whether the servers take their time."""
     meter_event_rate: int | None = None
     """Where set, the price is on an hourly billing meter, and Stripe takes so many meter events per second."""
+    streams: bool = False
+    """Whether many events at once may go by the hundred; else each is a request."""
 
 
 @dataclass(frozen=True, slots=True)

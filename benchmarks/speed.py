@@ -123,6 +123,7 @@ def _configuration(scenario: Scenario, folder: Path) -> dict[str, str]:
     settings = {
         "METER_SYNC_CONFIG": str(config),
         "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3"),
+        "METER_SYNC_STRIPE_METER_EVENT_STREAM": "auto" if scenario.streams else "never",
     }
     if scenario.meter_event_rate is not None:
         settings["METER_SYNC_STRIPE_METER_EVENT_RATE"] = str(scenario.meter_event_rate)
@@ -186,10 +187,15 @@ def meters(customers: int, event_rate: int) -> list[Goal]:
     for run in measure_meter_sync(scenario, (FIRST, SOME_NEW_USAGE, UNCHANGED)):
         runs[run.kind] = run
         print_row(run, METERS)
+    (streamed,) = measure_meter_sync(replace(scenario, streams=True), (FIRST,))
+    streamed = replace(streamed, kind="by the stream")
+    print_row(streamed, METERS)
+    print("  The last row is the first run with the meter event stream, where a POST has up to 100 events.")
     print("  Only meter events are limited. A first run reads what Stripe holds for each customer, which at")
     print(f"  Stripe's {STRIPE_ENDPOINT_RATE} reads/s alone takes {customers / STRIPE_ENDPOINT_RATE:.0f} s.\n")
     return [
         _event_rate_used(runs[FIRST], event_rate),
+        _few_requests(runs[FIRST], streamed),
         _only_what_changed(runs[SOME_NEW_USAGE]),
         _one_query(runs[SOME_NEW_USAGE]),
         _nothing_per_item(f"{customers:,} unchanged customers on a meter", [runs[UNCHANGED]]),
@@ -204,6 +210,16 @@ def _event_rate_used(run: Run, event_rate: int) -> Goal:
         " <= 1 % answered 429",
         f"{used:.1%} ({run.traffic.post_rate:.1f}/s), {refused:.1%}",
         used >= 0.9 and refused <= 0.01,
+    )
+
+
+def _few_requests(singly: Run, streamed: Run) -> Goal:
+    events, posts = singly.traffic.stripe_posts, streamed.traffic.stripe_posts
+    return Goal(
+        f"{singly.scenario.items:,} customers on a meter, {singly.kind} by the stream: a request for 100 events, and"
+        " one for the session",
+        f"{posts:,} POSTs for {events:,} events",
+        posts <= events / 100 + 2,
     )
 
 

@@ -17,6 +17,11 @@ from meter_sync.stripe_api.connection import (
 )
 from meter_sync.sync.job import open_reader
 
+_STREAM_UNTRIED = (
+    "whether the key may open sessions of the meter event stream is not tried, since that is no read; where it may "
+    "not, runs log meter_event_stream_unusable and send events one by one"
+)
+
 
 async def examine_stripe(installation: Installation) -> AsyncIterator[Finding]:
     """Yield whose key it is, and whether it may do what runs need. Of a key that is refused nothing more is asked."""
@@ -32,6 +37,8 @@ async def examine_stripe(installation: Installation) -> AsyncIterator[Finding]:
                 yield skipped("stripe_permission", f"{permission.shown}: {why_not}", permission.shown)
             else:
                 yield await _tried(permission, stripe, installation)
+        if settings.stripe.may_stream:
+            yield skipped("stripe_permission", _STREAM_UNTRIED, "Meter event stream")
     if settings.is_shadow:
         account = installation.account
         async with open_reader(account, installation.clock, installation.stop) as stripe:
