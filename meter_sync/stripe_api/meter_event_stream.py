@@ -27,6 +27,8 @@ MOST_EVENTS = 100
 """In one request (API reference)."""
 REQUESTS_PER_SECOND = 10_000 / MOST_EVENTS
 """Stripe's limit is of events in live mode (documentation of usage-based billing)."""
+LONGEST_TRIED_SECONDS = 30.0
+"""There is another way: what is claimed until it is written must not wait for this one any longer."""
 
 _OF_STRIPE, _OF_ITS_STREAM = "api.stripe.com", "https://meter-events.stripe.com"
 _EXPIRED = "billing_meter_event_session_expired"
@@ -69,59 +71,43 @@ class MeterEventStream:
         self.is_usable = True
         """Whether the rest of the run may use it."""
 
-    async def open(self) -> None:
-        """Open a session, unless the run is to end; if that fails, the stream is not usable. It raises nothing."""
-        try:
-            await self._session_after(None)
-        except Interrupted:
-            return
-        except (StripeRefused, StripeUnavailable, MeterSyncError) as error:
-            self._close(f"no session could be opened: {error.message}")
-
     async def send(self, events: Sequence[Event]) -> str | None:
         """Send up to 100 events in one request, and return Stripe's name for it once they are taken.
 
         Stripe drops an event whose identifier it has had within 24 hours, so that a repeat changes nothing (API
         reference; that it does so without an error of its own is assumed).
-        Raise BatchNotTaken, or Interrupted where nothing was sent for certain.
+        Raise BatchNotTaken, also where the run is to end.
         """
         in_doubt = False
         expired: StripeWriter | None = None
         while True:
-            session = await self._session_for_sending(expired, in_doubt=in_doubt)
+            session = None
             try:
-                path = f"/v2/billing/{METER_EVENT_STREAM}"
-                return (
-                    await session.post(path, METER_EVENT_STREAM, {"events": [_shown(one) for one in events]})
-                ).request_id
+                session = await self._session_after(expired)
+                body = {"events": [_shown(event) for event in events]}
+                return (await session.post(f"/v2/billing/{METER_EVENT_STREAM}", METER_EVENT_STREAM, body)).request_id
             except Interrupted as end:
-                if not in_doubt:
-                    raise
-                raise BatchNotTaken(end.message, in_doubt=True) from end
+                raise BatchNotTaken(end.message, in_doubt=in_doubt) from end
             except (StripeRefused, StripeUnavailable, MeterSyncError) as error:
-                in_doubt = in_doubt or not isinstance(error, StripeRefused)
-                if expired is None and _has_expired(error):
+                in_doubt = in_doubt or (session is not None and not isinstance(error, StripeRefused))
+                if session and not expired and _has_expired(error):
                     expired = session
                     continue
-                if not _is_about_events(error):
+                if session is None:
+                    self._close(f"no session could be opened: {error.message}")
+                elif not _is_about_events(error):
                     self._close(error.message)
                 raise BatchNotTaken(error.message, in_doubt=in_doubt) from error
 
-    async def _session_for_sending(self, expired: StripeWriter | None, *, in_doubt: bool) -> StripeWriter:
-        try:
-            return await self._session_after(expired)
-        except Interrupted as end:
-            if not in_doubt:
-                raise
-            raise BatchNotTaken(end.message, in_doubt=True) from end
-        except (StripeRefused, StripeUnavailable, MeterSyncError) as error:
-            self._close(f"no session could be opened: {error.message}")
-            raise BatchNotTaken(error.message, in_doubt=in_doubt) from error
+    async def _session_after(self, expired: StripeWriter | None) -> StripeWriter:
+        """Return a session other than the one that has expired: opened once, however many requests wait for it.
 
-    async def _session_after(self, used: StripeWriter | None) -> StripeWriter:
-        """Return a session other than the one that has expired: opened once, however many requests wait for it."""
+        Raise StripeRefused where the stream is not usable any more, or what `post` does, or NotUnderstood.
+        """
         async with self._turn:
-            if self._session is None or self._session is used:
+            if not self.is_usable:
+                raise StripeRefused("the stream is not usable")
+            if self._session is None or self._session is expired:
                 answer = await self._stripe.post("/v2/billing/meter_event_session", "meter_event_session", {})
                 token = Session.read(answer.data, "a session of the meter event stream").authentication_token
                 self._session = self._with_token(token)

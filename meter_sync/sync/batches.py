@@ -12,7 +12,6 @@ import structlog
 from meter_sync.core.billing.item import Target
 from meter_sync.core.planning.sends import SetTotal, SetWindows
 from meter_sync.core.planning.stages import Checked, Intended, Result, Write
-from meter_sync.errors import Interrupted
 from meter_sync.stripe_api.meter_event_stream import MOST_EVENTS, BatchNotTaken, MeterEventStream
 from meter_sync.stripe_api.meter_events import Event
 from meter_sync.sync.job import Job
@@ -36,15 +35,12 @@ def takes(write: Write) -> bool:
     return is_set and write.method.way.target is Target.METER_EVENT
 
 
-async def stream_for(job: Job, checked: Sequence[Checked | Result]) -> MeterEventStream | None:
-    """Return the stream with a session, where there are so many events for it that it is worth one, or else None."""
-    stream = job.stream
-    if stream is None or not stream.is_usable:
+def stream_for(job: Job, checked: Sequence[Checked | Result]) -> MeterEventStream | None:
+    """Return the stream, where there are so many events for it that it is worth a session, or else None."""
+    if job.stream is None or not job.stream.is_usable:
         return None
-    if sum(one.how_many for one in checked if not isinstance(one, Result) and takes(one)) <= STREAMED_ABOVE:
-        return None
-    await stream.open()
-    return stream if stream.is_usable else None
+    events = sum(one.how_many for one in checked if not isinstance(one, Result) and takes(one))
+    return job.stream if events > STREAMED_ABOVE else None
 
 
 def packed(claimed: Iterable[Intended]) -> Iterator[list[Intended]]:
@@ -74,8 +70,6 @@ async def send_batches(stream: MeterEventStream, writer: ItemWriter, pack: Seque
         names = [event.identifier for event in batch]
         try:
             request_id = await stream.send(batch)
-        except Interrupted:
-            return
         except BatchNotTaken as refusal:
             if refusal.in_doubt:
                 writer.streamed.in_doubt.update(names)

@@ -21,6 +21,7 @@ from meter_sync.openmeter_api.client import OpenMeter
 from meter_sync.stripe_api.connection import StripeReader, StripeWriter
 from meter_sync.stripe_api.listing import Lister
 from meter_sync.stripe_api.meter_event_stream import (
+    LONGEST_TRIED_SECONDS,
     METER_EVENT_STREAM,
     REQUESTS_PER_SECOND,
     MeterEventStream,
@@ -107,7 +108,7 @@ async def open_job(
     ):
         writer = None if request.dry_run else StripeWriter(access, session, limiter, clock, stop)
         stripe = writer or StripeReader(access, session, limiter, clock, stop)
-        async with _open_stream(settings, writer, limiter, clock, stop) as stream:
+        async with _open_stream(settings, writer) as stream:
             yield Job(
                 run=run,
                 selection=request.selection,
@@ -138,26 +139,19 @@ async def open_job(
 
 
 @asynccontextmanager
-async def _open_stream(
-    settings: Settings, writer: StripeWriter | None, limiter: Limiter, clock: Clock, stop: Stop
-) -> AsyncIterator[MeterEventStream | None]:
-    """Open what takes meter events by the hundred, in a run that may write; nothing is sent before it is needed.
-
-    Its requests are limited and counted with all others.
-    """
+async def _open_stream(settings: Settings, writer: StripeWriter | None) -> AsyncIterator[MeterEventStream | None]:
+    """Open what takes meter events by the hundred, in a run that may write; nothing is sent before it is needed."""
     if writer is None or not settings.stripe.may_stream:
         yield None
         return
     address = stream_base(settings.stripe.api_base)
+    access = _access(settings)
+    access = replace(access, retry_seconds=min(access.retry_seconds, LONGEST_TRIED_SECONDS))
     async with open_session(address, _CONNECTIONS_OF_STREAM) as session:
-
-        def with_token(token: str) -> StripeWriter:
-            access = replace(_access(settings), key=lambda: token, api_base=address)
-            streaming = StripeWriter(access, session, limiter, clock, stop)
-            streaming.tally = writer.tally
-            return streaming
-
-        yield MeterEventStream(writer, with_token)
+        yield MeterEventStream(
+            writer.beside(access),
+            lambda token: writer.beside(replace(access, key=lambda: token, api_base=address), session),
+        )
         await asyncio.sleep(0)  # lets the connections of the last answers close before the session does
 
 

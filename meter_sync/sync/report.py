@@ -46,7 +46,7 @@ async def report(job: Job, checked: Sequence[Checked | Result]) -> RunReport:
     """Report and record what passed the check; a dry run returns what that would be."""
     if job.writer is None:
         return RunReport([result(one) for one in checked])
-    reporter = Reporter(writer_of(job), job.progress, stream=await stream_for(job, checked))
+    reporter = Reporter(writer_of(job), job.progress, stream=stream_for(job, checked))
     results = with_refused(job.ledger, await reporter.report(checked))
     job.ledger.rejections.record_shown([one.item.key for one in results if one.reason is Reason.REJECTED])
     log.info("report", **Counter(one.outcome.value for one in results))
@@ -161,11 +161,13 @@ class Reporter:
         self._progress.advance()
 
     async def _outcome(self, intended: Intended) -> Result:
-        write, hopeless = intended.write, self._why_hopeless()
-        if hopeless and not self._writer.has_taken(write):
+        write, writer = intended.write, self._writer
+        writer.keep_streamed(write)
+        hopeless = None if writer.is_taken(write) else self._why_hopeless()
+        if hopeless:
             return self._not_sent(write, f"not tried: {hopeless}", self.error)
         try:
-            outcome, acknowledged = await self._writer.write(intended)
+            outcome, acknowledged = await writer.write(intended)
         except Interrupted:
             self._leave(write, in_doubt=False)
             return interrupted(write.found)
@@ -210,7 +212,7 @@ class Reporter:
         """Keep what became of a write that was not carried out in full; `in_doubt` is the one that was on its way."""
         writer = self._writer
         if isinstance(write.sends, SetWindows):
-            missing = tuple(writer.untaken.get(write.item.id, write.sends.sent))
+            missing = writer.missing(write.item, write.sends)
             unsent = missing[1:] if in_doubt else missing
             unsent = tuple(one for one in unsent if not writer.may_be_there(write, one.start))
             in_doubt = in_doubt or len(unsent) < len(missing)

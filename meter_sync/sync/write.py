@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from meter_sync.core.billing import identifiers
-from meter_sync.core.billing.item import Target
+from meter_sync.core.billing.item import SubscriptionItem, Target
 from meter_sync.core.billing.way import meter_on
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.additions import sums_alone
@@ -35,6 +35,15 @@ class Streamed:
     """Those that may have arrived: a request had no answer."""
 
 
+@dataclass(slots=True)
+class _Windows:
+    """The hours or days of an item that were not taken so far; the first one is on its way, or is to be sent next."""
+
+    untaken: deque[WindowQuantity]
+    request_id: str | None = None
+    """Stripe's name for the last request that it took."""
+
+
 @dataclass(frozen=True, slots=True)
 class ItemWriter:
     """Writes single items of one run; it takes nothing but what the ledger has as intended."""
@@ -47,8 +56,8 @@ class ItemWriter:
     stop: Stop
     taken: list[WindowTaken] = field(default_factory=list)
     """The hours and days that Stripe has taken, to be recorded; the writer only adds to it."""
-    untaken: dict[str, deque[WindowQuantity]] = field(default_factory=dict)
-    """The hours or days of each item that were not taken so far; the first one is on its way."""
+    under_way: dict[str, "_Windows"] = field(default_factory=dict)
+    """The hours or days of each item that is being written."""
     streamed: Streamed = field(default_factory=Streamed)
     unsure: set[str] = field(default_factory=set)
     """The items whose addition Stripe has, but perhaps as an earlier run had sent it that the ledger does not know."""
@@ -58,7 +67,7 @@ class ItemWriter:
 
         Raise StripeRefused, StripeUnavailable, Interrupted or MeterSyncError.
         """
-        if not self.has_taken(intended.write):
+        if not self.is_taken(intended.write):
             self.stop.check()
         total_before = intended.write.total_before
         if total_before is not None:
@@ -116,16 +125,14 @@ class ItemWriter:
                 return None
 
     async def _set_windows(self, write: Write, windows: SetWindows) -> str | None:
-        request_id = None
-        # What is taken already comes first, so that an interruption does not leave it out.
-        waiting = deque(sorted(windows.sent, key=lambda one: self._name(write, one.start) not in self.streamed.taken))
-        self.untaken[write.item.id] = waiting
-        while waiting:
-            window = waiting[0]
-            request_id = await self._set(write, window.start, window.timestamp, window.value)
-            self.taken.append(WindowTaken(write, window, self.clock(), request_id))
-            waiting.popleft()
-        return request_id
+        under_way = self.under_way.setdefault(write.item.id, _Windows(deque(windows.sent)))
+        while under_way.untaken:
+            window = under_way.untaken[0]
+            under_way.request_id = await self._set(write, window.start, window.timestamp, window.value)
+            self.taken.append(WindowTaken(write, window, self.clock(), under_way.request_id))
+            under_way.untaken.popleft()
+        del self.under_way[write.item.id]
+        return under_way.request_id
 
     async def _set(self, write: Write, start: datetime, timestamp: datetime, value: int) -> str | None:
         name = self._name(write, start)
@@ -143,25 +150,45 @@ class ItemWriter:
 
     def events_of(self, write: Write) -> Iterator[Event]:
         """Yield the events that set what a write on a billing meter is to set, as they are sent singly too."""
-        return (_event(write, value, timestamp, name) for name, timestamp, value in self._sets(write))
+        match write.sends:
+            case SetTotal():
+                yield _event(write, write.at_anchor, write.anchor, self._name(write, write.anchor))
+            case SetWindows():
+                for one in write.sends.sent:
+                    yield _event(write, one.value, one.timestamp, self._name(write, one.start))
 
-    def has_taken(self, write: Write) -> bool:
-        """Whether Stripe has taken some of it already: that is to be recorded, whatever ends the run."""
-        taken = self.streamed.taken
-        return bool(taken) and any(name in taken for name, _, _ in self._sets(write))
+    def keep_streamed(self, write: Write) -> None:
+        """Note which hours or days of a write the stream has taken: that stays, whatever becomes of the rest."""
+        streamed = self.streamed.taken
+        if not (streamed and isinstance(write.sends, SetWindows)):
+            return
+        under_way = self.under_way[write.item.id] = _Windows(deque())
+        for window in write.sends.sent:
+            name = self._name(write, window.start)
+            if name not in streamed:
+                under_way.untaken.append(window)
+                continue
+            under_way.request_id = streamed.pop(name)
+            self.taken.append(WindowTaken(write, window, self.clock(), under_way.request_id))
+
+    def is_taken(self, write: Write) -> bool:
+        """Whether the stream has taken all of a write: nothing is left to be sent, and it is to be acknowledged."""
+        match write.sends:
+            case SetTotal():
+                return self._name(write, write.anchor) in self.streamed.taken
+            case SetWindows():
+                under_way = self.under_way.get(write.item.id)
+                return under_way is not None and not under_way.untaken
+        return False
+
+    def missing(self, item: SubscriptionItem, windows: SetWindows) -> tuple[WindowQuantity, ...]:
+        """Return the hours or days of an item that were not taken, in order."""
+        under_way = self.under_way.get(item.id)
+        return windows.sent if under_way is None else tuple(under_way.untaken)
 
     def may_be_there(self, write: Write, start: datetime) -> bool:
         """Whether an event of a write may have arrived, though no answer says so."""
         return self._name(write, start) in self.streamed.in_doubt
-
-    def _sets(self, write: Write) -> Iterator[tuple[str, datetime, int]]:
-        """Yield identifier, timestamp and value of each part that a write sets."""
-        match write.sends:
-            case SetTotal():
-                yield self._name(write, write.anchor), write.anchor, write.at_anchor
-            case SetWindows():
-                for one in write.sends.sent:
-                    yield self._name(write, one.start), one.timestamp, one.value
 
     async def _add(self, write: Write, addition: Addition) -> str | None:
         """Add to what stands in Stripe.
