@@ -26,6 +26,27 @@ def test_meter_events_have_a_rate_of_their_own(key: str, rate: float) -> None:
     assert load(None, environment, {}).stripe.event_rate == 40.0
 
 
+@pytest.mark.parametrize(
+    ("key", "setting", "may_stream"),
+    [
+        ("sk_live_1", "", True),
+        ("rk_live_1", "auto", True),
+        ("sk_live_1", "never", False),
+        ("rk_test_1", "auto", False),
+        ("sk_test_live_1", "auto", False),
+    ],
+)
+def test_the_meter_event_stream_is_for_live_keys_and_may_be_left_out(key: str, setting: str, may_stream: bool) -> None:
+    environment = {"STRIPE_API_KEY": key, "METER_SYNC_STRIPE_METER_EVENT_STREAM": setting}
+    assert load(None, environment, {}).stripe.may_stream is may_stream
+
+
+def test_there_is_no_other_word_for_when_the_stream_is_used() -> None:
+    environment = {"STRIPE_API_KEY": "sk_live_1", "METER_SYNC_STRIPE_METER_EVENT_STREAM": "always"}
+    with pytest.raises(ConfigurationError, match="METER_SYNC_STRIPE_METER_EVENT_STREAM"):
+        load(None, environment, {})
+
+
 def test_both_rates_are_configurable() -> None:
     environment = {
         "STRIPE_API_KEY": "sk_live_1",

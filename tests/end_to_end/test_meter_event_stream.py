@@ -1,16 +1,19 @@
 """The meter event stream: how many hours, days and totals at once are sent, and what is sent singly all the same."""
 
+import json
 import os
 import signal
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import pytest
+from stripe.params.v2.billing import MeterEventStreamCreateParams, MeterEventStreamCreateParamsEvent
 from structlog.testing import capture_logs
 
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
+from meter_sync.stripe_api.connection import CURRENT_VERSION
 from tests.support.streaming import (
     REQUESTS,
     SESSION,
@@ -18,6 +21,7 @@ from tests.support.streaming import (
     STREAMED,
     billed,
     check_ledger,
+    go_live,
     posted,
     streamed,
     use_hours,
@@ -320,6 +324,36 @@ def test_the_token_is_nowhere(world: World) -> None:
     assert "/v2/billing/meter_event_stream" in done.stderr
     assert "token_1Sandbox" not in done.stdout + done.stderr
     assert b"token_1Sandbox" not in world.ledger.read_bytes()
+
+
+def test_doctor_says_that_it_does_not_try_to_open_a_session(world: World) -> None:
+    """It writes nothing."""
+    go_live(world)
+    done = world.meter_sync("doctor", "--only", "stripe", "--output", "json")
+    (one,) = [one for one in done.document["checks"] if one["subject"] == "Meter event stream"]
+    assert (one["id"], one["status"]) == ("stripe_permission", "skipped")
+    assert world.writes == []
+    never = {"METER_SYNC_STRIPE_METER_EVENT_STREAM": "never"}
+    assert "stream" not in world.meter_sync("doctor", "--only", "stripe", "--output", "json", **never).stdout
+
+
+def test_what_is_sent_is_what_the_sdk_would_send(world: World) -> None:
+    """It is generated from Stripe's document of the API version that is spoken."""
+    with_hours(world)
+    world.execute()
+    bodies = [json.loads(request.body) for request in world.seen("POST", STREAM.removesuffix("$"))]
+    for body in bodies:
+        assert body.keys() == MeterEventStreamCreateParams.__annotations__.keys()
+        for event in body["events"]:
+            assert event.keys() == MeterEventStreamCreateParamsEvent.__annotations__.keys()
+            assert {type(value) for value in (*event["payload"].values(), event["identifier"])} == {str}
+            assert datetime.fromisoformat(event["timestamp"]).tzinfo == UTC
+    assert len(bodies) == REQUESTS
+    (headers,) = {
+        (request.headers["stripe-version"], request.headers["content-type"])
+        for request in world.seen("POST", STREAM.removesuffix("$"))
+    }
+    assert headers == (CURRENT_VERSION, "application/json")
 
 
 def test_its_requests_are_counted_as_all_others(world: World) -> None:
