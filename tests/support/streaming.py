@@ -1,12 +1,13 @@
 """Worlds with a live key and more hours than are sent one by one, and what the stream was asked for."""
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+from meter_sync.core.telling.history import Sought, WrittenPart
+from meter_sync.ledger import Scope, open_ledger_read_only
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.support.ways import EVENTS, metered_price
 from tests.support.world import World
@@ -68,14 +69,18 @@ def streamed(world: World) -> Iterator[dict[str, Any]]:
 
 
 def check_ledger(world: World) -> int:
-    """What the ledger takes for acknowledged is what Stripe holds, hour by hour; return how many hours that are."""
-    held: dict[tuple[str, int], int] = {}
-    for (_, customer), events in world.stripe.state.meter_events.items():
-        for event in events:
-            held[customer, event.timestamp // 3600] = int(event.value or 0)
-    query = """select item_periods.customer, parts.start, parts.acknowledged from parts
-               join item_periods using (item, period_start) where parts.acknowledged is not null"""
-    with sqlite3.connect(world.ledger) as ledger:
-        believed = {(customer, start // 3600): value for customer, start, value in ledger.execute(query)}
+    """What the ledger takes for acknowledged is what Stripe holds, hour by hour; return how many hours with usage."""
+    held = {
+        (customer, event.timestamp // 3600): int(event.value or 0)
+        for (_, customer), events in world.stripe.state.meter_events.items()
+        for event in events
+    }
+    with open_ledger_read_only(world.ledger, Scope("", "live")) as ledger:
+        entries = ledger.history.entries(Sought(), with_parts=True)
+    believed = {
+        (one.whose.customer, int(one.start.timestamp()) // 3600): one.acknowledged
+        for one in entries
+        if isinstance(one, WrittenPart) and one.acknowledged is not None
+    }
     assert {place: held.get(place, 0) for place in believed} == believed
     return sum(1 for value in believed.values() if value)
