@@ -31,6 +31,7 @@ LONGEST_TRIED_SECONDS = 30.0
 """There is another way: what is claimed until it is written must not wait for this one any longer."""
 
 _OF_STRIPE, _OF_ITS_STREAM = "api.stripe.com", "https://meter-events.stripe.com"
+_NO_SESSION = "no session could be opened: {}"
 _EXPIRED = "billing_meter_event_session_expired"
 
 
@@ -71,6 +72,15 @@ class MeterEventStream:
         self.is_usable = True
         """Whether the rest of the run may use it."""
 
+    async def open(self) -> None:
+        """Open a session, unless the run is to end; where that fails the stream is not usable. It raises nothing."""
+        try:
+            await self._session_after(None)
+        except Interrupted:
+            return
+        except (StripeRefused, StripeUnavailable, MeterSyncError) as error:
+            self._close(_NO_SESSION.format(error.message))
+
     async def send(self, events: Sequence[Event]) -> str | None:
         """Send up to 100 events in one request, and return Stripe's name for it once they are taken.
 
@@ -94,7 +104,7 @@ class MeterEventStream:
                     expired = session
                     continue
                 if session is None:
-                    self._close(f"no session could be opened: {error.message}")
+                    self._close(_NO_SESSION.format(error.message))
                 elif not _is_about_events(error):
                     self._close(error.message)
                 raise BatchNotTaken(error.message, in_doubt=in_doubt) from error

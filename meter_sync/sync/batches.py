@@ -43,8 +43,11 @@ def stream_for(job: Job, checked: Sequence[Checked | Result]) -> MeterEventStrea
     return job.stream if events > STREAMED_ABOVE else None
 
 
-def packed(claimed: Iterable[Intended]) -> Iterator[list[Intended]]:
-    """Yield whole items with about a thousand events together: as many as fill requests, and few to be claimed long."""
+def packed(stream: MeterEventStream, claimed: Iterable[Intended]) -> Iterator[list[Intended]]:
+    """Yield whole items with about a thousand events together, for as long as the stream is usable.
+
+    So many fill requests, and are not claimed for long.
+    """
     pack: list[Intended] = []
     events = 0
     for one in claimed:
@@ -53,6 +56,8 @@ def packed(claimed: Iterable[Intended]) -> Iterator[list[Intended]]:
             pack, events = [], 0
         pack.append(one)
         events += one.write.how_many
+        if not stream.is_usable:
+            break
     if pack:
         yield pack
 

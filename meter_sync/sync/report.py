@@ -109,22 +109,28 @@ class Reporter:
 
     async def _report_all(self, planned: Sequence[Checked]) -> None:
         """Write one by one and, beside that, many at once what the stream takes."""
-        stream = self._stream
-        if stream is None:
-            await each(self._claimed(planned), self._report_one, len(planned))
+        if self._stream is None:
+            await self._report_singly(self._claimed(planned), len(planned))
             return
+        many, others = [one for one in planned if takes(one)], [one for one in planned if not takes(one)]
+        singly = self._report_singly(self._claimed(others), len(others))
+        await together([self._report_many(self._stream, many), singly])
+
+    async def _report_singly(self, claimed: Iterator[Intended], at_most: int) -> None:
+        await each(claimed, self._report_one, at_most)
+
+    async def _report_many(self, stream: MeterEventStream, planned: Sequence[Checked]) -> None:
+        """Let the stream take what it can before each item has its turn; the rest goes singly once it is not usable."""
 
         async def report_pack(pack: Sequence[Intended]) -> None:
-            await send_batches(stream, self._writer, pack)
-            await each(pack, self._report_one, len(pack))
+            if not self._why_hopeless():
+                await send_batches(stream, self._writer, pack)
+            await self._report_singly(iter(pack), len(pack))
 
-        many, singly = [one for one in planned if takes(one)], [one for one in planned if not takes(one)]
-        await together(
-            [
-                each(packed(self._claimed(many)), report_pack, _PACKS_AT_ONCE),
-                each(self._claimed(singly), self._report_one, len(singly)),
-            ]
-        )
+        claimed = self._claimed(planned)
+        await stream.open()
+        await each(packed(stream, claimed), report_pack, _PACKS_AT_ONCE)
+        await self._report_singly(claimed, len(planned))
 
     def _claimed(self, planned: Sequence[Checked]) -> Iterator[Intended]:
         """Yield the writes that are this run's to make, a few at a time, so that no claim outlives its writing by much.
