@@ -105,7 +105,6 @@ class StripeReader:
             max_network_retries=0,
         )
         self._access = access
-        self._session = session
         self._limiter = limiter
         self._clock = clock
         self._stop = stop
@@ -243,12 +242,6 @@ class StripeWriter(StripeReader):
         StripeUnavailable where the outcome is unknown, also when a refusal or the run's end came after such an attempt.
         """
         return await self._posted(path, endpoint, params, version, renews_key=True)
-
-    def beside(self, access: Access, session: ClientSession | None = None) -> "StripeWriter":
-        """Return what writes by another access, within the same limits: its requests are counted with these."""
-        other = StripeWriter(access, session or self._session, self._limiter, self._clock, self._stop)
-        other.tally = self.tally
-        return other
 
     async def create(
         self, path: str, endpoint: str, params: Mapping[str, Any], version: str = CURRENT_VERSION

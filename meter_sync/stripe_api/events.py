@@ -38,6 +38,12 @@ UPDATED = "customer.subscription.updated"
 VOIDED = "invoice.voided"
 DRAFT_DELETED = "invoice.deleted"
 
+_DUPLICATE = "duplicate_meter_event"
+"""Stripe's code for an identifier that it has already (API reference, API v2), which says that the event is there.
+
+Whether reports have it of what was repeated through the meter event stream, no documentation says.
+"""
+
 _WHAT = "the error events"
 
 
@@ -288,7 +294,7 @@ async def rejections(stripe: StripeReader, position: str | None) -> Rejections |
     for report in new:
         if report.data is None:
             continue
-        causes = report.data.causes
+        causes = [cause for cause in report.data.causes if cause.code != _DUPLICATE]
         for cause in causes:
             for sample in cause.sample_errors:
                 found.by_identifier.setdefault(sample.identifier, f"{cause.code}: {sample.error_message}")

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from aiohttp import ClientSession
+
 from meter_sync import openmeter_api, stripe_api
 from meter_sync.config import Settings
 from meter_sync.core.metering.mapping import COPY_OF, MappingRules
@@ -108,7 +110,7 @@ async def open_job(
     ):
         writer = None if request.dry_run else StripeWriter(access, session, limiter, clock, stop)
         stripe = writer or StripeReader(access, session, limiter, clock, stop)
-        async with _open_stream(settings, writer) as stream:
+        async with _open_stream(settings, writer, session, limiter, clock, stop) as stream:
             yield Job(
                 run=run,
                 selection=request.selection,
@@ -139,18 +141,28 @@ async def open_job(
 
 
 @asynccontextmanager
-async def _open_stream(settings: Settings, writer: StripeWriter | None) -> AsyncIterator[MeterEventStream | None]:
-    """Open what takes meter events by the hundred, in a run that may write; nothing is sent before it is needed."""
+async def _open_stream(
+    settings: Settings, writer: StripeWriter | None, http: ClientSession, limiter: Limiter, clock: Clock, stop: Stop
+) -> AsyncIterator[MeterEventStream | None]:
+    """Open what takes meter events by the hundred, in a run that may write; nothing is sent before it is needed.
+
+    Its requests are limited and counted with those of the writer, whose HTTP session its own sessions are opened by.
+    """
     if writer is None or not settings.stripe.may_stream:
         yield None
         return
-    address = stream_base(settings.stripe.api_base)
-    access = _access(settings)
+
+    def beside(access: stripe_api.connection.Access, through: ClientSession) -> StripeWriter:
+        other = StripeWriter(access, through, limiter, clock, stop)
+        other.tally = writer.tally
+        return other
+
+    address, access = stream_base(settings.stripe.api_base), _access(settings)
     access = replace(access, retry_seconds=min(access.retry_seconds, LONGEST_TRIED_SECONDS))
-    async with open_session(address, _CONNECTIONS_OF_STREAM) as session:
+    async with open_session(address, _CONNECTIONS_OF_STREAM) as to_stream:
         yield MeterEventStream(
-            writer.beside(access),
-            lambda token: writer.beside(replace(access, key=lambda: token, api_base=address), session),
+            beside(access, http),
+            lambda token: beside(replace(access, key=lambda: token, api_base=address), to_stream),
         )
         await asyncio.sleep(0)  # lets the connections of the last answers close before the session does
 

@@ -217,6 +217,17 @@ def test_a_request_whose_answer_is_lost_is_repeated_under_the_same_identifiers(
     assert len(world.stripe.state.identifiers) == STREAMED
 
 
+def test_what_stripe_says_to_have_already_is_not_taken_for_rejected(world: World) -> None:
+    subscriptions = with_hours(world)
+    world.stripe.reports_streamed_duplicates = True
+    world.sandbox.faults.add(Fault(path=STREAM, drop="after"))
+    world.execute(retry_seconds=20)
+    world.sandbox.clock.advance(5 * MINUTE)
+    check_all_is_billed(world, subscriptions)
+    (report,) = world.stripe.state.reports
+    assert {event.rejected for event in report.rejected} == {"duplicate_meter_event"}
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_what_may_pass_is_tried_again(world: World, status: int) -> None:
     subscriptions = with_hours(world)

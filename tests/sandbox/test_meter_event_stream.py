@@ -119,6 +119,10 @@ def test_an_identifier_counts_once_in_24_hours_whichever_way_it_comes(
     assert usage.upcoming() == 12
     assert usage.send(7, identifier="second").status == 400
     assert errors(stripe) == []
+    sandbox.stripe.reports_streamed_duplicates = True
+    ask(sandbox, STREAM, {"events": [first]}, token_of(sandbox))
+    assert codes(errors(stripe)[0]) == {"duplicate_meter_event": 1}
+    sandbox.stripe.reports_streamed_duplicates = False
     sandbox.clock.advance(timedelta(days=1))
     ask(sandbox, STREAM, {"events": twice}, token_of(sandbox))
     assert usage.upcoming() == 19

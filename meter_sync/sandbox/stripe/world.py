@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from meter_sync.sandbox.clock import SandboxClock
 from meter_sync.sandbox.stripe.protocol.event_sessions import EventSessions
@@ -80,6 +80,8 @@ class StripeWorld:
         """How long after their receipt rejected meter events are reported."""
         self.reject_meter_events_as: str | None = None
         """The code with which meter events are rejected after they were taken, for whatever reason of Stripe's."""
+        self.reports_streamed_duplicates = False
+        """Whether an error report tells of events that the stream had already; no documentation says."""
         self.samples_per_error = 3
         """How many of the events rejected for one cause an error report names."""
         self.one_event_at_a_time = True
@@ -234,14 +236,16 @@ class StripeWorld:
                 state, event_name, payload, timestamp, identifier, reject_as=self.reject_meter_events_as
             )
 
-    def stream_meter_event(
-        self, event_name: str, payload: Mapping[str, str], timestamp: int | None = None, identifier: str | None = None
-    ) -> None:
-        """Take a meter event of the stream by Stripe's rules (given None: now, and an identifier of Stripe's)."""
+    def stream_meter_events(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Take the meter events of a request to the stream by Stripe's rules, each as `create_meter_event` is given it."""
         with self.settled() as state:
-            meter_events.stream_meter_event(
-                state, event_name, payload, timestamp, identifier, reject_as=self.reject_meter_events_as
-            )
+            for event in events:
+                meter_events.stream_meter_event(
+                    state,
+                    **event,
+                    reject_as=self.reject_meter_events_as,
+                    reports_duplicates=self.reports_streamed_duplicates,
+                )
 
     cancel_meter_event = _settled(meter_events.cancel_meter_event)
 

@@ -51,6 +51,8 @@ class Endpoint:
     fields: Mapping[str, Reader] = field(default_factory=dict)
     required: tuple[str, ...] = ()
     expandable: frozenset[str] = frozenset()
+    replays: bool = True
+    """Whether it heeds idempotency keys."""
     legacy_billing: bool = False
     """Whether the route was removed with 2025-03-31.basil."""
 

@@ -1,7 +1,8 @@
 """Endpoints of the embedded Stripe: sessions of the meter event stream, and the stream.
 
 Stripe serves the stream at an address of its own, here it is at the same as everything else. What a request as a whole
-is refused for is assumed: what cannot be read as events, no event, or more than 100. All else is found out later.
+is refused for is assumed: what cannot be read as events, no event, or more than 100. All else is found out later. So is
+that it heeds no idempotency keys: events have identifiers.
 """
 
 from collections.abc import Mapping
@@ -26,8 +27,7 @@ def _open_session(call: Call) -> Json:
 
 
 def _stream(call: Call) -> Json:
-    for event in call.params["events"]:
-        call.world.stream_meter_event(**event)
+    call.world.stream_meter_events(call.params["events"])
     return {}
 
 
@@ -53,5 +53,12 @@ def _events(value: Any, name: str) -> list[Any]:
 
 ENDPOINTS = (
     Endpoint("POST /v2/billing/meter_event_session", "meter_events:write", _open_session),
-    Endpoint(f"POST {STREAM_PATH}", "meter_events:write", _stream, fields={"events": _events}, required=("events",)),
+    Endpoint(
+        f"POST {STREAM_PATH}",
+        "meter_events:write",
+        _stream,
+        fields={"events": _events},
+        required=("events",),
+        replays=False,
+    ),
 )

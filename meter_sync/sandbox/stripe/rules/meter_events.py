@@ -54,14 +54,18 @@ def stream_meter_event(
     identifier: str | None = None,
     *,
     reject_as: str | None = None,
+    reports_duplicates: bool = False,
 ) -> None:
     """Take a meter event of the stream, which finds out later also what is refused of others at once.
 
     Source: API reference, "Events are processed asynchronously, including validation". The codes are those of error
-    reports. Assumed: one whose identifier came within 24 hours is dropped, and no report tells of it.
+    reports. Assumed: one whose identifier came within 24 hours is dropped, and no report tells of it, unless it is to.
     """
     event, meter, now = _event(state, event_name, payload, timestamp, identifier)
     if meter_event_identifiers.is_duplicate(state, event.identifier):
+        if reports_duplicates:
+            event.rejected = "duplicate_meter_event"
+            state.rejected.append((meter.id if meter else None, event))
         return
     try:
         _check_timestamp(event.timestamp, now)
