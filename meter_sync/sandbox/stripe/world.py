@@ -237,7 +237,7 @@ class StripeWorld:
             )
 
     def stream_meter_events(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Take the meter events of a request to the stream by Stripe's rules, each as `create_meter_event` is given it."""
+        """Take the events of a request to the meter event stream, each as `create_meter_event` is given it."""
         with self.settled() as state:
             for event in events:
                 meter_events.stream_meter_event(
