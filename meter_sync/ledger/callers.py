@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -44,9 +45,10 @@ class Callers(Book):
             callers.c.account == account, callers.c.account.startswith(f"{account}/", autoescape=True)
         )
         query = sa.select(callers).where(is_of_account, callers.c.mode == mode, callers.c.run != run.id)
+        now = self._now()
         return [
-            Caller(row.run, row.is_urgent, {name: Part(*part) for name, part in json.loads(row.parts).items()})
-            for row in self.database.rows(query.where(*_counts(self._now())))
+            _caller(row).fading((row.until_ms - _ms(now)) / _ms(COUNTS_FOR_SECONDS))
+            for row in self.database.rows(query.where(*_counts(now)))
         ]
 
 
@@ -68,6 +70,10 @@ def leave(database: Database, run: str, now: Now = time.time) -> None:
     """Within a transaction: say that a run asks no more. What it has asked counts a little longer."""
     row = {"run": run, "until_ms": _ms(now() + COUNTS_FOR_SECONDS)}
     database.update(callers, [row], by=("run",))
+
+
+def _caller(row: sa.Row[Any]) -> Caller:
+    return Caller(row.run, row.is_urgent, {name: Part(*part) for name, part in json.loads(row.parts).items()})
 
 
 def _counts(now: float) -> tuple[sa.ColumnElement[bool], ...]:

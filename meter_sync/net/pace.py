@@ -20,7 +20,7 @@ from meter_sync.net.stop import Stop
 _SECOND = 1.0
 """Stripe's limits are requests per second (Stripe documentation, Rate limits)."""
 
-_LEAST_ROOM, _FIRST_ROOM, _MOST_ROOM = 0.018, 0.022, 0.06
+_LEAST_ROOM, _FIRST_ROOM, _MOST_ROOM = 0.018, 0.023, 0.06
 """How much longer than allowed as many requests take, so that what arrives unevenly stays within the limit."""
 
 _ROOM_FOR_ONE_REFUSED = 0.002
@@ -29,7 +29,7 @@ _ROOM_FOR_ONE_REFUSED = 0.002
 _ANSWERS_FOR_ONE_REFUSED = 2000
 """After how many that were not refused this is taken back: it comes to rest where one in so many is refused."""
 
-_MADE_UP_FOR = 0.010
+_MADE_UP_FOR = 0.006
 """How much of the room may be used to make up for slots that were missed, since this machine was busy."""
 
 _MISSED_SECONDS = 0.25
@@ -38,12 +38,13 @@ _MISSED_SECONDS = 0.25
 _APART_SECONDS = 0.25
 """What is refused within so short a time was so for one reason: much arrived at once."""
 
-_REFUSED_WITHIN_SECONDS, _REFUSED_BY_CHANCE = 2.0, 2
+_REFUSED_WITHIN_SECONDS, _REFUSED_BY_CHANCE = 10.0, 2
 """So often that is chance; if it is more often, somebody else asks Stripe as well."""
 
 _SLOWER, _SLOWEST = 0.7, 1 / 8
-_FASTER_PER_SECOND, _TRIED_PER_SECOND = 0.02, 0.005
-"""How soon a stream comes back to near the speed at which it was refused, and how soon it tries more than that."""
+_FASTER_PER_SECOND, _TRIED_PER_SECOND, _TRIED_TWICE_AS_MUCH_AFTER = 0.02, 0.003, 10.0
+"""How soon a stream comes back to near the speed at which it was refused, and how soon it tries more than that: the
+more, the longer nothing was refused."""
 
 _NEAR = 0.95
 _PAUSE_SECONDS = 1.0
@@ -54,6 +55,9 @@ _UNUSUAL_SECONDS, _UNUSUAL_DEVIATIONS, _LATEST_SECONDS = 0.010, 5, 0.5
 """By how much an answer must be later than usual to show that its request was held up, and what is the most of it."""
 
 _SMOOTHED = 0.1
+
+_LONGEST_SLEEP_SECONDS = 0.1
+"""After so long a request that waits looks again whether it may leave: others may have made room."""
 
 
 class Pace:
@@ -68,12 +72,14 @@ class Pace:
         """How many requests wait for their turn."""
         self._room = _FIRST_ROOM
         self._speed = 1.0
-        self._next_slot = -math.inf
+        self._last_slot = -math.inf
         self._paused_until = -math.inf
         self._left: list[float] = []
         self._refused: list[float] = []
         self._occasions: list[float] = []
         self._refused_speed = 1.0
+        self._taken_since = 0
+        self._taken_meanwhile = 0
 
     @property
     def per_second(self) -> float:
@@ -87,7 +93,7 @@ class Pace:
     def due(self) -> float:
         """Return when the next request may leave: evenly, and never too soon after those that have really left."""
         slots = self._slots
-        due = max(self._next_slot, self._paused_until)
+        due = max(self._last_slot + 1 / self.per_second, self._paused_until)
         if len(self._left) < slots:
             return due
         window = slots / (self.share * self._speed) * (1 + self._room - _MADE_UP_FOR)
@@ -98,7 +104,7 @@ class Pace:
 
         The slots that it and others have missed since then are made up for, but not those that nobody had asked for.
         """
-        self._next_slot = max(self._next_slot, min(asked_at, now), now - _MISSED_SECONDS) + 1 / self.per_second
+        self._last_slot = max(self._last_slot + 1 / self.per_second, min(asked_at, now), now - _MISSED_SECONDS)
         insort(self._left, now)
         del self._left[: -max(1, math.ceil(self.limit))]
 
@@ -112,7 +118,12 @@ class Pace:
     def taken(self) -> None:
         """Say that a request was not refused: what was learned is tried again, little by little."""
         self._room = max(_LEAST_ROOM, self._room - _ROOM_FOR_ONE_REFUSED / _ANSWERS_FOR_ONE_REFUSED)
-        faster = _FASTER_PER_SECOND if self._speed < _NEAR * self._refused_speed else _TRIED_PER_SECOND
+        self._taken_since += 1
+        self._taken_meanwhile += 1
+        if self._speed < _NEAR * self._refused_speed:
+            faster = _FASTER_PER_SECOND
+        else:
+            faster = _TRIED_PER_SECOND * (1 + self._taken_since / self.share / _TRIED_TWICE_AS_MUCH_AFTER)
         self._speed = min(1.0, self._speed + faster / self.share)
 
     def refused(self, now: float, wait_seconds: float) -> None:
@@ -122,6 +133,9 @@ class Pace:
         such as where another program asks the same account: then all go on more slowly, by as much as was refused.
         """
         self._paused_until = max(self._paused_until, now + wait_seconds)
+        self._taken_since = 0
+        if not self._refused:
+            self._taken_meanwhile = 0
         since = now - _REFUSED_WITHIN_SECONDS
         self._refused = [*(at for at in self._refused if at > since), now]
         if self._occasions and now - self._occasions[-1] < _APART_SECONDS:
@@ -132,7 +146,9 @@ class Pace:
             self._slow_down(now)
 
     def _slow_down(self, now: float) -> None:
-        refused = len(self._refused) / (_REFUSED_WITHIN_SECONDS * self.per_second)
+        refused = len(self._refused) / (len(self._refused) + self._taken_meanwhile)
+        if refused > _MOST_ROOM:  # no room would have helped
+            self._room = max(_LEAST_ROOM, self._room - _ROOM_FOR_ONE_REFUSED * len(self._occasions))
         self._refused, self._occasions, self._refused_speed = [], [], self._speed
         self._speed = max(_SLOWEST, self._speed * max(_SLOWER, 1 - refused))
         if refused >= _PAUSES_FROM:
@@ -150,7 +166,7 @@ class RoundTrip:
 
     def __init__(self) -> None:
         self._usual_seconds: float | None = None
-        self._deviation_seconds = 0.0
+        self._deviation_seconds = math.inf
 
     def unusual_seconds(self, seconds: float) -> float:
         """Given how long an answer has taken, return how much longer that is than usual; 0 for what is not unusual.
@@ -158,7 +174,7 @@ class RoundTrip:
         Where in the time between lies what was unusual, cannot be told: the request may have been held up on its way.
         """
         if self._usual_seconds is None:
-            self._usual_seconds = seconds
+            self._usual_seconds, self._deviation_seconds = seconds, seconds / 2
             return 0.0
         later = seconds - self._usual_seconds
         unusual = max(_UNUSUAL_SECONDS, _UNUSUAL_DEVIATIONS * self._deviation_seconds)
@@ -246,7 +262,7 @@ class Limiter:
     async def _wait_for(self, pace: Pace) -> None:
         self._stop.check()
         while (seconds := pace.due() - _now()) > 0:
-            await self._stop.sleep(seconds)
+            await self._stop.sleep(min(seconds, _LONGEST_SLEEP_SECONDS))
 
     def per_second(self, endpoint: str) -> float:
         """Return how many requests to an endpoint may leave per second now, if none to another does."""

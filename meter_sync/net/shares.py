@@ -1,7 +1,8 @@
 """How runs that ask one account of Stripe's at the same time divide what it allows among them."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 OVERALL = "*"
 """The name under which requests to all endpoints together count."""
@@ -43,22 +44,33 @@ class Caller:
         """Return what it has to do with one limit."""
         return self.parts.get(name, NOTHING)
 
+    def fading(self, remaining: float) -> "Caller":
+        """Return what still counts of it where it has ended: a part, from 1 down to 0, of what it had to do.
+
+        It has left evenly, and so it passes from the server's memory.
+        """
+        if remaining >= 1:
+            return self
+        parts = {name: Part(0, math.ceil(part.holds * remaining)) for name, part in self.parts.items()}
+        return replace(self, parts=parts)
+
 
 def share(limit: float, name: str, mine: Caller, others: Sequence[Caller], *, is_seen: bool = True) -> float:
     """Given what others have to do with a limit, return how many of its requests per second a run may make.
 
-    Those that are urgent have what they want, the others what is left, and each that wants anything a tenth at least.
+    Those that are urgent have what they want, the others what is left, and each a tenth at least, if it wants that.
     What nobody wants is divided evenly, so that whoever comes to need it has it at once. Whoever is to have more waits
     until the others have no more than is left; until then it goes on slowly. `is_seen` says whether the others know of
     this run.
     """
     if not others:
         return limit
+    if int(limit) <= len(others):
+        return limit / (1 + len(others))
     everybody = sorted([mine, *others], key=lambda one: (one.part(name).wants, one.run))
     mine_of_all = _division(int(limit), name, everybody)[everybody.index(mine)]
     room = int(limit) - sum(one.part(name).holds for one in others)
-    slowest = min(_SLOWEST_BESIDE if is_seen else _SLOWEST_UNSEEN, limit / len(everybody))
-    return max(slowest, min(mine_of_all, room))
+    return max(_SLOWEST_BESIDE if is_seen else _SLOWEST_UNSEEN, min(mine_of_all, room))
 
 
 def _division(limit: int, name: str, everybody: Sequence[Caller]) -> list[int]:

@@ -12,6 +12,7 @@ from meter_sync.net.shares import NOTHING, Caller, Part
 from meter_sync.net.tasks import meanwhile
 
 _LOOKS_EVERY_SECONDS = 0.25
+_LOOKS_IN_COMPANY_EVERY_SECONDS = 0.1
 _SAYS_EVERY_SECONDS = 1.0
 """So often a run says what it takes while no other one is there: one that begins has to know it."""
 
@@ -43,7 +44,7 @@ class _Share:
     async def keep(self) -> None:
         """Look at the others time and again."""
         while True:
-            await asyncio.sleep(_LOOKS_EVERY_SECONDS)
+            await asyncio.sleep(_LOOKS_IN_COMPANY_EVERY_SECONDS if self._has_company else _LOOKS_EVERY_SECONDS)
             self.look()
 
     def look(self) -> None:
