@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from statistics import median
 
 from meter_sync.net.shares import OVERALL, Caller, Part, share
 from meter_sync.net.stop import Stop
@@ -53,6 +54,9 @@ _PAUSES_FROM = 0.25
 
 _UNUSUAL_SECONDS, _UNUSUAL_DEVIATIONS, _LATEST_SECONDS = 0.010, 5, 0.5
 """By how much an answer must be later than usual to show that its request was held up, and what is the most of it."""
+
+_KNOWN_BY = 8
+"""So many answers show what is usual."""
 
 _SMOOTHED = 0.1
 
@@ -161,37 +165,13 @@ class Pace:
         return Part(wants, max(sent, self._slots if self.waiting else 0))
 
 
-class RoundTrip:
-    """How long answers of an endpoint usually take."""
-
-    def __init__(self) -> None:
-        self._usual_seconds: float | None = None
-        self._deviation_seconds = math.inf
-
-    def unusual_seconds(self, seconds: float) -> float:
-        """Given how long an answer has taken, return how much longer that is than usual; 0 for what is not unusual.
-
-        Where in the time between lies what was unusual, cannot be told: the request may have been held up on its way.
-        """
-        if self._usual_seconds is None:
-            self._usual_seconds, self._deviation_seconds = seconds, seconds / 2
-            return 0.0
-        later = seconds - self._usual_seconds
-        unusual = max(_UNUSUAL_SECONDS, _UNUSUAL_DEVIATIONS * self._deviation_seconds)
-        # A single answer that is very late says little of what is usual.
-        counted = max(-unusual, min(later, unusual))
-        self._usual_seconds += _SMOOTHED * counted
-        self._deviation_seconds += _SMOOTHED * (abs(counted) - self._deviation_seconds)
-        return min(later, _LATEST_SECONDS) if later > unusual else 0.0
-
-
 class Departure:
     """A request on its way, which says when it has really left, and when it was answered."""
 
-    def __init__(self, paces: Sequence[Pace], slot: float, usual: RoundTrip) -> None:
+    def __init__(self, paces: Sequence[Pace], slot: float, round_trip: "RoundTrip") -> None:
         self._paces = paces
         self._left_at = slot
-        self._usual = usual
+        self._round_trip = round_trip
 
     def left(self, at: float) -> None:
         """Say when it has left."""
@@ -199,13 +179,54 @@ class Departure:
             pace.left(self._left_at, at)
         self._left_at = at
 
+    def held_up(self, seconds: float) -> None:
+        """Say that it came later to the server than others that left when it did."""
+        self.left(self._left_at + seconds)
+
     def taken(self, at: float) -> None:
         """Say when it was answered."""
-        late_seconds = self._usual.unusual_seconds(at - self._left_at)
-        if late_seconds:
-            self.left(self._left_at + late_seconds)
+        self._round_trip.ended(self, at - self._left_at)
         for pace in self._paces:
             pace.taken()
+
+
+class RoundTrip:
+    """How long answers of an endpoint usually take, by which is known what was held up.
+
+    Where in the time between lies what was unusual, cannot be told: it may have been on the way to the server.
+    """
+
+    def __init__(self) -> None:
+        self._first: list[tuple[Departure, float]] = []
+        self._is_known = False
+        self._usual_seconds = 0.0
+        self._deviation_seconds = 0.0
+
+    def ended(self, departure: Departure, seconds: float) -> None:
+        """Say how long a request's answer has taken: as soon as it is known what is usual, also of the first ones.
+
+        These may have been held up more than any later one: nothing was connected yet.
+        """
+        if self._is_known:
+            self._compare(departure, seconds)
+            return
+        self._first.append((departure, seconds))
+        if len(self._first) == _KNOWN_BY:
+            usual = self._usual_seconds = median(one for _, one in self._first)
+            self._deviation_seconds = median(abs(one - usual) for _, one in self._first)
+            for early, one in self._first:
+                self._compare(early, one)
+            self._first, self._is_known = [], True
+
+    def _compare(self, departure: Departure, seconds: float) -> None:
+        later = seconds - self._usual_seconds
+        unusual = max(_UNUSUAL_SECONDS, _UNUSUAL_DEVIATIONS * self._deviation_seconds)
+        # A single answer that is very late says little of what is usual.
+        counted = max(-unusual, min(later, unusual))
+        self._usual_seconds += _SMOOTHED * counted
+        self._deviation_seconds += _SMOOTHED * (abs(counted) - self._deviation_seconds)
+        if later > unusual:
+            departure.held_up(min(later, _LATEST_SECONDS))
 
 
 _departure: ContextVar[Departure | None] = ContextVar("departure", default=None)
