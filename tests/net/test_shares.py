@@ -1,15 +1,13 @@
 """Runs that ask one account at the same time: together within the limit, what is urgent first, nobody starved."""
 
 from collections.abc import Sequence
-from random import Random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from meter_sync.net.shares import Caller, Part, share
-from tests.core.builders import many
-from tests.net.made_up import Play, Program, Server, rate
+from tests.core.builders import few
+from tests.net.made_up import goes_first
 
 NAME = "post usage_records"
 
@@ -30,7 +28,7 @@ callers = st.lists(st.tuples(st.integers(0, 200), st.booleans()), min_size=1, ma
 )
 
 
-@many
+@few
 @given(limit=st.integers(1, 150), everybody=callers)
 def test_together_they_take_no_more_than_the_limit_and_use_all_of_it(limit: int, everybody: list[Caller]) -> None:
     found = shares(limit, everybody)
@@ -40,7 +38,7 @@ def test_together_they_take_no_more_than_the_limit_and_use_all_of_it(limit: int,
     assert sum(found[one.run] for one in everybody if one.part(NAME).wants) <= limit + 1e-9
 
 
-@many
+@few
 @given(limit=st.integers(20, 150), everybody=callers)
 def test_what_is_urgent_has_what_it_wants_but_for_a_tenth_of_each_other(limit: int, everybody: list[Caller]) -> None:
     found = shares(limit, everybody)
@@ -71,46 +69,8 @@ def test_a_run_that_the_others_know_nothing_of_takes_what_they_leave() -> None:
     assert share(25, NAME, reading, [caller("full", 5, holds=5)], is_seen=False) == 20
 
 
-def beside(begins: float, many_items: int, random: Random) -> tuple[Program, Program]:
-    """A full run, and a closing run that begins a while later."""
-    full, closing = Program(2500), Program(many_items, begins=begins, is_urgent=True, name="closing")
-    for one in (full, closing):
-        one.on_the_way = lambda: random.gauss(0.12, 0.003)
-        one.wakes_late = lambda: random.uniform(0, 0.002)
-    Play(Server(lambda _: 25), [full, closing]).play()
-    return full, closing
-
-
-@pytest.mark.parametrize("many_items", [1, 10, 100, 400, 2000])
-@pytest.mark.parametrize("begins", [5.0, 20.03])
-def test_a_closing_run_goes_first_beside_a_full_run_and_together_they_use_the_limit(
-    begins: float, many_items: int
-) -> None:
-    full, closing = beside(begins, many_items, Random(many_items))  # noqa: S311
-
-    taken, refused = [*full.taken, *closing.taken], [*full.refused, *closing.refused]
-    assert len(refused) <= len(taken) / 1000
-    assert rate(taken) >= 0.965 * 25
-    assert max(closing.taken) - begins <= 2 + many_items / (0.85 * 25)
-    overlap = [at for at in full.taken if begins + 2 < at < max(closing.taken)]
-    assert len(overlap) >= max(closing.taken) - begins - 3
-
-
-def test_three_runs_share_and_what_a_run_has_asked_counts_until_a_second_after_its_end() -> None:
-    random = Random(5)  # noqa: S311
-    programs = [
-        Program(600, begins=begins, is_urgent=urgent, name=f"{begins}")
-        for begins, urgent in [(0.0, False), (3.0, True), (6.0, True)]
-    ]
-    for one in programs:
-        one.on_the_way = lambda: random.gauss(0.12, 0.003)
-
-    Play(Server(lambda _: 25), programs).play()
-
-    taken = [at for one in programs for at in one.taken]
-    assert len(taken) == 1800
-    assert sum(len(one.refused) for one in programs) <= 4
-    assert rate(taken) >= 0.95 * 25
+def test_a_closing_run_goes_first_beside_a_full_run_and_together_they_use_the_limit() -> None:
+    goes_first(20.03, many_items=100)
 
 
 def test_a_run_that_has_ended_fades_out_of_the_limit() -> None:
