@@ -104,11 +104,13 @@ class Pace:
         return max(due, self._left[-slots] + window)
 
     def take(self, now: float, asked_at: float) -> None:
-        """Let a request leave now that has waited since it was its turn.
+        """Let a request leave now that has waited since it was asked for.
 
-        The slots that it and others have missed since then are made up for, but not those that nobody had asked for.
+        The slots that it and others have missed since then are made up for, but not those of a pause, and those that
+        nobody had asked for.
         """
-        self._last_slot = max(self._last_slot + 1 / self.per_second, min(asked_at, now), now - _MISSED_SECONDS)
+        since = min(max(asked_at, self._paused_until, now - _MISSED_SECONDS), now)
+        self._last_slot = max(self._last_slot + 1 / self.per_second, since)
         insort(self._left, now)
         del self._left[: -max(1, math.ceil(self.limit))]
 

