@@ -29,16 +29,19 @@ class Callers(Book):
         self._now = now
 
     def renew(self, run: RunRecord, parts: Mapping[str, Part]) -> None:
-        """Say that a run lives, and what it has to do with each limit."""
+        """Say that a run lives, and what it has to do with each limit.
+
+        Raise TryAgainError at once where another program is writing, or what the ledger raises otherwise.
+        """
         said = json.dumps({name: [part.wants, part.holds] for name, part in sorted(parts.items())})
         row = {"run": run.id, "parts": said, "until_ms": _ms(self._now() + LIVES_FOR_SECONDS)}
-        with self.database.transaction():
+        with self.database.hardly_waiting(), self.database.transaction():
             self.database.update(callers, [row], by=("run",))
 
     def others(self, run: RunRecord) -> list[Caller]:
         """Return what other runs have to do with Stripe's limits: those that live, or have ended just now.
 
-        What is on a test clock counts with the rest of its account, as Stripe counts it.
+        What is on a test clock counts with the rest of its account, as Stripe counts it. It raises what `renew` does.
         """
         account, mode = self.database.scope["account"].partition("/")[0], self.database.scope["mode"]
         is_of_account = sa.or_(
@@ -46,10 +49,9 @@ class Callers(Book):
         )
         query = sa.select(callers).where(is_of_account, callers.c.mode == mode, callers.c.run != run.id)
         now = self._now()
-        return [
-            _caller(row).fading((row.until_ms - _ms(now)) / _ms(COUNTS_FOR_SECONDS))
-            for row in self.database.rows(query.where(*_counts(now)))
-        ]
+        with self.database.hardly_waiting():
+            rows = self.database.rows(query.where(*_counts(now)))
+        return [_caller(row).fading((row.until_ms - _ms(now)) / _ms(COUNTS_FOR_SECONDS)) for row in rows]
 
 
 def enter(database: Database, run: RunRecord, now: Now = time.time) -> None:

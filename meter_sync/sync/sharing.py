@@ -50,7 +50,7 @@ class _Share:
     def look(self) -> None:
         """Tell the others what this run takes, and leave them their part.
 
-        Where the ledger cannot be read or written now, all stays as it was: a run must not end for that.
+        Where the ledger cannot be read or written now, all stays as it was: a run must neither wait nor end for that.
         """
         with suppress(MeterSyncError):
             parts = self._limiter.parts()

@@ -1,6 +1,8 @@
 """Which runs ask Stripe at this moment: the ledger knows it, also of those that were killed."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from meter_sync.ledger import RunRecord, Scope
+from meter_sync.errors import TryAgainError
+from meter_sync.ledger import RunRecord, Scope, open_ledger
 from meter_sync.ledger.callers import COUNTS_FOR_SECONDS, LIVES_FOR_SECONDS, Callers, enter, leave
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.schema import metadata
@@ -70,6 +73,19 @@ def test_a_run_that_was_killed_holds_its_part_for_seconds(connection: Connection
     assert books.others(CLOSING, 0.5) == []
     books.callers.renew(FULL, PARTS)
     assert len(books.others(CLOSING)) == 1
+
+
+def test_while_another_program_writes_nobody_waits(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with open_ledger(path, Scope("", "live")) as ledger, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        ledger.runs.begin(FULL)
+        other.execute("BEGIN EXCLUSIVE")
+        for ask in (lambda: ledger.callers.others(CLOSING), lambda: ledger.callers.renew(FULL, PARTS)):
+            with pytest.raises(TryAgainError):
+                ask()
+        other.execute("ROLLBACK")
+        ledger.callers.renew(FULL, PARTS)
+        assert ledger.callers.others(CLOSING) == [Caller("full", False, PARTS)]
 
 
 def test_the_next_run_that_holds_the_lock_knows_that_the_last_one_is_dead(connection: Connection) -> None:
