@@ -75,7 +75,12 @@ def leave(database: Database, run: str, now: Now = time.time) -> None:
 
 
 def _caller(row: sa.Row[Any]) -> Caller:
-    return Caller(row.run, row.is_urgent, {name: Part(*part) for name, part in json.loads(row.parts).items()})
+    """Return who a row is about; with nothing to do where what it says cannot be read, which must end no run."""
+    try:
+        parts = {str(name): Part(int(wants), int(holds)) for name, (wants, holds) in json.loads(row.parts).items()}
+    except (ValueError, TypeError, AttributeError):
+        parts = {}
+    return Caller(row.run, row.is_urgent, parts)
 
 
 def _counts(now: float) -> tuple[sa.ColumnElement[bool], ...]:

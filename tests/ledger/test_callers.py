@@ -14,7 +14,7 @@ from meter_sync.errors import TryAgainError
 from meter_sync.ledger import RunRecord, Scope, open_ledger
 from meter_sync.ledger.callers import COUNTS_FOR_SECONDS, LIVES_FOR_SECONDS, Callers, enter, leave
 from meter_sync.ledger.database import Database
-from meter_sync.ledger.schema import metadata
+from meter_sync.ledger.schema import callers, metadata
 from meter_sync.net.shares import Caller, Part
 from tests.core.builders import AS_OF
 
@@ -73,6 +73,16 @@ def test_a_run_that_was_killed_holds_its_part_for_seconds(connection: Connection
     assert books.others(CLOSING, 0.5) == []
     books.callers.renew(FULL, PARTS)
     assert len(books.others(CLOSING)) == 1
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", "7", '{"*": 1}', '{"*": [1]}', '{"*": ["a", null]}'])
+def test_a_row_that_cannot_be_read_ends_nothing(connection: Connection, damaged: str) -> None:
+    books = Books(connection)
+    books.enter(FULL)
+    with books.database.transaction():
+        books.database.update(callers, [{"run": "full", "parts": damaged}], by=("run",))
+
+    assert books.others(CLOSING) == [Caller("full", False, {})]
 
 
 def test_while_another_program_writes_nobody_waits(tmp_path: Path) -> None:
