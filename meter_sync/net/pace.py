@@ -140,10 +140,11 @@ class Pace:
         """
         self._paused_until = max(self._paused_until, now + wait_seconds)
         self._taken_since = 0
+        since = now - _REFUSED_WITHIN_SECONDS
+        self._refused = [at for at in self._refused if at > since]
         if not self._refused:
             self._taken_meanwhile = 0
-        since = now - _REFUSED_WITHIN_SECONDS
-        self._refused = [*(at for at in self._refused if at > since), now]
+        self._refused.append(now)
         if self._occasions and now - self._occasions[-1] < _APART_SECONDS:
             return
         self._occasions = [*(at for at in self._occasions if at > since), now]
