@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from statistics import median
 
-from meter_sync.net.shares import OVERALL, Caller, Part, share
+from meter_sync.net.shares import OVERALL, Caller, Part, Share, share
 from meter_sync.net.stop import Stop
 
 _SECOND = 1.0
@@ -70,7 +70,7 @@ class Pace:
     def __init__(self, per_second: float) -> None:
         self.limit = per_second
         """What the server allows, in requests per second."""
-        self.share = per_second
+        self.share = Share(per_second, per_second)
         """What of it is this program's."""
         self.waiting = 0
         """How many requests wait for their turn."""
@@ -88,19 +88,23 @@ class Pace:
     @property
     def per_second(self) -> float:
         """How many requests leave per second, if there are enough."""
-        return self.share * self._speed / (1 + self._room)
+        return min(self.share.rate, self.share.at_most) * self._speed / (1 + self._room)
+
+    @property
+    def _slot_seconds(self) -> float:
+        return (1 + self._room) / (self.share.rate * self._speed)
 
     @property
     def _slots(self) -> int:
-        return max(1, int(self.share))
+        return max(1, int(self.share.at_most))
 
     def due(self) -> float:
         """Return when the next request may leave: evenly, and never too soon after those that have really left."""
         slots = self._slots
-        due = max(self._last_slot + 1 / self.per_second, self._paused_until)
+        due = max(self._last_slot + self._slot_seconds, self._paused_until)
         if len(self._left) < slots:
             return due
-        window = slots / (self.share * self._speed) * (1 + self._room - _MADE_UP_FOR)
+        window = slots / (self.share.at_most * self._speed) * (1 + self._room - _MADE_UP_FOR)
         return max(due, self._left[-slots] + window)
 
     def take(self, now: float, asked_at: float) -> None:
@@ -110,7 +114,7 @@ class Pace:
         nobody had asked for.
         """
         since = min(max(asked_at, self._paused_until, now - _MISSED_SECONDS), now)
-        self._last_slot = max(self._last_slot + 1 / self.per_second, since)
+        self._last_slot = max(self._last_slot + self._slot_seconds, since)
         insort(self._left, now)
         del self._left[: -max(1, math.ceil(self.limit))]
 
@@ -129,8 +133,8 @@ class Pace:
         if self._speed < _NEAR * self._refused_speed:
             faster = _FASTER_PER_SECOND
         else:
-            faster = _TRIED_PER_SECOND * (1 + self._taken_since / self.share / _TRIED_TWICE_AS_MUCH_AFTER)
-        self._speed = min(1.0, self._speed + faster / self.share)
+            faster = _TRIED_PER_SECOND * (1 + self._taken_since / self.share.rate / _TRIED_TWICE_AS_MUCH_AFTER)
+        self._speed = min(1.0, self._speed + faster / self.share.rate)
 
     def refused(self, now: float, wait_seconds: float) -> None:
         """Say that a request was refused, and how long the server wishes to be left alone.
@@ -315,9 +319,9 @@ class Limiter:
         for name, pace in self._paces.items():
             pace.share = self._share(name, pace)
 
-    def _share(self, name: str, pace: Pace) -> float:
+    def _share(self, name: str, pace: Pace) -> Share:
         if self._beside is None:
-            return pace.limit
+            return pace.share
         mine, others, is_seen = self._beside
         return share(pace.limit, name, mine, others, is_seen=is_seen)
 

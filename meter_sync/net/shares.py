@@ -55,8 +55,18 @@ class Caller:
         return replace(self, parts=parts)
 
 
-def share(limit: float, name: str, mine: Caller, others: Sequence[Caller], *, is_seen: bool = True) -> float:
-    """Given what others have to do with a limit, return how many of its requests per second a run may make.
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a run may use of a limit."""
+
+    rate: float
+    """How many requests per second it makes where there is room."""
+    at_most: float
+    """How many it makes within any second: fewer, while others have not made room yet."""
+
+
+def share(limit: float, name: str, mine: Caller, others: Sequence[Caller], *, is_seen: bool = True) -> Share:
+    """Given what others have to do with a limit, return what a run may use of it.
 
     Those that are urgent have what they want, the others what is left, and each a tenth at least, if it wants that.
     What nobody wants is divided evenly, so that whoever comes to need it has it at once. Whoever is to have more waits
@@ -64,13 +74,14 @@ def share(limit: float, name: str, mine: Caller, others: Sequence[Caller], *, is
     this run.
     """
     if not others:
-        return limit
+        return Share(limit, limit)
     if int(limit) <= len(others):
-        return limit / (1 + len(others))
+        return Share(limit / (1 + len(others)), limit / (1 + len(others)))
     everybody = sorted([mine, *others], key=lambda one: (one.part(name).wants, one.run))
     mine_of_all = _division(int(limit), name, everybody)[everybody.index(mine)]
     room = int(limit) - sum(one.part(name).holds for one in others)
-    return max(_SLOWEST_BESIDE if is_seen else _SLOWEST_UNSEEN, min(mine_of_all, room))
+    slowest = _SLOWEST_BESIDE if is_seen else _SLOWEST_UNSEEN
+    return Share(max(slowest, mine_of_all), max(slowest, min(mine_of_all, room)))
 
 
 def _division(limit: int, name: str, everybody: Sequence[Caller]) -> list[int]:

@@ -181,7 +181,7 @@ def goes_first(begins: float, many_items: int) -> None:
 
     taken, refused = [*full.taken, *closing.taken], [*full.refused, *closing.refused]
     assert len(refused) <= len(taken) / 1000
-    assert rate(taken) >= 0.965 * 25
+    assert rate(taken) >= 0.97 * 25
     assert max(closing.taken) - begins <= 2 + many_items / (0.85 * 25)
     overlap = [at for at in full.taken if begins + 2 < at < max(closing.taken)]
     assert len(overlap) >= max(closing.taken) - begins - 3

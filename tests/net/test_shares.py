@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_sync.net.shares import Caller, Part, share
+from meter_sync.net.shares import Caller, Part, Share, share
 from tests.core.builders import few
 from tests.net.made_up import goes_first
 
@@ -19,7 +19,8 @@ def caller(run: str, wants: int, holds: int = 0, *, is_urgent: bool = False) -> 
 def shares(limit: float, everybody: Sequence[Caller]) -> dict[str, float]:
     """What each has where all know of each other."""
     return {
-        mine.run: share(limit, NAME, mine, [other for other in everybody if other is not mine]) for mine in everybody
+        mine.run: share(limit, NAME, mine, [other for other in everybody if other is not mine]).at_most
+        for mine in everybody
     }
 
 
@@ -52,21 +53,21 @@ def test_what_is_urgent_has_what_it_wants_but_for_a_tenth_of_each_other(limit: i
 
 
 def test_a_run_that_is_alone_has_all() -> None:
-    assert share(25.0, NAME, caller("full", 0), []) == 25.0
+    assert share(25.0, NAME, caller("full", 0), []) == Share(25.0, 25.0)
 
 
 def test_a_run_that_begins_waits_until_the_other_has_made_room_and_goes_on_slowly_meanwhile() -> None:
     closing = caller("closing", 25, is_urgent=True)
-    assert share(25, NAME, closing, [caller("full", 25, holds=25)]) == 1
-    assert share(25, NAME, closing, [caller("full", 25, holds=12)]) == 13
-    assert share(25, NAME, closing, [caller("full", 25, holds=2)]) == 23
-    assert share(25, "get subscriptions", closing, [caller("full", 25, holds=25)]) == 13
+    assert share(25, NAME, closing, [caller("full", 25, holds=25)]) == Share(23, 1)
+    assert share(25, NAME, closing, [caller("full", 25, holds=12)]) == Share(23, 13)
+    assert share(25, NAME, closing, [caller("full", 25, holds=2)]) == Share(23, 23)
+    assert share(25, "get subscriptions", closing, [caller("full", 25, holds=25)]) == Share(13, 13)
 
 
 def test_a_run_that_the_others_know_nothing_of_takes_what_they_leave() -> None:
     reading = caller("dry", 25)
-    assert share(25, NAME, reading, [caller("full", 25, holds=25)], is_seen=False) == 0.25
-    assert share(25, NAME, reading, [caller("full", 5, holds=5)], is_seen=False) == 20
+    assert share(25, NAME, reading, [caller("full", 25, holds=25)], is_seen=False).at_most == 0.25
+    assert share(25, NAME, reading, [caller("full", 5, holds=5)], is_seen=False).at_most == 20
 
 
 def test_a_closing_run_goes_first_beside_a_full_run_and_together_they_use_the_limit() -> None:
