@@ -42,6 +42,8 @@ class Scenario:
     """Where set, the price is on an hourly billing meter, and Stripe takes so many meter events per second."""
     streams: bool = False
     """Whether many events at once may go by the hundred; else each is a request."""
+    ending: int = 0
+    """So many more items have periods of a week that end within the hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,14 @@ class Account:
     def use_some(self) -> int:
         """Let one item in a hundred have new usage, and return in how many windows of theirs."""
         return int(self._ask("use_some"))
+
+    def use_ending(self) -> None:
+        """Let every item whose period is about to end have new usage."""
+        self._ask("use_ending")
+
+    def written(self) -> int:
+        """Return how many POSTs there were since the last time that the traffic was asked for."""
+        return int(self._ask("written"))
 
     def traffic(self) -> Traffic:
         """Return what has been requested since the last time this was asked."""

@@ -30,6 +30,9 @@ STRIPE_KEY = "sk_live_sandbox"
 """Of live mode, so that a program which knows Stripe's limits expects the live ones."""
 
 METER = "tokens"
+WEEK, ENDS_WITHIN = timedelta(days=7), timedelta(minutes=30)
+"""The periods that are about to end, and how soon: later than any measurement takes."""
+
 OLDEST_START = timedelta(days=20)
 STARTS_WITHIN = timedelta(days=15)
 
@@ -58,6 +61,13 @@ class Served:
             meter = self._sandbox.stripe.add_meter(METER, window="hour")
             self._items = self._add_items(self._sandbox.stripe.add_price(meter=meter), SUBSCRIBED_BEFORE)
             self._use_at(LATE, range(scenario.items))
+        self._ending = range(len(self._items), len(self._items) + scenario.ending)
+        if scenario.ending:
+            self._starts += [self._now + ENDS_WITHIN - WEEK] * scenario.ending
+            weekly = self._sandbox.stripe.add_price(interval="week")
+            self._items += [
+                self._add_item(number, weekly, self._starts[number], self._starts[number]) for number in self._ending
+            ]
         self.use()
         if scenario.latency:
             self._sandbox.latency = Latency(
@@ -86,6 +96,14 @@ class Served:
         self._use_at(LATE, some)
         self._use_at(RECENT, some)
         return 2 * len(some)
+
+    def use_ending(self) -> None:
+        """Add an event to every item whose period is about to end."""
+        self._use_at(RECENT, self._ending)
+
+    def written(self) -> int:
+        """Return how many POSTs to Stripe there were since the traffic was asked for."""
+        return sum(request.server == "stripe" and request.method == "POST" for request in self._sandbox.requests)
 
     def traffic(self) -> dict[str, Any]:
         """Return the requests since the last call, counted."""
@@ -171,6 +189,8 @@ def main() -> None:
     commands: dict[str, Callable[[], Any]] = {
         "use": served.use,
         "use_some": served.use_some,
+        "use_ending": served.use_ending,
+        "written": served.written,
         "traffic": served.traffic,
         "wrong_items": served.wrong_items,
     }

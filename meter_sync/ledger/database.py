@@ -20,6 +20,7 @@ from meter_sync.ledger.files import RowUnwritten, translated
 log = structlog.get_logger()
 
 _IDS_AT_ONCE = 500
+_HARDLY_MS = 20
 
 Thing = TypeVar("Thing")
 Written = TypeVar("Written")
@@ -145,6 +146,20 @@ class Database:
                 yield
             finally:
                 self._is_changing = False
+
+    @contextmanager
+    def hardly_waiting(self) -> Iterator[None]:
+        """Let what is inside fail where another program is writing, rather than wait until it has done so.
+
+        For what can as well be done a moment later: whoever waits for the ledger does nothing else meanwhile.
+        """
+        of_file: Any = self._connection.connection.driver_connection
+        (usual_ms,) = of_file.execute("PRAGMA busy_timeout").fetchone()
+        of_file.execute(f"PRAGMA busy_timeout = {_HARDLY_MS}")
+        try:
+            yield
+        finally:
+            of_file.execute(f"PRAGMA busy_timeout = {usual_ms}")
 
     @contextmanager
     def own_trouble_of(self, about: SubscriptionItem | PeriodKey) -> Iterator[None]:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, NullPool, event
 from meter_sync.errors import LedgerError
 from meter_sync.ledger.additions import Additions
 from meter_sync.ledger.binding import Binding
+from meter_sync.ledger.callers import Callers
 from meter_sync.ledger.compaction import Compaction
 from meter_sync.ledger.database import Database, Scope
 from meter_sync.ledger.epochs import Epochs
@@ -48,6 +49,7 @@ class Ledger:
         self.own_trouble_of = database.own_trouble_of
         self.additions = Additions(database)
         self.binding = Binding(database)
+        self.callers = Callers(database)
         self.compaction = Compaction(database)
         self.epochs = Epochs(database)
         self.history = History(database)

@@ -9,6 +9,7 @@ from sqlalchemy import Column
 
 from meter_sync.core.schedule import Schedule
 from meter_sync.core.telling.history import PastRun
+from meter_sync.ledger.callers import enter, leave
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.rows import CompleteRun, RunRecord, read_as
 from meter_sync.ledger.schema import item_periods, runs
@@ -23,7 +24,7 @@ class Runs(Book):
     """Which runs there were, and up to when they reported."""
 
     def begin(self, run: RunRecord) -> None:
-        """Record that a run has begun, before its first effect."""
+        """Record that a run has begun, before its first effect; from now on it counts among those that ask Stripe."""
         row = {
             "run": run.id,
             "started_at": run.started_at,
@@ -33,12 +34,14 @@ class Runs(Book):
         }
         with self.database.transaction():
             self.database.insert(runs, [row])
+            enter(self.database, run)
 
     def finish(self, run: str, at: datetime, exit_code: int, counts: Mapping[str, int]) -> None:
         """Record how a run ended."""
         row = {"run": run, "finished_at": at, "exit_code": exit_code, "counts": json.dumps(dict(counts))}
         with self.database.transaction():
             self.database.update(runs, [row], by=("run",))
+            leave(self.database, run)
 
     def first_begun(self) -> datetime | None:
         """Return when the first run that is kept was begun, or None before that."""

@@ -332,6 +332,15 @@ claims = _table(
 )
 """Items that a run is writing at this moment, so that no other one writes them meanwhile."""
 
+callers = _table(
+    "callers",
+    Column("run", String(36), primary_key=True),
+    Column("is_urgent", Boolean, nullable=False),
+    Column("parts", Text, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+)
+"""Runs that ask Stripe at this moment, and what of its limits each of them takes; Unix milliseconds."""
+
 webhook_events = _table(
     "webhook_events",
     Column("event", String(255), primary_key=True),

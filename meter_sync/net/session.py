@@ -13,6 +13,7 @@ import stripe
 import structlog
 
 from meter_sync.net.addresses import is_loopback
+from meter_sync.net.pace import request_left
 from meter_sync.net.retry import attempt_number
 
 log = structlog.get_logger()
@@ -67,6 +68,10 @@ async def _begin(_session: object, began: SimpleNamespace, _params: object) -> N
     began.at = time.monotonic()
 
 
+async def _has_left(_session: object, _began: object, _params: object) -> None:
+    request_left()
+
+
 async def _log_answer(_session: object, began: SimpleNamespace, params: aiohttp.TraceRequestEndParams) -> None:
     _log_request(began, params, status=params.response.status)
 
@@ -105,6 +110,7 @@ def open_session(
     trace = aiohttp.TraceConfig()
     trace.on_request_redirect.append(_refuse_redirect)
     trace.on_request_start.append(_begin)
+    trace.on_request_headers_sent.append(_has_left)
     trace.on_request_end.append(_log_answer)
     trace.on_request_exception.append(_log_no_answer)
     verified = certificates() if urlsplit(address).scheme == "https" else True

@@ -16,7 +16,7 @@ from stripe import StripeResponse
 
 from meter_sync.effects import effect
 from meter_sync.errors import ConfigurationError, Interrupted, TryAgainError
-from meter_sync.net.pace import Limiter
+from meter_sync.net.pace import Limiter, request_taken
 from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
 from meter_sync.net.session import TIMEOUTS, distrust, without_key
 from meter_sync.net.stop import Stop
@@ -156,14 +156,14 @@ class StripeReader:
         except (stripe.StripeError, ClientError, TimeoutError, *_NOT_READ) as error:
             status = getattr(error, "http_status", None)
             self._compare_clocks(getattr(error, "headers", None))
-            raise self._meaning(error) from error
+            raise self._meaning(error, f"{method} {endpoint}") from error
         finally:
             self.tally[Sent("stripe", f"{method} {endpoint}", status)] += 1
         self._compare_clocks(response.headers)
         if not isinstance(response.data, dict):
             raise Transient("Stripe's answer was not a JSON object")
         self._was_understood = True
-        self._limiter.speed_up()
+        request_taken()
         return response
 
     def _compare_clocks(self, headers: Mapping[str, str] | None) -> None:
@@ -190,7 +190,7 @@ class StripeReader:
             )
         self._clock_compared = True
 
-    def _meaning(self, error: Exception) -> Exception:
+    def _meaning(self, error: Exception, endpoint: str) -> Exception:
         """Given what the SDK raised, return what it means: the one place that says what is transient."""
         remedy = "correct STRIPE_API_BASE, or leave it out"
         if distrusted := distrust(error, self._access.api_base, remedy):
@@ -214,8 +214,8 @@ class StripeReader:
         if isinstance(error, stripe.RateLimitError):
             # Only the limiter's own 429 has a reason (rate limit documentation); else it is about this one object
             # (`lock_timeout`), and nothing else needs to go slower.
-            if _header(error, "Stripe-Rate-Limited-Reason"):
-                self._limiter.slow_down(wished)
+            if reason := _header(error, "Stripe-Rate-Limited-Reason"):
+                self._limiter.refused(endpoint, reason, wished)
             return Transient(said, wished, rate_limited=True)
         if _may_pass(error):
             return Transient(said, wished)

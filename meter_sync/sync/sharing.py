@@ -1,0 +1,74 @@
+"""Sharing what Stripe allows with the other runs that ask it meanwhile, as the ledger knows them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+from meter_sync.errors import MeterSyncError
+from meter_sync.ledger import Ledger, RunRecord
+from meter_sync.net.pace import Limiter
+from meter_sync.net.shares import NOTHING, Caller, Part
+from meter_sync.net.tasks import meanwhile
+
+_LOOKS_EVERY_SECONDS = 0.25
+_LOOKS_IN_COMPANY_EVERY_SECONDS = 0.1
+_SAYS_EVERY_SECONDS = 1.0
+"""So often a run says what it takes while no other one is there: one that begins has to know it."""
+
+
+@asynccontextmanager
+async def sharing(limiter: Limiter, ledger: Ledger, run: RunRecord, *, is_seen: bool) -> AsyncIterator[None]:
+    """Share what Stripe allows with others while the block asks it.
+
+    `is_seen` says whether the ledger can be told of this run; one that only reads takes what the others leave.
+    """
+    share = _Share(limiter, ledger, run, is_seen=is_seen)
+    share.look()
+    async with meanwhile(share.keep()):
+        yield
+
+
+class _Share:
+    """What one run takes, and what the ledger was told of it."""
+
+    def __init__(self, limiter: Limiter, ledger: Ledger, run: RunRecord, *, is_seen: bool) -> None:
+        self._limiter = limiter
+        self._book = ledger.callers
+        self._run = run
+        self._is_seen = is_seen
+        self._said: Mapping[str, Part] = {}
+        self._said_at = time.monotonic()
+        self._has_company = False
+
+    async def keep(self) -> None:
+        """Look at the others time and again."""
+        while True:
+            await asyncio.sleep(_LOOKS_IN_COMPANY_EVERY_SECONDS if self._has_company else _LOOKS_EVERY_SECONDS)
+            self.look()
+
+    def look(self) -> None:
+        """Tell the others what this run takes, and leave them their part.
+
+        Where the ledger cannot be read or written now, all stays as it was: a run must neither wait nor end for that.
+        """
+        with suppress(MeterSyncError):
+            parts = self._limiter.parts()
+            if self._is_seen and self._is_news(parts):
+                self._book.renew(self._run, parts)
+                self._said, self._said_at = parts, time.monotonic()
+            others = self._book.others(self._run)
+            self._has_company = bool(others)
+            mine = Caller(self._run.id, not self._run.is_alone, parts)
+            self._limiter.go_beside(mine, others, is_seen=self._is_seen)
+
+    def _is_news(self, parts: Mapping[str, Part]) -> bool:
+        if time.monotonic() - self._said_at >= _SAYS_EVERY_SECONDS:
+            return True
+        return self._has_company and any(_differs(name, parts, self._said) for name in {*parts, *self._said})
+
+
+def _differs(name: str, parts: Mapping[str, Part], said: Mapping[str, Part]) -> bool:
+    """Say whether others would divide a limit differently; a request more or less is not worth a transaction."""
+    now, before = parts.get(name, NOTHING), said.get(name, NOTHING)
+    return abs(now.wants - before.wants) > 1 or abs(now.holds - before.holds) > 1
