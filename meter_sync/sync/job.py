@@ -30,9 +30,9 @@ from meter_sync.stripe_api.meter_event_stream import (
     stream_base,
 )
 from meter_sync.stripe_api.meter_events import METER_EVENTS
+from meter_sync.sync.allowance import sharing_allowance
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.request import Request
-from meter_sync.sync.sharing import sharing
 
 Clock = Callable[[], datetime]
 
@@ -108,7 +108,7 @@ async def open_job(
     async with (
         open_session(settings.stripe.api_base, CONNECTIONS) as session,
         open_openmeter(settings, stop) as openmeter,
-        sharing(limiter, ledger, run, is_seen=not request.dry_run),
+        sharing_allowance(limiter, ledger, run, is_seen=not request.dry_run),
     ):
         writer = None if request.dry_run else StripeWriter(access, session, limiter, clock, stop)
         stripe = writer or StripeReader(access, session, limiter, clock, stop)

@@ -101,7 +101,7 @@ class Play:
         heapq.heappush(self._events, (when, next(self._order), happens))
 
     def _look(self, program: Program, now: float) -> None:
-        """Tell the others, and leave them their part, as `meter_sync/sync/sharing.py` does by the ledger."""
+        """Tell the others, and leave them their part, as `meter_sync/sync/allowance.py` does by the ledger."""
         if program.is_done:
             return
         mine = program.told = program.caller(now)

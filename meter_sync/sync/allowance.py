@@ -18,7 +18,7 @@ _SAYS_EVERY_SECONDS = 1.0
 
 
 @asynccontextmanager
-async def sharing(limiter: Limiter, ledger: Ledger, run: RunRecord, *, is_seen: bool) -> AsyncIterator[None]:
+async def sharing_allowance(limiter: Limiter, ledger: Ledger, run: RunRecord, *, is_seen: bool) -> AsyncIterator[None]:
     """Share what Stripe allows with others while the block asks it.
 
     `is_seen` says whether the ledger can be told of this run; one that only reads takes what the others leave.
