@@ -49,7 +49,9 @@ class ItemRows:
 
     def subscribed(self, subscription: NamedSubscription) -> Subscribed:
         """Return a subscription with its items, as far as these came with it."""
-        return self.with_items(subscription) if is_living(subscription) else Subscribed(subscription.id, is_living=False)
+        return (
+            self.with_items(subscription) if is_living(subscription) else Subscribed(subscription.id, is_living=False)
+        )
 
     def with_items(self, subscription: NamedSubscription) -> Subscribed:
         """Return a subscription with its items, as far as these came with it, whether it lives or not."""
