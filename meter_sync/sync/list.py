@@ -191,7 +191,8 @@ def _prepared(
     Raise MeterSyncError for a selector that matches nothing, nor anything that has ended.
     """
     memory = _remembered(job, items)
-    memory = replace(memory, reported=job.ledger.memory.stretches([*items, *(one.item for one in beside)]))
+    others = [*(one.item for one in beside), *(item for item in items if item.id not in memory.remembered)]
+    memory = replace(memory, reported=job.ledger.memory.stretches(others))
     listed = [Listed(item) for item in items]
     prepared = prepare(listed, beside, metering, memory, job.run.as_of, job.policy.allowed)
     if not job.selection.is_everything:
