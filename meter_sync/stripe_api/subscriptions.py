@@ -153,7 +153,7 @@ def to_item(
         subscription=subscription,
         price=price,
         period=period,
-        created=subscription.created if data.created == subscription.created else data.created,
+        created=data.created,
         metadata=alike(data.metadata) if isinstance(data, ItemData) else {},
         is_followed=not is_last,
         changes_at=planned.first_within(period),
