@@ -1,13 +1,12 @@
 """Of a page of Stripe's list its items are kept, and not its rows, which are many times as large."""
 
 import json
-import tracemalloc
-from collections.abc import Callable
 from urllib.request import Request, urlopen
 
 from meter_sync.stripe_api.item_rows import ItemRows, Subscribed
 from meter_sync.stripe_api.not_understood import Oddities
 from meter_sync.stripe_api.subscriptions import SubscriptionData
+from tests.support.growth import kept_bytes
 from tests.support.world import World
 
 _SUBSCRIPTIONS = 60
@@ -26,17 +25,6 @@ def page_of(world: World) -> str:
 def subscribed(page: str) -> list[Subscribed]:
     rows = ItemRows(Oddities())
     return [rows.subscribed(SubscriptionData.read(row, "a subscription")) for row in json.loads(page)["data"]]
-
-
-def kept_bytes(make: Callable[[], object]) -> int:
-    """Return how much memory what is made takes as long as it is kept."""
-    make()  # what is made once, whatever there is
-    tracemalloc.start()
-    try:
-        kept = make()
-        return tracemalloc.get_traced_memory()[0] if kept else 0
-    finally:
-        tracemalloc.stop()
 
 
 def test_of_a_row_its_item_is_kept_and_nothing_else(world: World) -> None:
