@@ -96,4 +96,13 @@ def test_what_is_remembered_of_an_item_is_little(paths: dict[int, Path]) -> None
     how_many = 1000
     listed = items(how_many, 0)
     with open_ledger(paths[how_many], Scope("", "sandbox")) as ledger:
-        assert kept_bytes(lambda: ledger.memory.of(listed)) < how_many * 1_300
+        assert kept_bytes(lambda: ledger.memory.of(listed)) < how_many * 1_000
+
+
+def test_an_item_that_is_as_it_was_is_kept_once(paths: dict[int, Path]) -> None:
+    as_it_was, *same = items(500, 0)
+    changed = replace(as_it_was, metadata={"plan": "pro"})
+    with open_ledger(paths[500], Scope("", "sandbox")) as ledger:
+        known = ledger.listed.as_known([changed, *same])
+    assert known.pop(changed.id) == as_it_was
+    assert all(known[one.id] is one for one in same)
