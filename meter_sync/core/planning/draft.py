@@ -71,8 +71,7 @@ def drafted(
     if remembered is None:
         first = write.stands(0 if is_known else None)
         return Planned(metered, first, carried_before=taken, look=_first_look(metered, write, memory))
-    blocked = obstacle(write.told, write.method, remembered, policy)
-    if blocked:
+    if blocked := obstacle(write.told, write.method, remembered, policy):
         return blocked
     look = look_of(remembered)
     foreign = 0 if look else remembered.foreign
