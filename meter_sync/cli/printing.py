@@ -5,10 +5,10 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import click
 
@@ -20,6 +20,8 @@ from meter_sync.core.planning.stages import Findings
 from meter_sync.core.telling.comparison import Explanation
 from meter_sync.core.text import date_and_time, digits, thousands, utc
 from meter_sync.errors import MeterSyncError
+
+Found = TypeVar("Found")
 
 _WIDER_THAN_ANY_TABLE = 10_000
 _COLORS = {
@@ -60,11 +62,50 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
+@dataclass(frozen=True, slots=True)
+class Made(Generic[Found]):
+    """Rows that are made of what was found one by one, as they are printed.
+
+    All of them at once would be as large as all else in a run.
+    """
+
+    found: Sequence[Found]
+    row: Callable[[Found], Mapping[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return map(self.row, self.found)
+
+
+Rows = Sequence[Mapping[str, Any]] | Made[Any]
+"""Rows as the JSON document has them."""
+
+
 def print_json(document: Mapping[str, Any], error: MeterSyncError | None = None) -> None:
-    """Print a document, with the version of the program that made it, and what ended it before its time, or null."""
+    """Print a document, with the version of the program that made it, and what ended it before its time, or null.
+
+    Rows that are made as they are printed leave one by one.
+    """
     fields = error and {"code": error.code, "message": error.message, "hint": error.hint}
-    json.dump({"version": __version__, **document, "error": fields}, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    sys.stdout.writelines(_in_pieces({"version": __version__, **document, "error": fields}))
+
+
+def _in_pieces(document: Mapping[str, Any]) -> Iterator[str]:
+    for number, (name, value) in enumerate(document.items()):
+        yield f"{',' if number else '{'}\n  {json.dumps(name)}: "
+        if isinstance(value, Made) and value:
+            for place, row in enumerate(value):
+                yield f"{',' if place else '['}\n    {_indented(row, 4)}"
+            yield "\n  ]"
+        else:
+            yield _indented([] if isinstance(value, Made) else value, 2)
+    yield "\n}\n"
+
+
+def _indented(value: Any, by: int) -> str:
+    return json.dumps(value, indent=2).replace("\n", "\n" + " " * by)
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -165,8 +206,8 @@ class Results:
     run: Mapping[str, Any]
     summary: Mapping[str, Any]
     """What the JSON document says before the items."""
-    items: Sequence[Item]
-    shown: Sequence[Item]
+    items: Rows
+    shown: Rows
     """Those that a table or csv has."""
     columns: str
     """Those of csv, but for what names an item and says what became of it: fields of the JSON document."""
@@ -253,7 +294,7 @@ def _cells(one: Item, amounts: Iterable[str]) -> tuple[str, ...]:
     return one["customer"], one["subscription_item"], one["meter"] or "-", period, *numbers, outcome
 
 
-def _print_remarks(options: Globals, items: Sequence[Item]) -> None:
+def _print_remarks(options: Globals, items: Rows) -> None:
     """Print what is to be said in words, once for all the items that it is about."""
     about: dict[tuple[str, str | None, str], list[str]] = {}
     for one in items:

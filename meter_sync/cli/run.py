@@ -14,6 +14,7 @@ from meter_sync.cli.ending import Words, carried_out, exit_with, stop_on_signals
 from meter_sync.cli.globals import Globals, now
 from meter_sync.cli.options import Duration, Instant, output, quiet, selectors, test_clock
 from meter_sync.cli.printing import (
+    Made,
     Results,
     costs,
     item_fields,
@@ -210,12 +211,12 @@ def print_execution(
     `below` is what is said at the end of a table of the books, unless it is to be quiet.
     """
     run, report = execution.run, execution.report
-    items = [_item(one) for one in report.results]
     shown = [one for one in report.results if not quiet or exit_code([(one.outcome, one.reason)]) is not ExitCode.DONE]
     said = [one for one in shown if quiet and output == "table" and _was_said(one, execution)]
     named = said if run.is_alone else []
     in_words = summary(execution, dry_run=dry_run)
-    carried = {"carried": "carried"} if any(one["carried"] for one in items) else {}
+    carried = {"carried": "carried"} if any(one.found.carried for one in report.results) else {}
+    is_said = {one.item.key for one in said}
     results = Results(
         run={
             "id": run.id,
@@ -227,8 +228,8 @@ def print_execution(
             **({"shadow": True} if execution.is_shadow else {}),
         },
         summary=_summary(execution),
-        items=items,
-        shown=[_item(one) for one in shown if one not in said],
+        items=Made(report.results, _item),
+        shown=Made([one for one in shown if one.item.key not in is_said], _item),
         columns="quantity,previous,carried,unbilled,carried_on,timestamp,windows_sent,windows_unchanged",
         amounts={"usage": "usage", **carried, "before": "previous", "quantity": "quantity"},
         in_words="" if named else "\n".join([in_words, *(() if quiet else map(printable, below))]),

@@ -12,7 +12,7 @@ import click
 from meter_sync.cli.ending import Words, carried_out, exit_with, stop_on_signals
 from meter_sync.cli.globals import Globals, now
 from meter_sync.cli.options import output, quiet, selectors, test_clock
-from meter_sync.cli.printing import Results, costs, item_fields, items_in_words, outcome_fields, print_results
+from meter_sync.cli.printing import Made, Results, costs, item_fields, items_in_words, outcome_fields, print_results
 from meter_sync.cli.progress import progress
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.telling.comparison import Comparison
@@ -121,7 +121,6 @@ def print_verification(
     """
     compared, sample, unbilled = verification.comparisons, verification.sample, verification.unbilled
     known = None if unbilled and unbilled.unknown else unbilled
-    items = [_item(one) for one in compared]
     summary = _summary(verification)
     about = items_in_words(len(compared))
     if sample:
@@ -136,8 +135,8 @@ def print_verification(
             "as_of": utc(verification.as_of),
         },
         summary=summary,
-        items=items,
-        shown=[item for item, one in zip(items, compared, strict=True) if not quiet or one.needs_attention],
+        items=Made(compared, _item),
+        shown=Made([one for one in compared if not quiet or one.needs_attention], _item),
         columns="as_of,expected,actual,difference",
         amounts={"OpenMeter": "expected", "Stripe": "actual", "difference": "difference"},
         in_words=f"{about}: {counts or 'nothing to compare'}. {until} {costs(summary)}",

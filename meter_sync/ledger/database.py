@@ -16,11 +16,17 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.effects import effect
 from meter_sync.ledger.files import RowUnwritten, translated
+from meter_sync.ledger.schema import UtcSeconds
 
 log = structlog.get_logger()
 
 _IDS_AT_ONCE = 500
 _HARDLY_MS = 20
+_ROWS_AT_ONCE = 1000
+
+_SOME: sa.BindParameter[Any] = sa.bindparam("some", expanding=True)
+"""Ids: named so, one query for any of them is put together once."""
+_SINCE = sa.bindparam("since", type_=UtcSeconds)
 
 Thing = TypeVar("Thing")
 Written = TypeVar("Written")
@@ -78,10 +84,15 @@ class Database:
         """Return what a row of the table must fulfil."""
         return tuple(table.c[name] == value for name, value in self.scope.items())
 
-    def rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
+    def rows(self, query: Select[Any], **parameters: Any) -> Sequence[Row[Any]]:
         """Return what a query finds."""
         with self.at_one_moment():
-            return self._connection.execute(query).all()
+            return self._connection.execute(query, parameters).all()
+
+    def each(self, query: Select[Any]) -> Iterator[Row[Any]]:
+        """Yield what a query finds, without having all of it at once: nothing may be written before the last one."""
+        with self.at_one_moment():
+            yield from self._connection.execute(query.execution_options(yield_per=_ROWS_AT_ONCE))
 
     def rows_about(self, table: Table, item: str, period_start: datetime) -> Sequence[Row[Any]]:
         """Return a table's rows about an item's period."""
@@ -89,14 +100,15 @@ class Database:
 
     def rows_of(self, query: Select[Any], column: ColumnElement[Any], ids: Iterable[str]) -> Iterator[Row[Any]]:
         """Return what a query finds where a column is one of these ids, however many they are."""
+        of_these = query.where(column.in_(_SOME))
         for some in batches(ids):
-            yield from self.rows(query.where(column.in_(some)))
+            yield from self.rows(of_these, some=some)
 
     def rows_in(self, query: Select[Any], table: Table, periods: Mapping[str, datetime]) -> Iterator[Row[Any]]:
         """Given items with the start of their period, return what a query finds of a table's rows about these."""
+        of_these = query.where(table.c.item.in_(_SOME), table.c.period_start >= _SINCE)
         for some in batches(periods):
-            since = min(periods[item] for item in some)
-            for row in self.rows(query.where(table.c.item.in_(some), table.c.period_start >= since)):
+            for row in self.rows(of_these, some=some, since=min(periods[item] for item in some)):
                 if row.period_start == periods[row.item]:
                     yield row
 
@@ -104,10 +116,25 @@ class Database:
         self, query: Select[Any], table: Table, periods: Mapping[str, datetime], past: timedelta = timedelta(0)
     ) -> Iterator[Row[Any]]:
         """Return what a query finds of these items' periods, and of those that ended up to `past` before one."""
+        is_in_time = unindexed(table.c.period_end) >= sa.bindparam("ended", type_=sa.BigInteger)
+        of_these = query.where(table.c.item.in_(_SOME), is_in_time)
         for some in batches(periods):
             since = min(periods[item] for item in some) - past
-            is_in_time = unindexed(table.c.period_end) >= int(since.timestamp())
-            yield from self.rows(query.where(table.c.item.in_(some), is_in_time))
+            yield from self.rows(of_these, some=some, ended=int(since.timestamp()))
+
+    def rows_before(
+        self, query: Select[Any], table: Table, periods: Mapping[str, datetime], past: timedelta = timedelta(0)
+    ) -> Iterator[Row[Any]]:
+        """Return what a query finds of these items' periods that ended by the start of one, or up to `past` before.
+
+        Some of what it finds of an item may have ended later than that, as far as it was by the start of another's.
+        """
+        first, last = (sa.bindparam(name, type_=sa.BigInteger) for name in ("first", "last"))
+        of_these = query.where(table.c.item.in_(_SOME), unindexed(table.c.period_end).between(first, last))
+        for some in batches(periods):
+            starts = [periods[item] for item in some]
+            since = min(starts) - past
+            yield from self.rows(of_these, some=some, first=int(since.timestamp()), last=int(max(starts).timestamp()))
 
     def is_newest(self, table: FromClause, order: str, *of: str) -> ColumnElement[bool]:
         """Return the condition that a row is the last one by a column of those that agree with it in others."""

@@ -42,7 +42,7 @@ class KeptUsages(Book):
 
     def _totals(self) -> Mapping[str, dict[str, tuple[Total, ...]]]:
         found = defaultdict[str, dict[str, tuple[Total, ...]]](dict)
-        for row in self.database.rows(self.database.of(kept_totals, "series", "subject", "totals")):
+        for row in self.database.each(self.database.of(kept_totals, "series", "subject", "totals")):
             try:
                 found[row.series][row.subject] = tuple(
                     None if one is None else Decimal(one) for one in json.loads(row.totals)
@@ -54,7 +54,7 @@ class KeptUsages(Book):
     def _usages(self) -> Mapping[str, dict[NeedKey, KeptUsage]]:
         found = defaultdict[str, dict[NeedKey, KeptUsage]](dict)
         ends = dict[datetime, datetime]()  # nearly all end at one instant, which is in memory once
-        for row in self.database.rows(self.database.of(kept_usages)):
+        for row in self.database.each(self.database.of(kept_usages)):
             try:
                 window = WindowSize(row.window) if row.window else None
                 kept = KeptUsage(tuple(json.loads(row.subjects)), ends.setdefault(row.end, row.end), row.usage, window)

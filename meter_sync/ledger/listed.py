@@ -1,6 +1,6 @@
 """The ledger's book of items and periods that were listed, and of how their ends were brought about."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -177,10 +177,10 @@ class ListedPeriods(Book):
         oldest = self.database.of(seen_periods, sa.func.min(seen_periods.c.seen_at))
         return self.database.value(oldest.where(seen_periods.c.closed_at.is_(None)))
 
-    def beside(self, listed: Collection[PeriodKey]) -> list[Seen]:
+    def beside(self, listed: Set[PeriodKey]) -> list[Seen]:
         """Return the periods that are not closed, but for those that were listed, the one that ends first first."""
         known = self.database.of(seen_periods, "item", "period_start").where(seen_periods.c.closed_at.is_(None))
-        keys = {(row.item, row.period_start) for row in self.database.rows(known)} - set(listed)
+        keys = {key for row in self.database.each(known) if (key := (row.item, row.period_start)) not in listed}
         found = self._not_closed_of({item for item, _ in keys})
         return [one for one in _seen(found) if one.item.key in keys]
 
@@ -221,6 +221,22 @@ class ListedPeriods(Book):
             seen_periods.c.item.not_in(of_living.where(closed_at.is_(None))),
         )
         return frozenset(row.customer for row in self.database.rows(query.distinct()))
+
+    def as_known(self, listed: Sequence[SubscriptionItem]) -> dict[str, SubscriptionItem]:
+        """Return each of these items in its newest period, as it was listed last; a new one is not among them.
+
+        One that is as it was is the very item that is given: an account in which nothing changed is there once.
+        """
+        items, found = {item.id: item for item in listed}, dict[str, SubscriptionItem]()
+        columns = ("item", "period_start", "period_end", "subscription", "customer", "stripe_meter", "snapshot")
+        is_newest = self.database.is_newest(seen_periods, "period_start", "item")
+        query = self.database.of(seen_periods, *columns).where(is_newest)
+        for row in self.database.rows_of(query, seen_periods.c.item, items):
+            item = items[row.item]
+            known = item if _is_as_stored(item, row) else item_of(row)
+            if known.is_read:
+                found[item.id] = known
+        return found
 
     def newest(self, items: Collection[str]) -> dict[str, SubscriptionItem]:
         """Return each of these items in its newest period, as it was listed last; a new one is not among them."""
@@ -281,10 +297,10 @@ class ListedPeriods(Book):
         since_its_end = holds.c.last_at >= seen_periods.c.period_end
         return self.database.exists(holds, of_same_period(holds, seen_periods), since_its_end, *is_so)
 
-    def missing(self, listed: Collection[str], as_of: datetime) -> list[Seen]:
+    def missing(self, listed: Set[str], as_of: datetime) -> list[Seen]:
         """Return the newest period of each item that a listing had not any more, unless it was the last and is over."""
         known = self.database.of(seen_periods, "item").where(seen_periods.c.closed_at.is_(None))
-        gone = {row.item for row in self.database.rows(known)} - set(listed)
+        gone = {row.item for row in self.database.each(known) if row.item not in listed}
         newest = {row.item: row for row in self._not_closed_of(gone)}
         return [one for one in _seen(newest.values()) if one.item.is_followed or one.item.period.end > as_of]
 
@@ -302,6 +318,11 @@ class ListedPeriods(Book):
 def _paused(item: SubscriptionItem) -> SubscriptionItem:
     """Return an item as of a paused subscription: unless an invoice tells otherwise, nothing bills the period."""
     return replace(item, subscription=replace(item.subscription, status="paused"))
+
+
+def _is_as_stored(item: SubscriptionItem, row: Row[Any]) -> bool:
+    period = item.period
+    return (period.start, period.end) == (row.period_start, row.period_end) and row.snapshot == stored(item)
 
 
 def _row(item: SubscriptionItem, at: datetime) -> dict[str, Any]:

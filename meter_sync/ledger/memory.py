@@ -14,7 +14,7 @@ from meter_sync.core.metering.mapping import Grouping
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.memory import PAST, Memory, PastPeriod, Remembered, compared
 from meter_sync.ledger import additions, carries, falls, rows, windows
-from meter_sync.ledger.database import Book, of_same_period
+from meter_sync.ledger.database import Book, batches, of_same_period
 from meter_sync.ledger.schema import (
     UNREADABLE,
     forgotten,
@@ -26,6 +26,8 @@ from meter_sync.ledger.schema import (
     writes,
 )
 from meter_sync.ledger.snapshot import item_of
+
+_ENDED = ("item", "period_start", "period_end", "subscription", "customer", "stripe_meter", "snapshot")
 
 
 class Memories(Book):
@@ -39,10 +41,10 @@ class Memories(Book):
     def _of(self, listed_items: Sequence[SubscriptionItem]) -> Memory:
         periods = _periods(listed_items)
         meters = {item.id: item.price.stripe_meter for item in listed_items}
-        looked = self.database.rows_of(self.database.of(items, "item", "looked_at"), items.c.item, periods)
-        looked_at = {row.item: row.looked_at for row in looked}
+        looked_at = self._looked_at(periods)
         known = set(looked_at)
         remembered: dict[str, Remembered] = {}
+        names = {item: item for item in periods}
         # Of what could not be recorded by this run nothing is written either.
         unreadable = {
             item: f"{refused.why}; nothing was written for it"
@@ -50,13 +52,14 @@ class Memories(Book):
             if (refused := self.database.refused.get((item, start)))
         }
         for row in self.database.rows_until(self.database.of(item_periods), item_periods, periods):
-            if row.period_start == periods[row.item]:
+            item = names[row.item]
+            if row.period_start == periods[item]:
                 try:
-                    remembered[row.item] = rows.remembered(row)
+                    remembered[item] = rows.remembered(row)
                 except rows.RowUnread as error:
-                    unreadable[row.item] = f"{error.message}; {error.hint}"
-            elif row.period_end == periods[row.item] and row.stripe_meter != meters[row.item]:
-                known.discard(row.item)
+                    unreadable[item] = f"{error.message}; {error.hint}"
+            elif row.period_end == periods[item] and row.stripe_meter != meters[item]:
+                known.discard(item)
         # Of these it is not known any more what Stripe holds.
         known -= {row.item for row in self.database.rows_in(self.database.of(forgotten), forgotten, periods)}
         adding = {item: periods[item] for item, one in remembered.items() if one.method.way is Way.ADDITIONS}
@@ -74,6 +77,14 @@ class Memories(Book):
             unreadable=unreadable,
             falls=falls.recall(self.database, periods),
         )
+
+    def _looked_at(self, periods: Mapping[str, datetime]) -> dict[str, datetime]:
+        """Return when items were looked at, by the very names that are given: a copy of each would be kept as long."""
+        query, found = self.database.of(items, "item", "looked_at"), dict[str, datetime]()
+        for some in batches(periods):
+            looked = {row.item: row.looked_at for row in self.database.rows_of(query, items.c.item, some)}
+            found |= {item: looked[item] for item in some if item in looked}
+        return found
 
     def _before(self, periods: Mapping[str, datetime]) -> dict[str, Remembered]:
         """Given items and the starts of their periods, return how each was reported last before that."""
@@ -95,7 +106,7 @@ class Memories(Book):
         """
         return {
             row.item: usage_end_of(item_of(row)) if row.stripe_meter else row.period_end
-            for row in self.database.rows_until(self.database.of(seen_periods), seen_periods, periods)
+            for row in self.database.rows_before(self.database.of(seen_periods, *_ENDED), seen_periods, periods)
             if row.period_end == periods[row.item]
         }
 
@@ -117,7 +128,7 @@ class Memories(Book):
         found = defaultdict[str, dict[datetime, PastPeriod]](dict)
         for table, quantity in ((past_periods, "quantity"), (item_periods, "acknowledged")):
             query = self.database.of(table, "item", "period_start", "period_end", table.c[quantity].label("quantity"))
-            for row in self.database.rows_until(query, table, periods, PAST):
+            for row in self.database.rows_before(query, table, periods, PAST):
                 found[row.item][row.period_end] = PastPeriod(rows.period(row), row.quantity or 0)
         past = {item: compared(ended.values(), periods[item]) for item, ended in found.items()}
         return {item: ended for item, ended in past.items() if ended}

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from sys import intern
 from typing import Any, TypeVar
 
 from sqlalchemy import Row
@@ -48,6 +50,10 @@ class WindowTaken:
 
 
 Kind = TypeVar("Kind")
+
+_METHODS = 1000
+"""So many ways of metering are kept as they were read, each once."""
+_NO_WINDOWS, _NO_ADDITIONS = RememberedWindows(), RememberedAdditions()
 
 
 class RowUnread(LedgerError):
@@ -111,29 +117,43 @@ def remembered(row: Row[Any]) -> Remembered:
 
 
 def _remembered(row: Row[Any]) -> Remembered:
-    method = {"way": Way(row.way), "filter": filter_of(row), "rounding": Rounding(row.rounding)}
     return read_as(
         Remembered,
         row,
-        method=read_as(Method, row, **method),
+        method=_method(row.way, row.meter, row.filter, row.scale, row.rounding, row.stripe_meter),
+        price=intern(row.price),
+        run=row.run and intern(row.run),
         earlier_subjects=_earlier_subjects(row.earlier_subjects),
-        made_of=_meter(row) if row.meter_id else None,
+        made_of=_meter(row.meter_id, row.meter, row.aggregation, row.events_from) if row.meter_id else None,
         subjects=subjects_of(row),
         grouping=_grouping(row.grouping),
         foreign=row.foreign_quantity,
         lacking=row.closed,
-        windows=RememberedWindows(),
-        additions=RememberedAdditions(),
+        windows=_NO_WINDOWS,
+        additions=_NO_ADDITIONS,
     )
 
 
-def _meter(row: Row[Any]) -> Meter:
-    return Meter(row.meter_id, row.meter, Aggregation(row.aggregation), row.events_from)
+@lru_cache(_METHODS)
+def _method(way: str, meter: str, filter: str, scale: Any, rounding: str, stripe_meter: str | None) -> Method:
+    """Return what columns say of how usage is metered: of most items of an account they say the same."""
+    if scale is UNREADABLE:
+        raise ValueError("scale is not readable")
+    return Method(Way(way), meter, _filter(filter), scale, Rounding(rounding), stripe_meter)
+
+
+@lru_cache(_METHODS)
+def _meter(id: str, slug: str, aggregation: str, events_from: datetime | None) -> Meter:
+    return Meter(id, slug, Aggregation(aggregation), events_from)
 
 
 def filter_of(row: Row[Any]) -> Filter:
     """Return the filter that a row keeps as JSON."""
-    return tuple((name, tuple(values)) for name, values in json.loads(row.filter))
+    return _filter(row.filter)
+
+
+def _filter(stored: str) -> Filter:
+    return tuple((name, tuple(values)) for name, values in json.loads(stored))
 
 
 def subjects_of(row: Row[Any]) -> tuple[str, ...]:

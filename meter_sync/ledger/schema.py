@@ -6,6 +6,7 @@ The migrations beside this module build them; a test holds the two against each 
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +17,12 @@ from meter_sync.core.billing.item import Period
 UNREADABLE = object()
 """Stands in a row for what cannot be read: it is the matter of that row, and not of all that a query finds."""
 _NOT_READ = (ValueError, TypeError, ArithmeticError, OSError)
+
+
+@lru_cache(4096)
+def _instant(seconds: int) -> datetime:
+    """Return an instant: equal ones mostly as one, since of many items the same run has written."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 class UtcSeconds(TypeDecorator[datetime]):
@@ -30,7 +37,7 @@ class UtcSeconds(TypeDecorator[datetime]):
 
     def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
         """Load."""
-        return None if value is None else datetime.fromtimestamp(value, UTC)
+        return None if value is None else _instant(value)
 
 
 class DecimalText(TypeDecorator[Decimal]):
@@ -69,7 +76,7 @@ class Stretches(TypeDecorator[tuple[Period, ...]]):
             return None
         try:
             pairs = json.loads(value)
-            return tuple(Period(*(datetime.fromtimestamp(second, UTC) for second in pair)) for pair in pairs)
+            return tuple(Period(*map(_instant, pair)) for pair in pairs)
         except _NOT_READ:
             return UNREADABLE  # type: ignore[return-value]
 

@@ -91,7 +91,8 @@ class Connection:
             async with asyncio.timeout(self._access.timeout_seconds):
                 response = await self._client.send_request(request)
             status = response.status_code
-            text = response.text()
+            text, headers = response.text(), response.headers
+            del response  # which has the body once more, and that may be of all customers
         except (BaseError, aiohttp.ClientError, TimeoutError, UnicodeDecodeError, RecursionError) as error:
             if distrusted := distrust(error, self.url, "correct OPENMETER_URL"):
                 raise ConfigurationError(*distrusted, code="openmeter_address") from error
@@ -100,7 +101,7 @@ class Connection:
         finally:
             self.tally[Sent("openmeter", f"{method.lower()} {endpoint}", status)] += 1
         if status in (200, 201):
-            return answers.parsed(text, response.headers.get("Content-Type", ""))
+            return answers.parsed(text, headers.get("Content-Type", ""))
         if status in (401, 403):
             raise ConfigurationError(
                 f"OpenMeter does not accept the API key (HTTP status {status}); nothing was written",
@@ -112,8 +113,8 @@ class Connection:
         # Not in the message: what is the same trouble in each run has the same message.
         log.info("openmeter_refused", path=path, status=status, correlation_id=problem.correlation_id)
         said = without_key(f"HTTP status {status}" + (f": {problem.said}" if problem.said else ""), self._access.key())
-        if response.headers.get("Location") and 300 <= status < 400:
+        if headers.get("Location") and 300 <= status < 400:
             said = f"it {REDIRECT} (HTTP status {status})"
         if status >= 500 or status in _TRANSIENT_STATUS:
-            raise Transient(said, retry_after_seconds(response.headers.get("Retry-After")))
+            raise Transient(said, retry_after_seconds(headers.get("Retry-After")))
         raise OpenMeterRefused(said, status)

@@ -1,9 +1,9 @@
 """Finding the metered items of living subscriptions in as few requests as possible."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -18,7 +18,8 @@ from meter_sync.stripe_api.connection import (
     StripeUnavailable,
     unreachable,
 )
-from meter_sync.stripe_api.not_understood import LICENSED, Oddities, usage_type
+from meter_sync.stripe_api.item_rows import ItemRows, Subscribed, is_living
+from meter_sync.stripe_api.not_understood import Oddities, usage_type
 from meter_sync.stripe_api.paging import by_id, list_at, page_of, pages, refusing
 from meter_sync.stripe_api.prices import (
     METERED,
@@ -32,13 +33,9 @@ from meter_sync.stripe_api.prices import (
 from meter_sync.stripe_api.ranges import Row, RowPage
 from meter_sync.stripe_api.shapes import Identified, NotUnderstood, Page
 from meter_sync.stripe_api.subscriptions import (
-    ItemData,
-    NamedItem,
     NamedSubscription,
     Removed,
     SubscriptionData,
-    changes_of,
-    to_item,
     to_removed_item,
     to_subscription,
 )
@@ -48,8 +45,7 @@ log = structlog.get_logger()
 
 _PATH, _ENDPOINT = "/v1/subscriptions", "subscriptions"
 
-_NOT_LIVING = frozenset({"incomplete", "incomplete_expired", "canceled"})
-"""Incomplete subscriptions are no customers yet; canceled ones are none any more."""
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +96,7 @@ class Lister:
         self._reads_schedules = True
         self._walkers = Walkers(lambda: stripe.at_once(_ENDPOINT))
         self._oddities = Oddities()
-        self._unreadable: dict[str, str] = {}
+        self._rows = ItemRows(self._oddities)
 
     async def find(self, selection: Selection, skip_prices: Collection[str]) -> Listing:
         """Return the metered items of living subscriptions, each once; what is not understood says so of itself.
@@ -133,9 +129,10 @@ class Lister:
         if selection.customers:
             return await self._items(await self._of_customers(selection.customers))
         if selection.subscriptions:
-            return await self._items(await self._subscriptions(selection.subscriptions))
+            found = await self._subscriptions(selection.subscriptions)
+            return await self._items([self._rows.subscribed(one) for one in found])
         if self._test_clock is not None and not selection.prices:
-            return await self._items(_living(await self._listed({"test_clock": self._test_clock})))
+            return await self._items(_living(await self._subscribed({"test_clock": self._test_clock})))
         return await self._of_prices(selection.prices, skip_prices)
 
     async def fate(self, subscription: str, removed: Collection[Removed] = ()) -> Fate:
@@ -148,10 +145,10 @@ class Lister:
             data = await self._subscription(subscription)
             if data.test_clock != self._test_clock:
                 return Fate(None, [])
-            listing = await self._items([data])
+            listing = await self._items([self._rows.with_items(data)])
             if data.id in listing.unreadable:
                 raise StripeRefused(listing.unreadable[data.id])
-            was_living = data.status not in _NOT_LIVING or data.ended_at is not None
+            was_living = is_living(data) or data.ended_at is not None
             return Fate(data.ended_at, listing.items, await self._as_they_were(data, removed) if was_living else ())
 
     async def canceled_on_clock(self, test_clock: str, since: datetime) -> frozenset[str]:
@@ -160,7 +157,7 @@ class Lister:
         Raise StripeRefused, StripeUnavailable or ConfigurationError.
         """
         with refusing():
-            listed = await self._listed({"test_clock": test_clock, "status": "canceled"})
+            listed = await self._listed({"test_clock": test_clock, "status": "canceled"}, itself)
             if odd := self._oddities.of(*(row.id for row in listed)):
                 raise StripeRefused(odd)
         ended_at = {row.id: row.ended_at for row in listed if isinstance(row, SubscriptionData)}
@@ -175,7 +172,7 @@ class Lister:
         """
         filters = {"status": "canceled", "current_period_end": {"gte": int(since.timestamp())}}
         with refusing():
-            listed = await self._listed(filters)
+            listed = await self._listed(filters, itself)
         understood = [row for row in listed if isinstance(row, SubscriptionData)]
         ended = [row for row in understood if row.ended_at is not None and row.ended_at >= since]
         return frozenset(row.id for row in ended if any(usage_type(item) == METERED for item in row.items.data))
@@ -187,7 +184,8 @@ class Lister:
         Raise StripeRefused, StripeUnavailable or ConfigurationError.
         """
         with refusing():
-            living = _living(await self._listed({"test_clock": test_clock}))
+            listed = await self._listed({"test_clock": test_clock}, itself)
+        living = [row for row in listed if is_living(row)]
         return sum(any(usage_type(item) == METERED for item in row.items.data) for row in living)
 
     async def _of_prices(self, selected: Collection[str], skipped: Collection[str]) -> Listing:
@@ -202,28 +200,43 @@ class Lister:
             prices = [price for price in every if price.active or price.id not in skipped]
         known = {price.id: to_price(price) for price in prices}
         clock = {} if self._test_clock is None else {"test_clock": self._test_clock}
-        found = await together(self._listed({"price": price.id, **clock}) for price in prices)
+        found = await together(self._subscribed({"price": price.id, **clock}) for price in prices)
         empty = [price.id for price, rows in zip(prices, found, strict=True) if not (rows or price.active)]
         subscriptions = {row.id: row for rows in found for row in _living(rows)}
-        listing = await self._items(list(subscriptions.values()), known)
+        listing = await self._items(subscriptions.values(), known)
         return replace(listing, asked_prices=frozenset(known), empty_archived_prices=frozenset(empty))
 
-    async def _of_customers(self, customers: Iterable[str]) -> list[NamedSubscription]:
-        async def of(customer: str) -> list[NamedSubscription]:
+    async def _of_customers(self, customers: Iterable[str]) -> list[Subscribed]:
+        async def of(customer: str) -> list[Subscribed]:
             with selecting("customer", customer):
-                return _living(await self._listed({"customer": customer}))
+                return _living(await self._subscribed({"customer": customer}))
 
         return list({row.id: row for rows in await together(map(of, customers)) for row in rows}.values())
 
-    async def _listed(self, filters: dict[str, Any]) -> list[NamedSubscription]:
-        """Return the subscriptions of a filter. Without `status` Stripe answers all but canceled ones.
+    async def _subscribed(self, filters: dict[str, Any]) -> list[Subscribed]:
+        """Return the subscriptions of a filter with their items, and nothing else of their rows."""
+        return await self._listed(filters, self._rows.subscribed)
+
+    async def _listed(self, filters: dict[str, Any], kept: Callable[[NamedSubscription], Kept]) -> list[Kept]:
+        """Return what is kept of the subscriptions of a filter. Without `status` Stripe answers all but canceled ones.
 
         Those of a customer are answered whether they are on a test clock or not, others only if it is named.
         """
-        found = await self._walkers.read(list_at(_PATH), lambda part: self._page({**filters, **part}))
-        return [row for row in found if row and row.test_clock == filters.get("test_clock", self._test_clock)]
+        test_clock = filters.get("test_clock", self._test_clock)
 
-    async def _page(self, params: Mapping[str, Any]) -> RowPage[NamedSubscription | None]:
+        def of_row(row: Mapping[str, Any]) -> Row[Kept | None]:
+            id, created = Identified.read(row, list_at(_PATH)).id, row.get("created")
+            read = self._subscription_of(row, id)
+            is_asked_for = read is not None and read.test_clock == test_clock
+            return Row(id, created if type(created) is int else None, kept(read) if read and is_asked_for else None)
+
+        async def page(part: Mapping[str, Any]) -> RowPage[Kept | None]:
+            answered = await self._page({**filters, **part})
+            return RowPage([of_row(row) for row in answered.data], answered.has_more)
+
+        return [one for one in await self._walkers.read(list_at(_PATH), page) if one is not None]
+
+    async def _page(self, params: Mapping[str, Any]) -> Page[dict[str, Any]]:
         """Return a page of subscriptions; once one was seen that has a schedule, with their schedules.
 
         An account without schedules is asked for none, nor for the permission to read them. The page on which the first
@@ -238,25 +251,21 @@ class Lister:
             except PermissionMissing as error:
                 self._make_do_without_schedules(error)
                 page = page or await self._page_with(params)
-        return RowPage([self._row(row) for row in page.data], page.has_more)
+        return page
 
     async def _page_with(self, params: Mapping[str, Any], *expanded: str) -> Page[dict[str, Any]]:
         expand = [f"data.{name}" for name in (*self._expanded, *expanded)]
         return await page_of(self._stripe, _PATH, _ENDPOINT, {**params, "expand": expand} if expand else params)
 
-    def _row(self, row: Mapping[str, Any]) -> Row[NamedSubscription | None]:
-        """Return a subscription; one that is not understood is noted, and returned as far as it names its items."""
-        id, created = Identified.read(row, list_at(_PATH)).id, row.get("created")
-        return Row(id, created if type(created) is int else None, self._subscription_of(row, id))
-
     def _subscription_of(self, row: Mapping[str, Any], id: str) -> NamedSubscription | None:
+        """Return a subscription; one that is not understood is noted, and returned as far as it names its items."""
         what = f"subscription {id}"
         with self._oddities.noting(id):
             return SubscriptionData.read(row, what)
         try:
             return NamedSubscription.read(row, what)
         except NotUnderstood as error:
-            self._unreadable[id] = error.why
+            self._rows.unreadable[id] = error.why
         return None
 
     @property
@@ -276,7 +285,7 @@ class Lister:
                     return await self._subscription(subscription)
                 return await by_id(NamedSubscription, self._stripe, "subscription", subscription, {})
 
-        return [row for row in _living(await together(map(one, ids))) if row.test_clock == self._test_clock]
+        return [row for row in await together(map(one, ids)) if row.test_clock == self._test_clock]
 
     async def _subscription(self, id: str) -> SubscriptionData:
         found = await self._expanded_subscription(id)
@@ -292,63 +301,31 @@ class Lister:
         params: dict[str, Any] = {"expand": expand} if expand else {}
         return await by_id(SubscriptionData, self._stripe, "subscription", id, params)
 
-    async def _items(
-        self, subscriptions: Sequence[NamedSubscription], known: dict[str, Price] | None = None
-    ) -> Listing:
+    async def _items(self, subscriptions: Iterable[Subscribed], known: Mapping[str, Price] | None = None) -> Listing:
         """Return the metered items of the subscriptions, with prices in the older version's full shape.
 
         What was not understood of an item, or of its subscription, its price or its billing meter, it says of itself.
         """
-        found: dict[str, tuple[NamedSubscription, NamedItem]] = {}
+        found: dict[str, SubscriptionItem] = {}
         for subscription in subscriptions:
-            for row in await self._rows_of(subscription):
-                try:
-                    item = self._item(row, subscription)
-                except NotUnderstood as error:
-                    self._oddities.note(str(row.get("id")), error.why)
-                    self._unreadable[subscription.id] = error.why
-                    continue
-                if item and item.id in found:  # only one of the two can be true
+            unread = subscription.unread
+            for item in await self._all_items(unread) if unread else subscription.items:
+                if found.setdefault(item.id, item) is not item:  # only one of the two can be true
                     self._oddities.note(item.id, NotUnderstood(f"item {item.id}", "it is there twice").why)
-                elif item:
-                    found[item.id] = subscription, item
-        prices = await self._prices({item.price.id for _, item in found.values()}, known or {})
-        cores = {subscription.id: to_subscription(subscription) for subscription in subscriptions}
-        items = [
-            to_item(item, cores[data.id], prices[item.price.id], *changes_of(data)) for data, item in found.values()
-        ]
-        return Listing(
-            [self._with_oddities(item) for item in items if self._is_listed(item)], unreadable=dict(self._unreadable)
-        )
+        prices = await self._prices({item.price.id for item in found.values()}, known or {})
+        items = [self._in_full(item, prices[item.price.id]) for item in found.values() if self._is_listed(item)]
+        return Listing(items, unreadable=dict(self._rows.unreadable))
 
-    async def _rows_of(self, subscription: NamedSubscription) -> Sequence[Mapping[str, Any]]:
-        """Return the items of a subscription, as they were answered, whose prices are not known to need no usage."""
-        rows = subscription.items.data
-        if subscription.items.has_more:  # than the page that comes with it
-            filters = {"subscription": subscription.id}
-            listed = pages(self._stripe, "/v1/subscription_items", "subscription_items", filters)
-            rows = [row async for row in listed]
-        return [row for row in rows if usage_type(row) != LICENSED]
+    async def _all_items(self, subscription: NamedSubscription) -> Sequence[SubscriptionItem]:
+        """Return the items of a subscription that has more than the page of them that comes with it."""
+        filters = {"subscription": subscription.id}
+        listed = pages(self._stripe, "/v1/subscription_items", "subscription_items", filters)
+        return self._rows.items(subscription, [row async for row in listed])
 
-    def _item(self, row: Mapping[str, Any], subscription: NamedSubscription) -> NamedItem | None:
-        """Return an item, as far as it is understood; None where it is no metered one.
-
-        Raise NotUnderstood for one that cannot even be named.
-        """
-        named = NamedItem.read(row, f"an item of {subscription.id}")
-        with self._oddities.noting(named.id):
-            item = ItemData.read(row, f"item {named.id}")
-            if item.subscription != subscription.id:
-                raise NotUnderstood(f"the items of {subscription.id}", "it has an item of another subscription")
-            if not item.price.is_metered:
-                raise NotUnderstood(f"item {item.id}", "its price is neither metered nor licensed")
-            return item
-        return named
-
-    def _with_oddities(self, item: SubscriptionItem) -> SubscriptionItem:
-        """Return an item that says what of it was not understood."""
-        odd = self._oddities.of(item.id, item.subscription.id, item.price.id, item.price.stripe_meter)
-        return replace(item, not_understood=odd)
+    def _in_full(self, item: SubscriptionItem, price: Price) -> SubscriptionItem:
+        """Return an item with its price, that says what of it was not understood."""
+        odd = self._oddities.of(item.id, item.subscription.id, item.price.id, price.stripe_meter)
+        return replace(item, price=price, not_understood=odd)
 
     async def _as_they_were(self, data: SubscriptionData, removed: Collection[Removed]) -> list[SubscriptionItem]:
         """Return the metered items that a subscription had, as far as events say enough of them."""
@@ -356,7 +333,7 @@ class Lister:
         prices = await self._prices({price for _, price in metered}, {})
         now = to_subscription(data)
         found = (to_removed_item(one, now, prices[price]) for one, price in metered)
-        return [self._with_oddities(item) for item in found if item and self._is_listed(item)]
+        return [self._in_full(item, item.price) for item in found if item and self._is_listed(item)]
 
     def _is_listed(self, item: SubscriptionItem) -> bool:
         return self._only_with_key is None or self._only_with_key in item.metadata
@@ -374,8 +351,13 @@ class Lister:
         return {id: replace(price, billing_meter=meters.get(price.stripe_meter or "")) for id, price in prices.items()}
 
 
-def _living(rows: Iterable[NamedSubscription]) -> list[NamedSubscription]:
-    return [row for row in rows if str(row.status) not in _NOT_LIVING]
+def _living(found: Iterable[Subscribed]) -> list[Subscribed]:
+    return [one for one in found if one.is_living]
+
+
+def itself(row: NamedSubscription) -> NamedSubscription:
+    """Return the row of a subscription, where all of it is looked at."""
+    return row
 
 
 def _has_schedules(page: Page[dict[str, Any]]) -> bool:

@@ -4,6 +4,7 @@ Each shape stands beside what reads it.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Generic, Self, TypeVar
 
 from pydantic import (
@@ -29,8 +30,15 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,255}
 PathIdentifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,255}$")]
 """The prefixes of identifiers say nothing: Stripe may change them at any time (API reference, Versioning)."""
 Quantity = Annotated[int, Field(ge=-_LARGEST_QUANTITY, le=_LARGEST_QUANTITY)]
-_instant = AfterValidator(lambda unix_seconds: datetime.fromtimestamp(unix_seconds, UTC))
-_Seconds = Annotated[int, Field(ge=0, le=_LATEST_SECOND), _instant]
+
+
+@lru_cache(1000)
+def _instant(unix_seconds: int) -> datetime:
+    """Return an instant: those of one subscription are mostly the same, which are then kept as one."""
+    return datetime.fromtimestamp(unix_seconds, UTC)
+
+
+_Seconds = Annotated[int, Field(ge=0, le=_LATEST_SECOND), AfterValidator(_instant)]
 UnixSeconds = Annotated[datetime, GetPydanticSchema(lambda _datetime, schema_of: schema_of(_Seconds))]
 """Read as the instant that they are, in UTC."""
 Instant = Annotated[AwareDatetime, Field(strict=False)]

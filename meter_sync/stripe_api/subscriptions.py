@@ -1,8 +1,9 @@
 """Subscriptions and their items as Stripe shows them, and as the core knows them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from sys import intern
 from typing import Any, Self
 
 from pydantic import AliasPath, Field, model_validator
@@ -96,7 +97,15 @@ class SubscriptionData(NamedSubscription):
         return planned_changes(None if isinstance(self.schedule, str) else self.schedule, self.pending_update)
 
 
-def to_subscription(data: NamedSubscription) -> Subscription:
+Alike = Callable[[Mapping[str, str]], Mapping[str, str]]
+"""Given metadata, returns equal ones, of something that was read before, or these."""
+
+
+def _as_they_are(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    return metadata
+
+
+def to_subscription(data: NamedSubscription, alike: Alike = _as_they_are) -> Subscription:
     """Return a subscription as the core knows it; of one that was not understood only whose it is."""
     customer = data.customer
     if not isinstance(data, SubscriptionData):
@@ -104,12 +113,12 @@ def to_subscription(data: NamedSubscription) -> Subscription:
     customer = data.customer
     return Subscription(
         id=data.id,
-        customer=Customer(id=customer)
+        customer=Customer(customer, metadata=alike({}))
         if isinstance(customer, str)
-        else Customer(customer.id, customer.deleted, customer.metadata),
-        status=data.status,
+        else Customer(customer.id, customer.deleted, alike(customer.metadata)),
+        status=intern(data.status),
         created=data.created,
-        metadata=data.metadata,
+        metadata=alike(data.metadata),
         has_billing_thresholds=bool(data.billing_thresholds),
         trial_end=data.trial_end,
         voids_invoices=data.pause_collection == "void",
@@ -129,6 +138,7 @@ def to_item(
     price: Price,
     cancel_at: datetime | None = None,
     planned: PlannedChanges = NOTHING_PLANNED,
+    alike: Alike = _as_they_are,
 ) -> SubscriptionItem:
     """Return a subscription item as the core knows it.
 
@@ -144,7 +154,7 @@ def to_item(
         price=price,
         period=period,
         created=data.created,
-        metadata=data.metadata if isinstance(data, ItemData) else {},
+        metadata=alike(data.metadata) if isinstance(data, ItemData) else {},
         is_followed=not is_last,
         changes_at=planned.first_within(period),
         may_change_until=planned.pending_until,

@@ -52,10 +52,11 @@ async def list_and_record(job: Job) -> Periods:
     ended = [replace(one, item=_with_later_metadata(job, one.item, now)) for one in over]
     beside = [replace(one, item=_with_later_metadata(job, one.item, now)) for one in _beside(job, items)]
     metering = await _with_customers(job, metering, items, beside)
-    prepared = _prepared(job, items, ended, beside, metering)
+    listed = [Listed(item) for item in items]
+    prepared = _prepared(job, listed, ended, beside, metering)
     if job.closing is None:
         _warn_of_fine_windows(job, prepared.items)
-    return Periods(prepared, ended, metering, [*(Listed(item) for item in items), *beside])
+    return Periods(prepared, ended, metering, [*listed, *beside])
 
 
 async def list_to_compare(job: Job) -> tuple[Prepared, Metering]:
@@ -68,7 +69,7 @@ async def list_to_compare(job: Job) -> tuple[Prepared, Metering]:
     items = in_their_periods(job, listing.items, newest, await changes_of(job, listing.items, newest)).open
     beside = _beside(job, items)
     metering = await _with_customers(job, metering, items, beside)
-    return _prepared(job, items, (), beside, metering), metering
+    return _prepared(job, [Listed(item) for item in items], (), beside, metering), metering
 
 
 async def list_closed(job: Job, within: timedelta) -> tuple[list[Seen], list[Listed], Metering]:
@@ -181,7 +182,7 @@ def _as_known(one: Seen, as_of: datetime) -> Listed:
 
 def _prepared(
     job: Job,
-    items: Sequence[SubscriptionItem],
+    listed: Sequence[Listed],
     ended: Sequence[Seen],
     beside: Sequence[Listed],
     metering: Metering,
@@ -190,9 +191,10 @@ def _prepared(
 
     Raise MeterSyncError for a selector that matches nothing, nor anything that has ended.
     """
+    items = [one.item for one in listed]
     memory = _remembered(job, items)
-    memory = replace(memory, reported=job.ledger.memory.stretches([*items, *(one.item for one in beside)]))
-    listed = [Listed(item) for item in items]
+    others = [*(one.item for one in beside), *(item for item in items if item.id not in memory.remembered)]
+    memory = replace(memory, reported=job.ledger.memory.stretches(others))
     prepared = prepare(listed, beside, metering, memory, job.run.as_of, job.policy.allowed)
     if not job.selection.is_everything:
         found = [*(one.found for one in prepared), *(Findings(one.item) for one in ended)]

@@ -11,12 +11,14 @@ from meter_sync.ledger import Ledger
 
 def with_refused(ledger: Ledger, results: Sequence[Result]) -> list[Result]:
     """Return what became of items; one of which the ledger did not take all that was found out of it has failed."""
+    if not ledger.refused:
+        return list(results)
     return [_told(one, refused.why) if (refused := ledger.refused.get(one.item.key)) else one for one in results]
 
 
 def refused_only(ledger: Ledger, results: Sequence[Result]) -> list[Result]:
     """Return that items have failed which are not among these results, since nothing could be recorded of them."""
-    told = {one.item.key for one in results}
+    told = {one.item.key for one in results} if ledger.refused else set()
     return [
         failed(Findings(refused.item), Reason.LEDGER_ERROR, f"{refused.why}; nothing was written for it")
         for key, refused in ledger.refused.items()

@@ -99,11 +99,11 @@ class RunReport:
 
     def and_then(self, later: "RunReport") -> "RunReport":
         """Return this together with what became of a later part of the run, or a later run, of each period the last."""
-        results = {one.item.key: one for one in (*self.results, *later.results)}
+        each_once = {one.item.key: one for one in (*self.results, *later.results)} if self.results else {}
         first_said = {one.item.key for one in self.results} - self.said_before
         return replace(
             later,
-            results=list(results.values()),
+            results=list(each_once.values() or later.results),
             error=self.error or later.error,
             requests=self.requests + later.requests,
             gave_way=self.gave_way or later.gave_way,

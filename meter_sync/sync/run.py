@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from meter_sync.core.planning.results import waiting
-from meter_sync.core.planning.stages import Checked, Result
+from meter_sync.core.planning.stages import Checked, Metered, Result
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.sync.check import check, is_stopped
 from meter_sync.sync.clocks import warn_of_unseen
@@ -40,10 +40,10 @@ async def run(job: Job) -> RunReport:
 
 async def _reported(job: Job) -> RunReport:
     """List, plan and check the open periods; conclude those that have ended; and only then report the open ones."""
-    ended, waits = RunReport(), list[Result]()
+    ended, open_items = RunReport(), tuple[Metered | Result, ...]()
     try:
         listed = await list_and_record(job)
-        waits = [waiting(one) for one in listed.open.items]
+        open_items = tuple(listed.open.items)
         shared = recall_shared(job, listed)
         checked = await _checked_plan(job, shared, listed.open)
         ended = await conclude_ended(job, listed, partial(_carry_out, job, shared))
@@ -55,8 +55,8 @@ async def _reported(job: Job) -> RunReport:
         return replace(done, gave_way=done.gave_way or is_stopped(checked))
     except MeterSyncError as error:
         # Whatever was listed is named, also when the run could not go on with it.
-        told_by_the_items = isinstance(error, Interrupted) and waits
-        return RunReport([*ended.results, *waits], None if told_by_the_items else error)
+        told_by_the_items = isinstance(error, Interrupted) and open_items
+        return RunReport([*ended.results, *map(waiting, open_items)], None if told_by_the_items else error)
 
 
 async def _checked_plan(job: Job, shared: Shared | None, prepared: Prepared) -> Sequence[Checked | Result]:

@@ -10,13 +10,14 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
+from meter_sync.cli.printing import Made, print_json
 from meter_sync.cli.streams import Lossy
 from meter_sync.sandbox import Fault
 from tests.support.forked import template
@@ -444,3 +445,27 @@ def test_a_pipe_that_does_not_block_and_is_full_is_waited_for() -> None:
         written.result()
 
     assert (len(read), raw.lost) == (len(much), None)
+
+
+@pytest.mark.parametrize("items", one_fast([0, 3], 3))
+def test_a_document_that_leaves_in_pieces_is_the_one_that_it_is_as_a_whole(world: World, items: int) -> None:
+    for _ in range(items):
+        world.use(world.subscribe(), 5)
+    told = [
+        world.run(),
+        *(world.meter_sync(*one, "--output", "json") for one in (["verify"], ["history", "--meter", METER])),
+    ]
+    for said in told:
+        assert said.stdout == json.dumps(said.document, indent=2) + "\n"
+
+
+def test_of_many_rows_each_leaves_before_the_next_is_made() -> None:
+    said = io.StringIO()
+
+    def row(number: int) -> dict[str, int]:
+        return {"number": number, "lines_before": said.getvalue().count("\n")}
+
+    with redirect_stdout(said):
+        print_json({"items": Made([1, 2, 3], row)})
+    lines_before = [one["lines_before"] for one in json.loads(said.getvalue())["items"]]
+    assert lines_before == sorted(set(lines_before))

@@ -15,7 +15,7 @@ from meter_sync.core.planning.conclusion import Billed
 from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
 from meter_sync.ledger.conclusions import Conclusion
 from tests.core.builders import make_item, make_metered, make_write
-from tests.support.growth import database_steps_of
+from tests.support.growth import database_steps_of, kept_bytes
 from tests.support.world import NOW
 
 DAY = timedelta(days=1)
@@ -90,3 +90,19 @@ def test_twice_the_items_take_twice_the_steps(paths: dict[int, Path], ask: Ask) 
             connection: sa.Connection = ledger.compaction.database._connection
             steps.append(database_steps_of(connection, lambda: ask(ledger, how_many)))  # noqa: B023
     assert steps[1] <= 2.3 * steps[0]
+
+
+def test_what_is_remembered_of_an_item_is_little(paths: dict[int, Path]) -> None:
+    how_many = 1000
+    listed = items(how_many, 0)
+    with open_ledger(paths[how_many], Scope("", "sandbox")) as ledger:
+        assert kept_bytes(lambda: ledger.memory.of(listed)) < how_many * 1_000
+
+
+def test_an_item_that_is_as_it_was_is_kept_once(paths: dict[int, Path]) -> None:
+    as_it_was, *same = items(500, 0)
+    changed = replace(as_it_was, metadata={"plan": "pro"})
+    with open_ledger(paths[500], Scope("", "sandbox")) as ledger:
+        known = ledger.listed.as_known([changed, *same])
+    assert known.pop(changed.id) == as_it_was
+    assert all(known[one.id] is one for one in same)

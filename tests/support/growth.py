@@ -1,7 +1,8 @@
-"""How work grows with what there is: counted in steps, since no two clocks agree."""
+"""How work and memory grow with what there is: counted in steps and bytes, since no two clocks agree."""
 
 import sqlite3
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -55,3 +56,14 @@ def database_steps_of(connection: sa.Connection, work: Callable[[], object]) -> 
     finally:
         driver.set_progress_handler(None, 0)
     return hundreds * 100
+
+
+def kept_bytes(make: Callable[[], object]) -> int:
+    """Return how much memory what is made takes as long as it is kept."""
+    make()  # what is made once, whatever there is
+    tracemalloc.start()
+    try:
+        kept = make()
+        return tracemalloc.get_traced_memory()[0] if kept else 0
+    finally:
+        tracemalloc.stop()

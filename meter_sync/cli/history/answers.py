@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from meter_sync.cli.printing import Column, Row, print_csv, print_json, print_list, printable
+from meter_sync.cli.printing import Column, Made, Row, Rows, print_csv, print_json, print_list, printable
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.core.telling.explanation import explain
 from meter_sync.core.telling.history import Added, Entry, Held, PastRun, Remainder, Story, Whose, Write, WrittenPart
@@ -39,7 +39,7 @@ class Answer:
 
     key: str
     """Its name in the JSON document…"""
-    rows: Sequence[Mapping[str, Any]]
+    rows: Rows
     """… and what stands there."""
     columns: str
     """Those of csv, between commas."""
@@ -86,12 +86,16 @@ def runs(found: Sequence[PastRun]) -> Answer:
 
 def entries(found: Sequence[Entry]) -> Answer:
     """Return what there is to say of what happened to items."""
-    rows = [_row_of_entry(one) for one in found]
-    headings = _ENTRY_HEADINGS if any(row["carried"] for row in rows) else _ENTRY_HEADINGS.replace("carried,", "")
-    amounts = [heading for heading in _AMOUNTS if heading in headings]
-    lines = [Row(_cells_of_entry(one, row, amounts), said=row["message"]) for one, row in zip(found, rows, strict=True)]
-    in_words = partial(_print_list, headings, lines, "Nothing was written, and nothing was held.")
-    return Answer("entries", rows, _ENTRY_FIELDS, in_words)
+
+    def in_words() -> None:
+        rows = [_row_of_entry(one) for one in found]
+        headings = _ENTRY_HEADINGS if any(row["carried"] for row in rows) else _ENTRY_HEADINGS.replace("carried,", "")
+        amounts = [heading for heading in _AMOUNTS if heading in headings]
+        in_order = zip(found, rows, strict=True)
+        lines = [Row(_cells_of_entry(one, row, amounts), said=row["message"]) for one, row in in_order]
+        _print_list(headings, lines, "Nothing was written, and nothing was held.")
+
+    return Answer("entries", Made(found, _row_of_entry), _ENTRY_FIELDS, in_words)
 
 
 def _print_list(headings: str, lines: Sequence[Row], if_none: str) -> None:

@@ -47,7 +47,8 @@ def usage_span(
     if end <= start:
         return None
     inside = max(start, item.period.start)
-    return Span(start, end, inside if window else anchor(inside, item.period.end), Period(inside, item.period.end))
+    stamps = item.period if inside == item.period.start else Period(inside, item.period.end)
+    return Span(start, end, inside if window else anchor(inside, item.period.end), stamps)
 
 
 def usage_end(period: Period, window: WindowSize | None) -> datetime:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 
 from meter_sync.core.billing.item import Customer, Price, SubscriptionItem
 from meter_sync.core.billing.quantity import Rounding
@@ -163,8 +164,14 @@ def _meter_row(price: Price, places: Iterable[Mapping[str, str]], rules: Mapping
     for metadata in places:
         meter = metadata.get(rules.meter_key, "").strip()
         if meter:
-            return MeterRow(openmeter=meter, late_usage=rules.late_usage)
+            return _named_by_metadata(meter, rules.late_usage)
     return None
+
+
+@lru_cache(1000)
+def _named_by_metadata(meter: str, late_usage: LateUsage) -> MeterRow:
+    """Return the row of items whose metadata name their meter: one for all of them, since most are equal."""
+    return MeterRow(openmeter=meter, late_usage=late_usage)
 
 
 def _as_named(price: Price, rules: MappingRules) -> Price:

@@ -1,5 +1,6 @@
 """The check: brakes that hold what is implausible, over the whole plan and before the first request."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -201,8 +202,8 @@ def check_whole(
         checked = _without_dead_meters(checked, thresholds, all_open_at)
     if Reason.TOO_MANY_HELD not in allowed:
         checked = _nothing_if_too_many_are_held(checked, thresholds)
-    changed = {one.item.key: one for one in checked}
-    return [changed.get(one.item.key, one) for one in plan]
+    in_order = iter(checked)
+    return [next(in_order) if one.found.row.report else one for one in plan]
 
 
 def _without_dead_meters(
@@ -258,26 +259,37 @@ def _nothing_if_too_many_are_held(plan: Sequence[Planned | Result], thresholds: 
 
     What could not be asked for says nothing of what was. Meters of few items are weighed together.
     """
-    weighed: dict[str | None, list[Planned | Result]] = {}
-    for one in plan:
-        is_to_be_written = isinstance(one, Planned) and one.write.intake.is_open
-        if is_to_be_written or (isinstance(one, Result) and one.outcome in (Outcome.HELD, Outcome.UNCHANGED)):
-            weighed.setdefault(one.found.slug, []).append(one)
-    small = [one for items in weighed.values() if len(items) < thresholds.held_items for one in items]
-    whole = {slug: items for slug, items in weighed.items() if len(items) >= thresholds.held_items}
-    found = {one.item.key: one for one in _all_or_none(small, "meters of few items", thresholds)}
-    for slug, items in whole.items():
-        found |= {one.item.key: one for one in _all_or_none(items, f"meter {slug}", thresholds)}
-    return [found.get(one.item.key, one) for one in plan]
+    weighed = Counter(one.found.slug for one in plan if _is_weighed(one))
+    stopped = Counter(one.found.slug for one in plan if isinstance(one, Result) and one.outcome is Outcome.HELD)
+    small = {slug for slug, items in weighed.items() if items < thresholds.held_items}
+    of_small = sum(stopped[slug] for slug in small), sum(weighed[slug] for slug in small)
+    why = {slug: _why_stopped(*of_small, "meters of few items", thresholds) for slug in small} | {
+        slug: _why_stopped(stopped[slug], items, f"meter {slug}", thresholds)
+        for slug, items in weighed.items()
+        if slug not in small
+    }
+    if not any(why.values()):
+        return list(plan)
+    return [
+        held(one.found, Reason.TOO_MANY_HELD, said)
+        if isinstance(one, Planned) and _is_weighed(one) and (said := why[one.found.slug])
+        else one
+        for one in plan
+    ]
 
 
-def _all_or_none(items: Sequence[Planned | Result], whose: str, thresholds: Thresholds) -> list[Planned | Result]:
-    stopped = sum(isinstance(one, Result) and one.outcome is Outcome.HELD for one in items)
-    percent = Decimal(stopped) * 100 / len(items) if items else Decimal(0)
+def _is_weighed(one: Planned | Result) -> bool:
+    if isinstance(one, Planned):
+        return one.write.intake.is_open
+    return one.outcome in (Outcome.HELD, Outcome.UNCHANGED)
+
+
+def _why_stopped(stopped: int, items: int, whose: str, thresholds: Thresholds) -> str | None:
+    """Given how many items there are, and how many of them were held, return why nothing is written for the others."""
+    percent = Decimal(stopped) * 100 / items if items else Decimal(0)
     if stopped < thresholds.held_items or percent <= thresholds.held_percent:
-        return list(items)
-    why = (
-        f"{stopped} of {len(items)} items of {whose} ({percent:.0f} %) were held, so nothing was written for the "
+        return None
+    return (
+        f"{stopped} of {items} items of {whose} ({percent:.0f} %) were held, so nothing was written for the "
         f"others of these either: {_remedy(Reason.TOO_MANY_HELD)}"
     )
-    return [held(one.found, Reason.TOO_MANY_HELD, why) if isinstance(one, Planned) else one for one in items]

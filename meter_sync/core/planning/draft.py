@@ -24,8 +24,8 @@ def found_before(metered: Metered, remembered: Remembered | None) -> Findings:
     found = metered.found
     if remembered is None:
         return found
-    is_kept = not metered.way.is_by_window
-    span = replace(metered.span, anchor=remembered.anchor) if is_kept else metered.span
+    is_moved = not metered.way.is_by_window and metered.span.anchor != remembered.anchor
+    span = replace(metered.span, anchor=remembered.anchor) if is_moved else metered.span
     return replace(found, span=span, standing=remembered.acknowledged)
 
 
@@ -71,14 +71,14 @@ def drafted(
     if remembered is None:
         first = write.stands(0 if is_known else None)
         return Planned(metered, first, carried_before=taken, look=_first_look(metered, write, memory))
-    blocked = obstacle(write.told, write.method, remembered, policy)
-    if blocked:
+    if blocked := obstacle(write.told, write.method, remembered, policy):
         return blocked
     look = look_of(remembered)
     foreign = 0 if look else remembered.foreign
     if foreign and not can_be_topped_up(write, foreign):
         return foreign_usage(write, foreign)
-    return Planned(metered, replace(write, foreign=foreign), _highest_before(metered, remembered, policy), taken, look)
+    write = replace(write, foreign=foreign) if foreign else write
+    return Planned(metered, write, _highest_before(metered, remembered, policy), taken, look)
 
 
 def _is_kept(metered: Metered, usage: Decimal) -> bool:

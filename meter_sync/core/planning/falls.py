@@ -31,6 +31,8 @@ def with_falls(metered: Metered, usages: Mapping[str, object], memory: Memory, p
     if Reason.DECREASE in policy.allowed:
         return metered
     falls = memory.falls.get(metered.item.id, ())
+    if not falls:
+        return metered
     return replace(metered, falls=tuple(one for one in falls if not _is_back(metered, one, usages)))
 
 

@@ -1,6 +1,7 @@
 """What of an item's period is its own: asking who bills which second, and keeping to it."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -31,15 +32,22 @@ Prepared = tuple[Listed, Metered | Result]
 """A listed item, and what is known of how it is metered."""
 
 
-def own(prepared: Sequence[Prepared], beside: Iterable[Prepared], memory: Memory) -> list[Metered | Result]:
+def own(prepared: Sequence[Prepared], beside: Sequence[Prepared], memory: Memory) -> list[Metered | Result]:
     """Given items, and others that may bill the same, return each with what of its period is its own.
 
     Of one whose period Stripe takes no more of, that is also what nobody is known to bill alone: it is named with it.
     """
-    ours = {one.item.key for one, _ in prepared}
-    claims = [claim_of(one, found, memory) for one, found in prepared]
-    others = [claim_of(one, found, memory) for one, found in beside if one.item.key not in ours]
-    known = {claim.key: claim for claim in (*claims, *others) if claim}
+    ours = {one.item.key for one, _ in prepared} if beside else set()
+    others = [(one, found) for one, found in beside if one.item.key not in ours]
+    times = Counter(place for one, found in (*prepared, *others) for place in _places(one, found))
+    claims = [
+        claim_of(one, found, _reported(one.item, memory)) for one, found in prepared if _has_rivals(one, found, times)
+    ] + [
+        claim_of(one, found, memory.reported.get(one.item.key) or ())
+        for one, found in others
+        if _has_rivals(one, found, times)
+    ]
+    known = {claim.key: claim for claim in claims if claim}
     owned = shares(known.values())
     return [
         _with_its_own(found, known[one.item.key], owned[one.item.key], memory)
@@ -49,17 +57,37 @@ def own(prepared: Sequence[Prepared], beside: Iterable[Prepared], memory: Memory
     ]
 
 
-def claim_of(one: Listed, found: Metered | Result, memory: Memory) -> Claim | None:
+_Place = tuple[str, str, bool]
+
+
+def _places(one: Listed, found: Metered | Result) -> Iterator[_Place]:
+    """Yield where an item's usage is, in Stripe and in OpenMeter: who shares no place with it bills nothing of it."""
+    if one.item.price.stripe_meter:
+        yield one.item.subscription.customer.id, one.item.price.stripe_meter, True
+    if isinstance(found, Metered):
+        for subject in found.subjects:
+            yield subject, found.meter.slug, False
+
+
+def _has_rivals(one: Listed, found: Metered | Result, times: Mapping[_Place, int]) -> bool:
+    """Say whether an item may bill what another one bills: of nearly all, all of the period is their own.
+
+    What was its own when Stripe took no more of it is not gone into here.
+    """
+    return one.settled is not None or any(times[place] > 1 for place in _places(one, found))
+
+
+def claim_of(one: Listed, found: Metered | Result, reported: tuple[Period, ...]) -> Claim | None:
     """Return what an item claims, or None where nobody else could bill the same.
 
     Of a paused subscription Stripe bills nothing at present; what was used before a pause is billed all the same.
     """
     item, metered = one.item, found if isinstance(found, Metered) else None
     is_paused = item.subscription.status == "paused" and one.intake is Intake.RUNNING
-    period = _claimed(found.found)
+    known = found.found
+    period = _claimed(known)
     if is_paused or period.end <= period.start or not (metered or item.price.stripe_meter):
         return None
-    row = found.found.row
     has_windows = metered is not None and metered.way is Way.WINDOWS
     return replace(
         claim_as_known(
@@ -67,14 +95,22 @@ def claim_of(one: Listed, found: Metered | Result, memory: Memory) -> Claim | No
             one.intake,
             period,
             MeteredUsage(metered.meter.slug, metered.row.filter, metered.subjects) if metered else None,
-            memory.reported.get(item.key) or (),
+            reported,
         ),
         settled=one.settled,
         is_invoiced=one.is_invoiced,
         window=window_of(Way.WINDOWS, item.price) if has_windows else None,
-        is_shared=row.shared,
-        is_owner=row.owner or item.metadata.get(OWNER_KEY, "").strip().lower() == "true",
+        is_shared=known.row.shared,
+        is_owner=known.row.owner or item.metadata.get(OWNER_KEY, "").strip().lower() == "true",
     )
+
+
+def _reported(item: SubscriptionItem, memory: Memory) -> tuple[Period, ...]:
+    """Return which stretches of a listed item's period were reported and taken."""
+    remembered = memory.remembered.get(item.id)
+    if remembered is None:
+        return memory.reported.get(item.key) or ()
+    return remembered.reported or () if remembered.acknowledged is not None else ()
 
 
 def claim_as_known(

@@ -51,12 +51,14 @@ def prepare(
     """
 
     others_listed = list(beside)
-    known = periods_of((*listed, *others_listed), metering.rules, memory.scales)
+    in_several = {one.item.id for one in others_listed}
+    several = (one for one in listed if one.item.id in in_several)
+    known = periods_of((*several, *others_listed), metering.rules, memory.scales)
 
     def prepared(one: Listed, remembered: Memory) -> Prepared:
         found = _prepared(one, metering, remembered, as_of, allowed)
-        if isinstance(found, Metered):
-            found = replace(found, lives_on=lives_on(one.item, found.row, known))
+        if isinstance(found, Metered) and not lives_on(one.item, found.row, known):
+            found = replace(found, lives_on=False)
         return one, found
 
     # What is remembered is about the listed periods, not about others of the same items.

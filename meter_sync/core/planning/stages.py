@@ -136,10 +136,25 @@ class Metered:
     @property
     def found(self) -> Findings:
         """What is known of it."""
-        known = (self.item, self.row, self.meter, self.way, self.subjects, self.span)
-        own = (Period(self.span.start, self.span.end),) if self.stretches is None else self.stretches
-        found = Findings(*known, past=self.past, note=self.note, own=own, falls=self.falls)
-        return replace(found, earlier_subjects=self.earlier_subjects, grouping=self.grouping)
+        return Findings(
+            item=self.item,
+            row=self.row,
+            meter=self.meter,
+            way=self.way,
+            subjects=self.subjects,
+            span=self.span,
+            past=self.past,
+            note=self.note,
+            own=self.own,
+            earlier_subjects=self.earlier_subjects,
+            grouping=self.grouping,
+            falls=self.falls,
+        )
+
+    @property
+    def own(self) -> tuple[Period, ...]:
+        """What of its span is its own."""
+        return (Period(self.span.start, self.span.end),) if self.stretches is None else self.stretches
 
     def until(self, instant: datetime) -> "Metered":
         """Return it with its usage up to an instant that is after its start."""
@@ -163,7 +178,7 @@ class Metered:
     @property
     def read(self) -> tuple[Period, ...]:
         """The time whose usage is read, in order; a stretch ends where other subjects begin."""
-        own = self.found.own or ()
+        own = self.own
         for earlier in self.earlier_subjects:
             own = tuple(part for one in own for part in _cut(one, earlier.until))
         if self.read_since is None:
@@ -276,7 +291,7 @@ class Write:
     @property
     def told(self) -> Findings:
         """What is known of the item, with what was to be written."""
-        return replace(self.found, quantity=self.quantity)
+        return self.found if self.found.quantity == self.quantity else replace(self.found, quantity=self.quantity)
 
     def stands(self, standing: int | None) -> "Write":
         """Return it with what stands in Stripe before it."""

@@ -33,6 +33,8 @@ class Stretches:
 
     open: Sequence[SubscriptionItem]
     """Each in the one that it is in."""
+    news: Sequence[SubscriptionItem]
+    """Those of them that the ledger does not know so."""
     missed: Sequence[SubscriptionItem] = ()
     """Items in periods that began with a change since the last run, and have ended since."""
 
@@ -43,7 +45,7 @@ Newest = Mapping[str, SubscriptionItem]
 
 def known_before(job: Job, listed: Sequence[SubscriptionItem]) -> Newest:
     """Return the listed items as the ledger knows them, where it does."""
-    return job.ledger.listed.newest({item.id for item in listed})
+    return job.ledger.listed.as_known(listed)
 
 
 def in_their_periods(
@@ -53,7 +55,7 @@ def in_their_periods(
 
     `until` is when their subscription ended, if it has.
     """
-    as_of, now, missed = until or job.run.as_of, list[SubscriptionItem](), list[SubscriptionItem]()
+    as_of, now, news, missed = until or job.run.as_of, *(list[SubscriptionItem]() for _ in range(3))
     for item in listed:
         before_now = newest.get(item.id)
         is_moved = before_now is not None and before_now.price.id != item.price.id
@@ -61,7 +63,9 @@ def in_their_periods(
         *before, last = stretches(item, before_now, told, as_of)
         missed += before
         now.append(last)
-    return Stretches(now, missed)
+        if last is not before_now:
+            news.append(last)
+    return Stretches(now, news, missed)
 
 
 def _as_planned(before: SubscriptionItem, as_of: datetime) -> Sequence[datetime]:
@@ -202,7 +206,7 @@ def record_stretches(job: Job, found: Stretches) -> frozenset[str]:
     book, unseen = job.ledger.listed, frozenset[str]()
     for one in found.missed:
         unseen |= book.record([one], job.policy.now)
-    return unseen | book.record(found.open, job.policy.now)
+    return unseen | book.record(found.news, job.policy.now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +293,7 @@ def _record_fate(
     items, new = found.open, frozenset[str]()
     if fate.ended_at is not None:
         items = [_cut_short(item, fate.ended_at) for item in items]
-        new = record_stretches(job, replace(found, open=items))
+        new = record_stretches(job, replace(found, open=items, news=items))
     following = {item.id: item.period.start for item in items}
     for item in missing:
         if fate.ended_at is None and item.id in following:
@@ -331,7 +335,7 @@ def _record_come_and_gone(job: Job, gone: Sequence[SubscriptionItem], changes: C
         at = changes.removed[item.id].at
         found = in_their_periods(job, [item], known_before(job, [item]), changes, at)
         cut = [replace(_cut_short(one, at), is_cut=True) for one in found.open]
-        record_stretches(job, replace(found, open=cut))
+        record_stretches(job, replace(found, open=cut, news=cut))
 
 
 def _cut_short(item: SubscriptionItem, at: datetime) -> SubscriptionItem:
