@@ -191,6 +191,35 @@ past_writes = _table_of_periods(
 """Writes of an item's period that later ones superseded, many in a row: those of one UTC day, that which begins at
 `since`; or, where it is an earlier period, the last one of each day (`is_by_day`)."""
 
+past_parts = _table_of_periods(
+    "past_parts",
+    Column("since", UtcSeconds, primary_key=True),
+    Column("until", UtcSeconds, nullable=False),
+    Column("total", DecimalText, nullable=False),
+    Column("how_many", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+"""Hours or days of an item's period that stand in Stripe as they were to be, many in a row: those that begin from
+`since` to `until`, and the usage of the period up to the end of the last one."""
+
+past_additions = _table_of_periods(
+    "past_additions",
+    Column("since", UtcSeconds, primary_key=True),
+    Column("highest_base", BigInteger, nullable=False),
+    Column("added", BigInteger, nullable=False),
+    Column("how_many", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+"""Events that have added to an item's period and that others followed, many in a row: those of some days from `since`
+on, what they began at, at the highest, and what they have added together."""
+
+run_numbers = _table(
+    "run_numbers",
+    Column("run", String(36), primary_key=True),
+    Column("number", Integer, nullable=False),
+)
+"""The numbers by which packed rows name runs."""
+
 prices = _table(
     "prices",
     Column("price", String(255), primary_key=True),
