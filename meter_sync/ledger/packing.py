@@ -5,7 +5,7 @@ import uuid
 import zlib
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import accumulate, pairwise
@@ -60,38 +60,50 @@ class Packer(Generic[Thing]):
     beside: Mapping[str, str]
     """Numbers and instants that are close to another one of the same thing, which is kept itself: they are kept as the
     difference, and may be missing."""
+    after: Mapping[str, str] = field(default_factory=dict)
+    """The same of those that are close to another one of the thing before."""
+    by_name: "Packer[Thing] | None" = None
+    """How an earlier version kept such things, which named the columns."""
 
     def packed(self, things: Sequence[Thing], numbers: Mapping[str, int]) -> bytes:
         """Return things as what one row keeps. `numbers` has those of their runs."""
         columns = {name: [_plain(getattr(one, name)) for one in things] for name in self.kept}
-        kept = {name: self._shortened(name, columns, numbers) for name in self.kept}
+        kept = [self._shortened(name, columns, numbers) for name in self.kept]
         return zlib.compress(json.dumps(kept, separators=(",", ":")).encode(), _STRONGEST)
 
     def unpacked(self, row: Row[Any], names: Mapping[int, str]) -> list[Thing]:
         """Return the things of such a row; `names` has the runs by their numbers. Raise RowUnread for what is not."""
         with reading(row.item):
             try:
-                kept, columns = json.loads(zlib.decompress(row.content)), _Columns()
-                for name in self._in_order():
-                    columns[name] = self._restored(name, kept[name], columns, names)
-                places = zip(*(columns[name] for name in self.kept), strict=True)
-                return [self.kind(*map(self._value, self.kept, values)) for values in places]
+                found = json.loads(zlib.decompress(row.content))
+                packer = self.by_name if self.by_name and isinstance(found, dict) else self
+                return packer._things(found, names)
             except (zlib.error, KeyError, AttributeError, IndexError) as error:
                 raise ValueError(f"what was packed of it is damaged: {error!r}") from error
 
+    def _things(self, found: Any, names: Mapping[int, str]) -> list[Thing]:
+        kept = found if isinstance(found, dict) else dict(zip(self.kept, found, strict=True))
+        columns = _Columns()
+        for name in self._in_order():
+            columns[name] = self._restored(name, kept[name], columns, names)
+        places = zip(*(columns[name] for name in self.kept), strict=True)
+        return [self.kind(*map(self._value, self.kept, values)) for values in places]
+
     def _in_order(self) -> Iterable[str]:
         """Return the columns, those first that others are kept beside."""
-        return sorted(self.kept, key=lambda name: name in self.beside)
+        return sorted(self.kept, key=lambda name: name in self.beside or name in self.after)
 
     def _shortened(self, name: str, columns: _Columns, numbers: Mapping[str, int]) -> Any:
         values, kept = columns[name], self.kept[name]
         if name in self.beside:
             return _less(values, columns[self.beside[name]])
+        if name in self.after:
+            return _less(values, _before(columns[self.after[name]]))
         if kept == "run":
             return {"numbers": _steps([numbers[run] if run else 0 for run in values])}
-        if kept == "sums":
-            return _steps_of_decimals(values)
-        if kept in ("texts", "decimals"):
+        if kept == "sums" and None not in values:
+            return {"sums": _steps_of_decimals(values)}
+        if kept in ("texts", "decimals", "sums"):
             return _Texts.kept(values)
         return values if kept == "plain" else _steps(values)
 
@@ -99,11 +111,13 @@ class Packer(Generic[Thing]):
         kept = self.kept[name]
         if name in self.beside:
             return _more(found, columns[self.beside[name]])
+        if name in self.after:
+            return _more(found, _before(columns[self.after[name]]))
         if kept == "run":
             return _runs(found, names)
-        if kept == "sums":
-            return [str(one) for one in accumulate(map(Decimal, found))]
-        if kept in ("texts", "decimals"):
+        if kept == "sums" and "sums" in found:
+            return [str(one) for one in accumulate(map(Decimal, found["sums"]))]
+        if kept in ("texts", "decimals", "sums"):
             return _Texts.values(found)
         return list(found) if kept == "plain" else list(accumulate(found))
 
@@ -138,7 +152,7 @@ class PastWrite:
         return self.intended_at, self.step
 
 
-WRITES = Packer(
+_WRITES_BY_NAME = Packer(
     PastWrite,
     kept={
         "run": "run",
@@ -154,6 +168,13 @@ WRITES = Packer(
         "carried": "steps",
     },
     beside={"at_anchor": "quantity", "previous": "quantity", "acknowledged_at": "intended_at"},
+)
+WRITES = Packer(
+    PastWrite,
+    kept={**_WRITES_BY_NAME.kept, "usage": "sums"},
+    beside={"at_anchor": "quantity", "acknowledged_at": "intended_at"},
+    after={"previous": "quantity"},
+    by_name=_WRITES_BY_NAME,
 )
 
 
@@ -176,7 +197,7 @@ def _plain(value: Any) -> Any:
 def _runs(found: Any, names: Mapping[int, str]) -> _Values:
     if isinstance(found, dict) and "numbers" in found:
         return [names[number] if number else None for number in accumulate(found["numbers"])]
-    # As a version kept them that gave them no numbers.
+    # As a version kept them that gave runs no numbers.
     return [_long(short) for short in _Texts.values(found)]
 
 
@@ -215,6 +236,11 @@ def _steps_of_decimals(texts: _Values) -> _Values:
     """Return the differences of decimals, as numbers where they are whole."""
     steps = _steps([Decimal(one) for one in texts])
     return [int(one) if one == one.to_integral_value() else str(one) for one in steps]
+
+
+def _before(numbers: _Values) -> _Values:
+    """Return for each thing the number of the one before."""
+    return [0, *numbers[:-1]]
 
 
 def _less(numbers: _Values, others: _Values) -> _Values:
