@@ -174,9 +174,8 @@ def unpack_starts(database: Database, starts: Mapping[PeriodKey, Collection[date
         for row in database.rows_of(query, past_parts.c.item, {item for item, _ in starts})
         if any(row.since <= start <= row.until for start in starts.get((row.item, row.period_start), ()))
     ]
-    for one in touched:
-        about = past_parts.c.since == one.since
-        _unpack(database, _about(database, [(one.item, one.period_start)], about))
+    whole = ((one.since, _about(database, [(one.item, one.period_start)])) for one in touched)
+    _unpack(database, [row for since, of_period in whole for row in of_period if row.since == since])
 
 
 def unpack_all(database: Database, places: Iterable[PeriodKey]) -> None:
@@ -184,8 +183,8 @@ def unpack_all(database: Database, places: Iterable[PeriodKey]) -> None:
     _unpack(database, _about(database, places))
 
 
-def _about(database: Database, places: Iterable[PeriodKey], *conditions: sa.ColumnElement[bool]) -> list[Row[Any]]:
-    query, wanted = database.of(past_parts).where(*conditions), set(places)
+def _about(database: Database, places: Iterable[PeriodKey]) -> list[Row[Any]]:
+    query, wanted = database.of(past_parts), set(places)
     found = database.rows_of(query, past_parts.c.item, {item for item, _ in wanted})
     return [row for row in found if (row.item, row.period_start) in wanted]
 

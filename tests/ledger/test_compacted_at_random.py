@@ -55,7 +55,10 @@ def step_of_additions(ledger: Ledger, step: Step, number: int) -> None:
     (what, hour), at = step, START + (number + 1) * DAY + HOUR
     known = ledger.memory.of([ITEM]).remembered.get("si_1")
     if known and known.additions.newest and not known.additions.newest.is_delivered and what != "reject":
-        return  # the next run makes sure of that one first
+        # A run makes sure of that one first.
+        for one in ledger.additions.unsettled(["si_1"], run_at(at), at)[0]:
+            ledger.additions.settle(one, at)
+        return
     if what in ("add", "take off", "unanswered"):
         add(ledger, at, -7 if what == "take off" else 7, taken=what != "unanswered")
     elif what == "withdraw":

@@ -161,6 +161,17 @@ def test_additions_that_may_be_asked_about_stay_rows(ledger: Ledger, added: list
     assert rows(ledger, "additions WHERE number IN (2, 3, 4, 5, 7, 14)") == rows(ledger, "additions") == 6
 
 
+def test_an_addition_that_is_found_to_have_arrived_counts_with_those_that_are_packed(
+    ledger: Ledger, added: list[str]
+) -> None:
+    add(ledger, NOW, 1, taken=False)
+    compacted(ledger, NOW)
+    assert rows(ledger, "past_additions") == 2
+    (unsettled,), _ = ledger.additions.unsettled(["si_1"], run_at(NOW + HOUR), NOW + HOUR)
+    ledger.additions.settle(unsettled, NOW + HOUR)
+    assert ledger.memory.of([ITEM]).remembered["si_1"].acknowledged == 14 * 7 + 1
+
+
 def test_what_is_withdrawn_leaves_the_newest_that_has_arrived_a_row(ledger: Ledger, added: list[str]) -> None:
     newest = ledger.memory.of([ITEM]).remembered["si_1"].additions.newest
     assert newest is not None
