@@ -16,11 +16,12 @@ from sqlalchemy import Row
 
 from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.item import PeriodKey
+from meter_sync.ledger.column_types import UNREADABLE
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.packing import Packer, runs_of
 from meter_sync.ledger.rows import RowUnread, keys
 from meter_sync.ledger.run_numbers import names, numbers_of
-from meter_sync.ledger.schema import UNREADABLE, parts, past_parts
+from meter_sync.ledger.schema import parts, past_parts
 
 DAYS_IN_A_ROW = 8
 """A row of so many days of hours has about a thousand bytes: of longer ones a page of the file would hold too few."""
