@@ -18,6 +18,8 @@ class Run:
     program: str = "meter-sync"
     changed_windows: int = 0
     """How many of the customers' windows had new usage since the run before, where that was counted."""
+    wrong_items: int = 0
+    """For how many items Stripe then held another total than OpenMeter had metered."""
     naive_seconds: float | None = None
     """What the naive algorithm takes for as many items, if it was measured."""
 
@@ -73,6 +75,14 @@ RECORDS = (
 METERS = (KIND, WALL, LISTS, SUMMARIES, EVENTS, QUERIES, REFUSED, EVENT_RATE, CPU, PEAK)
 """The same of one program and account, where all that is POSTed are meter events."""
 
+ITEMS = Column("items", 9, lambda run: f"{run.scenario.items:,}")
+LOOKS = Column("looks", 7, SUMMARIES.cell)
+
+SCALE = (
+    KIND, ITEMS, LIMITS, WALL, LISTS, LOOKS, Column("POSTs", 7, POSTS.cell), QUERIES, REFUSED, POST_RATE, CPU, PEAK,
+)  # fmt: skip
+"""Of accounts of several sizes. Looks: Stripe GETs of what it holds for one item."""
+
 
 def print_header(columns: Sequence[Column]) -> None:
     """Print the names of the columns."""
@@ -82,3 +92,10 @@ def print_header(columns: Sequence[Column]) -> None:
 def print_row(run: Run, columns: Sequence[Column]) -> None:
     """Print one run."""
     print(" ".join(f"{column.cell(run):>{column.width}}" for column in columns), flush=True)
+
+
+def as_markdown(runs: Sequence[Run], columns: Sequence[Column]) -> str:
+    """Return runs as a table for the documents."""
+    rows = [[column.name for column in columns], ["---:"] * len(columns)]
+    rows += [[column.cell(run) for column in columns] for run in runs]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -86,6 +86,26 @@ class Account:
         """Return how many POSTs there were since the last time that the traffic was asked for."""
         return int(self._ask("written"))
 
+    def use_now(self) -> None:
+        """Let every item have usage of the second before."""
+        self._ask("use_now")
+
+    def use_one_in_100_now(self) -> None:
+        """Let one item in a hundred have usage of the second before."""
+        self._ask("use_one_in_100_now")
+
+    def use_one_in_100_late(self) -> None:
+        """Let one item in a hundred have usage of days ago, older than what hourly runs are said to look back to."""
+        self._ask("use_one_in_100_late")
+
+    def begin_one_in_100(self) -> int:
+        """Add an item with usage for every hundred that there are, of periods that have just begun; return how many."""
+        return int(self._ask("begin_one_in_100"))
+
+    def limit(self, limited: bool) -> None:
+        """Have Stripe's default rate limits hold from now on, or none."""
+        self._ask("limit" if limited else "limit_not")
+
     def traffic(self) -> Traffic:
         """Return what has been requested since the last time this was asked."""
         return Traffic(**self._ask("traffic"))

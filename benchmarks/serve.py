@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -45,21 +45,29 @@ LATE, RECENT = timedelta(days=2), timedelta(hours=1)
 ONE_IN = 100
 """Of so many customers one has new usage in the steady state."""
 
+NOT_LOOKED_BACK_TO = timedelta(days=4)
+"""Before what `lookback_days` says by default, and after the start of every item's period."""
+
+JUST_BEFORE, JUST_BEGUN = timedelta(seconds=1), timedelta(seconds=30)
+
 
 class Served:
     """A sandbox with the account of a scenario in it."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._sandbox = Sandbox(stripe_key=STRIPE_KEY)
+        self._scenario = scenario
         self._rounds = 0
-        self._now = datetime.now(UTC).replace(microsecond=0)
+        self._now = _now()
         self._starts = _period_starts(scenario, self._now)
         self._sandbox.openmeter.add_meter(METER, "SUM", METER, "$.value")
         if scenario.meter_event_rate is None:
-            self._items = self._add_items(self._sandbox.stripe.add_price())
+            self._price = self._sandbox.stripe.add_price()
+            self._items = self._add_items()
         else:
             meter = self._sandbox.stripe.add_meter(METER, window="hour")
-            self._items = self._add_items(self._sandbox.stripe.add_price(meter=meter), SUBSCRIBED_BEFORE)
+            self._price = self._sandbox.stripe.add_price(meter=meter)
+            self._items = self._add_items(SUBSCRIBED_BEFORE)
             self._use_at(LATE, range(scenario.items))
         self._ending = range(len(self._items), len(self._items) + scenario.ending)
         if scenario.ending:
@@ -105,6 +113,36 @@ class Served:
         """Return how many POSTs to Stripe there were since the traffic was asked for."""
         return sum(request.server == "stripe" and request.method == "POST" for request in self._sandbox.requests)
 
+    def use_now(self) -> None:
+        """Add an event of the second before to every item."""
+        self._use_at_instant(_now() - JUST_BEFORE, range(len(self._items)))
+
+    def use_one_in_100_now(self) -> None:
+        """Add an event of the second before to one item in a hundred."""
+        self._use_at_instant(_now() - JUST_BEFORE, range(0, len(self._items), ONE_IN))
+
+    def use_one_in_100_late(self) -> None:
+        """Add an event of some days ago to others, one item in a hundred."""
+        self._use_at_instant(self._now - NOT_LOOKED_BACK_TO, range(1, self._scenario.items, ONE_IN))
+
+    def begin_one_in_100(self) -> int:
+        """Add an item with usage for every hundred that there were, of a period that has just begun."""
+        some = range(len(self._items), len(self._items) + self._scenario.items // ONE_IN)
+        for number in some:
+            start = _now() - JUST_BEGUN + timedelta(seconds=number % JUST_BEGUN.seconds)
+            self._starts.append(start)
+            self._items.append(self._add_item(number, self._price, start, start))
+        self._use_at_instant(_now() - JUST_BEFORE, some)
+        return len(some)
+
+    def limit(self) -> None:
+        """Have Stripe's default limits hold from now on."""
+        self._sandbox.rate_limits = _rate_limits(replace(self._scenario, limited=True))
+
+    def limit_not(self) -> None:
+        """Have no limits hold from now on but that of meter events, where there is one."""
+        self._sandbox.rate_limits = _rate_limits(replace(self._scenario, limited=False))
+
     def traffic(self) -> dict[str, Any]:
         """Return the requests since the last call, counted."""
         seen = list(self._sandbox.requests)
@@ -120,16 +158,20 @@ class Served:
         )
 
     def _use_at(self, age: timedelta, numbers: Iterable[int]) -> None:
+        self._use_at_instant(self._now - age, numbers)
+
+    def _use_at_instant(self, at: datetime, numbers: Iterable[int]) -> None:
         for number in numbers:
-            self._add_usage(number, self._now - age)
+            self._add_usage(number, at)
 
     def _add_usage(self, number: int, at: datetime) -> None:
         self._sandbox.openmeter.add_event(METER, _customer(number), at, 1 + number % 7)
 
-    def _add_items(self, price: str, subscribed_before: timedelta = timedelta(0)) -> list[str]:
+    def _add_items(self, subscribed_before: timedelta = timedelta(0)) -> list[str]:
         """Add a customer with one item for each period start; they subscribed so long before it."""
         return [
-            self._add_item(number, price, start, start - subscribed_before) for number, start in enumerate(self._starts)
+            self._add_item(number, self._price, start, start - subscribed_before)
+            for number, start in enumerate(self._starts)
         ]
 
     def _add_item(self, number: int, price: str, start: datetime, created: datetime) -> str:
@@ -138,6 +180,10 @@ class Served:
             customer, [price], period_start=start, created=created, item_metadata={"om_meter_id": METER}
         )
         return subscription.items[0]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def _customer(number: int) -> str:
@@ -191,6 +237,12 @@ def main() -> None:
         "use_some": served.use_some,
         "use_ending": served.use_ending,
         "written": served.written,
+        "use_now": served.use_now,
+        "use_one_in_100_now": served.use_one_in_100_now,
+        "use_one_in_100_late": served.use_one_in_100_late,
+        "begin_one_in_100": served.begin_one_in_100,
+        "limit": served.limit,
+        "limit_not": served.limit_not,
         "traffic": served.traffic,
         "wrong_items": served.wrong_items,
     }

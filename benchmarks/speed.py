@@ -1,11 +1,14 @@
 """How fast `meter-sync run` is, against the naive algorithm and on billing meters, and what it costs.
 
     python benchmarks/speed.py [--items 100 1000] [--naive-items N] [--customers 10000] [--event-rate 300]
-                               [--quick] [--part speed meters memory help]
+                               [--quick] [--part speed scale meters memory help] [--markdown]
+    python benchmarks/speed.py --compare REV [--items 100 1000] [--rounds 3]
 
-The parts: `speed` compares runs over usage records with the naive algorithm; `meters` measures a first run, one
-with new usage of 1 % of the customers, and one without any, where the price is on an hourly billing meter;
+The parts: `speed` compares runs over usage records with the naive algorithm; `scale` says what each kind of run
+costs in accounts of these sizes, how that grows, and what it comes to in one of 1,000,000; `meters` measures a first
+run, one with new usage of 1 % of the customers, and one without any, where the price is on an hourly billing meter;
 `memory` looks at the peak memory of many items; `help` at how soon `meter-sync --help` is there.
+With `--compare` nothing else is done than running another revision and this tree in turn, over accounts as in `scale`.
 
 Everything runs against this project's sandbox over real HTTP, served by another process that takes
 120 ms for a write to Stripe, 250 ms for a read from it and 40 ms for a query to OpenMeter. The two
@@ -18,27 +21,24 @@ import os
 import platform
 import statistics
 import sys
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from compare import compare
 from measure import cost_of, installed
-from results import METERS, RECORDS, Goal, Run, print_header, print_row
-from scenario import NO_LIMIT, STRIPE_ENDPOINT_RATE, Account, Scenario, served
+from results import METERS, RECORDS, SCALE, Goal, Run, as_markdown, print_header, print_row
+from scale import scale
+from scenario import STRIPE_ENDPOINT_RATE, Scenario, served
+from trial import checked, this_program, trial
 
 NAIVE = Path(__file__).with_name("naive.py")
-PARTS = ("speed", "meters", "memory", "help")
+PARTS = ("speed", "scale", "meters", "memory", "help")
 SHARED_STARTS = 50
 
 FIRST, NEW_USAGE, SOME_NEW_USAGE, UNCHANGED = "first run", "all new usage", "1 % new usage", "all unchanged"
 
 LATENCIES = "120 ms per Stripe write, 250 ms per Stripe read, 40 ms per query"
-
-WITHOUT_LIMITS = {
-    "METER_SYNC_STRIPE_RATE": str(NO_LIMIT),
-    "METER_SYNC_STRIPE_ENDPOINT_RATE": str(NO_LIMIT),
-}
 
 
 def main() -> int:
@@ -46,10 +46,18 @@ def main() -> int:
     asked = _arguments()
     load = ", ".join(f"{each:.2f}" for each in os.getloadavg())
     print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {load}\n", flush=True)
+    if asked.compare:
+        compare(asked.compare, [Scenario(items, items) for items in sorted(asked.items)], asked.rounds)
+        return 0
     goals: list[Goal] = []
     if "speed" in asked.part:
         for items in asked.items:
             goals += speed(items, min(items, asked.naive_items or items))
+    if "scale" in asked.part:
+        runs, found = scale(asked.items)
+        goals += found
+        if asked.markdown:
+            print(as_markdown(runs, SCALE), end="\n\n")
     if "meters" in asked.part:
         goals += meters(asked.customers, asked.event_rate)
     if "memory" in asked.part:
@@ -99,35 +107,12 @@ def measure_meter_sync(scenario: Scenario, kinds: Sequence[str] = (FIRST, NEW_US
 
     Raise RuntimeError if a run leaves any item with another total than its usage.
     """
-    with tempfile.TemporaryDirectory() as folder, served(scenario) as account:
-        environment = {**account.environment, **_configuration(scenario, Path(folder))}
+    with trial(scenario, this_program()) as one:
         for kind in kinds:
             if kind == NEW_USAGE:
-                account.use()
-            changed = account.use_some() if kind == SOME_NEW_USAGE else 0
-            yield replace(_measured(scenario, kind, account, environment), changed_windows=changed)
-
-
-def _measured(scenario: Scenario, kind: str, account: Account, environment: Mapping[str, str]) -> Run:
-    cost = cost_of([installed("meter-sync"), "run"], environment)
-    traffic = account.traffic()
-    if wrong := account.wrong_items():
-        raise RuntimeError(f"{scenario}, {kind}: {wrong} items were left with a wrong total")
-    return Run(scenario, kind, cost, traffic)
-
-
-def _configuration(scenario: Scenario, folder: Path) -> dict[str, str]:
-    """Return meter-sync's settings: its defaults, but for limits that a scenario does not have."""
-    config = folder / "meter-sync.toml"
-    config.touch()
-    settings = {
-        "METER_SYNC_CONFIG": str(config),
-        "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3"),
-        "METER_SYNC_STRIPE_METER_EVENT_STREAM": "auto" if scenario.streams else "never",
-    }
-    if scenario.meter_event_rate is not None:
-        settings["METER_SYNC_STRIPE_METER_EVENT_RATE"] = str(scenario.meter_event_rate)
-    return settings if scenario.limited else {**settings, **WITHOUT_LIMITS}
+                one.account.use()
+            changed = one.account.use_some() if kind == SOME_NEW_USAGE else 0
+            yield replace(checked(one.run(kind)), changed_windows=changed)
 
 
 def _speed_goals(items: int, runs: Sequence[Run]) -> list[Goal]:
@@ -283,6 +268,9 @@ def help_time(pairs: int) -> Goal:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure how fast meter-sync is, and what it costs.")
     parser.add_argument("--items", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--compare", metavar="REV", help="run that revision and this tree in turn over such accounts")
+    parser.add_argument("--rounds", type=int, default=3, help="of --compare")
+    parser.add_argument("--markdown", action="store_true", help="print the table of `scale` as Markdown, too")
     parser.add_argument("--naive-items", type=int, help="run the naive algorithm over fewer items and extrapolate")
     parser.add_argument("--customers", type=int, default=10_000, help="on an hourly billing meter, over 1,000")
     parser.add_argument("--event-rate", type=int, default=300, help="meter events per second that Stripe takes")

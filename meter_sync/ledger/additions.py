@@ -12,10 +12,11 @@ from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.core.planning.memory import Addition, RememberedAdditions
 from meter_sync.core.planning.sends import Add, Cancel
 from meter_sync.core.planning.stages import Acknowledged, Write
-from meter_sync.ledger import rows, writers
+from meter_sync.ledger import past_additions, rows, writers
 from meter_sync.ledger.database import Book, Database, of_same_period
 from meter_sync.ledger.rows import RunRecord
 from meter_sync.ledger.schema import additions, item_periods
+from meter_sync.ledger.schema import past_additions as packed
 
 _KEY = ("item", "period_start", "identifier")
 
@@ -90,7 +91,9 @@ def recall(database: Database, periods: Mapping[str, datetime]) -> dict[str, Rem
         .where(*database.in_scope(item_periods), additions.c.base == sa.func.coalesce(item_periods.c.acknowledged, 0))
         .group_by(additions.c.item, additions.c.period_start)
     )
-    same = {row.item: row.how_many for row in database.rows_in(to_same_base, additions, periods)}
+    same = past_additions.to_same_base(database, periods)
+    for row in database.rows_in(to_same_base, additions, periods):
+        same[row.item] = same.get(row.item, 0) + row.how_many
     newest = database.rows_in(_newest(database), additions, periods)
     return {row.item: RememberedAdditions(_addition(row), same.get(row.item, 0)) for row in newest}
 
@@ -179,7 +182,9 @@ def recount(database: Database, item: str, period_start: datetime) -> None:
     )
     every = database.of(additions, sa.func.coalesce(sa.func.sum(additions.c.value), 0)).where(*stands)
     added = every.where(additions.c.item == item, additions.c.period_start == period_start).scalar_subquery()
-    holds = item_periods.c.opening + added
+    before = database.of(packed, sa.func.coalesce(sa.func.sum(packed.c.added), 0))
+    added_before = before.where(packed.c.item == item, packed.c.period_start == period_start).scalar_subquery()
+    holds = item_periods.c.opening + added + added_before
     place = rows.keys([(item, period_start)])
     database.update(item_periods, place, acknowledged=holds, quantity=holds, acknowledged_at=None)
 

@@ -7,7 +7,7 @@ and what an addition belongs to that is in doubt or was rejected. Nothing but `h
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -18,26 +18,21 @@ from sqlalchemy import Row
 
 from meter_sync.core.billing.item import PeriodKey
 from meter_sync.errors import LedgerError
+from meter_sync.ledger import past_additions, past_parts
 from meter_sync.ledger.additions import lacks_answer
+from meter_sync.ledger.column_types import UNREADABLE
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.files import RowUnwritten
-from meter_sync.ledger.packing import PastWrite, packed, past_write, unpacked
+from meter_sync.ledger.packing import WRITES, PastWrite, RunNames, past_write, runs_of
 from meter_sync.ledger.rows import RowUnread
-from meter_sync.ledger.schema import (
-    UNREADABLE,
-    additions,
-    cursors,
-    item_periods,
-    past_writes,
-    seen_periods,
-    writes,
-)
+from meter_sync.ledger.run_numbers import names, numbers_of
+from meter_sync.ledger.schema import additions, cursors, item_periods, parts, past_writes, seen_periods, writes
 
 _NOT_READ = (ValueError, TypeError, ArithmeticError, OSError)
 """What reading a row may raise that is damaged."""
 _SWEEP = "compaction"
 _ITEMS_AT_ONCE = 100
-_WRITES_AT_ONCE = 5000
+_ROWS_AT_ONCE = 5000
 """A transaction is over well within a second: closing and webhook runs wait for it."""
 _IS_GONE_AFTER = timedelta(days=40)
 """Of an item that is gone, no period is its last one any more after so long."""
@@ -58,7 +53,7 @@ class Compaction(Book):
     def compact_some(self, as_of: datetime) -> int | None:
         """Go through some more items, in one transaction.
 
-        Return how many writes were looked at, or None where all items were gone through on this day. Raise LedgerError
+        Return how many rows were looked at, or None where all items were gone through on this day. Raise LedgerError
         where those of one cannot be read or written: they stay as they are, and the next ones come next.
         """
         sweep = self._sweep(as_of)
@@ -94,17 +89,19 @@ class Compaction(Book):
         self.database.put(cursors, [{"cursor": _SWEEP, "position": json.dumps(position)}], ("position",))
 
     def _next(self, after: str) -> tuple[list[str], int]:
-        """Return the items that come next, and how many writes they have: few, or those of one item."""
+        """Return the items that come next, and how many rows of writes, parts and additions: few, or one item's."""
         every = self.database.of(seen_periods, "item").distinct().where(seen_periods.c.item > after)
         items = [row.item for row in self.database.rows(every.order_by(seen_periods.c.item).limit(_ITEMS_AT_ONCE))]
-        count = self.database.of(writes, "item", sa.func.count().label("how_many")).group_by(writes.c.item)
-        writes_of = {row.item: row.how_many for row in self.database.rows_of(count, writes.c.item, items)}
+        rows_of = Counter[str]()
+        for table in (writes, parts, additions):
+            count = self.database.of(table, "item", sa.func.count().label("how_many")).group_by(table.c.item)
+            rows_of.update({row.item: row.how_many for row in self.database.rows_of(count, table.c.item, items)})
         some, how_many = list[str](), 0
         for item in items:
-            if some and how_many + writes_of.get(item, 0) > _WRITES_AT_ONCE:
+            if some and how_many + rows_of[item] > _ROWS_AT_ONCE:
                 break
             some.append(item)
-            how_many += writes_of.get(item, 0)
+            how_many += rows_of[item]
         return some, how_many
 
     def _compact(self, items: Sequence[str], as_of: datetime) -> None:
@@ -114,7 +111,7 @@ class Compaction(Book):
         rows = defaultdict[PeriodKey, list[Row[Any]]](list)
         for row in self.database.rows_of(self.database.of(writes), writes.c.item, items):
             rows[row.item, row.period_start].append(row)
-        packing = _Packing(self._days_packed(items))
+        packing = _Packing(self._days_packed(items), names(self.database))
         for key in rows.keys() | thinned:
             gone = _superseded(rows.get(key, ()), midnight, kept.get(key, ()))
             try:
@@ -128,8 +125,11 @@ class Compaction(Book):
             packing.remove(key, gone)
         # All at once: a statement for each period would take more time than the rest.
         self.database.delete(past_writes, packing.thinned)
-        self.database.put(past_writes, packing.rows, ("how_many", "is_by_day", "content"))
+        numbers = numbers_of(self.database, packing.runs)
+        self.database.put(past_writes, packing.rows(numbers), ("how_many", "is_by_day", "content"))
         self.database.delete(writes, packing.gone)
+        past_parts.pack(self.database, items, midnight)
+        past_additions.pack(self.database, items, midnight)
 
     def _days_packed(self, items: Sequence[str]) -> set[tuple[str, datetime, datetime]]:
         """Return of which days of which periods there are packed writes."""
@@ -176,14 +176,15 @@ class Compaction(Book):
         if any((*key, day) in packing.days for day in by_day):
             for row in self.database.rows_about(past_writes, *key):
                 if row.since in by_day:
-                    by_day[row.since] += unpacked(row)
+                    by_day[row.since] += WRITES.unpacked(row, packing.names)
         packing.put(key, by_day, is_by_day=False)
 
     def _thin_out(
         self, key: PeriodKey, gone: Sequence[PastWrite], rows: Iterable[Row[Any]], packing: "_Packing"
     ) -> None:
         """Keep the last write of each day, all of a period in one row. What stays a row may be the last of its day."""
-        before = [one for row in self.database.rows_about(past_writes, *key) for one in unpacked(row)]
+        packed = self.database.rows_about(past_writes, *key)
+        before = [one for row in packed for one in WRITES.unpacked(row, packing.names)]
         last = {_day(one): one for one in sorted((*before, *gone), key=lambda one: one.order)}
         going = {(one.run, one.step) for one in gone}
         for row in rows:
@@ -199,10 +200,13 @@ class Compaction(Book):
 class _Packing:
     """What is to be written of some items."""
 
-    def __init__(self, days: Collection[tuple[str, datetime, datetime]]) -> None:
+    def __init__(self, days: Collection[tuple[str, datetime, datetime]], names: RunNames) -> None:
         self.days = days
         """Of which days there are packed writes before."""
-        self.rows: list[dict[str, Any]] = []
+        self.names = names
+        self.runs: set[str] = set()
+        """The runs of what is to be packed."""
+        self._packed: list[tuple[dict[str, Any], list[PastWrite]]] = []
         self.thinned: list[dict[str, Any]] = []
         """The periods all of whose packed writes are replaced."""
         self.gone: list[dict[str, Any]] = []
@@ -212,8 +216,13 @@ class _Packing:
         """Have writes packed, by the day that they begin at."""
         for since, written in by_day.items():
             in_order = sorted(written, key=lambda one: one.order)
-            content = {"how_many": len(written), "is_by_day": is_by_day, "content": packed(in_order)}
-            self.rows.append({"item": key[0], "period_start": key[1], "since": since, **content})
+            about = {"how_many": len(written), "is_by_day": is_by_day}
+            self._packed.append(({"item": key[0], "period_start": key[1], "since": since, **about}, in_order))
+            self.runs.update(runs_of(in_order))
+
+    def rows(self, numbers: Mapping[str, int]) -> list[dict[str, Any]]:
+        """Return what is to be written of packed writes, given the numbers of their runs."""
+        return [{**row, "content": WRITES.packed(written, numbers)} for row, written in self._packed]
 
     def remove(self, key: PeriodKey, gone: Iterable[PastWrite]) -> None:
         """Have writes go that are packed, or not kept any more."""

@@ -15,8 +15,8 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.effects import effect
+from meter_sync.ledger.column_types import UtcSeconds
 from meter_sync.ledger.files import RowUnwritten, translated
-from meter_sync.ledger.schema import UtcSeconds
 
 log = structlog.get_logger()
 

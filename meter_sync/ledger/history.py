@@ -1,8 +1,9 @@
 """What the ledger tells of the past: what was written and held of items in their periods."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,10 +15,10 @@ from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.core.ownership import Claim, MeteredUsage, Share, shares
 from meter_sync.core.planning.own import claim_as_known
 from meter_sync.core.telling.history import Added, Entry, Held, Remainder, Sought, Story, Whose, Write, WrittenPart
-from meter_sync.ledger import falls, rows
+from meter_sync.ledger import falls, past_additions, past_parts, rows, run_numbers, schema
 from meter_sync.ledger.carries import carried_on, moves
-from meter_sync.ledger.database import Book, of_same_period
-from meter_sync.ledger.packing import unpacked
+from meter_sync.ledger.database import Book, Database, of_same_period
+from meter_sync.ledger.packing import WRITES
 from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import additions, holds, item_periods, parts, past_writes, runs, seen_periods, writes
 from meter_sync.ledger.snapshot import item_of
@@ -27,6 +28,7 @@ _NOT_KNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 _SOME = 5
 
 _Reader = Callable[[Row[Any], Whose], Entry | None]
+_Unpacker = Callable[[Database, Iterable[Row[Any]]], Iterator[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class History(Book):
         places = self._places(sought)
         # First, since within a second what was superseded came before.
         found = list(self._past_writes(sought, places))
+        if with_parts:
+            found += self._past_parts(sought, places)
         for table, read in (*_READERS, *(_READERS_OF_PARTS if with_parts else ())):
             query = self.database.of(table).where(table.c.item.in_(self._items(sought)))
             if table is writes:
@@ -91,16 +95,26 @@ class History(Book):
     def _past_writes(self, sought: Sought, places: Mapping[PeriodKey, Whose]) -> Iterator[Entry]:
         """Yield the writes that need no row of their own any more."""
         query = self.database.of(past_writes).where(past_writes.c.item.in_(self._items(sought)))
+        names = run_numbers.names(self.database)
         found = [
             (whose, one)
             for row in self.database.rows(query)
             if (whose := places.get((row.item, row.period_start)))
-            for one in unpacked(row)
+            for one in WRITES.unpacked(row, names)
         ]
         asked = self.database.rows_of(self.database.of(runs, "run", "as_of"), runs.c.run, {one.run for _, one in found})
         as_of = {row.run: row.as_of for row in asked}
         for whose, one in found:
             yield rows.read_as(Write, one, whose=whose, timestamp=one.anchor, as_of=as_of.get(one.run))
+
+    def _past_parts(self, sought: Sought, places: Mapping[PeriodKey, Whose]) -> Iterator[Entry]:
+        """Yield the hours, days and additions that need no row of their own any more."""
+        for table, unpack, kind in _PAST_PARTS:
+            query = self.database.of(table).where(table.c.item.in_(self._items(sought)))
+            known = [row for row in self.database.rows(query) if (row.item, row.period_start) in places]
+            for values in unpack(self.database, known):
+                one = SimpleNamespace(**values)
+                yield rows.read_as(kind, one, whose=places[one.item, one.period_start])
 
     def stories(self, name: str, period_start: datetime | None) -> list[Story]:
         """Given an item, a subscription or a customer, return all that is known of each item's period.
@@ -210,4 +224,8 @@ _READERS: tuple[tuple[Table, _Reader], ...] = (
 _READERS_OF_PARTS: tuple[tuple[Table, _Reader], ...] = (
     (parts, lambda row, whose: rows.read_as(WrittenPart, row, whose=whose)),
     (additions, _added),
+)
+_PAST_PARTS: tuple[tuple[Table, _Unpacker, type[WrittenPart] | type[Added]], ...] = (
+    (schema.past_parts, past_parts.as_rows, WrittenPart),
+    (schema.past_additions, past_additions.as_rows, Added),
 )

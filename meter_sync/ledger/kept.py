@@ -14,8 +14,9 @@ from meter_sync.core.billing.item import WindowSize
 from meter_sync.core.metering.mapping import Grouping
 from meter_sync.core.metering.meter import Aggregation
 from meter_sync.core.metering.sharing import Kept, KeptUsage, NeedKey, Series, Total
+from meter_sync.ledger.column_types import UNREADABLE
 from meter_sync.ledger.database import Book
-from meter_sync.ledger.schema import UNREADABLE, kept_series, kept_totals, kept_usages
+from meter_sync.ledger.schema import kept_series, kept_totals, kept_usages
 
 _KEY_DIGITS = 16
 _NOT_READ = (ValueError, TypeError, ArithmeticError, OSError)

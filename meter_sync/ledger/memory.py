@@ -14,9 +14,9 @@ from meter_sync.core.metering.mapping import Grouping
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.memory import PAST, Memory, PastPeriod, Remembered, compared
 from meter_sync.ledger import additions, carries, falls, rows, windows
+from meter_sync.ledger.column_types import UNREADABLE
 from meter_sync.ledger.database import Book, batches, of_same_period
 from meter_sync.ledger.schema import (
-    UNREADABLE,
     forgotten,
     holds,
     item_periods,

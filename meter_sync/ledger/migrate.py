@@ -6,7 +6,7 @@ from sqlalchemy import Connection, inspect, text
 
 from meter_sync.errors import ConfigurationError
 
-REVISIONS = tuple(f"{number:04}" for number in range(1, 19))
+REVISIONS = tuple(f"{number:04}" for number in range(1, 20))
 """The migrations in their order; the last one is the schema of this version."""
 
 

@@ -1,22 +1,133 @@
-"""Many writes in one row: as rows of their own, with what finds them, they would be most of the ledger."""
+"""Many things in one row: as rows of their own, with what finds them, they would be most of the ledger."""
 
 import json
 import uuid
 import zlib
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass
+from base64 import urlsafe_b64decode
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 
 from sqlalchemy import Row
 
 from meter_sync.ledger.rows import reading
 
 _STRONGEST = 9
+_SEPARATOR = ","
+
+Thing = TypeVar("Thing")
+_Values = list[Any]
+_Columns = dict[str, _Values]
+
+Kept = Literal["steps", "instants", "texts", "decimals", "sums", "run", "plain"]
+"""How the values of a column are kept: whole numbers and instants, none of which is missing, by their differences;
+texts as they are; decimals as texts, those that grow as the sum of those before by their differences; a run by its
+number; what may be missing, or is yes or no, as it is."""
+
+
+class RunNames(Mapping[int, str]):
+    """Runs by their numbers, read when the first one is asked for."""
+
+    def __init__(self, read: Callable[[], Mapping[int, str]]) -> None:
+        self._read = read
+        self._names: Mapping[int, str] | None = None
+
+    def _known(self) -> Mapping[int, str]:
+        if self._names is None:
+            self._names = self._read()
+        return self._names
+
+    def __getitem__(self, number: int) -> str:
+        return self._known()[number]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._known())
+
+    def __len__(self) -> int:
+        return len(self._known())
+
+
+@dataclass(frozen=True, slots=True)
+class Packer(Generic[Thing]):
+    """How things of a kind are kept as the content of one row: compressed JSON, column by column."""
+
+    kind: type[Thing]
+    kept: Mapping[str, Kept]
+    """How each field is."""
+    beside: Mapping[str, str]
+    """Numbers and instants that are close to another one of the same thing, which is kept itself: they are kept as the
+    difference, and may be missing."""
+    after: Mapping[str, str] = field(default_factory=dict)
+    """The same of those that are close to another one of the thing before."""
+    by_name: "Packer[Thing] | None" = None
+    """How an earlier version kept such things, which named the columns."""
+
+    def packed(self, things: Sequence[Thing], numbers: Mapping[str, int]) -> bytes:
+        """Return things as what one row keeps. `numbers` has those of their runs."""
+        columns = {name: [_plain(getattr(one, name)) for one in things] for name in self.kept}
+        kept = [self._shortened(name, columns, numbers) for name in self.kept]
+        return zlib.compress(json.dumps(kept, separators=(",", ":")).encode(), _STRONGEST)
+
+    def unpacked(self, row: Row[Any], names: Mapping[int, str]) -> list[Thing]:
+        """Return the things of such a row; `names` has the runs by their numbers. Raise RowUnread for what is not."""
+        with reading(row.item):
+            try:
+                found = json.loads(zlib.decompress(row.content))
+                packer = self.by_name if self.by_name and isinstance(found, dict) else self
+                return packer._things(found, names)
+            except (zlib.error, KeyError, AttributeError, IndexError) as error:
+                raise ValueError(f"what was packed of it is damaged: {error!r}") from error
+
+    def _things(self, found: Any, names: Mapping[int, str]) -> list[Thing]:
+        kept = found if isinstance(found, dict) else dict(zip(self.kept, found, strict=True))
+        columns = _Columns()
+        for name in self._in_order():
+            columns[name] = self._restored(name, kept[name], columns, names)
+        places = zip(*(columns[name] for name in self.kept), strict=True)
+        return [self.kind(*map(self._value, self.kept, values)) for values in places]
+
+    def _in_order(self) -> Iterable[str]:
+        """Return the columns, those first that others are kept beside."""
+        return sorted(self.kept, key=lambda name: name in self.beside or name in self.after)
+
+    def _shortened(self, name: str, columns: _Columns, numbers: Mapping[str, int]) -> Any:
+        values, kept = columns[name], self.kept[name]
+        if name in self.beside:
+            return _less(values, columns[self.beside[name]])
+        if name in self.after:
+            return _less(values, _before(columns[self.after[name]]))
+        if kept == "run":
+            return {"numbers": _steps([numbers[run] if run else 0 for run in values])}
+        if kept == "sums" and None not in values:
+            return {"sums": _steps_of_decimals(values)}
+        if kept in ("texts", "decimals", "sums"):
+            return _Texts.kept(values)
+        return values if kept == "plain" else _steps(values)
+
+    def _restored(self, name: str, found: Any, columns: _Columns, names: Mapping[int, str]) -> _Values:
+        kept = self.kept[name]
+        if name in self.beside:
+            return _more(found, columns[self.beside[name]])
+        if name in self.after:
+            return _more(found, _before(columns[self.after[name]]))
+        if kept == "run":
+            return _runs(found, names)
+        if kept == "sums" and "sums" in found:
+            return [str(one) for one in accumulate(map(Decimal, found["sums"]))]
+        if kept in ("texts", "decimals", "sums"):
+            return _Texts.values(found)
+        return list(found) if kept == "plain" else list(accumulate(found))
+
+    def _value(self, name: str, plain: Any) -> Any:
+        kept = self.kept[name]
+        if plain is None:
+            return None
+        if kept == "instants":
+            return datetime.fromtimestamp(plain, UTC)
+        return Decimal(plain) if kept in ("decimals", "sums") else plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,71 +152,53 @@ class PastWrite:
         return self.intended_at, self.step
 
 
-_NAMES: tuple[str, ...] = PastWrite.__match_args__
-_INSTANTS = ("anchor", "intended_at", "acknowledged_at")
-_BESIDE = {"at_anchor": "quantity", "previous": "quantity", "acknowledged_at": "intended_at"}
-"""Numbers that are close to another one of the same write: they are kept as the difference."""
-_TEXTS = ("run", "usage", "request_id")
-_SEPARATOR = ","
-
-_Values = list[Any]
+_WRITES_BY_NAME = Packer(
+    PastWrite,
+    kept={
+        "run": "run",
+        "step": "steps",
+        "anchor": "instants",
+        "usage": "decimals",
+        "quantity": "steps",
+        "at_anchor": "steps",
+        "previous": "steps",
+        "intended_at": "instants",
+        "acknowledged_at": "instants",
+        "request_id": "texts",
+        "carried": "steps",
+    },
+    beside={"at_anchor": "quantity", "previous": "quantity", "acknowledged_at": "intended_at"},
+)
+WRITES = Packer(
+    PastWrite,
+    kept={**_WRITES_BY_NAME.kept, "usage": "sums"},
+    beside={"at_anchor": "quantity", "acknowledged_at": "intended_at"},
+    after={"previous": "quantity"},
+    by_name=_WRITES_BY_NAME,
+)
 
 
 def past_write(row: Row[Any]) -> PastWrite:
     """Return a row of writes as such a write."""
-    return PastWrite(*(getattr(row, name) for name in _NAMES))
+    return PastWrite(*(getattr(row, name) for name in WRITES.kept))
 
 
-def packed(written: Sequence[PastWrite]) -> bytes:
-    """Return writes as what one row keeps: compressed JSON, column by column.
-
-    Numbers are differences, and a run is as short as its id can be, since what never repeats is most of it.
-    """
-    columns = {name: [_plain(name, getattr(one, name)) for one in written] for name in _NAMES}
-    kept = {name: _Texts.kept(values) if name in _TEXTS else values for name, values in columns.items()}
-    kept |= {name: _less(columns[name], columns[other]) for name, other in _BESIDE.items()}
-    kept |= {name: _steps(columns[name]) for name in _NAMES if name not in (*_TEXTS, *_BESIDE)}
-    return zlib.compress(json.dumps(kept, separators=(",", ":")).encode(), _STRONGEST)
+def runs_of(things: Iterable[Any]) -> Collection[str]:
+    """Return the runs of things that are to be packed."""
+    return {one.run for one in things if one.run}
 
 
-def unpacked(row: Row[Any]) -> list[PastWrite]:
-    """Return the writes of such a row. Raise RowUnread where it has something else."""
-    with reading(row.item):
-        try:
-            kept = json.loads(zlib.decompress(row.content))
-            columns = {name: _Texts.values(kept[name]) for name in _TEXTS}
-            columns |= {name: list(accumulate(kept[name])) for name in _NAMES if name not in (*_TEXTS, *_BESIDE)}
-            columns |= {name: _more(kept[name], columns[other]) for name, other in _BESIDE.items()}
-            places = zip(*(columns[name] for name in _NAMES), strict=True)
-            return [PastWrite(*map(_value, _NAMES, values)) for values in places]
-        except (zlib.error, KeyError, AttributeError) as error:
-            raise ValueError(f"its earlier writes are damaged: {error!r}") from error
-
-
-def _plain(name: str, value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return int(value.timestamp())
-    if name == "run":
-        return _short(value)
     return format(value, "f") if isinstance(value, Decimal) else value
 
 
-def _value(name: str, plain: Any) -> Any:
-    if name in _INSTANTS:
-        return datetime.fromtimestamp(plain, UTC)
-    if name == "run":
-        return _long(plain)
-    return Decimal(plain) if name == "usage" and plain is not None else plain
-
-
-@lru_cache(maxsize=1024)
-def _short(run: str) -> str:
-    """Return a run's id, which is a UUID, in the characters that it takes."""
-    try:
-        is_usual = str(uuid.UUID(run)) == run
-    except ValueError:
-        is_usual = False
-    return urlsafe_b64encode(uuid.UUID(run).bytes).decode().rstrip("=") if is_usual else f"={run}"
+def _runs(found: Any, names: Mapping[int, str]) -> _Values:
+    if isinstance(found, dict) and "numbers" in found:
+        return [names[number] if number else None for number in accumulate(found["numbers"])]
+    # As a version kept them that gave runs no numbers.
+    return [_long(short) for short in _Texts.values(found)]
 
 
 def _long(short: str) -> str:
@@ -137,6 +230,17 @@ class _Texts:
 
 def _steps(numbers: _Values) -> _Values:
     return [*numbers[:1], *(later - one for one, later in pairwise(numbers))]
+
+
+def _steps_of_decimals(texts: _Values) -> _Values:
+    """Return the differences of decimals, as numbers where they are whole."""
+    steps = _steps([Decimal(one) for one in texts])
+    return [int(one) if one == one.to_integral_value() else str(one) for one in steps]
+
+
+def _before(numbers: _Values) -> _Values:
+    """Return for each thing the number of the one before."""
+    return [0, *numbers[:-1]]
 
 
 def _less(numbers: _Values, others: _Values) -> _Values:

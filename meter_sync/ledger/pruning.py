@@ -21,6 +21,8 @@ from meter_sync.ledger.schema import (
     holds,
     item_periods,
     parts,
+    past_additions,
+    past_parts,
     past_periods,
     past_writes,
     runs,
@@ -29,7 +31,10 @@ from meter_sync.ledger.schema import (
     writes,
 )
 
-_OF_PERIODS = (carries, falls, writes, past_writes, parts, additions, holds, forgotten, item_periods, seen_periods)
+_OF_PERIODS = (
+    carries, falls, writes, past_writes, parts, past_parts, additions, past_additions, holds, forgotten, item_periods,
+    seen_periods,
+)  # fmt: skip
 
 
 class Pruning(Book):

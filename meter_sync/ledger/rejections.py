@@ -8,12 +8,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Row
 
+from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.event_times import summary_span, summary_windows
 from meter_sync.core.billing.item import Period, PeriodKey, WindowSize
-from meter_sync.ledger import rows
+from meter_sync.ledger import past_additions, past_parts, rows
 from meter_sync.ledger.additions import lacks_answer, recount
 from meter_sync.ledger.database import Book, itself, of_same_period
 from meter_sync.ledger.schema import additions, cursors, item_periods, parts, seen_periods
+from meter_sync.ledger.schema import past_parts as past
 
 _ERROR_EVENTS = "error_events"
 
@@ -53,6 +55,7 @@ class Rejections(Book):
         return found
 
     def _record_one(self, identifier: str, why: str) -> int:
+        self._unpack(identifier)
         this = [{"identifier": identifier}]
         by_part = self._places(parts, identifier)
         if by_part:
@@ -69,6 +72,16 @@ class Rejections(Book):
             recount(self.database, *place)
         self._mark(by_addition, rejected=why)
         return len(by_part) + len(by_total) + len(by_addition)
+
+    def _unpack(self, identifier: str) -> None:
+        """Make rows again of what is packed with what an identifier names."""
+        named = identifiers.named(identifier)
+        if named and named.part:
+            places = self.database.rows(self.database.of(past, "period_start").where(past.c.item == named.item))
+            starts = {(named.item, row.period_start): [named.part] for row in places}
+            past_parts.unpack_starts(self.database, starts)
+        elif named and named.period_start:
+            past_additions.unpack_all(self.database, [(named.item, named.period_start)])
 
     def _places(self, table: sa.Table, identifier: str, *conditions: sa.ColumnElement[bool]) -> list[PeriodKey]:
         query = self.database.of(table, "item", "period_start").where(table.c.identifier == identifier, *conditions)
@@ -109,6 +122,7 @@ class Rejections(Book):
         place = (one.item, one.period.start)
         is_newest = self.database.is_newest(additions, "number", "item", "period_start")
         with self.database.own_trouble_of(place), self.database.transaction():
+            past_parts.unpack_all(self.database, [place])
             self.database.update(parts, rows.keys([place]), parts.c.timestamp >= taken_since, acknowledged=None)
             self.database.update(additions, rows.keys([place]), is_newest, in_doubt=True)
             self._mark([place], rejected=why)

@@ -20,7 +20,7 @@ from meter_sync.core.planning.memory import Remembered, RememberedAdditions, Rem
 from meter_sync.core.planning.sends import WindowQuantity
 from meter_sync.core.planning.stages import Write
 from meter_sync.errors import LedgerError
-from meter_sync.ledger.schema import UNREADABLE
+from meter_sync.ledger.column_types import UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)

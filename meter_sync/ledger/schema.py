@@ -3,83 +3,12 @@
 The migrations beside this module build them; a test holds the two against each other.
 """
 
-import json
-from datetime import UTC, datetime
-from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, TypeDecorator
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text
 
-from meter_sync.core.billing.item import Period
-
-UNREADABLE = object()
-"""Stands in a row for what cannot be read: it is the matter of that row, and not of all that a query finds."""
-_NOT_READ = (ValueError, TypeError, ArithmeticError, OSError)
-
-
-@lru_cache(4096)
-def _instant(seconds: int) -> datetime:
-    """Return an instant: equal ones mostly as one, since of many items the same run has written."""
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-class UtcSeconds(TypeDecorator[datetime]):
-    """An instant in UTC and whole seconds, stored as Unix seconds so that no database's time zone matters."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
-        """Store."""
-        return None if value is None else int(value.timestamp())
-
-    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
-        """Load."""
-        return None if value is None else _instant(value)
-
-
-class DecimalText(TypeDecorator[Decimal]):
-    """An exact decimal, stored as its digits."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Decimal | None, dialect: sa.Dialect) -> str | None:
-        """Store."""
-        return None if value is None else format(value, "f")
-
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Decimal | None:
-        """Load."""
-        try:
-            return None if value is None else Decimal(value)
-        except _NOT_READ:
-            return UNREADABLE  # type: ignore[return-value]
-
-
-class Stretches(TypeDecorator[tuple[Period, ...]]):
-    """Stretches of time in UTC and whole seconds, stored as pairs of Unix seconds in JSON."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: tuple[Period, ...] | None, dialect: sa.Dialect) -> str | None:
-        """Store."""
-        if value is None:
-            return None
-        return json.dumps([[int(one.start.timestamp()), int(one.end.timestamp())] for one in value])
-
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> tuple[Period, ...] | None:
-        """Load."""
-        if value is None:
-            return None
-        try:
-            pairs = json.loads(value)
-            return tuple(Period(*map(_instant, pair)) for pair in pairs)
-        except _NOT_READ:
-            return UNREADABLE  # type: ignore[return-value]
-
+from meter_sync.ledger.column_types import DecimalText, Stretches, UtcSeconds
 
 metadata = sa.MetaData()
 
@@ -197,6 +126,35 @@ past_writes = _table_of_periods(
 )
 """Writes of an item's period that later ones superseded, many in a row: those of one UTC day, that which begins at
 `since`; or, where it is an earlier period, the last one of each day (`is_by_day`)."""
+
+past_parts = _table_of_periods(
+    "past_parts",
+    Column("since", UtcSeconds, primary_key=True),
+    Column("until", UtcSeconds, nullable=False),
+    Column("total", DecimalText, nullable=False),
+    Column("how_many", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+"""Hours or days of an item's period that stand in Stripe as they were to be, many in a row: those that begin from
+`since` to `until`, and the usage of the period up to the end of the last one."""
+
+past_additions = _table_of_periods(
+    "past_additions",
+    Column("since", UtcSeconds, primary_key=True),
+    Column("highest_base", BigInteger, nullable=False),
+    Column("added", BigInteger, nullable=False),
+    Column("how_many", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+"""Events that have added to an item's period and that others followed, many in a row: those of some days from `since`
+on, what they began at, at the highest, and what they have added together."""
+
+run_numbers = _table(
+    "run_numbers",
+    Column("run", String(36), primary_key=True),
+    Column("number", Integer, nullable=False),
+)
+"""The numbers by which packed rows name runs."""
 
 prices = _table(
     "prices",

@@ -18,7 +18,17 @@ from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Wri
 from meter_sync.ledger import additions, carries, rows, schema, windows, writers
 from meter_sync.ledger.database import Book, Database, Rows, itself, of_same_period
 from meter_sync.ledger.rows import RunRecord, WindowTaken, key
-from meter_sync.ledger.schema import forgotten, item_periods, items, parts, past_periods, seen_periods, writes
+from meter_sync.ledger.schema import (
+    forgotten,
+    item_periods,
+    items,
+    parts,
+    past_additions,
+    past_parts,
+    past_periods,
+    seen_periods,
+    writes,
+)
 
 _KEY_OF_PART = ("item", "period_start", "start")
 _KEPT = ("acknowledged", "seen_at", "read_whole_at", "opening", "reported")
@@ -190,8 +200,9 @@ class Writes(Book):
             self.database.delete(item_periods, keys, item_periods.c.acknowledged.is_(None))
             self.database.update(item_periods, keys, quantity=item_periods.c.acknowledged)
             # What was never sent must not be taken for something that has to be sent again.
-            has_row = self.database.exists(item_periods, of_same_period(item_periods, parts))
-            self.database.delete(parts, keys, ~has_row)
+            for table in (parts, past_parts):
+                has_row = self.database.exists(item_periods, of_same_period(item_periods, table))
+                self.database.delete(table, keys, ~has_row)
 
         self.database.write_each(unsent, lambda one: one.item, write)
 
@@ -227,7 +238,7 @@ def forget_what_may_have_changed(database: Database, as_of: datetime) -> None:
 
 def _forget(database: Database, unknown: Iterable[PeriodKey]) -> None:
     keys = rows.keys(unknown)
-    for table in (schema.additions, parts, item_periods):
+    for table in (schema.additions, past_additions, parts, past_parts, item_periods):
         database.delete(table, keys)
     database.delete(items, [{"item": one["item"]} for one in keys])
     database.insert_missing(forgotten, keys)

@@ -9,14 +9,14 @@ from meter_sync.sync.job import Job
 
 log = structlog.get_logger()
 
-_WRITES_A_RUN = 50_000
+_ROWS_A_RUN = 50_000
 """About three seconds of CPU. What is left, as in a ledger that has grown for years, is for the next runs."""
 _STEPS_A_RUN = 200
 _PERIODS_AT_ONCE = 200
 
 
 def compact(job: Job) -> None:
-    """Pack writes that are superseded, and forget what was over too long ago, as far as a run has time for it.
+    """Pack what no later run needs as rows, and forget what was over too long ago, as far as a run has time for it.
 
     A run that may be beside others, is about a part, or writes nothing, leaves that to the next full one.
     """
@@ -25,22 +25,22 @@ def compact(job: Job) -> None:
     # Not by the clock: a run about an earlier instant forgets nothing that is young from there.
     as_of = job.run.as_of
     try:
-        looked_at = _compact_writes(job, as_of)
+        looked_at = _pack(job, as_of)
         gone = _forget(job, as_of)
     except MeterSyncError as error:
         log.warning("ledger_not_compacted", message=f"{error.message}; a later full run goes on")
         return
-    log.debug("compact", writes=looked_at, forgotten=gone)
+    log.debug("compact", rows=looked_at, forgotten=gone)
 
 
-def _compact_writes(job: Job, as_of: datetime) -> int:
+def _pack(job: Job, as_of: datetime) -> int:
     done = 0
     for _ in range(_STEPS_A_RUN):
         some = None if job.stop.requested else job.ledger.compaction.compact_some(as_of)
         if some is None:
             break
         done += some
-        if done >= _WRITES_A_RUN:
+        if done >= _ROWS_A_RUN:
             break
     return done
 

@@ -74,8 +74,8 @@ def test_a_person_reads_what_to_do(world: World) -> None:
 def make_older(path: Path) -> None:
     """Take back the last migrations, as if an earlier version had written the ledger."""
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("DROP TABLE falls")
-        for table in ("past_writes", "kept_series", "kept_totals", "kept_usages", "callers"):
+        kept = "kept_series", "kept_totals", "kept_usages"
+        for table in ("falls", "past_writes", *kept, "past_parts", "past_additions", "run_numbers", "callers"):
             connection.execute(f"DROP TABLE {table}")
         for index in ("customer", "subscription", "late_usage"):
             connection.execute(f"DROP INDEX seen_periods_by_{index}")

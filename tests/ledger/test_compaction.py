@@ -22,6 +22,7 @@ from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
 from meter_sync.ledger.conclusions import Conclusion
 from meter_sync.ledger.rows import RowUnread
 from tests.core.builders import make_item, make_metered, make_method, make_write
+from tests.ledger import parts
 from tests.ledger.steps import compacted
 from tests.support.world import NOW
 
@@ -209,3 +210,26 @@ def test_what_is_pruned_goes_with_its_packed_writes_and_as_much_at_a_time_as_was
     gone = ledger.pruning.prune(NOW + 1000 * DAY, at_most=1)
     assert {gone[name] for name in ("past_writes", "writes", "item_periods", "runs")} == {1}
     assert rows(ledger, "past_writes") == packed_before - 1
+
+
+def test_of_hours_and_additions_a_run_knows_and_history_tells_the_same(tmp_path: Path) -> None:
+    sinces = None, parts.START, parts.START + 5 * HOUR, parts.START + 2 * DAY, NOW
+    adding = replace(parts.ITEM, id="si_2")
+    with open_ledger(tmp_path / "ledger.sqlite3", Scope("", "live")) as ledger:
+        for day in (0, 1, 9, 13):
+            at = parts.START + (day + 1) * DAY + HOUR
+            parts.set_hours(ledger, at, {24 * day + hour: hour for hour in range(24)})
+            parts.add(ledger, at + HOUR, 7, item=adding)
+
+        def known() -> list[object]:
+            of_hours = [parts.known_since(ledger, since) for since in sinces]
+            return [*of_hours, ledger.memory.of([adding]), parts.told(ledger), parts.told(ledger, adding)]
+
+        before = known()
+        compacted(ledger, NOW)
+        assert known() == before
+        packed = [
+            f"{table} WHERE item IN ('si_1', 'si_2')"
+            for table in ("parts", "past_parts", "additions", "past_additions")
+        ]
+        assert [rows(ledger, table) for table in packed] == [23, 3, 1, 2]

@@ -1,7 +1,11 @@
 """How large a ledger becomes in which every item is written by every run: the slow tier, since it lives for months."""
 
+import sqlite3
+from collections import defaultdict
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 from string import ascii_letters, digits
@@ -9,54 +13,99 @@ from uuid import UUID
 
 import pytest
 
+from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.item import SubscriptionItem
+from meter_sync.core.billing.way import Way
 from meter_sync.core.planning.brakes import checked_before
 from meter_sync.core.planning.conclusion import Billed
+from meter_sync.core.planning.memory import Addition
+from meter_sync.core.planning.sends import Add, SetWindows, WindowQuantity
 from meter_sync.core.planning.stages import Acknowledged, Write
+from meter_sync.core.planning.windows import windows_of
 from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
 from meter_sync.ledger.conclusions import Conclusion
-from tests.core.builders import make_item, make_metered, make_write
+from meter_sync.ledger.rows import WindowTaken
+from tests.core.builders import make_item, make_metered, make_method, make_write
 from tests.ledger.steps import compacted
 
 pytestmark = pytest.mark.simulation
 
 HOUR, DAY, MONTH = timedelta(hours=1), timedelta(days=1), timedelta(days=30)
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
-ITEMS = 40
+ITEMS = 10
 _CHARACTERS = ascii_letters + digits
 MONTHS = 4
+SHARED = ("runs", "run_numbers")
+"""What all items of an account share: of ten thousand, it is next to nothing for each."""
 
 
 class Account:
     """An account whose items begin at hours of their own, and of which each run writes every item."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, way: str = "record") -> None:
         self.ledger = ledger
+        self._way = way
         self._listed: dict[str, SubscriptionItem] = {}
         self._last: dict[str, str] = {}
         self._drawn = Random(1)  # noqa: S311 - not for secrets
+        self._totals = defaultdict[str, int](int)
+        self._parts: dict[tuple[str, datetime], int] = {}
 
     def run(self, number: int) -> None:
-        at = BEGINNING + number * HOUR + timedelta(seconds=1 + number % 37)
+        at = BEGINNING + number * HOUR + timedelta(minutes=7, seconds=1 + number % 37)
         run = RunRecord(str(UUID(int=self._drawn.getrandbits(128))), at, at, "hourly", everything=True)
         listed = [self._item(item, number) for item in range(ITEMS)]
         ended = [before for one in listed if (before := self._listed.get(one.id)) and before.key != one.key]
         self.ledger.runs.begin(run)
         self.ledger.listed.record(listed, at)
         self.ledger.listed.conclude([Conclusion(*one.key, closed_as=Billed()) for one in ended], at)
-        writes: list[Write] = []
+        writes = [self._write(one, at) for one in listed]
         for one in listed:
-            follows = self._last.get(one.id) if self._listed.get(one.id, one).key == one.key else None
-            quantity = (number * 397 + len(writes) * 31) % 90000
-            writes.append(make_write(quantity, metered=make_metered(one, as_of=at), follows=follows))
             self._listed[one.id], self._last[one.id] = one, run.id
         intended = self.ledger.writes.claim(run, [checked_before(one) for one in writes], at, 0)
         assert len(intended) == ITEMS
-        done = [Acknowledged(one, at, f"req_{''.join(self._drawn.choices(_CHARACTERS, k=14))}") for one in intended]
-        self.ledger.writes.acknowledge(run, done)
+        for write in writes:
+            taken = [WindowTaken(write, part, at, self._request()) for part in windows_of(write)]
+            self.ledger.writes.acknowledge_windows(taken)
+        self.ledger.writes.acknowledge(run, [Acknowledged(one, at, self._request()) for one in intended])
         self.ledger.writes.release(run, writes)
         self.ledger.runs.finish(run.id, at, 0, {"reported": ITEMS})
         compacted(self.ledger, at)
+
+    def _request(self) -> str:
+        return f"req_{''.join(self._drawn.choices(_CHARACTERS, k=14))}"
+
+    def _write(self, item: SubscriptionItem, at: datetime) -> Write:
+        is_new = self._listed.get(item.id, item).key != item.key
+        before = 0 if is_new else self._totals[item.id]
+        quantity = self._totals[item.id] = before + self._drawn.randrange(1, 3000)
+        follows = None if is_new else self._last.get(item.id)
+        write = make_write(quantity, metered=make_metered(item, as_of=at), follows=follows)
+        found = replace(write.found, standing=before)
+        if self._way == "record":
+            return replace(write, found=found)
+        if self._way == "additions":
+            identifier = identifiers.of_addition(item, before, 0)
+            addition = Addition(identifier, before, quantity - before, at, intended_at=at, as_of=at, attempted_at=at)
+            method = make_method(way=Way.ADDITIONS, stripe_meter="mtr_1")
+            return replace(write, found=found, method=method, sends=Add(addition))
+        method = make_method(way=Way.WINDOWS, stripe_meter="mtr_1")
+        windows = self._windows(item, before, quantity, at)
+        return replace(write, found=found, method=method, sends=SetWindows(windows, 0, is_whole=False))
+
+    def _windows(self, item: SubscriptionItem, before: int, quantity: int, at: datetime) -> tuple[WindowQuantity, ...]:
+        """What the hour or day before was short of, and what the one that goes on has."""
+        length = HOUR if self._way == "hours" else DAY
+        now = at.replace(minute=0, second=0) if length == HOUR else at.replace(hour=0, minute=0, second=0)
+        new = WindowQuantity(now, at, self._parts.get((item.id, now), 0), None, Decimal(quantity))
+        if (item.id, now) in self._parts or now <= item.period.start:
+            self._parts[item.id, now] = new.value + quantity - before
+            return (replace(new, value=self._parts[item.id, now]),)
+        middle = before + (quantity - before) * 9 // 10
+        self._parts[item.id, now] = quantity - middle
+        was = self._parts.get((item.id, now - length), 0)
+        earlier = WindowQuantity(now - length, now - timedelta(seconds=1), was + middle - before, None, Decimal(middle))
+        return earlier, replace(new, value=quantity - middle)
 
     @staticmethod
     def _item(number: int, hour: int) -> SubscriptionItem:
@@ -65,19 +114,31 @@ class Account:
         return make_item(f"si_{number:014}", start=start, end=start + MONTH, created=BEGINNING - MONTH)
 
 
-def test_after_two_months_a_ledger_grows_by_little_though_every_run_writes_every_item(tmp_path: Path) -> None:
-    """Without compaction it would grow by 200,000 bytes a month for each item."""
+def bytes_of_items(path: Path) -> float:
+    """How many bytes of a ledger each of the items has, without what all share."""
+    with closing(sqlite3.connect(path)) as connection:
+        if not connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'dbstat'").fetchone():
+            pytest.skip("this SQLite was built without dbstat, which says how large tables are")
+        every = connection.execute(
+            "SELECT tbl_name, sum(pgsize) FROM dbstat JOIN sqlite_schema USING (name) GROUP BY tbl_name"
+        )
+        return sum(int(size) for table, size in every if table not in SHARED) / ITEMS
+
+
+@pytest.mark.parametrize("way", ["record", "hours", "additions"])
+def test_a_year_of_ten_thousand_items_that_every_hourly_run_writes_takes_less_than_1_5_gb(
+    tmp_path: Path, way: str
+) -> None:
+    """After two months only what is left of earlier periods is added each month, and what all items share."""
     path = tmp_path / "ledger.sqlite3"
     sizes = []
     with open_ledger(path, Scope("", "live")) as ledger:
-        account = Account(ledger)
+        empty, account = bytes_of_items(path), Account(ledger, way)
         for month in range(MONTHS):
             for hour in range(720):
                 account.run(month * 720 + hour)
-            sizes.append(path.stat().st_size / ITEMS)
+            sizes.append(bytes_of_items(path) - empty)
         written = ledger.overview.size()["writes"] / ITEMS
-    assert sizes[1] < 100_000
-    grown = [later - before for before, later in pairwise(sizes[1:])]
-    # Of that the runs are most, which are shared by all items of an account.
-    assert all(one < 8_000 for one in grown)
+    of_a_month = (sizes[3] - sizes[1]) / 2
+    assert 10_000 * (sizes[1] + 10 * of_a_month) < 1.5e9
     assert 1000 < written < 1800
