@@ -85,8 +85,9 @@ def _configuration(scenario: Scenario, folder: Path) -> dict[str, str]:
     settings = {
         "METER_SYNC_CONFIG": str(config),
         "METER_SYNC_LEDGER": str(folder / "ledger.sqlite3"),
-        "METER_SYNC_STRIPE_METER_EVENT_STREAM": "auto" if scenario.streams else "never",
     }
     if scenario.meter_event_rate is not None:
         settings["METER_SYNC_STRIPE_METER_EVENT_RATE"] = str(scenario.meter_event_rate)
+        # Only here: an earlier revision, which has no such setting, is run over usage records.
+        settings["METER_SYNC_STRIPE_METER_EVENT_STREAM"] = "auto" if scenario.streams else "never"
     return settings if scenario.limited else {**settings, **WITHOUT_LIMITS}
