@@ -21,6 +21,9 @@ SUBJECTS_PER_QUERY = 100
 _CHUNKS_BEFORE_UNFILTERED = 10
 """Beyond so many chunks one unfiltered query is cheaper: 1.35 s for 50,000 subjects (measured)."""
 
+_CHUNKS_OF_ALL_BEFORE_UNFILTERED = 2
+"""The same where all subjects of an account are asked for: then they are mostly all that OpenMeter has."""
+
 ROWS_PER_QUERY = 1_000_000
 """The most rows that an answer by the hour or day may have: what 10,000 subjects use in four days of hours."""
 
@@ -239,11 +242,10 @@ def combined(aggregation: Aggregation, values: Sequence[Decimal]) -> Decimal:
 def queries_for_all(kind: Query, subjects: tuple[str, ...]) -> list[Query]:
     """Given a query for all subjects, return those that tell the totals of these, if any: it alone where they are many.
 
-    It is never alone for customers: see `_are_cheaper_unfiltered`.
+    It is never alone for customers: OpenMeter tells these apart only where it is given their ids (server source).
     """
-    if _are_cheaper_unfiltered(len(subjects), kind.grouping):
-        return [kind]
-    return _by_hundreds(kind, subjects)
+    are_many = len(subjects) > SUBJECTS_PER_QUERY * _CHUNKS_OF_ALL_BEFORE_UNFILTERED
+    return [kind] if are_many and kind.grouping is Grouping.SUBJECT else _by_hundreds(kind, subjects)
 
 
 def _by_hundreds(kind: Query, subjects: tuple[str, ...]) -> list[Query]:
@@ -297,13 +299,9 @@ def _subjects(needs: Iterable[Need]) -> dict[str, None]:
 
 
 def _is_cheaper_unfiltered(needs: Sequence[Need]) -> bool:
-    """Say whether one query without a filter for subjects is cheaper for equal needs than many that name them."""
-    return _are_cheaper_unfiltered(len(_subjects(needs)), needs[0].grouping)
-
-
-def _are_cheaper_unfiltered(how_many: int, grouping: Grouping) -> bool:
-    """Say the same of so many subjects.
+    """Say whether one query without a filter for subjects is cheaper for equal needs than many that name them.
 
     OpenMeter tells customers apart only where it is given their ids (server source), so those are always named.
     """
-    return how_many > SUBJECTS_PER_QUERY * _CHUNKS_BEFORE_UNFILTERED and grouping is Grouping.SUBJECT
+    is_many = len(_subjects(needs)) > SUBJECTS_PER_QUERY * _CHUNKS_BEFORE_UNFILTERED
+    return is_many and needs[0].grouping is Grouping.SUBJECT
