@@ -98,7 +98,8 @@ class _Found:
     need: Need
     end: datetime
     usage: Total
-    is_kept: bool
+    kept: KeptUsage | None
+    """What is kept, where that is what it was made of."""
 
 
 class Sharing:
@@ -197,7 +198,7 @@ class Sharing:
             if isinstance(own, Unanswered):
                 usages[need.item] = own
                 continue
-            found = _Found(need, end, own, is_kept=believed is not None)
+            found = _Found(need, end, own, believed)
             if self._kept and not self._believes:
                 self._compare(found, self._kept)
             self._found[need.item, need.start] = found
@@ -208,7 +209,7 @@ class Sharing:
     def is_kept(self, need: Need) -> bool:
         """Say whether a need's usage was made of what is kept."""
         found = self._found.get((need.item, need.start))
-        return found is not None and found.is_kept
+        return found is not None and found.kept is not None
 
     def forget(self, need: Need) -> None:
         """Let a need be asked for exactly by the next run."""
@@ -296,7 +297,8 @@ class Sharing:
             if isinstance(total, Unanswered):
                 break
             found.append(total)
-        return tuple(found)
+        totals, before = tuple(found), self._kept.totals.get(subject) if self._kept else None
+        return before if before == totals else totals
 
     def _as_kept(self, found: _Found) -> KeptUsage | None:
         need, joints = found.need, self._joints_after
@@ -308,6 +310,8 @@ class Sharing:
             end = next((joint for joint in joints if joint >= need.start), None)
         if end is None or not need.start < end or found.end > end:
             return None
+        if found.kept is not None and found.kept.end == end:
+            return found.kept
         usage = self._until(found, end)
         return None if isinstance(usage, Unanswered) or not _is_exact(usage) else KeptUsage(need.subjects, end, usage)
 
