@@ -29,6 +29,14 @@ def check(job: Job, planned: Sequence[Planned | Result], resumed: Prepared) -> l
     return checked
 
 
+def check_alone(job: Job, planned: Sequence[Planned | Result], resumed: Prepared) -> list[Checked | Result]:
+    """Do the same for items that were weighed with the others of their account before: each by itself."""
+    thresholds, allowed = job.thresholds, job.policy.allowed
+    checked = brakes.check(planned, resumed.busy, thresholds, allowed, is_everything=False, all_open_at=None)
+    log.info("check", **counts(checked))
+    return checked
+
+
 def is_stopped(checked: Sequence[Checked | Result]) -> bool:
     """Say whether so much of a meter was held that nothing is to be written for it."""
     return any(isinstance(one, Result) and one.reason is Reason.TOO_MANY_HELD for one in checked)

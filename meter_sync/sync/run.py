@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from meter_sync.core.planning.results import waiting
-from meter_sync.core.planning.stages import Checked, Metered, Result
+from meter_sync.core.planning.stages import Metered, Planned, Result
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.sync.check import check, is_stopped
 from meter_sync.sync.clocks import warn_of_unseen
@@ -16,6 +16,7 @@ from meter_sync.sync.list import list_and_record
 from meter_sync.sync.look import look
 from meter_sync.sync.periods import Prepared
 from meter_sync.sync.plan import plan
+from meter_sync.sync.postponed import look_and_check, report_and_look
 from meter_sync.sync.query import query
 from meter_sync.sync.record import record
 from meter_sync.sync.report import report
@@ -45,29 +46,29 @@ async def _reported(job: Job) -> RunReport:
         listed = await list_and_record(job)
         open_items = tuple(listed.open.items)
         shared = recall_shared(job, listed)
-        checked = await _checked_plan(job, shared, listed.open)
+        planned, prepared = await _planned(job, shared, listed.open)
+        looked = await look_and_check(job, planned, prepared)
         ended = await conclude_ended(job, listed, partial(_carry_out, job, shared))
         if ended.error:
             raise ended.error
-        done = ended.and_then(await report(job, checked))
+        done = ended.and_then(await report_and_look(job, looked, prepared))
         keep(job, shared, done.results)
         # Events that were queued by webhook wait for what was held.
-        return replace(done, gave_way=done.gave_way or is_stopped(checked))
+        return replace(done, gave_way=done.gave_way or is_stopped(looked.checked))
     except MeterSyncError as error:
         # Whatever was listed is named, also when the run could not go on with it.
         told_by_the_items = isinstance(error, Interrupted) and open_items
         return RunReport([*ended.results, *map(waiting, open_items)], None if told_by_the_items else error)
 
 
-async def _checked_plan(job: Job, shared: Shared | None, prepared: Prepared) -> Sequence[Checked | Result]:
-    """Resume what was begun, query, plan, look and check. Each item may appear once. Raise MeterSyncError."""
+async def _planned(job: Job, shared: Shared | None, prepared: Prepared) -> tuple[Sequence[Planned | Result], Prepared]:
+    """Resume what was begun, query and plan. Each item may appear once. Raise MeterSyncError."""
     resumed = await resume(job, prepared)
     asked, usages = await query(job, shared, resumed)
-    planned = plan(job, asked, usages)
-    looked = await look(job, planned)
-    return check(job, looked, asked)
+    return plan(job, asked, usages), asked
 
 
 async def _carry_out(job: Job, shared: Shared | None, prepared: Prepared) -> RunReport:
-    """Do the same for periods that have ended, and report them; brakes over a whole account look at open ones only."""
-    return await report(job, await _checked_plan(job, shared, prepared))
+    """Do the same for periods that have ended, look, check and report: brakes over an account are for open ones."""
+    planned, asked = await _planned(job, shared, prepared)
+    return await report(job, check(job, await look(job, planned), asked))

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -14,13 +15,13 @@ from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import Period
 from meter_sync.core.metering.meter import Aggregation
 from meter_sync.core.outcomes import LIFTABLE, Outcome, Reason
-from meter_sync.core.planning.brakes import Thresholds, check, check_each, decrease, jump
+from meter_sync.core.planning.brakes import Thresholds, check, check_each, decrease, jump, postponable
 from meter_sync.core.planning.memory import PastPeriod
 from meter_sync.core.planning.results import failed, held, result, shown, skipped, unchanged
 from meter_sync.core.planning.sends import SendNothing
 from meter_sync.core.planning.stages import Findings, Metered, Planned, Result
 
-from .builders import END, HOUR, START, make_item, make_meter, make_metered, make_planned, make_write, many
+from .builders import END, FIRST_LOOK, HOUR, START, make_item, make_meter, make_metered, make_planned, make_write, many
 
 NEVER_FALL = [Aggregation.SUM, Aggregation.COUNT, Aggregation.UNIQUE_COUNT, Aggregation.MAX]
 GAUGES = [Aggregation.LATEST, Aggregation.AVG, Aggregation.MIN]
@@ -236,6 +237,57 @@ def test_a_period_of_which_nothing_is_sent_is_not_stopped() -> None:
 def test_few_items_of_a_small_account_are_not_too_many() -> None:
     assert whole([*held_items(9), *writes(1)])[9:] == [None]
     assert whole([*held_items(9), *writes(1)], held_items=9)[9:] == [Reason.TOO_MANY_HELD]
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> list[Planned | Result]:
+    """Return items of a few meters: held, as they were, to be written, or to be looked at first."""
+    found: list[Planned | Result] = []
+    for number in range(draw(st.integers(0, 24))):
+        slug = draw(st.sampled_from(["large", "large", "large", "small", "other"]))
+        metered = with_past(f"si_{number}", draw(st.integers(0, 1)), slug)
+        planned = make_planned(draw(st.integers(0, 2)), metered=metered)
+        kind = draw(st.sampled_from(["held", "unchanged", "written", "looked at", "looked at"]))
+        if kind == "held":
+            found.append(held(planned.found, Reason.DECREASE, ""))
+        elif kind == "unchanged":
+            found.append(unchanged(planned.write))
+        else:
+            found.append(replace(planned, look=FIRST_LOOK) if kind == "looked at" else planned)
+    return found
+
+
+@many
+@given(plans(), st.integers(1, 6), st.integers(0, 100), st.randoms())
+def test_whatever_a_postponed_look_finds_the_others_are_as_they_would_be(
+    plan: list[Planned | Result], held_items: int, held_percent: int, random: Random
+) -> None:
+    thresholds = Thresholds(held_items=held_items, held_percent=Decimal(held_percent), all_zero_items=1)
+    postponed = {one.item.id for one in postponable(plan, thresholds, ())}
+
+    def looked(one: Planned | Result, *, is_held: bool) -> Planned | Result:
+        if not isinstance(one, Planned):
+            return one
+        return held(one.found, Reason.FOREIGN_USAGE, "") if is_held else replace(one, look=None)
+
+    def decided(plan: Sequence[Planned | Result]) -> dict[str, Reason | None]:
+        checked = check(plan, (), thresholds, (), is_everything=True, all_open_at=LATE)
+        return {one.item.id: result(one).reason for one in checked}
+
+    first = [looked(one, is_held=one.item.id in postponed) for one in plan]
+    found = [looked(one, is_held=one.item.id in postponed and random.random() < 0.5) for one in plan]
+    before, in_the_end = decided(first), decided(found)
+    assert {id: before[id] for id in before if id not in postponed} == {
+        id: in_the_end[id] for id in before if id not in postponed
+    }
+    assert Reason.TOO_MANY_HELD not in {in_the_end[id] for id in postponed} or postponed == set()
+
+
+def test_a_few_looks_wait_and_where_most_of_a_meter_is_looked_at_so_does_a_part() -> None:
+    looks = [replace(one, look=FIRST_LOOK) for one in writes(40) if isinstance(one, Planned)]
+    assert len(postponable(looks[:9], Thresholds(), ())) == 9
+    assert 10 <= len(postponable(looks, Thresholds(), ())) <= 20
+    assert not postponable([*held_items(10), *looks[:5]], Thresholds(), ())
 
 
 def test_it_is_lifted_by_its_own_reason() -> None:

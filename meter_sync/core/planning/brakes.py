@@ -255,19 +255,8 @@ def _dead(one: Planned | Result) -> Result:
 
 
 def _nothing_if_too_many_are_held(plan: Sequence[Planned | Result], thresholds: Thresholds) -> list[Planned | Result]:
-    """Hold all of a meter where so much of it is held that its usage is not to be believed.
-
-    What could not be asked for says nothing of what was. Meters of few items are weighed together.
-    """
-    weighed = Counter(one.found.slug for one in plan if _is_weighed(one))
-    stopped = Counter(one.found.slug for one in plan if isinstance(one, Result) and one.outcome is Outcome.HELD)
-    small = {slug for slug, items in weighed.items() if items < thresholds.held_items}
-    of_small = sum(stopped[slug] for slug in small), sum(weighed[slug] for slug in small)
-    why = {slug: _why_stopped(*of_small, "meters of few items", thresholds) for slug in small} | {
-        slug: _why_stopped(stopped[slug], items, f"meter {slug}", thresholds)
-        for slug, items in weighed.items()
-        if slug not in small
-    }
+    """Hold all of a meter where so much of it is held that its usage is not to be believed."""
+    why = _why_stopped_by_meter(plan, thresholds)
     if not any(why.values()):
         return list(plan)
     return [
@@ -276,6 +265,50 @@ def _nothing_if_too_many_are_held(plan: Sequence[Planned | Result], thresholds: 
         else one
         for one in plan
     ]
+
+
+def _why_stopped_by_meter(plan: Iterable[Planned | Result], thresholds: Thresholds) -> dict[str | None, str | None]:
+    """Return for each meter why nothing is written for it, or None.
+
+    What could not be asked for says nothing of what was. Meters of few items are weighed together.
+    """
+    weighed, stopped = Counter[str | None](), Counter[str | None]()
+    for one in plan:
+        weighed[one.found.slug] += _is_weighed(one)
+        stopped[one.found.slug] += isinstance(one, Result) and one.outcome is Outcome.HELD
+    small = {slug for slug, items in weighed.items() if items < thresholds.held_items}
+    of_small = sum(stopped[slug] for slug in small), sum(weighed[slug] for slug in small)
+    return {
+        slug: _why_stopped(*of_small, "meters of few items", thresholds)
+        if slug in small
+        else _why_stopped(stopped[slug], items, f"meter {slug}", thresholds)
+        for slug, items in weighed.items()
+    }
+
+
+def postponable(plan: Sequence[Planned | Result], thresholds: Thresholds, allowed: Collection[Reason]) -> list[Planned]:
+    """Return what has a look that nothing else depends on: even if all of it were held, nothing would be for that.
+
+    It is what ends last. What shows no usage is not among it: whether a meter is dead depends on it.
+    """
+    looks = [one for one in plan if isinstance(one, Planned) and one.look and one.found.usage and one.found.row.report]
+    looks.sort(key=lambda one: one.item.period.end, reverse=True)
+    how_many = len(looks)
+    while how_many and Reason.TOO_MANY_HELD not in allowed and _may_stop(plan, looks[:how_many], thresholds):
+        how_many //= 2
+    return looks[:how_many]
+
+
+def _may_stop(plan: Sequence[Planned | Result], looks: Sequence[Planned], thresholds: Thresholds) -> bool:
+    """Say whether too much of a meter would be held if all of these were."""
+    unknown = {one.item.key for one in looks}
+    as_if = [
+        held(one.found, Reason.TOO_MANY_HELD, "") if one.item.key in unknown else one
+        for one in plan
+        if one.found.row.report
+    ]
+    why = _why_stopped_by_meter(as_if, thresholds)
+    return any(why[one.found.slug] for one in looks)
 
 
 def _is_weighed(one: Planned | Result) -> bool:
