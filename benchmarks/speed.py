@@ -128,7 +128,7 @@ def _speed_goals(items: int, runs: Sequence[Run]) -> list[Goal]:
 
 def _faster(items: int, run: Run) -> Goal:
     all_distinct = run.scenario.period_starts == items
-    wanted = 10 if all_distinct else 20
+    wanted = 35 if all_distinct else 20
     ratio = run.times_faster or 0
     over = "all-distinct" if all_distinct else f"{run.scenario.period_starts}"
     return Goal(

@@ -31,7 +31,8 @@ class KeptUsages(Book):
             series = self.database.rows(self.database.of(kept_series))
             if not series:
                 return {}
-            totals, usages = self._totals(), self._usages()
+            subjects = dict[str, str]()  # each is in memory once
+            totals, usages = self._totals(subjects), self._usages(subjects)
         found = {}
         for row in series:
             try:
@@ -41,24 +42,25 @@ class KeptUsages(Book):
                 continue
         return found
 
-    def _totals(self) -> Mapping[str, dict[str, tuple[Total, ...]]]:
+    def _totals(self, subjects: dict[str, str]) -> Mapping[str, dict[str, tuple[Total, ...]]]:
         found = defaultdict[str, dict[str, tuple[Total, ...]]](dict)
         for row in self.database.each(self.database.of(kept_totals, "series", "subject", "totals")):
             try:
-                found[row.series][row.subject] = tuple(
+                found[row.series][subjects.setdefault(row.subject, row.subject)] = tuple(
                     None if one is None else Decimal(one) for one in json.loads(row.totals)
                 )
             except _NOT_READ:
                 continue
         return found
 
-    def _usages(self) -> Mapping[str, dict[NeedKey, KeptUsage]]:
+    def _usages(self, subjects: dict[str, str]) -> Mapping[str, dict[NeedKey, KeptUsage]]:
         found = defaultdict[str, dict[NeedKey, KeptUsage]](dict)
         ends = dict[datetime, datetime]()  # nearly all end at one instant, which is in memory once
         for row in self.database.each(self.database.of(kept_usages)):
             try:
                 window = WindowSize(row.window) if row.window else None
-                kept = KeptUsage(tuple(json.loads(row.subjects)), ends.setdefault(row.end, row.end), row.usage, window)
+                named = tuple(subjects.setdefault(one, one) for one in json.loads(row.subjects))
+                kept = KeptUsage(named, ends.setdefault(row.end, row.end), row.usage, window)
             except _NOT_READ:
                 continue
             if row.usage is not UNREADABLE:
