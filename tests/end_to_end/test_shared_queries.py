@@ -1,46 +1,23 @@
 """Where each period begins at a second of its own: few queries for all, and usage of any age is in the next run."""
 
-import json
-import sqlite3
-from contextlib import closing
-from datetime import timedelta
-from decimal import Decimal
-
 import pytest
 
-from meter_sync.core.outcomes import Outcome, Reason
-from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.end_to_end.test_verify import verified
+from tests.support.shared_queries import HOUR, ITEMS, begun, damage, quantities, queries_of
 from tests.support.ways import EVENTS, metered_price
-from tests.support.world import METER, NOW, PERIOD_START, World
-
-HOUR = timedelta(hours=1)
-DAY = timedelta(days=1)
-ITEMS = 12
+from tests.support.world import PERIOD_START, World
 
 
 @pytest.fixture
 def lives(world: World) -> list[SubscriptionView]:
-    """Subscriptions that began at seconds of their own, used something, and were reported."""
-    found = [world.subscribe(period_start=PERIOD_START + number * timedelta(minutes=37)) for number in range(ITEMS)]
-    for number, one in enumerate(found):
-        world.use(one, number + 1, NOW - 2 * DAY)
-    world.execute()
-    return found
+    return begun(world, world.price)
 
 
-def queries_of(world: World, **request: object) -> int:
-    """Carry out a run, an hour later, and return how many queries it has asked."""
-    world.sandbox.clock.move_to(world.now + HOUR)
-    before = len(world.seen("POST", "/query"))
-    world.execute(**request)  # type: ignore[arg-type]
-    return len(world.seen("POST", "/query")) - before
-
-
-def quantities(world: World, lives: list[SubscriptionView]) -> list[int]:
-    return [world.billed(one) for one in lives]
+@pytest.fixture
+def hourly_lives(world: World) -> list[SubscriptionView]:
+    """The same on a meter by the hour."""
+    return begun(world, metered_price(world, "hours"))
 
 
 def test_a_run_asks_at_most_four_queries_of_a_meter_however_many_periods_begin_at_seconds_of_their_own(
@@ -53,41 +30,12 @@ def test_a_run_asks_at_most_four_queries_of_a_meter_however_many_periods_begin_a
     assert quantities(world, lives) == [6, *range(2, ITEMS + 1)]
 
 
-def test_a_period_that_began_since_the_last_run_is_asked_for_by_itself_once(
-    world: World, lives: list[SubscriptionView]
-) -> None:
-    new = world.subscribe(period_start=world.now + timedelta(minutes=20))
-    world.use(new, 3, world.now + timedelta(minutes=30))
-    assert queries_of(world) <= 4 + 1
-    assert world.billed(new) == 3
-    world.use(new, 4, world.now - timedelta(minutes=5))
-    assert queries_of(world) <= 4
-    assert world.billed(new) == 7
-
-
 def test_usage_that_came_late_by_weeks_is_in_the_next_run_and_only_its_subject_is_read_again(
     world: World, lives: list[SubscriptionView]
 ) -> None:
     world.use(lives[3], 10, PERIOD_START + 4 * HOUR)
     assert queries_of(world) <= 4 + 1
     assert quantities(world, lives)[3] == 4 + 10
-
-
-def test_usage_that_moved_from_one_customer_to_another_is_seen(world: World, lives: list[SubscriptionView]) -> None:
-    world.use(lives[11], -5, NOW - 3 * DAY)
-    world.use(lives[2], 5, NOW - 3 * DAY)
-    world.sandbox.clock.move_to(world.now + HOUR)
-    results = world.execute(Reason.DECREASE)
-    assert (world.billed(lives[2]), world.billed(lives[11])) == (8, 7)
-    assert results[lives[11].items[0]].outcome is Outcome.REPORTED
-
-
-def test_usage_from_before_an_items_own_period_writes_nothing(world: World, lives: list[SubscriptionView]) -> None:
-    world.use(lives[11], 50, PERIOD_START + timedelta(minutes=1))
-    before = len(world.writes)
-    queries_of(world)
-    assert len(world.writes) == before
-    assert world.billed(lives[11]) == 12
 
 
 def test_a_decrease_is_read_exactly_before_anything_is_lowered(world: World, lives: list[SubscriptionView]) -> None:
@@ -108,84 +56,6 @@ def test_reading_everything_corrects_what_was_kept_and_says_by_how_much(
     assert quantities(world, lives) == list(range(1, ITEMS + 1))
 
 
-def test_in_a_sound_installation_a_day_later_nothing_is_corrected(world: World, lives: list[SubscriptionView]) -> None:
-    for _ in range(3):
-        world.use(lives[0], 2)
-        world.use(lives[1], 1, PERIOD_START + 9 * HOUR)
-        queries_of(world)
-    world.sandbox.clock.move_to(NOW + DAY)
-    done = world.run(METER_SYNC_LOG_LEVEL="info")
-    (told,) = [line for line in done.stderr.splitlines() if "kept_usage_compared" in line]
-    assert '"wrong": 0' in told
-    assert '"by": "0"' in told
-
-
-def test_a_meter_that_was_deleted_and_made_anew_is_another_one(world: World, lives: list[SubscriptionView]) -> None:
-    world.openmeter.delete_meter(METER)
-    world.openmeter.add_meter(METER, aggregation="COUNT", event_type=METER)
-    world.sandbox.clock.move_to(world.now + HOUR)
-    found = world.execute(dry_run=True)
-    assert {one.found.usage for one in found.values()} == {Decimal(1)}
-
-
-def test_a_run_of_a_part_believes_nothing_that_is_kept(world: World, lives: list[SubscriptionView]) -> None:
-    damage(world, "UPDATE kept_usages SET usage = '100'")
-    customer = world.customer_of(lives[4])
-    done = world.run("--customer", customer)
-    assert done.item["quantity"] == "5"
-
-
-def test_verify_shares_queries_too_and_finds_what_stripe_lacks(world: World, lives: list[SubscriptionView]) -> None:
-    world.sandbox.clock.move_to(world.now + HOUR)
-    world.use(lives[3], 10, PERIOD_START + 4 * HOUR)
-    before = len(world.seen("POST", "/query"))
-    done = verified(world, selection=Selection(meters=(METER,)))
-    assert len(world.seen("POST", "/query")) - before <= 4 + 1
-    assert [(one.found.item.id, one.expected, one.actual) for one in done.comparisons if one.difference] == [
-        (lives[3].items[0], 4 + 10, 4)
-    ]
-
-
-def test_an_audit_of_an_earlier_instant_asks_exactly(world: World, lives: list[SubscriptionView]) -> None:
-    found = world.execute(dry_run=True, as_of=NOW - 2 * DAY + timedelta(seconds=1))
-    assert [found[one.items[0]].found.usage for one in lives] == [Decimal(n + 1) for n in range(ITEMS)]
-    found = world.execute(dry_run=True, as_of=NOW - 2 * DAY)
-    assert {found[one.items[0]].found.usage for one in lives} == {Decimal(0)}
-
-
-def rows_asked_since(world: World, requests: int) -> list[str]:
-    """From where on hours were asked for, by the requests that came since so many."""
-    bodies = [json.loads(one.body) for one in world.seen("POST", "/query")[requests:]]
-    return [body["from"] for body in bodies if "windowSize" in body or "granularity" in body]
-
-
-@pytest.fixture
-def hourly_lives(world: World) -> list[SubscriptionView]:
-    """The same on a meter by the hour."""
-    price = metered_price(world, "hours")
-    found = [world.subscribe(price, period_start=PERIOD_START + n * timedelta(minutes=37)) for n in range(ITEMS)]
-    for number, one in enumerate(found):
-        world.use(one, number + 1, NOW - 2 * DAY)
-    world.execute()
-    return found
-
-
-def test_of_hours_only_the_last_days_are_read_again_as_long_as_nothing_came_late(
-    world: World, hourly_lives: list[SubscriptionView]
-) -> None:
-    before = len(world.seen("POST", "/query"))
-    world.use(hourly_lives[0], 5)
-    assert queries_of(world) <= 4
-    assert {one[:13] for one in rows_asked_since(world, before)} == {(NOW - DAY).isoformat()[:13]}
-    assert quantities(world, hourly_lives) == [6, *range(2, ITEMS + 1)]
-
-
-def test_hours_that_came_late_by_weeks_are_in_the_next_run(world: World, hourly_lives: list[SubscriptionView]) -> None:
-    world.use(hourly_lives[3], 10, PERIOD_START + 4 * HOUR)
-    queries_of(world)
-    assert quantities(world, hourly_lives)[3] == 4 + 10
-
-
 def test_hours_that_came_late_and_were_not_written_are_read_again_by_the_run_after_it(
     world: World, hourly_lives: list[SubscriptionView]
 ) -> None:
@@ -196,9 +66,3 @@ def test_hours_that_came_late_and_were_not_written_are_read_again_by_the_run_aft
     world.sandbox.faults.clear()
     queries_of(world)
     assert quantities(world, hourly_lives)[3] == 4 + 10
-
-
-def damage(world: World, statement: str) -> None:
-    """Let something be wrong with what is kept in the ledger."""
-    with closing(sqlite3.connect(world.ledger)) as connection, connection:
-        assert connection.execute(statement).rowcount
