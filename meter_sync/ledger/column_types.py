@@ -21,6 +21,10 @@ def _instant(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+number = lru_cache(4096)(Decimal)
+"""Makes a number of its digits: equal ones mostly as one, too."""
+
+
 class UtcSeconds(TypeDecorator[datetime]):
     """An instant in UTC and whole seconds, stored as Unix seconds so that no database's time zone matters."""
 
@@ -49,7 +53,7 @@ class DecimalText(TypeDecorator[Decimal]):
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Decimal | None:
         """Load."""
         try:
-            return None if value is None else Decimal(value)
+            return None if value is None else number(value)
         except _NOT_READ:
             return UNREADABLE  # type: ignore[return-value]
 

@@ -5,7 +5,6 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Row, Table
@@ -14,7 +13,7 @@ from meter_sync.core.billing.item import WindowSize
 from meter_sync.core.metering.mapping import Grouping
 from meter_sync.core.metering.meter import Aggregation
 from meter_sync.core.metering.sharing import Kept, KeptUsage, NeedKey, Series, Total
-from meter_sync.ledger.column_types import UNREADABLE
+from meter_sync.ledger.column_types import UNREADABLE, number
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.schema import kept_series, kept_totals, kept_usages
 
@@ -47,7 +46,7 @@ class KeptUsages(Book):
         for row in self.database.each(self.database.of(kept_totals, "series", "subject", "totals")):
             try:
                 found[row.series][subjects.setdefault(row.subject, row.subject)] = tuple(
-                    None if one is None else Decimal(one) for one in json.loads(row.totals)
+                    None if one is None else number(one) for one in json.loads(row.totals)
                 )
             except _NOT_READ:
                 continue

@@ -71,17 +71,21 @@ class Connection:
         Raise Transient where there is no answer, OpenMeterRefused for a no, and ConfigurationError where the address or
         the key is wrong.
         """
-        return await self._retried("GET", endpoint, path, None)
+        return await self._retried("GET", endpoint, path, None, None)
 
-    async def post(self, path: str, endpoint: str, body: Mapping[str, Any]) -> object:
-        """Return the JSON that answers a POST; it raises what `get` does."""
-        return await self._retried("POST", endpoint, path, body)
+    async def post(self, path: str, endpoint: str, body: Mapping[str, Any], read: answers.Read | None = None) -> object:
+        """Return the JSON that answers a POST, and of its objects what `read` makes; it raises what `get` does."""
+        return await self._retried("POST", endpoint, path, body, read)
 
-    async def _retried(self, method: str, endpoint: str, path: str, body: Mapping[str, Any] | None) -> object:
-        send = partial(self._send, method, endpoint, path, body)
+    async def _retried(
+        self, method: str, endpoint: str, path: str, body: Mapping[str, Any] | None, read: answers.Read | None
+    ) -> object:
+        send = partial(self._send, method, endpoint, path, body, read)
         return await retried(lambda: self._places, send, self._access.retry_seconds, self._stop)
 
-    async def _send(self, method: str, endpoint: str, path: str, body: Mapping[str, Any] | None) -> object:
+    async def _send(
+        self, method: str, endpoint: str, path: str, body: Mapping[str, Any] | None, read: answers.Read | None
+    ) -> object:
         """Send a request and return the answer's JSON: the one place that says what is transient."""
         self._stop.check()
         status = None
@@ -101,7 +105,7 @@ class Connection:
         finally:
             self.tally[Sent("openmeter", f"{method.lower()} {endpoint}", status)] += 1
         if status in (200, 201):
-            return answers.parsed(text, headers.get("Content-Type", ""))
+            return answers.parsed(text, headers.get("Content-Type", ""), read)
         if status in (401, 403):
             raise ConfigurationError(
                 f"OpenMeter does not accept the API key (HTTP status {status}); nothing was written",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -59,7 +60,8 @@ class V1:
         """
         path = f"{PATH}/meters/{quote(query.meter, safe='')}/query"
         try:
-            return _rows(query, await self._connection.post(path, "meter_query", question(query)))
+            read = answers.making_rows(partial(_row, query))
+            return _rows(query, await self._connection.post(path, "meter_query", question(query), read))
         except OpenMeterRefused as refusal:
             if "rounded to MINUTE" not in refusal.message:
                 raise
@@ -119,7 +121,7 @@ def _rows(query: Query, answer: object) -> Iterator[Row]:
     rows = answer.get("data") if isinstance(answer, dict) and is_about_it else None
     if not isinstance(rows, list):
         raise OpenMeterRefused("an answer that does not fit the question")
-    return (_row(query, row) for row in rows)
+    return (row if isinstance(row, Row) else _row(query, row) for row in rows)
 
 
 def _row(query: Query, row: object) -> Row:
@@ -127,7 +129,8 @@ def _row(query: Query, row: object) -> Row:
     if not isinstance(row, dict) or not isinstance(whose, str) or not isinstance(value, Decimal):
         raise OpenMeterRefused(f"a row without a {query.grouping} or a number")
     grouped = row.get("groupBy")
-    return Row(whose, value, row.get("windowStart"), grouped if isinstance(grouped, dict) else None)
+    is_told_apart = query.dimensions and isinstance(grouped, dict)
+    return Row(whose, value, row.get("windowStart") if query.window else None, grouped if is_told_apart else None)
 
 
 def _whose(query: Query, row: Mapping[str, object]) -> object:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
@@ -82,7 +83,7 @@ class _Billing(_Shape):
 
 
 class _Result(_Shape):
-    data: list[dict[str, object]]
+    data: list[Any]
     start: Annotated[str | None, Field(alias="from")] = None
     end: Annotated[str | None, Field(alias="to")] = None
 
@@ -135,7 +136,9 @@ class V3:
             id = self._ids.get(query.meter)
         if id is None:
             raise OpenMeterRefused(f"there is no meter {query.meter!r}")
-        return _rows(query, await self._connection.post(f"{PATH}/meters/{id}/query", "meter_query", question(query)))
+        read = answers.making_rows(partial(_row, query))
+        path = f"{PATH}/meters/{id}/query"
+        return _rows(query, await self._connection.post(path, "meter_query", question(query), read))
 
     async def customers(self) -> list[OpenMeterCustomer]:
         """Return all customers, over all pages. Ordered by name, the default, a page could skip some."""
@@ -210,18 +213,19 @@ def _rows(query: Query, answer: object) -> Iterator[Row]:
     result = _read(_Result, answer, "an answer to a query")
     if not answers.is_echoed(query, result.start, result.end):
         raise OpenMeterRefused("an answer that does not fit the question")
-    return (_row(query, row) for row in result.data)
+    return (row if isinstance(row, Row) else _row(query, row) for row in result.data)
 
 
-def _row(query: Query, row: Mapping[str, object]) -> Row:
-    value, dimensions = row.get("value"), row.get("dimensions")
-    if not isinstance(dimensions, dict):
+def _row(query: Query, row: object) -> Row:
+    value, dimensions = (row.get("value"), row.get("dimensions")) if isinstance(row, dict) else (None, None)
+    if not isinstance(row, dict) or not isinstance(dimensions, dict):
         raise OpenMeterRefused("a row without its dimensions")
     whose = dimensions.get(query.grouping.value)
     if not isinstance(whose, str) or not isinstance(value, str) or not _NUMBER.fullmatch(value):
         raise OpenMeterRefused(f"a row without a {query.grouping} or a number")
     try:
-        return Row(whose, Decimal(value), row.get("from"), dimensions)
+        start = row.get("from") if query.window else None
+        return Row(whose, answers.number(value), start, dimensions if query.dimensions else None)
     except ArithmeticError:  # an exponent beyond any that can be computed with
         raise OpenMeterRefused("a number that no meter can have counted") from None
 

@@ -19,7 +19,7 @@ def plan(
     job: Job, resumed: Prepared, usages: Mapping[str, Decimal | WindowUsage | Unanswered]
 ) -> list[Planned | Result]:
     """Given OpenMeter's answer for each item, return what should happen to it; nothing is asked or written."""
-    with_usage = [measured(one, usages, resumed.memory, job.policy) for one in resumed.items]
-    plan = [planned(one, resumed.memory, job.policy) for one in with_usage]
+    memory, policy = resumed.memory, job.policy
+    plan = [planned(measured(one, usages, memory, policy), memory, policy) for one in resumed.items]
     log.info("plan", **counts(plan))
     return plan

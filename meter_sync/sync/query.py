@@ -36,12 +36,13 @@ async def query(job: Job, shared: Shared | None, prepared: Prepared) -> tuple[Pr
     With it come the items, and what is remembered of their hours or days as far as these are read. `shared` has what is
     kept, where a whole account is asked for; without it each item is asked for exactly.
     """
-    needs = [need for one in prepared.items if isinstance(one, Metered) for need in one.needs]
+    metered = [one for one in prepared.items if isinstance(one, Metered)]
+    of_totals = [need for one in metered if not one.way.is_by_window for need in one.needs]
+    needs = [*of_totals, *(need for one in metered if one.way.is_by_window for need in one.needs)]
     together, _ = shared.parted(needs) if shared else ([], needs)
     asked = await _ask_together(together, job.openmeter, job.progress)
     prepared = _with_windows(job, shared, prepared)
     metered = [one for one in prepared.items if isinstance(one, Metered)]
-    of_totals = [need for one in metered if not one.way.is_by_window for need in one.needs]
     fallen = [need for one in metered for need in needs_of_falls(one, prepared.memory)]
     whole = _Totals(shared, of_totals, fallen)
     split = WindowQueryPlan([need for one in metered if one.way.is_by_window for need in one.needs])

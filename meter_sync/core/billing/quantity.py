@@ -2,6 +2,7 @@
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 from enum import StrEnum
+from functools import lru_cache
 
 
 class InvalidUsage(ValueError):
@@ -44,8 +45,12 @@ def denoised(value: Decimal) -> Decimal:
     """
     if not value.is_finite():
         raise InvalidUsage(f"OpenMeter answered {value}, which is not a number that can be billed")
-    if abs(value) > LARGEST_EXACT:
-        return value
+    return value if abs(value) > LARGEST_EXACT else _clean(value)
+
+
+@lru_cache(4096)
+def _clean(value: Decimal) -> Decimal:
+    """Return a number that is finite, and exact, without noise: equal ones mostly as one, for there are many."""
     decimals = min(_MOST_DECIMALS, max(0, _SIGNIFICANT_DIGITS - 1 - value.adjusted()))
     clean = value.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_EVEN, context=_ARITHMETIC)
     return clean if clean else abs(clean)

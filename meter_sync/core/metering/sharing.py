@@ -92,14 +92,12 @@ def series_of(need: Need) -> Series | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What was found out about a need: its usage up to `end`, which shared totals go on from."""
+class _Own:
+    """A need's own part: its usage up to `end`, from which shared totals go on."""
 
     need: Need
     end: datetime
     usage: Total
-    kept: KeptUsage | None
-    """What is kept, where that is what it was made of."""
 
 
 class Sharing:
@@ -122,7 +120,7 @@ class Sharing:
         self._joints, self._joints_after = _joints(kept, begins, as_of, is_whole=is_whole)
         self._stretches = [Period(*two) for two in pairwise((*self._joints, as_of))]
         self._totals: list[dict[str, Total | Unanswered]] = [{} for _ in self._stretches]
-        self._found: dict[NeedKey, _Found] = {}
+        self._after: dict[NeedKey, KeptUsage] = {}
         self._windows: dict[NeedKey, Need] = {}
         self.corrected = Corrected()
 
@@ -198,22 +196,22 @@ class Sharing:
             if isinstance(own, Unanswered):
                 usages[need.item] = own
                 continue
-            found = _Found(need, end, own, believed)
+            part = _Own(need, end, own)
             if self._kept and not self._believes:
-                self._compare(found, self._kept)
-            self._found[need.item, need.start] = found
-            whole = self._until(found, need.end)
+                self._compare(part, self._kept)
+            if after := self._as_kept(part, believed):
+                self._after[need.item, need.start] = after
+            whole = self._until(part, need.end)
             usages[need.item] = Decimal(0) if whole is None else whole
         return usages
 
     def is_kept(self, need: Need) -> bool:
         """Say whether a need's usage was made of what is kept."""
-        found = self._found.get((need.item, need.start))
-        return found is not None and found.kept is not None
+        return self._believed(need, self._own_end(need)) is not None
 
     def forget(self, need: Need) -> None:
         """Let a need be asked for exactly by the next run."""
-        self._found.pop((need.item, need.start), None)
+        self._after.pop((need.item, need.start), None)
 
     def windows_known_until(self, need: Need) -> datetime | None:
         """Return up to where the hours or days of a need are as they were when they were read last, or None."""
@@ -230,8 +228,7 @@ class Sharing:
         """Return what is to be kept after this run."""
         read_at = self._kept.read_at if self._kept and self._believes else self._as_of
         totals = {subject: self._known_totals(subject) for subject in self._totals[0]}
-        usages = {key: kept for key, found in self._found.items() if (kept := self._as_kept(found)) is not None}
-        usages |= {
+        usages = self._after | {
             key: KeptUsage(need.subjects, min(need.end, self.day), window=need.window)
             for key, need in self._windows.items()
             if self.day is not None and self._joints[0] <= need.start < self.day
@@ -279,11 +276,11 @@ class Sharing:
                 found.append(total)
         return total_in_order(self.series.aggregation, found)
 
-    def _until(self, found: _Found, instant: datetime) -> Total | Unanswered:
+    def _until(self, own: _Own, instant: datetime) -> Total | Unanswered:
         """Return a need's usage up to an instant from which its totals are shared, or up to its end."""
-        totals = [found.usage]
-        for subject in found.need.subjects if found.end < instant else ():
-            total = self._total(subject, Period(found.end, instant))
+        totals = [own.usage]
+        for subject in own.need.subjects if own.end < instant else ():
+            total = self._total(subject, Period(own.end, instant))
             if isinstance(total, Unanswered):
                 return total
             totals.append(total)
@@ -300,28 +297,29 @@ class Sharing:
         totals, before = tuple(found), self._kept.totals.get(subject) if self._kept else None
         return before if before == totals else totals
 
-    def _as_kept(self, found: _Found) -> KeptUsage | None:
-        need, joints = found.need, self._joints_after
+    def _as_kept(self, own: _Own, believed: KeptUsage | None) -> KeptUsage | None:
+        """Return what is to be kept of a need: what is believed, where it goes on to the same instant."""
+        need, joints = own.need, self._joints_after
         if need.start < joints[0]:
             return None
         if need.end < self._as_of:
             end = need.end if need.end <= joints[-1] else None
         else:
             end = next((joint for joint in joints if joint >= need.start), None)
-        if end is None or not need.start < end or found.end > end:
+        if end is None or not need.start < end or own.end > end:
             return None
-        if found.kept is not None and found.kept.end == end:
-            return found.kept
-        usage = self._until(found, end)
+        if believed is not None and believed.end == end:
+            return believed
+        usage = self._until(own, end)
         return None if isinstance(usage, Unanswered) or not _is_exact(usage) else KeptUsage(need.subjects, end, usage)
 
-    def _compare(self, found: _Found, kept: Kept) -> None:
+    def _compare(self, own: _Own, kept: Kept) -> None:
         """Add up by how much what is kept of a need is wrong, where it would have been believed."""
-        need = found.need
+        need = own.need
         then = kept.usages.get((need.item, need.start))
-        if then is None or then.window is not None or not found.end <= then.end or not self._holds(need, then):
+        if then is None or then.window is not None or not own.end <= then.end or not self._holds(need, then):
             return
-        now = self._until(found, then.end)
+        now = self._until(own, then.end)
         if isinstance(now, Unanswered) or not _is_exact(now) or _is_same(then.usage, now):
             return
         difference = abs(denoised((now or Decimal(0)) - (then.usage or Decimal(0))))

@@ -28,9 +28,9 @@ def with_falls(metered: Metered, usages: Mapping[str, object], memory: Memory, p
 
     A person who lifts the brake has explained them all.
     """
-    if Reason.DECREASE in policy.allowed:
-        return metered
     falls = memory.falls.get(metered.item.id, ())
+    if Reason.DECREASE in policy.allowed or not falls:
+        return metered
     if not falls:
         return metered
     return replace(metered, falls=tuple(one for one in falls if not _is_back(metered, one, usages)))
