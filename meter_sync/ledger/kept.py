@@ -36,7 +36,7 @@ class KeptUsages(Book):
         for row in series:
             try:
                 joints = tuple(datetime.fromtimestamp(at, UTC) for at in json.loads(row.joints))
-                found[_series(row)] = Kept(row.read_at, joints, totals[row.series], usages[row.series])
+                found[_series(row)] = Kept(row.read_at, row.as_of, joints, totals[row.series], usages[row.series])
             except _NOT_READ:
                 continue
         return found
@@ -89,11 +89,11 @@ class KeptUsages(Book):
     def _write(self, series: Series, before: Kept | None, kept: Kept) -> None:
         key = {"series": _key(series)}
         joints = json.dumps([int(joint.timestamp()) for joint in kept.joints])
-        row = {**key, **_columns(series), "read_at": kept.read_at, "joints": joints}
+        row = {**key, **_columns(series), "read_at": kept.read_at, "as_of": kept.as_of, "joints": joints}
         if before is None:  # nothing may stay of what could not be read
             for table in (kept_totals, kept_usages):
                 self.database.delete(table, [key])
-        self.database.put(kept_series, [row], ("read_at", "joints"))
+        self.database.put(kept_series, [row], ("read_at", "as_of", "joints"))
         totals_then, usages_then = (before.totals, before.usages) if before else ({}, {})
         self._write_changed(
             kept_totals,

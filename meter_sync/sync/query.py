@@ -123,7 +123,9 @@ def _with_windows(job: Job, shared: Shared | None, prepared: Prepared) -> Prepar
 
 
 def _read_since(job: Job, shared: Shared | None, one: Metered, prepared: Prepared) -> datetime | None:
-    return read_since(one, prepared.memory, job.policy, shared.windows_known_until(one) if shared else None)
+    remembered = prepared.memory.remembered.get(one.item.id)
+    known_until = shared.windows_known_until(one, remembered and remembered.as_of) if shared else None
+    return read_since(one, prepared.memory, job.policy, known_until)
 
 
 async def _read_falls(

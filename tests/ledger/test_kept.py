@@ -22,6 +22,7 @@ SERIES = Series("01meter", "requests", (("model", ("a", "b")),), Grouping.SUBJEC
 OTHER = replace(SERIES, filter=())
 KEPT = Kept(
     read_at=START + 30 * HOUR,
+    as_of=START + 31 * HOUR,
     joints=(START, START + 2 * HOUR, START + 30 * HOUR),
     totals={"cus_1": (Decimal("1.5"), None), "cus_ü": (Decimal(0),)},
     usages={
@@ -32,6 +33,7 @@ KEPT = Kept(
 )
 CHANGED = Kept(
     read_at=KEPT.read_at,
+    as_of=START + 32 * HOUR,
     joints=(*KEPT.joints[:2], START + 31 * HOUR),
     totals={"cus_1": (Decimal(2), Decimal(3))},
     usages={("si_1", START): KeptUsage(("cus_1",), START + 2 * HOUR, Decimal(7))},
