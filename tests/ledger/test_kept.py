@@ -75,9 +75,11 @@ def test_what_did_not_change_writes_nothing(ledger: Ledger, path: Path) -> None:
     ("damage", "usages", "totals"),
     [
         ("UPDATE kept_usages SET usage = 'much' WHERE usage IS NOT NULL", 2, 2),
+        ("UPDATE kept_usages SET usage = 'NaN' WHERE usage IS NOT NULL", 2, 2),
         ("UPDATE kept_usages SET subjects = '{'", 0, 2),
         ("UPDATE kept_usages SET window = 'minute' WHERE need = 'si_1'", 1, 2),
         ("UPDATE kept_totals SET totals = '[\"x\"]' WHERE subject = 'cus_1'", 3, 1),
+        ("UPDATE kept_totals SET totals = '[\"Infinity\"]' WHERE subject = 'cus_1'", 3, 1),
     ],
 )
 def test_a_row_that_cannot_be_read_is_not_there_and_the_next_record_mends_it(
@@ -96,6 +98,8 @@ def test_a_row_that_cannot_be_read_is_not_there_and_the_next_record_mends_it(
     "damage",
     [
         "UPDATE kept_series SET joints = 'x'",
+        "UPDATE kept_series SET joints = '[]'",
+        "UPDATE kept_series SET joints = '[9, 9]'",
         "UPDATE kept_series SET filter = 'x'",
         "UPDATE kept_series SET aggregation = 'x'",
         "UPDATE kept_series SET grouping = 'x'",
