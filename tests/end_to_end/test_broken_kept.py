@@ -6,11 +6,12 @@ from contextvars import copy_context
 import pytest
 
 from meter_sync import effects
-from meter_sync.core.outcomes import Reason
+from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.end_to_end.test_shared_queries import HOUR, hourly_lives, quantities
-from tests.support.world import PERIOD_START, World
+from tests.end_to_end.test_shared_queries import DAY, HOUR, damage, hourly_lives, quantities
+from tests.support.ways import by_tier, metered_price
+from tests.support.world import NOW, PERIOD_START, World
 
 __all__ = ["hourly_lives"]
 
@@ -54,3 +55,25 @@ def test_hours_that_came_and_went_are_not_billed_though_a_run_in_between_has_rep
     world.sandbox.clock.move_to(world.now + HOUR)
     world.execute(Reason.DECREASE)
     assert quantities(world, hourly_lives)[3] == 4
+
+
+@pytest.mark.parametrize("way", by_tier(["hours", "additions"]))
+def test_packed_rows_of_one_item_that_cannot_be_read_are_the_matter_of_that_item(world: World, way: str) -> None:
+    price = metered_price(world, way)
+    found = [world.subscribe(price) for _ in range(3)]
+    for days in range(3):
+        for one in found:
+            world.use(one, 5, NOW - HOUR + days * DAY)
+        world.sandbox.clock.move_to(NOW + days * DAY)
+        world.execute()
+    broken = found[1].items[0]
+    table = "past_parts" if way == "hours" else "past_additions"
+    damage(world, f"UPDATE {table} SET content = x'00' WHERE item = '{broken}'")
+    if way == "additions":  # only where something was rejected are those that are packed counted
+        damage(world, f"UPDATE {table} SET highest_base = 100 WHERE item = '{broken}'")
+    for one in found:
+        world.use(one, 5)
+    world.sandbox.clock.move_to(NOW + 3 * DAY)
+    done = world.execute()
+    assert (done[broken].outcome, done[broken].reason) == (Outcome.FAILED, Reason.LEDGER_ERROR)
+    assert quantities(world, found) == [20, 15, 20]
