@@ -145,9 +145,7 @@ def _put(database: Database, found: Mapping[tuple[str, datetime, datetime], Mapp
 # -- reading ----------------------------------------------------------------------------------------
 
 
-def to_same_base(
-    database: Database, periods: Mapping[str, datetime]
-) -> tuple[dict[str, int], dict[str, RowUnread]]:
+def to_same_base(database: Database, periods: Mapping[str, datetime]) -> tuple[dict[str, int], dict[str, RowUnread]]:
     """Given items with the start of their period, return how many packed additions began at what Stripe holds now.
 
     There are some only after a decrease or a rejection: seldom is anything unpacked for that. Beside it are the items

@@ -57,6 +57,13 @@ def test_hours_that_came_and_went_are_not_billed_though_a_run_in_between_has_rep
     assert quantities(world, hourly_lives)[3] == 4
 
 
+DAMAGES = {
+    "hours": ["UPDATE past_parts SET content = x'00' WHERE item LIKE '%2'"],
+    # Only where something was rejected are those additions counted that are packed.
+    "additions": ["UPDATE past_additions SET content = x'00', highest_base = 100 WHERE item LIKE '%2'"],
+}
+
+
 @pytest.mark.parametrize("way", by_tier(["hours", "additions"]))
 def test_packed_rows_of_one_item_that_cannot_be_read_are_the_matter_of_that_item(world: World, way: str) -> None:
     price = metered_price(world, way)
@@ -67,10 +74,9 @@ def test_packed_rows_of_one_item_that_cannot_be_read_are_the_matter_of_that_item
         world.sandbox.clock.move_to(NOW + days * DAY)
         world.execute()
     broken = found[1].items[0]
-    table = "past_parts" if way == "hours" else "past_additions"
-    damage(world, f"UPDATE {table} SET content = x'00' WHERE item = '{broken}'")
-    if way == "additions":  # only where something was rejected are those that are packed counted
-        damage(world, f"UPDATE {table} SET highest_base = 100 WHERE item = '{broken}'")
+    assert broken.endswith("2")
+    for statement in DAMAGES[way]:
+        damage(world, statement)
     for one in found:
         world.use(one, 5)
     world.sandbox.clock.move_to(NOW + 3 * DAY)
