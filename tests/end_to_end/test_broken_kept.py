@@ -10,7 +10,7 @@ from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.end_to_end.test_shared_queries import DAY, HOUR, damage, hourly_lives, quantities
-from tests.support.ways import by_tier, metered_price
+from tests.support.ways import by_tier, end_of, invoiced, metered_price, one_fast
 from tests.support.world import NOW, PERIOD_START, World
 
 __all__ = ["hourly_lives"]
@@ -83,3 +83,27 @@ def test_packed_rows_of_one_item_that_cannot_be_read_are_the_matter_of_that_item
     done = world.execute()
     assert (done[broken].outcome, done[broken].reason) == (Outcome.FAILED, Reason.LEDGER_ERROR)
     assert quantities(world, found) == [20, 15, 20]
+
+
+def run_daily(world: World, days: int) -> None:
+    for _ in range(days):
+        world.sandbox.clock.advance(DAY)
+        world.execute(Reason.DECREASE)
+
+
+@pytest.mark.parametrize("end", one_fast(["is canceled", "goes on"], "goes on"))
+def test_what_an_owner_has_billed_another_customer_with_its_subject_does_not_bill_once_that_period_is_closed(
+    world: World, end: str
+) -> None:
+    world.configure('[mapping]\nsubject = "subscription.metadata.tenant"\n')
+    owner = world.subscribe(metadata={"tenant": "t"}, item_metadata={"meter_sync_owner": "true"})
+    world.execute()
+    other = world.subscribe(metadata={"tenant": "t"}, period_start=NOW)
+    world.use("t", 7, at=NOW + HOUR)
+    run_daily(world, 2)
+    if end == "is canceled":
+        world.stripe.cancel(owner.id, invoice_now=True)
+    else:
+        world.sandbox.clock.move_to(end_of(world, owner) - HOUR)
+    run_daily(world, 5)
+    assert (invoiced(world), world.billed(other), world.unbilled()) == (7, 0, {})
