@@ -83,19 +83,22 @@ def _unsettled(row: Row[Any]) -> Unsettled:
     return rows.read_as(Unsettled, row, is_answered=_settled_at(row) is not None, **found)
 
 
-def recall(database: Database, periods: Mapping[str, datetime]) -> dict[str, RememberedAdditions]:
-    """Given items with the start of their period, return what is remembered of the additions to each that has any."""
+def recall(database: Database, periods: Mapping[str, datetime]) -> dict[str, RememberedAdditions | rows.RowUnread]:
+    """Given items with the start of their period, return what is remembered of the additions to each that has any.
+
+    Of one of which some cannot be read, return why.
+    """
     to_same_base = (
         database.of(additions, "item", "period_start", sa.func.count().label("how_many"))
         .join(item_periods, of_same_period(item_periods, additions))
         .where(*database.in_scope(item_periods), additions.c.base == sa.func.coalesce(item_periods.c.acknowledged, 0))
         .group_by(additions.c.item, additions.c.period_start)
     )
-    same = past_additions.to_same_base(database, periods)
+    same, unread = past_additions.to_same_base(database, periods)
     for row in database.rows_in(to_same_base, additions, periods):
         same[row.item] = same.get(row.item, 0) + row.how_many
     newest = database.rows_in(_newest(database), additions, periods)
-    return {row.item: RememberedAdditions(_addition(row), same.get(row.item, 0)) for row in newest}
+    return {row.item: RememberedAdditions(_addition(row), same.get(row.item, 0)) for row in newest} | unread
 
 
 def _newest(database: Database) -> sa.Select[Any]:

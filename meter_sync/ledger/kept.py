@@ -5,6 +5,8 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Row, Table
@@ -13,7 +15,7 @@ from meter_sync.core.billing.item import WindowSize
 from meter_sync.core.metering.mapping import Grouping
 from meter_sync.core.metering.meter import Aggregation
 from meter_sync.core.metering.sharing import Kept, KeptUsage, NeedKey, Series, Total
-from meter_sync.ledger.column_types import UNREADABLE, number
+from meter_sync.ledger.column_types import number
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.schema import kept_series, kept_totals, kept_usages
 
@@ -35,8 +37,8 @@ class KeptUsages(Book):
         found = {}
         for row in series:
             try:
-                joints = tuple(datetime.fromtimestamp(at, UTC) for at in json.loads(row.joints))
-                found[_series(row)] = Kept(row.read_at, joints, totals[row.series], usages[row.series])
+                joints = _joints(row.joints)
+                found[_series(row)] = Kept(row.read_at, row.as_of, joints, totals[row.series], usages[row.series])
             except _NOT_READ:
                 continue
         return found
@@ -46,7 +48,7 @@ class KeptUsages(Book):
         for row in self.database.each(self.database.of(kept_totals, "series", "subject", "totals")):
             try:
                 found[row.series][subjects.setdefault(row.subject, row.subject)] = tuple(
-                    None if one is None else number(one) for one in json.loads(row.totals)
+                    None if one is None else _finite(number(one)) for one in json.loads(row.totals)
                 )
             except _NOT_READ:
                 continue
@@ -58,12 +60,12 @@ class KeptUsages(Book):
         for row in self.database.each(self.database.of(kept_usages)):
             try:
                 window = WindowSize(row.window) if row.window else None
+                usage = None if row.usage is None else _finite(row.usage)
                 named = tuple(subjects.setdefault(one, one) for one in json.loads(row.subjects))
-                kept = KeptUsage(named, ends.setdefault(row.end, row.end), row.usage, window)
+                kept = KeptUsage(named, ends.setdefault(row.end, row.end), usage, window)
             except _NOT_READ:
                 continue
-            if row.usage is not UNREADABLE:
-                found[row.series][row.need, row.start] = kept
+            found[row.series][row.need, row.start] = kept
         return found
 
     def record(self, before: Mapping[Series, Kept], after: Mapping[Series, Kept]) -> None:
@@ -90,11 +92,11 @@ class KeptUsages(Book):
     def _write(self, series: Series, before: Kept | None, kept: Kept) -> None:
         key = {"series": _key(series)}
         joints = json.dumps([int(joint.timestamp()) for joint in kept.joints])
-        row = {**key, **_columns(series), "read_at": kept.read_at, "joints": joints}
+        row = {**key, **_columns(series), "read_at": kept.read_at, "as_of": kept.as_of, "joints": joints}
         if before is None:  # nothing may stay of what could not be read
             for table in (kept_totals, kept_usages):
                 self.database.delete(table, [key])
-        self.database.put(kept_series, [row], ("read_at", "joints"))
+        self.database.put(kept_series, [row], ("read_at", "as_of", "joints"))
         totals_then, usages_then = (before.totals, before.usages) if before else ({}, {})
         self._write_changed(
             kept_totals,
@@ -127,6 +129,23 @@ class KeptUsages(Book):
         if rows:
             self.database.put(table, rows, tuple(next(iter(changed.values()))))
         self.database.delete(table, [{**of, **dict(zip(by, at, strict=True))} for at in gone])
+
+
+def _joints(text: str) -> tuple[datetime, ...]:
+    """Return the instants that are stored. Raise ValueError for what no run has kept."""
+    joints = tuple(datetime.fromtimestamp(at, UTC) for at in json.loads(text))
+    if not joints or any(one >= other for one, other in pairwise(joints)):
+        raise ValueError("there is none, or they are in no order")
+    return joints
+
+
+def _finite(usage: Decimal) -> Decimal:
+    """Return a usage. Raise TypeError for what could not be read, and ValueError for what is no number."""
+    if not isinstance(usage, Decimal):
+        raise TypeError("it was not read")
+    if not usage.is_finite():
+        raise ValueError(f"{usage} is no usage")
+    return usage
 
 
 def _columns(series: Series) -> dict[str, str]:

@@ -64,7 +64,10 @@ class Memories(Book):
         known -= {row.item for row in self.database.rows_in(self.database.of(forgotten), forgotten, periods)}
         adding = {item: periods[item] for item, one in remembered.items() if one.method.way is Way.ADDITIONS}
         for item, recalled in additions.recall(self.database, adding).items():
-            remembered[item] = replace(remembered[item], additions=recalled)
+            if isinstance(recalled, rows.RowUnread):
+                unreadable[item] = f"{recalled.message}; {recalled.hint}"
+            else:
+                remembered[item] = replace(remembered[item], additions=recalled)
         return Memory(
             known_items=frozenset(known),
             looked_at=looked_at,
@@ -134,12 +137,14 @@ class Memories(Book):
         return {item: ended for item, ended in past.items() if ended}
 
     def with_windows(self, memory: Memory, wanted: Sequence[windows.Wanted]) -> Memory:
-        """Given what is known, return it with the hours or days that are wanted."""
-        remembered = dict(memory.remembered)
+        """Given what is known, return it with the hours or days that are wanted, or why some could not be read."""
+        remembered, unreadable = dict(memory.remembered), dict(memory.unreadable)
         for item, recalled in windows.recall(self.database, wanted).items():
-            if item in remembered:
+            if isinstance(recalled, rows.RowUnread):
+                unreadable[item] = f"{recalled.message}; {recalled.hint}"
+            elif item in remembered:
                 remembered[item] = replace(remembered[item], windows=recalled)
-        return replace(memory, remembered=remembered)
+        return replace(memory, remembered=remembered, unreadable=unreadable)
 
     def last_intended(self, listed_items: Sequence[SubscriptionItem]) -> dict[str, int]:
         """Return for items, in their periods, the quantity that was last intended, whatever became of it.

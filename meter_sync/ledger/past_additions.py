@@ -145,10 +145,11 @@ def _put(database: Database, found: Mapping[tuple[str, datetime, datetime], Mapp
 # -- reading ----------------------------------------------------------------------------------------
 
 
-def to_same_base(database: Database, periods: Mapping[str, datetime]) -> dict[str, int]:
+def to_same_base(database: Database, periods: Mapping[str, datetime]) -> tuple[dict[str, int], dict[str, RowUnread]]:
     """Given items with the start of their period, return how many packed additions began at what Stripe holds now.
 
-    There are some only after a decrease or a rejection: seldom is anything unpacked for that.
+    There are some only after a decrease or a rejection: seldom is anything unpacked for that. Beside it are the items
+    of which that cannot be read.
     """
     holds = sa.func.coalesce(item_periods.c.acknowledged, 0)
     query = (
@@ -156,11 +157,14 @@ def to_same_base(database: Database, periods: Mapping[str, datetime]) -> dict[st
         .join(item_periods, of_same_period(item_periods, past_additions))
         .where(*database.in_scope(item_periods), past_additions.c.highest_base >= holds)
     )
-    found = defaultdict[str, int](int)
+    found, unread = defaultdict[str, int](int), dict[str, RowUnread]()
     runs = names(database)
     for row in database.rows_in(query, past_additions, periods):
-        found[row.item] += sum(one.base == row.holds for one in ADDITIONS.unpacked(row, runs))
-    return found
+        try:
+            found[row.item] += sum(one.base == row.holds for one in ADDITIONS.unpacked(row, runs))
+        except RowUnread as error:
+            unread[row.item] = error
+    return found, unread
 
 
 def as_rows(database: Database, packed: Iterable[Row[Any]]) -> Iterator[dict[str, Any]]:

@@ -126,14 +126,21 @@ def _put(database: Database, found: Mapping[tuple[str, datetime, datetime], Mapp
 
 def of_periods(
     database: Database, periods: Mapping[str, datetime], since: datetime | None
-) -> Iterator[tuple[str, list[PastPart]]]:
-    """Given items with the start of their period, return what is packed of each: the rows that go on beyond `since`."""
+) -> Iterator[tuple[str, list[PastPart] | RowUnread]]:
+    """Given items with the start of their period, return what is packed of each: the rows that go on beyond `since`.
+
+    One that cannot be read is the matter of its item.
+    """
     query = database.of(past_parts)
     if since is not None:
         query = query.where(past_parts.c.until >= since)
     runs = names(database)
     for row in database.rows_in(query, past_parts, periods):
-        yield row.item, PARTS.unpacked(row, runs)
+        try:
+            found: list[PastPart] | RowUnread = PARTS.unpacked(row, runs)
+        except RowUnread as error:
+            found = error
+        yield row.item, found
 
 
 def totals_before(

@@ -264,6 +264,7 @@ kept_series = _table(
     Column("grouping", String(20), nullable=False),
     Column("aggregation", String(20), nullable=False),
     Column("read_at", UtcSeconds, nullable=False),
+    Column("as_of", UtcSeconds, nullable=False),
     Column("joints", Text, nullable=False),
 )
 """What shares queries, and the instants that its items have in common. The key is made of the columns after it."""

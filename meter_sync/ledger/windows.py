@@ -15,7 +15,7 @@ from meter_sync.core.planning.stages import Write
 from meter_sync.core.planning.windows import windows_of
 from meter_sync.ledger import past_parts
 from meter_sync.ledger.database import Database, batches, of_same_period
-from meter_sync.ledger.rows import key
+from meter_sync.ledger.rows import RowUnread, key
 from meter_sync.ledger.schema import parts
 
 
@@ -28,12 +28,13 @@ class Wanted:
     since: datetime | None
 
 
-def recall(database: Database, wanted: Iterable[Wanted]) -> dict[str, RememberedWindows]:
-    """Return the parts of each item."""
+def recall(database: Database, wanted: Iterable[Wanted]) -> dict[str, RememberedWindows | RowUnread]:
+    """Return the parts of each item, or why some of them could not be read."""
     by_since: defaultdict[datetime | None, dict[str, datetime]] = defaultdict(dict)
     for one in wanted:
         by_since[one.since][one.item] = one.period_start
-    recalled: dict[str, RememberedWindows] = {}
+    recalled: dict[str, RememberedWindows | RowUnread] = {}
+    unread: dict[str, RowUnread] = {}
     for since, periods in by_since.items():
         query = database.of(parts, "item", "period_start", "start", "timestamp", "total", "value", "acknowledged")
         if since is not None:
@@ -45,6 +46,9 @@ def recall(database: Database, wanted: Iterable[Wanted]) -> dict[str, Remembered
             found[row.item][row.start] = part
         before = _last_before(database, periods, since) if since else {}
         for item, packed in past_parts.of_periods(database, periods, since):
+            if isinstance(packed, RowUnread):
+                unread[item] = packed
+                continue
             for past in packed:
                 if since is None or past.start >= since:
                     window = RememberedWindow(past.timestamp, past.total, past.value, standing=past.value)
@@ -53,7 +57,7 @@ def recall(database: Database, wanted: Iterable[Wanted]) -> dict[str, Remembered
                     before[item] = past.start, past.total
         totals = {item: total for item, (_, total) in before.items()}
         recalled |= {item: RememberedWindows(totals.get(item, Decimal(0)), found.get(item, {})) for item in periods}
-    return recalled
+    return recalled | unread
 
 
 _Last = dict[str, tuple[datetime, Decimal]]

@@ -1,7 +1,7 @@
 """The list step: which periods are open, which have ended, and which usage each of the open ones needs."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ import structlog
 from meter_sync.core.billing.intake import intake_as_known
 from meter_sync.core.billing.item import BillingMeter, SubscriptionItem, WindowSize
 from meter_sync.core.billing.way import Way
-from meter_sync.core.metering.mapping import unused_rows, with_later_metadata
+from meter_sync.core.metering.mapping import subjects, unused_rows, with_later_metadata
 from meter_sync.core.metering.meter import Meters
 from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.prepare import Metering, prepare
@@ -157,7 +157,7 @@ def _beside(job: Job, items: Sequence[SubscriptionItem]) -> list[Listed]:
     """Return all other periods that may bill what these items bill, as the ledger knows them.
 
     Those are the ones that are not closed; and of customers that have several items, or had, or a new one, those that
-    are.
+    are. So it is with customers whose usage is another one's too, or may have been that of one who is gone.
     """
     book, as_of = job.ledger.listed, job.run.as_of
     seen = book.beside({item.key for item in items})
@@ -166,8 +166,18 @@ def _beside(job: Job, items: Sequence[SubscriptionItem]) -> list[Listed]:
     several = {customer for customer, times in items_of.items() if times > 1}
     several |= {item.subscription.customer.id for item in every if item.created >= item.period.start}
     oldest = min((item.period.start for item in every), default=as_of)
-    several |= book.customers_of_gone(oldest) & items_of.keys()
+    gone = book.customers_of_gone(oldest)
+    several |= gone | _sharing_subjects(job, every) if job.rules.subject_is_metadata else gone & items_of.keys()
     return [_as_known(one, as_of) for one in (*seen, *book.closed_since(several, oldest))]
+
+
+def _sharing_subjects(job: Job, items: Iterable[SubscriptionItem]) -> set[str]:
+    """Return the customers of items that have a subject in common with another customer's."""
+    customers = defaultdict[str, set[str]](set)
+    for item in items:
+        for subject in subjects(item, job.rules.subject, {}):
+            customers[subject].add(item.subscription.customer.id)
+    return {one for several in customers.values() if len(several) > 1 for one in several}
 
 
 def _with_later_metadata(job: Job, item: SubscriptionItem, now: Mapping[str, SubscriptionItem]) -> SubscriptionItem:

@@ -10,9 +10,12 @@ import structlog
 
 from meter_sync.core.metering.queries import Answer, Need, Query, QueryPlan, Unanswered, WindowQueryPlan
 from meter_sync.core.metering.sharing import Total
+from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.falls import is_lower, needs_of_falls
+from meter_sync.core.planning.memory import Memory
 from meter_sync.core.planning.plan import usage_of
-from meter_sync.core.planning.stages import Metered, WindowUsage
+from meter_sync.core.planning.results import failed
+from meter_sync.core.planning.stages import Metered, Result, WindowUsage
 from meter_sync.core.planning.windows import read_since
 from meter_sync.ledger.windows import Wanted
 from meter_sync.openmeter_api.client import OpenMeter
@@ -120,11 +123,21 @@ def _with_windows(job: Job, shared: Shared | None, prepared: Prepared) -> Prepar
         and (before := known.get(one.item.id))
         and (one.way.is_by_window or before.method.way.is_by_window)
     ]
-    return replace(prepared, items=items, memory=job.ledger.memory.with_windows(prepared.memory, wanted))
+    memory = job.ledger.memory.with_windows(prepared.memory, wanted)
+    return replace(prepared, items=[_if_read(one, memory) for one in items], memory=memory)
+
+
+def _if_read(one: Metered | Result, memory: Memory) -> Metered | Result:
+    """Return an item, or that what was written of its hours or days could not be read."""
+    why = memory.unreadable.get(one.item.id)
+    return failed(one.found, Reason.LEDGER_ERROR, why) if why and isinstance(one, Metered) else one
 
 
 def _read_since(job: Job, shared: Shared | None, one: Metered, prepared: Prepared) -> datetime | None:
-    return read_since(one, prepared.memory, job.policy, shared.windows_known_until(one) if shared else None)
+    remembered = prepared.memory.remembered.get(one.item.id)
+    written = remembered.as_of if remembered else None
+    known_until = shared.windows_known_until(one, written) if shared else None
+    return read_since(one, prepared.memory, job.policy, known_until)
 
 
 async def _read_falls(

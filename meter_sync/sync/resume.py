@@ -58,7 +58,8 @@ async def _resume_looks(job: Job, items: Sequence[Findings], memory: Memory) -> 
     begun = [
         found.item for found in items if (one := memory.remembered.get(found.item.id)) and one.total_before is not None
     ]
-    known = job.ledger.memory.with_windows(memory, [Wanted(*item.key, None) for item in begun]).remembered
+    recalled = job.ledger.memory.with_windows(memory, [Wanted(*item.key, None) for item in begun])
+    known = {item: one for item, one in recalled.remembered.items() if item not in recalled.unreadable}
     writes = [
         checked_before(write)
         for found in items

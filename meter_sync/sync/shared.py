@@ -74,18 +74,19 @@ class Shared:
         series = self._series(need)
         return self._sharings.get(series) if series else None
 
-    def windows_known_until(self, one: Metered) -> datetime | None:
+    def windows_known_until(self, one: Metered, written: datetime | None) -> datetime | None:
         """Return up to where the hours or days of an item are as they were when they were read last, or None.
 
-        The item is one of whose whole period the needs were seen by `parted`.
+        The item is one of whose whole period the needs were seen by `parted`. `written` is the instant of the run that
+        meant to write it last, None where there was none.
         """
         shared = [(sharing, need) for need in one.needs if (sharing := self.of(need))]
         self._by_window[one.item.key] = shared
-        until = max((known for sharing, need in shared if (known := sharing.windows_known_until(need))), default=None)
-        if until is None or len(shared) < len(one.needs):
+        if written is None or len(shared) < len(one.needs):
             return None
-        is_known = all(sharing.windows_known_until(need) for sharing, need in shared if need.start < until)
-        return until if is_known else None
+        known = [(need, sharing.windows_known_until(need, written)) for sharing, need in shared]
+        until = max((end for _, end in known if end), default=None)
+        return until if until and all(end for need, end in known if need.start < until) else None
 
     def ended(self, results: Iterable[Result]) -> dict[Series, Kept]:
         """Given what became of the items, return what is to be kept after this run.

@@ -22,6 +22,7 @@ SERIES = Series("01meter", "requests", (("model", ("a", "b")),), Grouping.SUBJEC
 OTHER = replace(SERIES, filter=())
 KEPT = Kept(
     read_at=START + 30 * HOUR,
+    as_of=START + 31 * HOUR,
     joints=(START, START + 2 * HOUR, START + 30 * HOUR),
     totals={"cus_1": (Decimal("1.5"), None), "cus_ü": (Decimal(0),)},
     usages={
@@ -32,6 +33,7 @@ KEPT = Kept(
 )
 CHANGED = Kept(
     read_at=KEPT.read_at,
+    as_of=START + 32 * HOUR,
     joints=(*KEPT.joints[:2], START + 31 * HOUR),
     totals={"cus_1": (Decimal(2), Decimal(3))},
     usages={("si_1", START): KeptUsage(("cus_1",), START + 2 * HOUR, Decimal(7))},
@@ -73,9 +75,11 @@ def test_what_did_not_change_writes_nothing(ledger: Ledger, path: Path) -> None:
     ("damage", "usages", "totals"),
     [
         ("UPDATE kept_usages SET usage = 'much' WHERE usage IS NOT NULL", 2, 2),
+        ("UPDATE kept_usages SET usage = 'NaN' WHERE usage IS NOT NULL", 2, 2),
         ("UPDATE kept_usages SET subjects = '{'", 0, 2),
         ("UPDATE kept_usages SET window = 'minute' WHERE need = 'si_1'", 1, 2),
         ("UPDATE kept_totals SET totals = '[\"x\"]' WHERE subject = 'cus_1'", 3, 1),
+        ("UPDATE kept_totals SET totals = '[\"Infinity\"]' WHERE subject = 'cus_1'", 3, 1),
     ],
 )
 def test_a_row_that_cannot_be_read_is_not_there_and_the_next_record_mends_it(
@@ -94,6 +98,8 @@ def test_a_row_that_cannot_be_read_is_not_there_and_the_next_record_mends_it(
     "damage",
     [
         "UPDATE kept_series SET joints = 'x'",
+        "UPDATE kept_series SET joints = '[]'",
+        "UPDATE kept_series SET joints = '[9, 9]'",
         "UPDATE kept_series SET filter = 'x'",
         "UPDATE kept_series SET aggregation = 'x'",
         "UPDATE kept_series SET grouping = 'x'",

@@ -123,6 +123,11 @@ class MappingRules:
     """Whether items are copies in a shadow account: then rows name the prices and meters that these are copies of."""
 
     @property
+    def subject_is_metadata(self) -> bool:
+        """Whether the subjects are named by metadata, so that several customers may have the same."""
+        return ".metadata." in self.subject
+
+    @property
     def asks_for_customers(self) -> bool:
         """Whether OpenMeter's own customers are the subjects."""
         return self.subject == OPENMETER_CUSTOMER
@@ -222,7 +227,7 @@ def with_later_metadata(item: SubscriptionItem, now: SubscriptionItem, rules: Ma
     if meter_row(item, rules) is None and now.price.id == item.price.id:
         price = replace(item.price, metadata=_filled(item.price.metadata, now.price.metadata))
         item = replace(item, metadata=_filled(item.metadata, now.metadata), price=price)
-    if ".metadata." in rules.subject and not subjects(item, rules.subject, {}):
+    if rules.subject_is_metadata and not subjects(item, rules.subject, {}):
         then, later = item.subscription, now.subscription
         customer = replace(then.customer, metadata=_filled(then.customer.metadata, later.customer.metadata))
         subscription = replace(then, metadata=_filled(then.metadata, later.metadata), customer=customer)

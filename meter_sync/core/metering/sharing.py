@@ -65,6 +65,8 @@ class Kept:
 
     read_at: datetime
     """The instant of the run that read all of it last."""
+    as_of: datetime
+    """The instant of the run that kept it."""
     joints: tuple[datetime, ...]
     """The instants that its items have in common, in order."""
     totals: Mapping[str, tuple[Total, ...]] = field(default_factory=dict)
@@ -213,9 +215,15 @@ class Sharing:
         """Let a need be asked for exactly by the next run."""
         self._after.pop((need.item, need.start), None)
 
-    def windows_known_until(self, need: Need) -> datetime | None:
-        """Return up to where the hours or days of a need are as they were when they were read last, or None."""
-        kept = self._kept.usages.get((need.item, need.start)) if self._kept and self._believes else None
+    def windows_known_until(self, need: Need, written: datetime) -> datetime | None:
+        """Return up to where the hours or days of a need are as they were when they were read last, or None.
+
+        `written` is the instant of the run that meant to write them last. A later one than kept them may have told
+        Stripe of usage that came and went since then, which no total shows any more.
+        """
+        if self._kept is None or not self._believes or written > self._kept.as_of:
+            return None
+        kept = self._kept.usages.get((need.item, need.start))
         if kept is None or kept.window is not need.window or not self._holds(need, kept):
             return None
         return kept.end
@@ -233,7 +241,7 @@ class Sharing:
             for key, need in self._windows.items()
             if self.day is not None and self._joints[0] <= need.start < self.day
         }
-        return Kept(read_at, self._joints_after, {one: of for one, of in totals.items() if of}, usages)
+        return Kept(read_at, self._as_of, self._joints_after, {one: of for one, of in totals.items() if of}, usages)
 
     def _own_end(self, need: Need) -> datetime:
         """Return where the part of a need ends that is its own; from there on it has totals that are shared."""

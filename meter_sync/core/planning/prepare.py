@@ -90,7 +90,7 @@ def _whose(
     if one.intake is Intake.RUNNING or remembered is None or one.item.id in memory.changed_within:
         return (last.subjects, last.grouping or rules.grouping) if last and not now[0] else now
     then = remembered.subjects, remembered.grouping or rules.grouping
-    is_named = ".metadata." in rules.subject and then[1] is rules.grouping
+    is_named = rules.subject_is_metadata and then[1] is rules.grouping
     return now if is_named and set(then[0]) <= set(now[0]) else then
 
 

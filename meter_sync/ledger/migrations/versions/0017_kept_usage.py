@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("grouping", sa.String(20), nullable=False),
         sa.Column("aggregation", sa.String(20), nullable=False),
         sa.Column("read_at", sa.BigInteger, nullable=False),
+        sa.Column("as_of", sa.BigInteger, nullable=False),
         sa.Column("joints", sa.Text, nullable=False),
     )
     op.create_table(
