@@ -9,15 +9,17 @@ from meter_sync import effects
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.selection import Selection
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.end_to_end.test_shared_queries import DAY, HOUR, damage, hourly_lives, quantities
+from tests.support.shared_queries import DAY, HOUR, begun, damage, quantities
 from tests.support.ways import by_tier, end_of, invoiced, metered_price, one_fast
 from tests.support.world import NOW, PERIOD_START, World
 
-__all__ = ["hourly_lives"]
-
-
 LATE = PERIOD_START + 4 * HOUR
 """Longer ago than what each run reads of hours."""
+
+
+@pytest.fixture
+def hourly_lives(world: World) -> list[SubscriptionView]:
+    return begun(world, metered_price(world, "hours"))
 
 
 class Killed(BaseException):
