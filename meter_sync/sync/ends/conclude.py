@@ -48,6 +48,8 @@ async def conclude_ended(job: Job, periods: Periods, carry_out: CarryOut) -> Run
     ended = await _ended(job, billed, voiding)
     done = RunReport([*in_vain, *(one for one in ended if isinstance(one, Result))])
     concluding = [one for one in ended if isinstance(one, Ended)]
+    if not concluding:
+        return done
     known = {one.item.key: one for one in periods.known} | {one.item.key: one.listed for one in concluding}
     for together in _once_each(concluding):
         done = done.and_then(await _conclude(job, replace(periods, known=[*known.values()]), together, carry_out))
