@@ -251,7 +251,7 @@ class Reporter:
         taken, book = list(self._writer.taken), self._ledger.writes
         self._recorded_at = self._clock()
         try:
-            book.acknowledge_windows(taken)
+            book.acknowledge_windows(self._writer.run, taken)
             del self._writer.taken[: len(taken)]
             book.acknowledge(self._writer.run, news.acknowledged)
             for write, standing, unsent in news.partly:
