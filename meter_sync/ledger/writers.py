@@ -30,6 +30,14 @@ def claim(database: Database, run: RunRecord, planned: Sequence[Write], at: date
     return frozenset(free)
 
 
+def renew(database: Database, run: RunRecord, items: Sequence[str], at: datetime) -> frozenset[str]:
+    """Claim items for longer that a run has claimed before, and return those that it still has."""
+    longer = [{"run": run.id, "item": item, "expires_at": at + CLAIMED_FOR} for item in items]
+    database.update(claims, longer, by=("run", "item"))
+    mine = database.of(claims, "item").where(claims.c.run == run.id)
+    return frozenset(row.item for row in database.rows_of(mine, claims.c.item, items))
+
+
 def busy(database: Database, run: RunRecord, items: Sequence[str], at: datetime) -> frozenset[str]:
     """Return those of the items that other runs are writing at this moment."""
     query = database.of(claims, "item").where(*_of_others(run, at))

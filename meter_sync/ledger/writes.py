@@ -85,6 +85,11 @@ class Writes(Book):
         parts = self.database.write_each(checked, lambda one: one.item, write)
         return [one for part in parts for one in part]
 
+    def renew(self, run: RunRecord, items: Sequence[str], at: datetime) -> frozenset[str]:
+        """Claim items for longer that a run has claimed before, and return those that no other run has taken since."""
+        with self.database.transaction():
+            return writers.renew(self.database, run, items, at)
+
     def release(self, run: RunRecord, written: Sequence[Write]) -> None:
         """Give claims back: these writes are over."""
         with self.database.transaction():
