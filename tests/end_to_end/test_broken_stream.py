@@ -1,7 +1,7 @@
 """What another run does between Stripe's answer to an event and its record in the ledger."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
@@ -16,6 +16,12 @@ from tests.support.world import METER, NOW, World
 pytestmark = pytest.mark.every_way
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+
+
+@pytest.fixture(autouse=True)
+def _watched_no_more() -> Iterator[None]:
+    yield
+    effects.watch(lambda place, what: None)
 
 
 def at_request(number: int, act: Callable[[], None], when: str = "is done") -> None:
