@@ -81,6 +81,31 @@ def carried_out(work: Callable[[], T], failed: Callable[[MeterSyncError], T], wo
         return failed(bug)
 
 
+@contextlib.contextmanager
+def _first_signal_put_off() -> Iterator[None]:
+    """Do what is inside to its end, whatever asks for it: it is the end already. A second signal ends the process."""
+    usual = {ending: signal.getsignal(ending) or signal.SIG_DFL for ending in _ENDING}
+    heard = list[int]()
+
+    def put_off(number: int, _frame: object) -> None:
+        if heard:
+            as_usual()
+            signal.raise_signal(number)
+        heard.append(number)
+
+    def as_usual() -> None:
+        for ending, how in usual.items():
+            signal.signal(ending, how)
+
+    for ending, how in usual.items():
+        if how is not signal.SIG_IGN:
+            signal.signal(ending, put_off)
+    try:
+        yield
+    finally:
+        as_usual()
+
+
 def exit_with(
     code: ExitCode,
     print_results: Callable[[], None],
@@ -90,9 +115,11 @@ def exit_with(
     """Print results and exit with a code: where they could not be printed, with that of a failure at least.
 
     `not_printed` says what holds then all the same, or what to do; `afterwards` is done last, and changes nothing.
+    A signal that comes while they are printed cuts nothing off.
     """
-    print_results()
-    lost = what_was_lost("stdout")
+    with _first_signal_put_off():
+        print_results()
+        lost = what_was_lost("stdout")
     if lost:
         code = code or ExitCode.FAILED
         said = f"the results could not be printed: {lost.strerror}; {not_printed}"

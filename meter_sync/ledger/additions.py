@@ -152,13 +152,18 @@ def _sent_as(kind: type[Add] | type[Cancel], planned: Iterable[Write]) -> list[t
 
 
 def acknowledge(database: Database, acknowledgements: Iterable[Acknowledged]) -> None:
-    """Record which additions and cancellations Stripe has carried out."""
+    """Record which additions and cancellations Stripe has carried out; one that was rejected meanwhile adds nothing."""
+    names = []
     for done in acknowledgements:
         write = done.intended.write
         if isinstance(write.sends, Add | Cancel):
             took = {"request_id": done.request_id, "delivered_at": done.at, **_doubt(done.is_in_doubt)}
             values = {"cancelled_at": done.at} if isinstance(write.sends, Cancel) else took
             database.update(additions, [{**_key(write.item.key, write.sends.addition), **values}], by=_KEY)
+            names.append(write.sends.addition.identifier)
+    rejected = database.of(additions, "item", "period_start").where(additions.c.rejected.is_not(None))
+    for row in list(database.rows_of(rejected, additions.c.identifier, names)):
+        recount(database, row.item, row.period_start)
 
 
 def _doubt(is_in_doubt: bool) -> dict[str, bool]:

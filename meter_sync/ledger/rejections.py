@@ -11,9 +11,10 @@ from sqlalchemy import Row
 from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.event_times import summary_span, summary_windows
 from meter_sync.core.billing.item import Period, PeriodKey, WindowSize
-from meter_sync.ledger import past_additions, past_parts, rows
+from meter_sync.ledger import past_additions, past_parts, rows, writers
 from meter_sync.ledger.additions import lacks_answer, recount
 from meter_sync.ledger.database import Book, itself, of_same_period
+from meter_sync.ledger.rows import RunRecord
 from meter_sync.ledger.schema import additions, cursors, item_periods, parts, seen_periods
 from meter_sync.ledger.schema import past_parts as past
 
@@ -31,6 +32,7 @@ class Written:
     summarized: Period
     """What Stripe's summary has to be asked for."""
     acknowledged: int
+    """What it should hold: what was acknowledged, or is being written by another run."""
     lacks_answer: bool
     """Whether an addition is on its way of which the outcome is not known."""
 
@@ -90,17 +92,21 @@ class Rejections(Book):
     def _mark(self, places: Sequence[PeriodKey], **values: Any) -> None:
         self.database.update(item_periods, rows.keys(places), acknowledged_at=None, **values)
 
-    def written(self, stripe_meter: str | None, since: datetime) -> list[Written]:
+    def written(self, stripe_meter: str | None, since: datetime, run: RunRecord, at: datetime) -> list[Written]:
         """Return the items on a billing meter of which Stripe took something in runs about `since` or later.
 
-        None is for those on any billing meter.
+        None is for those on any billing meter. So are those that another run than this is writing at this moment.
         """
         of_meter = item_periods.c.stripe_meter
         lacks = self.database.exists(additions, of_same_period(additions, item_periods), lacks_answer())
-        query = self.database.of(item_periods, *item_periods.c, lacks.label("lacks_answer")).where(
+        is_under_way = writers.under_way(self.database, run, at)
+        should_hold = sa.case((is_under_way, item_periods.c.quantity), else_=item_periods.c.acknowledged)
+        columns = [one for one in item_periods.c if one.name != "acknowledged"]
+        of_rows = [*columns, should_hold.label("acknowledged"), lacks.label("lacks_answer")]
+        query = self.database.of(item_periods, *of_rows).where(
             of_meter.is_not(None) if stripe_meter is None else of_meter == stripe_meter,
             item_periods.c.rejected.is_(None),
-            item_periods.c.acknowledged.is_not(None),
+            should_hold.is_not(None),
             item_periods.c.as_of >= since,
         )
         return [_written(row) for row in self.database.rows(query)]
@@ -117,15 +123,17 @@ class Rejections(Book):
         """Record that Stripe holds less of an item's period than it took, without its saying which event it rejected.
 
         Hours and days that it still takes, with a timestamp of `taken_since` or later, are set again, and so is a
-        total. What was added is not: whether it is there is found out first.
+        total. What was added is not: whether it is there is found out first. Without their identifiers, an answer that
+        another run has had, and records later, says nothing of them any more.
         """
         place = (one.item, one.period.start)
         is_newest = self.database.is_newest(additions, "number", "item", "period_start")
         with self.database.own_trouble_of(place), self.database.transaction():
             past_parts.unpack_all(self.database, [place])
-            self.database.update(parts, rows.keys([place]), parts.c.timestamp >= taken_since, acknowledged=None)
+            unknown: dict[str, Any] = {"acknowledged": None, "identifier": None}
+            self.database.update(parts, rows.keys([place]), parts.c.timestamp >= taken_since, **unknown)
             self.database.update(additions, rows.keys([place]), is_newest, in_doubt=True)
-            self._mark([place], rejected=why)
+            self._mark([place], rejected=why, identifier=None)
 
     def record_shown(self, shown: Sequence[PeriodKey]) -> None:
         """Record that a person was told of these items' rejections: the next run reports them again."""

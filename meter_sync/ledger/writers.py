@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from sqlalchemy import ColumnElement
+
 from meter_sync.core.planning.stages import Write
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.rows import RunRecord
@@ -28,15 +30,32 @@ def claim(database: Database, run: RunRecord, planned: Sequence[Write], at: date
     return frozenset(free)
 
 
+def renew(database: Database, run: RunRecord, items: Sequence[str], at: datetime) -> frozenset[str]:
+    """Claim items for longer that a run has claimed before, and return those that it still has."""
+    longer = [{"run": run.id, "item": item, "expires_at": at + CLAIMED_FOR} for item in items]
+    database.update(claims, longer, by=("run", "item"))
+    mine = database.of(claims, "item").where(claims.c.run == run.id)
+    return frozenset(row.item for row in database.rows_of(mine, claims.c.item, items))
+
+
 def busy(database: Database, run: RunRecord, items: Sequence[str], at: datetime) -> frozenset[str]:
-    """Return those of the items that other runs are writing at this moment.
+    """Return those of the items that other runs are writing at this moment."""
+    query = database.of(claims, "item").where(*_of_others(run, at))
+    return frozenset(row.item for row in database.rows_of(query, claims.c.item, items))
+
+
+def under_way(database: Database, run: RunRecord, at: datetime) -> ColumnElement[bool]:
+    """Return the condition that the item of a row of `item_periods` is one that another run is writing."""
+    return database.exists(claims, claims.c.item == item_periods.c.item, *_of_others(run, at))
+
+
+def _of_others(run: RunRecord, at: datetime) -> tuple[ColumnElement[bool], ...]:
+    """Return what is true of the claims of other runs that live.
 
     A run that holds the run lock knows that no other lives that held it.
     """
-    query = database.of(claims, "item").where(claims.c.run != run.id, claims.c.expires_at > at)
-    if run.is_alone:
-        query = query.where(claims.c.is_alone.is_(False))
-    return frozenset(row.item for row in database.rows_of(query, claims.c.item, items))
+    lives = claims.c.run != run.id, claims.c.expires_at > at
+    return (*lives, claims.c.is_alone.is_(False)) if run.is_alone else lives
 
 
 def release(database: Database, run: RunRecord, items: Sequence[str]) -> None:

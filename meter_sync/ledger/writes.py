@@ -9,14 +9,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from meter_sync.core.billing import identifiers
-from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
+from meter_sync.core.billing.item import PeriodKey, SubscriptionItem, Target
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.planning.carrying import total_of
 from meter_sync.core.planning.memory import PastPeriod
 from meter_sync.core.planning.sends import Add, SetWindows, WindowQuantity
 from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Write
 from meter_sync.ledger import additions, carries, rows, schema, windows, writers
-from meter_sync.ledger.database import Book, Database, Rows, itself, of_same_period
+from meter_sync.ledger.database import PERIOD, Book, Database, Rows, itself, of_same_period
 from meter_sync.ledger.rows import RunRecord, WindowTaken, key
 from meter_sync.ledger.schema import (
     forgotten,
@@ -85,6 +85,11 @@ class Writes(Book):
         parts = self.database.write_each(checked, lambda one: one.item, write)
         return [one for part in parts for one in part]
 
+    def renew(self, run: RunRecord, items: Sequence[str], at: datetime) -> frozenset[str]:
+        """Claim items for longer that a run has claimed before, and return those that no other run has taken since."""
+        with self.database.transaction():
+            return writers.renew(self.database, run, items, at)
+
     def release(self, run: RunRecord, written: Sequence[Write]) -> None:
         """Give claims back: these writes are over."""
         with self.database.transaction():
@@ -131,17 +136,22 @@ class Writes(Book):
         An item beside which other records were found counts as never looked at in its next period, and what is known of
         a period that has ended says nothing of those that follow it. Where nothing was sent, an earlier write of the
         same run, that Stripe refused, is not taken for acknowledged. One of which a row is refused stays intended.
+        What another run has read meanwhile, that Stripe rejected it after all, stays so: that comes after the answer.
         """
 
         self.database.write_each(acknowledgements, lambda one: one.intended.write.item, partial(self._acknowledge, run))
 
     def _acknowledge(self, run: RunRecord, acknowledgements: Sequence[Acknowledged]) -> None:
-        states, sent, looked, beside_others = [], [], [], []
+        states, settled, settled_events, sent, looked, beside_others = [], [], [], [], [], []
         for done in acknowledgements:
             write = done.intended.write
             place = key(write.item)
-            taken = {"acknowledged": write.quantity, "acknowledged_at": done.at, "foreign_held": done.is_foreign_held}
+            taken = {"acknowledged": write.quantity, "foreign_held": done.is_foreign_held}
             states.append({**place, **taken, "closed": write.lacking})
+            if event := _one_event(write, run):
+                settled_events.append({**place, "identifier": event, "acknowledged_at": done.at})
+            else:
+                settled.append({**place, "acknowledged_at": done.at})
             if write.how_many:
                 step = {"run": run.id, "step": done.intended.number}
                 sent.append({**place, **step, "acknowledged_at": done.at, "request_id": done.request_id})
@@ -150,26 +160,36 @@ class Writes(Book):
             elif write.item.period.end > run.as_of:
                 looked.append({"item": write.item.id, "looked_at": done.at})
         self.database.update(item_periods, states, total_before=None)
+        self.database.update(item_periods, settled)
+        self.database.update(item_periods, settled_events, by=(*PERIOD, "identifier"))
         self.database.update(writes, sent, by=("run", "item", "period_start", "step"))
         self.database.insert_missing(items, looked)
         self.database.delete(items, beside_others)
         additions.acknowledge(self.database, acknowledgements)
 
-    def acknowledge_windows(self, taken: Sequence[WindowTaken]) -> None:
-        """Record which hours or days Stripe has taken, when, and its name for each request."""
+    def acknowledge_windows(self, run: RunRecord, taken: Sequence[WindowTaken]) -> None:
+        """Record which hours or days Stripe has taken, when, and its name for each request.
+
+        An event that was rejected meanwhile, or followed by that of another run, is not the hour's or day's any more.
+        """
 
         def write(some: Sequence[WindowTaken]) -> None:
-            sent = [
-                {
+            records, events = [], []
+            for one in some:
+                row = {
                     **key(one.written.item),
                     "start": one.part.start,
                     "acknowledged": one.part.value,
                     "acknowledged_at": one.at,
                     "request_id": one.request_id,
                 }
-                for one in some
-            ]
-            self.database.update(parts, sent, by=_KEY_OF_PART)
+                if one.written.method.way.target is Target.METER_EVENT:
+                    name = identifiers.of_set(run.id, one.written.item.id, one.part.start)
+                    events.append({**row, "identifier": name})
+                else:
+                    records.append(row)
+            self.database.update(parts, records, by=_KEY_OF_PART)
+            self.database.update(parts, events, by=(*_KEY_OF_PART, "identifier"))
 
         self.database.write_each(taken, lambda one: one.written.item, write)
 
@@ -248,13 +268,17 @@ def _is_added_to_what_was_read(write: Write) -> bool:
     return isinstance(write.sends, Add) and write.sends.addition.base_is_read
 
 
+def _one_event(write: Write, run: RunRecord) -> str | None:
+    """Return the name of the event that sets a whole period's total, if one does; others have rows of their own."""
+    is_one_event = write.method.way is Way.LAST and write.how_many
+    return identifiers.of_set(run.id, write.item.id, write.anchor) if is_one_event else None
+
+
 def _state(write: Write, run: RunRecord, at: datetime) -> dict[str, Any]:
     """Return the row of an item and period that is about to be written."""
     found, item, method = write.found, write.item, write.method
     is_additions = method.way is Way.ADDITIONS
     is_whole = isinstance(write.sends, SetWindows) and write.sends.is_whole
-    # An event that sets a whole period's total is named here; other events have rows of their own.
-    is_one_event = method.way is Way.LAST and write.how_many
     return {
         **key(item),
         "period_end": item.period.end,
@@ -288,7 +312,7 @@ def _state(write: Write, run: RunRecord, at: datetime) -> dict[str, Any]:
         "way": method.way.value,
         "stripe_meter": method.stripe_meter,
         "window": window_of(method.way, item.price).value if method.way is Way.WINDOWS else None,
-        "identifier": identifiers.of_set(run.id, item.id, write.anchor) if is_one_event else None,
+        "identifier": _one_event(write, run),
         "read_whole_at": run.as_of if is_whole else None,
         "closed": write.named_before,
         "rejected": None,

@@ -228,20 +228,30 @@ class StripeReader:
         return StripeRefused(said, error.http_status, error.code)
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class StripeWriter(StripeReader):
     """Reads and writes; constructed only for a run that may write."""
 
     async def post(
-        self, path: str, endpoint: str, params: Mapping[str, Any], version: str = CURRENT_VERSION
+        self,
+        path: str,
+        endpoint: str,
+        params: Mapping[str, Any],
+        version: str = CURRENT_VERSION,
+        before_each: Callable[[], None] = _nothing,
     ) -> StripeResponse:
         """POST a write that is idempotent by itself, as `set` is, and return the answer.
 
         One idempotency key per logical write, kept over its retries: Stripe answers a repeat from memory. It
         replays a stored 500 as well, for at least 24 hours, so after a 5xx a fresh key carries the same write.
+        `before_each` is called just before each attempt leaves; what it raises ends the matter, and goes through.
         Raise ConfigurationError; StripeRefused or Interrupted where nothing was carried out for certain; and
         StripeUnavailable where the outcome is unknown, also when a refusal or the run's end came after such an attempt.
         """
-        return await self._posted(path, endpoint, params, version, renews_key=True)
+        return await self._posted(path, endpoint, params, version, before_each, renews_key=True)
 
     async def create(
         self, path: str, endpoint: str, params: Mapping[str, Any], version: str = CURRENT_VERSION
@@ -251,7 +261,7 @@ class StripeWriter(StripeReader):
         One idempotency key over all attempts, also after a 5xx: with another one Stripe could make a second thing.
         It raises what `post` does.
         """
-        return (await self._posted(path, endpoint, params, version, renews_key=False)).data
+        return (await self._posted(path, endpoint, params, version, _nothing, renews_key=False)).data
 
     async def delete(self, path: str, endpoint: str, params: Mapping[str, Any]) -> None:
         """DELETE a thing. One that is gone already is refused, so a repeat does no harm. It raises what `get` does."""
@@ -261,7 +271,14 @@ class StripeWriter(StripeReader):
             )
 
     async def _posted(
-        self, path: str, endpoint: str, params: Mapping[str, Any], version: str, *, renews_key: bool
+        self,
+        path: str,
+        endpoint: str,
+        params: Mapping[str, Any],
+        version: str,
+        before_each: Callable[[], None],
+        *,
+        renews_key: bool,
     ) -> StripeResponse:
         key = str(uuid.uuid4())
         unanswered: list[Transient] = []
@@ -270,6 +287,7 @@ class StripeWriter(StripeReader):
             nonlocal key
             try:
                 with effect("stripe"):
+                    before_each()
                     return await self._send("post", endpoint, path, version, {**params, "idempotency_key": key})
             except Transient as failure:
                 cause = failure.__cause__

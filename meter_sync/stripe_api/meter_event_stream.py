@@ -81,12 +81,13 @@ class MeterEventStream:
         except (StripeRefused, StripeUnavailable, MeterSyncError) as error:
             self._close(_NO_SESSION.format(error.message))
 
-    async def send(self, events: Sequence[Event]) -> str | None:
+    async def send(self, events: Sequence[Event], before_each: Callable[[], None]) -> str | None:
         """Send up to 100 events in one request, and return Stripe's name for it once they are taken.
 
         Stripe drops an event whose identifier it has had within 24 hours, so that a repeat changes nothing (API
         reference; that it does so without an error of its own is assumed).
-        Raise BatchNotTaken, also where the run is to end.
+        Raise BatchNotTaken, also where the run is to end, and what `before_each` does, which is called before each
+        attempt.
         """
         in_doubt = False
         expired: StripeWriter | None = None
@@ -95,7 +96,8 @@ class MeterEventStream:
             try:
                 session = await self._session_after(expired)
                 body = {"events": [_shown(event) for event in events]}
-                return (await session.post(f"/v2/billing/{METER_EVENT_STREAM}", METER_EVENT_STREAM, body)).request_id
+                path = f"/v2/billing/{METER_EVENT_STREAM}"
+                return (await session.post(path, METER_EVENT_STREAM, body, before_each=before_each)).request_id
             except Interrupted as end:
                 raise BatchNotTaken(end.message, in_doubt=in_doubt) from end
             except (StripeRefused, StripeUnavailable, MeterSyncError) as error:

@@ -1,6 +1,7 @@
 """Meter events of billing meters: sending and cancelling them, and reading back what they add up to."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -62,10 +63,11 @@ class EventSummary(Identified):
     aggregated_value: Annotated[float, Field(allow_inf_nan=False)]
 
 
-async def send_event(stripe: StripeWriter, event: Event) -> Delivery:
+async def send_event(stripe: StripeWriter, event: Event, before_each: Callable[[], None] = lambda: None) -> Delivery:
     """Send an event and return that Stripe has it.
 
-    An identifier that Stripe knows already means that the event was delivered.
+    An identifier that Stripe knows already means that the event was delivered. `before_each` is called before each
+    attempt.
     Raise StripeRefused, StripeUnavailable, also for an answer that is about another event, Interrupted or
     ConfigurationError.
     """
@@ -76,7 +78,7 @@ async def send_event(stripe: StripeWriter, event: Event) -> Delivery:
         "identifier": event.identifier,
     }
     try:
-        answer = await stripe.post("/v1/billing/meter_events", METER_EVENTS, params)
+        answer = await stripe.post("/v1/billing/meter_events", METER_EVENTS, params, before_each=before_each)
     except (StripeRefused, StripeUnavailable) as error:
         refusal = error.__cause__ if isinstance(error, StripeUnavailable) else error
         if not isinstance(refusal, StripeRefused) or not _EXISTS.search(refusal.message):

@@ -1,6 +1,6 @@
 """Usage records of legacy metered prices: what Stripe holds, and setting it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -125,15 +125,18 @@ async def _summaries(stripe: StripeReader, item: SubscriptionItem) -> list[Usage
     return summaries
 
 
-async def set_quantity(stripe: StripeWriter, item: str, anchor: datetime, quantity: int) -> str | None:
+async def set_quantity(
+    stripe: StripeWriter, item: str, anchor: datetime, quantity: int, before_each: Callable[[], None] = lambda: None
+) -> str | None:
     """Set the quantity at the anchor, an instant in UTC and whole seconds, and return Stripe's request id.
 
-    `set` overwrites what is held at that timestamp and nothing else, so repeating it changes nothing.
+    `set` overwrites what is held at that timestamp and nothing else, so repeating it changes nothing. `before_each` is
+    called before each attempt.
     Raise StripeRefused, StripeUnavailable, also for an answer that is about anything else, or ConfigurationError.
     """
     path = f"/v1/subscription_items/{item}/usage_records"
     params = {"quantity": quantity, "timestamp": int(anchor.timestamp()), "action": "set"}
-    answer = await stripe.post(path, "usage_records", params, USAGE_RECORD_VERSION)
+    answer = await stripe.post(path, "usage_records", params, USAGE_RECORD_VERSION, before_each)
     with in_doubt():
         taken = UsageRecordData.read(answer.data, f"the usage record of {item}")
         if (taken.subscription_item, taken.quantity, taken.timestamp) != (item, quantity, anchor):

@@ -6,6 +6,7 @@ of which event Stripe takes offence at, and what arrived already is not counted 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import structlog
 
@@ -14,6 +15,7 @@ from meter_sync.core.planning.sends import SetTotal, SetWindows
 from meter_sync.core.planning.stages import Checked, Intended, Result, Write
 from meter_sync.stripe_api.meter_event_stream import MOST_EVENTS, BatchNotTaken, MeterEventStream
 from meter_sync.stripe_api.meter_events import Event
+from meter_sync.sync.claims import ClaimLost
 from meter_sync.sync.job import Job
 from meter_sync.sync.workers import each
 from meter_sync.sync.write import ItemWriter
@@ -67,14 +69,19 @@ async def send_batches(stream: MeterEventStream, writer: ItemWriter, pack: Seque
 
     All of it was intended before. No two of the events are about the same hour, day or total: their order is no matter.
     """
-    events = [event for one in pack for event in writer.events_of(one.write)]
+    events = [(one.write.item.id, event) for one in pack for event in writer.events_of(one.write)]
 
-    async def send(batch: Sequence[Event]) -> None:
+    async def send(batch: Sequence[tuple[str, Event]]) -> None:
         if writer.stop.requested or not stream.is_usable:
             return
-        names = [event.identifier for event in batch]
+        names = [event.identifier for _, event in batch]
         try:
-            request_id = await stream.send(batch)
+            are_mine = partial(writer.claims.check, *dict.fromkeys(item for item, _ in batch))
+            request_id = await stream.send([event for _, event in batch], are_mine)
+        except ClaimLost:
+            # An attempt before may have arrived. Those that are still this run's go singly.
+            writer.streamed.in_doubt.update(names)
+            return
         except BatchNotTaken as refusal:
             if refusal.in_doubt:
                 writer.streamed.in_doubt.update(names)

@@ -59,4 +59,4 @@ async def _compare(job: Job, uncounted: Uncounted) -> None:
 
     # Stripe says when by the time of day, which says nothing about a test clock's: all that is on it is compared.
     since = uncounted.start - LONGEST_RUN if job.test_clock is None else _ALWAYS
-    await each(job.ledger.rejections.written(uncounted.stripe_meter, since), compare)
+    await each(job.ledger.rejections.written(uncounted.stripe_meter, since, job.run, job.clock()), compare)

@@ -19,6 +19,7 @@ from meter_sync.net.tasks import together
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.meter_event_stream import MeterEventStream
 from meter_sync.sync.batches import packed, send_batches, stream_for, takes
+from meter_sync.sync.claims import ClaimLost
 from meter_sync.sync.job import Job
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.refused import with_refused
@@ -142,13 +143,15 @@ class Reporter:
         waiting = iter(planned)
         while some := list(islice(waiting, _CLAIMED_AT_ONCE)):
             try:
-                granted = self._ledger.writes.claim(self._writer.run, some, self._clock(), self._number)
+                at = self._clock()
+                granted = self._ledger.writes.claim(self._writer.run, some, at, self._number)
             except MeterSyncError as error:
                 self.error = self.error or error
                 self._results |= {one.item.id: _failed(one, error.message, error) for one in [*some, *waiting]}
                 return
-            yield from granted
             ours = {one.write.item.id for one in granted}
+            self._writer.claims.begin(ours, at)
+            yield from granted
             for one in some:
                 if one.item.id not in ours:
                     self._results[one.item.id] = self._not_granted(one)
@@ -164,6 +167,7 @@ class Reporter:
     async def _report_one(self, intended: Intended) -> None:
         self._results[intended.write.item.id] = await self._outcome(intended)
         self._news.over.append(intended.write)
+        self._writer.claims.end(intended.write.item.id)
         self._progress.advance()
 
     async def _outcome(self, intended: Intended) -> Result:
@@ -177,6 +181,9 @@ class Reporter:
         except Interrupted:
             self._leave(write, in_doubt=False)
             return interrupted(write.found)
+        except ClaimLost:  # what is in the ledger of it is the other run's by now
+            self.gave_way = True
+            return gave_way(write.found)
         except UnknownAddition as surprise:
             self._news.unknown.append(write)
             return _failed(write, surprise.message)
@@ -251,7 +258,7 @@ class Reporter:
         taken, book = list(self._writer.taken), self._ledger.writes
         self._recorded_at = self._clock()
         try:
-            book.acknowledge_windows(taken)
+            book.acknowledge_windows(self._writer.run, taken)
             del self._writer.taken[: len(taken)]
             book.acknowledge(self._writer.run, news.acknowledged)
             for write, standing, unsent in news.partly:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 from meter_sync.core.billing import identifiers
 from meter_sync.core.billing.item import SubscriptionItem, Target
@@ -22,6 +23,7 @@ from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeWriter
 from meter_sync.stripe_api.meter_events import Event, cancel_event, send_event
 from meter_sync.stripe_api.usage_records import RecordedPeriod, period_total, set_quantity
+from meter_sync.sync.claims import Claims
 from meter_sync.sync.job import Clock, Job
 
 
@@ -54,6 +56,8 @@ class ItemWriter:
     allowed: Collection[Reason]
     clock: Clock
     stop: Stop
+    claims: Claims
+    """What this run has to itself: nothing that sets is sent without."""
     taken: list[WindowTaken] = field(default_factory=list)
     """The hours and days that Stripe has taken, to be recorded; the writer only adds to it."""
     under_way: dict[str, "_Windows"] = field(default_factory=dict)
@@ -65,7 +69,7 @@ class ItemWriter:
     async def write(self, intended: Intended) -> tuple[Result, Acknowledged]:
         """Send what is intended, and return what became of it and what Stripe has taken.
 
-        Raise StripeRefused, StripeUnavailable, Interrupted or MeterSyncError.
+        Raise StripeRefused, StripeUnavailable, ClaimLost, Interrupted or MeterSyncError.
         """
         if not self.is_taken(intended.write):
             self.stop.check()
@@ -139,9 +143,10 @@ class ItemWriter:
         if name in self.streamed.taken:
             return self.streamed.taken.pop(name)
         self.stop.check()
+        is_mine = partial(self.claims.check, write.item.id)
         if write.method.way.target is Target.USAGE_RECORD:
-            return await set_quantity(self.stripe, write.item.id, timestamp, value)
-        delivery = await send_event(self.stripe, _event(write, value, timestamp, name))
+            return await set_quantity(self.stripe, write.item.id, timestamp, value, is_mine)
+        delivery = await send_event(self.stripe, _event(write, value, timestamp, name), is_mine)
         self.streamed.in_doubt.discard(name)
         return delivery.request_id
 
@@ -223,7 +228,8 @@ def writer_of(job: Job) -> ItemWriter:
     """Return what writes the items of a run. Raise AssertionError in a dry run, which has nothing that can write."""
     if job.writer is None:
         raise AssertionError("a dry run writes nothing")
-    return ItemWriter(job.writer, job.ledger, job.run, job.policy.allowed, job.clock, job.stop)
+    claims = Claims(job.ledger, job.run, job.clock)
+    return ItemWriter(job.writer, job.ledger, job.run, job.policy.allowed, job.clock, job.stop, claims)
 
 
 def _as_it_was(write: Write, total_before: int, foreign: int) -> Write:

@@ -88,7 +88,8 @@ def _carry_out(ledger: Ledger, run: RunRecord, write: Write, at: datetime, *, ta
 
 def acknowledge(ledger: Ledger, run: RunRecord, intended: Intended, at: datetime) -> None:
     sent = [part for part in windows_of(intended.write) if part.is_sent]
-    ledger.writes.acknowledge_windows([WindowTaken(intended.write, part, at, f"req_{part.value}") for part in sent])
+    taken = [WindowTaken(intended.write, part, at, f"req_{part.value}") for part in sent]
+    ledger.writes.acknowledge_windows(run, taken)
     ledger.writes.acknowledge(run, [Acknowledged(intended, at, "req_last")])
 
 

@@ -66,7 +66,7 @@ class Account:
         assert len(intended) == ITEMS
         for write in writes:
             taken = [WindowTaken(write, part, at, self._request()) for part in windows_of(write)]
-            self.ledger.writes.acknowledge_windows(taken)
+            self.ledger.writes.acknowledge_windows(run, taken)
         self.ledger.writes.acknowledge(run, [Acknowledged(one, at, self._request()) for one in intended])
         self.ledger.writes.release(run, writes)
         self.ledger.runs.finish(run.id, at, 0, {"reported": ITEMS})
