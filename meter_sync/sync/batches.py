@@ -12,7 +12,7 @@ import structlog
 
 from meter_sync.core.billing.item import Target
 from meter_sync.core.planning.sends import SetTotal, SetWindows
-from meter_sync.core.planning.stages import Checked, Intended, Result, Write
+from meter_sync.core.planning.stages import Intended, Write
 from meter_sync.stripe_api.meter_event_stream import MOST_EVENTS, BatchNotTaken, MeterEventStream
 from meter_sync.stripe_api.meter_events import Event
 from meter_sync.sync.claims import ClaimLost
@@ -37,11 +37,11 @@ def takes(write: Write) -> bool:
     return is_set and write.method.way.target is Target.METER_EVENT
 
 
-def stream_for(job: Job, checked: Sequence[Checked | Result]) -> MeterEventStream | None:
-    """Return the stream, where there are so many events for it that it is worth a session, or else None."""
+def stream_for(job: Job, writes: Iterable[Write]) -> MeterEventStream | None:
+    """Return the stream, where a run has so many events for it that it is worth a session, or else None."""
     if job.stream is None or not job.stream.is_usable:
         return None
-    events = sum(one.how_many for one in checked if not isinstance(one, Result) and takes(one))
+    events = sum(one.how_many for one in writes if takes(one))
     return job.stream if events > STREAMED_ABOVE else None
 
 

@@ -18,7 +18,7 @@ from meter_sync.sync.job import Job
 from meter_sync.sync.look import look
 from meter_sync.sync.periods import Prepared
 from meter_sync.sync.progress import NoProgress
-from meter_sync.sync.report import report
+from meter_sync.sync.report import report, written
 from meter_sync.sync.request import RunReport
 
 
@@ -52,14 +52,17 @@ async def report_and_look(job: Job, plan: CheckedPlan, prepared: Prepared) -> Ru
     if not plan.postponed:
         return await report(job, plan.checked)
     first, later = await together(
-        [report(job, plan.checked), _looked_at(replace(job, progress=NoProgress()), plan.postponed, prepared)]
+        [
+            report(job, plan.checked, [one.write for one in plan.postponed]),
+            _looked_at(replace(job, progress=NoProgress()), plan, prepared),
+        ]
     )
     return first.and_then(later)
 
 
-async def _looked_at(job: Job, postponed: Sequence[Planned], prepared: Prepared) -> RunReport:
+async def _looked_at(job: Job, plan: CheckedPlan, prepared: Prepared) -> RunReport:
     try:
-        looked = await look(job, postponed)
-        return await report(job, check_alone(job, looked, prepared))
+        looked = await look(job, plan.postponed)
+        return await report(job, check_alone(job, looked, prepared), written(plan.checked))
     except MeterSyncError as error:
-        return RunReport([waiting(one.metered) for one in postponed], error)
+        return RunReport([waiting(one.metered) for one in plan.postponed], error)

@@ -43,15 +43,23 @@ HOPELESS_AFTER = 16
 """So many items in a row without any answer of Stripe, and the rest is not tried in this run."""
 
 
-async def report(job: Job, checked: Sequence[Checked | Result]) -> RunReport:
-    """Report and record what passed the check; a dry run returns what that would be."""
+async def report(job: Job, checked: Sequence[Checked | Result], beside: Sequence[Write] = ()) -> RunReport:
+    """Report and record what passed the check; a dry run returns what that would be.
+
+    `beside` are other writes of the run at this time, which are reported apart.
+    """
     if job.writer is None:
         return RunReport([result(one) for one in checked])
-    reporter = Reporter(writer_of(job), job.progress, stream=stream_for(job, checked))
+    reporter = Reporter(writer_of(job), job.progress, stream=stream_for(job, [*written(checked), *beside]))
     results = with_refused(job.ledger, await reporter.report(checked))
     job.ledger.rejections.record_shown([one.item.key for one in results if one.reason is Reason.REJECTED])
     log.info("report", **Counter(one.outcome.value for one in results))
     return RunReport(results, reporter.error, gave_way=reporter.gave_way, refused=frozenset(reporter.refused))
+
+
+def written(checked: Sequence[Checked | Result]) -> list[Checked]:
+    """Return what is to be written of what was checked."""
+    return [one for one in checked if not isinstance(one, Result)]
 
 
 @dataclass(slots=True)

@@ -107,6 +107,7 @@ class RunReport:
             error=self.error or later.error,
             requests=self.requests + later.requests,
             gave_way=self.gave_way or later.gave_way,
+            refused=self.refused | later.refused,
             is_new_to_usage=self.is_new_to_usage or later.is_new_to_usage,
             said_before=(self.said_before | later.said_before) - first_said,
         )

@@ -39,8 +39,8 @@ def test_a_run_in_which_nothing_changes_adds_nothing_but_itself(world: World) ->
     after = contents(world.ledger)
 
     changed = {name for name, rows in after.items() if rows != before[name]}
-    assert changed == {"runs", "cursors", "epochs"}
-    assert [len(after[name]) - len(before[name]) for name in sorted(changed)] == [0, 0, 1]
+    assert changed == {"callers", "runs", "cursors", "epochs"}
+    assert [len(after[name]) - len(before[name]) for name in sorted(changed)] == [0, 0, 0, 1]
 
 
 def contents(path: Path) -> dict[str, list[tuple[object, ...]]]:
