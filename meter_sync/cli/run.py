@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from meter_sync.sync.request import Execution, Request
 
 _NAMED_ITEMS = 5
-_OBJECTS_BETWEEN_COLLECTIONS = 100_000
+_OBJECTS_BETWEEN_COLLECTIONS = 10_000
 _CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
 _WORDS = Words(
     cut_off="the run",
