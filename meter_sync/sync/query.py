@@ -23,15 +23,11 @@ from meter_sync.sync.job import Job
 from meter_sync.sync.periods import Prepared
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.shared import Shared, Together
-from meter_sync.sync.workers import AT_ONCE, each
+from meter_sync.sync.workers import each
 
 log = structlog.get_logger()
 
 Found = TypeVar("Found")
-
-_OF_ALL_AT_ONCE = 2
-"""An answer about all subjects may have a hundred thousand rows, and is in memory as a whole while it is read."""
-
 Usages = Mapping[str, Decimal | WindowUsage | Unanswered]
 """What was answered, by need: one total, or that of each hour or day."""
 
@@ -104,8 +100,7 @@ async def _ask_together(together: Iterable[Together], openmeter: OpenMeter, prog
     planned = [(sharing, needs, sharing.queries(needs)) for sharing, needs in together]
     queries = [query for _, _, some in planned for query in some]
     progress.begin("query", len(queries))
-    unfiltered = any(query.subjects is None for query in queries)
-    answers = await _ask_all(queries, openmeter.usage, progress, _OF_ALL_AT_ONCE if unfiltered else AT_ONCE)
+    answers = await _ask_all(queries, openmeter.usage, progress)
     for sharing, needs, some in planned:
         sharing.answered(needs, {query: answers[query] for query in some})
     return len(queries)
@@ -171,10 +166,7 @@ def _is_lower(one: Metered, usages: Usages, prepared: Prepared) -> bool:
 
 
 async def _ask_all(
-    queries: Sequence[Query],
-    ask: Callable[[Query], Awaitable[Found]],
-    progress: Progress,
-    at_once: int = AT_ONCE,
+    queries: Sequence[Query], ask: Callable[[Query], Awaitable[Found]], progress: Progress
 ) -> dict[Query, Found]:
     answers: dict[Query, Found] = {}
 
@@ -182,5 +174,5 @@ async def _ask_all(
         answers[query] = await ask(query)
         progress.advance()
 
-    await each(queries, ask_one, min(at_once, len(queries)))
+    await each(queries, ask_one, len(queries))
     return answers
