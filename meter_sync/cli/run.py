@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _NAMED_ITEMS = 5
 _OBJECTS_BETWEEN_COLLECTIONS = 10_000
+"""Nearly all that a run makes lives to its end: looking for what does not, time and again, costs CPU for nothing."""
 _CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
 _WORDS = Words(
     cut_off="the run",
@@ -113,10 +114,6 @@ def run(
     from meter_sync.monitor.watched import Watched
     from meter_sync.sync.request import Request, failed_before_it_began
 
-    # Nearly all that a run makes lives to its end: looking through it time and again for what does not is a tenth of
-    # the CPU of a large one.
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
-
     options.start_logging()
     request = Request(
         selection=selection,
@@ -151,6 +148,7 @@ def _executed(
     """Load the configuration and execute; return with it what is to be said of the books. Raise MeterSyncError."""
     from meter_sync.config import needed
 
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     wanted = needed(for_webhook=False)
     configuration = options.read_configuration(wanted, schedule=schedule)
     watched.begin(configuration)
