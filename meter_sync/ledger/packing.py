@@ -13,12 +13,15 @@ from typing import Any, Generic, Literal, TypeVar
 
 from sqlalchemy import Row
 
-from meter_sync.ledger.rows import reading
+from meter_sync.ledger.rows import RowUnread, reading
 
 _STRONGEST = 9
 _SEPARATOR = ","
 
 Thing = TypeVar("Thing")
+Key = TypeVar("Key")
+Place = tuple[str, datetime, datetime]
+"""An item, the start of its period, and since when a packed row goes."""
 _Values = list[Any]
 _Columns = dict[str, _Values]
 
@@ -80,6 +83,28 @@ class Packer(Generic[Thing]):
                 return packer._things(found, names)
             except (zlib.error, KeyError, AttributeError, IndexError) as error:
                 raise ValueError(f"what was packed of it is damaged: {error!r}") from error
+
+    def joined(
+        self,
+        rows: Iterable[Row[Any]],
+        found: Mapping[Place, Mapping[Key, Thing]],
+        names: Mapping[int, str],
+        key_of: Callable[[Thing], Key],
+    ) -> dict[Place, dict[Key, Thing]]:
+        """Given things by their place and key, return them with those that rows of the same places have already.
+
+        A row that cannot be read stays for who can read it: nothing is put into its place.
+        """
+        together = {place: dict(things) for place, things in found.items()}
+        for row in rows:
+            place = row.item, row.period_start, row.since
+            if place not in together:
+                continue
+            try:
+                together[place] = {key_of(one): one for one in self.unpacked(row, names)} | together[place]
+            except RowUnread:
+                del together[place]
+        return together
 
     def _things(self, found: Any, names: Mapping[int, str]) -> list[Thing]:
         kept = found if isinstance(found, dict) else dict(zip(self.kept, found, strict=True))

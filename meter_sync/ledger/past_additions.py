@@ -86,15 +86,8 @@ def pack(database: Database, items: Sequence[str], midnight: datetime) -> None:
         return
     oldest = min(since for _, _, since in found)
     before = database.of(past_additions).where(past_additions.c.since >= oldest)
-    runs = names(database)
-    for row in database.rows_of(before, past_additions.c.item, {item for item, _, _ in found}):
-        key = row.item, row.period_start, row.since
-        if key in found:
-            try:
-                found[key] = {one.number: one for one in ADDITIONS.unpacked(row, runs)} | found[key]
-            except RowUnread:  # stays for who can read it
-                del found[key]
-    _put(database, found)
+    packed = database.rows_of(before, past_additions.c.item, {item for item, _, _ in found})
+    _put(database, ADDITIONS.joined(packed, found, names(database), lambda one: one.number))
 
 
 def _arrived(database: Database) -> sa.Select[Any]:

@@ -78,15 +78,8 @@ def pack(database: Database, items: Sequence[str], midnight: datetime) -> None:
         return
     oldest = min(since for _, _, since in found)
     before = database.of(past_parts).where(past_parts.c.since >= oldest)
-    runs = names(database)
-    for row in database.rows_of(before, past_parts.c.item, {item for item, _, _ in found}):
-        place = row.item, row.period_start, row.since
-        if place in found:
-            try:
-                found[place] = {one.start: one for one in PARTS.unpacked(row, runs)} | found[place]
-            except RowUnread:  # stays for who can read it
-                del found[place]
-    _put(database, found)
+    packed = database.rows_of(before, past_parts.c.item, {item for item, _, _ in found})
+    _put(database, PARTS.joined(packed, found, names(database), lambda one: one.start))
 
 
 def _settled(database: Database, midnight: datetime) -> sa.Select[Any]:

@@ -1,12 +1,11 @@
 """Runs at the same time share what Stripe allows: real processes, one ledger, and a server that counts."""
 
-import time
-from collections.abc import Callable
+import threading
 from datetime import timedelta
 
 import pytest
 
-from meter_sync.sandbox import Latency, RateLimits
+from meter_sync.sandbox import Fault, Latency, RateLimits
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.support.world import NOW, World
 
@@ -44,19 +43,25 @@ def are_billed(world: World, ending: list[SubscriptionView]) -> bool:
     return sum(world.billed(one) == 7 for one in ending) >= ENDING - 2
 
 
-def wait_for(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def write_of(world: World, number: int) -> threading.Event:
+    """What is set once Stripe has answered so many writes."""
+    answered = threading.Event()
+
+    def as_it_is(body: str) -> bytes:
+        answered.set()
+        return body.encode()
+
+    world.sandbox.faults.add(Fault(server="stripe", method="POST", skip=number - 1, times=1, rewrite=as_it_is))
+    return answered
 
 
 def test_a_closing_run_beside_a_full_run_goes_first_and_neither_is_refused(
     world: World, ending: list[SubscriptionView]
 ) -> None:
     now = world.now.isoformat()
+    answered = write_of(world, ENDING + 60)
     full = world.start("run", "--allow", "jump", "--as-of", now, **RATES)
-    wait_for(lambda: len(world.writes) >= ENDING + 60)
+    assert answered.wait(60)
     for one in ending:
         world.use(one, 1)
     begun = len(world.writes)
@@ -76,8 +81,9 @@ def test_a_closing_run_beside_a_full_run_goes_first_and_neither_is_refused(
 
 def test_a_run_that_was_killed_does_not_hold_its_part(world: World, ending: list[SubscriptionView]) -> None:
     now = world.now.isoformat()
+    answered = write_of(world, ENDING + 60)
     full = world.start("run", "--allow", "jump", "--as-of", now, **RATES)
-    wait_for(lambda: len(world.writes) >= ENDING + 60)
+    assert answered.wait(60)
     full.kill()
     full.communicate(timeout=60)
     for one in ending:
@@ -94,8 +100,9 @@ def test_a_run_that_was_killed_does_not_hold_its_part(world: World, ending: list
 
 def test_a_dry_run_beside_a_full_run_takes_what_that_leaves(world: World, ending: list[SubscriptionView]) -> None:
     now = world.now.isoformat()
+    answered = write_of(world, 20)
     full = world.start("run", "--allow", "jump", "--as-of", now, **RATES)
-    wait_for(lambda: len(world.writes) >= 20)
+    assert answered.wait(60)
     dry = world.meter_sync("run", "--dry-run", "--allow", "jump", "--as-of", now, **RATES)
     full.communicate(timeout=120)
 
