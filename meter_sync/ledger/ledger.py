@@ -1,9 +1,11 @@
 """The books of one Stripe account and mode, in a file. Every public write of a book is one short transaction."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ from meter_sync.ledger.schema import metadata
 from meter_sync.ledger.webhook_queue import WebhookQueue
 from meter_sync.ledger.writes import Writes
 
+_OPENED: ContextVar[str] = ContextVar("opened")
+"""The file that is being opened, as SQLite's URI."""
 _BUSY_SECONDS = 30
 _DAMAGES_NAMED = 3
 
@@ -137,30 +141,39 @@ def _quoted(path: Path) -> str:
 @contextmanager
 def _connected(path: Path, uri: str) -> Iterator[Connection]:
     with translated(path):
-        connection = _engine(uri).connect()
+        opened = _OPENED.set(uri)
+        try:
+            connection = _engine().connect()
+        finally:
+            _OPENED.reset(opened)
     with connection:
         yield connection
 
 
-@lru_cache(maxsize=8)
-def _engine(uri: str) -> Engine:
+@cache
+def _engine() -> Engine:
     """Return what makes connections whose transactions are really SQLite's, with a journal that survives power loss.
 
     The rollback journal with synchronous=FULL rather than WAL: the SQLite of today's Debian has a WAL bug that can
-    corrupt. It is kept for the next run of a process, for what it has compiled, and keeps no connection open.
+    corrupt. There is one for all files, for what it has compiled, and it keeps no connection open.
     """
-    engine = sa.create_engine(f"sqlite:///{uri}&uri=true", connect_args={"timeout": _BUSY_SECONDS}, poolclass=NullPool)
-
-    @event.listens_for(engine, "connect")
-    def _settings(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
-        connection.execute("PRAGMA synchronous=FULL")
+    engine = sa.create_engine("sqlite://", creator=_opened, poolclass=NullPool)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN" if "mode=ro" in uri else "BEGIN IMMEDIATE")
+        connection.exec_driver_sql(connection.info["begin"])
+
+    @event.listens_for(engine, "connect")
+    def _note(_connection: Any, record: Any) -> None:
+        record.info["begin"] = "BEGIN" if "mode=ro" in _OPENED.get() else "BEGIN IMMEDIATE"
 
     return engine
+
+
+def _opened() -> sqlite3.Connection:
+    connection = sqlite3.connect(_OPENED.get(), timeout=_BUSY_SECONDS, uri=True, isolation_level=None)
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,22 @@
 
 from pathlib import Path
 
+import sqlalchemy as sa
 from sqlalchemy import Connection, inspect, text
 
 from meter_sync.errors import ConfigurationError
+from meter_sync.ledger.schema import metadata
 
 REVISIONS = tuple(f"{number:04}" for number in range(1, 20))
 """The migrations in their order; the last one is the schema of this version."""
+
+_REVISION = sa.Table(
+    "alembic_version",
+    sa.MetaData(),
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+"""Where Alembic keeps a database's revision: made as Alembic makes it."""
 
 
 def revision(connection: Connection) -> str | None:
@@ -35,12 +45,27 @@ def revision(connection: Connection) -> str | None:
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the migrations that the ledger lacks, within the connection's transaction.
+    """Bring a ledger to the schema of this version, within the connection's transaction."""
+    if revision(connection) == REVISIONS[-1]:
+        return
+    if inspect(connection).get_table_names():
+        migrate(connection)
+    else:
+        make(connection)
+
+
+def make(connection: Connection) -> None:
+    """Make all tables of a ledger in an empty database, which is what all migrations would come to."""
+    metadata.create_all(connection, checkfirst=False)
+    _REVISION.create(connection)
+    connection.execute(_REVISION.insert().values(version_num=REVISIONS[-1]))
+
+
+def migrate(connection: Connection) -> None:
+    """Run the migrations that the ledger lacks.
 
     Alembic is imported only here: nearly every run finds the ledger up to date.
     """
-    if revision(connection) == REVISIONS[-1]:
-        return
     from alembic import command
     from alembic.config import Config
 

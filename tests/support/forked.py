@@ -1,7 +1,8 @@
 """The command in a process of its own that need not import anything first.
 
 Nearly all of what a start of the installed command takes is importing, a second or two each time. Here one process
-for each pytest worker imports all that the command may import, and forks for each run: the child gets the arguments,
+for each pytest worker imports all that the command may import, carries a run out, so that what Python and libraries
+put together at the first use of a thing is there, and forks for each run: the child gets the arguments,
 the environment, the folder and the files for its output, calls the console script's function and exits. So the
 parsing, what is printed where, the exit code, the ledger's file with its locks, the signals and the death by one are
 those of a real process.
@@ -16,6 +17,7 @@ import contextlib
 import functools
 import gc
 import importlib
+import io
 import itertools
 import json
 import os
@@ -168,6 +170,10 @@ def end_template() -> None:
 
 def _serve() -> None:
     _import_everything()
+    _carry_a_run_out()
+    assert threading.active_count() == 1, "a fork has only the thread that forked"
+    gc.collect()
+    gc.freeze()  # what is there now is not searched for garbage again at the end of each fork
     for line in iter(sys.stdin.readline, ""):
         order = json.loads(line)
         if "ended" in order:
@@ -188,9 +194,20 @@ def _import_everything() -> None:
             importlib.import_module(module.name)
     for name in _IMPORTED_BY_USE:
         importlib.import_module(name)
-    assert threading.active_count() == 1, "a fork has only the thread that forked"
-    gc.collect()
-    gc.freeze()  # what was imported is not searched for garbage again at the end of each fork
+
+
+def _carry_a_run_out() -> None:
+    """Report once what is told in each way, and find once that it stands so: of SQL, that takes a third of a run."""
+    from tests.support.ways import ALL_WAYS, subscribed
+    from tests.support.world import NOW, World
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        world = World(Path(folder), NOW)
+        with world.sandbox.in_background():
+            for way in ALL_WAYS:
+                world.use(subscribed(world, way), 1)
+            for _ in range(2):
+                world.execute()
 
 
 def _become_the_command(arguments: list[str], environment: dict[str, str], folder: str, output: list[str]) -> None:
