@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, Table
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
@@ -23,6 +25,8 @@ log = structlog.get_logger()
 _IDS_AT_ONCE = 500
 _HARDLY_MS = 20
 _ROWS_AT_ONCE = 1000
+_PARTS_KEPT = 256
+"""So many parts of statements are put together once; of few items, that is most of what a run does."""
 
 _SOME: sa.BindParameter[Any] = sa.bindparam("some", expanding=True)
 """Ids: named so, one query for any of them is put together once."""
@@ -82,7 +86,7 @@ class Database:
 
     def in_scope(self, table: FromClause) -> tuple[ColumnElement[bool], ...]:
         """Return what a row of the table must fulfil."""
-        return tuple(table.c[name] == value for name, value in self.scope.items())
+        return _in_scope(table, *self.scope.items())
 
     def rows(self, query: Select[Any], **parameters: Any) -> Sequence[Row[Any]]:
         """Return what a query finds."""
@@ -138,10 +142,7 @@ class Database:
 
     def is_newest(self, table: FromClause, order: str, *of: str) -> ColumnElement[bool]:
         """Return the condition that a row is the last one by a column of those that agree with it in others."""
-        every = table.alias()
-        same = (every.c[name] == table.c[name] for name in of)
-        newest = sa.select(sa.func.max(every.c[order])).where(*self.in_scope(every), *same)
-        return table.c[order] == newest.correlate(table).scalar_subquery()
+        return _is_newest(table, order, of, *self.scope.items())
 
     def exists(self, table: FromClause, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
         """Return the condition that there is such a row."""
@@ -236,12 +237,7 @@ class Database:
 
     def put(self, table: Table, rows: Rows, replaced: Collection[str], completed: Collection[str] = ()) -> None:
         """Add rows. Where the key of one is there, replace some columns, and others where the new row has a value."""
-        new = sqlite_insert(table)
-        values: dict[str, Any] = {name: new.excluded[name] for name in replaced}
-        values |= {name: sa.func.coalesce(new.excluded[name], table.c[name]) for name in completed}
-        self._change(
-            new.on_conflict_do_update(index_elements=table.primary_key, set_=values), self._scoped(table, rows)
-        )
+        self._change(_put(table, tuple(replaced), tuple(completed)), self._scoped(table, rows))
 
     def update(
         self, table: Table, rows: Rows, *conditions: ColumnElement[bool], by: Sequence[str] = PERIOD, **same: Any
@@ -286,6 +282,27 @@ class Book:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+
+
+@lru_cache(_PARTS_KEPT)
+def _in_scope(table: FromClause, *scope: tuple[str, str]) -> tuple[ColumnElement[bool], ...]:
+    return tuple(table.c[name] == value for name, value in scope)
+
+
+@lru_cache(_PARTS_KEPT)
+def _is_newest(table: FromClause, order: str, of: tuple[str, ...], *scope: tuple[str, str]) -> ColumnElement[bool]:
+    every = table.alias()
+    same = (every.c[name] == table.c[name] for name in of)
+    newest = sa.select(sa.func.max(every.c[order])).where(*_in_scope(every, *scope), *same)
+    return table.c[order] == newest.correlate(table).scalar_subquery()
+
+
+@lru_cache(_PARTS_KEPT)
+def _put(table: Table, replaced: tuple[str, ...], completed: tuple[str, ...]) -> SqliteInsert:
+    new = sqlite_insert(table)
+    values: dict[str, Any] = {name: new.excluded[name] for name in replaced}
+    values |= {name: sa.func.coalesce(new.excluded[name], table.c[name]) for name in completed}
+    return new.on_conflict_do_update(index_elements=table.primary_key, set_=values)
 
 
 def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
