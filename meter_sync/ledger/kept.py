@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -15,6 +15,7 @@ from meter_sync.core.billing.item import WindowSize
 from meter_sync.core.metering.mapping import Grouping
 from meter_sync.core.metering.meter import Aggregation
 from meter_sync.core.metering.sharing import Kept, KeptUsage, NeedKey, Series, Total
+from meter_sync.core.planning.stages import Metered
 from meter_sync.ledger.column_types import number
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.schema import kept_series, kept_totals, kept_usages
@@ -26,14 +27,17 @@ _NOT_READ = (ValueError, TypeError, ArithmeticError, OSError)
 class KeptUsages(Book):
     """What is kept of each series."""
 
-    def read(self) -> dict[Series, Kept]:
-        """Return what is kept. What cannot be read is not there: it is asked for anew."""
+    def read(self, items: Iterable[Metered] = ()) -> dict[Series, Kept]:
+        """Return what is kept. What cannot be read is not there: it is asked for anew.
+
+        Nearly all of it is about `items`: what is theirs is in memory already, and is not held twice.
+        """
         with self.database.at_one_moment():
             series = self.database.rows(self.database.of(kept_series))
             if not series:
                 return {}
-            subjects = dict[str, str]()  # each is in memory once
-            totals, usages = self._totals(subjects), self._usages(subjects)
+            once = _Once(items)
+            totals, usages = self._totals(once), self._usages(once)
         found = {}
         for row in series:
             try:
@@ -43,29 +47,27 @@ class KeptUsages(Book):
                 continue
         return found
 
-    def _totals(self, subjects: dict[str, str]) -> Mapping[str, dict[str, tuple[Total, ...]]]:
+    def _totals(self, once: "_Once") -> Mapping[str, dict[str, tuple[Total, ...]]]:
         found = defaultdict[str, dict[str, tuple[Total, ...]]](dict)
         for row in self.database.each(self.database.of(kept_totals, "series", "subject", "totals")):
             try:
-                found[row.series][subjects.setdefault(row.subject, row.subject)] = tuple(
+                found[row.series][once.name(row.subject)] = tuple(
                     None if one is None else _finite(number(one)) for one in json.loads(row.totals)
                 )
             except _NOT_READ:
                 continue
         return found
 
-    def _usages(self, subjects: dict[str, str]) -> Mapping[str, dict[NeedKey, KeptUsage]]:
+    def _usages(self, once: "_Once") -> Mapping[str, dict[NeedKey, KeptUsage]]:
         found = defaultdict[str, dict[NeedKey, KeptUsage]](dict)
-        ends = dict[datetime, datetime]()  # nearly all end at one instant, which is in memory once
         for row in self.database.each(self.database.of(kept_usages)):
             try:
                 window = WindowSize(row.window) if row.window else None
                 usage = None if row.usage is None else _finite(row.usage)
-                named = tuple(subjects.setdefault(one, one) for one in json.loads(row.subjects))
-                kept = KeptUsage(named, ends.setdefault(row.end, row.end), usage, window)
+                kept = KeptUsage(once.subjects(json.loads(row.subjects)), once.instant(row.end), usage, window)
             except _NOT_READ:
                 continue
-            found[row.series][row.need, row.start] = kept
+            found[row.series][once.name(row.need), once.instant(row.start)] = kept
         return found
 
     def record(self, before: Mapping[Series, Kept], after: Mapping[Series, Kept]) -> None:
@@ -129,6 +131,29 @@ class KeptUsages(Book):
         if rows:
             self.database.put(table, rows, tuple(next(iter(changed.values()))))
         self.database.delete(table, [{**of, **dict(zip(by, at, strict=True))} for at in gone])
+
+
+class _Once:
+    """Holds of equal names, instants and tuples of subjects the first one, so that each is in memory once."""
+
+    def __init__(self, items: Iterable[Metered]) -> None:
+        self._instants = dict[datetime, datetime]()
+        self._names = dict[str, str]()
+        self._subjects = dict[tuple[str, ...], tuple[str, ...]]()
+        for one in items:
+            self.instant(one.span.start)
+            self.name(one.item.id)
+            self.subjects(one.subjects)
+
+    def instant(self, instant: datetime) -> datetime:
+        return self._instants.setdefault(instant, instant)
+
+    def name(self, name: str) -> str:
+        return self._names.setdefault(name, name)
+
+    def subjects(self, subjects: Iterable[str]) -> tuple[str, ...]:
+        named = tuple([self.name(one) for one in subjects])
+        return self._subjects.setdefault(named, named)
 
 
 def _joints(text: str) -> tuple[datetime, ...]:

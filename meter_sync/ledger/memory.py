@@ -42,9 +42,9 @@ class Memories(Book):
         periods = _periods(listed_items)
         meters = {item.id: item.price.stripe_meter for item in listed_items}
         looked_at = self._looked_at(periods)
-        known = set(looked_at)
+        not_known = set[str]()
         remembered: dict[str, Remembered] = {}
-        names = {item: item for item in periods}
+        names = _names(listed_items)
         # Of what could not be recorded by this run nothing is written either.
         unreadable = {
             item: f"{refused.why}; nothing was written for it"
@@ -55,13 +55,13 @@ class Memories(Book):
             item = names[row.item]
             if row.period_start == periods[item]:
                 try:
-                    remembered[item] = rows.remembered(row)
+                    remembered[item] = rows.remembered(row, names)
                 except rows.RowUnread as error:
                     unreadable[item] = f"{error.message}; {error.hint}"
             elif row.period_end == periods[item] and row.stripe_meter != meters[item]:
-                known.discard(item)
+                not_known.add(item)
         # Of these it is not known any more what Stripe holds.
-        known -= {row.item for row in self.database.rows_in(self.database.of(forgotten), forgotten, periods)}
+        not_known |= {row.item for row in self.database.rows_in(self.database.of(forgotten), forgotten, periods)}
         adding = {item: periods[item] for item, one in remembered.items() if one.method.way is Way.ADDITIONS}
         for item, recalled in additions.recall(self.database, adding).items():
             if isinstance(recalled, rows.RowUnread):
@@ -69,7 +69,7 @@ class Memories(Book):
             else:
                 remembered[item] = replace(remembered[item], additions=recalled)
         return Memory(
-            known_items=frozenset(known),
+            known_items=looked_at.keys() - not_known if not_known else looked_at.keys(),
             looked_at=looked_at,
             remembered=remembered,
             before=self._before({item: start for item, start in periods.items() if item not in remembered}),
@@ -195,6 +195,11 @@ class Memories(Book):
             query = self.database.of(table, "item", "period_start")
             found |= {(row.item, row.period_start) for row in self.database.rows_of(query, table.c.item, ids)}
         return frozenset(asked & found)
+
+
+def _names(listed_items: Iterable[SubscriptionItem]) -> dict[str, str]:
+    """Return the names that are in memory already: of many thousands of items a copy of each would be kept as long."""
+    return {name: name for item in listed_items for name in (item.id, item.subscription.customer.id)}
 
 
 def _periods(listed_items: Iterable[SubscriptionItem]) -> dict[str, datetime]:

@@ -1,7 +1,7 @@
 """What stands in the ledger's rows, as the core and the steps know it."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,6 +50,8 @@ class WindowTaken:
 
 
 Kind = TypeVar("Kind")
+
+NO_NAMES: Mapping[str, str] = {}
 
 _METHODS = 1000
 """So many ways of metering are kept as they were read, each once."""
@@ -107,16 +109,16 @@ def keys(places: Iterable[PeriodKey]) -> list[dict[str, Any]]:
     return [{"item": item, "period_start": period_start} for item, period_start in places]
 
 
-def remembered(row: Row[Any]) -> Remembered:
+def remembered(row: Row[Any], names: Mapping[str, str] = NO_NAMES) -> Remembered:
     """Return what a row remembers of an item, but for its hours or days and its additions, which have their own.
 
-    Raise RowUnread.
+    `names` are in memory already, each by itself. Raise RowUnread.
     """
     with reading(row.item):
-        return _remembered(row)
+        return _remembered(row, names)
 
 
-def _remembered(row: Row[Any]) -> Remembered:
+def _remembered(row: Row[Any], names: Mapping[str, str]) -> Remembered:
     return read_as(
         Remembered,
         row,
@@ -125,7 +127,7 @@ def _remembered(row: Row[Any]) -> Remembered:
         run=row.run and intern(row.run),
         earlier_subjects=_earlier_subjects(row.earlier_subjects),
         made_of=_meter(row.meter_id, row.meter, row.aggregation, row.events_from) if row.meter_id else None,
-        subjects=subjects_of(row),
+        subjects=subjects_of(row, names),
         grouping=_grouping(row.grouping),
         foreign=row.foreign_quantity,
         lacking=row.closed,
@@ -156,9 +158,9 @@ def _filter(stored: str) -> Filter:
     return tuple((name, tuple(values)) for name, values in json.loads(stored))
 
 
-def subjects_of(row: Row[Any]) -> tuple[str, ...]:
-    """Return the subjects that a row keeps as JSON."""
-    return tuple(json.loads(row.subjects))
+def subjects_of(row: Row[Any], names: Mapping[str, str] = NO_NAMES) -> tuple[str, ...]:
+    """Return the subjects that a row keeps as JSON; `names` are in memory already, each by itself."""
+    return tuple([names.get(one, one) for one in json.loads(row.subjects)])
 
 
 def stored_subjects(earlier: Iterable[EarlierSubjects]) -> str | None:

@@ -53,8 +53,10 @@ async def query(job: Job, shared: Shared | None, prepared: Prepared) -> tuple[Pr
     answers = await _ask_all(totals, job.openmeter.usage, job.progress)
     window_answers = await _ask_all(windows, job.openmeter.window_usage, job.progress)
     log.info("query", queries=asked + len(totals) + len(windows), items=len(needs))
-    usages: Usages = {**whole.usages(answers), **split.usages(window_answers, answers)}
-    return prepared, {**usages, **await _read_falls(job, shared, prepared, usages)}
+    usages: dict[str, Decimal | WindowUsage | Unanswered] = {**split.usages(window_answers, answers)}
+    usages |= whole.usages(answers)
+    usages |= await _read_falls(job, shared, prepared, usages)
+    return prepared, usages
 
 
 async def query_totals(

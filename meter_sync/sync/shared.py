@@ -115,21 +115,22 @@ def recall_shared(job: Job, periods: Periods) -> Shared | None:
     """Return what a run shares, with what is kept; None for a run of a part, which asks for each item exactly."""
     if not job.run.everything:
         return None
-    starts = [one.span.start for one in periods.open.items if isinstance(one, Metered)]
-    starts += [one.item.period.start for one in periods.ended]
-    return _shared(job, starts, job.run.as_of)
+    metered = [one for one in periods.open.items if isinstance(one, Metered)]
+    return _shared(job, metered, [one.item.period.start for one in periods.ended], job.run.as_of)
 
 
 def shared_to_compare(job: Job, items: Sequence[Metered], as_of: datetime) -> Shared | None:
     """Return the same for items that are compared as of the last run: it has kept what was read for it."""
-    return _shared(job, [one.span.start for one in items], as_of)
+    return _shared(job, items, [], as_of)
 
 
-def _shared(job: Job, starts: Sequence[datetime], as_of: datetime) -> Shared | None:
+def _shared(job: Job, items: Sequence[Metered], ended: Iterable[datetime], as_of: datetime) -> Shared | None:
+    """Return what is shared by items and by periods that have ended, which started at these instants."""
+    starts = [*(one.span.start for one in items), *ended]
     if not starts:
         return None
     # A dry run forgets nothing, and does not believe a restored ledger.
-    kept = {} if job.writer is None and job.ledger.epochs.is_restored() else job.ledger.kept.read()
+    kept = {} if job.writer is None and job.ledger.epochs.is_restored() else job.ledger.kept.read(items)
     return Shared(kept, begins=min(starts), as_of=as_of, is_whole=job.policy.reads_everything)
 
 

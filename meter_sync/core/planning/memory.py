@@ -1,6 +1,7 @@
 """What the ledger remembers of an item, as the plan needs it."""
 
 from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -191,7 +192,7 @@ def compared(past: Iterable[PastPeriod], start: datetime) -> tuple[PastPeriod, .
 class Memory:
     """All that the ledger says about the items of one listing."""
 
-    known_items: frozenset[str] = frozenset()
+    known_items: AbstractSet[str] = frozenset()
     """Items that were looked at in Stripe before their first write."""
     looked_at: Mapping[str, datetime] = field(default_factory=dict)
     """When that was."""
