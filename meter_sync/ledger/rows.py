@@ -131,6 +131,8 @@ def _remembered(row: Row[Any], names: Mapping[str, str]) -> Remembered:
         grouping=_grouping(row.grouping),
         foreign=row.foreign_quantity,
         lacking=row.closed,
+        # Of nearly all they are one number, which then is in memory once.
+        acknowledged=row.quantity if row.acknowledged == row.quantity else row.acknowledged,
         windows=_NO_WINDOWS,
         additions=_NO_ADDITIONS,
     )

@@ -21,6 +21,8 @@ log = structlog.get_logger()
 
 _AS_IT_SHOULD_BE = (Outcome.REPORTED, Outcome.UNCHANGED)
 
+_FEW = 10
+
 Together = tuple[Sharing, list[Need]]
 """Needs of one series."""
 
@@ -64,7 +66,7 @@ class Shared:
             kept = self.before.get(series)
             is_whole = self._is_whole or kept is None or kept.read_at.date() < self._as_of.date()
             sharing = Sharing(series, kept, begins=self._begins, as_of=self._as_of, is_whole=is_whole)
-            is_worth_it = len(QueryPlan(needs).queries) > len(sharing.queries(needs))
+            is_worth_it = _more_than(len(sharing.queries(needs)), needs)
             is_later = kept is not None and kept.joints[-1] >= self._as_of
             self._sharings[series] = sharing if is_worth_it and not is_later else None
         return self._sharings[series]
@@ -109,6 +111,11 @@ class Shared:
     def is_compared(self) -> bool:
         """Whether something that was kept was compared with what was read."""
         return any(sharing.is_compared for sharing in self._sharings.values() if sharing)
+
+
+def _more_than(queries: int, needs: Sequence[Need]) -> bool:
+    """Say whether needs take more queries than so many where each is asked for exactly: mostly the first few do."""
+    return any(len(QueryPlan(some).queries) > queries for some in (needs[: _FEW * queries], needs))
 
 
 def recall_shared(job: Job, periods: Periods) -> Shared | None:

@@ -161,11 +161,11 @@ class Sharing:
 
     def answered(self, needs: Sequence[Need], answers: Mapping[Query, Answer]) -> None:
         """Take the answers for these needs. What was not answered is not known of any of its subjects."""
-        subjects = {subject for need in needs for subject in need.subjects}
         numbers = {stretch.start: number for number, stretch in enumerate(self._stretches)}
         for query, answer in answers.items():
             totals = self._totals[numbers[query.start]]
-            for subject in subjects if query.subjects is None else query.subjects:
+            every = (subject for need in needs for subject in need.subjects)
+            for subject in every if query.subjects is None else query.subjects:
                 if subject not in totals:
                     total = answer if isinstance(answer, Unanswered) else answer.get(subject)
                     is_told = isinstance(total, Unanswered) or _is_exact(total)
@@ -235,13 +235,11 @@ class Sharing:
     def kept(self) -> Kept:
         """Return what is to be kept after this run."""
         read_at = self._kept.read_at if self._kept and self._believes else self._as_of
-        totals = {subject: self._known_totals(subject) for subject in self._totals[0]}
-        usages = self._after | {
-            key: KeptUsage(need.subjects, min(need.end, self.day), window=need.window)
-            for key, need in self._windows.items()
-            if self.day is not None and self._joints[0] <= need.start < self.day
-        }
-        return Kept(read_at, self._as_of, self._joints_after, {one: of for one, of in totals.items() if of}, usages)
+        totals = {subject: of for subject in self._totals[0] if (of := self._known_totals(subject))}
+        for key, need in self._windows.items():
+            if self.day is not None and self._joints[0] <= need.start < self.day:
+                self._after[key] = KeptUsage(need.subjects, min(need.end, self.day), window=need.window)
+        return Kept(read_at, self._as_of, self._joints_after, totals, self._after)
 
     def _own_end(self, need: Need) -> datetime:
         """Return where the part of a need ends that is its own; from there on it has totals that are shared."""

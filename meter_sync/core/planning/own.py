@@ -198,7 +198,7 @@ def _never_reported(one: Metered, share: Share, memory: Memory) -> Metered | Res
     too_much = listed.invoiced or listed.line_quantity
     if too_much:
         return replace(one, listed=replace(listed, invoiced=too_much), stretches=())
-    nothing = replace(one.found, own=())
+    nothing = replace(one.found, stretches=())
     return skipped(nothing, Reason.NOT_STARTED, f"its usage is billed by {_some(share.rivals)}")
 
 

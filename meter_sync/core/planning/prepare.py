@@ -87,6 +87,8 @@ def _whose(
     """
     rules, remembered = metering.rules, memory.remembered.get(one.item.id)
     now = subjects(one.item, rules.subject, metering.customers), rules.grouping
+    if remembered and remembered.subjects == now[0]:
+        now = remembered.subjects, now[1]  # which is in memory already
     if one.intake is Intake.RUNNING or remembered is None or one.item.id in memory.changed_within:
         return (last.subjects, last.grouping or rules.grouping) if last and not now[0] else now
     then = remembered.subjects, remembered.grouping or rules.grouping

@@ -74,8 +74,10 @@ class Findings:
     """The item's last periods, the newest first."""
     note: str | None = None
     """What a person should know of how it is metered, whatever becomes of it."""
-    own: tuple[Period, ...] | None = None
-    """What of its period is its own, as far as it is known whose each second is."""
+    is_whose_known: bool = False
+    """Whether it is known of each second of its period whose it is."""
+    stretches: tuple[Period, ...] | None = None
+    """What of its span is its own, where that is known, and not all of it is."""
     earlier_subjects: tuple[EarlierSubjects, ...] = ()
     """Whose usage it was before that of its subjects, within the period."""
     grouping: Grouping = Grouping.SUBJECT
@@ -84,6 +86,11 @@ class Findings:
     """How much of the quantity its earlier periods do not bill, by sign."""
     falls: tuple[Fall, ...] = ()
     """How its usage fell before, which has not come back."""
+
+    @property
+    def own(self) -> tuple[Period, ...] | None:
+        """What of its period is its own, as far as it is known whose each second is."""
+        return _own(self.span, self.stretches) if self.is_whose_known and self.span else None
 
     @property
     def slug(self) -> str | None:
@@ -145,7 +152,8 @@ class Metered:
             span=self.span,
             past=self.past,
             note=self.note,
-            own=self.own,
+            is_whose_known=True,
+            stretches=self.stretches,
             earlier_subjects=self.earlier_subjects,
             grouping=self.grouping,
             falls=self.falls,
@@ -154,7 +162,7 @@ class Metered:
     @property
     def own(self) -> tuple[Period, ...]:
         """What of its span is its own."""
-        return (Period(self.span.start, self.span.end),) if self.stretches is None else self.stretches
+        return _own(self.span, self.stretches)
 
     def until(self, instant: datetime) -> "Metered":
         """Return it with its usage up to an instant that is after its start."""
@@ -209,6 +217,11 @@ class Metered:
             for number, stretch in enumerate(self.read)
             for subjects, grouping in [self.whose_at(stretch.start)]
         )
+
+
+def _own(span: Span, stretches: tuple[Period, ...] | None) -> tuple[Period, ...]:
+    """Return what of a span is an item's own: all of it, unless stretches say otherwise."""
+    return (Period(span.start, span.end),) if stretches is None else stretches
 
 
 def _cut(stretch: Period, at: datetime) -> tuple[Period, ...]:
