@@ -93,7 +93,10 @@ class Connection:
             request = HttpRequest(method, path, json=body)
             # The SDK's own timeout is for each read: a server that sends a byte now and then would never be given up.
             async with asyncio.timeout(self._access.timeout_seconds):
-                response = await self._client.send_request(request)
+                # What is not streamed the SDK reads as JSON, too, for models that nobody here uses.
+                response = await self._client.send_request(request, stream=True)
+                async with response:
+                    await response.read()
             status = response.status_code
             text, headers = response.text(), response.headers
             del response  # which has the body once more, and that may be of all customers
