@@ -73,7 +73,6 @@ def _status(settings: Settings, at: datetime) -> dict[str, Any]:
             **({"shadow": True} if settings.is_shadow else {}),
             "ledger": {
                 "path": str(settings.ledger),
-                "bytes": settings.ledger.stat().st_size,
                 **ledger.overview.size(),
             },
             "runs": {

@@ -3,6 +3,7 @@
 from meter_sync.config.origins import DEFAULT, Origin
 from meter_sync.config.places import absolute, found_file, usual_places
 from meter_sync.config.secrets import (
+    LEDGER_PASSWORD,
     MASKED,
     NOTIFY_FILE,
     OPENMETER_KEY,
@@ -21,6 +22,7 @@ from meter_sync.config.variables import ENVIRONMENT, OF_OPTIONS
 __all__ = [
     "DEFAULT",
     "ENVIRONMENT",
+    "LEDGER_PASSWORD",
     "MASKED",
     "NOTIFY_FILE",
     "OF_OPTIONS",

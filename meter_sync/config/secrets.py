@@ -14,6 +14,7 @@ class SecretSetting:
     """A setting that is a secret: it may lie in a file of its own, and never in the configuration file."""
 
     section: str
+    """Empty for one that stands in none."""
     name: str
     what: str
     problems_of: Callable[[str], list[str]]
@@ -22,7 +23,12 @@ class SecretSetting:
     @property
     def path(self) -> str:
         """Its full name, as of any setting."""
-        return f"{self.section}.{self.name}"
+        return f"{self.section}.{self.name}" if self.section else self.name
+
+    @property
+    def credential(self) -> str:
+        """The name of the credential of systemd's that has it."""
+        return f"{self.section}_{self.name}" if self.section else self.name
 
 
 def _of_stripe_key(key: str) -> list[str]:
@@ -89,4 +95,5 @@ WEBHOOK_SECRET = SecretSetting("stripe", "webhook_secret", "webhook secret", _of
 SETUP_KEY = SecretSetting("stripe", "setup_api_key", "setup key", _of_setup_key)
 STRIPE_KEY = SecretSetting("stripe", "api_key", "key", _of_stripe_key)
 OPENMETER_KEY = SecretSetting("openmeter", "api_key", "key", _of_openmeter_key)
-SECRETS = (STRIPE_KEY, OPENMETER_KEY, WEBHOOK_SECRET, SETUP_KEY, SHADOW_KEY)
+LEDGER_PASSWORD = SecretSetting("", "ledger_password", "ledger password", lambda password: [])
+SECRETS = (STRIPE_KEY, OPENMETER_KEY, WEBHOOK_SECRET, SETUP_KEY, SHADOW_KEY, LEDGER_PASSWORD)

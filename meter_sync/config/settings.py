@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     SecretStr,
     ValidationInfo,
     model_validator,
@@ -26,6 +28,7 @@ from meter_sync.core.planning.brakes import Thresholds
 from meter_sync.core.schedule import Schedule
 from meter_sync.core.telling.history import KEPT_DAYS
 from meter_sync.net.addresses import is_loopback
+from meter_sync.net.postgres_url import PostgresUrl, is_postgres_url, postgres_url
 
 SECRET = re.compile(r"[^\s,]+")
 """One of several secrets, between commas or white space."""
@@ -92,6 +95,17 @@ def _expanded(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError as error:  # the folder of a user that there is not
         raise ValueError(str(error)) from error
+
+
+def _place(value: object) -> Path | PostgresUrl:
+    """Return where a ledger is: a file, or a database on a server."""
+    if isinstance(value, PostgresUrl):
+        return value
+    if isinstance(value, str) and is_postgres_url(value):
+        return postgres_url(value)
+    if not isinstance(value, str | Path):
+        raise ValueError("must be a path, or an address such as postgresql://user@host/database")
+    return _expanded(Path(value))
 
 
 def _days_of_history(days: int) -> int:
@@ -289,9 +303,11 @@ class Settings(_Section):
     shadow: ShadowSettings = ShadowSettings()
     monitor: MonitorSettings = MonitorSettings()
     meters: tuple[MeterSettings, ...] = ()
-    ledger: Annotated[Path, AfterValidator(_expanded)] = Field(
+    ledger: Annotated[Path | PostgresUrl, BeforeValidator(_place), PlainSerializer(str, when_used="json")] = Field(
         default_factory=lambda: _state_folder() / _LEDGER_NAME, validate_default=True
     )
+    ledger_password: SecretStr = SecretStr("")
+    ledger_password_file: Annotated[Path, AfterValidator(_expanded)] | None = None
     schedule: Schedule = Schedule.HOURLY
     retry_seconds: Annotated[float, Field(ge=0, le=3600)] = 60.0
     resend_after_hours: Annotated[float, Field(ge=0, le=24 * 31)] = 24.0
@@ -319,6 +335,16 @@ class Settings(_Section):
             raise ValueError("[shadow] has the key of the account itself: take that of a sandbox of its own")
         return self
 
+    @model_validator(mode="after")
+    def _knows_the_password_of_its_ledger(self) -> "Settings":
+        password = self.ledger_password.get_secret_value()
+        if password and not isinstance(self.ledger, PostgresUrl):
+            raise ValueError("ledger_password_file is of a database on a server, and the ledger is a file")
+        if password and isinstance(self.ledger, PostgresUrl):
+            # Frozen settings are made here: nobody has them yet.
+            object.__setattr__(self, "ledger", replace(self.ledger, password=password))
+        return self
+
     @property
     def is_shadow(self) -> bool:
         """Whether runs work in a sandbox that has copies of what the account has."""
@@ -340,7 +366,7 @@ class Settings(_Section):
         changed = {
             "stripe": self.stripe.model_copy(update={**apart, "meter_event_rate": None}),
             "mapping": self.mapping.model_copy(update={"subject": source}),
-            "ledger": self.ledger.with_name(f"shadow-{self.ledger.name}"),
+            "ledger": _shadow_of(self.ledger),
         }
         return self.model_copy(update=changed)
 
@@ -368,6 +394,11 @@ STATE_FOLDER = "STATE_DIRECTORY"
 
 
 _LEDGER_NAME = "ledger.sqlite3"
+
+
+def _shadow_of(ledger: Path | PostgresUrl) -> Path | PostgresUrl:
+    """Return where the ledger of a shadow account is: a file beside, or another database of the server."""
+    return ledger.with_name(f"shadow-{ledger.name}") if isinstance(ledger, Path) else ledger.beside("shadow_")
 
 
 def _state_folder() -> Path:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from meter_sync.config.origins import DEFAULT, Origin, Values, names_beside, origins_of, setting_names
 from meter_sync.config.secrets import (
+    LEDGER_PASSWORD,
     NOTIFY_FILE,
     OPENMETER_KEY,
     SECRETS,
@@ -24,6 +25,7 @@ from meter_sync.config.settings import MonitorSettings, Settings
 from meter_sync.config.variables import ENVIRONMENT, unknown_variables
 from meter_sync.core.text import did_you_mean
 from meter_sync.errors import ConfigurationError
+from meter_sync.net.postgres_url import is_with_password
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,10 @@ class Configuration:
 
     def of_the_account(self, needed: Sequence[SecretSetting]) -> Settings:
         """Return the settings of the account itself, also in shadow mode; it raises what `settings` does."""
-        problems = [*self.problems, *(said for one in needed for said in self.of_secrets.get(one.path, ()))]
+        problems = [
+            *self.problems,
+            *(said for one in (*needed, LEDGER_PASSWORD) for said in self.of_secrets.get(one.path, ())),
+        ]
         if not problems and self.read and self.read.is_shadow and SHADOW_KEY in needed and not self.read.has_shadow_key:
             problems = ["[shadow] names a file for its key, and that is empty"]
         if problems or self.read is None:
@@ -108,6 +113,8 @@ def read(
         of_file = _filled_up({"monitor": {"notify_file": notify_file}}, of_file)
     variables = {path: name for name, path in ENVIRONMENT.items() if environment.get(name, "").strip()}
     values = reduce(_filled_up, (options, _of_variables(variables, environment), of_file))
+    # Whoever opens the ledger needs its password, which is nearly every command.
+    wanted = list(dict.fromkeys((*wanted, LEDGER_PASSWORD)))
     secrets = {one.path: _secret(one, values, variables, environment) for one in wanted}
     # The configuration file is read, copied and committed more freely than a secret may be.
     problems += [
@@ -116,6 +123,11 @@ def read(
         for one in SECRETS
         if one.name in _section(of_file, one.section)
     ]
+    if is_with_password(of_file.get("ledger")):
+        problems.append(
+            f"ledger: a password does not belong into {file}; put it into a file of its own and name that with "
+            "ledger_password_file, or let PGPASSFILE name one"
+        )
     # Else who takes [shadow] out of the file would go on writing to the sandbox by the units, and bill nobody.
     if "shadow" not in of_file and secrets.pop(SHADOW_KEY.path, _NO_SECRET).origin:
         problems.append(
@@ -213,7 +225,7 @@ def _secret(
     """
     section = _section(values, one.section)
     secret, origin, found = section.get(one.name, ""), None, dict[str, Any]()
-    named, credential = section.get(f"{one.name}_file"), _credential(f"{one.section}_{one.name}", environment)
+    named, credential = section.get(f"{one.name}_file"), _credential(one.credential, environment)
     is_named = bool(named) and (credential is None or f"{one.path}_file" in variables)
     file = named if is_named else credential
     if not secret and isinstance(file, str | Path):
@@ -222,8 +234,9 @@ def _secret(
             secret = Path(file).read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not text, or its name is none"
-            return _Secret({}, [f"the {one.section} {one.what} file {file} cannot be read: {why}"], origin)
-        found = {one.section: {one.name: secret}}
+            what = f"{one.section} {one.what}".strip()
+            return _Secret({}, [f"the {what} file {file} cannot be read: {why}"], origin)
+        found = {one.section: {one.name: secret}} if one.section else {one.name: secret}
     return _Secret(found, one.problems_of(str(secret).strip()), origin)
 
 
@@ -234,8 +247,8 @@ def _credential(name: str, environment: Mapping[str, str]) -> Path | None:
 
 
 def _section(values: Values, name: str) -> Values:
-    section = values.get(name)
-    return section if isinstance(section, dict) else {}
+    section = values.get(name) if name else values
+    return section if isinstance(section, Mapping) else {}
 
 
 def _filled_up(first: Values, then: Values) -> dict[str, Any]:

@@ -17,6 +17,7 @@ ENVIRONMENT = {
     "OPENMETER_API_KEY": "openmeter.api_key",
     "OPENMETER_API_KEY_FILE": "openmeter.api_key_file",
     "METER_SYNC_LEDGER": "ledger",
+    "METER_SYNC_LEDGER_PASSWORD_FILE": "ledger_password_file",
     "METER_SYNC_SCHEDULE": "schedule",
     "METER_SYNC_SUBJECT": "mapping.subject",
     "METER_SYNC_METER_KEY": "mapping.meter_key",

@@ -10,15 +10,24 @@ from meter_sync.config import usual_ledgers
 from meter_sync.doctor.finding import Finding, named, obstacle, of_error, ok, problem, warning
 from meter_sync.doctor.installation import Installation
 from meter_sync.errors import MeterSyncError
-from meter_sync.ledger import Scope, file_state, open_ledger_read_only
+from meter_sync.ledger import Place, Scope, ledger_state, open_ledger_read_only
 
 _LITTLE_BYTES = 100_000_000
 _NEARLY_NONE_BYTES = 10_000_000
 
 
 def examine_ledger(installation: Installation) -> Iterator[Finding]:
-    """Yield what there is to say of the ledger's place, of its file, and of what it is about."""
-    path = installation.settings.ledger
+    """Yield what there is to say of the ledger's place, of its file or database, and of what it is about."""
+    place = installation.settings.ledger
+    if isinstance(place, Path):
+        yield from _examine_file(installation, place)
+    else:
+        yield from _of_state(place)
+        yield from _of_books(installation)
+        yield from _of_others(place, installation.account.ledger)
+
+
+def _examine_file(installation: Installation, path: Path) -> Iterator[Finding]:
     try:
         is_there = path.exists()
     except OSError as error:
@@ -59,26 +68,33 @@ def _nearest(folder: Path) -> Path:
 
 
 def _of_file(path: Path) -> Iterator[Finding]:
-    try:
-        state = file_state(path)
-    except MeterSyncError as error:
-        yield of_error("ledger", error)
+    state = [*_of_state(path)]
+    yield from state
+    if any(one.status != "ok" for one in state):
         return
-    if state.damage:
-        yield obstacle(
-            "ledger",
-            f"the ledger {path} is damaged: {'; '.join(state.damage)}",
-            "stop the schedule, keep a copy, and put a backup back, or begin a new one",
-        )
-        return
-    older = "" if state.is_current else f" (revision {state.revision or 'none'}: the next run brings it up to date)"
-    yield ok("ledger", f"{path} is whole{older}")
     owner = path.stat().st_uid
     if not os.access(path, os.R_OK | os.W_OK):
         yield obstacle("ledger", f"this user may not write {path}, which is {_user(owner)}'s", _RIGHT_USER)
     elif owner != os.geteuid():
         said = f"{path} is {_user(owner)}'s, and this is {_user(os.geteuid())}: what runs leave would be another's"
         yield warning("ledger", said, _RIGHT_USER)
+
+
+def _of_state(place: Place) -> Iterator[Finding]:
+    try:
+        state = ledger_state(place)
+    except MeterSyncError as error:
+        yield of_error("ledger", error)
+        return
+    if state.damage:
+        yield obstacle(
+            "ledger",
+            f"the ledger {place} is damaged: {'; '.join(state.damage)}",
+            "stop the schedule, keep a copy, and put a backup back, or begin a new one",
+        )
+        return
+    older = "" if state.is_current else f" (revision {state.revision or 'none'}: the next run brings it up to date)"
+    yield ok("ledger", f"{place} is {'whole' if isinstance(place, Path) else 'there'}{older}")
 
 
 def _user(id: int) -> str:
@@ -117,12 +133,12 @@ def _of_disk(path: Path) -> Iterator[Finding]:
         yield ok("ledger", said, "disk")
 
 
-def _of_others(path: Path, of_account: Path) -> Iterator[Finding]:
+def _of_others(place: Place, of_account: Place) -> Iterator[Finding]:
     """Yield that there are other ledgers where commands look for one: two of them know half each.
 
     In shadow mode that of the account itself is no other one: it waits there.
     """
-    others = [other for other in usual_ledgers() if _is_another(other, path) and _is_another(other, of_account)]
+    others = [other for other in usual_ledgers() if _is_another(other, place) and _is_another(other, of_account)]
     if others:
         yield warning(
             "ledger",
@@ -132,8 +148,9 @@ def _of_others(path: Path, of_account: Path) -> Iterator[Finding]:
         )
 
 
-def _is_another(other: Path, path: Path) -> bool:
+def _is_another(other: Path, place: Place) -> bool:
     try:
-        return other.exists() and not (path.exists() and other.samefile(path))
+        is_one = isinstance(place, Path) and place.exists() and other.samefile(place)
+        return other.exists() and not is_one
     except OSError:  # of what this user may not see, nothing is known
         return False

@@ -7,7 +7,7 @@ from meter_sync.core.text import date_and_time
 from meter_sync.doctor.finding import Finding, named, of_error, ok, problem, skipped
 from meter_sync.doctor.installation import Installation
 from meter_sync.errors import MeterSyncError
-from meter_sync.ledger import Ledger, books_in_use, lock_holder, open_ledger_read_only
+from meter_sync.ledger import Ledger, Scope, books_in_use, lock_holder, open_ledger_read_only
 
 
 def examine_runs(installation: Installation) -> Iterator[Finding]:
@@ -40,7 +40,8 @@ def _last_run(installation: Installation, ledger: Ledger, now: datetime) -> Find
 
 def _lock(installation: Installation, ledger: Ledger, now: datetime) -> Finding:
     try:
-        holder = lock_holder(installation.settings.ledger)
+        settings = installation.settings
+        holder = lock_holder(settings.ledger, Scope("", settings.stripe.mode))
     except OSError:
         return skipped("lock", "this system does not tell who holds the run lock")
     if holder is None:
@@ -48,12 +49,12 @@ def _lock(installation: Installation, ledger: Ledger, now: datetime) -> Finding:
     began = next((one.started_at for one in ledger.runs.past(None, None, 1) if one.finished_at is None), None)
     since = f" since {date_and_time(began)} UTC" if began else ""
     if began and now - began > installation.interval:
-        said = f"process {holder} holds the run lock{since}, longer than runs are apart: all others end with 75"
+        said = f"{holder.shown} holds the run lock{since}, longer than runs are apart: all others end with 75"
         remedy = (
-            f"look at what it waits for in the log; if it hangs, kill {holder}: the next run finishes what it began"
+            f"look at what it waits for in the log; if it hangs, {holder.remedy}: the next run finishes what it began"
         )
         return problem("lock", said, remedy)
-    return ok("lock", f"a run is at work: process {holder}{since}")
+    return ok("lock", f"a run is at work: {holder.shown}{since}")
 
 
 def _held(ledger: Ledger) -> Finding:

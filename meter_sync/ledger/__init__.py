@@ -1,17 +1,28 @@
 """The ledger: what was intended, what Stripe acknowledged, and which run did it."""
 
-from meter_sync.ledger.database import Scope
-from meter_sync.ledger.ledger import FileState, Ledger, books_in_use, file_state, open_ledger, open_ledger_read_only
-from meter_sync.ledger.lock import lock_holder, run_lock
+from meter_sync.ledger.ledger import (
+    Ledger,
+    books_in_use,
+    ledger_state,
+    lock_holder,
+    open_ledger,
+    open_ledger_read_only,
+    run_lock,
+)
 from meter_sync.ledger.rows import RunRecord
+from meter_sync.ledger.store import Holder, RunLock, Scope, State
+from meter_sync.ledger.stores import Place
 
 __all__ = [
-    "FileState",
+    "Holder",
     "Ledger",
+    "Place",
+    "RunLock",
     "RunRecord",
     "Scope",
+    "State",
     "books_in_use",
-    "file_state",
+    "ledger_state",
     "lock_holder",
     "open_ledger",
     "open_ledger_read_only",

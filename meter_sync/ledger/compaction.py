@@ -22,11 +22,11 @@ from meter_sync.ledger import past_additions, past_parts
 from meter_sync.ledger.additions import lacks_answer
 from meter_sync.ledger.column_types import UNREADABLE
 from meter_sync.ledger.database import Book
-from meter_sync.ledger.files import RowUnwritten
 from meter_sync.ledger.packing import WRITES, PastWrite, RunNames, past_write, runs_of
 from meter_sync.ledger.rows import RowUnread
 from meter_sync.ledger.run_numbers import names, numbers_of
 from meter_sync.ledger.schema import additions, cursors, item_periods, parts, past_writes, seen_periods, writes
+from meter_sync.ledger.store import RowUnwritten
 
 _NOT_READ = (ValueError, TypeError, ArithmeticError, OSError)
 """What reading a row may raise that is damaged."""

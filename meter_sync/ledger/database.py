@@ -2,28 +2,24 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, Table
-from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.effects import effect
 from meter_sync.ledger.column_types import UtcSeconds
-from meter_sync.ledger.files import RowUnwritten, translated
+from meter_sync.ledger.store import Marker, RowUnwritten, RunLock, Scope, Store
 
 log = structlog.get_logger()
 
 _IDS_AT_ONCE = 500
-_HARDLY_MS = 20
 _ROWS_AT_ONCE = 1000
 _PARTS_KEPT = 256
 """So many parts of statements are put together once; of few items, that is most of what a run does."""
@@ -44,21 +40,6 @@ PERIOD = ("item", "period_start")
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """Whose books these are: the Stripe account (empty for the key's own) and `live` or `sandbox`."""
-
-    account: str
-    mode: str
-
-    def on(self, test_clock: str | None) -> "Scope":
-        """Return the scope of what is on a test clock, which nothing else of the account has; for None this one.
-
-        Time is another there: neither instants nor quantities of the two may meet.
-        """
-        return self if test_clock is None else replace(self, account=f"{self.account}/{test_clock}")
-
-
-@dataclass(frozen=True, slots=True)
 class Refused:
     """The ledger did not take a row about an item's period."""
 
@@ -70,14 +51,27 @@ class Refused:
 class Database:
     """The ledger's tables, as far as they are about one scope. Changes need a transaction around them."""
 
-    def __init__(self, connection: Connection, path: Path, scope: Scope) -> None:
+    def __init__(
+        self, connection: Connection, store: Store, scope: Scope, lock: RunLock | None = None, *, marker: Marker
+    ) -> None:
+        """Begin with a connection to a store, for whoever holds a run lock, or for anybody."""
         self._connection = connection
-        self.path = path
-        """The file that it is in."""
+        self.store = store
+        self._scope = scope
+        self._lock = lock
+        self.marker = marker
+        """What says which copy of the books this is."""
+        self.ahead = store.ahead_of(connection)
+        """How far the clock that all who share the books go by is ahead of this machine's."""
         self._is_changing = False
         self.refused: dict[PeriodKey, Refused] = {}
         """Of which items' periods a row was not taken since the ledger was opened: a run says so of each."""
         self.scope = {"account": scope.account, "mode": scope.mode}
+
+    def size_bytes(self) -> int:
+        """Return how much room the ledger takes, whoever's books are in it."""
+        with self.at_one_moment():
+            return self.store.size_bytes(self._connection)
 
     def of(self, table: FromClause, *columns: Any) -> Select[Any]:
         """Return a query for columns of a table, each itself or its name; for all where none are given."""
@@ -159,7 +153,8 @@ class Database:
         if self._connection.in_transaction():
             yield
             return
-        with translated(self.path), self._connection.begin():
+        with self.store.translated(), self._connection.begin():
+            self.store.begin_reading(self._connection)
             yield
 
     @contextmanager
@@ -168,7 +163,10 @@ class Database:
 
         Raise LedgerError, ConfigurationError or TryAgainError, each with what to do.
         """
-        with effect("ledger"), translated(self.path), self._connection.begin():
+        with effect("ledger"), self.store.translated(), self._connection.begin():
+            self.store.begin_change(self._connection, self._scope)
+            if self._lock:
+                self._lock.check(self._connection)
             self._is_changing = True
             try:
                 yield
@@ -181,13 +179,8 @@ class Database:
 
         For what can as well be done a moment later: whoever waits for the ledger does nothing else meanwhile.
         """
-        of_file: Any = self._connection.connection.driver_connection
-        (usual_ms,) = of_file.execute("PRAGMA busy_timeout").fetchone()
-        of_file.execute(f"PRAGMA busy_timeout = {_HARDLY_MS}")
-        try:
+        with self.store.hardly_waiting(self._connection):
             yield
-        finally:
-            of_file.execute(f"PRAGMA busy_timeout = {usual_ms}")
 
     @contextmanager
     def own_trouble_of(self, about: SubscriptionItem | PeriodKey) -> Iterator[None]:
@@ -233,11 +226,11 @@ class Database:
 
     def insert_missing(self, table: Table, rows: Rows) -> int:
         """Add those of the rows whose key is not there yet, and return how many these were."""
-        return self._change(sqlite_insert(table).on_conflict_do_nothing(), self._scoped(table, rows))
+        return self._change(self.store.insert(table).on_conflict_do_nothing(), self._scoped(table, rows))
 
     def put(self, table: Table, rows: Rows, replaced: Collection[str], completed: Collection[str] = ()) -> None:
         """Add rows. Where the key of one is there, replace some columns, and others where the new row has a value."""
-        self._change(_put(table, tuple(replaced), tuple(completed)), self._scoped(table, rows))
+        self._change(_put(self.store.insert, table, tuple(replaced), tuple(completed)), self._scoped(table, rows))
 
     def update(
         self, table: Table, rows: Rows, *conditions: ColumnElement[bool], by: Sequence[str] = PERIOD, **same: Any
@@ -298,8 +291,8 @@ def _is_newest(table: FromClause, order: str, of: tuple[str, ...], *scope: tuple
 
 
 @lru_cache(_PARTS_KEPT)
-def _put(table: Table, replaced: tuple[str, ...], completed: tuple[str, ...]) -> SqliteInsert:
-    new = sqlite_insert(table)
+def _put(insert: Callable[[Table], Any], table: Table, replaced: tuple[str, ...], completed: tuple[str, ...]) -> Any:
+    new = insert(table)
     values: dict[str, Any] = {name: new.excluded[name] for name in replaced}
     values |= {name: sa.func.coalesce(new.excluded[name], table.c[name]) for name in completed}
     return new.on_conflict_do_update(index_elements=table.primary_key, set_=values)

@@ -1,20 +1,18 @@
-"""Recognising a ledger that was restored from a backup, by an epoch that is kept in it and in a marker beside it.
+"""Recognising a ledger that was restored from a backup, by an epoch that is kept in it and in a marker apart from it.
 
 The epoch is new each time a run is about to write, and once more when it has. It is committed in the ledger first and
 then written to the marker, so the marker says the newest epoch, or the one that the ledger names as what the marker
 said before: then nothing was written since that commit. A marker that says anything else has seen later runs than this
-ledger.
+ledger. A database on a server has a marker that says by itself which copy it is.
 """
 
 import uuid
 from datetime import datetime
-from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import Row
 
 from meter_sync.ledger.database import Book, Database
-from meter_sync.ledger.files import read_text, replace_text
 from meter_sync.ledger.schema import epochs, runs
 from meter_sync.ledger.writes import forget_what_may_have_changed
 
@@ -26,7 +24,7 @@ class Epochs(Book):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._marker = marker_of(database.path)
+        self._marker = database.marker
 
     def is_restored(self) -> bool:
         """Say whether runs may have written to Stripe that this ledger knows nothing of.
@@ -37,7 +35,7 @@ class Epochs(Book):
         with self.database.at_one_moment():
             kept = self._kept()
             known = (kept.epoch, kept.marker) if kept else (None,)
-            return read_text(self._marker) not in known and self._was_used()
+            return self._marker.read() not in known and self._was_used()
 
     def begin(self, as_of: datetime) -> bool:
         """Begin a new epoch before anything is written to Stripe, and return whether the ledger was restored.
@@ -66,7 +64,7 @@ class Epochs(Book):
         self._mark()
 
     def _renew(self) -> None:
-        row = {"name": _LEDGER, "epoch": str(uuid.uuid4()), "marker": read_text(self._marker)}
+        row = {"name": _LEDGER, "epoch": str(uuid.uuid4()), "marker": self._marker.read()}
         self.database.put(epochs, [row], ("epoch", "marker"))
 
     def _mark(self) -> None:
@@ -74,7 +72,7 @@ class Epochs(Book):
         with self.database.transaction():
             kept = self._kept()
             if kept:
-                replace_text(self._marker, kept.epoch)
+                self._marker.write(kept.epoch)
 
     def _kept(self) -> Row[tuple[str, str | None]] | None:
         found = self.database.rows(sa.select(epochs.c.epoch, epochs.c.marker).where(epochs.c.name == _LEDGER))
@@ -82,8 +80,3 @@ class Epochs(Book):
 
     def _was_used(self) -> bool:
         return self.database.value(self.database.of(runs, sa.func.count())) != 0
-
-
-def marker_of(ledger: Path) -> Path:
-    """Return the file beside a ledger that says which epoch it is."""
-    return ledger.with_name(ledger.name + ".epoch")

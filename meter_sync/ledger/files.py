@@ -1,15 +1,10 @@
-"""The ledger's files, and what an error of the database means to an operator."""
+"""The ledger's files."""
 
 import os
 import pwd
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy.exc import DatabaseError, IntegrityError
-
-from meter_sync.errors import ConfigurationError, LedgerError, MeterSyncError, TryAgainError
+from meter_sync.errors import ConfigurationError
 
 
 def make_folder(folder: Path) -> None:
@@ -100,62 +95,3 @@ def _whose(path: Path) -> str:
         return "" if owner == os.geteuid() else f"it is {pwd.getpwuid(owner).pw_name}'s: start it as that user; or "
     except (OSError, KeyError):
         return ""
-
-
-class RowUnwritten(LedgerError):
-    """A row contradicts what is in the ledger: the matter of the item that it is about."""
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn what the database raises into an error that says what to do."""
-    try:
-        yield
-    except (DatabaseError, sqlite3.Error) as error:
-        cause = error.orig if isinstance(error, DatabaseError) else error
-        if isinstance(error, IntegrityError):
-            raise RowUnwritten(
-                f"the ledger {path} did not take a row: {cause}", "report it with this message"
-            ) from error
-        if getattr(cause, "sqlite_errorname", None) in _NEEDS_ROLLBACK:
-            raise _unfinished(path) from error
-        raise _meaning(path, str(cause)) from error
-
-
-_NEEDS_ROLLBACK = frozenset({"SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY_RECOVERY"})
-"""What a reader is told that finds a journal beside the file, of a writer that is no more (SQLite: Result Codes)."""
-
-
-def _unfinished(path: Path) -> MeterSyncError:
-    return TryAgainError(
-        f"the ledger {path} is as a run left it that was killed while it wrote: what reads only cannot take back what "
-        "is half-written; nothing was read",
-        "the next run takes it back by itself, and loses nothing: wait for it, or start one; leave the file beside it "
-        "that ends with -journal where it is",
-        code="ledger_unfinished",
-    )
-
-
-def _meaning(path: Path, said: str) -> MeterSyncError:
-    if "not a database" in said or "malformed" in said:
-        return LedgerError(
-            f"the ledger {path} is damaged: {said}",
-            "keep a copy and move the file away; the next run reads back from Stripe what it needs, so nothing is "
-            "billed twice or lost",
-            code="ledger_damaged",
-        )
-    if "disk is full" in said or "disk I/O error" in said:
-        return LedgerError(
-            f"the ledger {path} could not be written, the disk is full or failing: {said}",
-            "make room and run again; what was sent but not recorded is set again to the same quantity",
-            code="ledger_full",
-        )
-    if "locked" in said:
-        return TryAgainError(
-            f"the ledger {path} is in use by another program: {said}",
-            "close whatever has it open, and run again",
-            code="ledger_busy",
-        )
-    if "unable to open" in said or "readonly" in said:
-        return unwritable(path, said)
-    return LedgerError(f"the ledger {path} failed: {said}", "report it with this message")

@@ -1,25 +1,19 @@
-"""The books of one Stripe account and mode, in a file. Every public write of a book is one short transaction."""
+"""The books of one Stripe account and mode. Every public write of a book is one short transaction."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from functools import cache
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy import Connection, Engine, NullPool, event
+from sqlalchemy import Connection
 
 from meter_sync.errors import LedgerError
 from meter_sync.ledger.additions import Additions
 from meter_sync.ledger.binding import Binding
 from meter_sync.ledger.callers import Callers
 from meter_sync.ledger.compaction import Compaction
-from meter_sync.ledger.database import Database, Scope
+from meter_sync.ledger.database import Database
 from meter_sync.ledger.epochs import Epochs
-from meter_sync.ledger.files import make_file, translated, unwritable
 from meter_sync.ledger.history import History
 from meter_sync.ledger.holds import Holds
 from meter_sync.ledger.kept import KeptUsages
@@ -33,13 +27,11 @@ from meter_sync.ledger.rejections import Rejections
 from meter_sync.ledger.remainders import Remainders
 from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import metadata
+from meter_sync.ledger.sqlite import SqliteStore, in_memory
+from meter_sync.ledger.store import Holder, Marker, RunLock, Scope, State, Store
+from meter_sync.ledger.stores import Place, store_of
 from meter_sync.ledger.webhook_queue import WebhookQueue
 from meter_sync.ledger.writes import Writes
-
-_OPENED: ContextVar[str] = ContextVar("opened")
-"""The file that is being opened, as SQLite's URI."""
-_BUSY_SECONDS = 30
-_DAMAGES_NAMED = 3
 
 
 class Ledger:
@@ -72,152 +64,95 @@ class Ledger:
 
 
 @contextmanager
-def open_ledger(path: Path, scope: Scope) -> Iterator[Ledger]:
+def open_ledger(place: Place, scope: Scope, lock: RunLock | None = None) -> Iterator[Ledger]:
     """Open the ledger for writing, made and brought up to date if need be, and close it at the end.
 
-    Raise ConfigurationError, LedgerError or TryAgainError, each with what to do.
+    `lock` is the run lock, where it is held: without it nothing more is written. Raise ConfigurationError, LedgerError
+    or TryAgainError, each with what to do.
     """
-    make_file(path)
-    with _connected(path, f"file:{_quoted(path)}?mode=rw") as connection:
-        with translated(path), connection.begin():
+    store = store_of(place)
+    with store.connected() as connection:
+        with store.translated(), connection.begin():
+            store.begin_migration(connection)
             upgrade(connection)
-        yield Ledger(Database(connection, path, scope))
+        yield Ledger(Database(connection, store, scope, lock, marker=store.marker(connection)))
 
 
 @contextmanager
-def open_ledger_read_only(path: Path, scope: Scope) -> Iterator[Ledger]:
-    """Open the ledger without any way to change its file. A missing or empty one reads as one that knows nothing.
+def open_ledger_read_only(place: Place, scope: Scope) -> Iterator[Ledger]:
+    """Open the ledger without any way to change it. A missing or empty one reads as one that knows nothing.
 
     An older one is read as the next run will make it: a copy in memory is brought up to date.
     Raise ConfigurationError, LedgerError or TryAgainError, each with what to do.
     """
-    try:
-        is_there = path.exists()
-    except OSError as error:
-        raise unwritable(path, error.strerror or str(error)) from error
-    with _in_memory() as memory:
-        found = None
-        if is_there:
-            with _connected(path, f"file:{_quoted(path)}?mode=ro") as connection:
-                found = _revision_or_copy(connection, memory, path)
-                if found == REVISIONS[-1]:
-                    yield Ledger(Database(connection, path, scope))
-                    return
-        with translated(path), memory.begin():
+    store = store_of(place)
+    with ExitStack() as opened:
+        found, marker = None, Marker()
+        memory, of_memory = opened.enter_context(in_memory()), SqliteStore(Path(":memory:"))
+        if store.is_there:
+            connection = opened.enter_context(store.connected_to_read())
+            found, marker = _revision_or_copy(store, connection, memory), store.marker(connection)
+            if found == REVISIONS[-1]:
+                yield Ledger(Database(connection, store, scope, marker=marker))
+                return
+        with store.translated(), memory.begin():
             if found is None:
                 metadata.create_all(memory)
             else:
                 upgrade(memory)
-        yield Ledger(Database(memory, path if found else Path(":memory:"), scope))
+        yield Ledger(Database(memory, of_memory, scope, marker=marker))
 
 
-def _revision_or_copy(connection: Connection, memory: Connection, path: Path) -> str | None:
-    """Return a ledger's revision, or None for an empty one; copy it if it is older than this version.
-
-    The copy is made in a transaction that has read already: it would wait without end for another program's lock.
-    """
-    with translated(path), connection.begin():
+def _revision_or_copy(store: Store, connection: Connection, memory: Connection) -> str | None:
+    """Return a ledger's revision, or None for an empty one; copy it if it is older than this version."""
+    with store.translated(), connection.begin():
+        store.begin_reading(connection)
         found = revision(connection)
         if found not in (None, REVISIONS[-1]):
-            of_file: Any = connection.connection.driver_connection
-            of_file.backup(memory.connection.driver_connection)
+            store.copy_into(connection, memory)
         return found
 
 
-@contextmanager
-def _in_memory() -> Iterator[Connection]:
-    engine = sa.create_engine("sqlite://")
-    try:
-        with engine.connect() as connection:
-            yield connection
-    finally:
-        engine.dispose()
+def run_lock(place: Place, scope: Scope) -> AbstractContextManager[RunLock]:
+    """Hold the run lock of an account's books, whatever is on a test clock of it; the system lets go of it.
 
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-
-
-@contextmanager
-def _connected(path: Path, uri: str) -> Iterator[Connection]:
-    with translated(path):
-        opened = _OPENED.set(uri)
-        try:
-            connection = _engine().connect()
-        finally:
-            _OPENED.reset(opened)
-    with connection:
-        yield connection
-
-
-@cache
-def _engine() -> Engine:
-    """Return what makes connections whose transactions are really SQLite's, with a journal that survives power loss.
-
-    The rollback journal with synchronous=FULL rather than WAL: the SQLite of today's Debian has a WAL bug that can
-    corrupt. There is one for all files, for what it has compiled, and it keeps no connection open.
+    Raise TryAgainError while another run holds it, ConfigurationError if it cannot be used.
     """
-    engine = sa.create_engine("sqlite://", creator=_opened, poolclass=NullPool)
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.info["begin"])
-
-    @event.listens_for(engine, "connect")
-    def _note(_connection: Any, record: Any) -> None:
-        record.info["begin"] = "BEGIN" if "mode=ro" in _OPENED.get() else "BEGIN IMMEDIATE"
-
-    return engine
+    return store_of(place).run_lock(scope)
 
 
-def _opened() -> sqlite3.Connection:
-    connection = sqlite3.connect(_OPENED.get(), timeout=_BUSY_SECONDS, uri=True, isolation_level=None)
-    connection.execute("PRAGMA synchronous=FULL")
-    return connection
+def lock_holder(place: Place, scope: Scope) -> Holder | None:
+    """Return who holds the run lock, or None where nobody does. Raise OSError where the system does not tell."""
+    return store_of(place).lock_holder(scope)
 
 
-@dataclass(frozen=True, slots=True)
-class FileState:
-    """What is to be said of a ledger's file, apart from what is in it."""
-
-    revision: str | None
-    """Its schema; None for an empty file."""
-    is_current: bool
-    """Whether that is the one of this version."""
-    damage: list[str]
-    """What SQLite finds wrong with it; empty where it is whole."""
-
-
-def file_state(path: Path) -> FileState:
-    """Look at the file of a ledger, which is there, without changing it: all of it is read.
+def ledger_state(place: Place) -> State:
+    """Look at a ledger, which is there, without changing it.
 
     Raise ConfigurationError, LedgerError or TryAgainError, each with what to do.
     """
-    with (
-        _connected(path, f"file:{_quoted(path)}?mode=ro") as connection,
-        translated(path),
-        connection.begin(),
-    ):
-        found = revision(connection)
-        said = connection.exec_driver_sql(f"PRAGMA integrity_check({_DAMAGES_NAMED})").scalars().all()
-        return FileState(found, found == REVISIONS[-1], [one for one in said if one != "ok"])
+    store = store_of(place)
+    with store.connected_to_read() as connection, store.translated(), connection.begin():
+        store.begin_reading(connection)
+        return store.state(connection, revision(connection))
 
 
-def books_in_use(path: Path, mode: str) -> Scope:
+def books_in_use(place: Place, mode: str) -> Scope:
     """Return whose books a person asks for: those of the mode that the ledger is bound to, which are its only ones.
 
     `mode` is the key's, for a ledger that is not bound: without a key, or with another one, nothing must look settled.
     Raise LedgerError for a ledger that would answer as if all were well, since it is missing or no run has used it.
     """
     books = Scope("", mode)
-    with open_ledger_read_only(path, books) as ledger:
+    with open_ledger_read_only(place, books) as ledger:
         bound = ledger.binding.read()
     books = replace(books, mode=bound.mode) if bound else books
-    with open_ledger_read_only(path, books) as ledger:
+    with open_ledger_read_only(place, books) as ledger:
         if ledger.runs.last_begun() is not None:
             return books
+    what = "knows of no run" if store_of(place).is_there else "is missing"
     raise LedgerError(
-        f"the ledger {path} {'knows of no run' if path.exists() else 'is missing'}: it says nothing of what was billed",
+        f"the ledger {place} {what}: it says nothing of what was billed",
         "name the ledger that the runs use, by METER_SYNC_LEDGER or `ledger` in the TOML file: another user, working "
         "directory or environment may have another one; before the first run there is none",
         code="ledger_missing",

@@ -91,11 +91,16 @@ class Overview(Book):
         )
 
     def size(self) -> dict[str, int]:
-        """Return how many items, periods of these, and writes there are in the books."""
+        """Return how many items, periods of these, and writes there are in the books, and how many bytes these take."""
         items = self.database.value(self._of_periods(sa.func.count(seen_periods.c.item.distinct())))
         written = self.database.value(self.database.of(writes, sa.func.count()))
         packed = self.database.value(self.database.of(past_writes, sa.func.sum(past_writes.c.how_many)))
-        return {"items": items or 0, "periods": self._count(), "writes": (written or 0) + (packed or 0)}
+        return {
+            "bytes": self.database.size_bytes(),
+            "items": items or 0,
+            "periods": self._count(),
+            "writes": int((written or 0) + (packed or 0)),
+        }
 
     def _count(self, *conditions: Any) -> int:
         return self.database.value(self._of_periods(sa.func.count(), *conditions)) or 0

@@ -352,3 +352,12 @@ bindings = Table(
     Column("bound_at", UtcSeconds, nullable=False),
 )
 """The Stripe account and mode that the ledger is about: one row, written at its first use."""
+
+run_locks = _table(
+    "run_locks",
+    Column("epoch", BigInteger, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("taken_at", UtcSeconds, nullable=False),
+    Column("beat_at", UtcSeconds, nullable=False),
+)
+"""Who took the run lock last, by the clock of the server that has the ledger; a file's lock is beside it."""

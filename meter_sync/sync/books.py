@@ -98,8 +98,8 @@ def _books(settings: Settings, request: Request) -> Iterator[Ledger]:
         with open_ledger_read_only(settings.ledger, scope) as ledger:
             yield ledger
         return
-    lock = nullcontext() if request.is_beside else run_lock(settings.ledger)
-    with lock, open_ledger(settings.ledger, scope) as ledger:
+    locked = nullcontext() if request.is_beside else run_lock(settings.ledger, Scope("", settings.stripe.mode))
+    with locked as lock, open_ledger(settings.ledger, scope, lock) as ledger:
         yield ledger
 
 

@@ -13,7 +13,7 @@ from meter_sync.core.planning.results import failed, gave_way, interrupted, resu
 from meter_sync.core.planning.sends import SetWindows, WindowQuantity
 from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Result, Write
 from meter_sync.errors import Interrupted, MeterSyncError
-from meter_sync.ledger.files import RowUnwritten
+from meter_sync.ledger.store import RowUnwritten
 from meter_sync.net.retry import Patience
 from meter_sync.net.tasks import together
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable

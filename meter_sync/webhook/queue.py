@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from pathlib import Path
 from typing import TypeVar
 
-from meter_sync.ledger import Ledger, Scope, open_ledger
+from meter_sync.ledger import Ledger, Place, Scope, open_ledger
 from meter_sync.ledger.webhook_queue import WebhookEvent
 
 T = TypeVar("T")
@@ -21,8 +20,8 @@ class Queue:
     Everything raises MeterSyncError where the ledger cannot be used.
     """
 
-    def __init__(self, path: Path, scope: Scope, clock: Callable[[], datetime]) -> None:
-        self._path = path
+    def __init__(self, place: Place, scope: Scope, clock: Callable[[], datetime]) -> None:
+        self._place = place
         self._scope = scope
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, "webhook-queue")
@@ -43,7 +42,7 @@ class Queue:
 
     async def _in_ledger(self, use: Callable[[Ledger], T]) -> T:
         def opened() -> T:
-            with open_ledger(self._path, self._scope) as ledger:
+            with open_ledger(self._place, self._scope) as ledger:
                 return use(ledger)
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, opened)

@@ -9,7 +9,7 @@ import pytest
 from meter_sync import effects
 from meter_sync.config import load
 from meter_sync.core.planning.selection import Selection
-from meter_sync.ledger import run_lock
+from meter_sync.ledger import Scope, run_lock
 from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
 from meter_sync.sync.books import execute
@@ -157,7 +157,7 @@ def test_a_full_run_that_takes_long_does_not_keep_it_from_its_work(world: World)
     world.execute()
     world.use(subscription, 2, at=end - DAY)
     world.sandbox.clock.move_to(end - MINUTE)
-    with run_lock(world.ledger):
+    with run_lock(world.ledger, Scope("", "sandbox")):
         assert close(world) == subscription.items
     assert world.billed(subscription) == 2
 

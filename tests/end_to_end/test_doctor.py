@@ -485,7 +485,7 @@ def test_the_process_that_holds_the_lock_is_named_and_not_disturbed(world: World
     subscribed(world)
     world.execute()
 
-    with run_lock(world.ledger):
+    with run_lock(world.ledger, Scope("", "sandbox")):
         (one,) = found(doctor(world, only=("runs",)), "ok", "lock")
 
     assert f"process {os.getpid()}" in one["message"]
@@ -499,7 +499,7 @@ def test_a_run_that_works_for_longer_than_runs_are_apart_is_stuck(tmp_path: Path
         world.sandbox.clock.advance(MINUTE)
         with open_ledger(world.ledger, Scope("", "sandbox")) as ledger:
             ledger.runs.begin(run_record(Request(), "hourly", world.now))
-        with run_lock(world.ledger):
+        with run_lock(world.ledger, Scope("", "sandbox")):
             one = problem(doctor(world, only=("runs",)))
         free = doctor(world, only=("runs",))
 

@@ -14,7 +14,7 @@ from meter_sync.config import load
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.text import utc
-from meter_sync.ledger import run_lock
+from meter_sync.ledger import Scope, run_lock
 from meter_sync.net.stop import Stop
 from meter_sync.sync.books import execute
 from meter_sync.sync.request import Request, RunReport
@@ -32,7 +32,7 @@ class Trouble:
 
     overrides: dict[str, str]
     code: str
-    held: Callable[[World], AbstractContextManager[None]] = lambda _: nullcontext()
+    held: Callable[[World], AbstractContextManager[object]] = lambda _: nullcontext()
 
 
 TROUBLES = pytest.mark.parametrize(
@@ -41,7 +41,7 @@ TROUBLES = pytest.mark.parametrize(
         pytest.param(Trouble({"OPENMETER_URL": AWAY}, "openmeter_unreachable"), id="openmeter-away"),
         pytest.param(Trouble({"STRIPE_API_BASE": AWAY}, "stripe_unreachable"), id="stripe-away"),
         pytest.param(Trouble({"OPENMETER_URL": "https://openmter.invalid"}, "openmeter_unreachable"), id="mistyped"),
-        pytest.param(Trouble({}, "locked", lambda world: run_lock(world.ledger)), id="locked"),
+        pytest.param(Trouble({}, "locked", lambda world: run_lock(world.ledger, Scope("", "sandbox"))), id="locked"),
     ],
 )
 

@@ -12,7 +12,7 @@ import pytest
 
 from meter_sync.core.metering.mapping import COPY_OF
 from meter_sync.core.planning.stages import Result
-from meter_sync.ledger import run_lock
+from meter_sync.ledger import Scope, run_lock
 from meter_sync.sandbox import Sandbox
 from meter_sync.sandbox.http.faults import Fault
 from meter_sync.sandbox.http.traffic import RequestSeen
@@ -294,7 +294,7 @@ def test_an_item_with_usage_that_is_removed_is_removed_and_another_takes_its_pla
 def test_two_at_once_exclude_each_other(shadow: Shadow) -> None:
     shadow.world.subscribe()
 
-    with run_lock(shadow.world.ledger.with_name("shadow-ledger.sqlite3")):
+    with run_lock(shadow.world.ledger.with_name("shadow-ledger.sqlite3"), Scope("", "sandbox")):
         done = shadow.set_up("--yes", code=75)
 
     assert (done.error_code, shadow.written) == ("locked", [])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.ledger import run_lock
+from meter_sync.ledger import Scope, run_lock
 from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.protocol.permissions import EVERY_PERMISSION
@@ -261,7 +261,7 @@ def test_this_machines_clock_is_still_held_against_stripes(world: World, command
 
 def test_the_run_lock_is_the_same(world: World) -> None:
     clock, _ = on_clock(world, PAST)
-    with run_lock(world.ledger):
+    with run_lock(world.ledger, Scope("", "sandbox")):
         locked = at_clock(world, clock)
 
     assert (locked.code, locked.error_code) == (ExitCode.TRY_AGAIN, "locked")

@@ -11,7 +11,7 @@ import pytest
 
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.telling.comparison import Comparison, Explanation, Verdict
-from meter_sync.ledger import run_lock
+from meter_sync.ledger import Scope, run_lock
 from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
@@ -383,7 +383,7 @@ def test_a_key_that_may_not_read_summaries_ends_it_with_78_and_names_what_was_le
 def test_it_needs_no_lock_and_works_beside_a_run(world: World) -> None:
     world.subscribe()
     world.execute()
-    with run_lock(world.ledger):
+    with run_lock(world.ledger, Scope("", "sandbox")):
         assert verified(world).counts["match"] == 1
 
 

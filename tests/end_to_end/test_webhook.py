@@ -416,14 +416,14 @@ def test_a_report_that_fails_is_tried_again_until_it_goes_well(world: World) -> 
 
 def test_a_full_run_that_is_under_way_keeps_no_subscription_waiting(world: World) -> None:
     subscription = subscribe(world)
-    with run_lock(world.ledger), serving(world) as served:
+    with run_lock(world.ledger, Scope("", "sandbox")), serving(world) as served:
         assert served.deliver(about(subscription.id)) == 200
         served.done(1)
     assert world.billed(subscription) == 5
 
 
 def test_a_full_run_that_is_under_way_keeps_no_error_events_waiting(world: World) -> None:
-    with run_lock(world.ledger), serving(world) as served:
+    with run_lock(world.ledger, Scope("", "sandbox")), serving(world) as served:
         assert served.deliver({"id": "evt_thin", "object": "v2.core.event", "type": THIN_EVENTS[0]}) == 200
         served.done(1)
 

@@ -15,6 +15,8 @@ from meter_sync.ledger import RunRecord, Scope, open_ledger
 from meter_sync.ledger.callers import COUNTS_FOR_SECONDS, LIVES_FOR_SECONDS, Callers, enter, leave
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.schema import callers, metadata
+from meter_sync.ledger.sqlite import SqliteStore
+from meter_sync.ledger.store import Marker
 from meter_sync.net.shares import Caller, Part
 from tests.core.builders import AS_OF
 
@@ -36,7 +38,7 @@ class Books:
     """The book as one process sees it, at a time of its own."""
 
     def __init__(self, connection: Connection, account: str = "", mode: str = "live") -> None:
-        self.database = Database(connection, Path("ledger"), Scope(account, mode))
+        self.database = Database(connection, SqliteStore(Path("ledger")), Scope(account, mode), marker=Marker())
         self.now = 1_800_000_000.0
         self.callers = Callers(self.database, lambda: self.now)
 

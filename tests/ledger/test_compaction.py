@@ -74,7 +74,7 @@ def told(ledger: Ledger, *starts: datetime) -> list[Entry]:
 
 
 def rows(ledger: Ledger, table: str) -> int:
-    with closing(sqlite3.connect(ledger.compaction.database.path)) as connection:
+    with closing(sqlite3.connect(str(ledger.compaction.database.store))) as connection:
         return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
 
 
@@ -151,7 +151,7 @@ def test_a_write_whose_addition_was_rejected_stays(ledger: Ledger) -> None:
         sends=Add(addition),
     )
     ledger.writes.intend_correction(replace(run_at(at), id="adding"), Intended(of_meter, 0), of_meter, at)
-    with closing(sqlite3.connect(ledger.compaction.database.path)) as connection, connection:
+    with closing(sqlite3.connect(str(ledger.compaction.database.store))) as connection, connection:
         connection.execute("UPDATE writes SET acknowledged_at = intended_at")
         connection.execute("UPDATE additions SET delivered_at = intended_at, rejected = 'no customer'")
     write(ledger, item_in(start), start + 29 * DAY, 60)
@@ -183,7 +183,7 @@ def test_what_is_left_of_a_day_is_gone_through_on_the_next_before_it_begins_anew
 
 def test_writes_that_cannot_be_unpacked_are_the_matter_of_their_item_and_stay(ledger: Ledger) -> None:
     compacted(ledger, NOW)
-    with closing(sqlite3.connect(ledger.compaction.database.path)) as connection, connection:
+    with closing(sqlite3.connect(str(ledger.compaction.database.store))) as connection, connection:
         connection.execute("UPDATE past_writes SET content = x'00', is_by_day = 0")
     before = rows(ledger, "past_writes")
     compacted(ledger, NOW + DAY)
@@ -196,7 +196,7 @@ def test_a_row_that_cannot_be_read_keeps_no_other_item_from_being_packed(ledger:
     for at in (1, 2):
         write(ledger, item_in(OPEN, "si_2"), OPEN + at * HOUR, at)
     ledger.listed.record([item_in(OPEN, f"si_1_{number:03}") for number in range(99)] + [item_in(OPEN, "si_2")], OPEN)
-    with closing(sqlite3.connect(ledger.compaction.database.path)) as connection, connection:
+    with closing(sqlite3.connect(str(ledger.compaction.database.store))) as connection, connection:
         connection.execute("UPDATE writes SET intended_at = 'damaged' WHERE item = 'si_1'")
     with pytest.raises(LedgerError, match="writes of si_1, or of up to 99 items after it, could not be packed"):
         ledger.compaction.compact_some(NOW)

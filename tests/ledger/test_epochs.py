@@ -14,11 +14,15 @@ from meter_sync.core.planning.brakes import checked_before
 from meter_sync.core.planning.stages import Acknowledged
 from meter_sync.errors import ConfigurationError
 from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger, open_ledger_read_only
-from meter_sync.ledger.epochs import marker_of
 from tests.core.builders import AS_OF, make_write
 
 SCOPE = Scope("", "live")
 RUN = RunRecord("run", AS_OF, AS_OF, "hourly", everything=True)
+
+
+def marker_of(ledger: Path) -> Path:
+    """The file beside a ledger that says which epoch it is."""
+    return ledger.with_name(ledger.name + ".epoch")
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def set_at(day: int) -> datetime:
 
 
 def rows(ledger: Ledger, table: str) -> int:
-    with closing(sqlite3.connect(ledger.compaction.database.path)) as connection:
+    with closing(sqlite3.connect(str(ledger.compaction.database.store))) as connection:
         return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
 
 
@@ -114,7 +114,7 @@ def test_an_item_that_is_forgotten_or_pruned_leaves_nothing_packed(hours: Ledger
 
 def test_a_damaged_row_is_the_matter_of_its_item_and_stays(hours: Ledger) -> None:
     compacted(hours, NOW)
-    with closing(sqlite3.connect(hours.compaction.database.path)) as connection, connection:
+    with closing(sqlite3.connect(str(hours.compaction.database.store))) as connection, connection:
         connection.execute("UPDATE past_parts SET content = x'00'")
     assert "what the ledger has of si_1 cannot be read" in known_since(hours, None).unreadable["si_1"]
     compacted(hours, NOW + DAY)
@@ -144,7 +144,7 @@ def test_a_rejected_addition_is_taken_off_also_if_it_is_packed_and_the_next_one_
 
 
 def test_additions_that_may_be_asked_about_stay_rows(ledger: Ledger, added: list[str]) -> None:
-    with closing(sqlite3.connect(ledger.compaction.database.path)) as connection, connection:
+    with closing(sqlite3.connect(str(ledger.compaction.database.store))) as connection, connection:
         for number, change in enumerate(
             ("in_doubt = 1", "rejected = 'x'", "cancel_intended_at = 1", "delivered_at = NULL")
         ):

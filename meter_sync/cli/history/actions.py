@@ -61,7 +61,7 @@ def carry_out(settings: Settings, asked: HistoryRequest) -> Answer:
             return _settle(ledger, *asked.settle, str(asked.note).strip())
     if asked.prune is not None:
         before = now() - asked.prune
-        with run_lock(settings.ledger), open_ledger(settings.ledger, scope) as ledger:
+        with run_lock(settings.ledger, scope) as lock, open_ledger(settings.ledger, scope, lock) as ledger:
             return answers.pruned(before, ledger.pruning.prune(before))
     with open_ledger_read_only(settings.ledger, scope) as ledger:
         if asked.unbilled:

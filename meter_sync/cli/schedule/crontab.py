@@ -53,7 +53,7 @@ def _notes(installation: Installation, machine: Machine) -> list[str]:
 
 
 def _next_steps(installation: Installation, machine: Machine, folder: Path) -> list[str]:
-    home = installation.ledger.parent if installation.ledger else Path("/var/lib") / machine.user
+    home = installation.ledger_file.parent if installation.ledger_file else Path("/var/lib") / machine.user
     ours = " ".join(shlex.quote(str(one)) for one in dict.fromkeys((home, machine.log.parent)))
     of_config = [installation.config] if installation.config and installation.config_is_private else []
     keys = " ".join(shlex.quote(str(one)) for one in (*(key.file for key in installation.keys), *of_config))

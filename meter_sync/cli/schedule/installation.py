@@ -13,6 +13,7 @@ from meter_sync.cli.schedule.jobs import CLOSING, SHADOW, VERIFY, Job, full_run
 from meter_sync.config import (
     DEFAULT,
     ENVIRONMENT,
+    LEDGER_PASSWORD,
     NOTIFY_FILE,
     SECRETS,
     WEBHOOK_SECRET,
@@ -24,6 +25,7 @@ from meter_sync.config import (
 )
 from meter_sync.core.schedule import Schedule
 from meter_sync.errors import ConfigurationError
+from meter_sync.net.postgres_url import PostgresUrl
 
 KEYS_FOLDER = Path("/etc/meter-sync")
 """Where the files of secrets usually are."""
@@ -64,7 +66,7 @@ class Installation:
     program: Path
     config: Path | None
     """The configuration file, if there is one."""
-    ledger: Path | None
+    ledger: Path | PostgresUrl | None
     """None for the default of whoever starts a command."""
     schedule: Schedule
     variables: Mapping[str, str]
@@ -84,6 +86,11 @@ class Installation:
     """Whether only its owner can read it."""
     left_out: Sequence[str] = ()
     """The variables that may have a password in them, which none of these files may."""
+
+    @property
+    def ledger_file(self) -> Path | None:
+        """The file of the ledger, where it is one, and is named."""
+        return self.ledger if isinstance(self.ledger, Path) else None
 
     @property
     def jobs(self) -> Sequence[Job]:
@@ -119,11 +126,13 @@ def installation(configuration: Configuration, settings: Settings, environment: 
     Raise ConfigurationError where a value cannot stand in the files of a schedule.
     """
     origins = configuration.origins
-    ledger = None if origins["ledger"] == DEFAULT else absolute(settings.ledger)
+    place = settings.ledger
+    ledger = None if origins["ledger"] == DEFAULT else absolute(place) if isinstance(place, Path) else place
+    is_found_there = origins["ledger"].kind == "file" and (not isinstance(place, Path) or place.is_absolute())
     of_network = {name: environment[name] for name in _OF_THE_NETWORK if environment.get(name)}
     left_out = [name for name, value in of_network.items() if "@" in value]
     variables = dict(_variables(configuration, environment))
-    if ledger and not (origins["ledger"].kind == "file" and settings.ledger.is_absolute()):
+    if ledger and not is_found_there:
         variables["METER_SYNC_LEDGER"] = str(ledger)
     variables |= {name: value for name, value in of_network.items() if name not in left_out}
     found = Installation(
@@ -173,7 +182,7 @@ def _keys(configuration: Configuration, settings: Settings) -> list[SecretFile]:
     """Return the files of what a run needs: Stripe's key in any case, and others where they are configured."""
     found = [
         _secret_file(one, configuration, settings)
-        for one in needed(for_webhook=False)
+        for one in (*needed(for_webhook=False), LEDGER_PASSWORD)
         if one.section == "stripe" or configuration.is_configured(one)
     ]
     notify = settings.monitor.notify_file
@@ -185,8 +194,8 @@ def _keys(configuration: Configuration, settings: Settings) -> list[SecretFile]:
 
 def _secret_file(one: SecretSetting, configuration: Configuration, settings: Settings) -> SecretFile:
     """Return the file of a secret: the one that is named, or, where the environment alone has it, its usual place."""
-    name = f"{one.section}_{one.name}"
-    named: Path | None = settings.model_dump()[one.section][f"{one.name}_file"]
+    name, values = one.credential, settings.model_dump()
+    named: Path | None = (values[one.section] if one.section else values)[f"{one.name}_file"]
     file = absolute(named) if named else KEYS_FOLDER / name
     is_in_toml = named == file and configuration.origins[f"{one.path}_file"].kind == "file"
     variable = next((variable for variable, path in ENVIRONMENT.items() if path == f"{one.path}_file"), "")

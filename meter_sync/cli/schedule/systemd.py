@@ -94,7 +94,7 @@ def _notes(installation: Installation) -> list[str]:
     paths = {
         "meter-sync": installation.program,
         "the configuration file": installation.config,
-        "the ledger": installation.ledger,
+        "the ledger": installation.ledger_file,
     }
     hidden = [
         f"{what} is {path}, where the units may not look: put it elsewhere."
@@ -241,7 +241,7 @@ def _paths(installation: Installation) -> Iterator[str]:
 
 def _written(installation: Installation) -> list[Path]:
     """Return the folders that a unit writes in, but for its state folder."""
-    of_ledger = [installation.ledger.parent] if installation.ledger else []
+    of_ledger = [installation.ledger_file.parent] if installation.ledger_file else []
     folders = dict.fromkeys((*of_ledger, *installation.written))
     return [one for one in folders if one != _STATE_FOLDER]
 

@@ -1,20 +1,22 @@
-"""The run lock: of runs that take it, two never write at the same time."""
+"""The run lock of a ledger that is a file: a lock file beside it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
+from sqlalchemy import Connection
 
 from meter_sync.errors import ConfigurationError, TryAgainError
 from meter_sync.ledger.files import make_folder, own_like
+from meter_sync.ledger.store import RunLock
 
 
 def _beside(ledger: Path) -> Path:
     return ledger.with_name(ledger.name + ".lock")
 
 
-def lock_holder(ledger: Path) -> int | None:
+def process_that_holds(ledger: Path) -> int | None:
     """Return the id of the process that holds the run lock, or None where nobody does.
 
     The lock is not touched: whoever tried it would keep a run from it. Linux lists all locks (proc(5), /proc/locks).
@@ -31,8 +33,15 @@ def lock_holder(ledger: Path) -> int | None:
     return next(holders, None)
 
 
+class FileLock(RunLock):
+    """A lock file that is locked: the system keeps it so for as long as the process lives, however still it stands."""
+
+    def check(self, connection: Connection) -> None:
+        """Do nothing: a process cannot lose it."""
+
+
 @contextmanager
-def run_lock(ledger: Path) -> Iterator[None]:
+def file_lock(ledger: Path) -> Iterator[FileLock]:
     """Hold the lock file beside the ledger; the system releases it however the process ends.
 
     Raise TryAgainError while another run holds it, ConfigurationError if it cannot be used: a lock that is busy
@@ -57,6 +66,6 @@ def run_lock(ledger: Path) -> Iterator[None]:
             code="ledger_unwritable",
         ) from error
     try:
-        yield
+        yield FileLock()
     finally:
         lock.release()

@@ -1,0 +1,19 @@
+"""Which store a place is."""
+
+from pathlib import Path
+
+from meter_sync.ledger.sqlite import SqliteStore
+from meter_sync.ledger.store import Store
+from meter_sync.net.postgres_url import PostgresUrl
+
+Place = Path | PostgresUrl
+"""Where a ledger is, as it is configured: a file, or a database on a server."""
+
+
+def store_of(place: Place) -> Store:
+    """Return the store that a place is. What servers need is imported only for one."""
+    if isinstance(place, Path):
+        return SqliteStore(place)
+    from meter_sync.ledger.postgres import PostgresStore
+
+    return PostgresStore(place)
