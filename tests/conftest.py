@@ -10,6 +10,7 @@ import pytest
 
 from meter_sync.sandbox.openmeter.api import OpenMeterVersion
 from tests.support.forked import end_template
+from tests.support.postgres import new_ledger
 from tests.support.world import NOW, World, sampled_version
 
 SLOW = frozenset(("simulation", "project", "installed", "every_way"))
@@ -21,8 +22,11 @@ _ROOM_BYTES = 2**30
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that plays all tests in one version of OpenMeter's API, but for those that name one."""
+    """Add the options that play all tests in one version of OpenMeter's API, but for those that name one, or with
+    ledgers on a PostgreSQL server, but for those that look at the file.
+    """
     parser.addoption("--openmeter", choices=["v1", "v3"], help="the version of OpenMeter's API to play tests in")
+    parser.addoption("--ledger", choices=["file", "server"], default="file", help="where the ledgers of tests are")
 
 
 def pytest_configure() -> None:
@@ -62,8 +66,10 @@ def openmeter_version(request: pytest.FixtureRequest) -> OpenMeterVersion:
 
 
 @pytest.fixture
-def world(tmp_path: Path, openmeter_version: OpenMeterVersion) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, tmp_path: Path, openmeter_version: OpenMeterVersion) -> Iterator[World]:
     """A sandbox whose clock stands still, with one meter and one metered price."""
     world = World(tmp_path, NOW, openmeter_version)
+    if request.config.getoption("--ledger") == "server":
+        world.place = new_ledger()
     with world.sandbox.in_background():
         yield world

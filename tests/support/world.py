@@ -23,6 +23,7 @@ from meter_sync.config import Settings, load
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.stages import Result
 from meter_sync.ledger import Ledger, Scope, open_ledger, open_ledger_read_only
+from meter_sync.net.postgres_url import PostgresUrl
 from meter_sync.net.stop import Stop
 from meter_sync.sandbox import RequestSeen, Sandbox
 from meter_sync.sandbox.openmeter.api import OpenMeterVersion
@@ -91,6 +92,8 @@ class World:
     def __init__(self, folder: Path, now: datetime, openmeter_version: OpenMeterVersion = "v1") -> None:
         self.folder = folder
         self.ledger = folder / "state" / "ledger.sqlite3"
+        self.place: Path | PostgresUrl = self.ledger
+        """Where the ledger is: the file, unless a test puts it on a server."""
         self.config = folder / "meter-sync.toml"
         self.openmeter_version = openmeter_version
         self.sandbox = Sandbox(now=now, openmeter_versions=[openmeter_version])
@@ -132,7 +135,7 @@ class World:
         return {
             **kept,
             **self.sandbox.environment(),
-            "METER_SYNC_LEDGER": str(self.ledger),
+            "METER_SYNC_LEDGER": str(self.place),
             **UNHURRIED,
             **overrides,
         }
@@ -181,7 +184,7 @@ class World:
         """
         settings = self._settings(retry_seconds, schedule)
         wanted = Request(allowed=frozenset(allowed), **request)
-        if not (wanted.dry_run or self.ledger.exists()):
+        if self.place == self.ledger and not (wanted.dry_run or self.ledger.exists()):
             self.ledger.parent.mkdir(mode=0o700, exist_ok=True)
             shutil.copy(_new_ledger(), self.ledger)
         return self._carried_out(execute(settings, wanted, self.sandbox.clock.now, Stop()))
@@ -215,7 +218,7 @@ class World:
     @contextmanager
     def books(self) -> Iterator[Ledger]:
         """Open the ledger to look at it."""
-        with open_ledger_read_only(self.ledger, Scope("", "sandbox")) as ledger:
+        with open_ledger_read_only(self.place, Scope("", "sandbox")) as ledger:
             yield ledger
 
     def unbilled(self) -> dict[str, int]:
