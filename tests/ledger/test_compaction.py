@@ -1,11 +1,8 @@
 """Superseded writes take little room, and what `history` tells of open and last periods is the same as before."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -18,12 +15,13 @@ from meter_sync.core.planning.sends import Add
 from meter_sync.core.planning.stages import Acknowledged, Intended
 from meter_sync.core.telling.history import Entry, Sought
 from meter_sync.errors import LedgerError
-from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
+from meter_sync.ledger import Ledger, Place, RunRecord, Scope, open_ledger
 from meter_sync.ledger.conclusions import Conclusion
 from meter_sync.ledger.rows import RowUnread
 from tests.core.builders import make_item, make_metered, make_method, make_write
 from tests.ledger import parts
 from tests.ledger.steps import compacted
+from tests.support.tables import FILE_ONLY, carry_out, place_of, rows
 from tests.support.world import NOW
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -54,9 +52,9 @@ def write(ledger: Ledger, item: SubscriptionItem, at: datetime, quantity: int, *
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def ledger(place: Place) -> Iterator[Ledger]:
     """A ledger with an item's six periods, in each of which three days were written three times each."""
-    with open_ledger(tmp_path / "ledger.sqlite3", Scope("", "sandbox")) as ledger:
+    with open_ledger(place, Scope("", "sandbox")) as ledger:
         for start in PERIODS:
             item = item_in(start)
             ledger.listed.record([item], start)
@@ -71,11 +69,6 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def told(ledger: Ledger, *starts: datetime) -> list[Entry]:
     found = ledger.history.entries(Sought(items=("si_1",)), with_parts=True)
     return [one for one in found if one.whose.period.start in starts]
-
-
-def rows(ledger: Ledger, table: str) -> int:
-    with closing(sqlite3.connect(str(ledger.compaction.database.store))) as connection:
-        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
 
 
 def test_of_the_open_and_the_last_period_history_tells_every_write_as_before(ledger: Ledger) -> None:
@@ -151,9 +144,8 @@ def test_a_write_whose_addition_was_rejected_stays(ledger: Ledger) -> None:
         sends=Add(addition),
     )
     ledger.writes.intend_correction(replace(run_at(at), id="adding"), Intended(of_meter, 0), of_meter, at)
-    with closing(sqlite3.connect(str(ledger.compaction.database.store))) as connection, connection:
-        connection.execute("UPDATE writes SET acknowledged_at = intended_at")
-        connection.execute("UPDATE additions SET delivered_at = intended_at, rejected = 'no customer'")
+    carry_out(place_of(ledger), "UPDATE writes SET acknowledged_at = intended_at")
+    carry_out(place_of(ledger), "UPDATE additions SET delivered_at = intended_at, rejected = 'no customer'")
     write(ledger, item_in(start), start + 29 * DAY, 60)
     compacted(ledger, NOW)
     assert rows(ledger, "writes WHERE run = 'adding'") == 1
@@ -183,8 +175,7 @@ def test_what_is_left_of_a_day_is_gone_through_on_the_next_before_it_begins_anew
 
 def test_writes_that_cannot_be_unpacked_are_the_matter_of_their_item_and_stay(ledger: Ledger) -> None:
     compacted(ledger, NOW)
-    with closing(sqlite3.connect(str(ledger.compaction.database.store))) as connection, connection:
-        connection.execute("UPDATE past_writes SET content = x'00', is_by_day = 0")
+    carry_out(place_of(ledger), "UPDATE past_writes SET content = ?, is_by_day = false", b"\0")
     before = rows(ledger, "past_writes")
     compacted(ledger, NOW + DAY)
     assert rows(ledger, "past_writes") == before
@@ -192,12 +183,12 @@ def test_writes_that_cannot_be_unpacked_are_the_matter_of_their_item_and_stay(le
         told(ledger, OPEN)
 
 
+@FILE_ONLY
 def test_a_row_that_cannot_be_read_keeps_no_other_item_from_being_packed(ledger: Ledger) -> None:
     for at in (1, 2):
         write(ledger, item_in(OPEN, "si_2"), OPEN + at * HOUR, at)
     ledger.listed.record([item_in(OPEN, f"si_1_{number:03}") for number in range(99)] + [item_in(OPEN, "si_2")], OPEN)
-    with closing(sqlite3.connect(str(ledger.compaction.database.store))) as connection, connection:
-        connection.execute("UPDATE writes SET intended_at = 'damaged' WHERE item = 'si_1'")
+    carry_out(place_of(ledger), "UPDATE writes SET intended_at = 'damaged' WHERE item = 'si_1'")
     with pytest.raises(LedgerError, match="writes of si_1, or of up to 99 items after it, could not be packed"):
         ledger.compaction.compact_some(NOW)
     assert compacted(ledger, NOW) == [2, 0]
@@ -212,10 +203,10 @@ def test_what_is_pruned_goes_with_its_packed_writes_and_as_much_at_a_time_as_was
     assert rows(ledger, "past_writes") == packed_before - 1
 
 
-def test_of_hours_and_additions_a_run_knows_and_history_tells_the_same(tmp_path: Path) -> None:
+def test_of_hours_and_additions_a_run_knows_and_history_tells_the_same(place: Place) -> None:
     sinces = None, parts.START, parts.START + 5 * HOUR, parts.START + 2 * DAY, NOW
     adding = replace(parts.ITEM, id="si_2")
-    with open_ledger(tmp_path / "ledger.sqlite3", Scope("", "live")) as ledger:
+    with open_ledger(place, Scope("", "live")) as ledger:
         for day in (0, 1, 9, 13):
             at = parts.START + (day + 1) * DAY + HOUR
             parts.set_hours(ledger, at, {24 * day + hour: hour for hour in range(24)})

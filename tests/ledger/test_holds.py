@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
@@ -12,13 +11,13 @@ from meter_sync.core.billing.item import Period
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.stages import Findings, Result
 from meter_sync.core.telling.history import Held, Sought
-from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
+from meter_sync.ledger import Ledger, Place, RunRecord, Scope, open_ledger
 from tests.core.builders import AS_OF, END, HOUR, make_item, make_metered
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with open_ledger(tmp_path / "ledger.sqlite3", Scope("", "live")) as ledger:
+def ledger(place: Place) -> Iterator[Ledger]:
+    with open_ledger(place, Scope("", "live")) as ledger:
         yield ledger
 
 

@@ -1,8 +1,6 @@
 """What is kept of usage between runs is what the next one reads; what cannot be read is asked for anew."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,7 +12,8 @@ from meter_sync.core.billing.item import WindowSize
 from meter_sync.core.metering.mapping import Grouping
 from meter_sync.core.metering.meter import Aggregation
 from meter_sync.core.metering.sharing import Kept, KeptUsage, Series
-from meter_sync.ledger import Ledger, Scope, open_ledger
+from meter_sync.ledger import Ledger, Place, Scope, open_ledger
+from tests.support.tables import FILE_ONLY, carry_out, rows
 
 START = datetime(2026, 11, 1, 9, 30, 17, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -41,13 +40,8 @@ CHANGED = Kept(
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.sqlite3"
-
-
-@pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    with open_ledger(path, Scope("", "sandbox")) as ledger:
+def ledger(place: Place) -> Iterator[Ledger]:
+    with open_ledger(place, Scope("", "sandbox")) as ledger:
         yield ledger
 
 
@@ -64,7 +58,9 @@ def test_what_changed_is_changed_and_what_went_is_gone(ledger: Ledger) -> None:
     assert ledger.kept.read() == {}
 
 
-def test_what_did_not_change_writes_nothing(ledger: Ledger, path: Path) -> None:
+@FILE_ONLY
+def test_what_did_not_change_writes_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
     ledger.kept.record({}, {SERIES: KEPT})
     before = path.read_bytes()
     ledger.kept.record({SERIES: KEPT}, {SERIES: KEPT})
@@ -77,17 +73,16 @@ def test_what_did_not_change_writes_nothing(ledger: Ledger, path: Path) -> None:
         ("UPDATE kept_usages SET usage = 'much' WHERE usage IS NOT NULL", 2, 2),
         ("UPDATE kept_usages SET usage = 'NaN' WHERE usage IS NOT NULL", 2, 2),
         ("UPDATE kept_usages SET subjects = '{'", 0, 2),
-        ("UPDATE kept_usages SET window = 'minute' WHERE need = 'si_1'", 1, 2),
+        ("UPDATE kept_usages SET \"window\" = 'minute' WHERE need = 'si_1'", 1, 2),
         ("UPDATE kept_totals SET totals = '[\"x\"]' WHERE subject = 'cus_1'", 3, 1),
         ("UPDATE kept_totals SET totals = '[\"Infinity\"]' WHERE subject = 'cus_1'", 3, 1),
     ],
 )
 def test_a_row_that_cannot_be_read_is_not_there_and_the_next_record_mends_it(
-    ledger: Ledger, path: Path, damage: str, usages: int, totals: int
+    ledger: Ledger, place: Place, damage: str, usages: int, totals: int
 ) -> None:
     ledger.kept.record({}, {SERIES: KEPT})
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(damage)
+    carry_out(place, damage)
     found = ledger.kept.read()
     assert (len(found[SERIES].usages), len(found[SERIES].totals)) == (usages, totals)
     ledger.kept.record(found, {SERIES: KEPT})
@@ -106,12 +101,10 @@ def test_a_row_that_cannot_be_read_is_not_there_and_the_next_record_mends_it(
     ],
 )
 def test_a_series_that_cannot_be_read_is_not_there_and_nothing_of_it_stays(
-    ledger: Ledger, path: Path, damage: str
+    ledger: Ledger, place: Place, damage: str
 ) -> None:
     ledger.kept.record({}, {SERIES: KEPT})
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(damage)
+    carry_out(place, damage)
     assert ledger.kept.read() == {}
     ledger.kept.record({}, {SERIES: CHANGED})
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT count(*) FROM kept_usages").fetchone() == (len(CHANGED.usages),)
+    assert rows(ledger, "kept_usages") == len(CHANGED.usages)

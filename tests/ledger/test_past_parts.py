@@ -3,18 +3,15 @@
 That runs decide the same with and without it, `test_compaction.py` holds in the fast one.
 """
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from meter_sync.core.billing import identifiers
 from meter_sync.core.planning.brakes import checked_before
 from meter_sync.core.planning.conclusion import Billed
-from meter_sync.ledger import Ledger, Scope, open_ledger
+from meter_sync.ledger import Ledger, Place, Scope, open_ledger
 from meter_sync.ledger.conclusions import Conclusion
 from meter_sync.ledger.packing import WRITES, RunNames
 from meter_sync.ledger.rejections import Written
@@ -34,6 +31,7 @@ from tests.ledger.parts import (
     windows_known,
 )
 from tests.ledger.steps import compacted
+from tests.support.tables import carry_out, place_of, rows
 from tests.support.world import NOW
 
 pytestmark = pytest.mark.simulation
@@ -44,8 +42,8 @@ SINCES = (None, START, START + HOUR, START + 4 * DAY, START + 8 * DAY + 3 * HOUR
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with open_ledger(tmp_path / "ledger.sqlite3", Scope("", "live")) as ledger:
+def ledger(place: Place) -> Iterator[Ledger]:
+    with open_ledger(place, Scope("", "live")) as ledger:
         yield ledger
 
 
@@ -60,11 +58,6 @@ def hours(ledger: Ledger) -> Ledger:
 
 def set_at(day: int) -> datetime:
     return START + (day + 1) * DAY + HOUR
-
-
-def rows(ledger: Ledger, table: str) -> int:
-    with closing(sqlite3.connect(str(ledger.compaction.database.store))) as connection:
-        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
 
 
 def test_late_usage_in_a_packed_hour_is_written_as_before_and_packed_again(hours: Ledger) -> None:
@@ -114,11 +107,10 @@ def test_an_item_that_is_forgotten_or_pruned_leaves_nothing_packed(hours: Ledger
 
 def test_a_damaged_row_is_the_matter_of_its_item_and_stays(hours: Ledger) -> None:
     compacted(hours, NOW)
-    with closing(sqlite3.connect(str(hours.compaction.database.store))) as connection, connection:
-        connection.execute("UPDATE past_parts SET content = x'00'")
+    carry_out(place_of(hours), "UPDATE past_parts SET content = ?", b"\0")
     assert "what the ledger has of si_1 cannot be read" in known_since(hours, None).unreadable["si_1"]
     compacted(hours, NOW + DAY)
-    assert rows(hours, "past_parts WHERE content = x'00'") == 2
+    assert rows(hours, "past_parts WHERE content = ?", b"\0") == 2
 
 
 # -- additions --------------------------------------------------------------------------------------
@@ -144,15 +136,11 @@ def test_a_rejected_addition_is_taken_off_also_if_it_is_packed_and_the_next_one_
 
 
 def test_additions_that_may_be_asked_about_stay_rows(ledger: Ledger, added: list[str]) -> None:
-    with closing(sqlite3.connect(str(ledger.compaction.database.store))) as connection, connection:
-        for number, change in enumerate(
-            ("in_doubt = 1", "rejected = 'x'", "cancel_intended_at = 1", "delivered_at = NULL")
-        ):
-            connection.execute(f"UPDATE additions SET {change} WHERE number = ?", [number + 2])  # noqa: S608
-        connection.execute(
-            "UPDATE writes SET acknowledged_at = NULL WHERE intended_at = ?",
-            [int((START + 6 * DAY + HOUR).timestamp())],
-        )
+    changes = ("in_doubt = true", "rejected = 'x'", "cancel_intended_at = 1", "delivered_at = NULL")
+    for number, change in enumerate(changes, start=2):
+        carry_out(place_of(ledger), f"UPDATE additions SET {change} WHERE number = ?", number)  # noqa: S608
+    at = int((START + 6 * DAY + HOUR).timestamp())
+    carry_out(place_of(ledger), "UPDATE writes SET acknowledged_at = NULL WHERE intended_at = ?", at)
     before = ledger.memory.of([ITEM]), told(ledger)
     compacted(ledger, NOW)
     assert (ledger.memory.of([ITEM]), told(ledger)) == before

@@ -18,7 +18,7 @@ from meter_sync.core.planning.memory import Addition, PastPeriod
 from meter_sync.core.planning.sends import Add
 from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Result, Write
 from meter_sync.core.telling.history import Sought
-from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
+from meter_sync.ledger import Ledger, Place, RunRecord, Scope, open_ledger
 from meter_sync.ledger.conclusions import Conclusion, News
 from meter_sync.ledger.webhook_queue import WebhookEvent
 from meter_sync.sandbox.stripe.world import SubscriptionView
@@ -34,9 +34,9 @@ SOME = ("writes", "holds", "item_periods", "seen_periods")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def ledger(place: Place) -> Iterator[Ledger]:
     """A ledger with an item's twelve periods, all closed but the last one."""
-    with open_ledger(tmp_path / "ledger.sqlite3", Scope("", "sandbox")) as ledger:
+    with open_ledger(place, Scope("", "sandbox")) as ledger:
         for start, end in PERIODS:
             live_through(ledger, start, end)
             if end != PERIODS[-1][1]:
@@ -142,8 +142,8 @@ def test_so_does_the_last_period_of_an_item_that_is_gone(ledger: Ledger) -> None
     assert starts(ledger, "si_gone") == [FIRST]
 
 
-def test_a_period_that_is_not_closed_stays_and_so_do_those_shortly_before(tmp_path: Path) -> None:
-    with open_ledger(tmp_path / "ledger.sqlite3", Scope("", "sandbox")) as ledger:
+def test_a_period_that_is_not_closed_stays_and_so_do_those_shortly_before(place: Place) -> None:
+    with open_ledger(place, Scope("", "sandbox")) as ledger:
         for number, (start, end) in enumerate(PERIODS):
             live_through(ledger, start, end)
             if number != 5:

@@ -2,22 +2,21 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from meter_sync.core.planning.brakes import checked_before
 from meter_sync.core.planning.conclusion import Billed
 from meter_sync.core.planning.stages import Acknowledged, Checked, Intended
-from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger
+from meter_sync.ledger import Ledger, Place, RunRecord, Scope, open_ledger
 from meter_sync.ledger.conclusions import Conclusion
 from meter_sync.ledger.writers import CLAIMED_FOR
 from tests.core.builders import AS_OF, make_write
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with open_ledger(tmp_path / "ledger.sqlite3", Scope("", "live")) as ledger:
+def ledger(place: Place) -> Iterator[Ledger]:
+    with open_ledger(place, Scope("", "live")) as ledger:
         yield ledger
 
 
