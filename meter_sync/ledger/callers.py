@@ -26,7 +26,10 @@ class Callers(Book):
 
     def __init__(self, database: Database, now: Now = time.time) -> None:
         super().__init__(database)
-        self._now = now
+        self._time = now
+
+    def _now(self) -> float:
+        return self._time() + self.database.ahead.total_seconds()
 
     def renew(self, run: RunRecord, parts: Mapping[str, Part]) -> None:
         """Say that a run lives, and what it has to do with each limit.
@@ -59,18 +62,19 @@ def enter(database: Database, run: RunRecord, now: Now = time.time) -> None:
 
     A run that holds the run lock knows that no other lives that held it.
     """
-    gone = sa.not_(sa.and_(*_counts(now())))
+    at = now() + database.ahead.total_seconds()
+    gone = sa.not_(sa.and_(*_counts(at)))
     if run.is_alone:
         gone = sa.or_(gone, callers.c.is_urgent.is_(False))
     database.delete_where(callers, gone)
-    until_ms = _ms(now() + LIVES_FOR_SECONDS)
+    until_ms = _ms(at + LIVES_FOR_SECONDS)
     row = {"run": run.id, "is_urgent": not run.is_alone, "parts": "{}", "until_ms": until_ms}
     database.insert(callers, [row])
 
 
 def leave(database: Database, run: str, now: Now = time.time) -> None:
     """Within a transaction: say that a run asks no more. What it has asked counts a little longer."""
-    row = {"run": run, "until_ms": _ms(now() + COUNTS_FOR_SECONDS)}
+    row = {"run": run, "until_ms": _ms(now() + database.ahead.total_seconds() + COUNTS_FOR_SECONDS)}
     database.update(callers, [row], by=("run",))
 
 

@@ -17,13 +17,13 @@ from sqlalchemy.exc import DBAPIError
 from meter_sync.errors import ConfigurationError, LedgerError, MeterSyncError, TryAgainError
 from meter_sync.ledger.migrate import REVISIONS, upgrade
 from meter_sync.ledger.schema import metadata
-from meter_sync.ledger.server_lock import BOOKS, ServerLock, holder_of, key_of, server_lock
+from meter_sync.ledger.server_lock import BOOKS, ServerLock, acquired, holder_of, key_of
 from meter_sync.ledger.store import Holder, Marker, RowUnwritten, Scope, State, Store
 from meter_sync.net.postgres_url import PostgresUrl
 
 _BUSY_SECONDS = 30
 _HARDLY_MS = 20
-_OPENED: ContextVar[tuple[PostgresUrl, bool]] = ContextVar("opened")
+_OPENED: ContextVar[tuple[PostgresUrl, bool] | None] = ContextVar("opened", default=None)
 """Which database is being connected to, and whether only to read."""
 
 _SCHEMA = key_of("schema", Scope("", ""))
@@ -43,10 +43,12 @@ _CONNECTED: Mapping[str, str | int] = {
 
 _WHICH_COPY = """
 SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
-    substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), to_regclass('epochs')::oid)
+    substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),
+    (SELECT oid FROM pg_database WHERE datname = current_database()), to_regclass('epochs')::oid)
 """
-"""Which cluster, which timeline of it, and which table: a database that was dumped and made anew has another table, one
-that was recovered to a point in time, or a standby that was promoted, another timeline (PostgreSQL documentation,
+"""Which cluster, which timeline of it, which database and which table: what was dumped and made anew has another table,
+what was copied on the server another database, and what was recovered to a point in time, or a standby that was
+promoted, another timeline (PostgreSQL documentation,
 "Continuous Archiving", "Timelines"). A snapshot of a server's disk, put back as it was, has none of them: that is the
 one kind of restoring that is not seen."""
 
@@ -134,6 +136,9 @@ class PostgresStore(Store):
         """Copy every table as it is."""
         there = MetaData()
         there.reflect(connection)
+        for column in (column for table in there.tables.values() for column in table.columns):
+            # What only PostgreSQL has a word for; every row has its values.
+            column.type, column.server_default = column.type.as_generic(), None
         with memory.begin():
             there.create_all(memory)
             for table in there.sorted_tables:
@@ -169,10 +174,11 @@ class PostgresStore(Store):
         with self.connected() as connection, self.translated(), connection.begin():
             self.begin_migration(connection)
             upgrade(connection)
-        with self._by_statement(reads_only=False) as own, self.translated():
-            with self._by_statement(reads_only=True) as other:
+        with self._by_statement(reads_only=False) as own:
+            with self._by_statement(reads_only=True) as other, self.translated():
                 _refuse_pooled(self.url, own, other)
-            with server_lock(self.url, own, scope) as lock:
+                lock = acquired(self.url, own, scope)
+            with lock.held():
                 yield lock
 
     def lock_holder(self, scope: Scope) -> Holder | None:
@@ -209,7 +215,11 @@ def _engine() -> Engine:
 
 
 def _opened() -> psycopg.Connection[Any]:
-    url, reads_only = _OPENED.get()
+    """Return a new connection. One that was lost is not made again: who had it has to begin anew."""
+    opened = _OPENED.get()
+    if opened is None:
+        raise psycopg.OperationalError("the connection was lost before")
+    url, reads_only = opened
     secret = {} if url.password is None else {"password": url.password}
     connection = psycopg.connect(make_conninfo(url.url, **_CONNECTED, **secret))
     for name, value in (
@@ -243,8 +253,8 @@ def _refuse_pooled(url: PostgresUrl, own: Connection, other: Connection) -> None
 
 def _meaning(url: PostgresUrl, error: BaseException | None) -> MeterSyncError:
     """Return what an error of the server means (PostgreSQL documentation, "PostgreSQL Error Codes")."""
-    state = getattr(error, "sqlstate", None) or ""
     said = next(iter(str(error).splitlines()), "no reason was given")
+    state = getattr(error, "sqlstate", None) or _state_of_connecting(error, said)
     match state[:2]:
         case "23" | "22":
             return RowUnwritten(f"the ledger {url} did not take a row: {said}", "report it with this message")
@@ -272,7 +282,7 @@ def _meaning(url: PostgresUrl, error: BaseException | None) -> MeterSyncError:
                 "run again; if it lasts, look at what holds locks in the database",
                 code="ledger_busy",
             )
-        case "" | "08" | "57" | "53":
+        case "08" | "57" | "53":
             return TryAgainError(
                 f"the ledger {url} cannot be reached, or the connection was lost: {said}; nothing more was written",
                 "see that the server runs, and can be reached from this machine; the next run finishes what was begun",
@@ -288,5 +298,13 @@ def _meaning(url: PostgresUrl, error: BaseException | None) -> MeterSyncError:
     return LedgerError(f"the ledger {url} failed: {said}", "report it with this message")
 
 
+def _state_of_connecting(error: BaseException | None, said: str) -> str:
+    """Return the class of an error that has no code: libpq keeps that of a connection which is refused to itself."""
+    if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return ""
+    return "28" if any(one in said for one in _REFUSED) else "08"
+
+
+_REFUSED = ("authentication failed", "does not exist", "pg_hba.conf", "permission denied", "no password supplied")
 _NOT_ALLOWED = ("42501",)
 """insufficient_privilege"""

@@ -65,8 +65,22 @@ class ServerLock(RunLock):
                 code="lock_lost",
             )
 
-    def beat(self, until: threading.Event) -> None:
-        """Say again and again that the holder lives, until it has no need to."""
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Say again and again that the holder lives, and let go of the lock at the end."""
+        is_over = threading.Event()
+        beating = threading.Thread(target=self._beat, args=(is_over,), name="run-lock", daemon=True)
+        beating.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            beating.join()
+            # Where the connection is lost, the server has let go of the lock already.
+            with suppress(DBAPIError):
+                self._connection.execute(sa.select(sa.func.pg_advisory_unlock(key_of(RUN, self._scope))))
+
+    def _beat(self, until: threading.Event) -> None:
         mine = run_locks.update().where(_is_of(self._scope), run_locks.c.epoch == self._epoch)
         while not (self._is_lost or until.wait(BEATS_EACH_SECONDS)):
             try:
@@ -75,9 +89,8 @@ class ServerLock(RunLock):
                 self._is_lost = True
 
 
-@contextmanager
-def server_lock(url: PostgresUrl, connection: Connection, scope: Scope) -> Iterator[ServerLock]:
-    """Hold the run lock on a connection that has nothing else to do, and commits each statement by itself.
+def acquired(url: PostgresUrl, connection: Connection, scope: Scope) -> ServerLock:
+    """Return the run lock, on a connection that has nothing else to do and commits each statement by itself.
 
     Raise TryAgainError while another run holds it and beats, DBAPIError where the server fails.
     """
@@ -89,18 +102,7 @@ def server_lock(url: PostgresUrl, connection: Connection, scope: Scope) -> Itera
             "let it finish, and run again; if runs overlap often, run less often or look at why they take so long",
             code="locked",
         )
-    lock = ServerLock(connection, url, scope, _begun(connection, scope))
-    is_over = threading.Event()
-    beating = threading.Thread(target=lock.beat, args=(is_over,), name="run-lock", daemon=True)
-    beating.start()
-    try:
-        yield lock
-    finally:
-        is_over.set()
-        beating.join()
-        # Where the connection is lost, the server has let go of the lock already.
-        with suppress(DBAPIError):
-            connection.execute(sa.select(sa.func.pg_advisory_unlock(key_of(RUN, scope))))
+    return ServerLock(connection, url, scope, _begun(connection, scope))
 
 
 def _try(connection: Connection, scope: Scope) -> bool:

@@ -1,4 +1,7 @@
-"""Short claims in the ledger by which writers exclude each other, item by item."""
+"""Short claims in the ledger by which writers exclude each other, item by item.
+
+They last by the clock that all writers share: that of the server, where the ledger is on one.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -16,8 +19,9 @@ CLAIMED_FOR = timedelta(minutes=2)
 
 def claim(database: Database, run: RunRecord, planned: Sequence[Write], at: datetime) -> frozenset[str]:
     """Claim the items of writes for a run, and return those that no one else has, or has written meanwhile."""
+    at += database.ahead
     items = [one.item.id for one in planned]
-    taken = busy(database, run, items, at)
+    taken = _busy(database, run, items, at)
     # Another item has the place of one whose period was closed since it was planned for.
     closed = database.of(seen_periods, "item", "period_start").where(seen_periods.c.closed_at.is_not(None))
     taken |= {row.item for row in database.rows_in(closed, seen_periods, dict(one.item.key for one in planned))}
@@ -32,7 +36,7 @@ def claim(database: Database, run: RunRecord, planned: Sequence[Write], at: date
 
 def renew(database: Database, run: RunRecord, items: Sequence[str], at: datetime) -> frozenset[str]:
     """Claim items for longer that a run has claimed before, and return those that it still has."""
-    longer = [{"run": run.id, "item": item, "expires_at": at + CLAIMED_FOR} for item in items]
+    longer = [{"run": run.id, "item": item, "expires_at": at + database.ahead + CLAIMED_FOR} for item in items]
     database.update(claims, longer, by=("run", "item"))
     mine = database.of(claims, "item").where(claims.c.run == run.id)
     return frozenset(row.item for row in database.rows_of(mine, claims.c.item, items))
@@ -40,13 +44,17 @@ def renew(database: Database, run: RunRecord, items: Sequence[str], at: datetime
 
 def busy(database: Database, run: RunRecord, items: Sequence[str], at: datetime) -> frozenset[str]:
     """Return those of the items that other runs are writing at this moment."""
+    return _busy(database, run, items, at + database.ahead)
+
+
+def _busy(database: Database, run: RunRecord, items: Sequence[str], at: datetime) -> frozenset[str]:
     query = database.of(claims, "item").where(*_of_others(run, at))
     return frozenset(row.item for row in database.rows_of(query, claims.c.item, items))
 
 
 def under_way(database: Database, run: RunRecord, at: datetime) -> ColumnElement[bool]:
     """Return the condition that the item of a row of `item_periods` is one that another run is writing."""
-    return database.exists(claims, claims.c.item == item_periods.c.item, *_of_others(run, at))
+    return database.exists(claims, claims.c.item == item_periods.c.item, *_of_others(run, at + database.ahead))
 
 
 def _of_others(run: RunRecord, at: datetime) -> tuple[ColumnElement[bool], ...]:

@@ -31,7 +31,14 @@ from tests.support.documents import ROOT, anchors, blocks, code_spans, document,
 
 OPTIONS = "| option | meaning |"
 SETTINGS = "| environment | TOML | default | what it is |"
-SECRETS = {"stripe.api_key", "stripe.setup_api_key", "stripe.webhook_secret", "openmeter.api_key", "shadow.api_key"}
+SECRETS = {
+    "stripe.api_key",
+    "stripe.setup_api_key",
+    "stripe.webhook_secret",
+    "openmeter.api_key",
+    "shadow.api_key",
+    "ledger_password",
+}
 """They are refused in the TOML file."""
 _OF_SETUP = {"price": "Options of `setup price`", "webhook": "The webhook", "shadow": "A shadow account"}
 """Where the options of each stand in docs/setup.md."""

@@ -22,7 +22,7 @@ def carry_out(place: Place, statement: str, *values: object) -> list[tuple[Any, 
         with closing(sqlite3.connect(place)) as file, file:
             return file.execute(statement, values).fetchall()
     with psycopg.connect(place.url, autocommit=True) as server:
-        done = server.execute(statement.replace("?", "%s").encode(), values)
+        done = server.execute(statement.replace("?", "%s").encode(), values or None)
         return done.fetchall() if done.description else []
 
 
