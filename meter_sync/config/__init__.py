@@ -1,5 +1,6 @@
 """The configuration: environment, TOML file and secret files, every problem named at once."""
 
+from meter_sync.config.ledgers import usual_ledgers
 from meter_sync.config.origins import DEFAULT, Origin
 from meter_sync.config.places import absolute, found_file, usual_places
 from meter_sync.config.secrets import (
@@ -15,7 +16,7 @@ from meter_sync.config.secrets import (
     WEBHOOK_SECRET,
     SecretSetting,
 )
-from meter_sync.config.settings import MonitorSettings, OpenMeterSettings, Settings, StripeSettings, usual_ledgers
+from meter_sync.config.settings import MonitorSettings, OpenMeterSettings, Settings, StripeSettings
 from meter_sync.config.sources import Configuration, load, needed, read
 from meter_sync.config.variables import ENVIRONMENT, OF_OPTIONS
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from meter_sync.config.settings import STATE_FOLDER, MeterSettings, Settings
+from meter_sync.config.ledgers import STATE_FOLDER
+from meter_sync.config.settings import MeterSettings, Settings
 
 Values = Mapping[str, Any]
 """Settings by name, and sections of them, before they are checked."""

@@ -49,3 +49,13 @@ def _may_be_there(file: Path) -> bool:
     except OSError:  # such as links that lead in a circle: opening it says what is wrong
         return True
     return True
+
+
+def expanded(path: Path) -> Path:
+    """Return the path with `~` replaced by the home folder."""
+    if "\0" in str(path):
+        raise ValueError("must be a path, and has a NUL in it")
+    try:
+        return path.expanduser()
+    except RuntimeError as error:  # the folder of a user that there is not
+        raise ValueError(str(error)) from error

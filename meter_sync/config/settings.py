@@ -1,6 +1,5 @@
 """Every setting: its section, its default, and what it may be."""
 
-import os
 import re
 from dataclasses import replace
 from decimal import Decimal
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-import platformdirs
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -21,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from meter_sync.config.ledgers import place_of, shadow_of, usual_ledgers
+from meter_sync.config.places import expanded
 from meter_sync.core.billing.quantity import Rounding
 from meter_sync.core.billing.way import Records
 from meter_sync.core.metering.mapping import COPY_OF, OPENMETER_CUSTOMER, Filter, LateUsage, MappingRules, MeterRow
@@ -28,7 +28,7 @@ from meter_sync.core.planning.brakes import Thresholds
 from meter_sync.core.schedule import Schedule
 from meter_sync.core.telling.history import KEPT_DAYS
 from meter_sync.net.addresses import is_loopback
-from meter_sync.net.postgres_url import PostgresUrl, is_postgres_url, postgres_url
+from meter_sync.net.postgres_url import PostgresUrl
 
 SECRET = re.compile(r"[^\s,]+")
 """One of several secrets, between commas or white space."""
@@ -85,27 +85,6 @@ def _subject_source(value: str) -> str:
     raise ValueError(
         "must be customer.id, customer.metadata.KEY, subscription.metadata.KEY, item.metadata.KEY or openmeter.customer"
     )
-
-
-def _expanded(path: Path) -> Path:
-    """Return the path with `~` replaced by the home folder."""
-    if "\0" in str(path):
-        raise ValueError("must be a path, and has a NUL in it")
-    try:
-        return path.expanduser()
-    except RuntimeError as error:  # the folder of a user that there is not
-        raise ValueError(str(error)) from error
-
-
-def _place(value: object) -> Path | PostgresUrl:
-    """Return where a ledger is: a file, or a database on a server."""
-    if isinstance(value, PostgresUrl):
-        return value
-    if isinstance(value, str) and is_postgres_url(value):
-        return postgres_url(value)
-    if not isinstance(value, str | Path):
-        raise ValueError("must be a path, or an address such as postgresql://user@host/database")
-    return _expanded(Path(value))
 
 
 def _days_of_history(days: int) -> int:
@@ -287,8 +266,8 @@ class MonitorSettings(_Section):
     """Who is told how full runs end."""
 
     ping_url: Annotated[SecretStr, AfterValidator(_ping_address)] | None = None
-    textfile: Annotated[Path, AfterValidator(_expanded), AfterValidator(_is_collected)] | None = None
-    notify_file: Annotated[Path, AfterValidator(_expanded)] | None = None
+    textfile: Annotated[Path, AfterValidator(expanded), AfterValidator(_is_collected)] | None = None
+    notify_file: Annotated[Path, AfterValidator(expanded)] | None = None
     """Has Apprise's addresses, one a line, which are secrets."""
 
 
@@ -303,11 +282,11 @@ class Settings(_Section):
     shadow: ShadowSettings = ShadowSettings()
     monitor: MonitorSettings = MonitorSettings()
     meters: tuple[MeterSettings, ...] = ()
-    ledger: Annotated[Path | PostgresUrl, BeforeValidator(_place), PlainSerializer(str, when_used="json")] = Field(
-        default_factory=lambda: _state_folder() / _LEDGER_NAME, validate_default=True
+    ledger: Annotated[Path | PostgresUrl, BeforeValidator(place_of), PlainSerializer(str, when_used="json")] = Field(
+        default_factory=lambda: usual_ledgers()[0], validate_default=True
     )
     ledger_password: SecretStr = SecretStr("")
-    ledger_password_file: Annotated[Path, AfterValidator(_expanded)] | None = None
+    ledger_password_file: Annotated[Path, AfterValidator(expanded)] | None = None
     schedule: Schedule = Schedule.HOURLY
     retry_seconds: Annotated[float, Field(ge=0, le=3600)] = 60.0
     resend_after_hours: Annotated[float, Field(ge=0, le=24 * 31)] = 24.0
@@ -366,7 +345,7 @@ class Settings(_Section):
         changed = {
             "stripe": self.stripe.model_copy(update={**apart, "meter_event_rate": None}),
             "mapping": self.mapping.model_copy(update={"subject": source}),
-            "ledger": _shadow_of(self.ledger),
+            "ledger": shadow_of(self.ledger),
         }
         return self.model_copy(update=changed)
 
@@ -387,30 +366,3 @@ class Settings(_Section):
     def thresholds(self) -> Thresholds:
         """From where on a change is implausible."""
         return Thresholds(**dict(self.brakes))
-
-
-STATE_FOLDER = "STATE_DIRECTORY"
-"""The variable by which systemd says where a service keeps what lasts."""
-
-
-_LEDGER_NAME = "ledger.sqlite3"
-
-
-def _shadow_of(ledger: Path | PostgresUrl) -> Path | PostgresUrl:
-    """Return where the ledger of a shadow account is: a file beside, or another database of the server."""
-    return ledger.with_name(f"shadow-{ledger.name}") if isinstance(ledger, Path) else ledger.beside("shadow_")
-
-
-def _state_folder() -> Path:
-    given = os.environ.get(STATE_FOLDER)
-    return Path(given.split(":")[0]) if given else platformdirs.user_state_path("meter-sync")
-
-
-def usual_ledgers() -> tuple[Path, ...]:
-    """Return where a command that is told of no ledger has one, by who runs it: this user, or a service."""
-    folders = (
-        _state_folder(),
-        platformdirs.user_state_path("meter-sync"),
-        Path("/var/lib/meter-sync"),
-    )
-    return tuple(dict.fromkeys(folder / _LEDGER_NAME for folder in folders))
