@@ -14,6 +14,9 @@ from meter_sync.core.planning.stages import Write
 from meter_sync.ledger.database import Database, of_same_period
 from meter_sync.ledger.schema import carries, item_periods, seen_periods
 
+_LATER, _OWN, _THEIRS = seen_periods.alias(), item_periods.alias(), item_periods.alias()
+"""A later period of an item, how its own was reported and how that one was; made once, with all their columns."""
+
 
 def carried_on(database: Database) -> ColumnElement[Any]:
     """Return what of a period's remainder later periods have."""
@@ -38,7 +41,7 @@ def waits_in_vain(database: Database) -> ColumnElement[bool]:
 
     Those that are not closed could, unless something was to be written of them in another unit.
     """
-    later, own, theirs = seen_periods.alias(), item_periods.alias(), item_periods.alias()
+    later, own, theirs = _LATER, _OWN, _THEIRS
     of_item = later.join(own, sa.and_(own.c.item == later.c.item, *database.in_scope(own)))
     begun = of_item.outerjoin(theirs, sa.and_(of_same_period(theirs, later), *database.in_scope(theirs)))
     could_take_it = sa.select(sa.literal(1)).select_from(begun)

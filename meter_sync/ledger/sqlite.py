@@ -186,13 +186,15 @@ def _engine() -> Engine:
 
     @event.listens_for(engine, "connect")
     def _note(_connection: Any, record: Any) -> None:
-        record.info["begin"] = "BEGIN" if "mode=ro" in _OPENED.get() else "BEGIN IMMEDIATE"
+        record.info["begin"] = "BEGIN" if _OPENED.get().endswith("mode=ro") else "BEGIN IMMEDIATE"
 
     return engine
 
 
 def _opened() -> sqlite3.Connection:
-    connection = sqlite3.connect(_OPENED.get(), timeout=_BUSY_SECONDS, uri=True, isolation_level=None)
+    connection = sqlite3.connect(
+        _OPENED.get(), timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True
+    )
     connection.execute("PRAGMA synchronous=FULL")
     return connection
 

@@ -28,13 +28,14 @@ from meter_sync.ledger.rows import WindowTaken
 from tests.core.builders import make_item, make_metered, make_method, make_write
 from tests.ledger.steps import compacted
 
-pytestmark = pytest.mark.simulation
+pytestmark = [pytest.mark.simulation, pytest.mark.no_cover]
+"""Months of what other tests cover."""
 
 HOUR, DAY, MONTH = timedelta(hours=1), timedelta(days=1), timedelta(days=30)
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
-ITEMS = 10
+ITEMS = 6
 _CHARACTERS = ascii_letters + digits
-MONTHS = 4
+MONTHS = 3
 SHARED = ("runs", "run_numbers")
 """What all items of an account share: of ten thousand, it is next to nothing for each."""
 
@@ -42,8 +43,9 @@ SHARED = ("runs", "run_numbers")
 class Account:
     """An account whose items begin at hours of their own, and of which each run writes every item."""
 
-    def __init__(self, ledger: Ledger, way: str = "record") -> None:
+    def __init__(self, ledger: Ledger, way: str = "record", items: int = ITEMS) -> None:
         self.ledger = ledger
+        self._items = items
         self._way = way
         self._listed: dict[str, SubscriptionItem] = {}
         self._last: dict[str, str] = {}
@@ -54,7 +56,7 @@ class Account:
     def run(self, number: int) -> None:
         at = BEGINNING + number * HOUR + timedelta(minutes=7, seconds=1 + number % 37)
         run = RunRecord(str(UUID(int=self._drawn.getrandbits(128))), at, at, "hourly", everything=True)
-        listed = [self._item(item, number) for item in range(ITEMS)]
+        listed = [self._item(item, number) for item in range(self._items)]
         ended = [before for one in listed if (before := self._listed.get(one.id)) and before.key != one.key]
         self.ledger.runs.begin(run)
         self.ledger.listed.record(listed, at)
@@ -63,13 +65,13 @@ class Account:
         for one in listed:
             self._listed[one.id], self._last[one.id] = one, run.id
         intended = self.ledger.writes.claim(run, [checked_before(one) for one in writes], at, 0)
-        assert len(intended) == ITEMS
+        assert len(intended) == self._items
         for write in writes:
             taken = [WindowTaken(write, part, at, self._request()) for part in windows_of(write)]
             self.ledger.writes.acknowledge_windows(run, taken)
         self.ledger.writes.acknowledge(run, [Acknowledged(one, at, self._request()) for one in intended])
         self.ledger.writes.release(run, writes)
-        self.ledger.runs.finish(run.id, at, 0, {"reported": ITEMS})
+        self.ledger.runs.finish(run.id, at, 0, {"reported": self._items})
         compacted(self.ledger, at)
 
     def _request(self) -> str:
@@ -114,15 +116,15 @@ class Account:
         return make_item(f"si_{number:014}", start=start, end=start + MONTH, created=BEGINNING - MONTH)
 
 
-def bytes_of_items(path: Path) -> float:
-    """How many bytes of a ledger each of the items has, without what all share."""
+def bytes_of_items(path: Path) -> int:
+    """How many bytes of a ledger its items have, without what all share."""
     with closing(sqlite3.connect(path)) as connection:
         if not connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'dbstat'").fetchone():
             pytest.skip("this SQLite was built without dbstat, which says how large tables are")
         every = connection.execute(
             "SELECT tbl_name, sum(pgsize) FROM dbstat JOIN sqlite_schema USING (name) GROUP BY tbl_name"
         )
-        return sum(int(size) for table, size in every if table not in SHARED) / ITEMS
+        return sum(int(size) for table, size in every if table not in SHARED)
 
 
 @pytest.mark.parametrize("way", ["record", "hours", "additions"])
@@ -137,8 +139,22 @@ def test_a_year_of_ten_thousand_items_that_every_hourly_run_writes_takes_less_th
         for month in range(MONTHS):
             for hour in range(720):
                 account.run(month * 720 + hour)
-            sizes.append(bytes_of_items(path) - empty)
+            sizes.append((bytes_of_items(path) - empty) / ITEMS)
         written = ledger.overview.size()["writes"] / ITEMS
-    of_a_month = (sizes[3] - sizes[1]) / 2
+    of_a_month = sizes[2] - sizes[1]
     assert 10_000 * (sizes[1] + 10 * of_a_month) < 1.5e9
     assert 1000 < written < 1800
+
+
+@pytest.mark.parametrize("way", ["record", "hours", "additions"])
+def test_items_take_as_much_of_a_ledger_as_there_are(tmp_path: Path, way: str) -> None:
+    """So that ten thousand of them take what is measured of a few, so many times."""
+    found = []
+    for items in (10, 20):
+        path = tmp_path / f"{items}.sqlite3"
+        with open_ledger(path, Scope("", "live")) as ledger:
+            empty, account = bytes_of_items(path), Account(ledger, way, items)
+            for hour in range(120):
+                account.run(hour)
+        found.append(bytes_of_items(path) - empty)
+    assert found[1] == pytest.approx(2 * found[0], rel=0.1)
