@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from meter_sync.ledger.database import Book, Database
 from meter_sync.ledger.rows import RunRecord
-from meter_sync.ledger.schema import callers
+from meter_sync.ledger.schema import callers, runs
 from meter_sync.net.shares import Caller, Part
 
 LIVES_FOR_SECONDS = 5.0
@@ -32,14 +32,15 @@ class Callers(Book):
         return self._time() + self.database.ahead.total_seconds()
 
     def renew(self, run: RunRecord, parts: Mapping[str, Part]) -> None:
-        """Say that a run lives, and what it has to do with each limit.
+        """Say that a run lives, and what it has to do with each limit. One that has ended does not come back.
 
         Raise TryAgainError at once where another program is writing, or what the ledger raises otherwise.
         """
         said = json.dumps({name: [part.wants, part.holds] for name, part in sorted(parts.items())})
         row = {"run": run.id, "parts": said, "until_ms": _ms(self._now() + LIVES_FOR_SECONDS)}
         with self.database.hardly_waiting(), self.database.transaction():
-            self.database.update(callers, [row], by=("run",))
+            has_ended = self.database.exists(runs, runs.c.run == callers.c.run, runs.c.finished_at.is_not(None))
+            self.database.update(callers, [row], ~has_ended, by=("run",))
 
     def others(self, run: RunRecord) -> list[Caller]:
         """Return what other runs have to do with Stripe's limits: those that live, or have ended just now.

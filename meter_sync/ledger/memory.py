@@ -6,6 +6,9 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Row
 
 from meter_sync.core.billing.intake import usage_end_of
 from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
@@ -187,6 +190,28 @@ class Memories(Book):
         in_order = sorted(found, key=lambda row: row.period_start)
         return {row.customer: subjects[0] for row in in_order if (subjects := rows.subjects_of(row))}
 
+    def customers_billed_by(
+        self, subjects: Collection[str], grouping: Grouping, since: datetime
+    ) -> dict[str, frozenset[str]]:
+        """Return which Stripe customers were billed by the usage of which of these subjects.
+
+        That is in periods that ended after an instant.
+        """
+        billed, wanted = defaultdict[str, frozenset[str]](frozenset), frozenset(subjects)
+        query = self.database.of(item_periods, "item", "customer", "subjects").where(
+            item_periods.c.grouping == grouping.value, item_periods.c.period_end > since
+        )
+        for row in self.database.rows(query):
+            billed[row.customer] |= wanted.intersection(_named(row))
+        return {customer: by for customer, by in billed.items() if by}
+
+    def subjects_of(self, periods: Collection[PeriodKey], grouping: Grouping) -> dict[PeriodKey, tuple[str, ...]]:
+        """Return by which subjects items' periods were reported, those that were by subjects of such a kind."""
+        query = self.database.of(item_periods, "item", "period_start", "subjects")
+        of_kind = query.where(item_periods.c.grouping == grouping.value)
+        found = self.database.rows_of(of_kind, item_periods.c.item, {item for item, _ in periods})
+        return {key: _named(row) for row in found if (key := (row.item, row.period_start)) in periods}
+
     def reported(self, seen_items: Sequence[SubscriptionItem]) -> frozenset[PeriodKey]:
         """Return those of the items, each with the start of its period, for which anything was ever to be written."""
         ids, asked = {item.id for item in seen_items}, {item.key for item in seen_items}
@@ -200,6 +225,15 @@ class Memories(Book):
 def _names(listed_items: Iterable[SubscriptionItem]) -> dict[str, str]:
     """Return the names that are in memory already: of many thousands of items a copy of each would be kept as long."""
     return {name: name for item in listed_items for name in (item.id, item.subscription.customer.id)}
+
+
+def _named(row: Row[Any]) -> tuple[str, ...]:
+    """Return the subjects that a row keeps, none where they cannot be read: that is told where its item is billed."""
+    try:
+        with rows.reading(row.item):
+            return rows.subjects_of(row)
+    except rows.RowUnread:
+        return ()
 
 
 def _periods(listed_items: Iterable[SubscriptionItem]) -> dict[str, datetime]:

@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from statistics import median
 
+from meter_sync.net.retry import GivenUp
 from meter_sync.net.shares import OVERALL, Caller, Part, Share, share
 from meter_sync.net.stop import Stop
 
@@ -46,6 +47,13 @@ _SLOWER, _SLOWEST = 0.7, 1 / 8
 _FASTER_PER_SECOND, _TRIED_PER_SECOND, _TRIED_TWICE_AS_MUCH_AFTER = 0.02, 0.003, 10.0
 """How soon a stream comes back to near the speed at which it was refused, and how soon it tries more than that: the
 more, the longer nothing was refused."""
+
+_ALL, _BACK_PER_SECOND = 0.9, 0.1
+"""Where so much was refused that hardly anything was taken, the limit itself is as it was before: how soon a stream
+comes back to it once anything is."""
+
+_SAME_STORM_SECONDS = 90.0
+"""What was refused longer ago says nothing of now: nobody waits so long to try again."""
 
 _NEAR = 0.95
 _PAUSE_SECONDS = 1.0
@@ -82,6 +90,9 @@ class Pace:
         self._refused: list[float] = []
         self._occasions: list[float] = []
         self._refused_speed = 1.0
+        self._comes_back = False
+        self._nothing_taken_since: float | None = None
+        self._refused_at = -math.inf
         self._taken_since = 0
         self._taken_meanwhile = 0
 
@@ -130,9 +141,11 @@ class Pace:
         self._room = max(_LEAST_ROOM, self._room - _ROOM_FOR_ONE_REFUSED / _ANSWERS_FOR_ONE_REFUSED)
         self._taken_since += 1
         self._taken_meanwhile += 1
+        self._nothing_taken_since = None
         if self._speed < _NEAR * self._refused_speed:
-            faster = _FASTER_PER_SECOND
+            faster = _BACK_PER_SECOND if self._comes_back else _FASTER_PER_SECOND
         else:
+            self._comes_back = False
             faster = _TRIED_PER_SECOND * (1 + self._taken_since / self.share.rate / _TRIED_TWICE_AS_MUCH_AFTER)
         self._speed = min(1.0, self._speed + faster / self.share.rate)
 
@@ -143,6 +156,9 @@ class Pace:
         such as where another program asks the same account: then all go on more slowly, by as much as was refused.
         """
         self._paused_until = max(self._paused_until, now + wait_seconds)
+        if self._nothing_taken_since is None or now - self._refused_at > _SAME_STORM_SECONDS:
+            self._nothing_taken_since = now
+        self._refused_at = now
         self._taken_since = 0
         since = now - _REFUSED_WITHIN_SECONDS
         self._refused = [at for at in self._refused if at > since]
@@ -160,10 +176,17 @@ class Pace:
         refused = len(self._refused) / (len(self._refused) + self._taken_meanwhile)
         if refused > _MOST_ROOM:  # no room would have helped
             self._room = max(_LEAST_ROOM, self._room - _ROOM_FOR_ONE_REFUSED * len(self._occasions))
-        self._refused, self._occasions, self._refused_speed = [], [], self._speed
+        self._refused, self._occasions = [], []
+        self._comes_back = refused >= _ALL
+        if not self._comes_back:
+            self._refused_speed = self._speed
         self._speed = max(_SLOWEST, self._speed * max(_SLOWER, 1 - refused))
         if refused >= _PAUSES_FROM:
             self._paused_until = max(self._paused_until, now + _PAUSE_SECONDS)
+
+    def refuses_all_for(self, now: float) -> float:
+        """Return for how many seconds all that was answered was refused; 0 where the last answer was another one."""
+        return 0.0 if self._nothing_taken_since is None else now - self._nothing_taken_since
 
     def part(self, now: float) -> Part:
         """Return what others that ask the same account are to know of it."""
@@ -267,8 +290,12 @@ class Limiter:
         self._beside: tuple[Caller, Sequence[Caller], bool] | None = None
 
     @asynccontextmanager
-    async def slot(self, endpoint: str) -> AsyncIterator[None]:
-        """Wait until a request to the endpoint may leave. Raise Interrupted if the run is to end."""
+    async def slot(self, endpoint: str, patience_seconds: float = math.inf) -> AsyncIterator[None]:
+        """Wait until a request to the endpoint may leave.
+
+        Raise Interrupted if the run is to end, and GivenUp where a limit has refused all requests for as long as
+        `patience_seconds`.
+        """
         names = self._names(endpoint)
         paces = [self._pace(name) for name in names]
         asked_at = [_now()]
@@ -276,7 +303,7 @@ class Limiter:
             for name, pace in zip(names, paces, strict=True):
                 with _waiting(pace):
                     await turns.enter_async_context(self._turns[name])
-                    await self._wait_for(pace)
+                    await self._wait_for(pace, patience_seconds)
                 asked_at.append(_now())
             now = _now()
             for pace, since in zip(paces, asked_at[:-1], strict=True):
@@ -287,9 +314,16 @@ class Limiter:
         finally:
             _departure.reset(token)
 
-    async def _wait_for(self, pace: Pace) -> None:
+    async def _wait_for(self, pace: Pace, patience_seconds: float) -> None:
         self._stop.check()
-        while (seconds := pace.due() - _now()) > 0:
+        while True:
+            refused_seconds = pace.refuses_all_for(_now())
+            if refused_seconds > 0 and refused_seconds >= patience_seconds:
+                said = f"every request was refused for {refused_seconds:.0f} s, since there were too many (status 429)"
+                raise GivenUp(said, rate_limited=True)
+            seconds = pace.due() - _now()
+            if seconds <= 0:
+                return
             await self._stop.sleep(min(seconds, _LONGEST_SLEEP_SECONDS))
 
     def per_second(self, endpoint: str) -> float:

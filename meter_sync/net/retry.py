@@ -32,7 +32,7 @@ def attempt_number() -> int:
 class Transient(Exception):
     """A request failed in a way that another attempt may not.
 
-    `retry_after_seconds` is the server's wish; `rate_limited` says that the server is well and only wants less.
+    `retry_after_seconds` is the server's wish; `rate_limited` says that the server has answered, and wants less.
     """
 
     def __init__(self, message: str, retry_after_seconds: float = 0.0, *, rate_limited: bool = False) -> None:
@@ -40,6 +40,10 @@ class Transient(Exception):
         self.message = message
         self.retry_after_seconds = retry_after_seconds
         self.rate_limited = rate_limited
+
+
+class GivenUp(Transient):
+    """The server has refused all requests for so long that no other attempt is made."""
 
 
 async def retried(
@@ -52,11 +56,14 @@ async def retried(
 
     This is the only retry layer: those of both SDKs are off. A server's Retry-After is waited for at least. Each
     attempt is made in a `place`; waiting for one is our own doing and not counted.
-    Raise the last Transient once attempts and back-off would exceed `budget_seconds`, Interrupted if the run is to end.
+    Raise the last Transient once attempts and back-off would exceed `budget_seconds`, or what a place raises as
+    GivenUp; Interrupted if the run is to end.
     """
     spent_seconds = 0.0
 
     def is_over(state: tenacity.RetryCallState) -> bool:
+        if state.outcome and isinstance(state.outcome.exception(), GivenUp):
+            return True
         return spent_seconds + state.idle_for + state.upcoming_sleep >= budget_seconds
 
     attempts = tenacity.AsyncRetrying(
@@ -114,7 +121,7 @@ def retry_after_seconds(header: str | None) -> float:
 
 
 class Patience:
-    """Is lost after so many requests in a row without an answer; each answer restores it."""
+    """Is lost after so many requests in a row without an answer but that less is wanted; each other one restores it."""
 
     def __init__(self, unanswered_in_a_row: int) -> None:
         self._limit = unanswered_in_a_row

@@ -3,8 +3,9 @@
 import math
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,7 +18,7 @@ from stripe import StripeResponse
 from meter_sync.effects import effect
 from meter_sync.errors import ConfigurationError, Interrupted, TryAgainError
 from meter_sync.net.pace import Limiter, request_taken
-from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
+from meter_sync.net.retry import Patience, Transient, attempt_number, cause_of, retried, retry_after_seconds
 from meter_sync.net.session import TIMEOUTS, distrust, without_key
 from meter_sync.net.stop import Stop
 from meter_sync.net.tally import Sent, Tally
@@ -41,6 +42,9 @@ _MOST_AT_ONCE = 16
 
 _MORE_AT_ONCE = 2
 """Beyond those that fill the rate: an answer is read before the next page is asked for."""
+
+_HOPELESS_AFTER = 16
+"""So many requests to an endpoint in a row without any answer but that they are too many, and no other one is tried."""
 
 _NOT_READ = (AttributeError, LookupError, TypeError, ValueError)
 """What the SDK raises for an answer that is no UTF-8, or an error of a shape that it did not expect."""
@@ -68,15 +72,15 @@ class PermissionMissing(ConfigurationError):
 
 
 class StripeUnavailable(Exception):
-    """Stripe gave no usable answer within the retry budget; whether it carried out a write is unknown.
+    """Stripe gave no usable answer within the retry budget; whether it carried out a write is unknown."""
 
-    `rate_limited` says that it did answer, each time that it wants less.
-    """
-
-    def __init__(self, message: str, *, rate_limited: bool = False) -> None:
+    def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
-        self.rate_limited = rate_limited
+
+
+class StripeNotTried(StripeUnavailable):
+    """So many requests before this one had no answer that it was not sent at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ class StripeReader:
         self._clock_compared = False
         self._was_understood = False
         self._latency_seconds: dict[str, float] = {}
+        self._patience: defaultdict[str, Patience] = defaultdict(lambda: Patience(_HOPELESS_AFTER))
         self.tally: Tally = Counter()
 
     @property
@@ -139,10 +144,24 @@ class StripeReader:
             self._latency_seconds[endpoint] = seconds if before is None else before + _SMOOTHED * (seconds - before)
             return response
 
+        patience = self._patience[endpoint]
+        if patience.is_lost:
+            raise StripeNotTried("Stripe did not answer several requests before this one")
         try:
-            return await retried(lambda: self._limiter.slot(endpoint), timed, self._access.retry_seconds, self._stop)
+            response = await retried(lambda: self._place(endpoint), timed, self._access.retry_seconds, self._stop)
         except Transient as failure:
-            raise StripeUnavailable(failure.message, rate_limited=failure.rate_limited) from failure
+            patience.unanswered()
+            raise StripeUnavailable(failure.message) from failure
+        except StripeRefused:
+            patience.answered()
+            raise
+        patience.answered()
+        return response
+
+    def _place(self, endpoint: str) -> AbstractAsyncContextManager[None]:
+        """Return where a request waits for its turn: it is made once, whatever others had for an answer."""
+        is_first = attempt_number() == 1
+        return self._limiter.slot(endpoint, math.inf if is_first else self._access.retry_seconds)
 
     async def _send(
         self, method: str, endpoint: str, path: str, version: str, params: Mapping[str, Any]
@@ -155,6 +174,8 @@ class StripeReader:
             status = response.code
         except (stripe.StripeError, ClientError, TimeoutError, *_NOT_READ) as error:
             status = getattr(error, "http_status", None)
+            if status and status < 500 and status != 429:
+                request_taken()
             self._compare_clocks(getattr(error, "headers", None))
             raise self._meaning(error, f"{method} {endpoint}") from error
         finally:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from meter_sync.core.billing.intake import intake_as_known
+from meter_sync.core.billing.intake import Intake, intake_as_known
 from meter_sync.core.billing.item import BillingMeter, SubscriptionItem, WindowSize
 from meter_sync.core.billing.way import Way
 from meter_sync.core.metering.mapping import subjects, unused_rows, with_later_metadata
@@ -50,8 +50,8 @@ async def list_and_record(job: Job) -> Periods:
     items, over, metering = await _listed(job)
     now = {item.id: item for item in items}
     ended = [replace(one, item=_with_later_metadata(job, one.item, now)) for one in over]
-    beside = [replace(one, item=_with_later_metadata(job, one.item, now)) for one in _beside(job, items)]
-    metering = await _with_customers(job, metering, items, beside)
+    known = [replace(one, item=_with_later_metadata(job, one.item, now)) for one in _beside(job, items)]
+    beside, metering = await _with_subjects(job, metering, items, known)
     listed = [Listed(item) for item in items]
     prepared = _prepared(job, listed, ended, beside, metering)
     if job.closing is None:
@@ -67,8 +67,7 @@ async def list_to_compare(job: Job) -> tuple[Prepared, Metering]:
     listing, metering = await _ask(job)
     newest = known_before(job, listing.items)
     items = in_their_periods(job, listing.items, newest, await changes_of(job, listing.items, newest)).open
-    beside = _beside(job, items)
-    metering = await _with_customers(job, metering, items, beside)
+    beside, metering = await _with_subjects(job, metering, items, _beside(job, items))
     return _prepared(job, [Listed(item) for item in items], (), beside, metering), metering
 
 
@@ -80,8 +79,8 @@ async def list_closed(job: Job, within: timedelta) -> tuple[list[Seen], list[Lis
     await bind(job)
     seen = job.ledger.listed.ended_since(job.run.as_of - within, job.run.as_of)
     items = [one.item for one in seen]
-    beside = _beside(job, items)
-    metering = await _with_customers(job, _metering(job, await job.openmeter.meters()), items, beside)
+    metering = _metering(job, await job.openmeter.meters())
+    beside, metering = await _with_subjects(job, metering, items, _beside(job, items))
     return seen, beside, metering
 
 
@@ -266,17 +265,44 @@ def _with_what_is_known(job: Job, listing: Listing) -> Listing:
     return replace(listing, items=items)
 
 
-async def _with_customers(
-    job: Job, metering: Metering, items: Iterable[SubscriptionItem], beside: Iterable[Listed]
-) -> Metering:
-    """Return OpenMeter's customers too, if need be: also of those who have no living item any more."""
-    if not job.rules.asks_for_customers:
-        return metering
-    every = [one.subscription.customer for one in (*items, *(one.item for one in beside))]
-    known_as = {customer.id: job.rules.known_as(customer) for customer in every}
-    before = job.ledger.memory.openmeter_customers(known_as.keys())
-    found = await job.openmeter.customers(set(known_as.values()), {known_as[id]: one for id, one in before.items()})
-    return replace(metering, customers={id: found[name] for id, name in known_as.items() if name in found})
+async def _with_subjects(
+    job: Job, metering: Metering, items: Sequence[SubscriptionItem], beside: list[Listed]
+) -> tuple[list[Listed], Metering]:
+    """Return OpenMeter's customers too, if need be: also of those who have no living item any more.
+
+    Where a subject may move from one Stripe customer to another, the closed periods of others who were billed by the
+    same ones come with them, and by which subjects it was: what was billed stays billed.
+    """
+    rules, memory = job.rules, job.ledger.memory
+    if rules.asks_for_customers:
+        every = [one.subscription.customer for one in (*items, *(one.item for one in beside))]
+        known_as = {customer.id: rules.known_as(customer) for customer in every}
+        before = memory.openmeter_customers(known_as.keys())
+        found = await job.openmeter.customers(set(known_as.values()), {known_as[id]: one for id, one in before.items()})
+        metering = replace(metering, customers={id: found[name] for id, name in known_as.items() if name in found})
+    if not items or not (rules.asks_for_customers or rules.subject_is_metadata):
+        return beside, metering
+    listed = {item.key for item in items}
+    with_others = [*beside, *_billed_before(job, metering, items, beside)]
+    over = {one.item.key for one in with_others if one.intake is not Intake.RUNNING} - listed
+    return with_others, replace(metering, subjects_then=memory.subjects_of(over, rules.grouping))
+
+
+def _billed_before(
+    job: Job, metering: Metering, items: Iterable[SubscriptionItem], beside: Sequence[Listed]
+) -> list[Listed]:
+    """Return the closed periods of Stripe customers who were billed by subjects that are another one's by now."""
+    every, rules = [*items, *(one.item for one in beside)], job.rules
+    oldest = min((item.period.start for item in every), default=job.run.as_of)
+    now = defaultdict[str, set[str]](set)
+    for item in every:
+        for subject in subjects(item, rules.subject, metering.customers):
+            now[subject].add(item.subscription.customer.id)
+    billed = job.ledger.memory.customers_billed_by(now.keys(), rules.grouping, oldest)
+    others = {customer for customer, by in billed.items() if any(now[subject] - {customer} for subject in by)}
+    known = {one.item.key for one in beside}
+    found = [one for one in job.ledger.listed.closed_since(others, oldest) if one.item.key not in known]
+    return [_as_known(one, job.run.as_of) for one in found]
 
 
 def _remembered(job: Job, items: Sequence[SubscriptionItem]) -> Memory:

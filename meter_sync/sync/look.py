@@ -6,10 +6,17 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from meter_sync.core.billing.event_times import after_its_minute, from_its_minute
 from meter_sync.core.billing.item import Period
 from meter_sync.core.billing.way import Way, meter_on, window_of
 from meter_sync.core.outcomes import Reason
-from meter_sync.core.planning.first_sight import looked_at_events, looked_at_records, read_back_as, with_past
+from meter_sync.core.planning.first_sight import (
+    looked_at_events,
+    looked_at_records,
+    overruling,
+    read_back_as,
+    with_past,
+)
 from meter_sync.core.planning.looks import AfterSilence, ReadBack, Resending, UnfinishedLook
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import failed, interrupted
@@ -81,6 +88,18 @@ async def _look_at_events(planned: Planned, stripe: StripeReader, policy: Policy
     return looked_at_events(with_its_past, await standing_total(planned.metered, stripe), policy)
 
 
+async def _look_at_last(planned: Planned, stripe: StripeReader, policy: Policy) -> Looked:
+    """Read the total that counts, and where there is one, whether it may be stamped later than the one to be sent."""
+    looked = await _look_at_events(planned, stripe, policy)
+    if isinstance(looked, Result) or not looked.found.standing:
+        return looked
+    stamps, timestamp = looked.found.stamps_now, looked.write.anchor
+    meter, customer = meter_on(looked.item).id, looked.item.subscription.customer.id
+    if not await event_total(stripe, meter, customer, from_its_minute(stamps, timestamp)):
+        return looked
+    return overruling(looked, later=await event_total(stripe, meter, customer, after_its_minute(stamps, timestamp)))
+
+
 async def _with_past(planned: Planned, stripe: StripeReader) -> Planned:
     """Return a write by events with what Stripe says of its item's last period, where the ledger does not know it.
 
@@ -139,7 +158,7 @@ def _look_for(planned: Planned) -> Callable[[Planned, StripeReader, Policy], Awa
 _LOOKS: dict[Way, Callable[[Planned, StripeReader, Policy], Awaitable[Looked]]] = {
     Way.RECORD: _look_at_records,
     Way.DAY_RECORDS: _look_at_records,
-    Way.LAST: _look_at_events,
+    Way.LAST: _look_at_last,
     Way.ADDITIONS: _look_at_events,
     Way.WINDOWS: _look_at_windows,
 }

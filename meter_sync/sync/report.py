@@ -14,9 +14,8 @@ from meter_sync.core.planning.sends import SetWindows, WindowQuantity
 from meter_sync.core.planning.stages import Acknowledged, Checked, Intended, Result, Write
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.ledger.store import RowUnwritten
-from meter_sync.net.retry import Patience
 from meter_sync.net.tasks import together
-from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
+from meter_sync.stripe_api.connection import StripeNotTried, StripeRefused, StripeUnavailable
 from meter_sync.stripe_api.meter_event_stream import MeterEventStream
 from meter_sync.sync.batches import packed, send_batches, stream_for, takes
 from meter_sync.sync.claims import ClaimLost
@@ -39,8 +38,6 @@ _PACKS_AT_ONCE = 2
 """While one is sent, the other is intended and recorded."""
 _RECORDED_AT_ONCE = 500
 _RECORDED_EVERY_SECONDS = 1.0
-HOPELESS_AFTER = 16
-"""So many items in a row without any answer of Stripe, and the rest is not tried in this run."""
 
 
 async def report(job: Job, checked: Sequence[Checked | Result], beside: Sequence[Write] = ()) -> RunReport:
@@ -94,7 +91,6 @@ class Reporter:
         self._results: dict[str, Result] = {}
         self._news = _News()
         self._recorded_at = writer.clock()
-        self._patience = Patience(HOPELESS_AFTER)
         self.refused: set[str] = set()
         """The items whose write Stripe refused."""
         self.gave_way = False
@@ -132,7 +128,7 @@ class Reporter:
         """Let the stream take what it can before each item has its turn; the rest goes singly once it is not usable."""
 
         async def report_pack(pack: Sequence[Intended]) -> None:
-            if not self._why_hopeless():
+            if not self.error:
                 await send_batches(stream, self._writer, pack)
             await self._report_singly(iter(pack), len(pack))
 
@@ -181,9 +177,8 @@ class Reporter:
     async def _outcome(self, intended: Intended) -> Result:
         write, writer = intended.write, self._writer
         writer.keep_streamed(write)
-        hopeless = None if writer.is_taken(write) else self._why_hopeless()
-        if hopeless:
-            return self._not_sent(write, f"not tried: {hopeless}", self.error)
+        if self.error and not writer.is_taken(write):
+            return self._not_sent(write, f"not tried: {self.error.message}", self.error)
         try:
             outcome, acknowledged = await writer.write(intended)
         except Interrupted:
@@ -199,9 +194,9 @@ class Reporter:
             self.refused.add(write.item.id)
             what = "one of its hours or days" if isinstance(write.sends, SetWindows) else "the quantity"
             return self._not_sent(write, f"Stripe refused {what}: {refusal.message}")
+        except StripeNotTried as failure:
+            return self._not_sent(write, f"not tried: {failure.message}")
         except StripeUnavailable as failure:
-            if not failure.rate_limited:
-                self._patience.unanswered()
             self._leave(write, in_doubt=True)
             return _failed(
                 write,
@@ -213,17 +208,8 @@ class Reporter:
         except MeterSyncError as error:
             self.error = self.error or error
             return _failed(write, error.message, error)
-        self._patience.answered()
         self._acknowledge(acknowledged)
         return outcome
-
-    def _why_hopeless(self) -> str | None:
-        """Return why nothing more is to be tried in this run, or None."""
-        if self.error:
-            return self.error.message
-        if self._patience.is_lost:
-            return "Stripe did not answer for several items before this one"
-        return None
 
     def _not_sent(self, write: Write, message: str, why: MeterSyncError | None = None) -> Result:
         self._leave(write, in_doubt=False)

@@ -36,7 +36,6 @@ from meter_sync.core.telling.comparison import (
 from meter_sync.core.telling.sample import Sample, sample_of
 from meter_sync.errors import Interrupted, MeterSyncError
 from meter_sync.ledger import RunRecord, Scope, open_ledger_read_only
-from meter_sync.net.retry import Patience
 from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.clocks import at_clock, check_clock
@@ -46,7 +45,6 @@ from meter_sync.sync.list import list_to_compare
 from meter_sync.sync.periods import Prepared
 from meter_sync.sync.progress import NoProgress, Progress
 from meter_sync.sync.query import query_totals
-from meter_sync.sync.report import HOPELESS_AFTER
 from meter_sync.sync.request import Request, gravest, named_in_log, run_record
 from meter_sync.sync.shared import shared_to_compare
 from meter_sync.sync.standing import foreign_at_start, standing_total
@@ -157,7 +155,6 @@ class _Steps:
         self._job = job
         self._last_complete = job.ledger.runs.last_complete_as_of()
         self._found: dict[str, Comparison] = {}
-        self._patience = Patience(HOPELESS_AFTER)
 
     async def carried_out(self, verification: Verification, ignored_subjects: Sequence[str]) -> Verification:
         """List, recall, query, read and compare. What ends it before its time is in the result."""
@@ -262,9 +259,6 @@ class _Steps:
 
     async def _compared(self, one: Expected, known: Known) -> Comparison:
         """Read what stands in Stripe for one item, and compare. Raise ConfigurationError."""
-        if self._patience.is_lost:
-            said = "not tried: Stripe did not answer for several items before this"
-            return failed(one.found, Reason.STRIPE_ERROR, said)
         try:
             self._job.stop.check()
             standing = await standing_total(one.metered, self._job.stripe)
@@ -272,11 +266,8 @@ class _Steps:
         except Interrupted:
             return _left_over(one.metered)
         except (StripeRefused, StripeUnavailable) as error:
-            if isinstance(error, StripeUnavailable) and not error.rate_limited:
-                self._patience.unanswered()
             said = f"Stripe's total could not be read: {error.message}"
             return failed(one.found, Reason.STRIPE_ERROR, said)
-        self._patience.answered()
         if foreign and standing == one.quantity:
             return not_verified(one, foreign)
         return compare(one, standing, known, self._job.policy.now)

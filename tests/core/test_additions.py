@@ -80,12 +80,16 @@ def test_what_is_too_much_is_subtracted_otherwise(newest: Addition) -> None:
 
 
 @pytest.mark.parametrize(
-    ("as_of", "minute"),
-    [(START, START + timedelta(seconds=43)), (END - timedelta(seconds=1), END - timedelta(seconds=77))],
+    ("as_of", "stamp"),
+    [
+        (START, START + timedelta(seconds=43)),
+        (END, END - timedelta(seconds=60)),
+        (END + HOUR, END - timedelta(seconds=18)),
+    ],
 )
-def test_no_addition_is_stamped_into_a_boundary_minute(as_of: object, minute: object) -> None:
+def test_no_addition_is_stamped_into_a_boundary_minute(as_of: object, stamp: object) -> None:
     found = sent(added(planned(7), 0, NOTHING, AS_OF, as_of))  # type: ignore[arg-type]
-    assert found.timestamp == minute
+    assert found.timestamp == stamp
 
 
 def test_an_addition_is_repeated_only_while_stripe_knows_its_identifier() -> None:

@@ -141,13 +141,20 @@ def test_a_quantity_that_is_not_the_rounded_usage_is_told_with_the_reason() -> N
     ("details", "reason"),
     [
         ({}, "2026-11-01T09:30:17Z, the start of the period"),
-        ({"usage_start": START + 5 * HOUR}, "2026-11-01T14:30:17Z, when it was added to the running subscription"),
+        (
+            {"usage_start": START + 5 * HOUR, "item": make_item(created=START + 5 * HOUR)},
+            "2026-11-01T14:30:17Z, when it was added to the running subscription",
+        ),
+        (
+            {"usage_start": START + 5 * HOUR},
+            "2026-11-01T14:30:17Z, from when on usage is its own: what was used before is billed, or named, with another",
+        ),
         (
             {"usage_start": START.replace(minute=0, second=0)},
             "2026-11-01T09:00:00Z, where the usage of the period before ended",
         ),
     ],
-    ids=["the period", "creation", "the last period's end"],
+    ids=["the period", "creation", "another item", "the last period's end"],
 )
 def test_from_where_usage_counts_is_told_with_the_reason(details: dict[str, Any], reason: str) -> None:
     assert reason in said(story(write(), **details), "counts from")

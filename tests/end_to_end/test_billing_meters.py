@@ -239,6 +239,19 @@ def test_timestamps_of_totals_rise_within_the_period(world: World) -> None:
     assert world.billed(subscription) == 6
 
 
+def test_a_total_without_its_ledger_is_stamped_after_what_was_written_seconds_ago(world: World) -> None:
+    subscription = metered(world, "last")
+    for value in (1, 2):
+        world.use(subscription, value)
+        world.execute()
+        world.sandbox.clock.advance(timedelta(seconds=2))
+    for file in world.ledger.parent.iterdir():
+        file.unlink()
+    world.use(subscription, 3)
+    world.execute()
+    assert world.billed(subscription) == 6
+
+
 def test_any_aggregation_fits_a_meter_that_takes_totals(world: World) -> None:
     world.openmeter.add_meter("seats", aggregation="MAX")
     meter = world.stripe.add_meter("seats", formula="last")
@@ -323,7 +336,7 @@ def test_no_event_is_stamped_into_a_boundary_minute(world: World) -> None:
     world.run()
     for subscription in subscriptions:
         (event,) = events(world, subscription)
-        assert event.timestamp == NOW.timestamp()
+        assert event.timestamp == (NOW + timedelta(seconds=1)).timestamp()
         assert world.billed(subscription) == 1
 
 

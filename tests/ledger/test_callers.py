@@ -65,6 +65,30 @@ def test_a_run_knows_who_else_asks_and_what_of_the_limits_they_take(connection: 
     assert books.others(FULL) == [Caller("closing", True, {})]
 
 
+def test_a_run_that_has_ended_does_not_come_back_by_what_it_still_says(tmp_path: Path) -> None:
+    """As one that looked at the others once more while it ended, after it had packed the ledger for seconds."""
+    now = 1_800_000_000.0
+    with open_ledger(tmp_path / "ledger.sqlite3", Scope("", "live")) as ledger:
+        database = ledger.callers.database
+        book = Callers(database, lambda: now)
+        ledger.runs.begin(FULL)
+        with database.transaction():
+            for one in (CLOSING, FULL):
+                database.delete_where(callers, callers.c.run == one.id)
+                enter(database, one, lambda: now)
+        book.renew(FULL, PARTS)
+        assert [one.run for one in book.others(CLOSING)] == ["full"]
+        ledger.runs.finish(FULL.id, AS_OF, 0, {})
+        with database.transaction():
+            leave(database, FULL.id, lambda: now)
+
+        now += 0.9
+        book.renew(FULL, PARTS)
+
+        now += COUNTS_FOR_SECONDS
+        assert book.others(CLOSING) == []
+
+
 def test_a_run_that_was_killed_holds_its_part_for_seconds(connection: Connection) -> None:
     books = Books(connection)
     books.enter(FULL)

@@ -46,6 +46,31 @@ def test_where_others_use_half_of_the_limit_few_are_refused_and_nearly_all_is_us
     assert rate(afterwards) >= 0.95 * 25
 
 
+@pytest.mark.parametrize("lasts_seconds", [5, 120])
+def test_after_a_storm_of_refusals_all_is_used_again_within_half_a_minute(lasts_seconds: int) -> None:
+    over = 20 + lasts_seconds
+
+    program = played(Program(2500), Server(lambda at: 0 if 20 <= at < over else 25))
+
+    later = [at for at in program.taken if over + 30 <= at < over + 50]
+    assert len(later) >= 0.9 * 25 * 20
+    assert len([at for at in program.refused if at >= over]) <= 5
+    assert len(program.refused) <= 60 + 4 * lasts_seconds
+
+
+def test_what_refuses_all_is_known_by_how_long_until_anything_is_taken() -> None:
+    pace = Pace(25)
+    assert pace.refuses_all_for(5.0) == 0.0
+    for at in (10.0, 12.0, 40.0):
+        pace.refused(at, 0.0)
+    assert pace.refuses_all_for(41.0) == 31.0
+    pace.taken()
+    assert pace.refuses_all_for(42.0) == 0.0
+    pace.refused(50.0, 0.0)
+    pace.refused(500.0, 0.0)
+    assert pace.refuses_all_for(501.0) == 1.0
+
+
 def test_a_single_refusal_holds_nobody_up() -> None:
     pace = Pace(25)
     pace.take(10.0, 10.0)

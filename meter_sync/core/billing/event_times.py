@@ -52,9 +52,9 @@ def event_timestamp(period: Period, as_of: datetime, last: datetime | None, *, l
 
     `period` is the time in which an item's events are stamped.
 
-    It is in the last whole minute before that, if there is one: what ends or changes at `as_of` or later leaves it
-    where it is billed, and where a summary shows it. It is that minute's first second, so that what is written after
-    `last`, within the same minute of time, fits in as well.
+    It is a minute before that, in the last whole minute if there is one: what ends or changes at `as_of` or later
+    leaves it where it is billed, and where a summary shows it. It goes on with each second, so that it is also after
+    what a ledger that was lost had known, as long as clocks go on.
 
     `last` is that of the last event, None where there is none. The event with the latest timestamp counts on a
     meter whose formula is `last`, so there it must rise; `leaves_room` keeps it minutes away from the period's end,
@@ -62,10 +62,28 @@ def event_timestamp(period: Period, as_of: datetime, last: datetime | None, *, l
     """
     inside = summary_span(period)
     latest = inside.end - _ONE_SECOND
-    wanted = min(_minute_to(as_of) - _MINUTE, latest - _ROOM_FOR_CORRECTIONS if leaves_room else latest)
+    wanted = min(as_of.replace(microsecond=0) - _MINUTE, latest - _ROOM_FOR_CORRECTIONS if leaves_room else latest)
     if last is not None and wanted <= last:
         wanted = last + _ONE_SECOND
     return max(inside.start, min(wanted, latest))
+
+
+def from_its_minute(period: Period, timestamp: datetime) -> Period:
+    """Given where an item's events are stamped, return its whole minutes from that of `timestamp` on.
+
+    What stands there may be later than `timestamp`: a summary does not tell seconds.
+    """
+    return Period(_minute_to(timestamp), summary_span(period).end)
+
+
+def after_its_minute(period: Period, timestamp: datetime) -> Period:
+    """Return the same without that minute: what stands there is later. It is empty where that was the last one."""
+    return Period(_minute_to(timestamp) + _MINUTE, summary_span(period).end)
+
+
+def end_of_its_minute(timestamp: datetime) -> datetime:
+    """Return the last second of the minute of `timestamp`: after whatever stands in that minute before it."""
+    return _minute_to(timestamp) + _MINUTE - _ONE_SECOND
 
 
 def can_be_stamped(period: Period, as_of: datetime) -> bool:

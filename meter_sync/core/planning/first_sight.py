@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from meter_sync.core.billing.event_times import end_of_its_minute
 from meter_sync.core.billing.item import Target
 from meter_sync.core.billing.way import Way
 from meter_sync.core.outcomes import Outcome, Reason
@@ -19,11 +20,12 @@ from meter_sync.core.planning.looks import (
     UnfinishedLook,
 )
 from meter_sync.core.planning.memory import Carried, PastPeriod, Remembered, compared
+from meter_sync.core.planning.obstacles import later_total
 from meter_sync.core.planning.policy import Policy
-from meter_sync.core.planning.results import unchanged
+from meter_sync.core.planning.results import held, unchanged
 from meter_sync.core.planning.sends import SetTotal, SetWindows, WindowQuantity
 from meter_sync.core.planning.stages import Findings, LookWhole, Planned, Result, Write
-from meter_sync.core.planning.totals import is_zero_without_record
+from meter_sync.core.planning.totals import is_zero_without_record, stamped
 from meter_sync.core.planning.windows import SUMMARIES_LAG_AT_MOST, windows_of, with_all_days, with_windows
 
 
@@ -105,6 +107,18 @@ def looked_at_events(planned: Planned, total: int, policy: Policy) -> Planned | 
     elif total == write.quantity == 0:
         return unchanged(write)
     return replace(planned, write=write, look=None, highest_before=total)
+
+
+def overruling(planned: Planned, later: int) -> Planned | Result:
+    """Given a write of a total in whose minute another one may be stamped, return it as the latest of that minute.
+
+    `later` is the total that is stamped after that minute, 0 where none is. The event with the latest timestamp
+    counts (Stripe documentation, formula `last`), so nothing that is sent now would count beside that one.
+    """
+    write = planned.write
+    if later:
+        return held(write.told, Reason.UNSETTLED, later_total(later, write.quantity))
+    return replace(planned, write=stamped(write, end_of_its_minute(write.anchor)))
 
 
 def read_back_as(planned: Planned, read_back: ReadBack, standing: int, policy: Policy) -> Planned | Result:

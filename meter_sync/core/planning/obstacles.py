@@ -116,6 +116,15 @@ def unsettled(found: Findings) -> Result:
     )
 
 
+def later_total(later: int, quantity: int) -> str:
+    """Return what to say of an item for which an event stands that this ledger does not know, stamped later."""
+    return (
+        f"Stripe holds an event of {later} that this ledger does not know, stamped later than one that is sent now: "
+        f"{quantity} would not count beside it and was not sent; the next runs report it once that time has passed. "
+        "Does another ledger or program report for this customer, or is a clock wrong?"
+    )
+
+
 def invalid(found: Findings, error: InvalidUsage) -> Result:
     """Return the hold of an item whose usage cannot be billed."""
     return held(found, Reason.INVALID_USAGE, f"{error}; nothing was written, look at the meter's events")

@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from meter_sync.core.billing.intake import Intake
 from meter_sync.core.billing.item import Period, SubscriptionItem
 from meter_sync.core.billing.span import Span, added_at, usage_end
 from meter_sync.core.billing.way import Way, window_of
+from meter_sync.core.metering.mapping import EarlierSubjects
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.ownership import Bills, Claim, MeteredUsage, Share, joined, shares
 from meter_sync.core.planning.carrying import offered
@@ -19,6 +20,8 @@ from meter_sync.core.text import utc
 
 OWNER_KEY = "meter_sync_owner"
 """The key of an item's metadata that names it, by the value `true`, as the one that bills what others could too."""
+
+_APART = timedelta(microseconds=1)
 
 _BILLS = {
     Intake.RUNNING: Bills.TAKES,
@@ -39,14 +42,24 @@ def own(prepared: Sequence[Prepared], beside: Sequence[Prepared], memory: Memory
     """
     ours = {one.item.key for one, _ in prepared} if beside else set()
     others = [(one, found) for one, found in beside if one.item.key not in ours]
+    then = [claim for one, found in prepared for claim in _claims_of_then(one, found, memory)]
     times = Counter(place for one, found in (*prepared, *others) for place in _places(one, found))
-    claims = [
-        claim_of(one, found, _reported(one.item, memory)) for one, found in prepared if _has_rivals(one, found, times)
-    ] + [
-        claim_of(one, found, memory.reported.get(one.item.key) or ())
-        for one, found in others
-        if _has_rivals(one, found, times)
-    ]
+    times.update(place for claim in then for place in _places_of(claim))
+    claims = (
+        [
+            *then,
+        ]
+        + [
+            claim_of(one, found, _reported(one.item, memory))
+            for one, found in prepared
+            if _has_rivals(one, found, times)
+        ]
+        + [
+            claim_of(one, found, memory.reported.get(one.item.key) or ())
+            for one, found in others
+            if _has_rivals(one, found, times)
+        ]
+    )
     known = {claim.key: claim for claim in claims if claim}
     owned = shares(known.values())
     return [
@@ -67,6 +80,37 @@ def _places(one: Listed, found: Metered | Result) -> Iterator[_Place]:
     if isinstance(found, Metered):
         for subject in found.subjects:
             yield subject, found.meter.slug, False
+
+
+def _places_of(claim: Claim) -> Iterator[_Place]:
+    if claim.usage:
+        for subject in claim.usage.subjects:
+            yield subject, claim.usage.meter, False
+
+
+def _claims_of_then(one: Listed, found: Metered | Result, memory: Memory) -> Iterator[Claim]:
+    """Yield what was reported of an item's period by subjects that are not its own any more.
+
+    Whose they are now does not change that it stands with this item.
+    """
+    remembered = memory.remembered.get(one.item.id)
+    if remembered is None or remembered.acknowledged is None or not remembered.reported:
+        return
+    now = found.subjects if isinstance(found, Metered) else ()
+    since, item = one.item.period.start, one.item
+    last = EarlierSubjects(item.period.end, remembered.subjects, remembered.grouping)
+    for number, part in enumerate((*remembered.earlier_subjects, last), start=1):
+        within = _until(_from(remembered.reported, since), part.until)
+        gone = tuple(subject for subject in part.subjects if subject not in now)
+        since = part.until
+        if within and gone:
+            meter = remembered.made_of.slug if remembered.made_of else remembered.method.meter
+            usage = MeteredUsage(meter, remembered.method.filter, gone)
+            whole = Period(within[0].start, within[-1].end)
+            known = claim_as_known(item, Intake.CLOSED, whole, usage, within)
+            # It is not the item's period itself, and Stripe's side of it is in that one's claim.
+            key = item.id, item.period.start - number * _APART
+            yield replace(known, key=key, stripe_meter=None, settled=within)
 
 
 def _has_rivals(one: Listed, found: Metered | Result, times: Mapping[_Place, int]) -> bool:
@@ -173,6 +217,10 @@ def _span(one: Metered, claim: Claim, share: Share, own: Sequence[Period]) -> Sp
 
 def _in_order(stretches: Iterable[Period]) -> tuple[Period, ...]:
     return joined(sorted(stretches, key=lambda one: one.start))
+
+
+def _from(stretches: Iterable[Period], start: datetime) -> tuple[Period, ...]:
+    return tuple(Period(max(one.start, start), one.end) for one in stretches if one.end > start)
 
 
 def _until(stretches: Iterable[Period], end: datetime) -> tuple[Period, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from meter_sync.core.billing.intake import Intake
-from meter_sync.core.billing.item import SubscriptionItem, Target
+from meter_sync.core.billing.item import PeriodKey, SubscriptionItem, Target
 from meter_sync.core.billing.span import usage_span
 from meter_sync.core.billing.way import Unsupported, Way, way_of, window_of
 from meter_sync.core.billing.words import unknown
@@ -30,6 +30,8 @@ class Metering:
     """By slug and by id, too: those that this version does not know how to ask, and what it does not know of them."""
     customers: Mapping[str, str] = field(default_factory=dict)
     """The id of OpenMeter's customer for each Stripe customer, where the mapping goes by them."""
+    subjects_then: Mapping[PeriodKey, tuple[str, ...]] = field(default_factory=dict)
+    """By which subjects periods of others that are over were reported, whosever these are since."""
 
 
 Why = tuple[Reason, str]
@@ -81,6 +83,7 @@ def _whose(
 ) -> tuple[tuple[str, ...], Grouping]:
     """Return whose usage an item's period bills, and what these subjects are in OpenMeter.
 
+    Of another one that is over, whose usage was reported counts, and as long as Stripe takes more whose it is now.
     Of one that has ended they are those that it was reported by, unless it is known that they changed within it: a run
     held it for that, or metadata, as it was listed last within the period, names more. `last` is what one is judged by
     of which Stripe takes no more, and which has no subjects by now.
@@ -89,6 +92,9 @@ def _whose(
     now = subjects(one.item, rules.subject, metering.customers), rules.grouping
     if remembered and remembered.subjects == now[0]:
         now = remembered.subjects, now[1]  # which is in memory already
+    if remembered is None and (reported_by := metering.subjects_then.get(one.item.key)):
+        still = now[0] if one.settled is None else ()
+        return tuple(dict.fromkeys((*reported_by, *still))), rules.grouping
     if one.intake is Intake.RUNNING or remembered is None or one.item.id in memory.changed_within:
         return (last.subjects, last.grouping or rules.grouping) if last and not now[0] else now
     then = remembered.subjects, remembered.grouping or rules.grouping

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from meter_sync.core.billing.item import Period
 from meter_sync.core.billing.quantity import InvalidUsage, billable
-from meter_sync.core.billing.span import usage_end
+from meter_sync.core.billing.span import added_at, usage_end
 from meter_sync.core.billing.way import Way, window_of
 from meter_sync.core.metering.mapping import Method
 from meter_sync.core.ownership import Share
@@ -152,7 +152,9 @@ def _counts_from(story: Story) -> str:
         return f"{utc(start)}, the start of the period"
     if start < period.start:
         return f"{utc(start)}, where the usage of the period before ended: the window at the boundary is billed here"
-    return f"{utc(start)}, when it was added to the running subscription"
+    if start == added_at(story.item):
+        return f"{utc(start)}, when it was added to the running subscription"
+    return f"{utc(start)}, from when on usage is its own: what was used before is billed, or named, with another item"
 
 
 def _query(story: Story, known: Remembered, last: Write | None) -> str:
