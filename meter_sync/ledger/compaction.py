@@ -61,9 +61,8 @@ class Compaction(Book):
             return None
         items, how_many = self._next(sweep.after)
         try:
-            with self.database.transaction():
-                self._compact(items, as_of)
-                self._move(sweep, items)
+            while not self._is_compacted(sweep, items, as_of):
+                pass
         except (RowUnwritten, *_NOT_READ) as error:
             # The matter of one of these items: the others are not to wait for it for ever.
             with self.database.transaction():
@@ -73,6 +72,23 @@ class Compaction(Book):
                 "look at these items with meter-sync history",
             ) from error
         return how_many
+
+    def _is_compacted(self, sweep: _Sweep, items: Sequence[str], as_of: datetime) -> bool:
+        """Compact these items, but for those of which a row is damaged: they stay for who can read them.
+
+        Return False where one was found meanwhile: then nothing was changed.
+        """
+        damaged = self.database.damaged
+        known = len(damaged)
+        try:
+            with self.database.transaction():
+                self._compact([one for one in items if one not in damaged], as_of)
+                self._move(sweep, items)
+                if len(damaged) > known:
+                    raise _FoundDamaged
+        except _FoundDamaged:
+            return False
+        return True
 
     def _sweep(self, as_of: datetime) -> _Sweep:
         stored = self.database.value(self.database.of(cursors, "position").where(cursors.c.cursor == _SWEEP))
@@ -195,6 +211,10 @@ class Compaction(Book):
         packing.thinned.append({"item": key[0], "period_start": key[1]})
         if last:
             packing.put(key, {min(last): list(last.values())}, is_by_day=True)
+
+
+class _FoundDamaged(Exception):
+    """A row of an item cannot be read: what was to be changed of it would have lacked that."""
 
 
 class _Packing:

@@ -14,7 +14,8 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, Table
 
 from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.effects import effect
-from meter_sync.ledger.column_types import UtcSeconds
+from meter_sync.ledger.column_types import DAMAGED, UtcSeconds, damage
+from meter_sync.ledger.damage import sorted_out, unreadable
 from meter_sync.ledger.store import Marker, RowUnwritten, RunLock, Scope, Store
 
 log = structlog.get_logger()
@@ -66,6 +67,8 @@ class Database:
         self._is_changing = False
         self.refused: dict[PeriodKey, Refused] = {}
         """Of which items' periods a row was not taken since the ledger was opened: a run says so of each."""
+        self.damaged: dict[str, str] = {}
+        """Why what was found of items cannot be read: nothing is written for them."""
         self.scope = {"account": scope.account, "mode": scope.mode}
 
     def size_bytes(self) -> int:
@@ -84,13 +87,17 @@ class Database:
 
     def rows(self, query: Select[Any], **parameters: Any) -> Sequence[Row[Any]]:
         """Return what a query finds."""
+        before = damage.values
         with self.at_one_moment():
-            return self._connection.execute(query, parameters).all()
+            found = self._connection.execute(query, parameters).all()
+        return found if damage.values == before else [*sorted_out(query, found, str(self.store), self.damaged)]
 
     def each(self, query: Select[Any]) -> Iterator[Row[Any]]:
         """Yield what a query finds, without having all of it at once: nothing may be written before the last one."""
         with self.at_one_moment():
-            yield from self._connection.execute(query.execution_options(yield_per=_ROWS_AT_ONCE))
+            found = self._connection.execute(query.execution_options(yield_per=_ROWS_AT_ONCE))
+            for some in found.partitions():
+                yield from sorted_out(query, some, str(self.store), self.damaged) if damage.values else some
 
     def rows_about(self, table: Table, item: str, period_start: datetime) -> Sequence[Row[Any]]:
         """Return a table's rows about an item's period."""
@@ -145,7 +152,10 @@ class Database:
     def value(self, query: Select[Any]) -> Any | None:
         """Return the first column of the first row, or None."""
         with self.at_one_moment():
-            return self._connection.execute(query).scalar()
+            found = self._connection.execute(query).scalar()
+        if found is DAMAGED:
+            raise unreadable(str(self.store), "something else is stored in a column than its kind of value")
+        return found
 
     @contextmanager
     def at_one_moment(self) -> Iterator[None]:

@@ -42,6 +42,8 @@ class Ledger:
         """The mode of Stripe that these books are about: `live` or `sandbox`."""
         self.refused = database.refused
         """Of which items' periods a row was not taken since the ledger was opened, and why."""
+        self.damaged = database.damaged
+        """Why what was found of items since then cannot be read: nothing is written for them."""
         self.own_trouble_of = database.own_trouble_of
         self.additions = Additions(database)
         self.binding = Binding(database)

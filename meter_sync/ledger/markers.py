@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime
 
+from meter_sync.ledger.damage import unreadable
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.schema import cursors
 
@@ -61,7 +62,10 @@ class Markers(Book):
 
     def _position(self, cursor: str) -> datetime | None:
         position = self._text(cursor)
-        return None if position is None else datetime.fromtimestamp(int(position), UTC)
+        try:
+            return None if position is None else datetime.fromtimestamp(int(position), UTC)
+        except (ValueError, OverflowError, OSError) as error:
+            raise unreadable(str(self.database.store), f"its position {cursor} is no instant") from error
 
     def _move(self, cursor: str, to: datetime) -> None:
         self._put(cursor, str(int(to.timestamp())))

@@ -18,6 +18,7 @@ from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.memory import PAST, Memory, PastPeriod, Remembered, compared
 from meter_sync.ledger import additions, carries, falls, rows, windows
 from meter_sync.ledger.column_types import UNREADABLE
+from meter_sync.ledger.damage import is_damaged, note
 from meter_sync.ledger.database import Book, batches, of_same_period
 from meter_sync.ledger.schema import (
     forgotten,
@@ -35,6 +36,15 @@ _ENDED = ("item", "period_start", "period_end", "subscription", "customer", "str
 
 class Memories(Book):
     """What was intended and acknowledged for items."""
+
+    def find_damaged(self) -> None:
+        """Find the rows of items that cannot be read: nothing is written for these by this run, and it says so.
+
+        Raise LedgerError where it cannot be told whose one is.
+        """
+        for table in (item_periods, seen_periods) if self.database.store.takes_any_value else ():
+            for row in self.database.rows(self.database.of(table, "item").where(is_damaged(table))):
+                note(self.database.damaged, row.item, f"a row of {table.name} has something else than is stored there")
 
     def of(self, listed_items: Sequence[SubscriptionItem]) -> Memory:
         """Return what is known of the listed items in their current periods, as of one moment."""
@@ -71,6 +81,7 @@ class Memories(Book):
                 unreadable[item] = f"{recalled.message}; {recalled.hint}"
             else:
                 remembered[item] = replace(remembered[item], additions=recalled)
+        unreadable |= {item: self.database.damaged[item] for item in periods if item in self.database.damaged}
         return Memory(
             known_items=looked_at.keys() - not_known if not_known else looked_at.keys(),
             looked_at=looked_at,

@@ -10,6 +10,7 @@ from sqlalchemy import Column
 from meter_sync.core.schedule import Schedule
 from meter_sync.core.telling.history import PastRun
 from meter_sync.ledger.callers import enter, leave
+from meter_sync.ledger.damage import unreadable
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.rows import CompleteRun, RunRecord, read_as
 from meter_sync.ledger.schema import item_periods, runs
@@ -92,6 +93,13 @@ class Runs(Book):
         if until is not None:
             query = query.where(runs.c.started_at < until)
         return [
-            read_as(PastRun, row, id=row.run, counts=json.loads(row.counts) if row.counts else {})
+            read_as(PastRun, row, id=row.run, counts=self._counts(row.run, row.counts))
             for row in self.database.rows(query.limit(limit))
         ]
+
+    def _counts(self, run: str, stored: str | None) -> dict[str, int]:
+        """Return how many items had which outcome. Raise LedgerError where that cannot be read."""
+        try:
+            return {str(name): int(many) for name, many in json.loads(stored or "{}").items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise unreadable(str(self.database.store), f"what run {run} has counted cannot be read") from error

@@ -5,6 +5,7 @@ that is read as its default in silence makes a price of the maximum one of the s
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -163,6 +164,13 @@ def item_of(row: Row[Any]) -> SubscriptionItem:
         return item_from(row.snapshot)
     except LedgerError as error:
         return unread(row, f"what the ledger has of {row.item} cannot be read: {error.message}; {error.hint}")
+
+
+def nothing_but(item: str, why: str) -> SubscriptionItem:
+    """Return an item of which nothing is known but its id: its period is one that never was."""
+    never = datetime.fromtimestamp(0, UTC)
+    subscription = Subscription("", Customer(""), "", never)
+    return SubscriptionItem(item, subscription, Price("", ""), Period(never, never), never, not_understood=why)
 
 
 def unread(row: Row[Any], why: str) -> SubscriptionItem:

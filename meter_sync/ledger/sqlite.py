@@ -30,6 +30,8 @@ _DAMAGES_NAMED = 3
 class SqliteStore(Store):
     """A ledger in a file. A transaction keeps all others from writing from its begin on."""
 
+    takes_any_value = True
+
     def __init__(self, path: Path) -> None:
         self.path = path
 

@@ -84,6 +84,9 @@ class Store(ABC):
     LedgerError or TryAgainError, each with what to do.
     """
 
+    takes_any_value = False
+    """Whether a column may have another kind of value than its own, since nothing keeps other programs from that."""
+
     @abstractmethod
     def __str__(self) -> str: ...
 

@@ -76,8 +76,10 @@ class Writes(Book):
         a row is refused. `number` says which one of the run's writes for each item it is.
         """
 
+        damaged = self.database.damaged
+
         def write(some: Sequence[Checked]) -> list[Intended]:
-            free = writers.claim(self.database, run, some, at)
+            free = writers.claim(self.database, run, [one for one in some if one.item.id not in damaged], at)
             granted = [Intended(one, number) for one in some if one.item.id in free]
             self._intend(run, granted, at)
             return granted

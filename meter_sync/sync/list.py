@@ -47,6 +47,8 @@ async def list_and_record(job: Job) -> Periods:
 
     Raise MeterSyncError, also for a selector that matches nothing.
     """
+    if job.run.everything:
+        job.ledger.memory.find_damaged()
     items, over, metering = await _listed(job)
     now = {item.id: item for item in items}
     ended = [replace(one, item=_with_later_metadata(job, one.item, now)) for one in over]

@@ -7,6 +7,7 @@ from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning.results import failed
 from meter_sync.core.planning.stages import Findings, Result
 from meter_sync.ledger import Ledger
+from meter_sync.ledger.snapshot import nothing_but
 
 
 def with_refused(ledger: Ledger, results: Sequence[Result]) -> list[Result]:
@@ -17,9 +18,18 @@ def with_refused(ledger: Ledger, results: Sequence[Result]) -> list[Result]:
 
 
 def refused_only(ledger: Ledger, results: Sequence[Result]) -> list[Result]:
-    """Return that items have failed which are not among these results, since nothing could be recorded of them."""
+    """Return that items have failed which are not among these results, since nothing could be recorded of them.
+
+    Or since what was recorded cannot be read.
+    """
     told = {one.item.key for one in results} if ledger.refused else set()
-    return [
+    named = {one.item.id for one in results} if ledger.damaged else set()
+    unread = [
+        failed(Findings(nothing_but(id, why)), Reason.LEDGER_ERROR, why)
+        for id, why in ledger.damaged.items()
+        if id not in named
+    ]
+    return unread + [
         failed(Findings(refused.item), Reason.LEDGER_ERROR, f"{refused.why}; nothing was written for it")
         for key, refused in ledger.refused.items()
         if refused.item and key not in told

@@ -165,6 +165,8 @@ class Reporter:
         refused = self._ledger.refused.get(one.item.key)
         if refused:
             return failed(one.found, Reason.LEDGER_ERROR, f"{refused.why}; nothing was written for it")
+        if damaged := self._ledger.damaged.get(one.item.id):
+            return failed(one.found, Reason.LEDGER_ERROR, damaged)
         self.gave_way = True
         return gave_way(one.found)
 

