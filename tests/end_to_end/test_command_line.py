@@ -445,7 +445,7 @@ def test_progress_is_shown_on_a_terminal_only(world: World) -> None:
     )
     stdout, _ = process.communicate(timeout=60)
     os.close(theirs)
-    shown = os.read(ours, 100_000).decode()
+    shown = os.read(ours, 100_000).decode(errors="replace")  # a busy machine shows more than a terminal holds
     os.close(ours)
 
     assert json.loads(stdout)["summary"]["reported"] == 5
@@ -488,7 +488,7 @@ def test_a_terminal_is_shown_a_table_that_fits_it(world: World) -> None:
     )
     _, stderr = process.communicate(timeout=60)
     os.close(theirs)
-    shown = os.read(ours, 100_000).decode()
+    shown = os.read(ours, 100_000).decode(errors="replace")  # a busy machine shows more than a terminal holds
     os.close(ours)
 
     assert stderr == ""
@@ -511,7 +511,7 @@ def test_no_color_is_honoured(world: World, how: dict[str, str]) -> None:
     )
     process.wait(timeout=60)
     os.close(theirs)
-    shown = os.read(ours, 100_000).decode()
+    shown = os.read(ours, 100_000).decode(errors="replace")  # a busy machine shows more than a terminal holds
     os.close(ours)
 
     assert "exit code 4" in shown

@@ -85,6 +85,7 @@ def lives() -> list[Any]:
     return [(4, "hours", "classic", 5, False, "name"), *slow]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("seed", "way", "mode", "days", "is_disturbed", "late_usage"), lives())
 def test_every_unit_is_billed_once_or_named_once(
     tmp_path: Path, seed: int, way: str, mode: BillingMode, days: int, is_disturbed: bool, late_usage: str

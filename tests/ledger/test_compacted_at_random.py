@@ -16,7 +16,8 @@ from meter_sync.ledger.rejections import Written
 from tests.ledger.parts import DAY, HOUR, ITEM, START, add, addition_of, known_since, run_at, set_hours, told
 from tests.ledger.steps import compacted
 
-pytestmark = pytest.mark.simulation
+pytestmark = [pytest.mark.simulation, pytest.mark.no_cover]
+"""What is drawn here goes through what other tests cover."""
 
 few = settings(max_examples=10, deadline=None, database=None)
 DAYS = 12

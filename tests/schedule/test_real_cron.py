@@ -20,8 +20,8 @@ from tests.support.world import METER, World
 pytestmark = pytest.mark.installed
 
 CRON = Path("/usr/sbin/cron")
-WITHIN_SECONDS = 90
-"""cron looks every minute; the rest is for a machine that is busy."""
+WITHIN_SECONDS = 60
+"""cron starts the line at once when it starts itself; this is for a machine that is busy."""
 ROOM = """
 set -e
 for place in /var/spool/cron /etc/cron.d /etc/crontab /run /usr/sbin; do mount --bind "$1$place" "$place"; done
@@ -89,7 +89,9 @@ def test_cron_starts_the_program_and_mails_what_is_held(world: World, room: Path
     of = changed(program=program, ledger=world.ledger, variables=settings, keys=())
     text = crontab(of, Machine("billing@example.com", world.folder / "log", "root", minute=7))
     file = room / "var/spool/cron/crontabs/root"
-    file.write_text(re.sub(r"^7 \*", "* *", text, flags=re.MULTILINE))
+    at_once, lines = re.subn(r"^7 \* \* \* \*", "@reboot", text, flags=re.MULTILINE)
+    assert lines == 1
+    file.write_text(at_once)  # where one of its other lines were not understood, cron would take none of it
     file.chmod(0o600)
 
     mail = mailed(room)
