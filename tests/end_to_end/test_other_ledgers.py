@@ -75,16 +75,8 @@ def make_older(path: Path) -> None:
     """Take back the last migrations, as if an earlier version had written the ledger."""
     with closing(sqlite3.connect(path)) as connection, connection:
         kept = "kept_series", "kept_totals", "kept_usages"
-        for table in (
-            "falls",
-            "past_writes",
-            *kept,
-            "past_parts",
-            "past_additions",
-            "run_numbers",
-            "callers",
-            "run_locks",
-        ):
+        packed = "past_writes", "past_parts", "past_additions", "run_numbers"
+        for table in ("falls", *kept, *packed, "callers", "run_locks"):
             connection.execute(f"DROP TABLE {table}")
         for index in ("customer", "subscription", "late_usage"):
             connection.execute(f"DROP INDEX seen_periods_by_{index}")
