@@ -55,14 +55,15 @@ def check_ledger(place: Place, at: datetime) -> list[Checked]:
     with open_ledger_read_only(place, Scope("", "")) as ledger:
         database = ledger.binding.database
         with database.at_one_moment():
-            scopes = _scopes(database)
             values = Checked(_VALUES, tuple(islice(_wrong_values(database), MOST_NAMED)))
     if values.found:
         return [whole, values, *(Checked(name, skipped="rows cannot be read") for name in names[1:])]
-    return [whole, values, _books(place), *_checks(place, scopes, at)]
+    return [whole, values, _books(place), *_checks(place, at)]
 
 
-def _checks(place: Place, scopes: list[Scope], at: datetime) -> list[Checked]:
+def _checks(place: Place, at: datetime) -> list[Checked]:
+    with open_ledger_read_only(place, Scope("", "")) as ledger:
+        scopes = _scopes(ledger.binding.database)
     found: dict[str, list[tuple[Scope | None, Wrong]]] = {name: [] for name in CHECKS}
     for scope in scopes:
         with open_ledger_read_only(place, scope) as ledger:
@@ -79,15 +80,13 @@ def _found(check: Check, database: Database, at: datetime) -> Iterator[Wrong]:
 
 def _scopes(database: Database) -> list[Scope]:
     """Return whose books there are."""
-    named = [
-        sa.select(sa.type_coerce(one.c.account, sa.Text), sa.type_coerce(one.c.mode, sa.Text))
+    found = {
+        (row.account, row.mode)
         for one in metadata.sorted_tables
         if "account" in one.c
-    ]
-    return sorted(
-        (Scope(*row) for row in database.rows(sa.select(sa.union(*named).subquery()))),
-        key=lambda one: (one.account, one.mode),
-    )
+        for row in database.rows(sa.select(one.c.account, one.c.mode).distinct())
+    }
+    return [Scope(account, mode) for account, mode in sorted(found)]
 
 
 def _wrong_values(database: Database) -> Iterator[tuple[Scope | None, Wrong]]:

@@ -107,6 +107,16 @@ def _last_step(database: Database) -> ColumnElement[Any]:
     return last.correlate(writes).scalar_subquery()
 
 
+def _is_of_a_write(database: Database) -> ColumnElement[bool]:
+    """Return the condition that Stripe holds what the program wrote, and nothing else, by the state of a period.
+
+    What was read in Stripe, or concluded after the end without anything that was sent, is in no hour and no addition.
+    """
+    of_its_run = writes.c.run == item_periods.c.run, writes.c.acknowledged_at.is_not(None)
+    is_written = database.exists(writes, of_same_period(writes, item_periods), *of_its_run)
+    return sa.and_(item_periods.c.foreign_quantity == 0, is_written)
+
+
 def windows_add_up(database: Database, _at: datetime) -> Iterator[Wrong]:
     """Where all hours or days of a period stand as they were to be, they come to what Stripe is said to hold."""
     sums: defaultdict[PeriodKey, int] = defaultdict(int)
@@ -128,7 +138,8 @@ def windows_add_up(database: Database, _at: datetime) -> Iterator[Wrong]:
     ways = [Way.WINDOWS.value, Way.DAY_RECORDS.value]
     of_state = database.of(item_periods, "item", "period_start", "acknowledged", "quantity", "rejected")
     stands = item_periods.c.way.in_(ways), item_periods.c.acknowledged == item_periods.c.quantity
-    for row in database.each(of_state.where(*stands, item_periods.c.rejected.is_(None))):
+    is_whole = *stands, item_periods.c.rejected.is_(None), _is_of_a_write(database)
+    for row in database.each(of_state.where(*is_whole)):
         key = row.item, row.period_start
         if key not in unsettled and sums[key] != row.acknowledged:
             yield _about(row, f"item_periods: its hours or days come to {sums[key]}, and not to {row.acknowledged}")
@@ -147,6 +158,7 @@ def additions_add_up(database: Database, _at: datetime) -> Iterator[Wrong]:
     query = database.of(item_periods, "item", "period_start", "acknowledged", holds).where(
         item_periods.c.way == Way.ADDITIONS.value,
         item_periods.c.acknowledged.is_not(None),
+        _is_of_a_write(database),
         holds != item_periods.c.acknowledged,
     )
     for row in database.each(query):
