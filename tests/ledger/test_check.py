@@ -50,7 +50,7 @@ BROKEN = {
     "acknowledged, acknowledged_at, identifier, request_id from parts",
     "carries": "insert into carries select account, mode, item, 1, period_start, 5 from item_periods",
     "settled": "update seen_periods set settled = 1",
-    "kept_usage": "delete from kept_series",
+    "kept_usage": "insert into kept_totals values ('', 'sandbox', 'none', 'cus_x', '[]')",
     "run_numbers": "insert into run_numbers values ('', 'sandbox', 'a', 9), ('', 'sandbox', 'b', 9)",
     "claims": "insert into claims values ('', 'sandbox', 'si_x', 'run', 0, 9999999999)",
 }

@@ -98,7 +98,7 @@ def test_damaged_rows_are_named_one_by_one_and_left_out_only_where_that_is_asked
         connection.execute("update holds set message = 'a' || char(0)")
     target = world.folder / "new.sqlite3"
 
-    with pytest.raises(RowsDamaged, match="additions .*value is no whole number") as refused:
+    with pytest.raises(RowsDamaged, match=r"additions .*value is no whole number") as refused:
         copied(world, target)
     assert not target.exists()
     done = copied(world, target, without_damaged=True)
