@@ -4,12 +4,8 @@ import sqlite3
 from contextlib import closing
 from datetime import timedelta
 
-import pytest
-
 from meter_sync.ledger.checking import Checked, check_ledger
 from meter_sync.ledger.checks import CHECKS
-from meter_sync.ledger.postgres import PostgresStore
-from tests.support.postgres import new_ledger
 from tests.support.ways import metered
 from tests.support.world import World
 
@@ -94,14 +90,3 @@ def test_the_command_says_so_and_names_each_finding_in_every_form(world: World) 
     (wrong,) = [one for one in printed["json"].document["checks"] if one["status"] == "wrong"]
     assert wrong["check"] == "additions"
     assert all("what was added comes to 31, and not to 30" in one.stdout for one in printed.values())
-
-
-@pytest.mark.every_way
-def test_it_is_so_on_a_server(world: World) -> None:
-    world.place = new_ledger()
-    played(world)
-    assert {name: one.found for name, one in check(world).items() if one.status != "ok"} == {}
-    with PostgresStore(world.place).connected() as connection, connection.begin():  # type: ignore[arg-type]
-        connection.exec_driver_sql(BROKEN["additions"])
-
-    assert [name for name, one in check(world).items() if one.status != "ok"] == ["additions"]

@@ -5,7 +5,6 @@ import sqlite3
 import stat
 from contextlib import closing
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,6 @@ from meter_sync.ledger import Place, Scope, open_ledger, run_lock
 from meter_sync.ledger.checking import check_ledger
 from meter_sync.ledger.copying import Copied, CopyRequest, RowsDamaged, copy_ledger
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.support.postgres import server
 from tests.support.ways import metered
 from tests.support.world import World
 
@@ -141,32 +139,3 @@ def test_a_backup_is_of_one_moment_and_replaces_nothing(world: World) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [one.name for one in world.folder.glob("backup*")] == [file.name]
     assert {one.check for one in check_ledger(file, world.now) if one.status != "ok"} == set()
-
-
-@pytest.mark.every_way
-def test_to_a_server_from_one_to_the_next_and_back_to_a_file_nothing_is_lost_or_taken_for_restored(
-    world: World,
-) -> None:
-    subscription = played(world)
-    billed = world.billed(subscription)
-    for target in (server().database(), server().database(), world.folder / "back.sqlite3"):
-        assert not copied(world, target).is_restored
-        with pytest.raises(MeterSyncError, match="were moved"), open_ledger(world.place, Scope("", "sandbox")):
-            pass
-        world.place = target
-        world.use(subscription, 5)
-        world.execute()
-        billed += 5
-        assert world.billed(subscription) == billed
-        assert {one.check for one in check_ledger(target, world.now) if one.status != "ok"} == set()
-
-
-@pytest.mark.every_way
-def test_the_backup_of_a_server_is_left_to_its_own_tools(world: World) -> None:
-    world.place = server().database()
-
-    done = world.meter_sync("ledger", "backup", "--to", str(world.folder / "dump"))
-
-    assert done.code == 2
-    assert "pg_dump --format=custom" in done.stderr
-    assert not Path(world.folder / "dump").exists()
