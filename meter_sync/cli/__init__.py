@@ -24,6 +24,7 @@ COMMANDS = {
     "status": "Say whether all is well: runs, held, unbilled and due; asks no server.",
     "doctor": "Check everything that runs need, each finding with what to do.",
     "history": "Show what was billed and why, and what was left unbilled.",
+    "ledger": "Move the books to another ledger, check them, or make a backup.",
     "setup": "Make the first metered price, the webhook's event destinations, or a shadow's copies.",
     "schedule": "Print ready files for cron, systemd or Kubernetes, or write them.",
     "config": "Show every setting in effect and where it comes from, or check them.",

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from meter_sync.errors import ConfigurationError
 from meter_sync.ledger.database import Book
+from meter_sync.ledger.moved import PLACE
 from meter_sync.ledger.schema import bindings
 
 _LEDGER = "ledger"
@@ -30,8 +31,21 @@ class Binding(Book):
         rows = self.database.rows(sa.select(bindings).where(bindings.c.name == _LEDGER))
         return BoundTo(rows[0].stripe_account, rows[0].mode) if rows else None
 
+    def check_not_moved(self) -> None:
+        """Raise ConfigurationError where the books were moved to another ledger."""
+        self.database.check_not_moved()
+
+    def moved_to(self) -> str | None:
+        """Return where the books were moved to, or None where they were not."""
+        place: str | None = self.database.value(PLACE)
+        return place
+
     def check_mode(self) -> None:
-        """Raise ConfigurationError where the ledger is bound to the other mode than the key's; no request is needed."""
+        """Raise ConfigurationError where the ledger is bound to the other mode than the key's; no request is needed.
+
+        So where it is not the ledger of anything any more, since its books were moved.
+        """
+        self.check_not_moved()
         bound, mode = self.read(), self.database.scope["mode"]
         if bound and bound.mode != mode:
             raise bound_otherwise(bound, BoundTo("", mode))

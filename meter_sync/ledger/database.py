@@ -16,6 +16,7 @@ from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
 from meter_sync.effects import effect
 from meter_sync.ledger.column_types import DAMAGED, UtcSeconds, damage
 from meter_sync.ledger.damage import sorted_out, unreadable
+from meter_sync.ledger.moved import check_not_moved
 from meter_sync.ledger.store import Marker, RowUnwritten, RunLock, Scope, Store
 
 log = structlog.get_logger()
@@ -167,6 +168,11 @@ class Database:
             self.store.begin_reading(self._connection)
             yield
 
+    def check_not_moved(self) -> None:
+        """Raise ConfigurationError where the books were moved to another ledger."""
+        with self.at_one_moment():
+            check_not_moved(self._connection, self.store)
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Carry out the changes inside as one.
@@ -175,6 +181,7 @@ class Database:
         """
         with effect("ledger"), self.store.translated(), self._connection.begin():
             self.store.begin_change(self._connection, self._scope)
+            check_not_moved(self._connection, self.store)
             if self._lock:
                 self._lock.check(self._connection)
             self._is_changing = True

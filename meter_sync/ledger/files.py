@@ -55,7 +55,7 @@ def replace_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         own_like(new, path if path.exists() else path.parent)
         new.replace(path)
-        _make_last(path.parent)
+        make_last(path.parent)
     except OSError as error:
         raise unwritable(path, error.strerror or str(error)) from error
 
@@ -70,7 +70,7 @@ def own_like(path: Path, other: Path) -> None:
         os.chown(path, of_other.st_uid, of_other.st_gid)
 
 
-def _make_last(folder: Path) -> None:
+def make_last(folder: Path) -> None:
     """Let the names in a folder outlive a power loss."""
     opened = os.open(folder, os.O_RDONLY)
     try:

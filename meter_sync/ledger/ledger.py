@@ -21,6 +21,7 @@ from meter_sync.ledger.listed import ListedPeriods
 from meter_sync.ledger.markers import Markers
 from meter_sync.ledger.memory import Memories
 from meter_sync.ledger.migrate import REVISIONS, revision, upgrade
+from meter_sync.ledger.moved import check_not_moved
 from meter_sync.ledger.overview import Overview
 from meter_sync.ledger.pruning import Pruning
 from meter_sync.ledger.rejections import Rejections
@@ -77,6 +78,7 @@ def open_ledger(place: Place, scope: Scope, lock: RunLock | None = None) -> Iter
         with store.translated(), connection.begin():
             store.begin_migration(connection)
             upgrade(connection)
+            check_not_moved(connection, store)
         yield Ledger(Database(connection, store, scope, lock, marker=store.marker(connection)))
 
 
@@ -147,6 +149,7 @@ def books_in_use(place: Place, mode: str) -> Scope:
     """
     books = Scope("", mode)
     with open_ledger_read_only(place, books) as ledger:
+        ledger.binding.check_not_moved()
         bound = ledger.binding.read()
     books = replace(books, mode=bound.mode) if bound else books
     with open_ledger_read_only(place, books) as ledger:

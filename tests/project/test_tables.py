@@ -16,6 +16,7 @@ from meter_sync import errors
 from meter_sync.cli import cli
 from meter_sync.cli.doctor import doctor
 from meter_sync.cli.history import history
+from meter_sync.cli.ledger import ledger
 from meter_sync.cli.run import run
 from meter_sync.cli.schedule import schedule
 from meter_sync.cli.setup import setup
@@ -27,6 +28,7 @@ from meter_sync.core.telling.comparison import Explanation
 from meter_sync.doctor.examination import SECTIONS
 from meter_sync.doctor.finding import PLACES
 from meter_sync.doctor.permissions import PERMISSIONS
+from meter_sync.ledger.checks import CHECKS
 from tests.support.documents import ROOT, anchors, blocks, code_spans, document, names_in, options_in, section, table
 
 OPTIONS = "| option | meaning |"
@@ -62,6 +64,15 @@ def test_the_options_of_setup_are_those_of_the_help(command: click.Command) -> N
     rows = table(section("docs/setup.md", heading), OPTIONS)
 
     assert options_in(" ".join(row[0] for row in rows)) == options_of(command)
+
+
+def test_the_options_and_checks_of_ledger_are_those_of_the_code() -> None:
+    page = "docs/ledger.md"
+    options = table(section(page, "Copy"), OPTIONS)
+    checks = table(section(page, "Check"), "| check | what must be true |")
+
+    assert options_in(" ".join(row[0] for row in options)) == options_of(ledger.commands["copy"])
+    assert [name for row in checks for name in names_in(row[0])] == ["database", "values", "books", *CHECKS]
 
 
 def test_what_is_said_of_the_exit_codes_of_setup_is_of_exit_codes() -> None:
