@@ -33,8 +33,8 @@ def measured(one: Metered | Result, usages: Mapping[str, Usage], memory: Memory,
 def usage_of(one: Metered, usages: Mapping[str, Usage]) -> Usage:
     """Given what was answered for each need, return the usage of an item: of all stretches that are its own."""
     totals, windows = list[Decimal](), dict[datetime, Decimal]()
-    for need in one.needs:
-        usage = usages[need.item]
+    for name in one.need_names:
+        usage = usages[name]
         match usage:
             case Unanswered():
                 return usage

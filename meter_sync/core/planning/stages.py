@@ -195,6 +195,8 @@ class Metered:
 
     def whose_at(self, instant: datetime) -> tuple[tuple[str, ...], Grouping]:
         """Return whose usage at an instant is the item's, and what these subjects are in OpenMeter."""
+        if not self.earlier_subjects:
+            return self.subjects, self.grouping
         before = next((one for one in self.earlier_subjects if instant < one.until), None)
         return (before.subjects, before.grouping or self.grouping) if before else (self.subjects, self.grouping)
 
@@ -217,6 +219,12 @@ class Metered:
             for number, stretch in enumerate(self.read)
             for subjects, grouping in [self.whose_at(stretch.start)]
         )
+
+    @property
+    def need_names(self) -> tuple[str, ...]:
+        """How its needs are called, in order: nearly every item has one, of its own name."""
+        has_one = self.stretches is None and self.read_since is None and not self.earlier_subjects
+        return (self.item.id,) if has_one else tuple(need.item for need in self.needs)
 
 
 def _own(span: Span, stretches: tuple[Period, ...] | None) -> tuple[Period, ...]:

@@ -143,7 +143,7 @@ def failed(found: Findings, reason: Reason, message: str) -> Comparison:
 
 def total_of(metered: Metered, totals: Mapping[str, Decimal | Unanswered]) -> Decimal | Unanswered:
     """Given the total of each need, return that of an item's usage, also where it is reported by the hour or day."""
-    found = [totals[need.item] for need in metered.needs]
+    found = [totals[name] for name in metered.need_names]
     values = [one for one in found if isinstance(one, Decimal)]
     lacking = next((one for one in found if isinstance(one, Unanswered)), None)
     return lacking or combined(metered.meter.aggregation, values)
