@@ -22,7 +22,7 @@ _DATABASE, _VALUES, _BOOKS = "database", "values", "books"
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckResult:
     """What a check has found."""
 
     check: str
@@ -40,7 +40,7 @@ class Checked:
         return "skipped" if self.skipped else "wrong" if self.found else "ok"
 
 
-def check_ledger(place: Place, at: datetime) -> list[Checked]:
+def check_ledger(place: Place, at: datetime) -> list[CheckResult]:
     """Check a ledger at an instant of this machine's clock, and change nothing. Raise MeterSyncError."""
     if not store_of(place).is_there:
         raise _missing(place)
@@ -48,20 +48,20 @@ def check_ledger(place: Place, at: datetime) -> list[Checked]:
     if state.revision is None:
         raise _missing(place)
     older = None if state.is_current else f"revision {state.revision}: the next run brings it up to date"
-    whole = Checked(_DATABASE, tuple((None, Wrong(one)) for one in state.damage), remark=older)
+    whole = CheckResult(_DATABASE, tuple((None, Wrong(one)) for one in state.damage), remark=older)
     names = (_VALUES, _BOOKS, *CHECKS)
     if whole.found:
-        return [whole, *(Checked(name, skipped="the database is damaged") for name in names)]
+        return [whole, *(CheckResult(name, skipped="the database is damaged") for name in names)]
     with open_ledger_read_only(place, Scope("", "")) as ledger:
         database = ledger.binding.database
         with database.at_one_moment():
-            values = Checked(_VALUES, tuple(islice(_wrong_values(database), MOST_NAMED)))
+            values = CheckResult(_VALUES, tuple(islice(_wrong_values(database), MOST_NAMED)))
     if values.found:
-        return [whole, values, *(Checked(name, skipped="rows cannot be read") for name in names[1:])]
+        return [whole, values, *(CheckResult(name, skipped="rows cannot be read") for name in names[1:])]
     return [whole, values, _books(place), *_checks(place, at)]
 
 
-def _checks(place: Place, at: datetime) -> list[Checked]:
+def _checks(place: Place, at: datetime) -> list[CheckResult]:
     with open_ledger_read_only(place, Scope("", "")) as ledger:
         scopes = _scopes(ledger.binding.database)
     found: dict[str, list[tuple[Scope | None, Wrong]]] = {name: [] for name in CHECKS}
@@ -71,7 +71,7 @@ def _checks(place: Place, at: datetime) -> list[Checked]:
             with database.at_one_moment():
                 for name, check in CHECKS.items():
                     found[name] += [(scope, one) for one in _found(check, database, at + database.ahead)]
-    return [Checked(name, tuple(some)) for name, some in found.items()]
+    return [CheckResult(name, tuple(some)) for name, some in found.items()]
 
 
 def _found(check: Check, database: Database, at: datetime) -> Iterator[Wrong]:
@@ -100,7 +100,7 @@ def _wrong_values(database: Database) -> Iterator[tuple[Scope | None, Wrong]]:
             yield None, Wrong(f"{table.name}: {error.message}")
 
 
-def _books(place: Place) -> Checked:
+def _books(place: Place) -> CheckResult:
     """Say whose books these are and which copy of them, and what is wrong with that."""
     with open_ledger_read_only(place, Scope("", "")) as ledger:
         database = ledger.binding.database
@@ -114,7 +114,7 @@ def _books(place: Place) -> Checked:
     remark = "it counts as restored: the next run reads what Stripe holds before it writes" if is_restored else None
     if moved:
         remark = f"its books were moved to {moved}: no run uses this one"
-    return Checked(_BOOKS, tuple((None, one) for one in wrong), remark=remark)
+    return CheckResult(_BOOKS, tuple((None, one) for one in wrong), remark=remark)
 
 
 def _rows_of_no_version(database: Database) -> Iterator[Wrong]:

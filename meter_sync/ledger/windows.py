@@ -41,7 +41,8 @@ def recall(database: Database, wanted: Iterable[Wanted]) -> dict[str, Remembered
             is_unsettled = sa.or_(parts.c.acknowledged.is_(None), parts.c.acknowledged != parts.c.value)
             query = query.where(sa.or_(parts.c.start >= since, is_unsettled))
         found: defaultdict[str, dict[datetime, RememberedWindow]] = defaultdict(dict)
-        for row in database.rows_in(query, parts, periods):
+        in_order = query.order_by(parts.c.item, parts.c.period_start, parts.c.start)
+        for row in database.rows_in(in_order, parts, periods):
             part = RememberedWindow(row.timestamp, row.total, row.value, standing=row.acknowledged)
             found[row.item][row.start] = part
         before = _last_before(database, periods, since) if since else {}

@@ -4,13 +4,13 @@ import sqlite3
 from contextlib import closing
 from datetime import timedelta
 
-from meter_sync.ledger.checking import Checked, check_ledger
+from meter_sync.ledger.checking import CheckResult, check_ledger
 from meter_sync.ledger.checks import CHECKS
 from tests.support.ways import metered
 from tests.support.world import World
 
 
-def check(world: World) -> dict[str, Checked]:
+def check(world: World) -> dict[str, CheckResult]:
     """What is found in the ledger, by the names of the checks."""
     return {one.check: one for one in check_ledger(world.place, world.now)}
 

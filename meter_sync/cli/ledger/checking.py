@@ -14,7 +14,7 @@ from meter_sync.core.outcomes import ExitCode
 from meter_sync.core.text import utc
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import Place
-from meter_sync.ledger.checking import Checked, check_ledger
+from meter_sync.ledger.checking import CheckResult, check_ledger
 
 _COLUMNS = ("check", "status", "account", "mode", "subscription_item", "period_start", "message")
 _NAMED = 20
@@ -34,7 +34,7 @@ def carry_out(options: Globals, output: str) -> None:
     exit_with(code, partial(_print, options, place, checked, output), "ask again")
 
 
-def _print(options: Globals, place: Place, checked: Sequence[Checked], output: str) -> None:
+def _print(options: Globals, place: Place, checked: Sequence[CheckResult], output: str) -> None:
     if output == "json":
         print_json({"ledger": str(place), "checks": [_document(one) for one in checked]})
     elif output == "csv":
@@ -54,11 +54,11 @@ _REMEDY = (
 )
 
 
-def _said(one: Checked) -> str:
+def _said(one: CheckResult) -> str:
     return one.skipped or one.remark or (f"{len(one.found)} times" if one.found else "-")
 
 
-def _name(one: Checked) -> None:
+def _name(one: CheckResult) -> None:
     for row in _rows(one)[:_NAMED] if one.found else ():
         place = " ".join(str(row[name]) for name in ("subscription_item", "period_start") if row[name])
         click.echo(printable(f"{one.check}: {place}{': ' if place else ''}{row['message']}"))
@@ -66,18 +66,18 @@ def _name(one: Checked) -> None:
         click.echo(f"{one.check}: and {len(one.found) - _NAMED} more, which --output json names")
 
 
-def _document(one: Checked) -> dict[str, Any]:
+def _document(one: CheckResult) -> dict[str, Any]:
     found = [{name: row[name] for name in _COLUMNS[2:]} for row in _found(one)]
     return {"check": one.check, "status": one.status, "message": one.skipped or one.remark, "found": found}
 
 
-def _rows(one: Checked) -> list[dict[str, Any]]:
+def _rows(one: CheckResult) -> list[dict[str, Any]]:
     """Return what csv has of a check: a row for each finding, or one for none."""
     none = dict.fromkeys(_COLUMNS) | {"message": one.skipped or one.remark}
     return [{**row, "check": one.check, "status": one.status} for row in [*_found(one)] or [none]]
 
 
-def _found(one: Checked) -> Iterator[dict[str, Any]]:
+def _found(one: CheckResult) -> Iterator[dict[str, Any]]:
     for scope, wrong in one.found:
         yield {
             "account": scope and scope.account,

@@ -33,7 +33,7 @@ def measured(one: Metered | Result, usages: Mapping[str, Usage], memory: Memory,
 def usage_of(one: Metered, usages: Mapping[str, Usage]) -> Usage:
     """Given what was answered for each need, return the usage of an item: of all stretches that are its own."""
     totals, windows = list[Decimal](), dict[datetime, Decimal]()
-    for name in one.need_names:
+    for name in need_names(one):
         usage = usages[name]
         match usage:
             case Unanswered():
@@ -43,6 +43,12 @@ def usage_of(one: Metered, usages: Mapping[str, Usage]) -> Usage:
             case _:
                 windows |= usage
     return windows if one.way.is_by_window else combined(one.meter.aggregation, totals)
+
+
+def need_names(one: Metered) -> tuple[str, ...]:
+    """Return how an item's needs are called, in order: nearly every item has one, of its own name."""
+    has_one = one.stretches is None and one.read_since is None and not one.earlier_subjects
+    return (one.item.id,) if has_one else tuple(need.item for need in one.needs)
 
 
 def planned(one: Measured | Result, memory: Memory, policy: Policy) -> Planned | Result:

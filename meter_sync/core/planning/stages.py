@@ -220,12 +220,6 @@ class Metered:
             for subjects, grouping in [self.whose_at(stretch.start)]
         )
 
-    @property
-    def need_names(self) -> tuple[str, ...]:
-        """How its needs are called, in order: nearly every item has one, of its own name."""
-        has_one = self.stretches is None and self.read_since is None and not self.earlier_subjects
-        return (self.item.id,) if has_one else tuple(need.item for need in self.needs)
-
 
 def _own(span: Span, stretches: tuple[Period, ...] | None) -> tuple[Period, ...]:
     """Return what of a span is an item's own: all of it, unless stretches say otherwise."""

@@ -12,6 +12,7 @@ from meter_sync.core.metering.queries import Unanswered, combined
 from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code
 from meter_sync.core.planning.memory import Remembered
 from meter_sync.core.planning.obstacles import invalid, obstacle, starts_later
+from meter_sync.core.planning.plan import need_names
 from meter_sync.core.planning.policy import Policy
 from meter_sync.core.planning.results import skipped
 from meter_sync.core.planning.stages import Findings, Metered, Result
@@ -143,7 +144,7 @@ def failed(found: Findings, reason: Reason, message: str) -> Comparison:
 
 def total_of(metered: Metered, totals: Mapping[str, Decimal | Unanswered]) -> Decimal | Unanswered:
     """Given the total of each need, return that of an item's usage, also where it is reported by the hour or day."""
-    found = [totals[name] for name in metered.need_names]
+    found = [totals[name] for name in need_names(metered)]
     values = [one for one in found if isinstance(one, Decimal)]
     lacking = next((one for one in found if isinstance(one, Unanswered)), None)
     return lacking or combined(metered.meter.aggregation, values)
