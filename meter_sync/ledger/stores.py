@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from meter_sync.errors import ConfigurationError
 from meter_sync.ledger.sqlite import SqliteStore
 from meter_sync.ledger.store import Store
 from meter_sync.net.postgres_url import PostgresUrl
@@ -11,9 +12,18 @@ Place = Path | PostgresUrl
 
 
 def store_of(place: Place) -> Store:
-    """Return the store that a place is. What servers need is imported only for one."""
+    """Return the store that a place is. What servers need is imported only for one.
+
+    Raise ConfigurationError where it is not installed.
+    """
     if isinstance(place, Path):
         return SqliteStore(place)
-    from meter_sync.ledger.postgres import PostgresStore
-
+    try:
+        from meter_sync.ledger.postgres import PostgresStore
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the ledger is on a server, for which {error.name} is not installed; nothing was read or written",
+            "pip install 'meter-sync[postgres]'",
+            code="ledger_unwritable",
+        ) from error
     return PostgresStore(place)
