@@ -19,7 +19,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from meter_sync.errors import TryAgainError
 from meter_sync.ledger.schema import run_locks
@@ -77,7 +77,7 @@ class ServerLock(RunLock):
             is_over.set()
             beating.join()
             # Where the connection is lost, the server has let go of the lock already.
-            with suppress(DBAPIError):
+            with suppress(SQLAlchemyError):
                 self._connection.execute(sa.select(sa.func.pg_advisory_unlock(key_of(RUN, self._scope))))
 
     def _beat(self, until: threading.Event) -> None:
@@ -85,7 +85,7 @@ class ServerLock(RunLock):
         while not (self._is_lost or until.wait(BEATS_EACH_SECONDS)):
             try:
                 self._is_lost = not self._connection.execute(mine.values(beat_at=_NOW)).rowcount
-            except DBAPIError:
+            except SQLAlchemyError:
                 self._is_lost = True
 
 

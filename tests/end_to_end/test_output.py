@@ -146,7 +146,7 @@ def the_ledger_has_nonsense(world: World) -> None:
     world.run()
     world.use(subscription, 5)
     with sqlite3.connect(world.ledger) as connection:
-        connection.execute("UPDATE item_periods SET quantity = 'many'")
+        connection.execute("UPDATE item_periods SET subjects = ?", ["[" * 100_000])
     connection.close()
 
 

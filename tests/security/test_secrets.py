@@ -214,7 +214,7 @@ def test_a_crash_shows_no_key(world: World) -> None:
     """A ledger that somebody wrote into is what nobody thought of."""
     assert reported(world).code == 0
     with sqlite3.connect(world.ledger) as connection:
-        connection.execute("UPDATE item_periods SET quantity = 'many'")
+        connection.execute("UPDATE item_periods SET subjects = ?", ["[" * 100_000])
     connection.close()
     (customer,) = world.stripe.state.customers
     world.use(customer.id, 1)

@@ -13,6 +13,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -39,9 +40,17 @@ max_connections = 300
 class Server:
     """A server in which databases can be made."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, carry_out: Callable[..., None] | None = None) -> None:
+        """Begin with the URL of a database, and, for a server of the tests' own, what carries its programs out."""
         self.url = url
+        self._carry_out = carry_out
         self._number = itertools.count()
+
+    def start_anew(self) -> None:
+        """Let the server end at once, as if its machine had failed, and start it again. Skip where it is another's."""
+        if self._carry_out is None:
+            pytest.skip(f"the server that {VARIABLE} names is not the tests' own")
+        self._carry_out("pg_ctl", "--wait", "--mode=immediate", "restart")
 
     def database(self, template: PostgresUrl | None = None) -> PostgresUrl:
         """Make a database that is empty, or like another one, and return where it is."""
@@ -73,7 +82,7 @@ def server() -> Server:
         if named == NEEDED:
             pytest.fail(said)
         pytest.skip(said)
-    return Server(_started(binaries))
+    return _started(binaries)
 
 
 def _binaries() -> Path | None:
@@ -82,7 +91,7 @@ def _binaries() -> Path | None:
     return found[-1].parent if found else Path(on_path).resolve().parent if on_path else None
 
 
-def _started(binaries: Path) -> str:
+def _started(binaries: Path) -> Server:
     """Start a server that listens on a socket in a folder of its own, and ends with this process."""
     folder = Path(tempfile.mkdtemp(prefix="meter-sync-pg-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
     user = next((one for one in _OTHER_USERS if _is_a_user(one)), None) if os.geteuid() == 0 else None
@@ -104,7 +113,7 @@ def _started(binaries: Path) -> str:
         shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(end)
-    return f"postgresql://postgres@/postgres?host={folder}"
+    return Server(f"postgresql://postgres@/postgres?host={folder}", carried_out)
 
 
 def _is_a_user(name: str) -> bool:
