@@ -20,9 +20,9 @@ def run(world: World, *arguments: str, output: str = "json", **overrides: str) -
     """
     config = ["--config", str(world.config)] if world.config.exists() else []
     command = [*config, "run", "--output", output, "--as-of", world.now.isoformat(), *arguments]
-    of_the_tests = {name: None for name in os.environ if name.startswith("METER_SYNC_")}
+    of_the_tests: dict[str, str | None] = {name: None for name in os.environ if name.startswith("METER_SYNC_")}
     with _logging_restored():
-        done = CliRunner().invoke(cli, command, env=of_the_tests | world.environment(**overrides))
+        done = CliRunner().invoke(cli, command, env={**of_the_tests, **world.environment(**overrides)})
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     assert "Traceback" not in done.stderr, done.stderr
     if output == "json":
