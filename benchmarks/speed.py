@@ -37,6 +37,8 @@ PARTS = ("speed", "scale", "meters", "memory", "help")
 SHARED_STARTS = 50
 
 FIRST, NEW_USAGE, SOME_NEW_USAGE, UNCHANGED = "first run", "all new usage", "1 % new usage", "all unchanged"
+LATE_USAGE = "all late usage"
+"""New usage is of the second before, as an hourly run finds it; late usage is of hours after each period's start."""
 
 LATENCIES = "120 ms per Stripe write, 250 ms per Stripe read, 40 ms per query"
 
@@ -102,7 +104,9 @@ def measure_naive(items: int) -> Run:
         return Run(scenario, FIRST, cost, account.traffic(), program="naive")
 
 
-def measure_meter_sync(scenario: Scenario, kinds: Sequence[str] = (FIRST, NEW_USAGE, UNCHANGED)) -> Iterable[Run]:
+def measure_meter_sync(
+    scenario: Scenario, kinds: Sequence[str] = (FIRST, NEW_USAGE, LATE_USAGE, UNCHANGED)
+) -> Iterable[Run]:
     """Run meter-sync over a new account with a new ledger, once for each kind, and measure each.
 
     Raise RuntimeError if a run leaves any item with another total than its usage.
@@ -110,6 +114,8 @@ def measure_meter_sync(scenario: Scenario, kinds: Sequence[str] = (FIRST, NEW_US
     with trial(scenario, this_program()) as one:
         for kind in kinds:
             if kind == NEW_USAGE:
+                one.account.use_now()
+            if kind == LATE_USAGE:
                 one.account.use()
             changed = one.account.use_some() if kind == SOME_NEW_USAGE else 0
             yield replace(checked(one.run(kind)), changed_windows=changed)

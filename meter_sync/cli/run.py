@@ -39,8 +39,11 @@ if TYPE_CHECKING:
     from meter_sync.sync.request import Execution, Request
 
 _NAMED_ITEMS = 5
-_OBJECTS_BETWEEN_COLLECTIONS = 10_000
-"""Nearly all that a run makes lives to its end: looking for what does not, time and again, costs CPU for nothing."""
+_BETWEEN_COLLECTIONS = (100_000, 20, 1_000)
+"""Nearly all that a run makes lives to its end: looking for what does not, time and again, costs CPU for nothing.
+
+That is objects made before the newest are looked at, and how often that is before older ones are (`gc.set_threshold`).
+"""
 _CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
 _WORDS = Words(
     cut_off="the run",
@@ -148,7 +151,7 @@ def _executed(
     """Load the configuration and execute; return with it what is to be said of the books. Raise MeterSyncError."""
     from meter_sync.config import needed
 
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    gc.set_threshold(*_BETWEEN_COLLECTIONS)
     wanted = needed(for_webhook=False)
     configuration = options.read_configuration(wanted, schedule=schedule)
     watched.begin(configuration)
