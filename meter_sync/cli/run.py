@@ -171,13 +171,13 @@ def _of_shadow(execution: "Execution") -> Iterator[str]:
 
 
 def _executed_by(settings: "Settings", options: Globals, request: "Request") -> "Execution":
-    from meter_sync.ledger import Scope, open_ledger_read_only
+    from meter_sync.ledger import open_ledger_read_only
     from meter_sync.sync.request import Execution, RunReport, run_record
 
     if request.closing is not None:
         # It comes every minute: where nothing ends it has nothing to do, and no SDK is imported for that.
         began, watched_for = now(), timedelta(days=settings.lookback_days)
-        with open_ledger_read_only(settings.ledger, Scope(account="", mode=settings.stripe.mode)) as ledger:
+        with open_ledger_read_only(settings.ledger, settings.scope) as ledger:
             ledger.binding.check_mode()
             _warn_of_unused(ledger, settings)
             due = ledger.listed.due(request.as_of or began, request.closing, watched_for)

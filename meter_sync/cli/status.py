@@ -64,7 +64,7 @@ def _status(settings: Settings, at: datetime) -> dict[str, Any]:
     """Return what the document says: what is true of the ledger at an instant."""
     from meter_sync.ledger import books_in_use, open_ledger_read_only
 
-    with open_ledger_read_only(settings.ledger, books_in_use(settings.ledger, settings.stripe.mode)) as ledger:
+    with open_ledger_read_only(settings.ledger, books_in_use(settings.ledger, settings.scope)) as ledger:
         failing, overdue = ledger.runs.last_ended_with(), ledger.runs.overdue_since(settings.schedule, at)
         held = [_row_of_held(one) for one in ledger.overview.held()]
         unbilled = [_row_of_unbilled(one) for one in ledger.remainders.for_a_person()]

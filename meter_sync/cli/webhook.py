@@ -54,14 +54,13 @@ def webhook(options: Globals, host: str, port: int) -> None:
 
 
 async def _serve(settings: "Settings", host: str, port: int) -> None:
-    from meter_sync.ledger import Scope
     from meter_sync.net.tasks import first_error_only
     from meter_sync.webhook.queue import Queue
     from meter_sync.webhook.reporting import follow_up, reporter
     from meter_sync.webhook.server import Receiver, serve
     from meter_sync.webhook.worker import Worker
 
-    queue = Queue(settings.ledger, Scope(account="", mode=settings.stripe.mode), now)
+    queue = Queue(settings.ledger, settings.scope, now)
     with closing(queue), stop_on_signals() as stop:
         await queue.waiting()  # a ledger that cannot be used ends it here, and not at the first event
         worker = Worker(queue, reporter(settings, now, stop), stop)

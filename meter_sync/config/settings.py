@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PrivateAttr,
     SecretStr,
     ValidationInfo,
     model_validator,
@@ -26,6 +27,7 @@ from meter_sync.core.billing.way import Records
 from meter_sync.core.metering.mapping import COPY_OF, OPENMETER_CUSTOMER, Filter, LateUsage, MappingRules, MeterRow
 from meter_sync.core.planning.brakes import Thresholds
 from meter_sync.core.schedule import Schedule
+from meter_sync.core.scope import Scope
 from meter_sync.core.telling.history import KEPT_DAYS
 from meter_sync.net.addresses import is_loopback
 from meter_sync.net.postgres_url import PostgresUrl
@@ -294,6 +296,7 @@ class Settings(_Section):
     history_days: Annotated[int, Field(le=36500), AfterValidator(_days_of_history)] = 400
     voided_invoices: Literal["name", "forgive"] = "name"
     late_usage: LateUsage = LateUsage.NAME
+    _account: str = PrivateAttr(default="")
 
     @model_validator(mode="after")
     def _names_each_price_once(self) -> "Settings":
@@ -323,6 +326,22 @@ class Settings(_Section):
             # Frozen settings are made here: nobody has them yet.
             object.__setattr__(self, "ledger", replace(self.ledger, password=password))
         return self
+
+    @property
+    def account(self) -> str:
+        """The name of the account that these are for; empty for the only one."""
+        return self._account
+
+    @property
+    def scope(self) -> Scope:
+        """Whose books runs with these settings keep."""
+        return Scope(self._account, self.stripe.mode)
+
+    def of_account(self, name: str) -> "Settings":
+        """Return these as those of an account of several."""
+        named = self.model_copy()
+        named._account = name
+        return named
 
     @property
     def is_shadow(self) -> bool:

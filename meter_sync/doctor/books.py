@@ -10,7 +10,7 @@ from meter_sync.config import usual_ledgers
 from meter_sync.doctor.finding import Finding, named, obstacle, of_error, ok, problem, warning
 from meter_sync.doctor.installation import Installation
 from meter_sync.errors import MeterSyncError
-from meter_sync.ledger import Place, Scope, ledger_state, open_ledger_read_only
+from meter_sync.ledger import Place, ledger_state, open_ledger_read_only
 
 _LITTLE_BYTES = 100_000_000
 _NEARLY_NONE_BYTES = 10_000_000
@@ -107,7 +107,7 @@ def _user(id: int) -> str:
 def _of_books(installation: Installation) -> Iterator[Finding]:
     settings = installation.settings
     try:
-        with open_ledger_read_only(settings.ledger, Scope("", settings.stripe.mode)) as ledger:
+        with open_ledger_read_only(settings.ledger, settings.scope) as ledger:
             bound = ledger.binding.read()
             ledger.binding.check_mode()
             if bound:

@@ -13,7 +13,7 @@ from meter_sync.core.planning.stages import Metered, Result
 from meter_sync.doctor.finding import Finding, named, obstacle, of_error, ok, problem, warning
 from meter_sync.doctor.installation import Installation
 from meter_sync.errors import MeterSyncError
-from meter_sync.ledger import Scope, open_ledger_read_only
+from meter_sync.ledger import open_ledger_read_only
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable, unreachable
 from meter_sync.stripe_api.not_understood import Oddities
 from meter_sync.stripe_api.prices import metered_prices, to_price
@@ -51,7 +51,7 @@ async def examine_mapping(installation: Installation) -> AsyncIterator[Finding]:
     request = Request(dry_run=True)
     run = run_record(request, settings.schedule, installation.clock())
     try:
-        with open_ledger_read_only(settings.ledger, Scope("", settings.stripe.mode)) as ledger:
+        with open_ledger_read_only(settings.ledger, settings.scope) as ledger:
             stop, clock = installation.stop, installation.clock
             async with open_job(settings, request, run, ledger, clock, stop, NoProgress()) as job:
                 async for finding in _examine(installation, job):

@@ -7,14 +7,14 @@ from meter_sync.core.text import date_and_time
 from meter_sync.doctor.finding import Finding, named, of_error, ok, problem, skipped
 from meter_sync.doctor.installation import Installation
 from meter_sync.errors import MeterSyncError
-from meter_sync.ledger import Ledger, Scope, books_in_use, lock_holder, open_ledger_read_only
+from meter_sync.ledger import Ledger, books_in_use, lock_holder, open_ledger_read_only
 
 
 def examine_runs(installation: Installation) -> Iterator[Finding]:
     """Yield when the last complete run was, whether one is stuck, and what is held or unbilled, by the ledger."""
     settings, now = installation.settings, installation.clock()
     try:
-        with open_ledger_read_only(settings.ledger, books_in_use(settings.ledger, settings.stripe.mode)) as ledger:
+        with open_ledger_read_only(settings.ledger, books_in_use(settings.ledger, settings.scope)) as ledger:
             yield _last_run(installation, ledger, now)
             yield _lock(installation, ledger, now)
             yield _held(ledger)
@@ -41,7 +41,7 @@ def _last_run(installation: Installation, ledger: Ledger, now: datetime) -> Find
 def _lock(installation: Installation, ledger: Ledger, now: datetime) -> Finding:
     try:
         settings = installation.settings
-        holder = lock_holder(settings.ledger, Scope("", settings.stripe.mode))
+        holder = lock_holder(settings.ledger, settings.scope)
     except OSError:
         return skipped("lock", "this system does not tell who holds the run lock")
     if holder is None:

@@ -68,7 +68,7 @@ def _nothing_found(installation: Installation) -> Finding:
 def _runs_come(installation: Installation) -> bool:
     settings = installation.settings
     try:
-        with open_ledger_read_only(settings.ledger, books_in_use(settings.ledger, settings.stripe.mode)) as ledger:
+        with open_ledger_read_only(settings.ledger, books_in_use(settings.ledger, settings.scope)) as ledger:
             runs = ledger.runs
             is_overdue = runs.overdue_since(settings.schedule, installation.clock()) is not None
             return runs.last_complete() is not None and not is_overdue

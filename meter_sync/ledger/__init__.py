@@ -1,5 +1,6 @@
 """The ledger: what was intended, what Stripe acknowledged, and which run did it."""
 
+from meter_sync.core.scope import Scope
 from meter_sync.ledger.ledger import (
     Ledger,
     books_in_use,
@@ -10,7 +11,7 @@ from meter_sync.ledger.ledger import (
     run_lock,
 )
 from meter_sync.ledger.rows import RunRecord
-from meter_sync.ledger.store import Holder, RunLock, Scope, State
+from meter_sync.ledger.store import Holder, RunLock, State
 from meter_sync.ledger.stores import Place
 
 __all__ = [

@@ -6,11 +6,10 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from meter_sync.errors import ConfigurationError
-from meter_sync.ledger.database import Book
+from meter_sync.ledger.database import Book, Database
 from meter_sync.ledger.moved import PLACE
 from meter_sync.ledger.schema import bindings
-
-_LEDGER = "ledger"
+from meter_sync.ledger.store import row_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +23,15 @@ class BoundTo:
 
 
 class Binding(Book):
-    """What the ledger is bound to."""
+    """What an account's books are bound to."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._name = row_name(database.scope["account"].partition("/")[0])  # a test clock is in its account
 
     def read(self) -> BoundTo | None:
         """Return what the ledger is bound to, or None before its first use."""
-        rows = self.database.rows(sa.select(bindings).where(bindings.c.name == _LEDGER))
+        rows = self.database.rows(sa.select(bindings).where(bindings.c.name == self._name))
         return BoundTo(rows[0].stripe_account, rows[0].mode) if rows else None
 
     def check_not_moved(self) -> None:
@@ -52,7 +55,7 @@ class Binding(Book):
 
     def bind(self, to: BoundTo, at: datetime) -> None:
         """Bind the ledger; an account that became known is filled in."""
-        row = {"name": _LEDGER, "stripe_account": to.stripe_account, "mode": to.mode, "bound_at": at}
+        row = {"name": self._name, "stripe_account": to.stripe_account, "mode": to.mode, "bound_at": at}
         with self.database.transaction():
             self.database.put(bindings, [row], ("stripe_account", "mode", "bound_at"))
 

@@ -7,12 +7,13 @@ from itertools import islice
 
 import sqlalchemy as sa
 
+from meter_sync.core.scope import Scope
 from meter_sync.errors import LedgerError, MeterSyncError
 from meter_sync.ledger.checks import CHECKS, Check, Wrong
 from meter_sync.ledger.database import Database
 from meter_sync.ledger.ledger import ledger_state, open_ledger_read_only
-from meter_sync.ledger.schema import bindings, epochs, metadata, runs
-from meter_sync.ledger.store import Scope
+from meter_sync.ledger.schema import bindings, epochs, metadata
+from meter_sync.ledger.store import OF_LEDGER
 from meter_sync.ledger.stores import Place, store_of
 from meter_sync.ledger.values import all_wrong, as_stored, stored_tables
 
@@ -104,22 +105,29 @@ def _books(place: Place) -> CheckResult:
     """Say whose books these are and which copy of them, and what is wrong with that."""
     with open_ledger_read_only(place, Scope("", "")) as ledger:
         database = ledger.binding.database
-        bound, moved = ledger.binding.read(), ledger.binding.moved_to()
-        wrong = [*_rows_of_no_version(database)]
-        if bound:
-            others = database.rows(sa.select(runs.c.mode).where(runs.c.mode != bound.mode).distinct())
-            wrong += [Wrong(f"bindings: it is about {bound.mode} mode, and has runs of {one.mode}") for one in others]
-    with open_ledger_read_only(place, Scope("", bound.mode if bound else "live")) as ledger:
-        is_restored = ledger.epochs.is_restored()
-    remark = "it counts as restored: the next run reads what Stripe holds before it writes" if is_restored else None
+        moved, scopes = ledger.binding.moved_to(), _scopes(database)
+        wrong: list[tuple[Scope | None, Wrong]] = [(None, one) for one in _rows_of_no_version(database)]
+    restored = list[str]()
+    for scope in scopes:
+        with open_ledger_read_only(place, scope) as ledger:
+            bound = ledger.binding.read()
+            if bound and bound.mode != scope.mode and ledger.runs.last_begun() is not None:
+                said = f"bindings: it is about {bound.mode} mode, and has runs of {scope.mode}"
+                wrong.append((scope, Wrong(said)))
+            if ledger.epochs.is_restored():
+                restored.append(scope.account)
+    remark = "it counts as restored: the next run reads what Stripe holds before it writes" if restored else None
+    if any(restored):
+        remark = f"{remark} (of {', '.join(one or 'the account without a name' for one in restored)})"
     if moved:
         remark = f"its books were moved to {moved}: no run uses this one"
-    return CheckResult(_BOOKS, tuple((None, one) for one in wrong), remark=remark)
+    return CheckResult(_BOOKS, tuple(wrong), remark=remark)
 
 
 def _rows_of_no_version(database: Database) -> Iterator[Wrong]:
     for table in (bindings, epochs):
-        names = {row.name for row in database.rows(sa.select(table.c.name))} - {"ledger", "moved"}
+        every = {row.name for row in database.rows(sa.select(table.c.name))}
+        names = {one for one in every if one not in (OF_LEDGER, "moved") and not one.startswith(f"{OF_LEDGER}:")}
         if names:
             yield Wrong(f"{table.name}: there are rows that no version writes: {', '.join(sorted(names))}")
 

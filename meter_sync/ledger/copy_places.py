@@ -13,16 +13,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from meter_sync.core.scope import Scope
 from meter_sync.errors import ArgumentsError, LedgerError, TryAgainError
 from meter_sync.ledger.files import make_last, unwritable
 from meter_sync.ledger.migrate import REVISIONS, make, revision, upgrade
 from meter_sync.ledger.schema import claims, epochs, metadata, run_locks
 from meter_sync.ledger.sqlite import FileMarker, SqliteStore
-from meter_sync.ledger.store import Marker, Scope, Store
+from meter_sync.ledger.store import OF_LEDGER, Marker, Store
 from meter_sync.ledger.stores import Place, store_of
 
 MODES = ("live", "sandbox")
-_LEDGER = "ledger"
 _BESIDE = ".new"
 
 
@@ -40,22 +40,29 @@ class Source:
     @property
     def is_restored(self) -> bool:
         """Whether runs may have written that it knows nothing of (`ledger.epochs`)."""
-        of_books = sa.select(epochs.c.epoch, epochs.c.marker).where(epochs.c.name == _LEDGER)
-        kept = self.books.execute(of_books).first()
-        return self.marker.read() not in (tuple(kept) if kept else (None,))
+        of_books = sa.select(epochs.c.epoch, epochs.c.marker)
+        for name in self.named:
+            kept = self.books.execute(of_books.where(epochs.c.name == name)).first()
+            if self.marker.read(name) not in (tuple(kept) if kept else (None,)):
+                return True
+        return False
+
+    @property
+    def named(self) -> list[str]:
+        """The names of what the ledger has of its own for each account, and for what is on a test clock."""
+        every = self.books.execute(sa.select(epochs.c.name)).scalars()
+        return sorted({OF_LEDGER, *(one for one in every if one.startswith(f"{OF_LEDGER}:"))})
 
 
 @contextmanager
 def locked(place: Place, accounts: Iterable[str]) -> Iterator[None]:
-    """Hold the run locks of accounts' books in a ledger, or the one that is for all of a file."""
+    """Hold the run locks of accounts' books in a ledger."""
     store = store_of(place)
+    modes = MODES[:1] if isinstance(place, Path) else MODES  # a file has one lock for both
     with ExitStack() as held:
-        if isinstance(place, Path):
-            held.enter_context(store.run_lock(Scope("", MODES[0])))
-        else:
-            for account in sorted({"", *accounts}):
-                for mode in MODES:
-                    held.enter_context(store.run_lock(Scope(account, mode)))
+        for account in sorted({"", *accounts}):
+            for mode in modes:
+                held.enter_context(store.run_lock(Scope(account, mode)))
         yield
 
 
@@ -64,13 +71,11 @@ def accounts_in(place: Place) -> set[str]:
     store = store_of(place)
     if not store.is_there:
         raise _missing(store)
-    if isinstance(place, Path):
-        return set()
     with store.connected_to_read() as connection, store.translated(), connection.begin():
-        found = revision(connection)
-        if found != REVISIONS[-1]:
+        there = sa.inspect(connection).get_table_names() if revision(connection) else []
+        named = [sa.select(one.c.account) for one in metadata.sorted_tables if "account" in one.c and one.name in there]
+        if not named:
             return set()
-        named = [sa.select(one.c.account) for one in metadata.sorted_tables if "account" in one.c]
         # What is on a test clock is under the lock of its account (`Scope.on`).
         return {account.partition("/")[0] for account in connection.execute(sa.union(*named)).scalars()}
 
@@ -146,10 +151,13 @@ class Target(ABC):
         self.store = store
         self.connection = connection
 
-    def put_epoch(self, epoch: str, *, is_known: bool) -> None:
-        """Begin the epoch of the new books. They are taken for restored where no marker says what is in the row."""
-        row = {"name": _LEDGER, "epoch": epoch, "marker": self._marker_of(epoch) if is_known else epoch}
-        self.connection.execute(sa.insert(epochs).values(row))
+    def put_epoch(self, names: Iterable[str], epoch: str, *, is_known: bool) -> None:
+        """Begin the epoch of the new books of each account.
+
+        They are taken for restored where no marker says what is in the row.
+        """
+        marker = self._marker_of(epoch) if is_known else epoch
+        self.connection.execute(sa.insert(epochs), [{"name": name, "epoch": epoch, "marker": marker} for name in names])
 
     @abstractmethod
     def _marker_of(self, epoch: str) -> str | None:
@@ -160,7 +168,7 @@ class Target(ABC):
         """Do all that can fail, but for what makes the books the ledger."""
 
     @abstractmethod
-    def finish(self, epoch: str, *, is_known: bool) -> None:
+    def finish(self, names: Iterable[str], epoch: str, *, is_known: bool) -> None:
         """Make the books the ledger."""
 
 
@@ -173,7 +181,7 @@ def opened_target(place: Place) -> Iterator[Target]:
         return
     store = store_of(place)
     with store.connected() as connection, store.translated():
-        marker = store.marker(connection).read()
+        marker = store.marker(connection).read(OF_LEDGER)
         with connection.begin() as transaction:
             store.begin_migration(connection)
             upgrade(connection)
@@ -194,7 +202,7 @@ class _ServerTarget(Target):
     def prepare(self) -> None:
         """Do nothing: a transaction that was carried out is committed, or the server is lost."""
 
-    def finish(self, epoch: str, *, is_known: bool) -> None:
+    def finish(self, names: Iterable[str], epoch: str, *, is_known: bool) -> None:
         self._transaction.commit()
 
 
@@ -224,10 +232,11 @@ class _FileTarget(Target):
     def prepare(self) -> None:
         self._transaction.commit()
 
-    def finish(self, epoch: str, *, is_known: bool) -> None:
+    def finish(self, names: Iterable[str], epoch: str, *, is_known: bool) -> None:
         marker = FileMarker(self._path)
         if is_known:
-            marker.write(epoch)
+            for name in names:
+                marker.write(name, epoch)
         put_in_place(self._new.path, self._path)
 
 

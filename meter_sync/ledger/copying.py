@@ -132,13 +132,13 @@ def copy_ledger(asked: CopyRequest, at: datetime) -> Copied:
         with opened_target(asked.target) as target:
             copy = _fill(source, target, asked)
             is_restored = asked.keep or was_moved or source.is_restored
-            epoch = str(uuid.uuid4())
-            target.put_epoch(epoch, is_known=not is_restored)
+            epoch, names = str(uuid.uuid4()), source.named
+            target.put_epoch(names, epoch, is_known=not is_restored)
             target.prepare()
             if not asked.keep:
                 _leave_behind(source, str(asked.target), at)
             with _said_if_unfinished(asked):
-                target.finish(epoch, is_known=not is_restored)
+                target.finish(names, epoch, is_known=not is_restored)
     left_out = [one.table for one in copy.damaged]
     tables = (TableCopied(name, one.rows, left_out.count(name), one.total) for name, one in copy.tallies.items())
     return Copied(tuple(tables), tuple(copy.damaged), is_restored)

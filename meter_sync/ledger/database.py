@@ -13,11 +13,12 @@ import structlog
 from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, Table
 
 from meter_sync.core.billing.item import PeriodKey, SubscriptionItem
+from meter_sync.core.scope import Scope
 from meter_sync.effects import effect
 from meter_sync.ledger.column_types import DAMAGED, UtcSeconds, damage
 from meter_sync.ledger.damage import sorted_out, unreadable
 from meter_sync.ledger.moved import check_not_moved
-from meter_sync.ledger.store import Marker, RowUnwritten, RunLock, Scope, Store
+from meter_sync.ledger.store import Marker, RowUnwritten, RunLock, Store
 
 log = structlog.get_logger()
 

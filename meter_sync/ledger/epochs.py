@@ -14,16 +14,19 @@ from sqlalchemy import Row
 
 from meter_sync.ledger.database import Book, Database
 from meter_sync.ledger.schema import epochs, runs
+from meter_sync.ledger.store import row_name
 from meter_sync.ledger.writes import forget_what_may_have_changed
-
-_LEDGER = "ledger"
 
 
 class Epochs(Book):
-    """The ledger's epoch, and the marker beside it."""
+    """The epoch of an account's books, and the marker beside them; what is on a test clock has one of its own.
+
+    So each finds out for itself that it was restored, whichever comes first.
+    """
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
+        self._name = row_name(database.scope["account"])
         self._marker = database.marker
 
     def is_restored(self) -> bool:
@@ -35,7 +38,7 @@ class Epochs(Book):
         with self.database.at_one_moment():
             kept = self._kept()
             known = (kept.epoch, kept.marker) if kept else (None,)
-            return self._marker.read() not in known and self._was_used()
+            return self._marker.read(self._name) not in known and self._was_used()
 
     def begin(self, as_of: datetime) -> bool:
         """Begin a new epoch before anything is written to Stripe, and return whether the ledger was restored.
@@ -64,7 +67,7 @@ class Epochs(Book):
         self._mark()
 
     def _renew(self) -> None:
-        row = {"name": _LEDGER, "epoch": str(uuid.uuid4()), "marker": self._marker.read()}
+        row = {"name": self._name, "epoch": str(uuid.uuid4()), "marker": self._marker.read(self._name)}
         self.database.put(epochs, [row], ("epoch", "marker"))
 
     def _mark(self) -> None:
@@ -72,10 +75,10 @@ class Epochs(Book):
         with self.database.transaction():
             kept = self._kept()
             if kept:
-                self._marker.write(kept.epoch)
+                self._marker.write(self._name, kept.epoch)
 
     def _kept(self) -> Row[tuple[str, str | None]] | None:
-        found = self.database.rows(sa.select(epochs.c.epoch, epochs.c.marker).where(epochs.c.name == _LEDGER))
+        found = self.database.rows(sa.select(epochs.c.epoch, epochs.c.marker).where(epochs.c.name == self._name))
         return found[0] if found else None
 
     def _was_used(self) -> bool:

@@ -12,18 +12,18 @@ from meter_sync.ledger.files import make_folder, own_like
 from meter_sync.ledger.store import RunLock
 
 
-def _beside(ledger: Path) -> Path:
-    return ledger.with_name(ledger.name + ".lock")
+def _beside(ledger: Path, account: str) -> Path:
+    return ledger.with_name(f"{ledger.name}.{account}.lock" if account else f"{ledger.name}.lock")
 
 
-def process_that_holds(ledger: Path) -> int | None:
-    """Return the id of the process that holds the run lock, or None where nobody does.
+def process_that_holds(ledger: Path, account: str) -> int | None:
+    """Return the id of the process that holds an account's run lock, or None where nobody does.
 
     The lock is not touched: whoever tried it would keep a run from it. Linux lists all locks (proc(5), /proc/locks).
     Raise OSError where the system does not tell.
     """
     try:
-        inode = _beside(ledger).stat().st_ino
+        inode = _beside(ledger, account).stat().st_ino
     except FileNotFoundError:
         return None
     locks = Path("/proc/locks").read_text(encoding="utf-8")
@@ -41,13 +41,13 @@ class FileLock(RunLock):
 
 
 @contextmanager
-def file_lock(ledger: Path) -> Iterator[FileLock]:
-    """Hold the lock file beside the ledger; the system releases it however the process ends.
+def file_lock(ledger: Path, account: str) -> Iterator[FileLock]:
+    """Hold an account's lock file beside the ledger; the system releases it however the process ends.
 
     Raise TryAgainError while another run holds it, ConfigurationError if it cannot be used: a lock that is busy
     and a lock that is broken are different things.
     """
-    path = _beside(ledger)
+    path = _beside(ledger, account)
     make_folder(ledger.parent)
     lock = filelock.FileLock(path, mode=0o600)
     try:

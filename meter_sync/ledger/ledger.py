@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from meter_sync.core.scope import Scope
 from meter_sync.errors import LedgerError
 from meter_sync.ledger.additions import Additions
 from meter_sync.ledger.binding import Binding
@@ -29,7 +30,7 @@ from meter_sync.ledger.remainders import Remainders
 from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import metadata
 from meter_sync.ledger.sqlite import SqliteStore, in_memory
-from meter_sync.ledger.store import Holder, Marker, RunLock, Scope, State, Store
+from meter_sync.ledger.store import Holder, Marker, RunLock, State, Store
 from meter_sync.ledger.stores import Place, store_of
 from meter_sync.ledger.webhook_queue import WebhookQueue
 from meter_sync.ledger.writes import Writes
@@ -141,13 +142,12 @@ def ledger_state(place: Place) -> State:
         return store.state(connection, revision(connection))
 
 
-def books_in_use(place: Place, mode: str) -> Scope:
-    """Return whose books a person asks for: those of the mode that the ledger is bound to, which are its only ones.
+def books_in_use(place: Place, books: Scope) -> Scope:
+    """Return whose books a person asks for: those of the mode that an account is bound to, which are its only ones.
 
-    `mode` is the key's, for a ledger that is not bound: without a key, or with another one, nothing must look settled.
+    Its mode is the key's, for books that are not bound: without a key, or with another one, nothing must look settled.
     Raise LedgerError for a ledger that would answer as if all were well, since it is missing or no run has used it.
     """
-    books = Scope("", mode)
     with open_ledger_read_only(place, books) as ledger:
         ledger.binding.check_not_moved()
         bound = ledger.binding.read()

@@ -14,11 +14,12 @@ from sqlalchemy import Connection, Engine, MetaData, NullPool, Table
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
+from meter_sync.core.scope import Scope
 from meter_sync.errors import ConfigurationError, LedgerError, MeterSyncError, TryAgainError
 from meter_sync.ledger.migrate import REVISIONS, upgrade
 from meter_sync.ledger.schema import metadata
 from meter_sync.ledger.server_lock import BOOKS, ServerLock, acquired, holder_of, key_of
-from meter_sync.ledger.store import Holder, Marker, RowUnwritten, Scope, State, Store
+from meter_sync.ledger.store import Holder, Marker, RowUnwritten, State, Store
 from meter_sync.net.postgres_url import PostgresUrl
 
 _BUSY_SECONDS = 30
@@ -203,8 +204,8 @@ class ServerMarker(Marker):
     def __init__(self, which: str | None) -> None:
         self._which = which
 
-    def read(self) -> str | None:
-        """Return which copy it is."""
+    def read(self, name: str) -> str | None:
+        """Return which copy it is, whoever's books they are."""
         return self._which
 
 

@@ -343,21 +343,21 @@ holds = _table_of_periods(
 epochs = Table(
     "epochs",
     metadata,
-    Column("name", Name(20), primary_key=True),
+    Column("name", Name(300), primary_key=True),
     Column("epoch", Name(36), nullable=False),
     Column("marker", Said),
 )
-"""The epoch of the ledger, and what the marker beside it said before: one row, whoever's books these are."""
+"""The epoch of each account's books, and of what is on a test clock, and what the marker beside it said before."""
 
 bindings = Table(
     "bindings",
     metadata,
-    Column("name", Name(20), primary_key=True),
+    Column("name", Name(300), primary_key=True),
     Column("stripe_account", Name(255), nullable=False),
     Column("mode", Name(10), nullable=False),
     Column("bound_at", UtcSeconds, nullable=False),
 )
-"""The Stripe account and mode that the ledger is about: one row, written at its first use."""
+"""The Stripe account and mode that the books of each account are about: written at their first use."""
 
 run_locks = _table(
     "run_locks",

@@ -21,9 +21,10 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 
+from meter_sync.core.scope import Scope
 from meter_sync.errors import TryAgainError
 from meter_sync.ledger.schema import run_locks
-from meter_sync.ledger.store import Holder, RunLock, Scope
+from meter_sync.ledger.store import Holder, RunLock
 from meter_sync.net.postgres_url import PostgresUrl
 
 log = structlog.get_logger()

@@ -14,11 +14,12 @@ from sqlalchemy import Connection, Engine, NullPool, Table, event
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
+from meter_sync.core.scope import Scope
 from meter_sync.errors import LedgerError, MeterSyncError, TryAgainError
 from meter_sync.ledger.file_lock import FileLock, file_lock, process_that_holds
 from meter_sync.ledger.files import make_file, read_text, replace_text, unwritable
 from meter_sync.ledger.migrate import REVISIONS
-from meter_sync.ledger.store import Holder, Marker, RowUnwritten, Scope, State, Store
+from meter_sync.ledger.store import OF_LEDGER, Holder, Marker, RowUnwritten, State, Store
 
 _OPENED: ContextVar[str] = ContextVar("opened")
 """The file that is being opened, as SQLite's URI."""
@@ -129,12 +130,12 @@ class SqliteStore(Store):
         return timedelta(0)
 
     def run_lock(self, scope: Scope) -> AbstractContextManager[FileLock]:
-        """Hold the lock file beside the ledger: one for all whose books are in it."""
-        return file_lock(self.path)
+        """Hold the lock file beside the ledger, which an account has of its own."""
+        return file_lock(self.path, scope.account)
 
     def lock_holder(self, scope: Scope) -> Holder | None:
         """Return which process holds the lock file."""
-        process = process_that_holds(self.path)
+        process = process_that_holds(self.path, scope.account)
         return Holder(f"process {process}", f"kill {process}") if process is not None else None
 
     def state(self, connection: Connection, found: str | None) -> State:
@@ -144,18 +145,28 @@ class SqliteStore(Store):
 
 
 class FileMarker(Marker):
-    """A file beside the ledger, which has the newest epoch."""
+    """A file beside the ledger that has the newest epochs: the ledger's own in its first line, then others by name."""
 
     def __init__(self, ledger: Path) -> None:
         self._path = ledger.with_name(ledger.name + ".epoch")
 
-    def read(self) -> str | None:
-        """Return the epoch that was written last."""
-        return read_text(self._path)
+    def read(self, name: str) -> str | None:
+        """Return the epoch of books that was written last."""
+        return self._read().get(name)
 
-    def write(self, epoch: str) -> None:
-        """Put an epoch in the place of the one before."""
-        replace_text(self._path, epoch)
+    def write(self, name: str, epoch: str) -> None:
+        """Put an epoch in the place of the one before. Whoever calls keeps all others from doing so meanwhile."""
+        epochs = {**self._read(), name: epoch}
+        first = epochs.pop(OF_LEDGER, "")
+        replace_text(self._path, "\n".join([first, *(f"{name} {one}" for name, one in sorted(epochs.items()))]))
+
+    def _read(self) -> dict[str, str]:
+        text = read_text(self._path)
+        if text is None:
+            return {}
+        first, *others = text.split("\n")
+        named = (line.rpartition(" ") for line in others)
+        return {**({OF_LEDGER: first} if first else {}), **{name: epoch for name, _, epoch in named}}
 
 
 @contextmanager

@@ -8,22 +8,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Table
 
+from meter_sync.core.scope import Scope
 from meter_sync.errors import LedgerError
 
+OF_LEDGER = "ledger"
+"""The name of what a ledger has of its own for the only account, or for one that has no name."""
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Whose books these are: the Stripe account (empty for the key's own) and `live` or `sandbox`."""
 
-    account: str
-    mode: str
-
-    def on(self, test_clock: str | None) -> "Scope":
-        """Return the scope of what is on a test clock, which nothing else of the account has; for None this one.
-
-        Time is another there: neither instants nor quantities of the two may meet.
-        """
-        return self if test_clock is None else Scope(f"{self.account}/{test_clock}", self.mode)
+def row_name(account: str) -> str:
+    """Return the name of what a ledger has of its own for an account, as a scope names it."""
+    return f"{OF_LEDGER}:{account}" if account else OF_LEDGER
 
 
 class RowUnwritten(LedgerError):
@@ -33,15 +27,15 @@ class RowUnwritten(LedgerError):
 class Marker:
     """Says of which copy of the books this is, so that one that was put back from a backup is recognised.
 
-    This one is that of books that are nowhere, and says nothing.
+    The books of each account are named by `row_name`. This one is that of books that are nowhere, and says nothing.
     """
 
-    def read(self) -> str | None:
-        """Return what it says, or None where it says nothing. Raise ConfigurationError if that cannot be read."""
+    def read(self, name: str) -> str | None:
+        """Return what it says of books, or None where it says nothing. Raise ConfigurationError if it is unreadable."""
         return None
 
-    def write(self, epoch: str) -> None:
-        """Note the epoch of the books, where it is kept apart from them. Raise ConfigurationError if that fails."""
+    def write(self, name: str, epoch: str) -> None:
+        """Note the epoch of books, where it is kept apart from them. Raise ConfigurationError if that fails."""
 
 
 class RunLock(ABC):

@@ -113,7 +113,7 @@ def _of_ledger(ended: Ended) -> Values:
 
 def _known(settings: Settings, at: datetime) -> Values:
     """Return what the ledger says at an instant. Raise MeterSyncError."""
-    with open_ledger_read_only(settings.ledger, books_in_use(settings.ledger, settings.stripe.mode)) as ledger:
+    with open_ledger_read_only(settings.ledger, books_in_use(settings.ledger, settings.scope)) as ledger:
         held, ends = ledger.overview.held(), ledger.overview.ends(at)
         return {
             "run_last_complete_timestamp_seconds": _one(ledger.runs.last_complete()),

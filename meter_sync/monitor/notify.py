@@ -107,7 +107,7 @@ def _memory(settings: Settings | None) -> Memory | None:
 
 
 def _read_memory(settings: Settings) -> Memory:
-    books = books_in_use(settings.ledger, settings.stripe.mode)
+    books = books_in_use(settings.ledger, settings.scope)
     with open_ledger_read_only(settings.ledger, books) as ledger:
         unbilled = len(ledger.remainders.for_a_person())
         return Memory(settings, books, trouble_from(ledger.markers.told()), unbilled)

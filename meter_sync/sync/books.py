@@ -13,7 +13,7 @@ from meter_sync.config import Settings
 from meter_sync.core.schedule import Schedule
 from meter_sync.core.text import utc
 from meter_sync.errors import ArgumentsError, ConfigurationError, MeterSyncError, TryAgainError
-from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger, open_ledger_read_only, run_lock
+from meter_sync.ledger import Ledger, RunRecord, open_ledger, open_ledger_read_only, run_lock
 from meter_sync.net.stop import Stop
 from meter_sync.net.tally import Tally
 from meter_sync.stripe_api.connection import CLOCK_TOLERANCE_SECONDS
@@ -93,12 +93,12 @@ def _books(settings: Settings, request: Request) -> Iterator[Ledger]:
 
     What is on a test clock has books of its own in it; the lock is the same.
     """
-    scope = Scope(account="", mode=settings.stripe.mode).on(request.test_clock)
+    scope = settings.scope.on(request.test_clock)
     if request.dry_run:
         with open_ledger_read_only(settings.ledger, scope) as ledger:
             yield ledger
         return
-    locked = nullcontext() if request.is_beside else run_lock(settings.ledger, Scope("", settings.stripe.mode))
+    locked = nullcontext() if request.is_beside else run_lock(settings.ledger, settings.scope)
     with locked as lock, open_ledger(settings.ledger, scope, lock) as ledger:
         yield ledger
 
@@ -106,7 +106,7 @@ def _books(settings: Settings, request: Request) -> Iterator[Ledger]:
 def _once_overdue(settings: Settings, run: RunRecord, error: TryAgainError) -> MeterSyncError | None:
     """Return what is said of what ended a run before it had its books, such as another run's lock, or after it."""
     try:
-        with open_ledger_read_only(settings.ledger, Scope(account="", mode=settings.stripe.mode)) as ledger:
+        with open_ledger_read_only(settings.ledger, settings.scope) as ledger:
             return once_overdue(error, run, ledger)
     except MeterSyncError:  # without the ledger nobody knows since when
         return error

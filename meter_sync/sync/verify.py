@@ -35,7 +35,7 @@ from meter_sync.core.telling.comparison import (
 )
 from meter_sync.core.telling.sample import Sample, sample_of
 from meter_sync.errors import Interrupted, MeterSyncError
-from meter_sync.ledger import RunRecord, Scope, open_ledger_read_only
+from meter_sync.ledger import RunRecord, open_ledger_read_only
 from meter_sync.net.stop import Stop
 from meter_sync.stripe_api.connection import StripeRefused, StripeUnavailable
 from meter_sync.sync.clocks import at_clock, check_clock
@@ -117,7 +117,7 @@ async def verify(
     asked = Request(request.selection, dry_run=True, test_clock=request.test_clock)
     run, beforehand = run_record(asked, settings.schedule, clock()), 0
     verification = _begun(run, request)
-    scope = Scope(account="", mode=settings.stripe.mode).on(request.test_clock)
+    scope = settings.scope.on(request.test_clock)
     try:
         check_clock(settings, request.test_clock)
         with named_in_log(run), open_ledger_read_only(settings.ledger, scope) as ledger:

@@ -55,7 +55,7 @@ class HistoryRequest:
 
 def carry_out(settings: Settings, asked: HistoryRequest) -> Answer:
     """Do what was asked for, and return what there is to say. Raise MeterSyncError, with what to do."""
-    scope = books_in_use(settings.ledger, settings.stripe.mode)
+    scope = books_in_use(settings.ledger, settings.scope)
     if asked.settle is not None:
         with open_ledger(settings.ledger, scope) as ledger:
             return _settle(ledger, *asked.settle, str(asked.note).strip())

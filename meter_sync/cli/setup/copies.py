@@ -10,7 +10,7 @@ from meter_sync.cli.setup.conduct import ALL_NAMED, NOTHING_MADE, Asked, Conduct
 from meter_sync.config import SHADOW_KEY, STRIPE_KEY
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import ConfigurationError
-from meter_sync.ledger import Scope, run_lock
+from meter_sync.ledger import run_lock
 from meter_sync.setup.steps import Step
 from meter_sync.setup.talk import open_shadow_writer
 from meter_sync.shadow.copying import Looked, Refused, look, make, steps
@@ -50,7 +50,7 @@ def _make_shadow(conduct: Conduct) -> None:
         _planned_and_made(conduct, looked, made)
     else:
         shadow = settings.of_shadow
-        with run_lock(shadow.ledger, Scope("", shadow.stripe.mode)):  # two at once would make everything twice
+        with run_lock(shadow.ledger, shadow.scope):  # two at once would make everything twice
             _planned_and_made(conduct, looked, made)
 
 
