@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 
 import sqlalchemy as sa
 
@@ -58,6 +59,27 @@ class Binding(Book):
         row = {"name": self._name, "stripe_account": to.stripe_account, "mode": to.mode, "bound_at": at}
         with self.database.transaction():
             self.database.put(bindings, [row], ("stripe_account", "mode", "bound_at"))
+
+    def check_alone(self, to: BoundTo) -> None:
+        """Raise ConfigurationError where books of another name are about the same Stripe account, and were before.
+
+        Two books of one account would bill additions twice, and undo each other's totals.
+        """
+        same = (bindings.c.stripe_account == to.stripe_account, bindings.c.mode == to.mode)
+        rows = self.database.rows(sa.select(bindings).where(*same).order_by(bindings.c.bound_at, bindings.c.name))
+        before = list(takewhile(lambda row: row.name != self._name, rows))
+        if to.stripe_account and before:
+            raise _bound_twice(to.stripe_account, before[0].name)
+
+
+def _bound_twice(stripe_account: str, name: str) -> ConfigurationError:
+    _, _, account = name.partition(":")
+    whose = f"the account {account}" if account else "the account that has no name"
+    return ConfigurationError(
+        f"Stripe account {stripe_account} has books in this ledger already, as those of {whose}; nothing was written",
+        "give each Stripe account one name, and the name that it had: two books of one account would bill twice",
+        code="account_twice",
+    )
 
 
 def bound_otherwise(bound: BoundTo, found: BoundTo) -> ConfigurationError:
