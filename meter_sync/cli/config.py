@@ -83,7 +83,7 @@ def check(options: Globals, output: str) -> None:
     configuration = options.read_configuration(SECRETS)
     wanted = needed(for_webhook=configuration.is_there(WEBHOOK_SECRET))
     try:
-        settings = options.in_effect(configuration, wanted)
+        settings = options.checked(configuration, wanted)
     except MeterSyncError as error:
         document = {"file": _file(configuration), "problems": list(error.details)}
         _end_with(error, output, document)
@@ -93,7 +93,9 @@ def check(options: Globals, output: str) -> None:
         print_csv(("problem",), [])
     else:
         file = configuration.file or "none was found"
-        said = f"All is well. Configuration file: {file}. Ledger: {settings.ledger}. Key: {settings.stripe.mode} mode."
+        names = ", ".join(one.account for one in configuration.accounts)
+        whose = f"Accounts: {names}." if names else f"Key: {settings.stripe.mode} mode."
+        said = f"All is well. Configuration file: {file}. Ledger: {settings.ledger}. {whose}"
         click.echo(printable(said))
 
 

@@ -14,7 +14,7 @@ import click
 
 from meter_sync.cli.ending import exit_with, stop_on_signals
 from meter_sync.cli.globals import Globals, now
-from meter_sync.cli.options import Duration, output
+from meter_sync.cli.options import Duration, accounts_of, output
 from meter_sync.cli.printing import print_csv, print_error, print_json, printable
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import MeterSyncError
@@ -51,8 +51,16 @@ _AGAIN_AFTER_SECONDS = 1.0
 )
 @click.option("--offline", is_flag=True, help="Ask no server.")
 @output
+@accounts_of("The account that it is about, where there are several")
 @click.pass_obj
-def doctor(options: Globals, only: tuple[str, ...], wait: timedelta | None, offline: bool, output: str) -> None:
+def doctor(
+    options: Globals,
+    only: tuple[str, ...],
+    wait: timedelta | None,
+    offline: bool,
+    output: str,
+    accounts: tuple[str, ...],
+) -> None:
     """Check everything that runs need: each finding in a line, with what to do.
 
     Writes nothing. Exit code 78 where runs cannot work, 4 where something is, or may be, left unbilled, 0 else, also
@@ -60,19 +68,21 @@ def doctor(options: Globals, only: tuple[str, ...], wait: timedelta | None, offl
     """
     options.start_logging()
     try:
-        examined = asyncio.run(_examined(options, only, wait or timedelta(0), offline=offline))
+        examined, account = asyncio.run(_examined(options, accounts, only, wait or timedelta(0), offline=offline))
     except MeterSyncError as error:
         print_error(error)
         if output == "json":
             print_json({}, error)
         sys.exit(error.exit_code)
-    found = _document(examined)
+    found = _document(examined, account)
     code = ExitCode(found["summary"]["exit_code"])
     exit_with(code, partial(_print_as, output, options, examined, found), "look again")
 
 
-async def _examined(options: Globals, only: tuple[str, ...], wait: timedelta, *, offline: bool) -> "Examined":
-    """Examine until there is no problem, or the time is over. Raise Interrupted."""
+async def _examined(
+    options: Globals, accounts: tuple[str, ...], only: tuple[str, ...], wait: timedelta, *, offline: bool
+) -> "tuple[Examined, str]":
+    """Examine until there is no problem, or the time is over; return with it whose account it is. Raise Interrupted."""
     from meter_sync.config import SECRETS
     from meter_sync.doctor.examination import examine
     from meter_sync.doctor.finding import exit_code
@@ -80,16 +90,16 @@ async def _examined(options: Globals, only: tuple[str, ...], wait: timedelta, *,
     until = time.monotonic() + wait.total_seconds()
     with stop_on_signals() as stop:
         while True:
-            configuration = options.read_configuration(SECRETS)
+            configuration = options.read_account(SECRETS, accounts)
             found_in = configuration.file.parent if configuration.file and options.config is None else None
             examined = await examine(configuration, only, os.environ, now, stop, found_in=found_in, offline=offline)
             is_well = exit_code(one for findings in examined.values() for one in findings) is ExitCode.DONE
             if is_well or time.monotonic() + _AGAIN_AFTER_SECONDS > until:
-                return examined
+                return examined, configuration.account
             await stop.sleep(_AGAIN_AFTER_SECONDS)
 
 
-def _document(examined: "Examined") -> dict[str, Any]:
+def _document(examined: "Examined", account: str) -> dict[str, Any]:
     from meter_sync.doctor.finding import Status, exit_code
 
     every = [one for findings in examined.values() for one in findings]
@@ -100,7 +110,7 @@ def _document(examined: "Examined") -> dict[str, Any]:
             {
                 "section": section,
                 "id": one.id,
-                "account": None,
+                "account": account or None,
                 "status": one.status.value,
                 "subject": one.subject,
                 "message": one.message,

@@ -69,16 +69,21 @@ def carried_out(work: Callable[[], T], failed: Callable[[MeterSyncError], T], wo
         return failed(Interrupted(f"{words.cut_off} was cut off by a second signal", words.then))
     except Exception as error:
         # A bug must not cost the caller the document that was promised on every exit path.
-        run = run_of(error)
-        said = f"meter-sync itself failed with {type(error).__name__}; {words.after_a_bug}"
-        if are_events():
-            write_event("crash", "error", message=said, traceback=traceback.format_exc(), run_id=run)
-        else:
-            traceback.print_exc()
-        bug = MeterSyncError(said, words.report, code="internal")
-        if run:
-            bug.add_note(f"{RUN_NOTE}{run}")
-        return failed(bug)
+        return failed(told_of_bug(error, words))
+
+
+def told_of_bug(error: Exception, words: Words) -> MeterSyncError:
+    """Print the traceback of what is being handled, which nobody foresaw, and return what is to be said of it."""
+    run = run_of(error)
+    said = f"meter-sync itself failed with {type(error).__name__}; {words.after_a_bug}"
+    if are_events():
+        write_event("crash", "error", message=said, traceback=traceback.format_exc(), run_id=run)
+    else:
+        traceback.print_exc()
+    bug = MeterSyncError(said, words.report, code="internal")
+    if run:
+        bug.add_note(f"{RUN_NOTE}{run}")
+    return bug
 
 
 @contextlib.contextmanager

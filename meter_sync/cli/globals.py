@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from meter_sync.config import Configuration, SecretSetting, Settings
+    from meter_sync.ledger import Place
 
 _WIDTH_WITHOUT_TERMINAL = 240
+_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +61,31 @@ class Globals:
             cache_logger_on_first_use=False,
         )
 
-    def load_settings(self, *, for_webhook: bool = False, **options: Any) -> "Settings":
-        """Load the configuration and say in the log which file and ledger are in effect.
+    def load_settings(self, accounts: Sequence[str], *, for_webhook: bool = False, **options: Any) -> "Settings":
+        """Load the configuration of an account and say in the log which file and ledger are in effect.
 
-        None is an option that was not given. Raise ConfigurationError that names every problem at once.
+        None is an option that was not given. Raise ConfigurationError that names every problem at once, and
+        ArgumentsError where there are several accounts, and not one of them is named.
         """
         from meter_sync.config import needed
 
         wanted = needed(for_webhook=for_webhook)
-        return self.in_effect(self.read_configuration(wanted, **options), wanted)
+        return self.in_effect(self.read_account(wanted, accounts, **options), wanted)
 
-    def load_settings_without_keys(self) -> "Settings":
+    def load_settings_without_keys(self, accounts: Sequence[str]) -> "Settings":
         """Load the configuration as `load_settings` does, for what asks no server: no key need be there, or right.
 
         Where there is one it is read, for its mode.
         """
         from meter_sync.config import needed
 
-        return self.in_effect(self.read_configuration(needed(for_webhook=False)), ())
+        return self.in_effect(self.read_account(needed(for_webhook=False), accounts), ())
+
+    def load_place(self) -> "Place":
+        """Load where the ledger is, which all accounts have in common. Raise ConfigurationError."""
+        from meter_sync.config import needed
+
+        return self.in_effect(self.read_configuration(needed(for_webhook=False)), ()).ledger
 
     def read_configuration(self, wanted: "Sequence[SecretSetting]", **options: Any) -> "Configuration":
         """Read the configuration, with some of the secrets; None is an option that was not given."""
@@ -86,9 +95,32 @@ class Globals:
         file = found_file(usual_places()) if self.config is None else absolute(Path(self.config))
         return read(file, os.environ, given, wanted)
 
+    def read_account(
+        self, wanted: "Sequence[SecretSetting]", accounts: Sequence[str], **options: Any
+    ) -> "Configuration":
+        """Read the configuration of an account, or that of the only one.
+
+        Raise ArgumentsError where there are several, and not one of them is named.
+        """
+        from meter_sync.errors import ArgumentsError
+
+        found = chosen(self.read_configuration(wanted, **options), accounts)
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(one.account for one in found[:_NAMED])
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise ArgumentsError("this is about one account, and there are several", f"--account is one of {names}{more}")
+
     def in_effect(self, configuration: "Configuration", needed: "Sequence[SecretSetting]") -> "Settings":
         """Return the settings, and say in the log which file and ledger are in effect. Raise ConfigurationError."""
         return _logged(configuration, configuration.settings(needed))
+
+    def checked(self, configuration: "Configuration", needed: "Sequence[SecretSetting]") -> "Settings":
+        """Return the settings, or what several accounts have in common, and say so in the log.
+
+        Raise ConfigurationError for whatever is wrong with any account.
+        """
+        return _logged(configuration, configuration.check(needed))
 
     def of_the_account(self, configuration: "Configuration", needed: "Sequence[SecretSetting]") -> "Settings":
         """Return the settings of the account itself, also in shadow mode, as `in_effect` does."""
@@ -112,6 +144,27 @@ class Globals:
         stream = sys.stderr if stderr else sys.stdout
         width = None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL
         return Console(stderr=stderr, width=width, no_color=not self.color, highlight=False, soft_wrap=False)
+
+
+def chosen(configuration: "Configuration", names: Sequence[str]) -> "Sequence[Configuration]":
+    """Return the configuration of each account that is named, in the order of the file; of all where none is.
+
+    Where there is only one account, that is the configuration itself. Raise ArgumentsError for a name that there is
+    not, and ConfigurationError where what all accounts have in common is wrong.
+    """
+    from meter_sync.core.text import did_you_mean
+    from meter_sync.errors import ArgumentsError
+
+    if configuration.accounts:
+        configuration.of_the_account(())
+    known = [one.account for one in configuration.accounts]
+    for name in names:
+        if name not in known:
+            there_are = f"accounts are the rows of [[accounts]]{did_you_mean(name, known)}"
+            hint = there_are if known else "leave --account out: there is only one"
+            raise ArgumentsError(f"there is no account {name!r}", hint)
+    every = configuration.accounts or [configuration]
+    return [one for one in every if one.account in names] if names else every
 
 
 def _logged(configuration: "Configuration", settings: "Settings") -> "Settings":

@@ -75,6 +75,11 @@ def repeatable(option: str, metavar: str, what: str) -> Callable[[Command], Comm
     return click.option(option, name, multiple=True, metavar=metavar, help=f"{what}; repeatable.")
 
 
+def accounts_of(what: str) -> Callable[[Command], Command]:
+    """Return what gives a command the option that says which of several accounts it is about."""
+    return repeatable("--account", "NAME", what)
+
+
 def selectors(command: Command) -> Command:
     """Give a command the options that say which items it is about: AND between kinds, OR within one.
 

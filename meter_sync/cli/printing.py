@@ -220,6 +220,10 @@ class Results:
     """What the JSON document says after the items."""
     remarks: Sequence[str] = ()
     """What is said below a table, beside its items."""
+    before_items: Mapping[str, Any] = field(default_factory=dict)
+    """What the JSON document says before the items, after the summary."""
+    names_accounts: bool = False
+    """Whether a table says whose an item is: where there are several accounts."""
 
 
 def print_results(results: Results, output: str, options: Globals, *, quiet: bool) -> None:
@@ -231,19 +235,25 @@ def print_results(results: Results, output: str, options: Globals, *, quiet: boo
     if results.error:
         print_error(results.error, results.run["id"])
     if output == "json":
-        document = {"run": results.run, "summary": results.summary, "items": results.items, **results.further}
-        print_json(document, results.error)
+        head = {"run": results.run, "summary": results.summary, **results.before_items}
+        print_json({**head, "items": results.items, **results.further}, results.error)
     elif not (results.shown or results.remarks) and (quiet or results.error):
         return
     elif output == "csv":
         print_csv(f"{_FIRST_COLUMNS},{results.columns},{_LAST_COLUMNS}".split(","), results.shown)
     else:
+        accounts = ("account",) if results.names_accounts else ()
         columns = (
-            *(Column(heading) for heading in ("customer", "subscription item", "meter", "period (UTC)")),
+            *(Column(heading) for heading in (*accounts, "customer", "subscription item", "meter", "period (UTC)")),
             *(Column(heading, is_amount=True) for heading in results.amounts),
             Column("outcome"),
         )
-        rows = [Row(_cells(one, results.amounts.values()), _COLORS.get(one["outcome"])) for one in results.shown]
+        rows = [
+            Row(
+                (*(one[name] for name in accounts), *_cells(one, results.amounts.values())), _COLORS.get(one["outcome"])
+            )
+            for one in results.shown
+        ]
         print_table(options, columns, rows)
         _print_remarks(options, results.shown)
         for remark in results.remarks:
@@ -252,11 +262,14 @@ def print_results(results: Results, output: str, options: Globals, *, quiet: boo
             click.echo(results.in_words)
 
 
-def item_fields(found: Findings) -> dict[str, Any]:
-    """Return the fields of the JSON document that name an item, its period and its usage."""
+def item_fields(found: Findings, account: str = "") -> dict[str, Any]:
+    """Return the fields of the JSON document that name an item, its period and its usage.
+
+    `account` is the name of its account, where there are several.
+    """
     item = found.item
     return {
-        "account": None,
+        "account": account or None,
         "customer": item.subscription.customer.id,
         "subscription": item.subscription.id,
         "subscription_item": item.id,

@@ -7,44 +7,33 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from meter_sync.cli.ending import Words, carried_out, exit_with, stop_on_signals
-from meter_sync.cli.globals import Globals, now
-from meter_sync.cli.options import Duration, Instant, output, quiet, selectors, test_clock
-from meter_sync.cli.printing import (
-    Made,
-    Results,
-    costs,
-    item_fields,
-    items_in_words,
-    outcome_fields,
-    print_results,
-    printable,
-)
+from meter_sync.cli.globals import Globals, chosen, now
+from meter_sync.cli.options import Duration, Instant, accounts_of, output, quiet, selectors, test_clock
 from meter_sync.cli.progress import progress
-from meter_sync.core.metering.mapping import LateUsage
-from meter_sync.core.outcomes import LIFTABLE, ExitCode, Outcome, Reason, exit_code
+from meter_sync.cli.run_results import print_execution, print_executions, summary, sums_in_words
+from meter_sync.core.outcomes import LIFTABLE, Reason, gravest
 from meter_sync.core.planning.selection import Selection
-from meter_sync.core.planning.stages import Result
 from meter_sync.core.schedule import Schedule
-from meter_sync.core.text import digits, utc
+from meter_sync.errors import MeterSyncError
 
 if TYPE_CHECKING:
-    from meter_sync.config import Settings
+    from meter_sync.config import Configuration, SecretSetting, Settings
     from meter_sync.ledger import Ledger
     from meter_sync.monitor.watched import Watched
+    from meter_sync.net.stop import Stop
+    from meter_sync.sync.progress import Progress
     from meter_sync.sync.request import Execution, Request
 
-_NAMED_ITEMS = 5
 _BETWEEN_COLLECTIONS = (100_000, 20, 1_000)
 """Nearly all that a run makes lives to its end: looking for what does not, time and again, costs CPU for nothing.
 
 That is objects made before the newest are looked at, and how often that is before older ones are (`gc.set_threshold`).
 """
-_CHANGED = (Outcome.REPORTED, Outcome.PLANNED, Outcome.UNCHANGED)
 _WORDS = Words(
     cut_off="the run",
     then="run it again; what was sent is not sent twice",
@@ -94,6 +83,7 @@ _WORDS = Words(
 )
 @output
 @quiet("was held, skipped or failed")
+@accounts_of("Only this account, where there are several")
 @click.pass_obj
 def run(
     options: Globals,
@@ -108,6 +98,7 @@ def run(
     allow: tuple[str, ...],
     output: str,
     quiet: bool,
+    accounts: tuple[str, ...],
 ) -> None:
     """Report the usage of metered subscription items to Stripe.
 
@@ -135,19 +126,40 @@ def run(
     if test_clock is not None and not (as_of is None and closing is None):
         raise click.UsageError("--test-clock says what now is, and stands still: leave --as-of and --closing out.")
     watched = Watched(request)
-    execution, below = carried_out(
-        lambda: _executed(options, request, schedule, watched),
-        lambda error: (failed_before_it_began(error, request, schedule or Schedule.HOURLY, now()), []),
+    executions, below = carried_out(
+        lambda: _executed(options, request, accounts, schedule, watched),
+        lambda error: ([failed_before_it_began(error, request, schedule or Schedule.HOURLY, now())], []),
         _WORDS,
     )
-    printed = partial(print_execution, execution, output, options, dry_run=dry_run, quiet=quiet, below=below)
-    told = partial(watched.end, execution, summary(execution, dry_run=dry_run))
-    exit_with(execution.report.exit_code, printed, _WORDS.not_printed, told)
+    _end(executions, below, output, options, watched, dry_run=dry_run, quiet=quiet)
+
+
+def _end(
+    executions: Sequence["Execution"],
+    below: Sequence[str],
+    output: str,
+    options: Globals,
+    watched: "Watched",
+    *,
+    dry_run: bool,
+    quiet: bool,
+) -> NoReturn:
+    """Print what became of the run of the only account, or of each of several, tell the monitors, and exit."""
+    if executions[0].account:
+        printed = partial(print_executions, executions, output, options, dry_run=dry_run, quiet=quiet)
+        named = {one.account: one for one in executions}
+        in_words = {name: summary(one, dry_run=dry_run) for name, one in named.items()}
+        told = partial(watched.end_each, named, in_words, sums_in_words(executions))
+    else:
+        (execution,) = executions
+        printed = partial(print_execution, execution, output, options, dry_run=dry_run, quiet=quiet, below=below)
+        told = partial(watched.end, execution, summary(execution, dry_run=dry_run))
+    exit_with(gravest(*(one.report.exit_code for one in executions)), printed, _WORDS.not_printed, told)
 
 
 def _executed(
-    options: Globals, request: "Request", schedule: str | None, watched: "Watched"
-) -> tuple["Execution", list[str]]:
+    options: Globals, request: "Request", accounts: Sequence[str], schedule: str | None, watched: "Watched"
+) -> tuple[list["Execution"], list[str]]:
     """Load the configuration and execute; return with it what is to be said of the books. Raise MeterSyncError."""
     from meter_sync.config import needed
 
@@ -155,12 +167,42 @@ def _executed(
     wanted = needed(for_webhook=False)
     configuration = options.read_configuration(wanted, schedule=schedule)
     watched.begin(configuration)
+    asked = chosen(configuration, accounts)
+    if configuration.accounts:
+        common = options.in_effect(configuration, ())
+        return _executed_each(asked, wanted, common.accounts_at_once, request, common.schedule), []
     settings = options.in_effect(configuration, wanted)
     execution = replace(_executed_by(settings, options, request), is_shadow=settings.is_shadow)
     below = [*_of_shadow(execution), options.not_given(configuration, settings)]
     if execution.report.is_new_to_usage:
         below.insert(0, f"This ledger is new, and Stripe holds usage already: is it the right one? {settings.ledger}")
-    return execution, [line for line in below if line]
+    return [execution], [line for line in below if line]
+
+
+def _executed_each(
+    accounts: "Sequence[Configuration]",
+    wanted: "Sequence[SecretSetting]",
+    at_once: int,
+    request: "Request",
+    schedule: str,
+) -> list["Execution"]:
+    from meter_sync.cli.run_accounts import found_anywhere, run_each
+    from meter_sync.sync.request import failed_before_it_began
+
+    async def each() -> list["Execution"]:
+        with stop_on_signals() as stop:
+
+            async def run_of(settings: "Settings") -> "Execution":
+                own = replace(request, run_id=None)
+                return _nothing_due(settings, own) or await _carried_out(settings, own, stop, None)
+
+            def failed(error: MeterSyncError) -> "Execution":
+                return failed_before_it_began(error, request, schedule, now())
+
+            return await run_each(accounts, wanted, at_once, run_of, failed, _WORDS)
+
+    executions = asyncio.run(each())
+    return executions if request.selection.is_everything else found_anywhere(executions)
 
 
 def _of_shadow(execution: "Execution") -> Iterator[str]:
@@ -171,19 +213,25 @@ def _of_shadow(execution: "Execution") -> Iterator[str]:
 
 
 def _executed_by(settings: "Settings", options: Globals, request: "Request") -> "Execution":
+    return _nothing_due(settings, request) or asyncio.run(_execute(options, settings, request))
+
+
+def _nothing_due(settings: "Settings", request: "Request") -> "Execution | None":
+    """Return what became of a closing run that has nothing to do; None for any other run.
+
+    It comes every minute: no SDK is imported for that. Raise MeterSyncError.
+    """
     from meter_sync.ledger import open_ledger_read_only
     from meter_sync.sync.request import Execution, RunReport, run_record
 
-    if request.closing is not None:
-        # It comes every minute: where nothing ends it has nothing to do, and no SDK is imported for that.
-        began, watched_for = now(), timedelta(days=settings.lookback_days)
-        with open_ledger_read_only(settings.ledger, settings.scope) as ledger:
-            ledger.binding.check_mode()
-            _warn_of_unused(ledger, settings)
-            due = ledger.listed.due(request.as_of or began, request.closing, watched_for)
-        if not due:
-            return Execution(run_record(request, settings.schedule, began), RunReport(), began)
-    return asyncio.run(_execute(options, settings, request))
+    if request.closing is None:
+        return None
+    began, watched_for = now(), timedelta(days=settings.lookback_days)
+    with open_ledger_read_only(settings.ledger, settings.scope) as ledger:
+        ledger.binding.check_mode()
+        _warn_of_unused(ledger, settings)
+        due = ledger.listed.due(request.as_of or began, request.closing, watched_for)
+    return None if due else Execution(run_record(request, settings.schedule, began), RunReport(), began)
 
 
 def _warn_of_unused(ledger: "Ledger", settings: "Settings") -> None:
@@ -197,126 +245,18 @@ def _warn_of_unused(ledger: "Ledger", settings: "Settings") -> None:
 
 
 async def _execute(options: Globals, settings: "Settings", request: "Request") -> "Execution":
+    with stop_on_signals() as stop, progress(options) as shown:
+        return await _carried_out(settings, request, stop, shown)
+
+
+async def _carried_out(settings: "Settings", request: "Request", stop: "Stop", shown: "Progress | None") -> "Execution":
     from meter_sync.sync.books import execute
     from meter_sync.sync.closing import execute_in_time
 
-    with stop_on_signals() as stop, progress(options) as shown:
-        if request.closing is None:
-            return await execute(settings, request, now, stop, shown)
+    if request.closing is None:
+        return await execute(settings, request, now, stop, shown)
 
-        async def wait_until(instant: datetime) -> None:
-            await stop.sleep((instant - now()).total_seconds())
+    async def wait_until(instant: datetime) -> None:
+        await stop.sleep((instant - now()).total_seconds())
 
-        return await execute_in_time(settings, request, now, stop, wait_until, shown)
-
-
-def print_execution(
-    execution: "Execution", output: str, options: Globals, *, dry_run: bool, quiet: bool, below: Sequence[str] = ()
-) -> None:
-    """Print what became of a run; quietly, only the items that were held, were skipped with harm, or failed.
-
-    `below` is what is said at the end of a table of the books, unless it is to be quiet.
-    """
-    run, report = execution.run, execution.report
-    shown = [one for one in report.results if not quiet or exit_code([(one.outcome, one.reason)]) is not ExitCode.DONE]
-    said = [one for one in shown if quiet and output == "table" and _was_said(one, execution)]
-    named = said if run.is_alone else []
-    in_words = summary(execution, dry_run=dry_run)
-    carried = {"carried": "carried"} if any(one.found.carried for one in report.results) else {}
-    is_said = {one.item.key for one in said}
-    results = Results(
-        run={
-            "id": run.id,
-            "started_at": utc(run.started_at),
-            "finished_at": utc(execution.finished_at),
-            "as_of": utc(run.as_of),
-            "schedule": run.schedule,
-            "dry_run": dry_run,
-            **({"shadow": True} if execution.is_shadow else {}),
-        },
-        summary=_summary(execution),
-        items=Made(report.results, _item),
-        shown=Made([one for one in shown if one.item.key not in is_said], _item),
-        columns="quantity,previous,carried,unbilled,carried_on,timestamp,windows_sent,windows_unchanged",
-        amounts={"usage": "usage", **carried, "before": "previous", "quantity": "quantity"},
-        in_words="" if named else "\n".join([in_words, *(() if quiet else map(printable, below))]),
-        remarks=[f"{_as_before(named)} {in_words}"] if named else [],
-        error=report.error,
-    )
-    print_results(results, output, options, quiet=quiet)
-
-
-def _was_said(one: Result, execution: "Execution") -> bool:
-    """Say whether an earlier run has said the same of an item: cron has mailed it then.
-
-    A full run does not repeat at length what waits for a person; a closing run, which comes every minute, repeats
-    nothing, nor what failed.
-    """
-    waits = exit_code([(one.outcome, one.reason)]) is ExitCode.ATTENTION
-    return (waits or not execution.run.is_alone) and one.item.key in execution.report.said_before
-
-
-def _as_before(said: Sequence[Result]) -> str:
-    """Name in one line the items of which an earlier run has said the same."""
-    named = [f"{one.item.id} ({one.reason})" for one in said[:_NAMED_ITEMS]]
-    more = f" and {len(said) - _NAMED_ITEMS} more" if len(said) > _NAMED_ITEMS else ""
-    return (
-        f"As an earlier run has said, {items_in_words(len(said))} held or skipped: {', '.join(named)}{more}; a run "
-        "without --quiet says why."
-    )
-
-
-def _summary(execution: "Execution") -> dict[str, Any]:
-    report = execution.report
-    return {
-        "items": len(report.results),
-        **{outcome.value: report.counts.get(outcome.value, 0) for outcome in Outcome},
-        "exit_code": int(report.exit_code),
-        "stripe_requests": report.stripe_requests,
-        "openmeter_requests": report.openmeter_requests,
-        "seconds": round(execution.seconds, 3),
-    }
-
-
-def _item(result: Result) -> dict[str, Any]:
-    found, moved = result.found, result.moved
-    # What was not written left what stood before.
-    stands = found.quantity if result.outcome in _CHANGED or moved else found.standing
-    lacking = digits(result.lacking) if result.lacking else None
-    windows = {"windows": {"sent": moved.sent, "unchanged": moved.unchanged}} if moved else {}
-    return {
-        **item_fields(found),
-        "quantity": digits(stands),
-        "previous": digits(found.standing),
-        "carried": digits(found.carried) if found.carried else None,
-        "unbilled": lacking if result.late_usage is LateUsage.NAME else None,
-        "carried_on": lacking if result.late_usage is LateUsage.CARRY else None,
-        "timestamp": utc(found.timestamp) if found.timestamp else None,
-        **windows,
-        **outcome_fields(result.outcome, result.reason, result.message),
-    }
-
-
-def _counted(execution: "Execution") -> Iterator[str]:
-    """Say how many items ended in each outcome, and of those that were reported, how many stood so already."""
-    for outcome, count in execution.report.counts.items():
-        reported = [one for one in execution.report.results if outcome == one.outcome == Outcome.REPORTED]
-        again = sum(one.moved is None and one.found.standing == one.found.quantity for one in reported)
-        yield f"{count} {outcome}" + (f" ({again} of them stood there already)" if again else "")
-
-
-def summary(execution: "Execution", *, dry_run: bool) -> str:
-    """Return what became of a run in one line."""
-    results = execution.report.results
-    counts = ", ".join(_counted(execution)) or (
-        "nothing to bill" if execution.report.error is None else "none was looked at"
-    )
-    said = f"{items_in_words(len(results))}: {counts}. {costs(_summary(execution))}"
-    if not dry_run:
-        return said
-    unknown = sum(one.outcome is Outcome.PLANNED and one.found.standing is None for one in results)
-    if unknown:
-        # A dry run does not ask Stripe about single items.
-        open_ = f"What Stripe holds for {unknown} of these items is not in the ledger: the run itself looks first."
-        said = f"{open_} {said}"
-    return f"Dry run, nothing was written. {said}"
+    return await execute_in_time(settings, request, now, stop, wait_until, shown)

@@ -10,7 +10,7 @@ import click
 
 from meter_sync.cli.ending import exit_with
 from meter_sync.cli.globals import Globals, now
-from meter_sync.cli.options import output
+from meter_sync.cli.options import accounts_of, output
 from meter_sync.cli.printing import print_csv, print_error, print_json, printable
 from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode
@@ -32,8 +32,9 @@ _COLUMNS = (
 
 @click.command()
 @output
+@accounts_of("The account that it is about, where there are several")
 @click.pass_obj
-def status(options: Globals, output: str) -> None:
+def status(options: Globals, output: str, accounts: tuple[str, ...]) -> None:
     """Say on one screen whether all is well: the last runs, what is held or unbilled, and what is due next.
 
     It reads the ledger alone, and asks no server. Exit code 4 where somebody should look: a run is overdue, the last
@@ -41,7 +42,7 @@ def status(options: Globals, output: str) -> None:
     """
     options.start_logging()
     try:
-        found = _status(options.load_settings_without_keys(), now())
+        found = _status(options.load_settings_without_keys(accounts), now())
     except MeterSyncError as error:
         print_error(error)
         if output == "json":

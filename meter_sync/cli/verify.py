@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import click
 
 from meter_sync.cli.ending import Words, carried_out, exit_with, stop_on_signals
 from meter_sync.cli.globals import Globals, now
-from meter_sync.cli.options import output, quiet, selectors, test_clock
+from meter_sync.cli.options import accounts_of, output, quiet, selectors, test_clock
 from meter_sync.cli.printing import Made, Results, costs, item_fields, items_in_words, outcome_fields, print_results
 from meter_sync.cli.progress import progress
 from meter_sync.core.planning.selection import Selection
@@ -55,6 +55,7 @@ _WORDS = Words(
 @test_clock(but_not="")
 @output
 @quiet("differs, was skipped or failed")
+@accounts_of("The account that it is about, where there are several")
 @click.pass_obj
 def verify(
     options: Globals,
@@ -64,6 +65,7 @@ def verify(
     test_clock: str | None,
     output: str,
     quiet: bool,
+    accounts: tuple[str, ...],
 ) -> None:
     """Compare what Stripe holds with what OpenMeter says, and write nothing.
 
@@ -81,19 +83,23 @@ def verify(
         return Verification(str(uuid.uuid4()), at, at, at, error=error)
 
     verification, beside = carried_out(
-        lambda: asyncio.run(_verify(options, request)), lambda error: (failed_before_it_began(error), None), _WORDS
+        lambda: asyncio.run(_verify(options, request, accounts)),
+        lambda error: (failed_before_it_began(error), None),
+        _WORDS,
     )
     printed = partial(print_verification, verification, output, options, quiet=quiet, beside=beside)
     exit_with(verification.exit_code, printed, _WORDS.not_printed)
 
 
-async def _verify(options: Globals, request: "VerifyRequest") -> "tuple[Verification, WithOriginals | None]":
+async def _verify(
+    options: Globals, request: "VerifyRequest", accounts: Sequence[str]
+) -> "tuple[Verification, WithOriginals | None]":
     """Verify and, in shadow mode, look at what the account itself holds of the open periods."""
     from meter_sync.config import needed
     from meter_sync.sync.verify import verify
 
     wanted = needed(for_webhook=False)
-    configuration = options.read_configuration(wanted)
+    configuration = options.read_account(wanted, accounts)
     settings = options.in_effect(configuration, wanted)
     with stop_on_signals() as stop, progress(options) as shown:
         verification = await verify(settings, request, now, stop, shown)
@@ -119,6 +125,7 @@ def print_verification(
 
     `beside` is what the account itself holds, in shadow mode.
     """
+    account = verification.account
     compared, sample, unbilled = verification.comparisons, verification.sample, verification.unbilled
     known = None if unbilled and unbilled.unknown else unbilled
     summary = _summary(verification)
@@ -126,6 +133,7 @@ def print_verification(
     if sample:
         about = f"Day {sample.day} of {sample.days}: {len(compared)} of {verification.listed} items"
     counts = ", ".join(f"{count} {verdict}" for verdict, count in verification.counts.items() if count)
+    row = partial(_item, account)
     until = f"Usage until {utc(verification.as_of)}."
     results = Results(
         run={
@@ -135,15 +143,15 @@ def print_verification(
             "as_of": utc(verification.as_of),
         },
         summary=summary,
-        items=Made(compared, _item),
-        shown=Made([one for one in compared if not quiet or one.needs_attention], _item),
+        items=Made(compared, row),
+        shown=Made([one for one in compared if not quiet or one.needs_attention], row),
         columns="as_of,expected,actual,difference",
         amounts={"OpenMeter": "expected", "Stripe": "actual", "difference": "difference"},
         in_words=f"{about}: {counts or 'nothing to compare'}. {until} {costs(summary)}",
         error=verification.error,
         further={
-            "unbilled_subjects": known and [_unbilled(one, subject=one.subject) for one in known.subjects],
-            "unbilled_usage": known and [_unbilled(one, values=one.values) for one in known.usage],
+            "unbilled_subjects": known and [_unbilled(one, account, subject=one.subject) for one in known.subjects],
+            "unbilled_usage": known and [_unbilled(one, account, values=one.values) for one in known.usage],
             **({"shadow": _shadow(beside)} if beside else {}),
         },
         remarks=[*(_remarks(unbilled) if unbilled else ()), *(_of_account(beside) if beside else ())],
@@ -198,8 +206,14 @@ def _of_account(beside: "WithOriginals") -> Iterator[str]:
         yield f"{items_in_words(len(beside.not_copied))} of the account without a copy: meter-sync setup shadow"
 
 
-def _unbilled(one: UnbilledSubject | UnbilledUsage, **whose: Any) -> dict[str, Any]:
-    return {"account": None, "meter": one.meter, **whose, "usage": digits(one.usage), "since": utc(one.since)}
+def _unbilled(one: UnbilledSubject | UnbilledUsage, account: str, **whose: Any) -> dict[str, Any]:
+    return {
+        "account": account or None,
+        "meter": one.meter,
+        **whose,
+        "usage": digits(one.usage),
+        "since": utc(one.since),
+    }
 
 
 def _remarks(unbilled: "Unbilled") -> Iterator[str]:
@@ -219,10 +233,10 @@ def _remarks(unbilled: "Unbilled") -> Iterator[str]:
     yield from unbilled.unknown
 
 
-def _item(one: Comparison) -> dict[str, Any]:
+def _item(account: str, one: Comparison) -> dict[str, Any]:
     span = one.found.span
     return {
-        **item_fields(one.found),
+        **item_fields(one.found, account),
         "as_of": utc(span.end) if span and one.expected is not None else None,
         "expected": digits(one.expected),
         "actual": digits(one.actual),

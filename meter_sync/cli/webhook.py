@@ -9,6 +9,7 @@ import click
 
 from meter_sync.cli.ending import stop_on_signals
 from meter_sync.cli.globals import Globals, now
+from meter_sync.cli.options import accounts_of
 from meter_sync.cli.printing import print_error
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import Interrupted, MeterSyncError
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
     show_envvar=True,
     help="The port to listen on; 0 for any free one.",
 )
+@accounts_of("The account that it is about, where there are several")
 @click.pass_obj
-def webhook(options: Globals, host: str, port: int) -> None:
+def webhook(options: Globals, host: str, port: int, accounts: tuple[str, ...]) -> None:
     """Receive Stripe's webhooks and report at once.
 
     Listens on /webhook until it is interrupted. An event that a period turned, that a subscription ended or that an
@@ -44,7 +46,7 @@ def webhook(options: Globals, host: str, port: int) -> None:
     """
     options.start_logging()
     try:
-        asyncio.run(_serve(options.load_settings(for_webhook=True), host, port))
+        asyncio.run(_serve(options.load_settings(accounts, for_webhook=True), host, port))
     except MeterSyncError as error:
         print_error(error)
         sys.exit(error.exit_code)

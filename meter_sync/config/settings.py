@@ -289,6 +289,8 @@ class Settings(_Section):
     )
     ledger_password: SecretStr = SecretStr("")
     ledger_password_file: Annotated[Path, AfterValidator(expanded)] | None = None
+    accounts_at_once: Annotated[int, Field(ge=1, le=64)] = 4
+    """How many accounts one command works on at once, where there are several."""
     schedule: Schedule = Schedule.HOURLY
     retry_seconds: Annotated[float, Field(ge=0, le=3600)] = 60.0
     resend_after_hours: Annotated[float, Field(ge=0, le=24 * 31)] = 24.0

@@ -3,13 +3,14 @@
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from meter_sync.config.accounts import AccountRow, account_rows, named_twice
 from meter_sync.config.origins import DEFAULT, Origin, Values, names_beside, origins_of, setting_names
 from meter_sync.config.secrets import (
     LEDGER_PASSWORD,
@@ -43,6 +44,10 @@ class Configuration:
     """The settings as far as they could be read; None where they could not."""
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     """Who is told how runs end, also where other settings are wrong; nobody where these are."""
+    account: str = ""
+    """The name of the account that this is for; empty for the only one, and for what several have in common."""
+    accounts: "Sequence[Configuration]" = ()
+    """What there is for each of several accounts."""
 
     def settings(self, needed: Sequence[SecretSetting]) -> Settings:
         """Return the settings in effect, for something that needs some secrets: in shadow mode, those of the shadow.
@@ -67,6 +72,20 @@ class Configuration:
         if problems or self.read is None:
             raise _wrong(problems)
         return self.read
+
+    def check(self, needed: Sequence[SecretSetting]) -> Settings:
+        """Return the settings of the only account, or what several have in common, for something that needs secrets.
+
+        Raise ConfigurationError that names every problem of every account at once.
+        """
+        if not self.accounts:
+            return self.settings(needed)
+        problems = [*self.problems, *self.of_secrets.get(LEDGER_PASSWORD.path, ())]
+        for one in self.accounts:
+            problems += [*one.problems, *(said for each in needed for said in one.of_secrets.get(each.path, ()))]
+        if problems:
+            raise _wrong(problems)
+        return self.of_the_account(())
 
     def is_configured(self, secret: SecretSetting) -> bool:
         """Say whether any source has a secret, or names where it is."""
@@ -108,14 +127,77 @@ def read(
         of_file = _of_file(file) if file else {}
     except ConfigurationError as error:  # what it would have said of keys and values is not known
         return Configuration(file, {}, [*error.details, *problems], {}, None)
+    rows, of_rows = account_rows(of_file)
+    variables = {path: name for name, path in ENVIRONMENT.items() if environment.get(name, "").strip()}
+    # Whoever opens the ledger needs its password, which is nearly every command.
+    wanted = list(dict.fromkeys((*wanted, LEDGER_PASSWORD)))
+    sources = _Sources(file, {k: v for k, v in of_file.items() if k != "accounts"}, variables, environment, options)
+    common = _configuration(sources, wanted)
+    accounts = [_of_row(sources, row, wanted, common) for row in rows]
+    of_rows += named_twice((one.account, one.read.stripe.api_key) for one in accounts if one.read)
+    return replace(common, problems=[*problems, *of_rows, *common.problems], accounts=accounts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """What settings come from, for one account or for all."""
+
+    file: Path | None
+    of_file: Values
+    variables: Mapping[str, str]
+    """The environment variable of each setting that has its value from one."""
+    environment: Mapping[str, str]
+    options: Values
+    row: AccountRow | None = None
+    """That of the account that they are for."""
+
+    def credential(self, secret: SecretSetting) -> Path | None:
+        """Return the credential of systemd's that has a secret: an account's own, or what all have in common."""
+        if self.row is None:
+            return _credential(secret.credential, self.environment)
+        own = _credential(f"{secret.credential}.{self.row.name}", self.environment)
+        return own or (None if self.row.has(secret.path) else _credential(secret.credential, self.environment))
+
+
+def _of_row(
+    sources: _Sources, row: AccountRow, wanted: Sequence[SecretSetting], common: Configuration
+) -> Configuration:
+    """Return what all sources say for an account: its row comes before the environment and what is common.
+
+    A variable such as STRIPE_API_KEY is one for all accounts, and must not take the place of a key of an account's own.
+    """
+    own = replace(
+        sources,
+        of_file=row.over(sources.of_file),
+        variables={path: name for path, name in sources.variables.items() if not row.has(path)},
+        row=row,
+    )
+    found = _configuration(own, wanted)
+    problems = [*row.problems, *(said for said in found.problems if said not in common.problems)]
+    settings = found.read.of_account(row.name) if found.read else None
+    of_secrets = {path: _named(row, said) for path, said in found.of_secrets.items()}
+    return replace(found, problems=_named(row, problems), of_secrets=of_secrets, read=settings, account=row.name)
+
+
+def _named(row: AccountRow, problems: Sequence[str]) -> list[str]:
+    return [f"[[accounts]] {row.name}: {said}" for said in problems]
+
+
+def _configuration(sources: _Sources, wanted: Sequence[SecretSetting]) -> Configuration:
+    file, environment, options, problems = sources.file, sources.environment, sources.options, list[str]()
+    of_file = sources.of_file
     notify_file = _credential(NOTIFY_FILE, environment)
     if notify_file and isinstance(of_file.get("monitor", {}), dict):
         of_file = _filled_up({"monitor": {"notify_file": notify_file}}, of_file)
-    variables = {path: name for name, path in ENVIRONMENT.items() if environment.get(name, "").strip()}
+    variables = sources.variables
     values = reduce(_filled_up, (options, _of_variables(variables, environment), of_file))
-    # Whoever opens the ledger needs its password, which is nearly every command.
-    wanted = list(dict.fromkeys((*wanted, LEDGER_PASSWORD)))
-    secrets = {one.path: _secret(one, values, variables, environment) for one in wanted}
+    secrets = {one.path: _secret(one, values, variables, sources.credential(one)) for one in wanted}
+    # What is no section would be hidden by a variable of that section.
+    problems += [
+        f"{name}: must be a section, [{name}] ({file})"
+        for name, value in of_file.items()
+        if isinstance(values[name], Mapping) and not isinstance(value, Mapping)
+    ]
     # The configuration file is read, copied and committed more freely than a secret may be.
     problems += [
         f"{one.path}: a {one.what.split()[-1]} does not belong into {file}; put it into a file of its own "
@@ -216,16 +298,14 @@ class _Secret:
 _NO_SECRET = _Secret({}, ())
 
 
-def _secret(
-    one: SecretSetting, values: Values, variables: Mapping[str, str], environment: Mapping[str, str]
-) -> _Secret:
+def _secret(one: SecretSetting, values: Values, variables: Mapping[str, str], credential: Path | None) -> _Secret:
     """Return a secret from the file that a variable names, from systemd's credentials, or from the TOML's file.
 
     The TOML is one for all who run a command, of whom a unit with credentials may read no such file.
     """
     section = _section(values, one.section)
     secret, origin, found = section.get(one.name, ""), None, dict[str, Any]()
-    named, credential = section.get(f"{one.name}_file"), _credential(one.credential, environment)
+    named = section.get(f"{one.name}_file")
     is_named = bool(named) and (credential is None or f"{one.path}_file" in variables)
     file = named if is_named else credential
     if not secret and isinstance(file, str | Path):

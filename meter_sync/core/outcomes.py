@@ -96,3 +96,19 @@ def _needs_attention(outcome: Outcome, reason: Reason | None) -> bool:
         return reason not in HARMLESS
     # What was reported although its usage had fallen before has that reason.
     return outcome is Outcome.HELD or reason is Reason.DECREASE
+
+
+_GRAVEST_FIRST = [
+    ExitCode.CONFIGURATION,
+    ExitCode.TRY_AGAIN,
+    ExitCode.ARGUMENTS,
+    ExitCode.FAILED,
+    ExitCode.PARTIAL,
+    ExitCode.ATTENTION,
+    ExitCode.DONE,
+]
+
+
+def gravest(*codes: ExitCode) -> ExitCode:
+    """Return the code that wins where several hold."""
+    return min(codes, key=_GRAVEST_FIRST.index)

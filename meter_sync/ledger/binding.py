@@ -77,7 +77,8 @@ def _bound_twice(stripe_account: str, name: str) -> ConfigurationError:
     whose = f"the account {account}" if account else "the account that has no name"
     return ConfigurationError(
         f"Stripe account {stripe_account} has books in this ledger already, as those of {whose}; nothing was written",
-        "give each Stripe account one name, and the name that it had: two books of one account would bill twice",
+        "give each Stripe account one name, that of its books; meter-sync ledger rename gives these another one: two "
+        "books of one account would bill twice",
         code="account_twice",
     )
 

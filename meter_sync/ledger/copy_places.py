@@ -93,9 +93,9 @@ def opened_source(place: Place, at: datetime) -> Iterator[Source]:
             raise _missing(store)
         is_current = found == REVISIONS[-1]
         if is_current:
-            _keep_others_out(connection)
+            keep_others_out(connection)
         books = connection if is_current else opened.enter_context(_brought_up_to_date(place, connection))
-        _refuse_writing(store, books, there)
+        refuse_writing(store, books, there, "copied")
         yield Source(store, connection, books, marker)
 
 
@@ -105,7 +105,7 @@ def _at_one_moment(connection: Connection) -> None:
         connection.execution_options(isolation_level="REPEATABLE READ")
 
 
-def _keep_others_out(connection: Connection) -> None:
+def keep_others_out(connection: Connection) -> None:
     """Wait for who is changing the books, and let nobody else do so before the end of the transaction.
 
     That has to come before anything is read (PostgreSQL documentation, "LOCK", Description). A transaction of SQLite's
@@ -131,13 +131,13 @@ def _brought_up_to_date(place: Place, connection: Connection) -> Iterator[Connec
                 yield new
 
 
-def _refuse_writing(store: Store, books: Connection, at: datetime) -> None:
+def refuse_writing(store: Store, books: Connection, at: datetime, done: str) -> None:
     """A claim of a run that is beside the lock's holder says that an answer of Stripe's is awaited."""
     writing = sa.select(claims.c.item).where(claims.c.is_alone.is_(False), claims.c.expires_at > at)
     item = books.execute(writing).scalar()
     if item is not None:
         raise TryAgainError(
-            f"a closing run or the webhook is writing {item} by the ledger {store}; nothing was copied",
+            f"a closing run or the webhook is writing {item} by the ledger {store}; nothing was {done}",
             "stop the schedule and the webhook, and try again; what a run leaves that was killed is over in two "
             "minutes",
             code="locked",
@@ -185,7 +185,7 @@ def opened_target(place: Place) -> Iterator[Target]:
         with connection.begin() as transaction:
             store.begin_migration(connection)
             upgrade(connection)
-            _keep_others_out(connection)
+            keep_others_out(connection)
             _refuse_books(store, connection)
             yield _ServerTarget(store, connection, transaction, marker)
 

@@ -42,6 +42,8 @@ class Ended:
         Parts of it may be what a server said.
         """
         error = self.execution.report.error
-        said = [error.message, f"What to do: {error.hint}"] if error else []
+        account = self.execution.account
+        whose = [f"Account {account}:"] if account else []
+        said = [*whose, *([error.message, f"What to do: {error.hint}"] if error else [])]
         shown = "".join(one if one.isprintable() or one == "\n" else "?" for one in "\n".join([*said, self.summary]))
         return _CUSTOMER.sub("cus_…", shown)

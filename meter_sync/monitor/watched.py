@@ -5,13 +5,15 @@ nor the process alive. What fails is a warning.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
 from meter_sync.config import Configuration, MonitorSettings, Settings
+from meter_sync.core.outcomes import gravest
 from meter_sync.errors import MeterSyncError
 from meter_sync.monitor.beside import Beside
 from meter_sync.monitor.ended import Ended, MonitorFailed
@@ -37,12 +39,14 @@ class Watched:
         self._limit_seconds = limit_seconds
         self._monitors = MonitorSettings()
         self._settings: Settings | None = None
+        self._accounts: Mapping[str, Settings | None] = {}
         self._ping: Ping | None = None
         self._start: Beside[None] | None = None
 
     def begin(self, configuration: Configuration) -> None:
         """Given the configuration, right or wrong, tell that the run begins; this does not wait for an answer."""
         self._monitors, self._settings = configuration.monitor, configuration.in_effect
+        self._accounts = {one.account: one.in_effect for one in configuration.accounts}
         url, run = self._monitors.ping_url, self._request.run_id
         if url is None or run is None or not self._request.is_full:
             return
@@ -56,30 +60,52 @@ class Watched:
 
     def end(self, execution: Execution, summary: str) -> None:
         """Given what became of the run, also in one line, tell everybody who wants to know."""
-        ended = Ended(execution, summary, self._settings, is_full=self._request.is_full)
+        self._tell(self._works(self._ended(execution, summary, self._settings)), execution.run.id)
+
+    def end_each(self, executions: Mapping[str, Execution], summaries: Mapping[str, str], summary: str) -> None:
+        """Given what became of each account's run, also in a line each, and in one for all, tell everybody.
+
+        A ping is of all together, with the gravest exit code; people are told of each account by itself.
+        """
+        code = gravest(*(one.report.exit_code for one in executions.values()))
+        worst = next(one for one in executions.values() if one.report.exit_code is code)
+        works = self._pinging(self._ended(worst, summary, self._settings))
+        for name, one in executions.items():
+            works += self._notifying(self._ended(one, summaries[name], self._accounts.get(name)), name)
+        self._tell(works, worst.run.id)
+
+    def _ended(self, execution: Execution, summary: str, settings: Settings | None) -> Ended:
+        return Ended(execution, summary, settings, is_full=self._request.is_full)
+
+    def _tell(self, works: Sequence[tuple[str, Work]], run: str) -> None:
         until = time.monotonic() + self._limit_seconds
         try:
-            told = {monitor: Beside(work) for monitor, work in self._works(ended)}
+            told = {monitor: Beside(work) for monitor, work in works}
             failed = {monitor: why for monitor, one in told.items() if (why := _why_failed(one, until))}
         except Exception as bug:
             failed = {"every one": _in_words(bug)}
         except KeyboardInterrupt:
             return
         for monitor, why in failed.items():
-            _warn(monitor, why, execution.run.id)
+            _warn(monitor, why, run)
 
     def _works(self, ended: Ended) -> list[tuple[str, Work]]:
         """Return who is to be told how a run ended: which monitor, and what tells it."""
-        works = list[tuple[str, Work]]()
-        notify_file, textfile, ping = self._monitors.notify_file, self._monitors.textfile, self._ping
-        if ping is not None:
-            works.append(("ping_url", lambda: self._end_ping(ping, ended)))
-        if textfile is not None and ended.is_full:
-            works.append(("textfile", lambda: _write(textfile, ended)))
+        textfile = self._monitors.textfile
+        writing = [("textfile", partial(_write, textfile, ended))] if textfile is not None and ended.is_full else []
+        return [*self._pinging(ended), *writing, *self._notifying(ended)]
+
+    def _pinging(self, ended: Ended) -> list[tuple[str, Work]]:
+        return [("ping_url", partial(self._end_ping, self._ping, ended))] if self._ping is not None else []
+
+    def _notifying(self, ended: Ended, account: str = "") -> list[tuple[str, Work]]:
+        notify_file = self._monitors.notify_file
         is_closing = self._request.closing is not None and not self._request.dry_run
-        if notify_file is not None and (ended.is_full or (is_closing and ended.execution.report.results)):
-            works.append(("notify_file", lambda: _notify(notify_file, ended, self._limit_seconds * 0.75)))
-        return works
+        is_told = ended.is_full or (is_closing and ended.execution.report.results)
+        if notify_file is None or not is_told:
+            return []
+        name = f"notify_file, account {account}" if account else "notify_file"
+        return [(name, partial(_notify, notify_file, ended, self._limit_seconds * 0.75))]
 
     def _end_ping(self, ping: "Ping", ended: Ended) -> None:
         """Ping how the run ended, after the ping that it has begun: the other way round it would seem to go on."""

@@ -15,6 +15,7 @@ from corehttp.transport.aiohttp import AioHttpTransport
 from openmeter.aio import Client
 
 from meter_sync.errors import ConfigurationError
+from meter_sync.net.places import places_at
 from meter_sync.net.retry import Transient, cause_of, retried, retry_after_seconds
 from meter_sync.net.session import CONNECT_TIMEOUT_SECONDS, REDIRECT, REQUEST_TIMEOUT_SECONDS, distrust, without_key
 from meter_sync.net.stop import Stop
@@ -55,7 +56,7 @@ class Connection:
             retry_total=0,
         )
         self._access = access
-        self._places = asyncio.Semaphore(access.concurrency)
+        self._places = places_at(access.url, access.concurrency)
         self._stop = stop
         self.tally: Tally = Counter()
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from structlog.contextvars import bound_contextvars
 
 from meter_sync.core.billing.item import PeriodKey
-from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code
+from meter_sync.core.outcomes import ExitCode, Outcome, Reason, exit_code, gravest
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.planning.stages import Result
 from meter_sync.errors import RUN_NOTE, MeterSyncError, run_of
@@ -124,6 +124,8 @@ class Execution:
     """How long it took."""
     is_shadow: bool = False
     """Whether it was about a shadow account."""
+    account: str = ""
+    """The name of the account that it was about; empty for the only one."""
 
 
 @contextmanager
@@ -154,19 +156,3 @@ def run_record(request: Request, schedule: str, now: datetime) -> RunRecord:
         is_alone=not request.is_beside,
         keeps_schedule=not (request.dry_run or request.is_beside or request.test_clock),
     )
-
-
-_GRAVEST_FIRST = [
-    ExitCode.CONFIGURATION,
-    ExitCode.TRY_AGAIN,
-    ExitCode.ARGUMENTS,
-    ExitCode.FAILED,
-    ExitCode.PARTIAL,
-    ExitCode.ATTENTION,
-    ExitCode.DONE,
-]
-
-
-def gravest(*codes: ExitCode) -> ExitCode:
-    """Return the code that wins where several hold."""
-    return min(codes, key=_GRAVEST_FIRST.index)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from meter_sync.config import Settings
-from meter_sync.core.outcomes import ExitCode, Reason
+from meter_sync.core.outcomes import ExitCode, Reason, gravest
 from meter_sync.core.planning import carrying
 from meter_sync.core.planning.results import skipped
 from meter_sync.core.planning.selection import Selection
@@ -45,7 +45,7 @@ from meter_sync.sync.list import list_to_compare
 from meter_sync.sync.periods import Prepared
 from meter_sync.sync.progress import NoProgress, Progress
 from meter_sync.sync.query import query_totals
-from meter_sync.sync.request import Request, gravest, named_in_log, run_record
+from meter_sync.sync.request import Request, named_in_log, run_record
 from meter_sync.sync.shared import shared_to_compare
 from meter_sync.sync.standing import foreign_at_start, standing_total
 from meter_sync.sync.unbilled import Unbilled, find_unbilled
@@ -87,6 +87,8 @@ class Verification:
     stripe_requests: int = 0
     openmeter_requests: int = 0
     seconds: float = 0.0
+    account: str = ""
+    """The name of the account that it was about; empty for the only one."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -136,6 +138,7 @@ async def verify(
         verification = replace(verification, error=error)
     return replace(
         verification,
+        account=settings.account,
         finished_at=clock() if request.test_clock is None else run.started_at,
         stripe_requests=verification.stripe_requests + beforehand,
         seconds=time.monotonic() - began,

@@ -130,3 +130,10 @@ def kept(folder: Path, days: str) -> int:
     file = folder / "meter-sync.toml"
     file.write_text(f"history_days = {days}\n")
     return load(file, {"STRIPE_API_KEY": "sk_test_1"}, {}).history_days
+
+
+def test_what_should_be_a_section_is_not_hidden_by_a_variable_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "meter-sync.toml"
+    file.write_text("stripe = 3\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="stripe: must be a section"):
+        load(file, {"STRIPE_API_KEY": "sk_test_1"}, {})

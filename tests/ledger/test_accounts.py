@@ -1,16 +1,18 @@
 """Several accounts in one ledger: what is one's own is never another's."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from meter_sync.core.planning.brakes import checked_before
-from meter_sync.errors import ConfigurationError, TryAgainError
+from meter_sync.errors import ArgumentsError, ConfigurationError, LedgerError, TryAgainError
 from meter_sync.ledger import Ledger, Place, RunRecord, Scope, lock_holder, open_ledger, run_lock
 from meter_sync.ledger.binding import BoundTo
 from meter_sync.ledger.checking import check_ledger
 from meter_sync.ledger.copying import CopyRequest, copy_ledger
+from meter_sync.ledger.renaming import Renaming, rename_account
 from tests.core.builders import AS_OF, make_write
 
 EU, US, ONLY = Scope("eu", "live"), Scope("us", "sandbox"), Scope("", "live")
@@ -23,7 +25,7 @@ def used(place: Place, *scopes: Scope) -> None:
     for scope in scopes:
         with open_ledger(place, scope) as ledger:
             if ledger.runs.last_begun() is None:
-                ledger.runs.begin(RUN)
+                ledger.runs.begin(replace(RUN, id=f"run {scope.account}"))
             ledger.epochs.begin(AS_OF)
             ledger.epochs.end()
 
@@ -133,3 +135,59 @@ def test_a_check_says_whose_books_count_as_restored(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite3.epoch").write_text("of a later run")
     (books,) = (one for one in check_ledger(path, AS_OF) if one.check == "books")
     assert "of the account without a name, eu" in (books.remark or "")
+
+
+def test_books_get_another_name_and_are_known_by_it(place: Place) -> None:
+    """With all that is on a test clock of them; what is another account's stays."""
+    used(place, ONLY, ONLY.on("clock_1"), US)
+    with open_ledger(place, ONLY) as ledger:
+        ledger.binding.bind(BoundTo("acct_1Eu", "live"), AS_OF)
+        reported(ledger)
+    rows = rename_account(place, Renaming("", "eu"), AS_OF)
+    assert rows > 3
+    assert [restored(place, scope) for scope in (EU, EU.on("clock_1"), US)] == [False] * 3
+    with open_ledger(place, EU) as ledger:
+        assert ledger.binding.read() == BoundTo("acct_1Eu", "live")
+        assert ledger.memory.of([make_write(7).item]).remembered
+    with open_ledger(place, ONLY) as ledger:
+        assert (ledger.runs.last_begun(), ledger.binding.read()) == (None, None)
+    assert [one.check for one in check_ledger(place, AS_OF) if one.status != "ok"] == []
+    assert rename_account(place, Renaming("eu", "europe"), AS_OF) == rows + 0
+    assert not restored(place, Scope("europe", "live"))
+
+
+def test_books_that_count_as_restored_still_do_under_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    used(path, ONLY)
+    backup = path.read_bytes()
+    used(path, ONLY)
+    path.write_bytes(backup)
+    rename_account(path, Renaming("", "eu"), AS_OF)
+    assert restored(path, EU)
+
+
+def test_books_of_two_accounts_are_never_put_together(place: Place) -> None:
+    used(place, EU, US)
+    with open_ledger(place, US) as ledger:
+        reported(ledger)
+    with pytest.raises(ArgumentsError, match="has books in the ledger"):
+        rename_account(place, Renaming("eu", "us"), AS_OF)
+    assert (restored(place, EU), restored(place, US)) == (False, False)
+
+
+def test_runs_that_were_refused_are_no_books(place: Place) -> None:
+    """Whoever finds out by a run that the books have another name renames them afterwards."""
+    used(place, ONLY, EU)
+    rename_account(place, Renaming("", "eu"), AS_OF)
+    assert not restored(place, EU)
+
+
+def test_no_books_are_renamed_that_there_are_not_or_that_are_in_use(place: Place) -> None:
+    with pytest.raises(LedgerError, match="no books"):
+        rename_account(place, Renaming("", "eu"), AS_OF)
+    used(place, EU)
+    with pytest.raises(LedgerError, match="no books of the account shop"):
+        rename_account(place, Renaming("shop", "eu-2"), AS_OF)
+    for name in ("eu", "new"):
+        with run_lock(place, Scope(name, "live")), pytest.raises(TryAgainError):
+            rename_account(place, Renaming("eu", "new"), AS_OF)

@@ -155,7 +155,7 @@ class World:
         """
         if not _are_of_the_program(overrides):
             return self.installed_meter_sync(*arguments, **overrides)
-        return _outcome(template().run(self._configured(arguments), self.environment(**overrides), self.folder))
+        return outcome_of(template().run(self._configured(arguments), self.environment(**overrides), self.folder))
 
     def installed_meter_sync(self, *arguments: str, **overrides: str) -> Outcome:
         """Run the installed command to its end."""
@@ -168,7 +168,7 @@ class World:
             timeout=120,
             check=False,
         )
-        return _outcome(done)
+        return outcome_of(done)
 
     def run(self, *arguments: str, **overrides: str) -> Outcome:
         """`meter-sync run --output json`, as of the sandbox's clock."""
@@ -299,7 +299,7 @@ def _are_of_the_program(variables: Iterable[str]) -> bool:
     return all(name.startswith(_OF_THE_PROGRAM) for name in variables)
 
 
-def _outcome(done: "subprocess.CompletedProcess[str]") -> Outcome:
+def outcome_of(done: "subprocess.CompletedProcess[str]") -> Outcome:
     assert "Traceback" not in done.stderr, done.stderr
     return Outcome(done.returncode, done.stdout, done.stderr)
 

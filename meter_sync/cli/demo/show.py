@@ -10,7 +10,7 @@ import click
 
 from meter_sync.cli.globals import Globals
 from meter_sync.cli.printing import Column, Row, print_table
-from meter_sync.cli.run import print_execution, summary
+from meter_sync.cli.run_results import print_execution, summary
 from meter_sync.config import Settings, load
 from meter_sync.core.text import date_and_time, thousands
 from meter_sync.ledger import Scope, open_ledger_read_only

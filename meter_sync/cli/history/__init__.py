@@ -9,7 +9,7 @@ import click
 
 from meter_sync.cli.ending import exit_with
 from meter_sync.cli.globals import Globals
-from meter_sync.cli.options import Duration, Instant, output, repeatable
+from meter_sync.cli.options import Duration, Instant, accounts_of, output, repeatable
 from meter_sync.cli.printing import print_error, print_json
 from meter_sync.core.telling.history import KEPT_DAYS, Sought
 from meter_sync.errors import MeterSyncError
@@ -56,6 +56,7 @@ _KEPT = timedelta(days=KEPT_DAYS)
     help="Forget what was over so long ago, such as 400d, and no run needs any more; at least 90d.",
 )
 @output
+@accounts_of("The account that it is about, where there are several")
 @click.pass_obj
 def history(
     options: Globals,
@@ -65,6 +66,7 @@ def history(
     items: tuple[str, ...],
     meters: tuple[str, ...],
     output: str,
+    accounts: tuple[str, ...],
     **asked: Any,
 ) -> None:
     """Show what the ledger knows: the last runs, or everything about a customer, subscription, item or meter.
@@ -77,7 +79,7 @@ def history(
     request = HistoryRequest(Sought(customers, subscriptions, items, meters), **asked)
     request.check()
     try:
-        answer = carry_out(options.load_settings_without_keys(), request)
+        answer = carry_out(options.load_settings_without_keys(accounts), request)
     except MeterSyncError as error:
         print_error(error)
         if output == "json":

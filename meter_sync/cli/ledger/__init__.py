@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meter_sync.cli.globals import Globals
-from meter_sync.cli.options import output
+from meter_sync.cli.options import Matching, output
 
 if TYPE_CHECKING:
     from meter_sync.ledger import Place
+
+
+ACCOUNT = Matching("NAME", "[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", "the name of an account: a-z, 0-9 and -")
 
 
 class LedgerPlace(click.ParamType["Place"]):
@@ -64,6 +67,20 @@ def copy(options: Globals, /, source: "Place", target: "Place", output: str, **h
 
     options.start_logging()
     carry_out(options, CopyRequest(source, target, **how), output)
+
+
+@ledger.command()
+@click.option("--from", "before", type=ACCOUNT, help="The name that they have. Default: none.")
+@click.option("--to", "after", type=ACCOUNT, required=True, help="The name that they get, of a row of [[accounts]].")
+@output
+@click.pass_obj
+def rename(options: Globals, before: str | None, after: str, output: str) -> None:
+    """Give an account's books in the ledger in effect another name, or their first one, all or nothing."""
+    from meter_sync.cli.ledger.renaming import carry_out
+    from meter_sync.ledger.renaming import Renaming
+
+    options.start_logging()
+    carry_out(options, Renaming(before or "", after), output)
 
 
 @ledger.command()

@@ -19,7 +19,7 @@ from meter_sync.net.postgres_url import PostgresUrl
 def carry_out(options: Globals, file: Path, output: str) -> None:
     """Make a backup, say so, and exit."""
     try:
-        place = options.load_settings_without_keys().ledger
+        place = options.load_place()
         if isinstance(place, PostgresUrl):
             raise _with_its_own_tools(place, file)
         done = back_up(place, file)

@@ -23,7 +23,7 @@ _NAMED = 20
 def carry_out(options: Globals, output: str) -> None:
     """Check, print what was found, and exit."""
     try:
-        place = options.load_settings_without_keys().ledger
+        place = options.load_place()
         checked = check_ledger(place, now())
     except MeterSyncError as error:
         print_error(error)

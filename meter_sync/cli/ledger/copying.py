@@ -37,7 +37,7 @@ def carry_out(options: Globals, asked: CopyRequest, output: str) -> None:
 
 def _with_password(options: Globals, asked: CopyRequest) -> CopyRequest:
     """Give the ledger that is in effect the password that is configured for it."""
-    configured = options.load_settings_without_keys().ledger
+    configured = options.load_place()
 
     def place(one: Place) -> Place:
         return configured if str(one) == str(configured) else one

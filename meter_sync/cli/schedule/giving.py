@@ -19,7 +19,7 @@ from meter_sync.cli.printing import print_error, printable
 from meter_sync.cli.schedule.installation import Installation, installation
 from meter_sync.config import SECRETS
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.errors import MeterSyncError
+from meter_sync.errors import ArgumentsError, MeterSyncError
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,12 @@ def give(options: Globals, destination: Destination, make: Callable[[Installatio
     try:
         # The webhook's secret is among them: where there is one, there is a service for the webhook.
         configuration = options.read_configuration(SECRETS)
+        if configuration.accounts:
+            raise ArgumentsError(
+                "files are made for one account, and there are several; nothing was written",
+                "a line of a crontab or a unit of systemd that runs meter-sync run works on all of them: see "
+                "crontab.example and docs/accounts.md",
+            )
         found = installation(configuration, options.of_the_account(configuration, ()), os.environ)
         made = make(found)
         if destination.folder is not None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from meter_sync.cli.globals import Globals
-from meter_sync.cli.options import Matching, output
+from meter_sync.cli.options import Matching, accounts_of, output
 
 if TYPE_CHECKING:
     from meter_sync.cli.setup.conduct import Asked
@@ -87,12 +87,13 @@ def planned(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--dry-run", "-n", is_flag=True, help="Show the plan, and make nothing.")
     @click.option("--yes", is_flag=True, help="Do not ask before the plan is carried out.")
     @output
+    @accounts_of("The account that it is about, where there are several")
     @functools.wraps(command)
-    def with_plan(dry_run: bool, yes: bool, output: str, **others: Any) -> None:
+    def with_plan(dry_run: bool, yes: bool, output: str, accounts: tuple[str, ...], **others: Any) -> None:
         from meter_sync.cli.setup.conduct import Asked
 
         options: Globals = click.get_current_context().obj
-        command(asked=Asked(options, output, dry_run=dry_run, yes=yes), **others)
+        command(asked=Asked(options, output, accounts, dry_run=dry_run, yes=yes), **others)
 
     return with_plan
 

@@ -43,6 +43,8 @@ class Asked:
 
     options: Globals
     output: str
+    accounts: tuple[str, ...]
+    """The account that it is about, where there are several."""
     dry_run: bool
     yes: bool
 
@@ -130,7 +132,7 @@ def begin(asked: Asked, needed: Sequence[SecretSetting]) -> Conduct:
     """Read the configuration, with some of its secrets; where it is wrong, say so and exit."""
     asked.options.start_logging()
     try:
-        configuration = asked.options.read_configuration([*needed, STRIPE_KEY])
+        configuration = asked.options.read_account([*needed, STRIPE_KEY], asked.accounts)
         settings = asked.options.of_the_account(configuration, needed)
         if settings.is_shadow and SHADOW_KEY not in needed:
             raise ConfigurationError(
