@@ -51,5 +51,5 @@ def test_adjustments_and_summaries_are_limited_as_every_other_endpoint(sandbox: 
 
 def test_no_more_meter_events_pass_in_a_second_than_their_rate() -> None:
     limiter, limits = RateLimiter(), RateLimits(meter_events_per_second=2)
-    found = [limiter.reason_to_refuse(limits, METER_EVENTS) for _ in range(3)]
+    found = [limiter.reason_to_refuse(limits, METER_EVENTS, ["acct_1"]) for _ in range(3)]
     assert found == [None, None, "endpoint-rate"]

@@ -142,7 +142,8 @@ class Webhooks:
             endpoint = WebhookEndpoint(
                 id=state.new_id("we"),
                 url=url,
-                secrets=list(secrets or ()) or [f"whsec_sandbox{state.new_number('whsec'):08d}"],
+                secrets=list(secrets or ())
+                or [f"whsec_{state.account.mark[1:].lower()}{state.new_number('whsec'):08d}"],
                 events=tuple(events),
                 api_version=None if api_version is None else parse_version(api_version).name,
                 seen=len(state.news),
