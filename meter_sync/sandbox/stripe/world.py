@@ -106,7 +106,7 @@ class StripeWorld:
         self.saved_answers = SavedAnswers()
         self.event_sessions = EventSessions(account.mark)
         self.state = StripeState(account)
-        self.webhooks = Webhooks(self.settled, lambda: self.livemode)
+        self.webhooks = Webhooks(self)
 
     @contextmanager
     def settled(self) -> Iterator[StripeState]:
