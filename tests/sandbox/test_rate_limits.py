@@ -72,6 +72,17 @@ def test_a_request_for_a_connected_account_counts_for_it_and_for_its_platform(
     assert [status("/v1/prices", key=other.key) for _ in range(3)] == [200, 200, 429]
 
 
+def test_an_account_that_has_used_up_its_limit_is_closed_to_its_platform_too(
+    sandbox: Sandbox, stripe: StripeWire
+) -> None:
+    connected = sandbox.connect_account()
+    connected.keys["sk_test_theirs"] = None
+    sandbox.rate_limits = RateLimits(endpoint_per_second=1)
+    assert stripe("GET", "/v1/prices", key="sk_test_theirs").status == 200
+    assert stripe("GET", "/v1/prices", headers={"Stripe-Account": connected.account}).status == 429
+    assert stripe("GET", "/v1/prices").status == 200
+
+
 def test_the_limits_of_a_connected_account_hold_for_whoever_asks() -> None:
     limiter, limits = RateLimiter(), RateLimits(overall_per_second=2)
     found = [limiter.reason_to_refuse(limits, "GET", asked) for asked in (["a", "b"], ["c", "b"], ["d", "b"], ["a"])]
