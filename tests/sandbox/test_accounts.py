@@ -172,8 +172,9 @@ def test_connected_accounts_are_listed_newest_first_page_by_page(sandbox: Sandbo
     since = int(NOW.timestamp())
     counts = [len(stripe("GET", "/v1/accounts", {f"created[{bound}]": since}).json["data"]) for bound in ("gte", "gt")]
     assert counts == [5, 0]
-    worlds[0].metadata = {"n": "none"}
+    worlds[0].metadata, worlds[0].account = {"n": "none"}, "acct_1Renamed"
     assert stripe("GET", "/v1/account", headers=on_behalf_of(worlds[0])).json["metadata"] == {"n": "none"}
+    assert [account.id for account in client.v1.accounts.list().data] == [*newest_first[:-1], "acct_1Renamed"]
 
 
 def test_a_request_that_was_seen_names_its_account(sandbox: Sandbox, stripe: StripeWire) -> None:

@@ -126,6 +126,8 @@ class StripeWorld:
     @account.setter
     def account(self, name: str) -> None:
         self.state.account.id = name
+        if self._platform is not None:
+            self._platform.connected = {each.account: each for each in self._platform.connected.values()}
 
     @property
     def metadata(self) -> Metadata:
