@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,9 @@ from meter_sync.sandbox.http.server import LOOPBACK, LocalServer
 from meter_sync.sandbox.http.traffic import Incoming, RequestSeen
 from meter_sync.sandbox.openmeter.api import OPENMETER_VERSIONS, OpenMeterApi, OpenMeterVersion
 from meter_sync.sandbox.openmeter.world import OpenMeterWorld
+from meter_sync.sandbox.stripe.accounts import Accounts
 from meter_sync.sandbox.stripe.api import StripeApi
+from meter_sync.sandbox.stripe.protocol.permissions import known
 from meter_sync.sandbox.stripe.protocol.rate_limits import RateLimits
 from meter_sync.sandbox.stripe.world import StripeWorld
 
@@ -54,6 +56,7 @@ class Sandbox:
         self.stripe_key = stripe_key
         self.openmeter_key = openmeter_key
         self.stripe = StripeWorld(self.clock, keys={stripe_key: None})
+        self._accounts = Accounts(self.stripe)
         self.openmeter = OpenMeterWorld(self.clock, token=openmeter_key)
         self._openmeter_versions = frozenset(openmeter_versions)
         self._openmeter_api = OpenMeterApi(self.openmeter, self._openmeter_versions)
@@ -94,6 +97,35 @@ class Sandbox:
             "OPENMETER_API_KEY": self.openmeter_key,
         }
 
+    def add_account(self, *, key: str | None = None, metadata: Mapping[str, str] | None = None) -> StripeWorld:
+        """Add another account of Stripe's with a secret key of its own, by default a new one: its `key`."""
+        return self._accounts.add(key, metadata or {})
+
+    def connect_account(self, metadata: Mapping[str, str] | None = None) -> StripeWorld:
+        """Add an account that is connected to the platform, which is `stripe`.
+
+        It has no key: the platform's reach it with `Stripe-Account` or `Stripe-Context`.
+        """
+        return self._accounts.connect(metadata or {})
+
+    def disconnect_account(self, world: StripeWorld) -> None:
+        """End the connection of an account: the platform has no access to it any more."""
+        self._accounts.disconnect(world)
+
+    def organization_key(
+        self,
+        accounts: Iterable[StripeWorld],
+        *,
+        key: str = "sk_org_test_sandbox",
+        permissions: Iterable[str] | None = None,
+    ) -> str:
+        """Add a key of an organization that these accounts are in, and return it.
+
+        Given no permissions it may do everything in each of them, and in what is connected to them.
+        """
+        self._accounts.add_organization_key(key, accounts, None if permissions is None else known(permissions))
+        return key
+
     def saw(self, request: RequestSeen) -> None:
         """Take note of a request that a server has dealt with."""
         with self._arrival:
@@ -119,7 +151,7 @@ class Sandbox:
     @asynccontextmanager
     async def serving(self, stripe_port: int = 0, openmeter_port: int = 0) -> AsyncIterator[None]:
         """Serve in the running event loop; port 0 means a free one."""
-        stripe_api = StripeApi(self.stripe, lambda: self.rate_limits)
+        stripe_api = StripeApi(self._accounts, lambda: self.rate_limits)
         stripe = LocalServer(
             "stripe",
             stripe_api,
@@ -127,6 +159,7 @@ class Sandbox:
             latency_seconds=lambda request: self.latency.of_stripe(request),
             failure=stripe_api.fail,
             locks=stripe_api.locks,
+            account=self._accounts.asked_for,
         )
         openmeter = LocalServer(
             "openmeter",

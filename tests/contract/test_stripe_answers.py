@@ -113,6 +113,13 @@ def test_the_account_of_the_key_is_answered_in_stripes_shape(sandbox: Sandbox, s
     assert stripe("GET", "/v1/account")["id"] == sandbox.stripe.account
 
 
+def test_connected_accounts_are_listed_in_stripes_shape(sandbox: Sandbox, stripe: Stripe) -> None:
+    connected = sandbox.connect_account({"plan": "pro"})
+    listed = json.loads(send("stripe", sandbox, stripe_request("GET", "/v1/accounts", {}, ACACIA)).data)
+    assert [account["id"] for account in listed["data"]] == [connected.account]
+    stripe.contract.check_object("account", listed["data"][0])
+
+
 @pytest.mark.parametrize("aggregate", ["sum", "last_during_period", "last_ever", "max"])
 def test_metered_prices_are_answered_in_stripes_shape(sandbox: Sandbox, stripe: Stripe, aggregate: Any) -> None:
     price = sandbox.stripe.add_price(

@@ -174,3 +174,20 @@ def test_a_fault_may_begin_and_end_at_an_instant_of_the_sandboxs_clock(sandbox: 
     assert answered == [200, 500, 500, 503, 200]
     with pytest.raises(ValueError, match="begins before it ends"):
         Fault(status=500, since=ends, until=begins)
+
+
+def test_a_fault_can_be_of_one_account_while_others_go_on(
+    sandbox: Sandbox, stripe: StripeWire, openmeter: OpenMeterWire
+) -> None:
+    down, up, other = sandbox.connect_account(), sandbox.connect_account(), sandbox.add_account()
+    sandbox.faults.add(Fault(account=down.account, status=503, times=None))
+    sandbox.faults.add(Fault(account=other.account, status=500, times=None))
+
+    def status(connected: str | None = None, key: str | None = None, header: str = "Stripe-Account") -> int:
+        return stripe("GET", "/v1/prices", headers={header: connected} if connected else {}, key=key).status
+
+    assert [status(), status(down.account), status(up.account)] == [200, 503, 200]
+    assert [status(key=other.key), status(down.account, header="Stripe-Context")] == [500, 503]
+    assert openmeter("GET", "/api/v1/meters").status == 200
+    sandbox.faults.clear()
+    assert [status(down.account), status(key=other.key)] == [200, 200]

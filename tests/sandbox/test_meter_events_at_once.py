@@ -11,7 +11,7 @@ from meter_sync.sandbox import Sandbox
 
 from .instants import DAY, NOW
 from .metering import EVENTS, Meter
-from .wire import Reply
+from .wire import Reply, StripeWire
 
 
 def at_once(*senders: Callable[[], Reply]) -> list[Reply]:
@@ -73,3 +73,17 @@ def test_events_may_be_taken_at_once_where_it_is_switched_off(sandbox: Sandbox, 
     sandbox.stripe.one_event_at_a_time = False
     assert [reply.status for reply in at_once(lambda: usage.send(5), lambda: usage.send(7))] == [200, 200]
     assert usage.upcoming() == 12
+
+
+def test_events_in_other_accounts_are_taken_at_once(sandbox: Sandbox, stripe: StripeWire) -> None:
+    sandbox.latency.stripe_write = 0.1
+    worlds = [sandbox.connect_account(), sandbox.connect_account()]
+    for world in worlds:
+        world.add_meter("api_requests")
+        world.add_customer(id="cus_same")
+    event = {"event_name": "api_requests", "payload[stripe_customer_id]": "cus_same", "payload[value]": 5}
+
+    def send(account: str) -> Reply:
+        return stripe("POST", EVENTS, event, headers={"Stripe-Account": account})
+
+    assert [reply.status for reply in at_once(*(partial(send, world.account) for world in worlds))] == [200, 200]

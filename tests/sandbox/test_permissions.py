@@ -19,6 +19,7 @@ IN_MESSAGES = {
     "accounts:read": "rak_accounts_kyc_basic_read",
     "billing_meters:read": "rak_billing_meter_read",
     "billing_meters:write": "rak_billing_meter_write",
+    "connected_accounts:read": "rak_connected_account_read",
     "customers:read": "rak_customer_read",
     "customers:write": "rak_customer_write",
     "events:read": "rak_event_read",

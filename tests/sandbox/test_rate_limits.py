@@ -1,6 +1,6 @@
 """The embedded Stripe's rate limits, of which meter events have their own."""
 
-from meter_sync.sandbox import RateLimits, Sandbox
+from meter_sync.sandbox import RateLimits, Sandbox, StripeWorld
 from meter_sync.sandbox.stripe.protocol.rate_limits import METER_EVENTS, RateLimiter
 
 from .metering import Meter
@@ -51,5 +51,41 @@ def test_adjustments_and_summaries_are_limited_as_every_other_endpoint(sandbox: 
 
 def test_no_more_meter_events_pass_in_a_second_than_their_rate() -> None:
     limiter, limits = RateLimiter(), RateLimits(meter_events_per_second=2)
-    found = [limiter.reason_to_refuse(limits, METER_EVENTS) for _ in range(3)]
+    found = [limiter.reason_to_refuse(limits, METER_EVENTS, ["acct_1"]) for _ in range(3)]
     assert found == [None, None, "endpoint-rate"]
+
+
+def test_a_request_for_a_connected_account_counts_for_it_and_for_its_platform(
+    sandbox: Sandbox, stripe: StripeWire
+) -> None:
+    one, two, other = sandbox.connect_account(), sandbox.connect_account(), sandbox.add_account()
+    sandbox.rate_limits = RateLimits(overall_per_second=3, endpoint_per_second=2)
+
+    def status(path: str, connected: StripeWorld | None = None, key: str | None = None) -> int:
+        headers = {} if connected is None else {"Stripe-Account": connected.account}
+        return stripe("GET", path, headers=headers, key=key).status
+
+    assert [status("/v1/prices", one), status("/v1/prices", two)] == [200, 200]
+    # Neither has used up its own limit, but their platform has.
+    assert [status("/v1/prices", one), status("/v1/prices")] == [429, 429]
+    assert [status("/v1/customers"), status("/v1/products", two)] == [200, 429]
+    assert [status("/v1/prices", key=other.key) for _ in range(3)] == [200, 200, 429]
+
+
+def test_an_account_that_has_used_up_its_limit_is_closed_to_its_platform_too(
+    sandbox: Sandbox, stripe: StripeWire
+) -> None:
+    connected = sandbox.connect_account()
+    connected.keys["sk_test_theirs"] = None
+    sandbox.rate_limits = RateLimits(endpoint_per_second=1)
+    assert stripe("GET", "/v1/prices", key="sk_test_theirs").status == 200
+    assert stripe("GET", "/v1/prices", headers={"Stripe-Account": connected.account}).status == 429
+    assert stripe("GET", "/v1/prices").status == 200
+
+
+def test_the_limits_of_a_connected_account_hold_for_whoever_asks() -> None:
+    limiter, limits = RateLimiter(), RateLimits(overall_per_second=2)
+    found = [limiter.reason_to_refuse(limits, "GET", asked) for asked in (["a", "b"], ["c", "b"], ["d", "b"], ["a"])]
+    assert found == [None, None, "global-rate", None]
+    # What the limiter refuses counts for nobody.
+    assert [limiter.reason_to_refuse(limits, "GET", ["d"]) for _ in range(2)] == [None, None]

@@ -12,9 +12,9 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from stripe import SignatureVerificationError, StripeClient, Webhook
+from stripe import InvalidRequestError, SignatureVerificationError, StripeClient, Webhook
 
-from meter_sync.sandbox import Sandbox
+from meter_sync.sandbox import Sandbox, StripeWorld
 
 from .instants import PERIOD_END, PERIOD_START
 from .wire import ACACIA
@@ -217,3 +217,66 @@ def test_live_keys_make_live_events(sandbox: Sandbox, receiver: Receiver) -> Non
     sandbox.stripe.webhooks.deliver()
     assert [event["livemode"] for event in receiver.events] == [True, True]
     assert receiver.events[0]["data"]["object"]["livemode"] is True
+
+
+def test_a_connect_endpoint_gets_what_happens_in_connected_accounts_and_says_in_which(
+    sandbox: Sandbox, receiver: Receiver
+) -> None:
+    platform, webhooks = sandbox.stripe, sandbox.stripe.webhooks
+    earlier = sandbox.connect_account()
+    made = ["customer.subscription.created"]
+
+    def subscribe_in(world: StripeWorld) -> str:
+        return world.add_subscription(world.add_customer(), [world.add_price()], period_start=PERIOD_START).id
+
+    subscribe_in(earlier)  # before there was an endpoint
+    connect = webhooks.add_endpoint(receiver.url, events=made, connect=True, api_version=ACACIA)
+    own = webhooks.add_endpoint(receiver.url, events=made)
+    later, other = sandbox.connect_account(), sandbox.add_account()
+    happened = [(subscribe_in(world), world) for world in (platform, earlier, later, other)]
+
+    assert sorted(each.endpoint.id for each in webhooks.pending()) == sorted([own.id, connect.id, connect.id])
+    webhooks.deliver()
+    got = {event["data"]["object"]["id"]: event for event in receiver.events}
+    assert {id: (event.get("account"), event.get("context")) for id, event in got.items()} == {
+        happened[0][0]: (None, None),
+        happened[1][0]: (earlier.account, earlier.account),
+        happened[2][0]: (later.account, later.account),
+    }
+    assert "account" not in got[happened[0][0]]
+    assert [got[id]["api_version"] for id, _ in happened[1:3]] == [ACACIA] * 2
+
+    sandbox.disconnect_account(later)
+    subscribe_in(later)
+    assert webhooks.pending() == []
+
+
+def test_events_of_a_connected_account_are_read_there_and_say_no_account(sandbox: Sandbox) -> None:
+    connected = sandbox.connect_account()
+    connected.add_subscription(connected.add_customer(), [connected.add_price()], period_start=PERIOD_START)
+    client = StripeClient(sandbox.stripe_key, base_addresses={"api": sandbox.stripe_url})
+    theirs = client.v1.events.list({}, {"stripe_account": connected.account}).data
+    assert [event.type for event in theirs] == ["customer.subscription.created"]
+    assert "account" not in theirs[0].to_dict()
+    assert client.v1.events.list().data == []
+    with pytest.raises(InvalidRequestError, match="No such event"):
+        client.v1.events.retrieve(theirs[0].id)
+
+
+def test_a_thin_event_of_a_connected_account_has_the_context_to_fetch_it_in(
+    sandbox: Sandbox, receiver: Receiver
+) -> None:
+    kind = "v1.billing.meter.no_meter_found"
+    destination = sandbox.stripe.add_event_destination(receiver.url, [kind], "thin", events_from=["@self", "@accounts"])
+    secret = sandbox.stripe.webhooks.deliver_to(destination)
+    connected = sandbox.connect_account()
+    for world in (sandbox.stripe, connected):
+        world.create_meter_event("nothing", {"stripe_customer_id": "cus_none", "value": "1"})
+    assert sandbox.stripe.webhooks.deliver() == [200, 200]
+    client = StripeClient(sandbox.stripe_key, base_addresses={"api": sandbox.stripe_url})
+    notices: list[Any] = [
+        client.parse_event_notification(body, signature, secret)
+        for body, signature in zip(receiver.bodies, receiver.signatures, strict=True)
+    ]
+    assert [notice.context and str(notice.context) for notice in notices] == [None, connected.account]
+    assert [notice.fetch_event().type for notice in notices] == [kind, kind]

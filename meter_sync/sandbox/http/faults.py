@@ -21,6 +21,8 @@ class Fault:
     """
 
     server: Server | None = None
+    account: str | None = None
+    """The id of the account of Stripe's that a request is for."""
     method: str | None = None
     path: str = ""
     """A regular expression searched in the path."""
@@ -80,6 +82,7 @@ class Fault:
             (self.since is None or now >= self.since)
             and (self.until is None or now < self.until)
             and (self.server is None or self.server == server)
+            and (self.account is None or self.account == request.account)
             and (self.method is None or self.method.upper() == request.method)
             and re.search(self.path, request.path) is not None
             and (

@@ -45,6 +45,7 @@ class LocalServer:
         latency_seconds: Callable[[Incoming], float],
         failure: Callable[[Incoming, Fault, int], Answer],
         locks: Locks = lambda _: None,
+        account: Callable[[Incoming], str | None] = lambda _: None,
     ) -> None:
         self._name = name
         self._api = api
@@ -52,6 +53,7 @@ class LocalServer:
         self._latency_seconds = latency_seconds
         self._failure = failure
         self._locks = locks
+        self._account = account
         self._locked: set[Hashable] = set()
         self._runner: web.AppRunner | None = None
 
@@ -76,7 +78,8 @@ class LocalServer:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         arrived = time.monotonic()
-        incoming = await _read(request)
+        read = await _read(request)
+        incoming = replace(read, account=self._account(read))
         fault = self._surroundings.faults.take(self._name, incoming) or _NO_FAULT
         answer = await self._outcome(incoming, fault)
         # Noted before it is sent: a client that has its answer finds its request in the list.
@@ -137,6 +140,7 @@ class LocalServer:
                 status=None if answer is None else answer.status,
                 headers=_masked(incoming.headers),
                 at=arrived,
+                account=incoming.account,
             )
         )
 

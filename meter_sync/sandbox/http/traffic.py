@@ -28,6 +28,8 @@ class Incoming:
     body: str
     failure: Answer | None = None
     """An injected failure to answer with, instead of carrying the request out."""
+    account: str | None = None
+    """The account that it is for, by what the server knows of its key and headers; None where there are no accounts."""
     finds_locked: bool = False
     """Whether another request was at what this one is about when it came."""
 
@@ -48,6 +50,8 @@ class RequestSeen:
     """Names in lower case; the value of Authorization is masked."""
     at: float
     """Monotonic seconds at its arrival."""
+    account: str | None = None
+    """The account of Stripe's that it was for, also if it was refused; None for a key that nobody has, or OpenMeter."""
 
 
 Api = Callable[[Incoming], Answer]

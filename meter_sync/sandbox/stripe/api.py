@@ -1,10 +1,8 @@
 """The embedded Stripe's API: from a request to an answer, in the order in which Stripe looks at it.
 
-Key, version, route, rate limit, permission, parameters, idempotency key, lock; then it is carried out.
+Key, account, version, route, rate limit, permission, parameters, idempotency key, lock; then it is carried out.
 """
 
-import base64
-import binascii
 import itertools
 import json
 from collections.abc import Callable, Hashable
@@ -12,6 +10,7 @@ from dataclasses import replace
 
 from meter_sync.sandbox.http.faults import Fault
 from meter_sync.sandbox.http.traffic import Answer, Incoming
+from meter_sync.sandbox.stripe.accounts import Access, Accounts
 from meter_sync.sandbox.stripe.endpoints import (
     account,
     clocks,
@@ -35,6 +34,7 @@ from meter_sync.sandbox.stripe.endpoints import (
 from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
 from meter_sync.sandbox.stripe.protocol.errors import Refusal, failure_answer, locked, rate_limited, unrecognized_url
 from meter_sync.sandbox.stripe.protocol.idempotency import is_saved
+from meter_sync.sandbox.stripe.protocol.keys import is_live, masked
 from meter_sync.sandbox.stripe.protocol.parameters import Tree, parse_form, parse_json, read_parameters
 from meter_sync.sandbox.stripe.protocol.rate_limits import METER_EVENTS, RateLimiter, RateLimits
 from meter_sync.sandbox.stripe.protocol.versions import Version, parse_version
@@ -67,8 +67,8 @@ ENDPOINTS = (
 class StripeApi:
     """Answers requests to the embedded Stripe."""
 
-    def __init__(self, world: StripeWorld, limits: Callable[[], RateLimits | None]) -> None:
-        self._world = world
+    def __init__(self, accounts: Accounts, limits: Callable[[], RateLimits | None]) -> None:
+        self._accounts = accounts
         self._limits = limits
         self._limiter = RateLimiter()
         self._numbers = itertools.count(1)
@@ -76,123 +76,105 @@ class StripeApi:
     def __call__(self, request: Incoming) -> Answer:
         """Answer one request."""
         try:
-            with self._world.lock:
-                return self._marked(request, self._answer(request))
+            access = self._accounts.access(request)
         except Refusal as refusal:
-            return self._marked(request, refusal.answer())
+            return self._marked(request, refusal.answer(), self._accounts.platform)
+        with access.world.lock:
+            try:
+                answer = self._answer(request, access)
+            except Refusal as refusal:
+                answer = refusal.answer()
+            if len(access.path) > 1:
+                # As Stripe's own command line shows it of requests on behalf of a connected account.
+                answer = replace(answer, headers={"Stripe-Account": access.world.account, **answer.headers})
+            return self._marked(request, answer, access.world)
 
     def fail(self, request: Incoming, fault: Fault, status: int) -> Answer:
         """Answer with an injected error: without looking at the request, unless Stripe would save it for replays."""
-        failure = fault.error(self._marked(request, failure_answer(status)))
+        failure = fault.error(self._marked(request, failure_answer(status), self._accounts.platform))
         saved = is_saved(status) if fault.saved is None else fault.saved
         return self(replace(request, failure=failure)) if saved else failure
 
     def locks(self, request: Incoming) -> Hashable | None:
-        """Return what only one request at a time may be at: a customer's events on a meter."""
-        if not self._world.one_event_at_a_time or f"{request.method} {request.path}" != METER_EVENTS:
+        """Return what only one request at a time may be at: a customer's events on a meter, in an account."""
+        if f"{request.method} {request.path}" != METER_EVENTS:
             return None
         try:
-            with self._world.lock:
-                self._authenticate(request)
-                sent = _parameters(request)
-                return lock_of(self._world.state, sent.get("event_name"), sent.get("payload"))
+            world = self._accounts.access(request).world
+            sent = _parameters(request)
         except Refusal:
             return None
+        if not world.one_event_at_a_time:
+            return None
+        with world.lock:
+            lock = lock_of(world.state, sent.get("event_name"), sent.get("payload"))
+        return None if lock is None else (world.account, *lock)
 
-    def _marked(self, request: Incoming, answer: Answer) -> Answer:
+    def _marked(self, request: Incoming, answer: Answer, world: StripeWorld) -> Answer:
         """Return an answer with the headers that every answer of Stripe has."""
         headers = {
             "Request-Id": f"req_1Sandbox{next(self._numbers):08d}",
-            "Stripe-Version": request.headers.get("stripe-version", self._world.api_version),
+            "Stripe-Version": request.headers.get("stripe-version", world.api_version),
             **answer.headers,
         }
         if request.method == "POST" and "idempotency-key" in request.headers:
             headers["Idempotency-Key"] = request.headers["idempotency-key"]
         return replace(answer, headers=headers)
 
-    def _answer(self, request: Incoming) -> Answer:
-        key = self._authenticate(request)
-        version = parse_version(request.headers.get("stripe-version"), self._world.api_version)
-        self._check_account(request)
-        endpoint, ids = self._route(request, version)
-        with self._world.settled() as state:
+    def _answer(self, request: Incoming, access: Access) -> Answer:
+        world, key = access.world, access.key
+        version = parse_version(request.headers.get("stripe-version"), world.api_version)
+        endpoint, ids = self._route(request, version, access)
+        with world.settled() as state:
             call = Call(
-                world=self._world,
+                world=world,
                 state=state,
-                view=View(state, version, livemode=key[2:7] == "_live"),
+                view=View(state, version, livemode=is_live(key)),
                 path=request.path,
                 ids=ids,
                 params={},
-                permissions=self._world.keys[key],
+                permissions=access.permissions,
                 key=key,
                 key_shown=masked(key),
             )
             call.require(endpoint.permission)
             tree = _parameters(request)
             read = read_parameters(tree, endpoint.readers, endpoint.required)
-            return self._carry_out_once(request, endpoint, replace(call, params=read), key, tree)
+            return _carry_out_once(request, endpoint, replace(call, params=read), tree)
 
-    def _authenticate(self, request: Incoming) -> str:
-        """Return the API key: a bearer token, or the user name of basic authentication.
-
-        On the meter event stream it is the key that opened the session of which a token was sent.
-        """
-        key = _sent_key(request.headers.get("authorization", ""))
-        if not key:
-            raise Refusal(
-                "You did not provide an API key. You need to provide your API key in the"
-                " Authorization header, using Bearer auth (e.g. 'Authorization: Bearer"
-                " YOUR_SECRET_KEY'). See https://stripe.com/docs/api#authentication for details.",
-                status=401,
-            )
-        if request.path == meter_event_stream.STREAM_PATH:
-            return self._world.event_sessions.key_of(key, self._world.clock.timestamp())
-        if key not in self._world.keys:
-            raise Refusal(f"Invalid API Key provided: {masked(key)}", status=401)
-        return key
-
-    def _check_account(self, request: Incoming) -> None:
-        """Refuse other accounts: connected ones are not modelled."""
-        account = request.headers.get("stripe-account", self._world.account)
-        if account != self._world.account:
-            raise Refusal(
-                f"The provided key does not have access to account '{account}' (or that account"
-                " does not exist). Application access may have been revoked.",
-                status=403,
-                code="account_invalid",
-            )
-
-    def _route(self, request: Incoming, version: Version) -> tuple[Endpoint, tuple[str, ...]]:
+    def _route(self, request: Incoming, version: Version, access: Access) -> tuple[Endpoint, tuple[str, ...]]:
         """Return the endpoint in this API version, if the rate limits let the request pass."""
         for endpoint in ENDPOINTS:
             match = endpoint.pattern.fullmatch(f"{request.method} {request.path}")
             removed = endpoint.legacy_billing and not version.has_legacy_billing
             if match is not None and not removed:
-                self._check_rate(endpoint.route)
+                self._check_rate(endpoint.route, access)
                 return endpoint, match.groups()
-        self._check_rate("unknown")
+        self._check_rate("unknown", access)
         raise unrecognized_url(request.method, request.path)
 
-    def _check_rate(self, endpoint: str) -> None:
+    def _check_rate(self, endpoint: str, access: Access) -> None:
+        """Refuse what is above a limit: of the account that the key is of, or of the one that the request is for."""
         limits = self._limits()
         if limits is not None:
-            reason = self._limiter.reason_to_refuse(limits, endpoint)
+            reason = self._limiter.reason_to_refuse(limits, endpoint, [world.account for world in access.path])
             if reason is not None:
                 raise rate_limited(reason)
 
-    def _carry_out_once(self, request: Incoming, endpoint: Endpoint, call: Call, key: str, tree: Tree) -> Answer:
-        """Carry a request out, or replay what its idempotency key has saved."""
 
-        def run() -> Answer:
-            if request.finds_locked:
-                raise locked()
-            return _carry_out(request, endpoint, call)
+def _carry_out_once(request: Incoming, endpoint: Endpoint, call: Call, tree: Tree) -> Answer:
+    """Carry a request out, or replay what its idempotency key has saved in its account."""
 
-        idempotency_key = request.headers.get("idempotency-key")
-        if request.method != "POST" or idempotency_key is None or not endpoint.replays:
-            return run()
-        signature = json.dumps([request.path, tree], sort_keys=True)
-        return self._world.saved_answers.replay_or_carry_out(key, idempotency_key, signature, call.state.now, run)
+    def run() -> Answer:
+        if request.finds_locked:
+            raise locked()
+        return _carry_out(request, endpoint, call)
+
+    idempotency_key = request.headers.get("idempotency-key")
+    if request.method != "POST" or idempotency_key is None or not endpoint.replays:
+        return run()
+    signature = json.dumps([request.path, tree], sort_keys=True)
+    return call.world.saved_answers.replay_or_carry_out(call.key, idempotency_key, signature, call.state.now, run)
 
 
 def _carry_out(request: Incoming, endpoint: Endpoint, call: Call) -> Answer:
@@ -216,22 +198,3 @@ def _parameters(request: Incoming) -> Tree:
     if request.method == "POST" and request.path.startswith("/v2/"):
         return parse_json(request.body)
     return parse_form(request.body if request.method == "POST" else request.query or request.body)
-
-
-def _sent_key(authorization: str) -> str:
-    scheme, _, credentials = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials.strip()
-    if scheme.lower() == "basic":
-        try:
-            return base64.b64decode(credentials).decode().partition(":")[0]
-        except (binascii.Error, UnicodeDecodeError):
-            return ""
-    return ""
-
-
-def masked(key: str) -> str:
-    """Return a key as Stripe's messages show it: its beginning and its last four characters."""
-    if len(key) <= 12:
-        return key[:3] + "*" * (len(key) - 3)
-    return f"{key[:8]}{'*' * (len(key) - 12)}{key[-4:]}"

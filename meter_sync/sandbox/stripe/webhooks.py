@@ -3,7 +3,7 @@
 Nothing is sent by itself: a test says when, how often and in which order, so that repeated, late and
 reordered deliveries happen on purpose. Sources: Stripe documentation, Receive Stripe events in your
 webhook endpoint (signatures, retries, "Stripe doesn't guarantee the delivery of events in the order
-that they're generated", duplicates) and Event destinations (thin events).
+that they're generated", duplicates), Event destinations (thin events) and Connect webhooks (`account`).
 """
 
 import hashlib
@@ -13,10 +13,11 @@ import random
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Protocol
 
 from meter_sync.sandbox.stripe.protocol.versions import Version, parse_version
 from meter_sync.sandbox.stripe.rules.error_reports import ERROR_REPORT, NO_METER_FOUND
@@ -26,6 +27,8 @@ from meter_sync.sandbox.stripe.views.error_reports import show_thin
 from meter_sync.sandbox.stripe.views.events import show_event
 from meter_sync.sandbox.stripe.views.view import View
 
+OWN, CONNECTED = "@self", "@accounts"
+"""Whose events a destination gets (`events_from`): its account's own, those of connected accounts."""
 THIN_EVENTS = (ERROR_REPORT, NO_METER_FOUND)
 _TIMEOUT_SECONDS = 30.0
 
@@ -40,6 +43,25 @@ def signature(body: str, secrets: Sequence[str], signed_at: int) -> str:
     return ",".join([f"t={signed_at}", *(f"v1={value}" for value in values)])
 
 
+class Source(Protocol):
+    """An account whose events are delivered: its own to its endpoints, its connected accounts' to Connect endpoints."""
+
+    def settled(self) -> AbstractContextManager[StripeState]:
+        """Hold the lock over its state."""
+
+    @property
+    def account(self) -> str:
+        """Its id."""
+
+    @property
+    def connected(self) -> Mapping[str, "Source"]:
+        """The accounts that are connected to it."""
+
+    @property
+    def livemode(self) -> bool:
+        """Its mode."""
+
+
 @dataclass
 class WebhookEndpoint:
     """An address that events are delivered to."""
@@ -51,8 +73,10 @@ class WebhookEndpoint:
     """Types, of which the last part may be `*`. Thin events only come by their own names."""
     api_version: str | None
     """The version that snapshots are shown in; None for that of the event."""
-    seen: int
-    """So many events happened before, or were looked at."""
+    events_from: tuple[str, ...]
+    """Whose events it gets: `OWN`, `CONNECTED` or both."""
+    seen: dict[int, int]
+    """So many events of each account, by its number, happened before or were looked at."""
     destination: EventDestination | None = None
     """The event destination that it is of, which says which events it gets."""
 
@@ -73,6 +97,10 @@ class Delivery:
 
     endpoint: WebhookEndpoint
     event: StripeEvent | ErrorReport
+    source: Source
+    """The account that it happened in."""
+    account: str | None
+    """That account's id where it is a connected one, as the event then says; else None."""
     answers: list[int | None] = field(default_factory=list)
     """The status codes so far; None for a connection that brought none."""
 
@@ -118,14 +146,10 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class Webhooks:
-    """The endpoints, and what is still to be delivered to them.
+    """The endpoints of an account, and what is still to be delivered to them."""
 
-    `settled` holds the world's lock over its state; `is_live` is its mode.
-    """
-
-    def __init__(self, settled: Callable[[], AbstractContextManager[StripeState]], is_live: Callable[[], bool]) -> None:
-        self._settled = settled
-        self._is_live = is_live
+    def __init__(self, owner: Source) -> None:
+        self._owner = owner
         self._endpoints: dict[str, WebhookEndpoint] = {}
         self._pending: list[Delivery] = []
 
@@ -136,41 +160,61 @@ class Webhooks:
         events: Sequence[str] = ("*",),
         secrets: Sequence[str] | None = None,
         api_version: str | None = None,
+        connect: bool = False,
     ) -> WebhookEndpoint:
-        """Add an endpoint for what happens from now on, by default with a secret of its own."""
-        with self._settled() as state:
+        """Add an endpoint for what happens from now on, by default with a secret of its own.
+
+        With `connect`, Stripe's own parameter, it gets "events from all connected accounts", else "only events from
+        your account" (API reference, Create a webhook endpoint).
+        """
+        return self._added(url, events, secrets, api_version, (CONNECTED,) if connect else (OWN,))
+
+    def _added(
+        self,
+        url: str,
+        events: Sequence[str],
+        secrets: Sequence[str] | None,
+        api_version: str | None,
+        events_from: tuple[str, ...],
+    ) -> WebhookEndpoint:
+        with self._owner.settled() as state:
             endpoint = WebhookEndpoint(
                 id=state.new_id("we"),
                 url=url,
-                secrets=list(secrets or ()) or [f"whsec_sandbox{state.new_number('whsec'):08d}"],
+                secrets=list(secrets or ())
+                or [f"whsec_{state.account.mark[1:].lower()}{state.new_number('whsec'):08d}"],
                 events=tuple(events),
                 api_version=None if api_version is None else parse_version(api_version).name,
-                seen=len(state.news),
+                events_from=events_from,
+                seen={},
             )
+            for source in self._sources(endpoint):
+                _news(endpoint, source)
             self._endpoints[endpoint.id] = endpoint
             return endpoint
 
     def deliver_to(self, destination: EventDestination) -> str:
         """Deliver to an event destination what happens from now on, and return its secret."""
-        endpoint = self.add_endpoint(
-            destination.url, events=destination.events, api_version=destination.snapshot_api_version
+        endpoint = self._added(
+            destination.url, destination.events, None, destination.snapshot_api_version, destination.events_from
         )
         endpoint.destination = destination
         return endpoint.secrets[0]
 
     def remove_endpoint(self, endpoint: WebhookEndpoint) -> None:
         """Remove an endpoint, and forget what was not delivered to it."""
-        with self._settled():
+        with self._owner.settled():
             del self._endpoints[endpoint.id]
             self._pending = [delivery for delivery in self._pending if delivery.endpoint is not endpoint]
 
     def pending(self) -> list[Delivery]:
         """Return what was not taken yet, in the order in which it happened."""
-        with self._settled() as state:
+        with self._owner.settled():
             for endpoint in self._endpoints.values():
-                news = state.news[endpoint.seen :]
-                self._pending += [Delivery(endpoint, event) for event in news if endpoint.wants(event.type)]
-                endpoint.seen = len(state.news)
+                for source in self._sources(endpoint):
+                    account = None if source is self._owner else source.account
+                    news = [event for event in _news(endpoint, source) if endpoint.wants(event.type)]
+                    self._pending += [Delivery(endpoint, event, source, account) for event in news]
             self._pending.sort(key=lambda delivery: delivery.event.created)
             return list(self._pending)
 
@@ -200,7 +244,7 @@ class Webhooks:
             status = send(attempt)
             delivery.answers.append(status)
             statuses.append(status)
-        with self._settled():
+        with self._owner.settled():
             self._pending = [delivery for delivery in self._pending if not delivery.done]
         return statuses
 
@@ -215,10 +259,32 @@ class Webhooks:
         }
         return Attempt(delivery.endpoint.url, headers, body)
 
+    def _sources(self, endpoint: WebhookEndpoint) -> Iterator[Source]:
+        """Give the accounts whose events an endpoint gets."""
+        if OWN in endpoint.events_from:
+            yield self._owner
+        if CONNECTED in endpoint.events_from:
+            yield from tuple(self._owner.connected.values())
+
     def _body(self, delivery: Delivery) -> str:
-        event = delivery.event
-        with self._settled() as state:
-            view = View(state, Version(state.api_version), livemode=self._is_live())
+        """Return an event as it is delivered: of a connected account in the version of the platform, which gets it."""
+        event, account, version = delivery.event, delivery.account, delivery.endpoint.api_version
+        if account is not None and version is None:
+            with self._owner.settled() as state:
+                version = state.api_version
+        with delivery.source.settled() as state:
+            view = View(state, Version(state.api_version), livemode=delivery.source.livemode)
             if isinstance(event, ErrorReport):
-                return json.dumps(show_thin(view, event))
-            return json.dumps(show_event(view, event, version=delivery.endpoint.api_version, pending=1), indent=2)
+                return json.dumps({**show_thin(view, event), "context": account})
+            shown = show_event(view, event, version=version, pending=1)
+        if account is not None:
+            shown = {**shown, "account": account, "context": account}
+        return json.dumps(shown, indent=2)
+
+
+def _news(endpoint: WebhookEndpoint, source: Source) -> list[StripeEvent | ErrorReport]:
+    """Return what happened in an account since the endpoint was asked about it last, and note that it was."""
+    with source.settled() as state:
+        first = endpoint.seen.get(state.account.number, 0)
+        endpoint.seen[state.account.number] = len(state.news)
+        return state.news[first:]

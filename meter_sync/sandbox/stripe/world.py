@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from meter_sync.sandbox.clock import SandboxClock
 from meter_sync.sandbox.stripe.protocol.event_sessions import EventSessions
 from meter_sync.sandbox.stripe.protocol.idempotency import SavedAnswers
+from meter_sync.sandbox.stripe.protocol.keys import is_live
 from meter_sync.sandbox.stripe.protocol.permissions import Permissions, known
 from meter_sync.sandbox.stripe.protocol.versions import parse_version
 from meter_sync.sandbox.stripe.rules import (
@@ -35,7 +36,8 @@ from meter_sync.sandbox.stripe.rules import (
 )
 from meter_sync.sandbox.stripe.rules.subscriptions import SubscriptionView
 from meter_sync.sandbox.stripe.rules.usage_records import Action
-from meter_sync.sandbox.stripe.state.objects import Invoice, MeterEvent
+from meter_sync.sandbox.stripe.state.accounts import Account
+from meter_sync.sandbox.stripe.state.objects import Invoice, Metadata, MeterEvent
 from meter_sync.sandbox.stripe.state.stripe_state import StripeState
 from meter_sync.sandbox.stripe.views.usage_records import Unbounded
 from meter_sync.sandbox.stripe.webhooks import Webhooks
@@ -61,15 +63,30 @@ def _settled(rule: Callable[Concatenate[StripeState, P], R]) -> Callable[Concate
 
 
 class StripeWorld:
-    """The state of the embedded Stripe, its settings, and what can be done to it."""
+    """An account of the embedded Stripe: its state, its settings, and what can be done to it.
 
-    def __init__(self, clock: SandboxClock, keys: Mapping[str, Permissions]) -> None:
+    Its number is that among the accounts of one server; its platform is the account that it is connected to.
+    """
+
+    def __init__(
+        self,
+        clock: SandboxClock,
+        keys: Mapping[str, Permissions],
+        *,
+        number: int = 0,
+        metadata: Metadata | None = None,
+        platform: "StripeWorld | None" = None,
+    ) -> None:
+        account = Account(f"acct_1SandboxAccount{number:02d}", number, clock.timestamp(), dict(metadata or {}))
         self.lock = threading.RLock()
         self.clock = clock
         self.keys = dict(keys)
-        """API keys, and what each may do."""
-        self.account = "acct_1SandboxAccount00"
-        """The account that all of these keys are of."""
+        """API keys of this account, and what each may do."""
+        self.connect_permissions: dict[str, Permissions] = {}
+        """What keys may do in connected accounts, where it is not what they may do in this one."""
+        self.connected: dict[str, StripeWorld] = {}
+        """The accounts that are connected to this one, by their ids."""
+        self._platform = platform
         self.grace_seconds: float = 300
         """How long after a period's end a `sum` price still takes records for it."""
         self.summary_lag_seconds = 0
@@ -87,9 +104,9 @@ class StripeWorld:
         self.one_event_at_a_time = True
         """Whether an event of a customer on a meter is refused while another one of the same is under way."""
         self.saved_answers = SavedAnswers()
-        self.event_sessions = EventSessions()
-        self.state = StripeState()
-        self.webhooks = Webhooks(self.settled, lambda: self.livemode)
+        self.event_sessions = EventSessions(account.mark)
+        self.state = StripeState(account)
+        self.webhooks = Webhooks(self)
 
     @contextmanager
     def settled(self) -> Iterator[StripeState]:
@@ -100,6 +117,33 @@ class StripeWorld:
             yield self.state
 
     # -- settings -------------------------------------------------------------------------------
+
+    @property
+    def account(self) -> str:
+        """The id of this account."""
+        return self.state.account.id
+
+    @account.setter
+    def account(self, name: str) -> None:
+        self.state.account.id = name
+        if self._platform is not None:
+            self._platform.connected = {each.account: each for each in self._platform.connected.values()}
+
+    @property
+    def metadata(self) -> Metadata:
+        """The metadata of this account."""
+        return self.state.account.metadata
+
+    @metadata.setter
+    def metadata(self, metadata: Metadata) -> None:
+        self.state.account.metadata = dict(metadata)
+
+    @property
+    def key(self) -> str:
+        """The first of its keys. Raise LookupError for an account that only its platform's keys reach."""
+        for key in self.keys:
+            return key
+        raise LookupError(f"{self.account} has no key of its own")
 
     @property
     def seconds_until_draft(self) -> int:
@@ -160,8 +204,8 @@ class StripeWorld:
 
     @property
     def livemode(self) -> bool:
-        """Whether what happens is told of as live: by the keys there are."""
-        return any(key[2:7] == "_live" for key in self.keys)
+        """Whether what happens is told of as live: by the keys there are, of a connected account its platform's."""
+        return any(map(is_live, (self if self._platform is None else self._platform).keys))
 
     def add_restricted_key(self, key: str, permissions: Iterable[str]) -> str:
         """Add a key that may do only this, and return it. Raise ValueError for a permission that Stripe lacks."""

@@ -6,6 +6,7 @@ Source: Stripe's API reference, API v2, Meter event streams: "Authentication tok
 from dataclasses import dataclass
 
 from meter_sync.sandbox.stripe.protocol.errors import Refusal
+from meter_sync.sandbox.stripe.protocol.keys import is_live
 
 VALID_SECONDS = 15 * 60
 
@@ -14,6 +15,8 @@ VALID_SECONDS = 15 * 60
 class EventSession:
     """A session, for as long as its token is valid."""
 
+    mark: str
+    """What stands in each id of its account."""
     number: int
     key: str
     """The API key that opened it."""
@@ -24,18 +27,19 @@ class EventSession:
     @property
     def id(self) -> str:
         """Its id, in no shape of Stripe's: the API reference shows none."""
-        return f"mes_1Sandbox{self.number:08d}"
+        return f"mes_{self.mark}{self.number:08d}"
 
     @property
     def token(self) -> str:
         """What is sent in place of a key."""
-        return f"token_1Sandbox{self.number:08d}"
+        return f"token_{self.mark}{self.number:08d}"
 
 
 class EventSessions:
-    """The sessions that were opened."""
+    """The sessions that were opened for one account, in whose ids this mark stands."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
         self._opened: dict[str, EventSession] = {}
 
     def open(self, key: str, now: int) -> EventSession:
@@ -43,11 +47,15 @@ class EventSessions:
 
         Assumed: the status and the words of that refusal.
         """
-        if key[2:7] != "_live":
+        if not is_live(key):
             raise Refusal("Meter event streams are only available in live mode.")
-        session = EventSession(len(self._opened) + 1, key, now, now + VALID_SECONDS)
+        session = EventSession(self._mark, len(self._opened) + 1, key, now, now + VALID_SECONDS)
         self._opened[session.token] = session
         return session
+
+    def knows(self, token: str) -> bool:
+        """Whether a token is of one of these sessions, which may have expired."""
+        return token in self._opened
 
     def key_of(self, token: str, now: int) -> str:
         """Return the key that a token stands for. Raise Refusal for one that has expired, or is none."""

@@ -15,6 +15,7 @@ Permissions = frozenset[str] | None
 _IN_MESSAGES: Final = {
     "accounts": "accounts_kyc_basic",
     "billing_meters": "billing_meter",
+    "connected_accounts": "connected_account",
     "customers": "customer",
     "events": "event",
     "invoices": "invoice",
@@ -29,7 +30,7 @@ _IN_MESSAGES: Final = {
 }
 """Resources as this sandbox names them, and as Stripe names them in `rak_..._read`."""
 
-_READ_ONLY: Final = frozenset({"accounts", "events"})
+_READ_ONLY: Final = frozenset({"accounts", "connected_accounts", "events"})
 
 EVERY_PERMISSION: Final = frozenset(f"{resource}:read" for resource in _IN_MESSAGES) | frozenset(
     f"{resource}:write" for resource in _IN_MESSAGES if resource not in _READ_ONLY

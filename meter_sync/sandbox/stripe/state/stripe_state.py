@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from meter_sync.sandbox.stripe.protocol.errors import no_such
 from meter_sync.sandbox.stripe.protocol.versions import ACCOUNT_DEFAULT
+from meter_sync.sandbox.stripe.state.accounts import Account
 from meter_sync.sandbox.stripe.state.objects import (
     Customer,
     Due,
@@ -29,9 +30,10 @@ from meter_sync.sandbox.stripe.state.store import Store
 
 
 class StripeState:
-    """Everything that the embedded Stripe holds."""
+    """Everything that the embedded Stripe holds of one account."""
 
-    def __init__(self) -> None:
+    def __init__(self, account: Account) -> None:
+        self.account = account
         self.now = 0
         """The present, in Unix seconds: that of the clock when this was settled last, or within a test clock's time."""
         self.real_now = 0
@@ -77,8 +79,8 @@ class StripeState:
         self._counters: Counter[str] = Counter()
 
     def new_id(self, prefix: str) -> str:
-        """Return the next id of a kind: deterministic, in Stripe's shape."""
-        return f"{prefix}_1Sandbox{self.new_number(prefix):08d}"
+        """Return the next id of a kind: deterministic, in Stripe's shape, and in no other account."""
+        return f"{prefix}_{self.account.mark}{self.new_number(prefix):08d}"
 
     def new_number(self, kind: str) -> int:
         """Return the next number of a kind, from 1."""

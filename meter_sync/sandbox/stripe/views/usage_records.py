@@ -10,7 +10,7 @@ from meter_sync.sandbox.stripe.views.view import Json, View
 def show_usage_record(view: View, item: Item, timestamp: int, quantity: int, number: int) -> Json:
     """Show a usage record as it was sent."""
     return {
-        "id": f"mbur_1Sandbox{number:08d}",
+        "id": f"mbur_{view.state.account.mark}{number:08d}",
         "object": "usage_record",
         "livemode": view.livemode,
         "quantity": quantity,
