@@ -81,18 +81,19 @@ def account_rows(of_file: Values) -> tuple[list[AccountRow], list[str]]:
     return found, problems
 
 
-def named_twice(accounts: Iterable[tuple[str, SecretStr]]) -> Iterator[str]:
-    """Given the name and the key of each row, yield what is wrong where two are of one account.
+def named_twice(accounts: Iterable[tuple[str, SecretStr, str | None]]) -> Iterator[str]:
+    """Given the name, the key and the connected account of each row, yield what is wrong where two are of one account.
 
     Keys that differ may be of one account, too: that the ledger finds out (`account_twice`).
     """
     seen = dict[str, str]()
-    for name, secret in accounts:
-        key = secret.get_secret_value()
-        if key in seen:
-            yield f"accounts: {seen[key]} and {name} are of one Stripe key: two books of one account would bill twice"
-        elif key:
-            seen[key] = name
+    for name, secret, connected in accounts:
+        whose = connected or secret.get_secret_value()
+        what = f"Stripe account {connected}" if connected else "one Stripe key"
+        if whose in seen:
+            yield f"accounts: {seen[whose]} and {name} are of {what}: two books of one account would bill twice"
+        elif whose:
+            seen[whose] = name
 
 
 def _before(own: Any, common: Any) -> Iterator[Any]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meter_sync.config.settings import SECRET
+from meter_sync.config.settings import ORGANIZATION_KEY, SECRET
 
 SETUP_KEY_VARIABLE = "STRIPE_SETUP_API_KEY"
 
@@ -34,7 +34,7 @@ class SecretSetting:
 def _of_stripe_key(key: str) -> list[str]:
     if not key:
         return ["no Stripe key: set STRIPE_API_KEY, STRIPE_API_KEY_FILE or stripe.api_key_file"]
-    return _of_given_stripe_key(key, "STRIPE_API_KEY")
+    return [] if key.startswith(ORGANIZATION_KEY) and _is_one_word(key) else _of_given_stripe_key(key, "STRIPE_API_KEY")
 
 
 def _of_setup_key(key: str) -> list[str]:

@@ -32,6 +32,9 @@ from meter_sync.core.telling.history import KEPT_DAYS
 from meter_sync.net.addresses import is_loopback
 from meter_sync.net.postgres_url import PostgresUrl
 
+ORGANIZATION_KEY = "sk_org_"
+"""So begin the keys of an organization, of either mode (Stripe documentation, Organization API keys)."""
+
 SECRET = re.compile(r"[^\s,]+")
 """One of several secrets, between commas or white space."""
 
@@ -138,6 +141,10 @@ class StripeSettings(_Section):
     """What `setup` creates things with, and nothing else."""
     setup_api_key_file: Path | None = None
     api_base: Annotated[str, AfterValidator(_address)] = "https://api.stripe.com"
+    account: Annotated[str, Field(pattern=r"^acct_[A-Za-z0-9]{1,60}$")] | None = None
+    """The account that the key acts in, where that is not its own: connected to a platform, or of an organization."""
+    key_mode: Literal["live", "sandbox"] | None = None
+    """The mode of an organization's key, whose name does not tell it."""
     webhook_secret: Secrets = ()
     """What webhooks are signed with: several while one is rolled, or where there are several endpoints."""
     webhook_secret_file: Path | None = None
@@ -147,10 +154,27 @@ class StripeSettings(_Section):
     meter_event_stream: Literal["auto", "never"] = "auto"
     """Whether many events at once go through the stream, which live mode has."""
 
+    @model_validator(mode="after")
+    def _says_whose_the_key_is(self) -> "StripeSettings":
+        key = self.api_key.get_secret_value()
+        if key.startswith(ORGANIZATION_KEY) and not (self.account and self.key_mode):
+            raise ValueError(
+                "the key is an organization's: name the account in stripe.account, and say in stripe.key_mode whether "
+                "it is live or sandbox, which its name does not tell"
+            )
+        if key and not key.startswith(ORGANIZATION_KEY) and self.key_mode:
+            raise ValueError("stripe.key_mode is for an organization's key: the name of any other one tells its mode")
+        return self
+
     @property
     def is_live(self) -> bool:
         """Whether the key is of the live mode, whose invoices are real."""
-        return "_live_" in self.api_key.get_secret_value()[:8]
+        return self.key_mode == "live" or "_live_" in self.api_key.get_secret_value()[:8]
+
+    @property
+    def is_of_organization(self) -> bool:
+        """Whether the key is an organization's, which says with each request in which account it acts."""
+        return self.api_key.get_secret_value().startswith(ORGANIZATION_KEY)
 
     @property
     def mode(self) -> Literal["live", "sandbox"]:
@@ -159,8 +183,11 @@ class StripeSettings(_Section):
 
     @property
     def may_stream(self) -> bool:
-        """Whether meter events may be sent by the hundred: Stripe's stream is for the live mode only."""
-        return self.is_live and self.meter_event_stream == "auto"
+        """Whether meter events may be sent by the hundred: Stripe's stream is for the live mode only.
+
+        Whether a session of it may be one of another account than the key's is not documented.
+        """
+        return self.is_live and self.meter_event_stream == "auto" and self.account is None
 
     @property
     def setup_is_live(self) -> bool:

@@ -134,7 +134,9 @@ def read(
     sources = _Sources(file, {k: v for k, v in of_file.items() if k != "accounts"}, variables, environment, options)
     common = _configuration(sources, wanted)
     accounts = [_of_row(sources, row, wanted, common) for row in rows]
-    of_rows += named_twice((one.account, one.read.stripe.api_key) for one in accounts if one.read)
+    of_rows += named_twice(
+        (one.account, one.read.stripe.api_key, one.read.stripe.account) for one in accounts if one.read
+    )
     return replace(common, problems=[*problems, *of_rows, *common.problems], accounts=accounts)
 
 

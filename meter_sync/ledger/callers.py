@@ -42,6 +42,19 @@ class Callers(Book):
             has_ended = self.database.exists(runs, runs.c.run == callers.c.run, runs.c.finished_at.is_not(None))
             self.database.update(callers, [row], ~has_ended, by=("run",))
 
+    def join(self, run: RunRecord) -> None:
+        """Say that a run begins to ask, in books that are no account's: those of a platform whose limits many share."""
+        now = self._now()
+        row = {"run": run.id, "is_urgent": not run.is_alone, "parts": "{}", "until_ms": _ms(now + LIVES_FOR_SECONDS)}
+        with self.database.transaction():
+            self.database.delete_where(callers, sa.not_(sa.and_(*_counts(now))))
+            self.database.insert(callers, [row])
+
+    def part(self, run: RunRecord) -> None:
+        """Say that it asks no more; what it has asked counts a little longer."""
+        with self.database.transaction():
+            leave(self.database, run.id, self._time)
+
     def others(self, run: RunRecord) -> list[Caller]:
         """Return what other runs have to do with Stripe's limits: those that live, or have ended just now.
 

@@ -279,8 +279,19 @@ def request_taken() -> None:
 class Limiter:
     """Lets requests leave within the rate over all and the rate per endpoint (requests per second)."""
 
-    def __init__(self, overall_rate: float, endpoint_rate: float, stop: Stop, apart: Mapping[str, float]) -> None:
-        """Limit each endpoint and all together; those set `apart`, with a rate of their own, count for themselves."""
+    def __init__(
+        self,
+        overall_rate: float,
+        endpoint_rate: float,
+        stop: Stop,
+        apart: Mapping[str, float],
+        platform: "Limiter | None" = None,
+    ) -> None:
+        """Limit each endpoint and all together; those set `apart`, with a rate of their own, count for themselves.
+
+        `platform` has other limits that each request counts for as well.
+        """
+        self.platform = platform
         self._endpoint_rate = endpoint_rate
         self._paces = {OVERALL: Pace(overall_rate), **{name: Pace(rate) for name, rate in apart.items()}}
         self._apart = frozenset(apart)
@@ -296,13 +307,13 @@ class Limiter:
         Raise Interrupted if the run is to end, and GivenUp where a limit has refused all requests for as long as
         `patience_seconds`.
         """
-        names = self._names(endpoint)
-        paces = [self._pace(name) for name in names]
+        limits = self._limits(endpoint)
+        paces = [pace for _, pace in limits]
         asked_at = [_now()]
         async with AsyncExitStack() as turns:
-            for name, pace in zip(names, paces, strict=True):
+            for turn, pace in limits:
                 with _waiting(pace):
-                    await turns.enter_async_context(self._turns[name])
+                    await turns.enter_async_context(turn)
                     await self._wait_for(pace, patience_seconds)
                 asked_at.append(_now())
             now = _now()
@@ -328,7 +339,7 @@ class Limiter:
 
     def per_second(self, endpoint: str) -> float:
         """Return how many requests to an endpoint may leave per second now, if none to another does."""
-        return min(self._pace(name).per_second for name in self._names(endpoint))
+        return min(pace.per_second for _, pace in self._limits(endpoint))
 
     def refused(self, endpoint: str, reason: str, wait_seconds: float) -> None:
         """Say that Stripe's limiter has answered 429, with the reason that it gave.
@@ -337,6 +348,8 @@ class Limiter:
         """
         names = self._names(endpoint)
         self._pace(names[-1] if reason.startswith("global") else names[0]).refused(_now(), wait_seconds)
+        if self.platform is not None:  # whose limit it was, nobody says
+            self.platform.refused(endpoint, reason, wait_seconds)
 
     def parts(self) -> dict[str, Part]:
         """Return what is to be known of this run by others that ask the same account, by limit."""
@@ -358,6 +371,11 @@ class Limiter:
             return pace.share
         mine, others, is_seen = self._beside
         return share(pace.limit, name, mine, others, is_seen=is_seen)
+
+    def _limits(self, endpoint: str) -> list[tuple[asyncio.Lock, Pace]]:
+        """Return each limit that a request counts for: whose turn it is, and how fast they go."""
+        own = [(self._turns[name], self._pace(name)) for name in self._names(endpoint)]
+        return own if self.platform is None else [*own, *self.platform._limits(endpoint)]
 
     def _names(self, endpoint: str) -> list[str]:
         return [endpoint] if endpoint in self._apart else [endpoint, OVERALL]

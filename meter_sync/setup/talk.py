@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -42,7 +43,9 @@ async def open_writer(settings: Settings, clock: Clock, stop: Stop) -> AsyncIter
 @asynccontextmanager
 async def open_shadow_writer(settings: Settings, clock: Clock, stop: Stop) -> AsyncIterator[StripeWriter]:
     """Open what makes copies in a shadow account, whose settings are given: only once somebody has agreed."""
-    access = _access(settings, settings.stripe.api_key, "shadow.api_key_file", _PERMISSIONS_OF_SHADOW)
+    access = _access(
+        settings, settings.stripe.api_key, key_setting="shadow.api_key_file", permissions=_PERMISSIONS_OF_SHADOW
+    )
     async with _opened(StripeWriter, access, settings, clock, stop, _COPIES_AT_ONCE) as stripe:
         yield stripe
 
@@ -90,8 +93,11 @@ async def _opened(
 
 
 def _for_setup(settings: Settings) -> Access:
-    return _access(settings, settings.stripe.setup_api_key, SETUP_KEY_VARIABLE, _PERMISSIONS)
+    return _access(settings, settings.stripe.setup_api_key, key_setting=SETUP_KEY_VARIABLE, permissions=_PERMISSIONS)
 
 
-def _access(settings: Settings, key: SecretStr, *named: str) -> Access:
-    return Access(key.get_secret_value, settings.stripe.api_base, settings.retry_seconds, *named)
+def _access(settings: Settings, key: SecretStr, **named: str) -> Access:
+    access = Access(
+        key.get_secret_value, settings.stripe.api_base, settings.retry_seconds, account=settings.stripe.account
+    )
+    return replace(access, **named)

@@ -46,6 +46,9 @@ _MORE_AT_ONCE = 2
 _HOPELESS_AFTER = 16
 """So many requests to an endpoint in a row without any answer but that they are too many, and no other one is tried."""
 
+_NOT_CONNECTED = "account_invalid"
+"""Stripe's code for an account that the key has no access to (API reference, Error codes)."""
+
 _NOT_READ = (AttributeError, LookupError, TypeError, ValueError)
 """What the SDK raises for an answer that is no UTF-8, or an error of a shape that it did not expect."""
 
@@ -94,6 +97,20 @@ class Access:
     """What the operator calls the key."""
     permissions: str = "docs/security.md lists"
     """Where the permissions are that it needs, as messages go on after "the permissions that"."""
+    account: str | None = None
+    """The account that the key acts in, where that is not its own."""
+    is_of_organization: bool = False
+
+    def acting_in(self, path: str) -> dict[str, str]:
+        """Return what names that account in a request, as the SDK's options have it.
+
+        Source: Stripe documentation, Making API calls for connected accounts: the header Stripe-Account. Stripe-Context
+        supersedes it; the keys of an organization need it, and API v2 takes no other one.
+        """
+        if self.account is None:
+            return {}
+        by_context = self.is_of_organization or path.startswith("/v2/")
+        return {"stripe_context" if by_context else "stripe_account": self.account}
 
 
 class StripeReader:
@@ -169,7 +186,7 @@ class StripeReader:
         status = None
         try:
             response: StripeResponse = await self._client.raw_request_async(
-                method, path, stripe_version=version, **params
+                method, path, stripe_version=version, **self._access.acting_in(path), **params
             )
             status = response.code
         except (stripe.StripeError, ClientError, TimeoutError, *_NOT_READ) as error:
@@ -225,6 +242,13 @@ class StripeReader:
                 f"Stripe does not accept the API key: {said}",
                 f"check {self._access.key_setting} (or its file): it may be of another account, rolled or incomplete",
                 code="stripe_key",
+            )
+        if isinstance(error, stripe.PermissionError) and error.code == _NOT_CONNECTED:
+            return ConfigurationError(
+                f"the Stripe key cannot act in {self._access.account}: {said}",
+                "connect the account again, or correct stripe.account: one that is not connected any more is out of "
+                "the platform's reach",
+                code="stripe_account",
             )
         if isinstance(error, stripe.PermissionError):
             return PermissionMissing(

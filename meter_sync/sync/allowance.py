@@ -1,12 +1,14 @@
 """Sharing what Stripe allows with the other runs that ask it meanwhile, as the ledger knows them."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
+from meter_sync.config import Settings
 from meter_sync.errors import MeterSyncError
-from meter_sync.ledger import Ledger, RunRecord
+from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger, open_ledger_read_only
 from meter_sync.net.pace import Limiter
 from meter_sync.net.shares import NOTHING, Caller, Part
 from meter_sync.net.tasks import meanwhile
@@ -27,6 +29,35 @@ async def sharing_allowance(limiter: Limiter, ledger: Ledger, run: RunRecord, *,
     share.look()
     async with meanwhile(share.keep()):
         yield
+
+
+@asynccontextmanager
+async def sharing_platform(
+    settings: Settings, limiter: Limiter | None, run: RunRecord, *, is_seen: bool
+) -> AsyncIterator[None]:
+    """Share what Stripe allows a platform with the runs of all its connected accounts; do nothing without a platform.
+
+    The ledger has books for that which are no account's, named by what is left of the key when nothing can be made of
+    it. Raise MeterSyncError where they cannot be used.
+    """
+    if limiter is None:
+        yield
+        return
+    digest = hashlib.sha256(settings.stripe.api_key.get_secret_value().encode()).hexdigest()[:16]
+    scope = Scope(f"platform:{digest}", settings.stripe.mode)
+    if not is_seen:
+        with open_ledger_read_only(settings.ledger, scope) as ledger:
+            async with sharing_allowance(limiter, ledger, run, is_seen=False):
+                yield
+        return
+    with open_ledger(settings.ledger, scope) as ledger:
+        ledger.callers.join(run)
+        try:
+            async with sharing_allowance(limiter, ledger, run, is_seen=True):
+                yield
+        finally:
+            with suppress(MeterSyncError):  # whoever has not said it counts for some seconds more
+                ledger.callers.part(run)
 
 
 class _Share:

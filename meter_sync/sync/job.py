@@ -30,7 +30,7 @@ from meter_sync.stripe_api.meter_event_stream import (
     stream_base,
 )
 from meter_sync.stripe_api.meter_events import METER_EVENTS
-from meter_sync.sync.allowance import sharing_allowance
+from meter_sync.sync.allowance import sharing_allowance, sharing_platform
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.request import Request
 
@@ -109,6 +109,7 @@ async def open_job(
         open_session(settings.stripe.api_base, CONNECTIONS) as session,
         open_openmeter(settings, stop) as openmeter,
         sharing_allowance(limiter, ledger, run, is_seen=not request.dry_run),
+        sharing_platform(settings, limiter.platform, run, is_seen=not request.dry_run),
     ):
         writer = None if request.dry_run else StripeWriter(access, session, limiter, clock, stop)
         stripe = writer or StripeReader(access, session, limiter, clock, stop)
@@ -174,10 +175,21 @@ def _access(settings: Settings) -> stripe_api.connection.Access:
         key=settings.stripe.api_key.get_secret_value,
         api_base=settings.stripe.api_base,
         retry_seconds=settings.retry_seconds,
+        account=settings.stripe.account,
+        is_of_organization=settings.stripe.is_of_organization,
     )
 
 
 def _limiter(settings: Settings, stop: Stop) -> Limiter:
+    """Return what keeps to Stripe's limits: those of the account and, with a platform's key, those of the platform too.
+
+    Which of the two a request for a connected account counts for is not documented, so it counts for both.
+    """
+    platform = None if settings.stripe.account is None else _limiter_of_one(settings, stop)
+    return _limiter_of_one(settings, stop, platform)
+
+
+def _limiter_of_one(settings: Settings, stop: Stop, platform: Limiter | None = None) -> Limiter:
     return Limiter(
         settings.stripe.overall_rate,
         settings.stripe.endpoint_rate,
@@ -186,6 +198,7 @@ def _limiter(settings: Settings, stop: Stop) -> Limiter:
             f"post {METER_EVENTS}": settings.stripe.event_rate,
             f"post {METER_EVENT_STREAM}": REQUESTS_PER_SECOND,
         },
+        platform=platform,
     )
 
 

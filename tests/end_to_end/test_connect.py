@@ -1,0 +1,108 @@
+"""Connected accounts of a platform, and accounts of an organization: one key, and an account that each request names."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from meter_sync.sandbox import Sandbox
+from meter_sync.sandbox.stripe.protocol.rate_limits import RateLimits
+from meter_sync.sandbox.stripe.world import StripeWorld
+from tests.support.forked import template
+from tests.support.world import METER, NOW, PERIOD_START, UNHURRIED, Outcome, outcome_of
+
+
+class Platform:
+    """A platform with two connected accounts, whose customers are in one OpenMeter, and a ledger."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sandbox = Sandbox(now=NOW)
+        self.sandbox.openmeter.add_meter(METER, aggregation="SUM")
+        self.shops = [self.sandbox.connect_account(), self.sandbox.connect_account()]
+        self.items = [self.subscribe(shop, 10 * number) for number, shop in enumerate(self.shops, start=1)]
+
+    def subscribe(self, world: StripeWorld, usage: int) -> str:
+        """Add a customer with one subscription and usage, and return its item."""
+        price = world.add_price(metadata={"om_meter_id": METER})
+        customer = world.add_customer()
+        subscription = world.add_subscription(customer, [price], period_start=PERIOD_START)
+        self.sandbox.openmeter.add_event(METER, customer, NOW - timedelta(hours=1), value=usage)
+        return subscription.items[0]
+
+    @property
+    def toml(self) -> str:
+        """A row for each connected account."""
+        rows = (f'[[accounts]]\nname = "shop-{number}"\n' for number, _ in enumerate(self.shops))
+        accounts = (f'[accounts.stripe]\naccount = "{shop.account}"\n' for shop in self.shops)
+        return "".join(row + account for row, account in zip(rows, accounts, strict=True))
+
+    def run(self, *arguments: str, toml: str = "", **variables: str) -> Outcome:
+        """`meter-sync run --output json`, with the platform's key in the environment."""
+        config = self.folder / "meter-sync.toml"
+        config.write_text(toml or self.toml, encoding="utf-8")
+        ledger = str(self.folder / "ledger.sqlite3")
+        environment = {**self.sandbox.environment(), "METER_SYNC_LEDGER": ledger, **UNHURRIED, **variables}
+        given = ["--config", str(config), "run", "--output", "json", "--as-of", NOW.isoformat(), *arguments]
+        return outcome_of(template().run(given, environment, self.folder))
+
+    @property
+    def billed(self) -> list[int]:
+        """What each shop's Stripe would bill."""
+        return [shop.total(item) for shop, item in zip(self.shops, self.items, strict=True)]
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[Platform]:
+    made = Platform(tmp_path)
+    with made.sandbox.in_background():
+        yield made
+
+
+def test_each_connected_account_is_billed_its_own_usage_with_the_platforms_key(platform: Platform) -> None:
+    own = platform.subscribe(platform.sandbox.stripe, 99)
+    done = platform.run()
+    assert (done.code, platform.billed) == (0, [10, 20])
+    assert platform.sandbox.stripe.total(own) == 0
+    asked = {request.account for request in platform.sandbox.requests if request.server == "stripe"}
+    assert asked == {shop.account for shop in platform.shops}
+    assert [row["outcome"] for row in platform.run().document["items"]] == ["unchanged"] * 2
+
+
+def test_an_account_that_is_not_connected_any_more_is_named_and_the_others_go_on(platform: Platform) -> None:
+    platform.sandbox.disconnect_account(platform.shops[0])
+    done = platform.run()
+    first, second = done.document["accounts"]
+    assert (done.code, first["error"]["code"], second["error"]) == (78, "stripe_account", None)
+    assert platform.shops[0].account in first["error"]["message"]
+    assert platform.billed == [0, 20]
+
+
+def test_one_connected_account_in_two_rows_is_refused(platform: Platform) -> None:
+    one, other = (shop.account for shop in platform.shops)
+    done = platform.run(toml=platform.toml.replace(other, one))
+    assert (done.code, f"are of Stripe account {one}" in done.stderr, platform.billed) == (78, True, [0, 0])
+
+
+def test_the_platforms_limits_hold_for_all_its_accounts_together(platform: Platform) -> None:
+    """As they are its own: each account by itself keeps to them, and both at once would ask too much."""
+    for shop in platform.shops:
+        for _ in range(12):
+            platform.subscribe(shop, 1)
+    platform.sandbox.rate_limits = RateLimits(overall_per_second=1000, endpoint_per_second=20)
+    done = platform.run(METER_SYNC_STRIPE_ENDPOINT_RATE="18")
+    assert done.code == 0
+    refused = [one for one in platform.sandbox.requests if one.status == 429]
+    assert len(refused) <= 1
+
+
+def test_an_organizations_key_names_the_account_of_each_request(platform: Platform) -> None:
+    eu = platform.sandbox.add_account()
+    item = platform.subscribe(eu, 7)
+    key = platform.sandbox.organization_key([eu])
+    toml = f'[[accounts]]\nname = "eu"\n[accounts.stripe]\naccount = "{eu.account}"\nkey_mode = "sandbox"\n'
+    done = platform.run(toml=toml, STRIPE_API_KEY=key)
+    assert (done.code, eu.total(item)) == (0, 7)
+    unsaid = platform.run(toml=toml.replace('key_mode = "sandbox"', ""), STRIPE_API_KEY=key)
+    assert (unsaid.code, "stripe.key_mode" in unsaid.stderr) == (78, True)
