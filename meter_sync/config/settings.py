@@ -154,17 +154,17 @@ class StripeSettings(_Section):
     meter_event_stream: Literal["auto", "never"] = "auto"
     """Whether many events at once go through the stream, which live mode has."""
 
-    @model_validator(mode="after")
-    def _says_whose_the_key_is(self) -> "StripeSettings":
-        key = self.api_key.get_secret_value()
-        if key.startswith(ORGANIZATION_KEY) and not (self.account and self.key_mode):
-            raise ValueError(
-                "the key is an organization's: name the account in stripe.account, and say in stripe.key_mode whether "
-                "it is live or sandbox, which its name does not tell"
+    @property
+    def problem_of_key(self) -> str | None:
+        """What the key needs that is not said, or None."""
+        if self.is_of_organization and not (self.account and self.key_mode):
+            return (
+                "the Stripe key is an organization's: name the account in stripe.account, and say in stripe.key_mode "
+                "whether it is live or sandbox, which its name does not tell"
             )
-        if key and not key.startswith(ORGANIZATION_KEY) and self.key_mode:
-            raise ValueError("stripe.key_mode is for an organization's key: the name of any other one tells its mode")
-        return self
+        if self.key_mode and not self.is_of_organization:
+            return "stripe.key_mode is for an organization's key: the name of any other one tells its mode"
+        return None
 
     @property
     def is_live(self) -> bool:

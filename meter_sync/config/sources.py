@@ -67,6 +67,8 @@ class Configuration:
             *self.problems,
             *(said for one in (*needed, LEDGER_PASSWORD) for said in self.of_secrets.get(one.path, ())),
         ]
+        if STRIPE_KEY in needed and self.read and self.read.stripe.problem_of_key:
+            problems.append(self.read.stripe.problem_of_key)
         if not problems and self.read and self.read.is_shadow and SHADOW_KEY in needed and not self.read.has_shadow_key:
             problems = ["[shadow] names a file for its key, and that is empty"]
         if problems or self.read is None:

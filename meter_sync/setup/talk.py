@@ -43,9 +43,8 @@ async def open_writer(settings: Settings, clock: Clock, stop: Stop) -> AsyncIter
 @asynccontextmanager
 async def open_shadow_writer(settings: Settings, clock: Clock, stop: Stop) -> AsyncIterator[StripeWriter]:
     """Open what makes copies in a shadow account, whose settings are given: only once somebody has agreed."""
-    access = _access(
-        settings, settings.stripe.api_key, key_setting="shadow.api_key_file", permissions=_PERMISSIONS_OF_SHADOW
-    )
+    access = _access(settings, settings.stripe.api_key)
+    access = replace(access, key_setting="shadow.api_key_file", permissions=_PERMISSIONS_OF_SHADOW)
     async with _opened(StripeWriter, access, settings, clock, stop, _COPIES_AT_ONCE) as stripe:
         yield stripe
 
@@ -93,11 +92,11 @@ async def _opened(
 
 
 def _for_setup(settings: Settings) -> Access:
-    return _access(settings, settings.stripe.setup_api_key, key_setting=SETUP_KEY_VARIABLE, permissions=_PERMISSIONS)
+    access = _access(settings, settings.stripe.setup_api_key)
+    return replace(access, key_setting=SETUP_KEY_VARIABLE, permissions=_PERMISSIONS)
 
 
-def _access(settings: Settings, key: SecretStr, **named: str) -> Access:
-    access = Access(
+def _access(settings: Settings, key: SecretStr) -> Access:
+    return Access(
         key.get_secret_value, settings.stripe.api_base, settings.retry_seconds, account=settings.stripe.account
     )
-    return replace(access, **named)

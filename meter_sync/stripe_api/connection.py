@@ -243,7 +243,7 @@ class StripeReader:
                 f"check {self._access.key_setting} (or its file): it may be of another account, rolled or incomplete",
                 code="stripe_key",
             )
-        if isinstance(error, stripe.PermissionError) and error.code == _NOT_CONNECTED:
+        if isinstance(error, stripe.PermissionError) and error.error and error.error.code == _NOT_CONNECTED:
             return ConfigurationError(
                 f"the Stripe key cannot act in {self._access.account}: {said}",
                 "connect the account again, or correct stripe.account: one that is not connected any more is out of "

@@ -1,4 +1,4 @@
-"""Connected accounts of a platform, and accounts of an organization: one key, and an account that each request names."""
+"""Accounts that are connected to a platform, and those of an organization: one key, and requests that name whose."""
 
 from collections.abc import Iterator
 from datetime import timedelta
