@@ -109,7 +109,8 @@ class Globals:
             return found[0]
         names = ", ".join(one.account for one in found[:_NAMED])
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        raise ArgumentsError("this is about one account, and there are several", f"--account is one of {names}{more}")
+        known = f"--account is one of {names}{more}" if found else "--account names one that is connected, acct_…"
+        raise ArgumentsError("this is about one account, and there are several", known)
 
     def in_effect(self, configuration: "Configuration", needed: "Sequence[SecretSetting]") -> "Settings":
         """Return the settings, and say in the log which file and ledger are in effect. Raise ConfigurationError."""
@@ -155,16 +156,20 @@ def chosen(configuration: "Configuration", names: Sequence[str]) -> "Sequence[Co
     from meter_sync.core.text import did_you_mean
     from meter_sync.errors import ArgumentsError
 
-    if configuration.accounts:
-        configuration.of_the_account(())
-    known = [one.account for one in configuration.accounts]
+    if not configuration.is_of_several:
+        if names:
+            raise ArgumentsError(f"there is no account {names[0]!r}", "leave --account out: there is only one")
+        return [configuration]
+    configuration.of_the_account(())
+    known = {one.account: one for one in configuration.accounts}
     for name in names:
+        if configuration.connected is not None and name.startswith("acct_"):
+            known.setdefault(name, configuration.connected(name))
         if name not in known:
-            there_are = f"accounts are the rows of [[accounts]]{did_you_mean(name, known)}"
-            hint = there_are if known else "leave --account out: there is only one"
-            raise ArgumentsError(f"there is no account {name!r}", hint)
-    every = configuration.accounts or [configuration]
-    return [one for one in every if one.account in names] if names else every
+            raise ArgumentsError(
+                f"there is no account {name!r}", f"accounts are the rows of [[accounts]]{did_you_mean(name, known)}"
+            )
+    return [one for name, one in known.items() if name in names or not names]
 
 
 def _logged(configuration: "Configuration", settings: "Settings") -> "Settings":

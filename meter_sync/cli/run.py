@@ -168,8 +168,10 @@ def _executed(
     configuration = options.read_configuration(wanted, schedule=schedule)
     watched.begin(configuration)
     asked = chosen(configuration, accounts)
-    if configuration.accounts:
+    if configuration.is_of_several:
         common = options.in_effect(configuration, ())
+        if configuration.connected is not None and not accounts:
+            asked = _with_connected(configuration, wanted)
         return _executed_each(asked, wanted, common.accounts_at_once, request, common.schedule), []
     settings = options.in_effect(configuration, wanted)
     execution = replace(_executed_by(settings, options, request), is_shadow=settings.is_shadow)
@@ -177,6 +179,24 @@ def _executed(
     if execution.report.is_new_to_usage:
         below.insert(0, f"This ledger is new, and Stripe holds usage already: is it the right one? {settings.ledger}")
     return [execution], [line for line in below if line]
+
+
+def _with_connected(configuration: "Configuration", wanted: "Sequence[SecretSetting]") -> "Sequence[Configuration]":
+    """Return what there is for the accounts that are named, and for those that Stripe lists. Raise MeterSyncError."""
+    from meter_sync.sync.connected import list_connected
+
+    async def listed() -> list[str]:
+        with stop_on_signals() as stop:
+            return await list_connected(configuration.of_the_account(wanted), now, stop)
+
+    found = configuration.with_connected(asyncio.run(listed())).accounts
+    if not found:
+        raise MeterSyncError(
+            "the platform has no connected account that is wanted; nothing was written",
+            "connect one, or correct connect.metadata",
+            code="nothing_selected",
+        )
+    return found
 
 
 def _executed_each(

@@ -32,6 +32,7 @@ from meter_sync.core.telling.history import KEPT_DAYS
 from meter_sync.net.addresses import is_loopback
 from meter_sync.net.postgres_url import PostgresUrl
 
+ACCOUNT_ID = r"^acct_[A-Za-z0-9]{1,60}$"
 ORGANIZATION_KEY = "sk_org_"
 """So begin the keys of an organization, of either mode (Stripe documentation, Organization API keys)."""
 
@@ -141,7 +142,7 @@ class StripeSettings(_Section):
     """What `setup` creates things with, and nothing else."""
     setup_api_key_file: Path | None = None
     api_base: Annotated[str, AfterValidator(_address)] = "https://api.stripe.com"
-    account: Annotated[str, Field(pattern=r"^acct_[A-Za-z0-9]{1,60}$")] | None = None
+    account: Annotated[str, Field(pattern=ACCOUNT_ID)] | None = None
     """The account that the key acts in, where that is not its own: connected to a platform, or of an organization."""
     key_mode: Literal["live", "sandbox"] | None = None
     """The mode of an organization's key, whose name does not tell it."""
@@ -203,6 +204,15 @@ class StripeSettings(_Section):
     def event_rate(self) -> float:
         """Meter events per second: Stripe's default for the key's mode unless configured."""
         return self.meter_event_rate or (1000.0 if self.is_live else 25.0)
+
+
+class ConnectSettings(_Section):
+    """Which accounts of a platform are worked on beside those that are named."""
+
+    all: bool = False
+    """Whether the platform's connected accounts are listed at each run."""
+    metadata: dict[str, str] = Field(default_factory=dict)
+    """What those have in their metadata that are worked on; all where nothing is said."""
 
 
 class OpenMeterSettings(_Section):
@@ -309,6 +319,7 @@ class Settings(_Section):
     brakes: BrakeSettings = BrakeSettings()
     verify: VerifySettings = VerifySettings()
     shadow: ShadowSettings = ShadowSettings()
+    connect: ConnectSettings = ConnectSettings()
     monitor: MonitorSettings = MonitorSettings()
     meters: tuple[MeterSettings, ...] = ()
     ledger: Annotated[Path | PostgresUrl, BeforeValidator(place_of), PlainSerializer(str, when_used="json")] = Field(

@@ -2,9 +2,9 @@
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,14 @@ class Configuration:
     account: str = ""
     """The name of the account that this is for; empty for the only one, and for what several have in common."""
     accounts: "Sequence[Configuration]" = ()
-    """What there is for each of several accounts."""
+    """What there is for each of several accounts that the file names."""
+    connected: "Callable[[str], Configuration] | None" = None
+    """Where connected accounts are worked on that it does not name: returns what there is for one, by its id."""
+
+    @property
+    def is_of_several(self) -> bool:
+        """Whether this is what several accounts have in common."""
+        return bool(self.accounts) or self.connected is not None
 
     def settings(self, needed: Sequence[SecretSetting]) -> Settings:
         """Return the settings in effect, for something that needs some secrets: in shadow mode, those of the shadow.
@@ -74,6 +81,14 @@ class Configuration:
         if problems or self.read is None:
             raise _wrong(problems)
         return self.read
+
+    def with_connected(self, accounts: Sequence[str]) -> "Configuration":
+        """Return this with what there is for connected accounts, by their ids, that no row names."""
+        if self.connected is None:
+            return self
+        named = {one.read.stripe.account for one in self.accounts if one.read}
+        others = [self.connected(account) for account in accounts if account not in named]
+        return replace(self, accounts=[*self.accounts, *others])
 
     def check(self, needed: Sequence[SecretSetting]) -> Settings:
         """Return the settings of the only account, or what several have in common, for something that needs secrets.
@@ -139,7 +154,18 @@ def read(
     of_rows += named_twice(
         (one.account, one.read.stripe.api_key, one.read.stripe.account) for one in accounts if one.read
     )
-    return replace(common, problems=[*problems, *of_rows, *common.problems], accounts=accounts)
+    connected = None
+    if common.read and common.read.connect.all:
+        connected = partial(_connected, sources, wanted, common)
+    problems = [*problems, *of_rows, *common.problems]
+    return replace(common, problems=problems, accounts=accounts, connected=connected)
+
+
+def _connected(
+    sources: "_Sources", wanted: Sequence[SecretSetting], common: Configuration, account: str
+) -> Configuration:
+    """Return what there is for an account that is connected to the platform, and that no row names."""
+    return _of_row(sources, AccountRow(account, {"stripe": {"account": account}}), wanted, common)
 
 
 @dataclass(frozen=True, slots=True)

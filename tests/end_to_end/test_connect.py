@@ -1,6 +1,7 @@
 """Accounts that are connected to a platform, and those of an organization: one key, and requests that name whose."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -106,3 +107,30 @@ def test_an_organizations_key_names_the_account_of_each_request(platform: Platfo
     assert (done.code, eu.total(item)) == (0, 7)
     unsaid = platform.run(toml=toml.replace('key_mode = "sandbox"', ""), STRIPE_API_KEY=key)
     assert (unsaid.code, "stripe.key_mode" in unsaid.stderr) == (78, True)
+
+
+def test_all_connected_accounts_are_listed_at_each_run_and_chosen_by_their_metadata(platform: Platform) -> None:
+    toml = '[connect]\nall = true\nmetadata = { meter_sync = "on" }\n'
+    nothing = platform.run(toml=toml)
+    assert (nothing.code, nothing.error_code) == (1, "nothing_selected")
+    for shop in platform.shops:
+        shop.state.account = replace(shop.state.account, metadata={"meter_sync": "on"})
+    done = platform.run(toml=toml)
+    assert (done.code, platform.billed) == (0, [10, 20])
+    assert [row["name"] for row in done.document["accounts"]] == sorted(shop.account for shop in platform.shops)
+    added = platform.sandbox.connect_account({"meter_sync": "on"})
+    item = platform.subscribe(added, 5)
+    assert platform.run(toml=toml).code == 0
+    assert added.total(item) == 5
+
+
+def test_a_connected_account_that_a_row_names_is_not_worked_on_twice(platform: Platform) -> None:
+    done = platform.run(toml=platform.toml.partition('[[accounts]]\nname = "shop-1"')[0] + "[connect]\nall = true\n")
+    names = [row["name"] for row in done.document["accounts"]]
+    assert (done.code, platform.billed, names) == (0, [10, 20], ["shop-0", platform.shops[1].account])
+
+
+def test_one_connected_account_may_be_asked_for_without_listing_all(platform: Platform) -> None:
+    done = platform.run("--account", platform.shops[1].account, toml="[connect]\nall = true\n")
+    assert (done.code, platform.billed) == (0, [0, 20])
+    assert not [one for one in platform.sandbox.requests if one.path == "/v1/accounts"]
