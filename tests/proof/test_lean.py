@@ -43,6 +43,6 @@ def peak_bytes(folder: Path, items: int) -> int:
 
 
 def test_an_item_more_takes_little_memory(tmp_path: Path) -> None:
-    """Of so many items it has been looked for what is not needed any more, which is some megabytes whatever they are."""
+    """From so many on: what is not needed any more, and not looked for yet, is some megabytes whatever they are."""
     some, more = (peak_bytes(tmp_path / str(items), items) for items in (3000, 5000))
     assert more - some < 2000 * _MOST_BYTES
