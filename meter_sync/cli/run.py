@@ -209,15 +209,16 @@ def _executed_each(
     from meter_sync.cli.run_accounts import found_anywhere, run_each
     from meter_sync.sync.request import failed_before_it_began
 
+    own = replace(request, run_id=None)  # each account's run has an id of its own
+
     async def each() -> list["Execution"]:
         with stop_on_signals() as stop:
 
             async def run_of(settings: "Settings") -> "Execution":
-                own = replace(request, run_id=None)
                 return _nothing_due(settings, own) or await _carried_out(settings, own, stop, None)
 
             def failed(error: MeterSyncError) -> "Execution":
-                return failed_before_it_began(error, request, schedule, now())
+                return failed_before_it_began(error, own, schedule, now())
 
             return await run_each(accounts, wanted, at_once, run_of, failed, _WORDS)
 

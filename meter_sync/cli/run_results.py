@@ -120,9 +120,12 @@ def sums_in_words(executions: Sequence["Execution"]) -> str:
     """Return the sums over accounts in one line, and which of them did not end well."""
     whole = sums(executions)
     others = [f"{one.account} {int(one.report.exit_code)}" for one in executions if one.report.exit_code]
-    named = ", ".join(others[:_NAMED_ITEMS]) + (f" and {len(others) - _NAMED_ITEMS} more" if others[5:] else "")
+    named = ", ".join(others[:_NAMED_ITEMS]) + (
+        f" and {len(others) - _NAMED_ITEMS} more" if others[_NAMED_ITEMS:] else ""
+    )
     trouble = f" Exit codes: {named}." if others else ""
-    return f"{len(executions)} accounts, {items_in_words(whole['items'])}. {costs(whole)}{trouble}"
+    accounts = "1 account" if len(executions) == 1 else f"{len(executions)} accounts"
+    return f"{accounts}, {items_in_words(whole['items'])}. {costs(whole)}{trouble}"
 
 
 def _account(execution: "Execution", *, dry_run: bool) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def test_books_get_another_name_and_are_known_by_it(place: Place) -> None:
     with open_ledger(place, ONLY) as ledger:
         assert (ledger.runs.last_begun(), ledger.binding.read()) == (None, None)
     assert [one.check for one in check_ledger(place, AS_OF) if one.status != "ok"] == []
-    assert rename_account(place, Renaming("eu", "europe"), AS_OF) == rows + 0
+    assert rename_account(place, Renaming("eu", "europe"), AS_OF) == rows
     assert not restored(place, Scope("europe", "live"))
 
 
