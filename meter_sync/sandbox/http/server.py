@@ -20,6 +20,7 @@ from meter_sync.sandbox.http.traffic import Answer, Api, Incoming, Locks, Reques
 LOOPBACK = "127.0.0.1"
 _LARGEST_BODY = 256 * 1024 * 1024
 _SECONDS_FOR_OPEN_REQUESTS_AT_SHUTDOWN = 1.0
+_TURNS_UNTIL_CONNECTIONS_ARE_THE_RUNNERS = 4
 _NO_FAULT = Fault(delay_seconds=0.0)
 
 
@@ -73,6 +74,9 @@ class LocalServer:
     async def stop(self) -> None:
         """Close all connections and stop listening."""
         if self._runner is not None:
+            # asyncio forgets to close a connection that was accepted, but not yet given to the runner, as it stops.
+            for _ in range(_TURNS_UNTIL_CONNECTIONS_ARE_THE_RUNNERS):
+                await asyncio.sleep(0)
             await self._runner.cleanup()
             self._runner = None
 
