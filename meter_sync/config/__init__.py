@@ -16,7 +16,8 @@ from meter_sync.config.secrets import (
     WEBHOOK_SECRET,
     SecretSetting,
 )
-from meter_sync.config.settings import MonitorSettings, OpenMeterSettings, Settings, StripeSettings
+from meter_sync.config.servers import OpenMeterSettings, StripeSettings
+from meter_sync.config.settings import MonitorSettings, Settings
 from meter_sync.config.sources import Configuration, load, needed, read
 from meter_sync.config.variables import ENVIRONMENT, OF_OPTIONS
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meter_sync.config.settings import ORGANIZATION_KEY, SECRET
+from meter_sync.config.servers import ORGANIZATION_KEY, SECRET
 
 SETUP_KEY_VARIABLE = "STRIPE_SETUP_API_KEY"
 
