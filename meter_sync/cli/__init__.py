@@ -20,6 +20,7 @@ from meter_sync.cli.streams import (
 COMMANDS = {
     "run": "Report the usage of metered subscription items to Stripe.",
     "verify": "Compare what Stripe holds with what OpenMeter says; writes nothing.",
+    "worker": "Carry out the runs of many accounts, with others like it; needs PostgreSQL.",
     "webhook": "Receive Stripe's webhooks and report at once.",
     "status": "Say whether all is well: runs, held, unbilled and due; asks no server.",
     "doctor": "Check everything that runs need, each finding with what to do.",

@@ -153,7 +153,6 @@ def chosen(configuration: "Configuration", names: Sequence[str]) -> "Sequence[Co
     Where there is only one account, that is the configuration itself. Raise ArgumentsError for a name that there is
     not, and ConfigurationError where what all accounts have in common is wrong.
     """
-    from meter_sync.core.text import did_you_mean
     from meter_sync.errors import ArgumentsError
 
     if not configuration.is_of_several:
@@ -165,6 +164,16 @@ def chosen(configuration: "Configuration", names: Sequence[str]) -> "Sequence[Co
     for name in names:
         if configuration.connected is not None and name.startswith("acct_"):
             known.setdefault(name, configuration.connected(name))
+    return only([*known.values()], names)
+
+
+def only(accounts: "Sequence[Configuration]", names: Sequence[str]) -> "Sequence[Configuration]":
+    """Return those of several accounts that are named, or all where none is. Raise ArgumentsError for another name."""
+    from meter_sync.core.text import did_you_mean
+    from meter_sync.errors import ArgumentsError
+
+    known = {one.account: one for one in accounts}
+    for name in names:
         if name not in known:
             raise ArgumentsError(
                 f"there is no account {name!r}", f"accounts are the rows of [[accounts]]{did_you_mean(name, known)}"

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from meter_sync.cli.ending import Words, carried_out, exit_with, stop_on_signals
+from meter_sync.cli.enqueue import queue_runs
+from meter_sync.cli.fleet import with_connected
 from meter_sync.cli.globals import Globals, chosen, now
 from meter_sync.cli.options import Duration, Instant, accounts_of, output, quiet, selectors, test_clock
 from meter_sync.cli.progress import progress
@@ -81,6 +83,9 @@ _WORDS = Words(
     type=click.Choice([reason.value for reason in LIFTABLE]),
     help="Lift this safety brake for this run; repeatable.",
 )
+@click.option(
+    "--enqueue", is_flag=True, help="Only queue it, for workers: nothing else but --account and --closing goes with it."
+)
 @output
 @quiet("was held, skipped or failed")
 @accounts_of("Only this account, where there are several")
@@ -96,6 +101,7 @@ def run(
     full: bool,
     resend: bool,
     allow: tuple[str, ...],
+    enqueue: bool,
     output: str,
     quiet: bool,
     accounts: tuple[str, ...],
@@ -125,6 +131,10 @@ def run(
         raise click.UsageError("--closing goes by the ends of periods: leave the other selectors out.")
     if test_clock is not None and not (as_of is None and closing is None):
         raise click.UsageError("--test-clock says what now is, and stands still: leave --as-of and --closing out.")
+    if enqueue:
+        if request != Request(closing=closing, is_beside=request.is_beside, run_id=request.run_id) or schedule:
+            raise click.UsageError("--enqueue is about whole runs: of the options give --account or --closing alone.")
+        queue_runs(options, accounts, output, closing=closing is not None)
     watched = Watched(request)
     executions, below = carried_out(
         lambda: _executed(options, request, accounts, schedule, watched),
@@ -171,7 +181,7 @@ def _executed(
     if configuration.is_of_several:
         common = options.in_effect(configuration, ())
         if configuration.connected is not None and not accounts:
-            asked = _with_connected(configuration, wanted)
+            asked = asyncio.run(_with_connected(configuration, wanted))
         return _executed_each(asked, wanted, common.accounts_at_once, request, common.schedule), []
     settings = options.in_effect(configuration, wanted)
     execution = replace(_executed_by(settings, options, request), is_shadow=settings.is_shadow)
@@ -181,22 +191,11 @@ def _executed(
     return [execution], [line for line in below if line]
 
 
-def _with_connected(configuration: "Configuration", wanted: "Sequence[SecretSetting]") -> "Sequence[Configuration]":
-    """Return what there is for the accounts that are named, and for those that Stripe lists. Raise MeterSyncError."""
-    from meter_sync.sync.connected import list_connected
-
-    async def listed() -> list[str]:
-        with stop_on_signals() as stop:
-            return await list_connected(configuration.of_the_account(wanted), now, stop)
-
-    found = configuration.with_connected(asyncio.run(listed())).accounts
-    if not found:
-        raise MeterSyncError(
-            "the platform has no connected account that is wanted; nothing was written",
-            "connect one, or correct connect.metadata",
-            code="nothing_selected",
-        )
-    return found
+async def _with_connected(
+    configuration: "Configuration", wanted: "Sequence[SecretSetting]"
+) -> "Sequence[Configuration]":
+    with stop_on_signals() as stop:
+        return await with_connected(configuration, wanted, stop)
 
 
 def _executed_each(

@@ -163,6 +163,13 @@ class MonitorSettings(Section):
     """Has Apprise's addresses, one a line, which are secrets."""
 
 
+class WorkerSettings(Section):
+    """How workers go by each other."""
+
+    stalled_after_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    """After so long without a word of a worker, another one takes what it was at."""
+
+
 class Settings(Section):
     """Everything that can be configured. Precedence: option, environment, TOML, default."""
 
@@ -174,6 +181,7 @@ class Settings(Section):
     shadow: ShadowSettings = ShadowSettings()
     connect: ConnectSettings = ConnectSettings()
     monitor: MonitorSettings = MonitorSettings()
+    worker: WorkerSettings = WorkerSettings()
     meters: tuple[MeterSettings, ...] = ()
     ledger: Annotated[Path | PostgresUrl, BeforeValidator(place_of), PlainSerializer(str, when_used="json")] = Field(
         default_factory=lambda: usual_ledgers()[0], validate_default=True

@@ -37,6 +37,8 @@ OF_OPTIONS = {
     "METER_SYNC_NO_COLOR": "--no-color",
     "METER_SYNC_OUTPUT": "--output",
     "METER_SYNC_QUIET": "--quiet",
+    "METER_SYNC_WORKER_CONCURRENCY": "worker --concurrency",
+    "METER_SYNC_WORKER_LISTEN": "worker --listen",
     "METER_SYNC_WEBHOOK_HOST": "webhook --host",
     "METER_SYNC_WEBHOOK_PORT": "webhook --port",
     "METER_SYNC_SANDBOX_STRIPE_PORT": "sandbox --stripe-port",

@@ -1,7 +1,11 @@
 """How often runs come."""
 
+import hashlib
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+_SPREAD_OVER = timedelta(hours=1)
+"""Accounts are spread over so much of an interval, or over all of it where it is shorter."""
 
 
 class Schedule(StrEnum):
@@ -14,6 +18,16 @@ class Schedule(StrEnum):
     def interval(self) -> timedelta:
         """How long one run is after the other."""
         return timedelta(hours=1) if self is Schedule.HOURLY else timedelta(days=1)
+
+    def turn_began(self, account: str, now: datetime) -> datetime:
+        """Return since when an account's newest run is due, where accounts are spread over the time by their names.
+
+        A turn begins at the same time of each hour or, daily, within the first hour of each day in UTC.
+        """
+        spread = min(self.interval, _SPREAD_OVER) // timedelta(seconds=1)
+        offset = timedelta(seconds=int.from_bytes(hashlib.sha256(account.encode()).digest()[:8]) % spread)
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        return midnight + offset + (now - midnight - offset) // self.interval * self.interval
 
     @property
     def missed_after(self) -> timedelta:

@@ -8,6 +8,7 @@ from meter_sync.ledger.ledger import (
     lock_holder,
     open_ledger,
     open_ledger_read_only,
+    open_ledgers_read_only,
     run_lock,
 )
 from meter_sync.ledger.rows import RunRecord
@@ -27,5 +28,6 @@ __all__ = [
     "lock_holder",
     "open_ledger",
     "open_ledger_read_only",
+    "open_ledgers_read_only",
     "run_lock",
 ]

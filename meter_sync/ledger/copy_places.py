@@ -17,7 +17,7 @@ from meter_sync.core.scope import Scope
 from meter_sync.errors import ArgumentsError, LedgerError, TryAgainError
 from meter_sync.ledger.files import make_last, unwritable
 from meter_sync.ledger.migrate import REVISIONS, make, revision, upgrade
-from meter_sync.ledger.schema import claims, epochs, metadata, run_locks
+from meter_sync.ledger.schema import claims, epochs, metadata, run_locks, turns
 from meter_sync.ledger.sqlite import FileMarker, SqliteStore
 from meter_sync.ledger.store import OF_LEDGER, Marker, Store
 from meter_sync.ledger.stores import Place, store_of
@@ -268,10 +268,10 @@ def _refuse_file_with_books(path: Path) -> None:
 
 
 def _refuse_books(store: Store, connection: Connection) -> None:
-    """Raise ArgumentsError for a ledger that has any row, but for that of a run lock."""
+    """Raise ArgumentsError for a ledger that has any row, but for those that say who is at work."""
     there = set(sa.inspect(connection).get_table_names())
     for table in metadata.sorted_tables:
-        if table.name not in there or table is run_locks:
+        if table.name not in there or table in (run_locks, turns):
             continue
         if connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).scalar() is not None:
             raise ArgumentsError(

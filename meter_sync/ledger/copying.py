@@ -29,12 +29,12 @@ from meter_sync.ledger.copy_places import (
 )
 from meter_sync.ledger.migrate import upgrade
 from meter_sync.ledger.moved import check_not_moved, moved_to, note_moved
-from meter_sync.ledger.schema import bindings, callers, carries, claims, epochs, run_locks, run_numbers
+from meter_sync.ledger.schema import bindings, callers, carries, claims, epochs, run_locks, run_numbers, turns
 from meter_sync.ledger.stores import Place
 from meter_sync.ledger.values import Damaged, as_stored, examined, stored_tables
 
 _ROWS_AT_ONCE = 1000
-_NOT_COPIED = frozenset(one.name for one in (claims, callers, run_locks, epochs))
+_NOT_COPIED = frozenset(one.name for one in (claims, callers, run_locks, epochs, turns))
 """What says who is at work at this moment, and which copy of the books this is."""
 _NEVER_LEFT_OUT = frozenset(one.name for one in (bindings, carries, run_numbers))
 """Without a carry, what it carried would be billed again; the others are about all that is in the books."""

@@ -1,6 +1,6 @@
 """The books of one Stripe account and mode. Every public write of a book is one short transaction."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from meter_sync.ledger.schema import metadata
 from meter_sync.ledger.sqlite import SqliteStore, in_memory
 from meter_sync.ledger.store import Holder, Marker, RunLock, State, Store
 from meter_sync.ledger.stores import Place, store_of
+from meter_sync.ledger.turns import Turns
 from meter_sync.ledger.webhook_queue import WebhookQueue
 from meter_sync.ledger.writes import Writes
 
@@ -63,6 +64,7 @@ class Ledger:
         self.rejections = Rejections(database)
         self.remainders = Remainders(database)
         self.runs = Runs(database)
+        self.turns = Turns(database)
         self.webhook_queue = WebhookQueue(database)
         self.writes = Writes(database)
 
@@ -85,6 +87,13 @@ def open_ledger(place: Place, scope: Scope, lock: RunLock | None = None) -> Iter
 
 @contextmanager
 def open_ledger_read_only(place: Place, scope: Scope) -> Iterator[Ledger]:
+    """Open the books of a scope without any way to change them, as `open_ledgers_read_only` does those of many."""
+    with open_ledgers_read_only(place) as books_of:
+        yield books_of(scope)
+
+
+@contextmanager
+def open_ledgers_read_only(place: Place) -> Iterator[Callable[[Scope], Ledger]]:
     """Open the ledger without any way to change it. A missing or empty one reads as one that knows nothing.
 
     An older one is read as the next run will make it: a copy in memory is brought up to date.
@@ -98,14 +107,14 @@ def open_ledger_read_only(place: Place, scope: Scope) -> Iterator[Ledger]:
             connection = opened.enter_context(store.connected_to_read())
             found, marker = _revision_or_copy(store, connection, memory), store.marker(connection)
             if found == REVISIONS[-1]:
-                yield Ledger(Database(connection, store, scope, marker=marker))
+                yield lambda scope: Ledger(Database(connection, store, scope, marker=marker))
                 return
         with store.translated(), memory.begin():
             if found is None:
                 metadata.create_all(memory)
             else:
                 upgrade(memory)
-        yield Ledger(Database(memory, of_memory, scope, marker=marker))
+        yield lambda scope: Ledger(Database(memory, of_memory, scope, marker=marker))
 
 
 def _revision_or_copy(store: Store, connection: Connection, memory: Connection) -> str | None:

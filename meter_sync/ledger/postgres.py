@@ -29,7 +29,7 @@ _OPENED: ContextVar[tuple[PostgresUrl, bool] | None] = ContextVar("opened", defa
 
 _SCHEMA = key_of("schema", Scope("", ""))
 
-_CONNECTED: Mapping[str, str | int] = {
+CONNECTED: Mapping[str, str | int] = {
     "connect_timeout": 10,
     "client_encoding": "utf8",
     # A machine that vanishes is noticed in a minute: else its run lock would hold for two hours.
@@ -222,7 +222,7 @@ def _opened() -> psycopg.Connection[Any]:
         raise psycopg.OperationalError("the connection was lost before")
     url, reads_only = opened
     secret = {} if url.password is None else {"password": url.password}
-    connection = psycopg.connect(make_conninfo(url.url, **_CONNECTED, **secret))
+    connection = psycopg.connect(make_conninfo(url.url, **CONNECTED, **secret))
     for name, value in (
         ("lock_timeout", str(1000 * _BUSY_SECONDS)),
         ("default_transaction_read_only", "on" if reads_only else "off"),

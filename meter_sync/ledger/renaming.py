@@ -11,7 +11,7 @@ from meter_sync.errors import ArgumentsError, LedgerError
 from meter_sync.ledger.copy_places import keep_others_out, locked, refuse_writing
 from meter_sync.ledger.migrate import upgrade
 from meter_sync.ledger.moved import check_not_moved
-from meter_sync.ledger.schema import bindings, callers, epochs, metadata, run_locks, runs
+from meter_sync.ledger.schema import bindings, callers, epochs, metadata, run_locks, runs, turns
 from meter_sync.ledger.store import Marker, row_name
 from meter_sync.ledger.stores import Place, store_of
 
@@ -61,7 +61,7 @@ def rename_account(place: Place, renaming: Renaming, at: datetime) -> int:
 
 def _tables() -> Iterator[Table]:
     """Yield the tables with rows of accounts, but for who is at work: nobody is."""
-    return (one for one in metadata.sorted_tables if "account" in one.c and one not in (run_locks, callers))
+    return (one for one in metadata.sorted_tables if "account" in one.c and one not in (run_locks, callers, turns))
 
 
 def _of(table: Table, account: str) -> ColumnElement[bool]:

@@ -367,3 +367,13 @@ run_locks = _table(
     Column("beat_at", UtcSeconds, nullable=False),
 )
 """Who took the run lock last, by the clock of the server that has the ledger; a file's lock is beside it."""
+
+turns = _table(
+    "turns",
+    Column("kind", Name(20), primary_key=True),
+    Column("worker", Said, nullable=False),
+    Column("begun_at", UtcSeconds, nullable=False),
+    Column("ended_at", UtcSeconds),
+    Column("exit_code", Small),
+)
+"""What workers did last for an account, whatever its key's mode, by the clock of the server that has the ledger."""

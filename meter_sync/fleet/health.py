@@ -1,0 +1,113 @@
+"""What a worker says of itself over HTTP: whether it is well, and figures for Prometheus."""
+
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from meter_sync.errors import MeterSyncError
+from meter_sync.fleet.processes import Processes
+from meter_sync.fleet.queue import POLLS_EACH_SECONDS, JobQueue
+from meter_sync.fleet.tick import TICKS_EACH_SECONDS
+
+HEALTH_PATH = "/healthz"
+METRICS_PATH = "/metrics"
+ILL_AFTER_SECONDS = 12 * POLLS_EACH_SECONDS
+"""So long without looking for jobs, though there is room for one, a worker counts as ill."""
+_TICKS_MISSED = 5
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Health:
+    """Whether a worker does what it is there for."""
+
+    queue: JobQueue
+    processes: Processes
+    at_once: int
+    """How many jobs of a kind it takes at once."""
+    ticked_at: float = field(default_factory=time.monotonic)
+    """When it last saw to it that what is due is queued, in monotonic seconds."""
+    is_connected: bool = True
+
+    def trouble(self) -> str | None:
+        """Return what is wrong with it, or None while all is well."""
+        if not self.is_connected:
+            return "it has no connection to the ledger's server"
+        has_room = len(self.processes.under_way) < self.at_once
+        if has_room and self.queue.not_looked_for_seconds > ILL_AFTER_SECONDS:
+            return f"it has not looked for jobs for {self.queue.not_looked_for_seconds:.0f} s"
+        silent = time.monotonic() - self.ticked_at
+        if silent > _TICKS_MISSED * TICKS_EACH_SECONDS:
+            return f"it has not looked for what is due for {silent:.0f} s"
+        return None
+
+
+class _Figures(Collector):
+    """The figures of one worker, as it is when they are asked for."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield each metric."""
+        health = self._health
+        is_well = float(health.trouble() is None)
+        yield GaugeMetricFamily("meter_sync_worker_up", "Whether the worker is well: 1, or else 0.", is_well)
+        running = float(len(health.processes.under_way))
+        yield GaugeMetricFamily("meter_sync_worker_jobs", "Runs that the worker has under way.", running)
+        slots = GaugeMetricFamily("meter_sync_worker_slots", "Runs of a kind that the worker takes at once.")
+        slots.add_metric([], health.at_once)
+        yield slots
+        silent = GaugeMetricFamily(
+            "meter_sync_worker_not_fetched_seconds", "How long the worker has not looked for jobs."
+        )
+        silent.add_metric([], health.queue.not_looked_for_seconds)
+        yield silent
+        ended = CounterMetricFamily(
+            "meter_sync_worker_runs", "Runs that the worker has carried out.", labels=("account", "kind", "exit_code")
+        )
+        for (job, code), many in health.processes.ended.items():
+            ended.add_metric([job.account, job.kind.value, str(code)], many)
+        yield ended
+
+
+@asynccontextmanager
+async def answering(health: Health, host: str, port: int) -> AsyncIterator[None]:
+    """Answer on an address while the block lasts. Raise MeterSyncError if it cannot be listened on."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Figures(health))
+
+    async def say(_request: web.Request) -> web.Response:
+        trouble = health.trouble()
+        said = {"status": trouble or "ok", "jobs": sorted(map(str, health.processes.under_way))}
+        return web.json_response(said, status=503 if trouble else 200)
+
+    async def show(_request: web.Request) -> web.Response:
+        return web.Response(text=generate_latest(registry).decode())
+
+    application = web.Application()
+    application.router.add_get(HEALTH_PATH, say)
+    application.router.add_get(METRICS_PATH, show)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise MeterSyncError(
+                f"cannot listen on {host}, port {port}: {error.strerror or error}",
+                "end what listens there, or choose another address with --listen",
+                code="cannot_listen",
+            ) from error
+        log.info("worker_listening", host=host, port=runner.addresses[0][1])
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,146 @@
+"""A worker: it queues what is due, and carries out what is queued, until the end is asked for."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass
+
+import structlog
+
+from meter_sync.errors import Interrupted, MeterSyncError, TryAgainError
+from meter_sync.fleet.health import ILL_AFTER_SECONDS, Health, answering
+from meter_sync.fleet.kinds import Job, Kind
+from meter_sync.fleet.processes import Fleet, Processes
+from meter_sync.fleet.queue import JobQueue
+from meter_sync.fleet.tick import requeue_lost, tick
+from meter_sync.net.stop import Stop
+from meter_sync.net.tasks import first_error_only
+
+_CONNECTS_AGAIN_AFTER_SECONDS = 5.0
+_LOOKS_EACH_SECONDS = 5.0
+_TICKS_AT_LEAST_EACH_SECONDS = 10.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How a worker works."""
+
+    command: Sequence[str]
+    """What is started for a job, before the arguments that say which run it is."""
+    at_once: int
+    """How many full runs it has under way at once, and as many closing runs beside."""
+    silent_seconds: float
+    """After so long without a word of its worker a job counts as lost."""
+    listens_on: tuple[str, int] | None = None
+    """The host and port where it says whether it is well."""
+
+
+async def work(fleet: Fleet, how: Work, stop: Stop) -> None:
+    """Work until the end is asked for; runs that are under way then are asked to end, and queued again.
+
+    Where the database is away for a while, it waits, and goes on. Raise MeterSyncError where it cannot work at all, or
+    has stopped to look for jobs and lives on: whatever started it starts it anew.
+    """
+    processes = Processes(fleet, how.command, stop)
+    health: Health | None = None
+    while not stop.requested:
+        queue = _queue(fleet, processes)
+        health = Health(queue, processes, how.at_once, health.ticked_at if health else time.monotonic())
+        try:
+            async with answering(health, *how.listens_on) if how.listens_on else nullcontext():
+                await _work_while_connected(fleet, how, stop, queue, health)
+        except TryAgainError as error:
+            log.warning("worker_cut_off", message=error.message, wait_seconds=_CONNECTS_AGAIN_AFTER_SECONDS)
+            with suppress(Interrupted):
+                await stop.sleep(_CONNECTS_AGAIN_AFTER_SECONDS)
+
+
+async def drain(fleet: Fleet, how: Work, stop: Stop) -> Sequence[int]:
+    """Carry out what is queued now, and return the exit codes of the runs. Raise MeterSyncError."""
+    processes = Processes(fleet, how.command, stop)
+    async with _opened(_queue(fleet, processes)) as queue, first_error_only(), asyncio.TaskGroup() as group:
+        for kind in Kind:
+            group.create_task(_take(queue, [kind], how, waits=False))
+    return [code for _, code in processes.ended]
+
+
+async def enqueue(fleet: Fleet, jobs: Sequence[Job]) -> list[Job]:
+    """Queue jobs that somebody asks for, and return those that were not waiting already. Raise MeterSyncError."""
+    async with _opened(JobQueue(fleet.place)) as queue:
+        return [one for one in jobs if await queue.put(one, is_asked=True)]
+
+
+def _queue(fleet: Fleet, processes: Processes) -> JobQueue:
+    async def carry_out(job: Job, is_asked: bool) -> None:
+        await processes.carry_out(queue, job, is_asked)
+
+    queue = JobQueue(fleet.place, carry_out)
+    return queue
+
+
+@asynccontextmanager
+async def _opened(queue: JobQueue) -> AsyncIterator[JobQueue]:
+    await asyncio.to_thread(queue.prepare)
+    await queue.open()
+    try:
+        yield queue
+    finally:
+        await queue.close()
+
+
+async def _work_while_connected(fleet: Fleet, how: Work, stop: Stop, queue: JobQueue, health: Health) -> None:
+    """Work until the end is asked for. Raise TryAgainError as soon as the database is away."""
+    async with _opened(queue):
+        log.info("worker_started", worker=fleet.worker, at_once=how.at_once)
+        async with first_error_only(), asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_take(queue, [kind], how, waits=True)) for kind in Kind]
+            tasks += [group.create_task(_tick(fleet, how, queue, health)), group.create_task(_watch(health))]
+            await _until_stopped(stop, tasks)
+            for one in tasks:
+                one.cancel()
+    log.info("worker_stopped", worker=fleet.worker)
+
+
+async def _until_stopped(stop: Stop, tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait until the end is asked for. Raise TryAgainError where one of the tasks ends by itself before."""
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((stopping, *tasks), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+    if not stop.requested and not any(one.done() and one.exception() for one in tasks):
+        raise TryAgainError("the connection to the queue of jobs was lost", code="queue_unusable")
+
+
+async def _take(queue: JobQueue, kinds: Sequence[Kind], how: Work, *, waits: bool) -> None:
+    await queue.work(kinds, at_once=how.at_once, silent_seconds=how.silent_seconds, waits=waits)
+
+
+async def _tick(fleet: Fleet, how: Work, queue: JobQueue, health: Health) -> None:
+    """See to it each minute that what is due is queued."""
+    while True:
+        try:
+            await requeue_lost(queue, how.silent_seconds)
+            await tick(fleet, queue)
+            health.ticked_at = time.monotonic()
+        except TryAgainError:
+            raise
+        except MeterSyncError as error:  # a configuration that is being edited: what is queued goes on
+            log.error("worker_tick_failed", message=error.message, hint=error.hint)
+        await asyncio.sleep(min(_TICKS_AT_LEAST_EACH_SECONDS, how.silent_seconds / 6))
+
+
+async def _watch(health: Health) -> None:
+    """Raise MeterSyncError where the worker has stopped to look for jobs, and goes on living."""
+    while True:
+        await asyncio.sleep(_LOOKS_EACH_SECONDS)
+        trouble = health.trouble()
+        if trouble and health.queue.not_looked_for_seconds > 2 * ILL_AFTER_SECONDS:
+            raise MeterSyncError(
+                f"the worker has stopped working: {trouble}",
+                "let systemd or Kubernetes start it again; what it had under way is due by the ledger",
+                code="worker_stalled",
+            )
