@@ -35,7 +35,7 @@ Work = Callable[[Job, bool], Awaitable[None]]
 POLLS_EACH_SECONDS = 5.0
 """So often a worker looks for jobs of which it was not notified."""
 _CONNECTIONS = 8
-_CONNECTS_WITHIN_SECONDS = 30.0
+_CONNECTS_WITHIN_SECONDS = 10.0
 _BEATS_BEFORE_SILENT = 6
 _REMOVED_AFTER_HOURS = 24
 _TASK = "carry_out"

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from meter_sync.net.postgres_url import PostgresUrl
 from meter_sync.sandbox import Sandbox
-from tests.support.forked import template
+from tests.support.forked import Started, template
 from tests.support.world import ANCHOR, METER, NOW, PERIOD_START, UNHURRIED, Outcome, outcome_of
 
 __all__ = ["ANCHOR", "METER", "Accounts", "accounts"]
@@ -15,10 +16,11 @@ __all__ = ["ANCHOR", "METER", "Accounts", "accounts"]
 class Accounts:
     """Sandboxes by the names of their accounts, a ledger for all of them, and the command."""
 
-    def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, names: tuple[str, ...], now: datetime = NOW) -> None:
         self.folder = folder
-        self.ledger = folder / "ledger.sqlite3"
-        self.sandboxes = {name: Sandbox(now=NOW, stripe_key=f"sk_test_{name}") for name in names}
+        self.now = now
+        self.ledger: Path | PostgresUrl = folder / "ledger.sqlite3"
+        self.sandboxes = {name: Sandbox(now=now, stripe_key=f"sk_test_{name}") for name in names}
         self.items: dict[str, str] = {}
         """The only item of each account."""
         for number, (name, sandbox) in enumerate(self.sandboxes.items(), start=1):
@@ -26,9 +28,10 @@ class Accounts:
             sandbox.openmeter.add_meter(METER, aggregation="SUM")
             price = sandbox.stripe.add_price(metadata={"om_meter_id": METER})
             customer = sandbox.stripe.add_customer()
-            subscription = sandbox.stripe.add_subscription(customer, [price], period_start=PERIOD_START)
+            start = now - (NOW - PERIOD_START)
+            subscription = sandbox.stripe.add_subscription(customer, [price], period_start=start)
             self.items[name] = subscription.items[0]
-            sandbox.openmeter.add_event(METER, customer, NOW - timedelta(hours=1), value=10 * number)
+            sandbox.openmeter.add_event(METER, customer, now - timedelta(hours=1), value=10 * number)
 
     def row(self, name: str) -> str:
         """Return the row of an account, whose keys are in files of their own."""
@@ -52,14 +55,27 @@ class Accounts:
 
     def meter_sync(self, *arguments: str, toml: str = "", **variables: str) -> Outcome:
         """Run the command to its end, with the rows of all accounts unless others are given."""
+        given = self.given(*arguments, toml=toml)
+        return outcome_of(template().run(given, {**self.environment, **variables}, self.folder))
+
+    def start(self, *arguments: str, toml: str = "", **variables: str) -> Started:
+        """Start the command."""
+        return template().start(self.given(*arguments, toml=toml), {**self.environment, **variables}, self.folder)
+
+    def given(self, *arguments: str, toml: str = "") -> list[str]:
+        """Return arguments after the configuration, which is written."""
         config = self.folder / "meter-sync.toml"
         config.write_text(toml or "".join(map(self.row, self.sandboxes)), encoding="utf-8")
-        environment = {"METER_SYNC_LEDGER": str(self.ledger), **UNHURRIED, **variables}
-        return outcome_of(template().run(["--config", str(config), *arguments], environment, self.folder))
+        return ["--config", str(config), *arguments]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where the ledger is, and no more haste than there need be."""
+        return {"METER_SYNC_LEDGER": str(self.ledger), **UNHURRIED}
 
     def run(self, *arguments: str, toml: str = "", **variables: str) -> Outcome:
         """`meter-sync run --output json`, as of the sandboxes' clock."""
-        as_of = ["--as-of", NOW.isoformat()]
+        as_of = ["--as-of", self.now.isoformat()]
         return self.meter_sync("run", "--output", "json", *as_of, *arguments, toml=toml, **variables)
 
     @property
@@ -69,9 +85,9 @@ class Accounts:
 
 
 @contextmanager
-def accounts(folder: Path, *names: str) -> Iterator[Accounts]:
+def accounts(folder: Path, *names: str, now: datetime = NOW) -> Iterator[Accounts]:
     """Serve accounts of these names, with usage of 10, 20 and so on."""
-    made = Accounts(folder, names)
+    made = Accounts(folder, names, now)
     with ExitStack() as serving:
         for sandbox in made.sandboxes.values():
             serving.enter_context(sandbox.in_background())

@@ -13,7 +13,8 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -51,6 +52,15 @@ class Server:
         if self._carry_out is None:
             pytest.skip(f"the server that {VARIABLE} names is not the tests' own")
         self._carry_out("pg_ctl", "--wait", "--mode=immediate", "restart")
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have the server away while the block lasts. Skip where it is another's."""
+        if self._carry_out is None:
+            pytest.skip(f"the server that {VARIABLE} names is not the tests' own")
+        self._carry_out("pg_ctl", "--wait", "--mode=immediate", "stop")
+        yield
+        self._carry_out("pg_ctl", "--wait", "start", f"--log={os.devnull}")
 
     def database(self, template: PostgresUrl | None = None) -> PostgresUrl:
         """Make a database that is empty, or like another one, and return where it is."""

@@ -1,0 +1,144 @@
+"""Workers on a real server: every account is billed by one of them, and never by two."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from meter_sync.sandbox import Fault
+from tests.support.accounts import Accounts, accounts
+from tests.support.postgres import new_ledger, server
+from tests.support.workers import worker
+
+pytestmark = pytest.mark.every_way
+
+EU, US = "eu", "us"
+BILLED = {EU: 10, US: 20}
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[Accounts]:
+    with accounts(tmp_path, EU, US, now=datetime.now(UTC).replace(microsecond=0)) as made:
+        made.ledger = new_ledger()
+        yield made
+
+
+def test_what_is_due_is_queued_and_carried_out_and_then_not_due_any_more(both: Accounts) -> None:
+    with worker(both) as one:
+        one.wait_for("job_ended", times=2, exit_code=0)
+        assert both.billed == BILLED
+        assert one.end() == 0
+    assert one.jobs("job_queued") == ["full run of eu", "full run of us"]
+    with worker(both, "--drain") as another:
+        assert another.ended() == 0
+    assert another.jobs("job_begun") == []
+
+
+def test_what_somebody_queues_is_carried_out_once_and_a_drain_ends_then(both: Accounts) -> None:
+    first, again = (both.meter_sync("run", "--enqueue", "--account", EU) for _ in range(2))
+    assert (first.code, first.stdout) == (0, "full run of eu is queued\n")
+    assert (again.code, again.stdout) == (0, "full run of eu was queued already\n")
+    with worker(both, "--drain") as one:
+        assert one.ended() == 0
+    assert both.billed == {EU: 10, US: 0}
+    assert one.jobs("job_ended") == ["full run of eu"]
+
+
+def test_a_drain_ends_with_the_worst_code_of_its_runs(both: Accounts) -> None:
+    both.sandboxes[EU].stripe.keys.clear()
+    assert both.meter_sync("run", "--enqueue", "--output", "json").document["jobs"] == [
+        {"account": EU, "kind": "full", "queued": True},
+        {"account": US, "kind": "full", "queued": True},
+    ]
+    with worker(both, "--drain") as one:
+        assert one.ended() == 78
+    assert both.billed == {EU: 0, US: 20}
+
+
+def test_a_failed_run_rests_for_a_while(both: Accounts) -> None:
+    both.sandboxes[EU].stripe.keys.clear()
+    with worker(both) as one:
+        one.wait_for("job_ended", job="full run of eu", exit_code=78)
+        assert one.end() == 0
+    with worker(both) as another:
+        another.wait_for("worker_started")
+        assert another.end() == 0
+    assert another.jobs("job_begun") == []
+
+
+def test_a_worker_that_is_asked_to_end_gives_back_what_it_was_at_and_another_makes_it_good(both: Accounts) -> None:
+    both.sandboxes[EU].faults.add(Fault(server="openmeter", path="/query", delay_seconds=3.0))
+    with worker(both) as one:
+        one.wait_for("list", account=EU)
+        one.wait_for("job_ended", job="full run of us", exit_code=0)
+        assert one.end() == 0
+    assert one.wait_for("job_ended", job="full run of eu")["exit_code"] is None
+    both.sandboxes[EU].faults.clear()
+    with worker(both, "--drain") as another:
+        assert another.ended() == 0
+    assert (both.billed, another.jobs("job_ended")) == (BILLED, ["full run of eu"])
+
+
+def test_what_was_under_way_on_a_machine_that_is_lost_is_left_to_another(both: Accounts) -> None:
+    toml = "".join(map(both.row, both.sandboxes)) + "[worker]\nstalled_after_seconds = 2\n"
+    both.sandboxes[EU].faults.add(Fault(server="openmeter", path="/query", delay_seconds=60.0))
+    with worker(both, toml=toml) as one:
+        one.wait_for("list", account=EU)
+        one.wait_for("job_ended", job="full run of us", exit_code=0)
+        one.lose()
+    both.sandboxes[EU].faults.clear()
+    with worker(both, toml=toml) as another:
+        another.wait_for("job_lost", job="full run of eu")
+        another.wait_for("job_ended", job="full run of eu", exit_code=0)
+        assert another.end() == 0
+    assert both.billed == BILLED
+
+
+def test_a_run_whose_worker_was_killed_goes_on_and_no_other_one_comes_between(both: Accounts) -> None:
+    toml = "".join(map(both.row, both.sandboxes)) + "[worker]\nstalled_after_seconds = 1\n"
+    both.sandboxes[EU].faults.add(Fault(server="openmeter", path="/query", delay_seconds=5.0))
+    with worker(both, toml=toml) as one:
+        one.wait_for("list", account=EU)
+        one.kill()
+        with worker(both, toml=toml) as another:
+            another.wait_for("job_lost", job="full run of eu")
+            another.wait_for("job_ended", job="full run of eu", exit_code=75)
+            one.wait_for("record", account=EU)
+            assert another.end() == 0
+    assert both.billed == BILLED
+
+
+def test_an_outage_of_the_database_ends_no_worker(both: Accounts) -> None:
+    with worker(both) as one:
+        one.wait_for("job_ended", times=2, exit_code=0)
+        with server().stopped():
+            one.wait_for("worker_cut_off")
+        one.wait_for("worker_started", times=2)
+        assert both.meter_sync("run", "--enqueue", "--account", US).code == 0
+        one.wait_for("job_ended", times=3, exit_code=0)
+        assert one.end() == 0
+    assert both.billed == BILLED
+
+
+def test_a_worker_says_over_http_whether_it_is_well_and_what_it_has_done(both: Accounts) -> None:
+    with worker(both, "--listen", "127.0.0.1:0") as one:
+        one.wait_for("job_ended", times=2, exit_code=0)
+        assert one.asked("/healthz") == (200, '{"status": "ok", "jobs": []}')
+        _, figures = one.asked("/metrics")
+        assert one.end() == 0
+    assert "meter_sync_worker_up 1.0" in figures
+    assert 'meter_sync_worker_runs_total{account="eu",exit_code="0",kind="full"} 1.0' in figures
+
+
+def test_a_ledger_that_is_a_file_is_refused(both: Accounts, tmp_path: Path) -> None:
+    both.ledger = tmp_path / "ledger.sqlite3"
+    for arguments in (("worker",), ("run", "--enqueue")):
+        done = both.meter_sync(*arguments)
+        assert (done.code, "workers share one on a server" in done.stderr) == (78, True)
+
+
+@pytest.mark.parametrize("arguments", [("--dry-run",), ("--customer", "cus_x"), ("--full",), ("--schedule", "daily")])
+def test_only_whole_runs_are_queued(both: Accounts, arguments: tuple[str, ...]) -> None:
+    done = both.meter_sync("run", "--enqueue", *arguments)
+    assert (done.code, "--enqueue is about whole runs" in done.stderr) == (2, True)

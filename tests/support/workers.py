@@ -1,0 +1,112 @@
+"""Workers in processes of their own, by what they say in their logs."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.accounts import Accounts
+
+PATIENCE_SECONDS = 60.0
+_SURROUNDINGS = {
+    name: value for name, value in os.environ.items() if not name.startswith(("METER_SYNC_", "STRIPE_", "OPENMETER_"))
+}
+
+
+class StartedWorker:
+    """A worker that was started, and the events that it and its runs have logged."""
+
+    def __init__(self, accounts: Accounts, *arguments: str, toml: str = "", **variables: str) -> None:
+        options = ("--log-format", "json", "--log-level", "info", "worker", *arguments)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "meter_sync", *accounts.given(*options, toml=toml)],
+            env={**_SURROUNDINGS, **accounts.environment, **variables},
+            cwd=accounts.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.events: list[dict[str, Any]] = []
+        self._news = threading.Condition()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as lines:
+            for line in lines:
+                with self._news:
+                    self.events.append(json.loads(line))
+                    self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    def wait_for(self, event: str, times: int = 1, **fields: Any) -> dict[str, Any]:
+        """Wait until it has logged an event so often, and return the last one. Fail if that does not come."""
+
+        def found() -> list[dict[str, Any]]:
+            return [one for one in self.events if one["event"] == event and fields.items() <= one.items()]
+
+        with self._news:
+            self._news.wait_for(lambda: len(found()) >= times or not self._reading.is_alive(), PATIENCE_SECONDS)
+            assert len(found()) >= times, (event, fields, self.events)
+            return found()[times - 1]
+
+    def end(self) -> int:
+        """Ask it to end, and return its exit code."""
+        self.process.terminate()
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait for its end, and return its exit code."""
+        code = self.process.wait(PATIENCE_SECONDS)
+        self._reading.join(PATIENCE_SECONDS)
+        return code
+
+    @property
+    def address(self) -> str:
+        """Where it answers, on a port that it has chosen."""
+        return f"http://127.0.0.1:{self.wait_for('worker_listening')['port']}"
+
+    def jobs(self, event: str) -> list[str]:
+        """The jobs of which it has logged an event, sorted."""
+        return sorted(one["job"] for one in self.events if one["event"] == event)
+
+    def asked(self, path: str) -> tuple[int, str]:
+        """Ask it over HTTP, and return the status and the body of its answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.wait_for("worker_listening")["port"], timeout=30)
+        with closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    def kill(self) -> None:
+        """Kill it; the runs that it has started go on."""
+        self.process.kill()
+        self.process.wait()
+
+    def lose(self) -> None:
+        """Kill it and the runs that it has started, as if its machine had lost power."""
+        runs = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="ascii").split()
+        self.process.kill()
+        for run in runs:
+            os.kill(int(run), signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def worker(accounts: Accounts, *arguments: str, toml: str = "", **variables: str) -> Iterator[StartedWorker]:
+    """Start a worker, and see to it that it has ended afterwards."""
+    started = StartedWorker(accounts, *arguments, toml=toml, **variables)
+    try:
+        yield started
+    finally:
+        started.process.kill()
+        started.ended()
