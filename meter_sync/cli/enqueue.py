@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -16,10 +17,22 @@ from meter_sync.errors import MeterSyncError
 
 if TYPE_CHECKING:
     from meter_sync.fleet.kinds import Job
+    from meter_sync.sync.request import Request
+
+_OF_WHOLE = ("closing", "is_beside", "run_id")
+"""What a request may say that is about a whole run, or a closing one."""
 
 
-def queue_runs(options: Globals, accounts: Sequence[str], output: str, *, closing: bool) -> NoReturn:
-    """Queue a full run, or a closing one, for each account that is named, or for all, and exit."""
+def queue_runs(
+    options: Globals, request: "Request", schedule: str | None, accounts: Sequence[str], output: str
+) -> NoReturn:
+    """Queue a full run, or a closing one, for each account that is named, or for all, and exit.
+
+    Raise UsageError where more is asked for than that: what workers start knows nothing of it.
+    """
+    if schedule is not None or request != replace(type(request)(), **{one: getattr(request, one) for one in _OF_WHOLE}):
+        raise click.UsageError("--enqueue is about whole runs: of the options give --account or --closing alone.")
+    closing = request.closing is not None
     try:
         jobs, queued = asyncio.run(_queued(options, accounts, closing=closing))
     except MeterSyncError as error:

@@ -132,9 +132,7 @@ def run(
     if test_clock is not None and not (as_of is None and closing is None):
         raise click.UsageError("--test-clock says what now is, and stands still: leave --as-of and --closing out.")
     if enqueue:
-        if request != Request(closing=closing, is_beside=request.is_beside, run_id=request.run_id) or schedule:
-            raise click.UsageError("--enqueue is about whole runs: of the options give --account or --closing alone.")
-        queue_runs(options, accounts, output, closing=closing is not None)
+        queue_runs(options, request, schedule, accounts, output)
     watched = Watched(request)
     executions, below = carried_out(
         lambda: _executed(options, request, accounts, schedule, watched),

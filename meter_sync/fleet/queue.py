@@ -13,7 +13,6 @@ from contextlib import contextmanager
 
 import procrastinate
 import psycopg
-import psycopg_pool
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Job as QueuedJob
 from procrastinate.jobs import Status
@@ -192,7 +191,7 @@ def translated(place: PostgresUrl) -> Iterator[None]:
     """Turn what the engine or its database raise into an error that says what to do: see what it is caused by."""
     try:
         yield
-    except (ConnectorException, psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed) as error:
+    except (ConnectorException, psycopg.Error) as error:
         cause = error.__cause__ or error
         said = next(iter(str(cause).splitlines()), type(cause).__name__)
         if isinstance(cause, psycopg.errors.InsufficientPrivilege):

@@ -1,4 +1,4 @@
-"""Sharing what Stripe allows with the other runs that ask it meanwhile, as the ledger knows them."""
+"""Sharing what Stripe and OpenMeter allow with the other runs that ask them meanwhile, as the ledger knows them."""
 
 import asyncio
 import hashlib
@@ -10,6 +10,8 @@ from meter_sync.config import Settings
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger, open_ledger_read_only
 from meter_sync.net.pace import Limiter
+from meter_sync.net.places import Places, places_at, places_shared
+from meter_sync.net.postgres_url import PostgresUrl
 from meter_sync.net.shares import NOTHING, Caller, Part
 from meter_sync.net.tasks import meanwhile
 
@@ -43,8 +45,7 @@ async def sharing_platform(
     if limiter is None:
         yield
         return
-    digest = hashlib.sha256(settings.stripe.api_key.get_secret_value().encode()).hexdigest()[:16]
-    scope = Scope(f"platform:{digest}", settings.stripe.mode)
+    scope = _books_of("platform", settings.stripe.api_key.get_secret_value(), settings.stripe.mode)
     if not is_seen:
         with open_ledger_read_only(settings.ledger, scope) as ledger:
             async with sharing_allowance(limiter, ledger, run, is_seen=False):
@@ -58,6 +59,48 @@ async def sharing_platform(
         finally:
             with suppress(MeterSyncError):  # whoever has not said it counts for some seconds more
                 ledger.callers.part(run)
+
+
+@asynccontextmanager
+async def sharing_openmeter(settings: Settings, run: RunRecord, *, is_seen: bool) -> AsyncIterator[None]:
+    """Share the places at an OpenMeter with the runs of other machines, while the block asks it.
+
+    How many queries it takes at once does not depend on how many ask it. The ledger has books for that which are no
+    account's, where it is on a server: one that is a file is not used by many accounts at once. Raise MeterSyncError
+    where they cannot be used.
+    """
+    if not isinstance(settings.ledger, PostgresUrl):
+        yield
+        return
+    with places_shared():
+        places = places_at(settings.openmeter.url, settings.openmeter.concurrency)
+        with open_ledger(settings.ledger, _books_of("openmeter", settings.openmeter.url, "")) as ledger:
+            if is_seen:
+                ledger.callers.join(run)
+            try:
+                async with meanwhile(_leave_places(places, ledger, run, is_seen=is_seen)):
+                    yield
+            finally:
+                if is_seen:
+                    with suppress(MeterSyncError):  # whoever has not said it counts for some seconds more
+                        ledger.callers.part(run)
+
+
+async def _leave_places(places: Places, ledger: Ledger, run: RunRecord, *, is_seen: bool) -> None:
+    """Leave others their part, as many as there are at each moment. What the ledger does not say changes nothing."""
+    others = 0
+    while True:
+        with suppress(MeterSyncError):
+            if is_seen:
+                ledger.callers.renew(run, {})
+            others = len(ledger.callers.others(run))
+        await places.leave_to(others)
+        await asyncio.sleep(_SAYS_EVERY_SECONDS)
+
+
+def _books_of(kind: str, whose: str, mode: str) -> Scope:
+    """Return the books about a limit that many accounts share: their name tells nobody whose it is."""
+    return Scope(f"{kind}:{hashlib.sha256(whose.encode()).hexdigest()[:16]}", mode)
 
 
 class _Share:

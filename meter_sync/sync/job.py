@@ -30,7 +30,7 @@ from meter_sync.stripe_api.meter_event_stream import (
     stream_base,
 )
 from meter_sync.stripe_api.meter_events import METER_EVENTS
-from meter_sync.sync.allowance import sharing_allowance, sharing_platform
+from meter_sync.sync.allowance import sharing_allowance, sharing_openmeter, sharing_platform
 from meter_sync.sync.progress import Progress
 from meter_sync.sync.request import Request
 
@@ -107,6 +107,7 @@ async def open_job(
     access, limiter = _access(settings), _limiter(settings, stop)
     async with (
         open_session(settings.stripe.api_base, CONNECTIONS) as session,
+        sharing_openmeter(settings, run, is_seen=not request.dry_run),
         open_openmeter(settings, stop) as openmeter,
         sharing_allowance(limiter, ledger, run, is_seen=not request.dry_run),
         sharing_platform(settings, limiter.platform, run, is_seen=not request.dry_run),

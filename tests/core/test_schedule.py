@@ -27,3 +27,20 @@ def test_a_run_is_overdue_two_intervals_after_the_last_complete_one_or_after_the
 @pytest.mark.parametrize("schedule", Schedule)
 def test_before_the_first_run_none_is_overdue(schedule: Schedule) -> None:
     assert schedule.overdue_since(None, None, BEGUN) is None
+
+
+@pytest.mark.parametrize("schedule", list(Schedule))
+@pytest.mark.parametrize("account", ["", "eu", "us", "shop-17"])
+def test_an_accounts_turn_begins_at_its_own_time_in_each_interval(schedule: Schedule, account: str) -> None:
+    began = [schedule.turn_began(account, BEGUN + timedelta(minutes=minutes)) for minutes in range(0, 60 * 72, 7)]
+    assert all(
+        turn <= BEGUN + timedelta(minutes=7 * number) < turn + schedule.interval for number, turn in enumerate(began)
+    )
+    assert len({turn - turn.replace(minute=0, second=0) for turn in began}) == 1
+    if schedule is Schedule.DAILY:
+        assert {turn.hour for turn in began} == {0}
+
+
+def test_accounts_are_spread_over_the_hour() -> None:
+    minutes = {Schedule.HOURLY.turn_began(f"shop-{number}", BEGUN).minute for number in range(600)}
+    assert len(minutes) == 60

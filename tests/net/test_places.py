@@ -1,11 +1,11 @@
 """How many queries are under way at once to a server, for however many accounts it is asked."""
 
 import asyncio
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import pytest
 
-from meter_sync.net.places import places_shared
+from meter_sync.net.places import Places, places_shared
 from meter_sync.net.session import open_session
 from meter_sync.net.stop import Stop
 from meter_sync.openmeter_api.connection import Access, Connection
@@ -48,3 +48,33 @@ def test_accounts_of_one_server_share_its_places(is_shared: bool, most: int) -> 
         return server.most
 
     assert asyncio.run(asked()) == most
+
+
+@pytest.mark.parametrize(("others", "mine"), [(0, 4), (1, 2), (2, 1), (9, 1)])
+def test_each_of_those_who_ask_a_server_has_its_part_of_the_places(others: int, mine: int) -> None:
+    async def taken() -> int:
+        places, found = Places(4), 0
+        await places.leave_to(3)
+        await places.leave_to(others)
+        with suppress(TimeoutError):
+            while True:
+                async with asyncio.timeout(0):
+                    await places.__aenter__()
+                found += 1
+        return found
+
+    assert asyncio.run(taken()) == mine
+
+
+def test_places_that_are_taken_are_left_as_soon_as_they_are_free() -> None:
+    async def left() -> bool:
+        places = Places(2)
+        async with places, asyncio.TaskGroup() as tasks:
+            async with places:
+                leaving = tasks.create_task(places.leave_to(1))
+                await asyncio.sleep(0)
+                waits = not leaving.done()
+            await leaving
+        return waits
+
+    assert asyncio.run(left())

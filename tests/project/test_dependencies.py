@@ -21,7 +21,7 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 ITSELF = "meter-sync["
 """So begins what an extra has of another one."""
 ALL = [one for some in (DIRECT, *EXTRAS.values()) for one in some if not one.startswith(ITSELF)]
-NEEDED = {*DIRECT, *EXTRAS["test"], *EXTRAS["notify"], *EXTRAS["postgres"]}
+NEEDED = {*DIRECT, *EXTRAS["test"], *EXTRAS["notify"], *EXTRAS["postgres"], *EXTRAS["worker"]} - {f"{ITSELF}postgres]"}
 """What the tests run with; the other extras may be installed too."""
 LOWER, UPPER, EXACT = {">=", ">"}, {"<", "<="}, "=="
 
@@ -71,7 +71,7 @@ def test_whatever_the_program_imports_is_a_dependency() -> None:
         for distribution in packages_distributions()[name]
     }
 
-    of_extras = {name_of(one) for extra in ("notify", "postgres") for one in EXTRAS[extra]}
+    of_extras = {name_of(one) for extra in ("notify", "postgres", "worker") for one in EXTRAS[extra]} - {"meter-sync"}
 
     assert distributions == {*map(name_of, DIRECT), *of_extras}
 

@@ -21,6 +21,7 @@ from meter_sync.cli.run import run
 from meter_sync.cli.schedule import schedule
 from meter_sync.cli.setup import setup
 from meter_sync.cli.verify import verify
+from meter_sync.cli.worker import worker
 from meter_sync.config import ENVIRONMENT, Settings, load
 from meter_sync.config.settings import BrakeSettings, MeterSettings
 from meter_sync.core.outcomes import LIFTABLE, ExitCode, Outcome, Reason
@@ -56,6 +57,12 @@ def test_the_options_are_those_of_the_help(command: click.Command) -> None:
     rows = table(document(f"docs/{command.name}.md"), OPTIONS)
 
     assert options_in(" ".join(row[0] for row in rows)) == options_of(command)
+
+
+def test_the_options_of_workers_are_those_of_the_help() -> None:
+    rows = table(document("docs/workers.md"), OPTIONS)
+
+    assert options_in(" ".join(row[0] for row in rows)) == options_of(worker)
 
 
 @pytest.mark.parametrize("command", setup.commands.values(), ids=lambda command: str(command.name))
