@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meter_sync.cli.ending import exit_with, stop_on_signals
-from meter_sync.cli.globals import Globals, now
+from meter_sync.cli.fleet import with_connected
+from meter_sync.cli.globals import Globals, chosen, now
 from meter_sync.cli.options import Duration, accounts_of, output
 from meter_sync.cli.printing import print_csv, print_error, print_json, printable
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import MeterSyncError
+from meter_sync.net.stop import Stop
 
 if TYPE_CHECKING:
+    from meter_sync.config import Configuration, SecretSetting
     from meter_sync.doctor.examination import Examined
+    from meter_sync.doctor.finding import Finding
 
 _SECTIONS = (
     *("configuration", "clock", "ledger", "stripe", "openmeter", "mapping", "webhook"),
@@ -51,7 +55,7 @@ _AGAIN_AFTER_SECONDS = 1.0
 )
 @click.option("--offline", is_flag=True, help="Ask no server.")
 @output
-@accounts_of("The account that it is about, where there are several")
+@accounts_of("Only this account, where there are several")
 @click.pass_obj
 def doctor(
     options: Globals,
@@ -68,21 +72,21 @@ def doctor(
     """
     options.start_logging()
     try:
-        examined, account = asyncio.run(_examined(options, accounts, only, wait or timedelta(0), offline=offline))
+        examined = asyncio.run(_examined(options, accounts, only, wait or timedelta(0), offline=offline))
     except MeterSyncError as error:
         print_error(error)
         if output == "json":
             print_json({}, error)
         sys.exit(error.exit_code)
-    found = _document(examined, account)
+    found = _document(examined)
     code = ExitCode(found["summary"]["exit_code"])
-    exit_with(code, partial(_print_as, output, options, examined, found), "look again")
+    exit_with(code, partial(_print_as, output, options, found), "look again")
 
 
 async def _examined(
     options: Globals, accounts: tuple[str, ...], only: tuple[str, ...], wait: timedelta, *, offline: bool
-) -> "tuple[Examined, str]":
-    """Examine until there is no problem, or the time is over; return with it whose account it is. Raise Interrupted."""
+) -> "Mapping[str, Examined]":
+    """Examine each account until there is no problem, or the time is over. Raise Interrupted."""
     from meter_sync.config import SECRETS
     from meter_sync.doctor.examination import examine
     from meter_sync.doctor.finding import exit_code
@@ -90,20 +94,46 @@ async def _examined(
     until = time.monotonic() + wait.total_seconds()
     with stop_on_signals() as stop:
         while True:
-            configuration = options.read_account(SECRETS, accounts)
-            found_in = configuration.file.parent if configuration.file and options.config is None else None
-            examined = await examine(configuration, only, os.environ, now, stop, found_in=found_in, offline=offline)
-            is_well = exit_code(one for findings in examined.values() for one in findings) is ExitCode.DONE
+            examined = {}
+            for one in await _asked(options, SECRETS, accounts, stop, offline=offline):
+                found_in = one.file.parent if one.file and options.config is None else None
+                examined[one.account] = await examine(
+                    one, only, os.environ, now, stop, found_in=found_in, offline=offline
+                )
+            is_well = exit_code(one for _, _, one in _every(examined)) is ExitCode.DONE
             if is_well or time.monotonic() + _AGAIN_AFTER_SECONDS > until:
-                return examined, configuration.account
+                return examined
             await stop.sleep(_AGAIN_AFTER_SECONDS)
 
 
-def _document(examined: "Examined", account: str) -> dict[str, Any]:
+async def _asked(
+    options: Globals, secrets: "Sequence[SecretSetting]", accounts: tuple[str, ...], stop: Stop, *, offline: bool
+) -> "Sequence[Configuration]":
+    """Return what there is for the accounts that are named or, where none is, for all. Raise MeterSyncError.
+
+    Those that Stripe would list are left out where no server is to be asked.
+    """
+    from meter_sync.config import needed
+
+    configuration = options.read_configuration(secrets)
+    if configuration.connected is None or accounts or offline:
+        return chosen(configuration, accounts)
+    return await with_connected(configuration, needed(for_webhook=False), stop)
+
+
+def _every(examined: "Mapping[str, Examined]") -> "Iterator[tuple[str, str, Finding]]":
+    """Yield each finding, with its account and its section."""
+    for account, sections in examined.items():
+        for section, findings in sections.items():
+            for one in findings:
+                yield account, section, one
+
+
+def _document(examined: "Mapping[str, Examined]") -> dict[str, Any]:
     from meter_sync.doctor.finding import Status, exit_code
 
-    every = [one for findings in examined.values() for one in findings]
-    counts = Counter(one.status for one in every)
+    every = [*_every(examined)]
+    counts = Counter(one.status for _, _, one in every)
     summary = {status.value: counts[status] for status in Status}
     return {
         "checks": [
@@ -117,14 +147,13 @@ def _document(examined: "Examined", account: str) -> dict[str, Any]:
                 "remedy": one.remedy,
                 "place": one.place,
             }
-            for section, findings in examined.items()
-            for one in findings
+            for account, section, one in every
         ],
-        "summary": {**summary, "exit_code": int(exit_code(every))},
+        "summary": {**summary, "exit_code": int(exit_code(one for _, _, one in every))},
     }
 
 
-def _print_as(output: str, options: Globals, examined: "Examined", found: Mapping[str, Any]) -> None:
+def _print_as(output: str, options: Globals, found: Mapping[str, Any]) -> None:
     match output:
         case "json":
             print_json(found)
@@ -138,8 +167,11 @@ def _print_as(output: str, options: Globals, examined: "Examined", found: Mappin
 def _lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     """Yield what is printed for a person, line by line, with its color."""
     signs = _SIGNS if (sys.stdout.encoding or "").lower().replace("-", "") == "utf8" else _PLAIN_SIGNS
-    section = None
+    account = section = None
     for one in found["checks"]:
+        if one["account"] != account:
+            account, section = one["account"], None
+            yield f"account {account}", None
         if one["section"] != section:
             section = one["section"]
             yield section, None

@@ -62,7 +62,7 @@ class JobQueue:
     def __init__(self, place: PostgresUrl, work: Work | None = None) -> None:
         """Begin with where the ledger is and, for a worker, what carries a job out."""
         self._place = place
-        self._schema = _schema_name()
+        self._schema = schema_name()
         self._app = procrastinate.App(
             connector=procrastinate.PsycopgConnector(
                 conninfo=make_conninfo(place.url),
@@ -124,7 +124,7 @@ class JobQueue:
         """Return the jobs that wait, or that a worker is at."""
         with translated(self._place):
             found = [one for status in ("todo", "doing") for one in await self._manager.list_jobs_async(status=status)]
-        return {job for one in found if (job := _job_of(one.task_kwargs))}
+        return {job for one in found if (job := job_of(one.task_kwargs))}
 
     async def counts(self) -> Mapping[str, int]:
         """Return how many jobs there are in each status."""
@@ -138,7 +138,7 @@ class JobQueue:
         with translated(self._place):
             for one in await self._manager.get_stalled_jobs(seconds_since_heartbeat=silent_seconds):
                 await self._manager.finish_job(one, Status.FAILED, delete_job=False)
-                if job := _job_of(one.task_kwargs):
+                if job := job_of(one.task_kwargs):
                     buried.append(job)
             await self._manager.prune_stalled_workers(silent_seconds)
         return buried
@@ -167,13 +167,13 @@ class JobQueue:
 
 def _carried_out_by(work: Work) -> Callable[..., Awaitable[None]]:
     async def carry_out(account: str, kind: str, is_asked: bool) -> None:
-        if job := _job_of({"account": account, "kind": kind}):
+        if job := job_of({"account": account, "kind": kind}):
             await work(job, is_asked)
 
     return carry_out
 
 
-def _job_of(arguments: Mapping[str, object]) -> Job | None:
+def job_of(arguments: Mapping[str, object]) -> Job | None:
     """Return the job that the arguments of one in the queue say; None where they are of another version's."""
     account, kind = arguments.get("account"), arguments.get("kind")
     known = {one.value: one for one in Kind}
@@ -182,7 +182,8 @@ def _job_of(arguments: Mapping[str, object]) -> Job | None:
     return Job(known[kind], account)
 
 
-def _schema_name() -> str:
+def schema_name() -> str:
+    """Return the name of the schema for the tables of this version's engine."""
     return f"meter_sync_jobs_{hashlib.sha256(SchemaManager.get_schema().encode()).hexdigest()[:8]}"
 
 

@@ -172,9 +172,32 @@ def test_verify_history_and_status_are_about_one_account(both: Accounts) -> None
     assert [row["quantity"] for row in history.document["entries"]] == ["10"]
     status = both.meter_sync("status", "--account", EU, "--output", "json").document
     assert status["runs"]["last_complete_at"] is not None
-    for command in ("verify", "history", "status", "doctor"):
+    for command in ("verify", "history"):
         unnamed = both.meter_sync(command)
         assert (unnamed.code, "--account is one of eu, us" in unnamed.stderr) == (2, True), command
+
+
+def test_status_of_all_accounts_has_a_line_for_each_that_somebody_should_look_at(both: Accounts) -> None:
+    toml = both.row(EU) + both.row(US)
+    assert "account us: " not in both.run("--account", EU).stderr
+    done = both.meter_sync("status", toml=toml)
+    assert done.code == 4
+    assert "accounts  2: 1 well, 1 for somebody to look at\n  us: " in done.stdout
+    document = both.meter_sync("status", "--output", "json", toml=toml).document
+    assert [(row["account"], row["exit_code"]) for row in document["accounts"]] == [(EU, 0), (US, 4)]
+    assert document["workers"] is None
+    both.run("--account", US)
+    assert both.meter_sync("status", toml=toml).stdout.endswith("All is well.\n")
+
+
+def test_doctor_examines_each_account_and_what_is_wrong_with_one_is_its_own(both: Accounts) -> None:
+    both.run()
+    both.sandboxes[EU].stripe.keys.clear()
+    done = both.meter_sync("doctor", "--only", "stripe", "--output", "json")
+    keys = {row["account"]: row["status"] for row in done.document["checks"] if row["id"] == "stripe_key"}
+    assert (done.code, keys) == (78, {EU: "problem", US: "ok"})
+    table = both.meter_sync("doctor", "--only", "runs", "--account", US).stdout
+    assert ("account us" in table, "account eu" in table) == (True, False)
 
 
 def test_a_closing_run_reports_what_ends_in_each_account(both: Accounts) -> None:

@@ -1,26 +1,20 @@
-"""`meter-sync status`: whether all is well, on one screen; from the ledger alone."""
+"""What there is to say of an account, by the ledger alone."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import click
 
-from meter_sync.cli.ending import exit_with
-from meter_sync.cli.globals import Globals, now
-from meter_sync.cli.options import accounts_of, output
-from meter_sync.cli.printing import print_csv, print_error, print_json, printable
+from meter_sync.cli.printing import print_csv, print_json, printable
 from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.core.text import date_and_time, utc
-from meter_sync.errors import MeterSyncError
 
 _NAMED = 5
 """So many of what is held or unbilled are named; `history` has all."""
 
-_FAILING = (ExitCode.FAILED, ExitCode.CONFIGURATION)
+FAILING = (ExitCode.FAILED, ExitCode.CONFIGURATION)
 """What a run ends with that did nothing, and that the next one will end with as well."""
 
 _COLUMNS = (
@@ -30,28 +24,8 @@ _COLUMNS = (
 """Those of csv, whose rows are what somebody should look at."""
 
 
-@click.command()
-@output
-@accounts_of("The account that it is about, where there are several")
-@click.pass_obj
-def status(options: Globals, output: str, accounts: tuple[str, ...]) -> None:
-    """Say on one screen whether all is well: the last runs, what is held or unbilled, and what is due next.
-
-    It reads the ledger alone, and asks no server. Exit code 4 where somebody should look: a run is overdue, the last
-    one failed, something is held, or something is unbilled.
-    """
-    options.start_logging()
-    try:
-        found = _status(options.load_settings_without_keys(accounts), now())
-    except MeterSyncError as error:
-        print_error(error)
-        if output == "json":
-            print_json({}, error)
-        sys.exit(error.exit_code)
-    exit_with(found["exit_code"], partial(_print_as, output, found), "ask again")
-
-
-def _print_as(output: str, found: Mapping[str, Any]) -> None:
+def print_account(output: str, found: Mapping[str, Any]) -> None:
+    """Print what is true of an account, in the format that is asked for."""
     match output:
         case "json":
             print_json(found)
@@ -61,8 +35,8 @@ def _print_as(output: str, found: Mapping[str, Any]) -> None:
             _print(found)
 
 
-def _status(settings: Settings, at: datetime) -> dict[str, Any]:
-    """Return what the document says: what is true of the ledger at an instant."""
+def status_of(settings: Settings, at: datetime) -> dict[str, Any]:
+    """Return what is true of an account at an instant, by the ledger. Raise MeterSyncError."""
     from meter_sync.ledger import books_in_use, open_ledger_read_only
 
     with open_ledger_read_only(settings.ledger, books_in_use(settings.ledger, settings.scope)) as ledger:
@@ -78,8 +52,8 @@ def _status(settings: Settings, at: datetime) -> dict[str, Any]:
             },
             "runs": {
                 "schedule": settings.schedule.value,
-                "last_complete_at": _if_known(ledger.runs.last_complete()),
-                "overdue_since": _if_known(overdue),
+                "last_complete_at": if_known(ledger.runs.last_complete()),
+                "overdue_since": if_known(overdue),
                 "last_ended_with": failing,
                 "last": [_row_of_run(one) for one in ledger.runs.past(None, None, _NAMED)],
             },
@@ -87,11 +61,11 @@ def _status(settings: Settings, at: datetime) -> dict[str, Any]:
             "unbilled": unbilled,
             "waits": len(ledger.remainders.unbilled()) - len(unbilled),
             "due": {
-                "next_period_end": _if_known(ends.next_end),
+                "next_period_end": if_known(ends.next_end),
                 "within_a_day": ends.within_a_day,
                 "ended_and_unreported": ends.unreported,
             },
-            "exit_code": ExitCode.ATTENTION if overdue or held or unbilled or failing in _FAILING else ExitCode.DONE,
+            "exit_code": ExitCode.ATTENTION if overdue or held or unbilled or failing in FAILING else ExitCode.DONE,
         }
 
 
@@ -121,7 +95,7 @@ def _row_of_held(one: Any) -> dict[str, Any]:
 
 def _row_of_unbilled(one: Any) -> dict[str, Any]:
     quantity = None if one.is_unknown else str(one.open_quantity)
-    return {**_row_of_whose(one), "unbilled": quantity, "named_at": _if_known(one.named_at), "message": one.why}
+    return {**_row_of_whose(one), "unbilled": quantity, "named_at": if_known(one.named_at), "message": one.why}
 
 
 def _lines(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -137,13 +111,13 @@ def _print(found: Mapping[str, Any]) -> None:
         about = "all" if one["everything"] else "some"
         counts = ", ".join(f"{count} {outcome}" for outcome, count in one["counts"].items()) or "no items"
         code = "unfinished" if one["exit_code"] is None else f"exit code {one['exit_code']}"
-        click.echo(f"  {_shown(one['started_at'])}  {about:<4}  {code:<12}  {counts}")
-    _print_some("held", found["held"], lambda one: f"{one['reason']} since {_shown(one['since'])}")
+        click.echo(f"  {shown(one['started_at'])}  {about:<4}  {code:<12}  {counts}")
+    _print_some("held", found["held"], lambda one: f"{one['reason']} since {shown(one['since'])}")
     _print_some("unbilled", found["unbilled"], lambda one: f"{one['unbilled'] or 'unknown'} not billed")
     if found["waits"]:
         click.echo(f"{'waits':<9} {found['waits']} periods' late usage waits for the next period of its item")
     click.echo(
-        f"{'due':<9} next period ends {_shown(due['next_period_end'])}, {due['within_a_day']} within a day; "
+        f"{'due':<9} next period ends {shown(due['next_period_end'])}, {due['within_a_day']} within a day; "
         f"{due['ended_and_unreported']} have ended and are not reported in full"
     )
     size = f"{ledger['bytes'] / 1e6:,.1f} MB, {ledger['items']:,} items, {ledger['periods']:,} periods"
@@ -152,11 +126,11 @@ def _print(found: Mapping[str, Any]) -> None:
 
 
 def _of_runs(runs: Mapping[str, Any]) -> str:
-    complete = f"last complete run {_shown(runs['last_complete_at'])} UTC, {runs['schedule']}"
+    complete = f"last complete run {shown(runs['last_complete_at'])} UTC, {runs['schedule']}"
     overdue = runs["overdue_since"]
     ended = runs["last_ended_with"]
-    failing = f"; the last run FAILED, with exit code {ended}" if ended in _FAILING else ""
-    overdue = f"; OVERDUE: nothing was billed since {_shown(overdue)} UTC" if overdue else ""
+    failing = f"; the last run FAILED, with exit code {ended}" if ended in FAILING else ""
+    overdue = f"; OVERDUE: nothing was billed since {shown(overdue)} UTC" if overdue else ""
     return f"{'runs':<9} {complete}{failing}{overdue}"
 
 
@@ -171,9 +145,11 @@ def _print_some(what: str, rows: Sequence[Mapping[str, Any]], said: Any) -> None
         click.echo(f"  and {len(rows) - _NAMED} more: see meter-sync history --unbilled, or the last run")
 
 
-def _shown(instant: str | None) -> str:
+def shown(instant: str | None) -> str:
+    """Return an instant of a document for a person."""
     return "never" if instant is None else date_and_time(datetime.fromisoformat(instant))
 
 
-def _if_known(instant: datetime | None) -> str | None:
+def if_known(instant: datetime | None) -> str | None:
+    """Return an instant for a document."""
     return None if instant is None else utc(instant)

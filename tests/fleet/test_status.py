@@ -1,0 +1,58 @@
+"""What status says of workers: who is at work, what waits, and what is stuck."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from meter_sync.sandbox import Fault
+from tests.support.accounts import Accounts, accounts
+from tests.support.postgres import new_ledger
+from tests.support.workers import worker
+
+pytestmark = pytest.mark.every_way
+
+EU, US = "eu", "us"
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[Accounts]:
+    with accounts(tmp_path, EU, US, now=datetime.now(UTC).replace(microsecond=0)) as made:
+        made.ledger = new_ledger()
+        yield made
+
+
+def test_who_is_at_work_is_named_with_the_account(both: Accounts) -> None:
+    both.sandboxes[EU].faults.add(Fault(server="openmeter", path="/query", delay_seconds=60.0))
+    with worker(both) as one:
+        one.wait_for("job_ended", job="full run of us", exit_code=0)
+        one.wait_for("list", account=EU)
+        document = both.meter_sync("status", "--output", "json").document
+        shown = both.meter_sync("status").stdout
+        one.lose()
+    assert (document["workers"]["heard"], document["workers"]["jobs"]) == (1, {"waiting": 0, "under_way": 1})
+    of_eu, of_us = document["accounts"]
+    assert (of_eu["holds_the_run_lock"] is not None, of_us["holds_the_run_lock"]) == (True, None)
+    assert of_us["worker"] == of_eu["worker"] == one.wait_for("worker_started")["worker"]
+    assert "at work   1\n  eu: process " in shown
+
+
+def test_jobs_of_a_worker_that_is_lost_are_stuck_until_another_takes_them(both: Accounts) -> None:
+    toml = "".join(map(both.row, both.sandboxes)) + "[worker]\nstalled_after_seconds = 1\n"
+    both.sandboxes[EU].faults.add(Fault(server="openmeter", path="/query", delay_seconds=60.0))
+    with worker(both, toml=toml) as one:
+        one.wait_for("list", account=EU)
+        one.wait_for("job_ended", job="full run of us", exit_code=0)
+        one.lose()
+    both.sandboxes[EU].faults.clear()
+    while both.meter_sync("status", "--output", "json", toml=toml).document["workers"]["heard"]:
+        pass  # until it counts as silent
+    done = both.meter_sync("status", toml=toml)
+    assert done.code == 4
+    assert "0 at work, 1 not heard of any more: NOBODY takes jobs" in done.stdout
+    assert "STUCK: full run of eu, queued 0 min ago: its worker is lost" in done.stdout
+    with worker(both, toml=toml) as another:
+        another.wait_for("job_ended", job="full run of eu", exit_code=0)
+        assert both.meter_sync("status", toml=toml).stdout.endswith("All is well.\n")
+        assert another.end() == 0
