@@ -180,6 +180,7 @@ def _executed(
         common = options.in_effect(configuration, ())
         if configuration.connected is not None and not accounts:
             asked = asyncio.run(_with_connected(configuration, wanted))
+        watched.know(asked)
         return _executed_each(asked, wanted, common.accounts_at_once, request, common.schedule), []
     settings = options.in_effect(configuration, wanted)
     execution = replace(_executed_by(settings, options, request), is_shadow=settings.is_shadow)

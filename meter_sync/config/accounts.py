@@ -75,9 +75,6 @@ def account_rows(of_file: Values) -> tuple[list[AccountRow], list[str]]:
     problems += [f"accounts: two rows have the name {name}" for name in sorted({*names}) if names.count(name) > 1]
     if found and "shadow" in of_file:
         problems.append("[shadow] is for one account: give it a configuration file of its own, without [[accounts]]")
-    monitor = of_file.get("monitor")
-    if found and isinstance(monitor, Mapping) and "textfile" in monitor:
-        problems.append("monitor.textfile: its figures are of one account, and there are [[accounts]]: leave it out")
     return found, problems
 
 

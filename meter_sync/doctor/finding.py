@@ -21,6 +21,7 @@ PLACES = {
     "subscription": "docs/run.md#reasons",
     "last_run": "docs/operation.md#what-to-watch",
     "lock": "docs/doctor.md#a-run-that-is-stuck",
+    "workers": "docs/workers.md#what-happens-when-something-breaks",
     "held": "docs/run.md#brakes",
     "unbilled": "docs/period-ends.md#what-could-not-be-billed",
     "webhook_endpoint": "docs/setup.md#the-webhook",

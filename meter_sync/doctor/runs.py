@@ -8,6 +8,7 @@ from meter_sync.doctor.finding import Finding, named, of_error, ok, problem, ski
 from meter_sync.doctor.installation import Installation
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import Ledger, books_in_use, lock_holder, open_ledger_read_only
+from meter_sync.net.postgres_url import PostgresUrl
 
 
 def examine_runs(installation: Installation) -> Iterator[Finding]:
@@ -19,6 +20,7 @@ def examine_runs(installation: Installation) -> Iterator[Finding]:
             yield _lock(installation, ledger, now)
             yield _held(ledger)
             yield _unbilled(ledger, now)
+        yield from _workers(installation)
     except MeterSyncError as error:
         # That there was no run yet is for the person to know, and no fault of the installation.
         is_new = error.code == "ledger_missing"
@@ -74,3 +76,27 @@ def _unbilled(ledger: Ledger, now: datetime) -> Finding:
     periods = "1 period" if len(unbilled) == 1 else f"{len(unbilled)} periods"
     said = f"usage of {periods} is not billed, the oldest of which ended {(now - oldest).days} days ago"
     return problem("unbilled", said, "bill or forgive it by hand and mark it: meter-sync history --unbilled names each")
+
+
+def _workers(installation: Installation) -> Iterator[Finding]:
+    """Yield whether workers carry out the account's runs; nothing where there never were any."""
+    settings, account = installation.settings, installation.settings.account
+    if not isinstance(settings.ledger, PostgresUrl):
+        return
+    try:
+        from meter_sync.fleet.seen import look
+    except ModuleNotFoundError:  # whoever has not the extra starts none here
+        return
+    seen = look(settings.ledger, settings.worker.stalled_after_seconds)
+    if seen is None:
+        return
+    stuck = next((one for one in seen.jobs if one.is_stuck and one.job.account == account), None)
+    remedy = "start meter-sync worker, or look at its log; where cron carries out the runs, drop the queue's schema"
+    if stuck:
+        why = "its worker is lost" if stuck.is_lost else "nobody takes it"
+        queued = f"was queued {stuck.age.total_seconds() / 60:.0f} minutes ago"
+        yield problem("workers", f"the {stuck.job} {queued}, and {why}", remedy)
+    elif not seen.heard:
+        yield problem("workers", "no worker is at work: what is due is not even queued", remedy)
+    else:
+        yield ok("workers", f"workers at work: {seen.heard}, and none of the account's jobs is stuck")

@@ -1,8 +1,9 @@
 """What a worker says of itself over HTTP: whether it is well, and figures for Prometheus."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -11,16 +12,20 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from meter_sync.config import Configuration
 from meter_sync.errors import MeterSyncError
-from meter_sync.fleet.processes import Processes
+from meter_sync.fleet.processes import Fleet, Processes
 from meter_sync.fleet.queue import POLLS_EACH_SECONDS, JobQueue
 from meter_sync.fleet.tick import TICKS_EACH_SECONDS
+from meter_sync.monitor.exposition import Known
+from meter_sync.monitor.metrics import Values, known
 
 HEALTH_PATH = "/healthz"
 METRICS_PATH = "/metrics"
 ILL_AFTER_SECONDS = 12 * POLLS_EACH_SECONDS
 """So long without looking for jobs, though there is room for one, a worker counts as ill."""
 _TICKS_MISSED = 5
+_FIGURES_LAST_SECONDS = 60.0
 
 log = structlog.get_logger()
 
@@ -50,7 +55,7 @@ class Health:
         return None
 
 
-class _Figures(Collector):
+class _OfWorker(Collector):
     """The figures of one worker, as it is when they are asked for."""
 
     def __init__(self, health: Health) -> None:
@@ -79,11 +84,38 @@ class _Figures(Collector):
         yield ended
 
 
+class Figures:
+    """What the ledger says of each account, as it was at most a minute ago: whoever asks often costs nothing more."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._read_at: float | None = None
+        self._known: Mapping[str, Values] = {}
+        self._reading = asyncio.Lock()
+
+    async def known(self) -> Mapping[str, Values]:
+        """Return it by the names of the accounts; of one whose books cannot be read there is nothing."""
+        async with self._reading:
+            if self._read_at is None or time.monotonic() - self._read_at > _FIGURES_LAST_SECONDS:
+                with suppress(MeterSyncError):
+                    accounts = list(await self._fleet.accounts())
+                    self._known = await asyncio.to_thread(self._read, accounts)
+                self._read_at = time.monotonic()
+            return self._known
+
+    def _read(self, accounts: Sequence[Configuration]) -> Mapping[str, Values]:
+        found = {}
+        for one in accounts:
+            with suppress(MeterSyncError):
+                found[one.account] = known(one.settings(()), self._fleet.clock())
+        return found
+
+
 @asynccontextmanager
-async def answering(health: Health, host: str, port: int) -> AsyncIterator[None]:
+async def answering(health: Health, figures: Figures, host: str, port: int) -> AsyncIterator[None]:
     """Answer on an address while the block lasts. Raise MeterSyncError if it cannot be listened on."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(health))
+    registry.register(_OfWorker(health))
 
     async def say(_request: web.Request) -> web.Response:
         trouble = health.trouble()
@@ -91,7 +123,9 @@ async def answering(health: Health, host: str, port: int) -> AsyncIterator[None]
         return web.json_response(said, status=503 if trouble else 200)
 
     async def show(_request: web.Request) -> web.Response:
-        return web.Response(text=generate_latest(registry).decode())
+        of_accounts = CollectorRegistry()
+        of_accounts.register(Known(await figures.known()))
+        return web.Response(text=(generate_latest(registry) + generate_latest(of_accounts)).decode())
 
     application = web.Application()
     application.router.add_get(HEALTH_PATH, say)

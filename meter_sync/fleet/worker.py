@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from meter_sync.errors import Interrupted, MeterSyncError, TryAgainError
-from meter_sync.fleet.health import ILL_AFTER_SECONDS, Health, answering
+from meter_sync.fleet.health import ILL_AFTER_SECONDS, Figures, Health, answering
 from meter_sync.fleet.kinds import Job, Kind
 from meter_sync.fleet.processes import Fleet, Processes
 from meter_sync.fleet.queue import JobQueue
@@ -46,11 +46,12 @@ async def work(fleet: Fleet, how: Work, stop: Stop) -> None:
     """
     processes = Processes(fleet, how.command, stop)
     health: Health | None = None
+    figures = Figures(fleet)
     while not stop.requested:
         queue = _queue(fleet, processes)
         health = Health(queue, processes, how.at_once, health.ticked_at if health else time.monotonic())
         try:
-            async with answering(health, *how.listens_on) if how.listens_on else nullcontext():
+            async with answering(health, figures, *how.listens_on) if how.listens_on else nullcontext():
                 await _work_while_connected(fleet, how, stop, queue, health)
         except TryAgainError as error:
             log.warning("worker_cut_off", message=error.message, wait_seconds=_CONNECTS_AGAIN_AFTER_SECONDS)

@@ -105,14 +105,14 @@ def _of_ledger(ended: Ended) -> Values:
     if ended.settings is None:
         return {}
     try:
-        known = Beside(partial(_known, ended.settings, ended.execution.finished_at))
-        return known.result(time.monotonic() + READ_SECONDS)
+        found = Beside(partial(known, ended.settings, ended.execution.finished_at))
+        return found.result(time.monotonic() + READ_SECONDS)
     except (MeterSyncError, MonitorFailed):
         return {}
 
 
-def _known(settings: Settings, at: datetime) -> Values:
-    """Return what the ledger says at an instant. Raise MeterSyncError."""
+def known(settings: Settings, at: datetime) -> Values:
+    """Return what the ledger says of an account at an instant. Raise MeterSyncError."""
     with open_ledger_read_only(settings.ledger, books_in_use(settings.ledger, settings.scope)) as ledger:
         held, ends = ledger.overview.held(), ledger.overview.ends(at)
         return {

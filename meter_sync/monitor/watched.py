@@ -5,7 +5,7 @@ nor the process alive. What fails is a warning.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +46,7 @@ class Watched:
     def begin(self, configuration: Configuration) -> None:
         """Given the configuration, right or wrong, tell that the run begins; this does not wait for an answer."""
         self._monitors, self._settings = configuration.monitor, configuration.in_effect
-        self._accounts = {one.account: one.in_effect for one in configuration.accounts}
+        self.know(configuration.accounts)
         url, run = self._monitors.ping_url, self._request.run_id
         if url is None or run is None or not self._request.is_full:
             return
@@ -57,6 +57,10 @@ class Watched:
             self._start = Beside(lambda: ping("start", "", _START_SECONDS))
         except Exception as bug:
             _warn("ping_url", _in_words(bug), run)
+
+    def know(self, accounts: Sequence[Configuration]) -> None:
+        """Given what there is for accounts, take note of those that were not known before."""
+        self._accounts = {**self._accounts, **{one.account: one.in_effect for one in accounts}}
 
     def end(self, execution: Execution, summary: str) -> None:
         """Given what became of the run, also in one line, tell everybody who wants to know."""
@@ -70,8 +74,11 @@ class Watched:
         code = gravest(*(one.report.exit_code for one in executions.values()))
         worst = next(one for one in executions.values() if one.report.exit_code is code)
         works = self._pinging(self._ended(worst, summary, self._settings))
-        for name, one in executions.items():
-            works += self._notifying(self._ended(one, summaries[name], self._accounts.get(name)), name)
+        each = {name: self._ended(one, summaries[name], self._accounts.get(name)) for name, one in executions.items()}
+        for name, ended in each.items():
+            works += self._notifying(ended, name)
+        if self._monitors.textfile is not None and self._request.is_full:
+            works.append(("textfile", partial(_write_each, self._monitors.textfile, each, self._accounts)))
         self._tell(works, worst.run.id)
 
     def _ended(self, execution: Execution, summary: str, settings: Settings | None) -> Ended:
@@ -123,6 +130,12 @@ def _write(textfile: Path, ended: Ended) -> None:
     from meter_sync.monitor.textfile import write
 
     write(textfile, ended)
+
+
+def _write_each(textfile: Path, ended: Mapping[str, Ended], accounts: Collection[str]) -> None:
+    from meter_sync.monitor.textfile import write_each
+
+    write_each(textfile, ended, accounts)
 
 
 def _notify(notify_file: Path, ended: Ended, seconds: float) -> None:

@@ -121,7 +121,6 @@ def test_a_common_key_is_not_sent_to_another_server_of_one_account(keys: Path) -
         ('[[accounts]]\nname = "a/b"\n', "'a/b'"),
         ('[[accounts]]\nname = "eu"\n[[accounts]]\nname = "eu"\n', "two rows have the name eu"),
         ("accounts = 3\n", "must be rows"),
-        ('[monitor]\ntextfile = "/x.prom"\n[[accounts]]\nname = "eu"\n', "figures are of one account"),
         ('[shadow]\napi_key_file = "/x"\n[[accounts]]\nname = "eu"\n', "[shadow] is for one account"),
         ('[[accounts]]\nname = "eu"\n[[accounts]]\nname = "us"\n', "eu and us are of one Stripe key"),
     ],

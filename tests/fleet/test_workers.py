@@ -129,6 +129,7 @@ def test_a_worker_says_over_http_whether_it_is_well_and_what_it_has_done(both: A
         assert one.end() == 0
     assert "meter_sync_worker_up 1.0" in figures
     assert 'meter_sync_worker_runs_total{account="eu",exit_code="0",kind="full"} 1.0' in figures
+    assert 'meter_sync_run_last_complete_timestamp_seconds{account="us"}' in figures
 
 
 def test_a_ledger_that_is_a_file_is_refused(both: Accounts, tmp_path: Path) -> None:
