@@ -2,56 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from meter_sync.sandbox import Sandbox
 from meter_sync.sandbox.stripe.protocol.rate_limits import RateLimits
-from meter_sync.sandbox.stripe.world import StripeWorld
-from tests.support.forked import template
-from tests.support.world import METER, NOW, PERIOD_START, UNHURRIED, Outcome, outcome_of
-
-
-class Platform:
-    """A platform with two connected accounts, whose customers are in one OpenMeter, and a ledger."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.sandbox = Sandbox(now=NOW)
-        self.sandbox.openmeter.add_meter(METER, aggregation="SUM")
-        self.shops = [self.sandbox.connect_account(), self.sandbox.connect_account()]
-        self.items = [self.subscribe(shop, 10 * number) for number, shop in enumerate(self.shops, start=1)]
-
-    def subscribe(self, world: StripeWorld, usage: int) -> str:
-        """Add a customer with one subscription and usage, and return its item."""
-        price = world.add_price(metadata={"om_meter_id": METER})
-        customer = world.add_customer()
-        subscription = world.add_subscription(customer, [price], period_start=PERIOD_START)
-        self.sandbox.openmeter.add_event(METER, customer, NOW - timedelta(hours=1), value=usage)
-        return subscription.items[0]
-
-    @property
-    def toml(self) -> str:
-        """A row for each connected account."""
-        rows = (f'[[accounts]]\nname = "shop-{number}"\n' for number, _ in enumerate(self.shops))
-        accounts = (f'[accounts.stripe]\naccount = "{shop.account}"\n' for shop in self.shops)
-        return "".join(row + account for row, account in zip(rows, accounts, strict=True))
-
-    def run(self, *arguments: str, toml: str = "", **variables: str) -> Outcome:
-        """`meter-sync run --output json`, with the platform's key in the environment."""
-        config = self.folder / "meter-sync.toml"
-        config.write_text(toml or self.toml, encoding="utf-8")
-        ledger = str(self.folder / "ledger.sqlite3")
-        environment = {**self.sandbox.environment(), "METER_SYNC_LEDGER": ledger, **UNHURRIED, **variables}
-        given = ["--config", str(config), "run", "--output", "json", "--as-of", NOW.isoformat(), *arguments]
-        return outcome_of(template().run(given, environment, self.folder))
-
-    @property
-    def billed(self) -> list[int]:
-        """What each shop's Stripe would bill."""
-        return [shop.total(item) for shop, item in zip(self.shops, self.items, strict=True)]
+from tests.support.platform import Platform
 
 
 @pytest.fixture

@@ -8,11 +8,23 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from tests.support.accounts import Accounts
+
+class Installation(Protocol):
+    """What workers are started with."""
+
+    folder: Path
+
+    def given(self, *arguments: str, toml: str = "") -> list[str]:
+        """Return arguments after the configuration, which is written."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables."""
+
 
 PATIENCE_SECONDS = 60.0
 _SURROUNDINGS = {
@@ -23,7 +35,7 @@ _SURROUNDINGS = {
 class StartedWorker:
     """A worker that was started, and the events that it and its runs have logged."""
 
-    def __init__(self, accounts: Accounts, *arguments: str, toml: str = "", **variables: str) -> None:
+    def __init__(self, accounts: Installation, *arguments: str, toml: str = "", **variables: str) -> None:
         options = ("--log-format", "json", "--log-level", "info", "worker", *arguments)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "meter_sync", *accounts.given(*options, toml=toml)],
@@ -94,15 +106,19 @@ class StartedWorker:
 
     def lose(self) -> None:
         """Kill it and the runs that it has started, as if its machine had lost power."""
-        runs = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="ascii").split()
-        self.process.kill()
-        for run in runs:
-            os.kill(int(run), signal.SIGKILL)
+        self.signal_all(signal.SIGKILL)
         self.process.wait()
+
+    def signal_all(self, how: signal.Signals) -> None:
+        """Send a signal to it and to the runs that it has started, as if they were one."""
+        runs = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="ascii").split()
+        for one in (self.process.pid, *map(int, runs)):
+            with suppress(ProcessLookupError):
+                os.kill(one, how)
 
 
 @contextmanager
-def worker(accounts: Accounts, *arguments: str, toml: str = "", **variables: str) -> Iterator[StartedWorker]:
+def worker(accounts: Installation, *arguments: str, toml: str = "", **variables: str) -> Iterator[StartedWorker]:
     """Start a worker, and see to it that it has ended afterwards."""
     started = StartedWorker(accounts, *arguments, toml=toml, **variables)
     try:
