@@ -10,18 +10,18 @@ import pytest
 
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import Scope
-from meter_sync.webhook.queue import Queue
+from meter_sync.webhook.queue import Queue, Queues
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 @contextmanager
 def opened(path: Path, mode: str = "sandbox", now: Callable[[], datetime] = lambda: NOW) -> Iterator[Queue]:
-    queue = Queue(path, Scope(account="", mode=mode), now)
+    queues = Queues(path, now)
     try:
-        yield queue
+        yield Queue(queues, Scope(account="", mode=mode))
     finally:
-        queue.close()
+        queues.close()
 
 
 def played(path: Path, play: Callable[[Queue], Awaitable[None]], now: Callable[[], datetime] = lambda: NOW) -> None:
