@@ -66,7 +66,7 @@ async def _serve(options: Globals, names: Sequence[str], host: str, port: int) -
     settings, accounts, doors = _served(options, names)
     queues = Queues(settings.ledger, now)
     with closing(queues), stop_on_signals() as stop:
-        workers = Workers(accounts, queues, settings.accounts_at_once, now, stop)
+        workers = Workers(accounts, queues, settings.accounts_at_once, stop)
         await workers.recall()  # a ledger that cannot be used ends it here, and not at the first event
         await serve(Receiver(accounts, doors, queues, workers.wake), stop, host, port, workers.work)
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
+from datetime import timedelta
 
 import structlog
 
@@ -30,15 +30,28 @@ class Workers:
     """
 
     def __init__(
-        self, accounts: Accounts, queues: Queues, at_once: int, clock: Callable[[], datetime], stop: Stop
+        self,
+        accounts: Accounts,
+        queues: Queues,
+        at_once: int,
+        stop: Stop,
+        *,
+        follow_up_seconds: float = FOLLOW_UP_SECONDS,
+        followed_for: timedelta = FOLLOWED_FOR,
     ) -> None:
         self._accounts = accounts
         self._queues = queues
         self._turns = Turns(at_once)
-        self._clock = clock
         self._stop = stop
+        self._follow_up_seconds = follow_up_seconds
+        self._followed_for = followed_for
         self._news: asyncio.Queue[str | None] = asyncio.Queue()
         self._working: dict[str, _Attendance] = {}
+
+    @property
+    def at_work(self) -> frozenset[str]:
+        """The names of the accounts that something is done for, or may be soon."""
+        return frozenset(self._working)
 
     def wake(self, account: str) -> None:
         """Say that an event of an account was queued, by its name."""
@@ -49,7 +62,7 @@ class Workers:
 
         Something is also what is still followed up. Raise MeterSyncError where the ledger cannot be used.
         """
-        found = await self._queues.by_account(self._clock() - FOLLOWED_FOR)
+        found = await self._queues.by_account(self._queues.clock() - self._followed_for)
         if self._accounts.only:
             self.wake(self._accounts.only.name)
             return
@@ -74,7 +87,7 @@ class Workers:
         self._news.put_nowait(None)
 
     def _begun(self, account: Account) -> "_Attendance":
-        begun = _Attendance(account, self._accounts, self._turns, self._queues, self._clock, self._stop)
+        begun = _Attendance(account, self._accounts, self._turns, self._queues, self._stop)
         self._working[account.name] = begun
         return begun
 
@@ -82,7 +95,7 @@ class Workers:
         with named_in_log(account.name):
             async with asyncio.TaskGroup() as group:
                 working = group.create_task(attendance.worker.work())
-                await attendance.follow_up()
+                await attendance.follow_up(self._follow_up_seconds, self._followed_for)
                 # Nothing is awaited from here on: news of the account begins it anew, and meets no worker that goes.
                 del self._working[account.name]
                 if not self._stop.requested:
@@ -92,21 +105,13 @@ class Workers:
 class _Attendance:
     """What is done for an account from its first event until nothing has come of it for so long as is followed up."""
 
-    def __init__(
-        self,
-        account: Account,
-        accounts: Accounts,
-        turns: "Turns",
-        queues: Queues,
-        clock: Callable[[], datetime],
-        stop: Stop,
-    ) -> None:
+    def __init__(self, account: Account, accounts: Accounts, turns: "Turns", queues: Queues, stop: Stop) -> None:
         self._account = account
         self._accounts = accounts
         self._turns = turns
-        self._clock = clock
+        self._clock = queues.clock
         self._stop = stop
-        self._report = reporter(account.settings, clock, stop)
+        self._report = reporter(account.settings, queues.clock, stop)
         self._is_wanted: bool | None = None if account.metadata else True
         self._woken_at = time.monotonic()
         self.worker = Worker(Queue(queues, account.scope), self._reported, stop)
@@ -116,11 +121,11 @@ class _Attendance:
         self._woken_at = time.monotonic()
         self.worker.wake()
 
-    async def follow_up(self) -> None:
+    async def follow_up(self, every_seconds: float, followed_for: timedelta) -> None:
         """Finish every so often what could not be finished before, and return when there is nothing more to follow."""
-        while not self._stop.requested and not self._is_at_rest:
+        while not self._stop.requested and not self._is_at_rest(followed_for):
             try:
-                await self._stop.sleep(FOLLOW_UP_SECONDS)
+                await self._stop.sleep(every_seconds)
                 async with self._turns.of(self._account.name, self._stop):
                     if await self._wanted():
                         await follow_up(self._account.settings, self._clock, self._stop)
@@ -129,9 +134,8 @@ class _Attendance:
             except Exception as error:
                 log_bug(error)
 
-    @property
-    def _is_at_rest(self) -> bool:
-        is_long_ago = time.monotonic() - self._woken_at > FOLLOWED_FOR.total_seconds()
+    def _is_at_rest(self, followed_for: timedelta) -> bool:
+        is_long_ago = time.monotonic() - self._woken_at > followed_for.total_seconds()
         return is_long_ago and self.worker.is_idle and self._account is not self._accounts.only
 
     async def _reported(self, subscription: str | None) -> ExitCode:

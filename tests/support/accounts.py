@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from meter_sync.sandbox import Sandbox
-from tests.support.forked import template
+from tests.support.forked import Started, template
 from tests.support.world import ANCHOR, METER, NOW, PERIOD_START, UNHURRIED, Outcome, outcome_of
 
 __all__ = ["ANCHOR", "METER", "Accounts", "accounts"]
@@ -15,20 +15,22 @@ __all__ = ["ANCHOR", "METER", "Accounts", "accounts"]
 class Accounts:
     """Sandboxes by the names of their accounts, a ledger for all of them, and the command."""
 
-    def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, names: tuple[str, ...], now: datetime, period_start: datetime) -> None:
         self.folder = folder
         self.ledger = folder / "ledger.sqlite3"
-        self.sandboxes = {name: Sandbox(now=NOW, stripe_key=f"sk_test_{name}") for name in names}
+        self.sandboxes = {name: Sandbox(now=now, stripe_key=f"sk_test_{name}") for name in names}
         self.items: dict[str, str] = {}
-        """The only item of each account."""
+        """The only item of each account…"""
+        self.subscriptions: dict[str, str] = {}
+        """… and its subscription."""
         for number, (name, sandbox) in enumerate(self.sandboxes.items(), start=1):
             sandbox.stripe.account = f"acct_1{name.capitalize()}"
             sandbox.openmeter.add_meter(METER, aggregation="SUM")
             price = sandbox.stripe.add_price(metadata={"om_meter_id": METER})
             customer = sandbox.stripe.add_customer()
-            subscription = sandbox.stripe.add_subscription(customer, [price], period_start=PERIOD_START)
-            self.items[name] = subscription.items[0]
-            sandbox.openmeter.add_event(METER, customer, NOW - timedelta(hours=1), value=10 * number)
+            subscription = sandbox.stripe.add_subscription(customer, [price], period_start=period_start)
+            self.items[name], self.subscriptions[name] = subscription.items[0], subscription.id
+            sandbox.openmeter.add_event(METER, customer, now - timedelta(hours=1), value=10 * number)
 
     def row(self, name: str) -> str:
         """Return the row of an account, whose keys are in files of their own."""
@@ -50,12 +52,25 @@ class Accounts:
         path.write_text(secret, encoding="utf-8")
         return path
 
+    def configure(self, toml: str) -> Path:
+        """Write the configuration, and return where that is."""
+        config = self.folder / "meter-sync.toml"
+        config.write_text(toml, encoding="utf-8")
+        return config
+
     def meter_sync(self, *arguments: str, toml: str = "", **variables: str) -> Outcome:
         """Run the command to its end, with the rows of all accounts unless others are given."""
-        config = self.folder / "meter-sync.toml"
-        config.write_text(toml or "".join(map(self.row, self.sandboxes)), encoding="utf-8")
-        environment = {"METER_SYNC_LEDGER": str(self.ledger), **UNHURRIED, **variables}
-        return outcome_of(template().run(["--config", str(config), *arguments], environment, self.folder))
+        config = self.configure(toml or "".join(map(self.row, self.sandboxes)))
+        given = ["--config", str(config), *arguments]
+        return outcome_of(template().run(given, self._environment(**variables), self.folder))
+
+    def start(self, *arguments: str, **variables: str) -> Started:
+        """Start the command with the configuration as it was written last."""
+        given = ["--config", str(self.folder / "meter-sync.toml"), *arguments]
+        return template().start(given, self._environment(**variables), self.folder)
+
+    def _environment(self, **variables: str) -> dict[str, str]:
+        return {"METER_SYNC_LEDGER": str(self.ledger), **UNHURRIED, **variables}
 
     def run(self, *arguments: str, toml: str = "", **variables: str) -> Outcome:
         """`meter-sync run --output json`, as of the sandboxes' clock."""
@@ -69,9 +84,11 @@ class Accounts:
 
 
 @contextmanager
-def accounts(folder: Path, *names: str) -> Iterator[Accounts]:
+def accounts(
+    folder: Path, *names: str, now: datetime = NOW, period_start: datetime = PERIOD_START
+) -> Iterator[Accounts]:
     """Serve accounts of these names, with usage of 10, 20 and so on."""
-    made = Accounts(folder, names)
+    made = Accounts(folder, names, now, period_start)
     with ExitStack() as serving:
         for sandbox in made.sandboxes.values():
             serving.enter_context(sandbox.in_background())

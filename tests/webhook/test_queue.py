@@ -81,6 +81,24 @@ def test_live_and_sandbox_events_are_apart(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
+def test_whose_events_wait_or_came_lately_is_asked_once_for_all_accounts(tmp_path: Path) -> None:
+    async def play() -> None:
+        queues = Queues(tmp_path / "ledger.sqlite3", lambda: NOW)
+        eu, us, quiet = (Queue(queues, Scope(name, "sandbox")) for name in ("eu", "us", "quiet"))
+        await eu.put("evt_1", "t", "sub_1")
+        await eu.put("evt_2", "t", "sub_1")
+        await us.put("evt_1", "t", "sub_1")
+        await us.done(["evt_1"])
+        await quiet.waiting()
+        waiting = await queues.by_account(NOW + timedelta(seconds=1))
+        lately = await queues.by_account(NOW)
+        queues.close()
+        assert waiting == {Scope("eu", "sandbox"): 2}
+        assert lately == {Scope("eu", "sandbox"): 2, Scope("us", "sandbox"): 0}
+
+    asyncio.run(play())
+
+
 def test_what_was_done_long_ago_is_forgotten_and_what_waits_is_not(tmp_path: Path) -> None:
     now = [NOW]
 
