@@ -117,9 +117,9 @@ def _name(accounts: "Sequence[Unserved]") -> None:
     """Say in the log which accounts are not served, and why."""
     import structlog
 
+    log = structlog.get_logger()
     for one in accounts:
-        said, hint = one.error.message, one.error.hint
-        structlog.get_logger().error("webhook_account_not_served", account=one.name, because=said, hint=hint)
+        log.error("webhook_account_not_served", account=one.name, because=one.error.message, hint=one.error.hint)
 
 
 def _none_served(accounts: "Sequence[Unserved]") -> ConfigurationError:

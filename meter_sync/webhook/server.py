@@ -209,21 +209,17 @@ def _named(event: Event) -> dict[str, str | None]:
 def _ignored(event: Event, account: Account) -> web.Response | None:
     """Return the answer to an event of an account that asks for no report, or None where it asks for one."""
     if event.is_live is not account.settings.stripe.is_live:
-        why = "it is of the other mode (live or sandbox) than the key"
         # Stripe delivers both to a live platform's endpoints for connected accounts (documentation, Connect webhooks).
-        (log.info if event.account else log.warning)("webhook_ignored", why=why, **_named(event))
-    elif event.type == DEAUTHORIZED:
+        return _ignore(event, "it is of the other mode (live or sandbox) than the key", is_usual=bool(event.account))
+    if event.type == DEAUTHORIZED:
         message = (
             "the account has ended its connection to the platform: nothing of it can be read or billed any more; "
             "take its row out of the configuration, or let it connect again: what it used is then reported as far as "
             "Stripe takes it"
         )
         log.warning("webhook_deauthorized", message=message, **_named(event))
-    elif event.why is None:
-        log.info("webhook_ignored", why="nothing to report", **_named(event))
-    else:
-        return None
-    return web.json_response({"result": "ignored"})
+        return web.json_response({"result": "ignored"})
+    return _ignore(event, "nothing to report", is_usual=True) if event.why is None else None
 
 
 def _ignored_of_another(event: Event, door: Door) -> web.Response:
@@ -232,7 +228,14 @@ def _ignored_of_another(event: Event, door: Door) -> web.Response:
         why = f"it is of account {event.account}, which is not served at {door.path}"
     else:
         why = f"it is of no connected account; for those with keys of their own there is {WEBHOOK_PATH}/NAME"
-    (log.warning if event.why else log.info)("webhook_ignored", why=why, **_named(event))
+    return _ignore(event, why, is_usual=event.why is None)
+
+
+def _ignore(event: Event, why: str, *, is_usual: bool) -> web.Response:
+    if is_usual:
+        log.info("webhook_ignored", why=why, **_named(event))
+    else:
+        log.warning("webhook_ignored", why=why, **_named(event))
     return web.json_response({"result": "ignored"})
 
 
