@@ -61,21 +61,12 @@ class Globals:
             cache_logger_on_first_use=False,
         )
 
-    def load_settings(self, accounts: Sequence[str], *, for_webhook: bool = False, **options: Any) -> "Settings":
-        """Load the configuration of an account and say in the log which file and ledger are in effect.
-
-        None is an option that was not given. Raise ConfigurationError that names every problem at once, and
-        ArgumentsError where there are several accounts, and not one of them is named.
-        """
-        from meter_sync.config import needed
-
-        wanted = needed(for_webhook=for_webhook)
-        return self.in_effect(self.read_account(wanted, accounts, **options), wanted)
-
     def load_settings_without_keys(self, accounts: Sequence[str]) -> "Settings":
-        """Load the configuration as `load_settings` does, for what asks no server: no key need be there, or right.
+        """Load the configuration of an account, for what asks no server: no key need be there, or right.
 
-        Where there is one it is read, for its mode.
+        Where there is one it is read, for its mode. The log says which file and ledger are in effect. Raise
+        ConfigurationError that names every problem at once, and ArgumentsError where there are several accounts, and
+        not one of them is named.
         """
         from meter_sync.config import needed
 

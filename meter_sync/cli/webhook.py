@@ -2,20 +2,22 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
 
 from meter_sync.cli.ending import stop_on_signals
-from meter_sync.cli.globals import Globals, now
+from meter_sync.cli.globals import Globals, chosen, now
 from meter_sync.cli.options import accounts_of
 from meter_sync.cli.printing import print_error
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.errors import Interrupted, MeterSyncError
+from meter_sync.errors import ConfigurationError, Interrupted, MeterSyncError
 
 if TYPE_CHECKING:
-    from meter_sync.config import Settings
+    from meter_sync.config import Configuration, Settings
+    from meter_sync.webhook.accounts import Account, Accounts, Door, Unserved
 
 
 @click.command()
@@ -36,17 +38,18 @@ if TYPE_CHECKING:
     show_envvar=True,
     help="The port to listen on; 0 for any free one.",
 )
-@accounts_of("The account that it is about, where there are several")
+@accounts_of("Only this account, where there are several")
 @click.pass_obj
 def webhook(options: Globals, host: str, port: int, accounts: tuple[str, ...]) -> None:
     """Receive Stripe's webhooks and report at once.
 
-    Listens on /webhook until it is interrupted. An event that a period turned, that a subscription ended or that an
-    invoice is due is queued in the ledger, and the subscription concerned is reported as `meter-sync run` would.
+    Listens on /webhook until it is interrupted, and on /webhook/NAME for each of several accounts. An event that a
+    period turned, that a subscription ended or that an invoice is due is queued in the ledger, and the subscription
+    concerned is reported as `meter-sync run` would.
     """
     options.start_logging()
     try:
-        asyncio.run(_serve(options.load_settings(accounts, for_webhook=True), host, port))
+        asyncio.run(_serve(options, accounts, host, port))
     except MeterSyncError as error:
         print_error(error)
         sys.exit(error.exit_code)
@@ -55,19 +58,87 @@ def webhook(options: Globals, host: str, port: int, accounts: tuple[str, ...]) -
         sys.exit(ExitCode.FAILED)
 
 
-async def _serve(settings: "Settings", host: str, port: int) -> None:
-    from meter_sync.net.tasks import first_error_only
-    from meter_sync.webhook.queue import Queue
-    from meter_sync.webhook.reporting import follow_up, reporter
+async def _serve(options: Globals, names: Sequence[str], host: str, port: int) -> None:
+    from meter_sync.webhook.queue import Queues
     from meter_sync.webhook.server import Receiver, serve
-    from meter_sync.webhook.worker import Worker
+    from meter_sync.webhook.workers import Workers
 
-    queue = Queue(settings.ledger, settings.scope, now)
-    with closing(queue), stop_on_signals() as stop:
-        await queue.waiting()  # a ledger that cannot be used ends it here, and not at the first event
-        worker = Worker(queue, reporter(settings, now, stop), stop)
-        receiver = Receiver(settings.stripe.webhook_secret, settings.stripe.is_live, queue, worker.wake)
-        async with first_error_only(), asyncio.TaskGroup() as group:
-            following = group.create_task(follow_up(settings, now, stop))
-            await serve(receiver, worker, stop, host, port)
-            following.cancel()
+    settings, accounts, doors = _served(options, names)
+    queues = Queues(settings.ledger, now)
+    with closing(queues), stop_on_signals() as stop:
+        workers = Workers(accounts, queues, settings.accounts_at_once, stop)
+        await workers.recall()  # a ledger that cannot be used ends it here, and not at the first event
+        await serve(Receiver(accounts, doors, queues, workers.wake), stop, host, port, workers.work)
+
+
+def _served(options: Globals, names: Sequence[str]) -> "tuple[Settings, Accounts, list[Door]]":
+    """Return what all accounts have in common, the accounts, and where events of theirs come to.
+
+    An account whose configuration is wrong is named in the log. Raise MeterSyncError where there is no other one.
+    """
+    from meter_sync.config import WEBHOOK_SECRET, needed
+    from meter_sync.webhook.accounts import Account, Accounts, Connected
+
+    wanted = needed(for_webhook=True)
+    configuration = options.read_configuration(wanted)
+    asked = chosen(configuration, names)
+    if not configuration.is_of_several:
+        settings = options.in_effect(configuration, wanted)
+        accounts = Accounts([Account(settings)], None, None)
+        return settings, accounts, _doors(accounts, None)
+    settings = options.in_effect(configuration, ())
+    has_secrets = configuration.is_configured(WEBHOOK_SECRET)
+    platform = configuration.of_the_account([WEBHOOK_SECRET]) if has_secrets else None
+    connected = None
+    if configuration.connected is not None and not names and (has_secrets or not asked):
+        of_one = configuration.connected
+        connected = Connected(configuration.of_the_account(wanted), lambda id: of_one(id).settings(wanted))
+    if not names and len(asked) > 1:
+        asked = [one for one in asked if one.is_configured(WEBHOOK_SECRET)] or asked
+    common_key = configuration.read.stripe.api_key if configuration.read else None
+    accounts = Accounts([_account(one) for one in asked], common_key, connected)
+    if not accounts.served and connected is None:
+        raise _none_served(accounts.unserved)
+    _name(accounts.unserved)
+    return settings, accounts, _doors(accounts, platform)
+
+
+def _account(configuration: "Configuration") -> "Account | Unserved":
+    from meter_sync.config import needed
+    from meter_sync.webhook.accounts import Account, Unserved
+
+    try:
+        return Account(configuration.settings(needed(for_webhook=True)))
+    except ConfigurationError as error:
+        return Unserved(configuration.account, configuration.stripe_account, error)
+
+
+def _name(accounts: "Sequence[Unserved]") -> None:
+    """Say in the log which accounts are not served, and why."""
+    import structlog
+
+    log = structlog.get_logger()
+    for one in accounts:
+        log.error("webhook_account_not_served", account=one.name, because=one.error.message, hint=one.error.hint)
+
+
+def _none_served(accounts: "Sequence[Unserved]") -> ConfigurationError:
+    """Return the error that says at once what is wrong with all accounts."""
+    first = accounts[0].error
+    details = [said for one in accounts for said in one.error.details]
+    return ConfigurationError(first.headline, first.hint, details=details)
+
+
+def _doors(accounts: "Accounts", platform: "Settings | None") -> "list[Door]":
+    """Return where events come to: an account's own paths, and one for all that share secrets."""
+    from meter_sync.webhook.accounts import Door
+    from meter_sync.webhook.server import WEBHOOK_PATH
+
+    own = [
+        *(Door(f"{WEBHOOK_PATH}/{one.name}", one.settings.stripe.webhook_secret, one) for one in accounts.served),
+        *(Door(f"{WEBHOOK_PATH}/{one.name}", (), one) for one in accounts.unserved),
+    ]
+    if accounts.only:
+        secrets = accounts.only.settings.stripe.webhook_secret
+        return [Door(WEBHOOK_PATH, secrets, accounts.only), *(own if accounts.only.name else [])]
+    return [*([Door(WEBHOOK_PATH, platform.stripe.webhook_secret, None)] if platform else []), *own]

@@ -46,6 +46,8 @@ class Configuration:
     """Who is told how runs end, also where other settings are wrong; nobody where these are."""
     account: str = ""
     """The name of the account that this is for; empty for the only one, and for what several have in common."""
+    stripe_account: str | None = None
+    """The id in Stripe that its row names, also where other settings are wrong."""
     accounts: "Sequence[Configuration]" = ()
     """What there is for each of several accounts that the file names."""
     connected: "Callable[[str], Configuration] | None" = None
@@ -86,7 +88,7 @@ class Configuration:
         """Return this with what there is for connected accounts, by their ids, that no row names."""
         if self.connected is None:
             return self
-        named = {one.read.stripe.account for one in self.accounts if one.read}
+        named = {one.stripe_account for one in self.accounts}
         others = [self.connected(account) for account in accounts if account not in named]
         return replace(self, accounts=[*self.accounts, *others])
 
@@ -206,7 +208,15 @@ def _of_row(
     problems = [*row.problems, *(said for said in found.problems if said not in common.problems)]
     settings = found.read.of_account(row.name) if found.read else None
     of_secrets = {path: _named(row, said) for path, said in found.of_secrets.items()}
-    return replace(found, problems=_named(row, problems), of_secrets=of_secrets, read=settings, account=row.name)
+    account = _section(own.of_file, "stripe").get("account")
+    return replace(
+        found,
+        problems=_named(row, problems),
+        of_secrets=of_secrets,
+        read=settings,
+        account=row.name,
+        stripe_account=account if isinstance(account, str) else None,
+    )
 
 
 def _named(row: AccountRow, problems: Sequence[str]) -> list[str]:

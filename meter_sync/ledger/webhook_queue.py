@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import sqlalchemy as sa
+
+from meter_sync.core.scope import Scope
 from meter_sync.ledger.database import Book
 from meter_sync.ledger.rows import read_as
 from meter_sync.ledger.schema import webhook_events
@@ -42,6 +45,14 @@ class WebhookQueue(Book):
         not_done = self.database.of(webhook_events).where(webhook_events.c.done_at.is_(None))
         oldest_first = not_done.order_by(webhook_events.c.received_at, webhook_events.c.event)
         return [read_as(WebhookEvent, row, id=row.event) for row in self.database.rows(oldest_first)]
+
+    def by_account(self, since: datetime) -> dict[Scope, int]:
+        """Return how many events wait, whoever's books these are: for each account that has any, or got one since."""
+        table = webhook_events
+        left = (sa.func.count() - sa.func.count(table.c.done_at)).label("waiting")
+        concerns = table.c.done_at.is_(None) | (table.c.received_at >= since)
+        query = sa.select(table.c.account, table.c.mode, left).where(concerns).group_by(table.c.account, table.c.mode)
+        return {Scope(row.account, row.mode): row.waiting for row in self.database.rows(query)}
 
     def record_done(self, ids: Sequence[str], at: datetime) -> None:
         """Record that what these events asked for was done.

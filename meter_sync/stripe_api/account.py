@@ -34,6 +34,15 @@ async def account_of(stripe: StripeReader) -> str | None:
         return None
 
 
+async def connected_account(stripe: StripeReader, account: str) -> ConnectedData:
+    """Return an account that is connected to the key's, by its id.
+
+    Raise StripeRefused, also for what is not understood, StripeUnavailable or ConfigurationError.
+    """
+    answer = await stripe.get(f"/v1/accounts/{account}", "accounts", {})
+    return ConnectedData.read(answer, "a connected account")
+
+
 async def connected_accounts(stripe: StripeReader, metadata: Mapping[str, str]) -> list[str]:
     """Return the ids of the accounts that are connected to the key's, and have all of this in their metadata.
 

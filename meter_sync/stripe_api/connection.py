@@ -245,7 +245,7 @@ class StripeReader:
             )
         if isinstance(error, stripe.PermissionError) and error.error and error.error.code == _NOT_CONNECTED:
             return ConfigurationError(
-                f"the Stripe key cannot act in {self._access.account}: {said}",
+                f"the Stripe key cannot act in {self._access.account or 'an account'}: {said}",
                 "connect the account again, or correct stripe.account: one that is not connected any more is out of "
                 "the platform's reach",
                 code="stripe_account",

@@ -1,8 +1,8 @@
 """What an event of Stripe's is about: from its JSON, and nothing else.
 
-Sources: API reference, Events and Types of events; Stripe documentation, Using webhooks with subscriptions and Event
-destinations (thin events). Where a shape moved in API version 2025-03-31.basil both are read: an endpoint has a version
-of its own.
+Sources: API reference, Events and Types of events; Stripe documentation, Using webhooks with subscriptions, Event
+destinations (thin events) and Connect webhooks. Where a shape moved in API version 2025-03-31.basil both are read: an
+endpoint has a version of its own.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,6 +30,8 @@ class Event:
     """Why it asks for a report; None where it does not."""
     subscription: str | None
     """What is to be reported; None in an event that asks for reading the meters' error events."""
+    account: str | None = None
+    """The id of the connected account that it happened in; None for the account's own events."""
 
 
 def understand(received: object) -> Event:
@@ -44,13 +46,20 @@ def understand(received: object) -> Event:
         raise NotAnEvent("it has no id or no type")
     is_live = received.get("livemode") is True
     if kind in METER_ERRORS:  # thin events: they name no subscription, and what was rejected is read elsewhere
-        return Event(identifier, kind, is_live, "meter_error", None)
+        return Event(identifier, kind, is_live, "meter_error", None, _context(received))
+    account = _name(received.get("account"))
     if kind in _READERS:
         data = _object(received.get("data"))
         why, subscription = _READERS[kind](_object(data.get("object")), _object(data.get("previous_attributes")))
         if why and subscription:
-            return Event(identifier, kind, is_live, why, subscription)
-    return Event(identifier, kind, is_live, None, None)
+            return Event(identifier, kind, is_live, why, subscription, account)
+    return Event(identifier, kind, is_live, None, None, account)
+
+
+def _context(received: Json) -> str | None:
+    """Return the account of a thin event: the last one of its context, which may be `acct_platform/acct_shop`."""
+    context = _name(received.get("context"))
+    return context and (context.rpartition("/")[2] or None)
 
 
 def _updated(now: Json, before: Json) -> tuple[str | None, str | None]:
@@ -126,6 +135,8 @@ SNAPSHOTS = tuple(_READERS)
 THIN = METER_ERRORS
 """… and for one whose events are thin."""
 RELEVANT = (*SNAPSHOTS, *THIN)
+DEAUTHORIZED = "account.application.deauthorized"
+"""That an account has ended its connection to the platform."""
 
 
 def _items(subscription: Json) -> list[Json]:

@@ -1,7 +1,6 @@
 """What the worker does for a subscription: the six steps, and what became of them in the log."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 import structlog
@@ -9,7 +8,7 @@ import structlog
 from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode, exit_code
 from meter_sync.core.planning.selection import Selection
-from meter_sync.errors import Interrupted
+from meter_sync.errors import MeterSyncError
 from meter_sync.net.stop import Stop
 from meter_sync.sync.books import execute
 from meter_sync.sync.request import Execution, Request
@@ -21,6 +20,8 @@ FOLLOW_UP_SECONDS = 600.0
 FOLLOWED_FOR = timedelta(hours=2)
 _NOTHING_TO_REPORT = "nothing_selected"
 """Stripe does not know the subscription, or it has no metered item."""
+_NOT_CONNECTED = "stripe_account"
+"""The account is not connected to the platform, or not any more."""
 
 
 def reporter(settings: Settings, clock: Callable[[], datetime], stop: Stop) -> Report:
@@ -35,6 +36,8 @@ def reporter(settings: Settings, clock: Callable[[], datetime], stop: Stop) -> R
         error = execution.report.error
         if error and error.code == _NOTHING_TO_REPORT:
             return ExitCode.DONE
+        if error:
+            return _tried_as(error)
         if execution.report.gave_way:  # what another writer has under way may be about an instant before the event
             return ExitCode.TRY_AGAIN
         return execution.report.exit_code
@@ -42,16 +45,25 @@ def reporter(settings: Settings, clock: Callable[[], datetime], stop: Stop) -> R
     return report
 
 
+def ended_by(error: MeterSyncError, subscription: str | None) -> ExitCode:
+    """Say in the log what ended a report, or kept it from beginning, and return how it is to be tried again."""
+    log.warning(
+        "webhook_report_ended", subscription=subscription, code=error.code, message=error.message, hint=error.hint
+    )
+    return _tried_as(error)
+
+
+def _tried_as(error: MeterSyncError) -> ExitCode:
+    """Return the error's exit code; but an account out of reach may stay so: it is not tried for ever."""
+    return ExitCode.FAILED if error.code == _NOT_CONNECTED else error.exit_code
+
+
 async def follow_up(settings: Settings, clock: Callable[[], datetime], stop: Stop) -> None:
-    """Finish what has ended and could not be finished when its event came, every so often until the end is asked for.
+    """Finish what has ended and could not be finished when its event came.
 
     Of a subscription that is canceled it takes an hour to know that no invoice comes, and no event says so.
     """
-    while not stop.requested:
-        with suppress(Interrupted):
-            await stop.sleep(FOLLOW_UP_SECONDS)
-            request = Request(closing=FOLLOWED_FOR, is_beside=True)
-            _log(await execute(settings, request, clock, stop), None)
+    _log(await execute(settings, Request(closing=FOLLOWED_FOR, is_beside=True), clock, stop), None)
 
 
 def _log(execution: Execution, subscription: str | None) -> None:
@@ -60,9 +72,7 @@ def _log(execution: Execution, subscription: str | None) -> None:
     if error and error.code == _NOTHING_TO_REPORT:
         log.info("webhook_nothing_to_report", subscription=subscription)
     elif error:
-        log.warning(
-            "webhook_report_ended", subscription=subscription, code=error.code, message=error.message, hint=error.hint
-        )
+        ended_by(error, subscription)
     for one in execution.report.results:
         if exit_code([(one.outcome, one.reason)]) is not ExitCode.DONE:
             log.warning(

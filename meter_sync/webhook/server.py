@@ -3,24 +3,26 @@
 import asyncio
 import json
 import logging
-import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from aiohttp import web
-from pydantic import SecretStr
 
 from meter_sync.errors import MeterSyncError
+from meter_sync.ledger import Scope
 from meter_sync.net.stop import Stop
 from meter_sync.net.tasks import first_error_only
-from meter_sync.webhook.events import Event, NotAnEvent, understand
-from meter_sync.webhook.queue import Queue
+from meter_sync.webhook.accounts import Account, Accounts, Door, Unserved, named_in_log
+from meter_sync.webhook.events import DEAUTHORIZED, Event, NotAnEvent, understand
+from meter_sync.webhook.queue import Queue, Queues
 from meter_sync.webhook.signature import SignatureRefused, verify
-from meter_sync.webhook.worker import Worker
+from meter_sync.webhook.worker import log_bug
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Work = Coroutine[None, None, None]
 
 log = structlog.get_logger()
 
@@ -44,13 +46,13 @@ _quiet.propagate = False
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Takes events: verifies them, and queues those that ask for a report."""
+    """Takes events: verifies them, and queues those that ask for a report, each for its account."""
 
-    secrets: Sequence[SecretStr]
-    is_live: bool
-    """The mode of the key: an event of the other one is about subscriptions that it does not know."""
-    queue: Queue
-    on_queued: Callable[[], None]
+    accounts: Accounts
+    doors: Sequence[Door]
+    queues: Queues
+    on_queued: Callable[[str], None]
+    """Is told the name of the account whose queue has news."""
     _open: set[asyncio.Task[object]] = field(default_factory=set)
     """The requests that are not answered yet: aiohttp deals with each in a task of its own."""
 
@@ -58,7 +60,8 @@ class Receiver:
         """Return the web application."""
         # Versions of aiohttp differ in whether they refuse this very size, so the last byte is counted below.
         application = web.Application(middlewares=[_answered, self._counted], client_max_size=LARGEST_BODY + 1)
-        application.router.add_post(WEBHOOK_PATH, self._receive)
+        for door in self.doors:
+            application.router.add_post(door.path, partial(self._receive, door))
         application.router.add_get(HEALTH_PATH, self._health)
         return application
 
@@ -76,10 +79,12 @@ class Receiver:
                 while self._open:
                     await asyncio.wait(self._open)
 
-    async def _receive(self, request: web.Request) -> web.Response:
+    async def _receive(self, door: Door, request: web.Request) -> web.Response:
+        if isinstance(door.account, Unserved):
+            return _unserved(door.account)
         try:
             body = await _body_of(request)
-            verify(body, request.headers.get("Stripe-Signature"), self.secrets)
+            verify(body, request.headers.get("Stripe-Signature"), door.secrets)
             event = understand(_parsed(body))
         except (SignatureRefused, NotAnEvent) as refusal:
             return _refused(400, str(refusal))
@@ -89,19 +94,19 @@ class Receiver:
             return _refused(408, f"it did not arrive within {_SECONDS_FOR_A_BODY:.0f} s")
         except (ConnectionError, web.RequestPayloadError):
             return _refused(400, "it did not arrive as a whole")
-        return await self._queue(event)
+        account = door.account or self.accounts.whose(event)
+        if account is None or (door.account and not door.account.is_about(event)):
+            return _ignored_of_another(event, door)
+        if isinstance(account, Unserved):
+            return _unserved(account, **_named(event))
+        with named_in_log(account.name):
+            return _ignored(event, account) or await self._queue(event, account)
 
-    async def _queue(self, event: Event) -> web.Response:
-        about = {"event_id": event.id, "type": event.type, "subscription": event.subscription}
-        if event.is_live is not self.is_live:
-            log.warning("webhook_ignored", why="it is of the other mode (live or sandbox) than the key", **about)
-            return web.json_response({"result": "ignored"})
-        if event.why is None:
-            log.info("webhook_ignored", why="nothing to report", **about)
-            return web.json_response({"result": "ignored"})
+    async def _queue(self, event: Event, account: Account) -> web.Response:
+        about = _named(event)
         try:
             async with asyncio.timeout(_SECONDS_FOR_THE_LEDGER):
-                is_new = await self.queue.put(event.id, event.type, event.subscription)
+                is_new = await Queue(self.queues, account.scope).put(event.id, event.type, event.subscription)
         except (MeterSyncError, TimeoutError) as error:
             because = error.message if isinstance(error, MeterSyncError) else "the ledger is busy"
             log.error("webhook_not_queued", because=because, **about)
@@ -110,23 +115,35 @@ class Receiver:
             log.info("webhook_repeated", **about)
             return web.json_response({"result": "known"})
         log.info("webhook_queued", why=event.why, **about)
-        self.on_queued()
+        self.on_queued(account.name)
         return web.json_response({"result": "queued"})
 
     async def _health(self, _request: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(_SECONDS_FOR_THE_LEDGER):
-                queued = len(await self.queue.waiting())
+                waiting = await self.queues.by_account(self.queues.clock())
         except (MeterSyncError, TimeoutError):
             return web.json_response({"status": "the ledger cannot be used"}, status=503)
-        return web.json_response({"status": "ok", "queued": queued})
+        return web.json_response({"status": "ok", **self._queued(waiting)})
+
+    def _queued(self, waiting: Mapping[Scope, int]) -> dict[str, object]:
+        """Return how many events wait, and of which account where there are several."""
+        if self.accounts.only:
+            return {"queued": waiting.get(self.accounts.only.scope, 0)}
+        found = dict.fromkeys((one.name for one in self.accounts.served), 0)
+        for scope, events in waiting.items():
+            account = self.accounts.named(scope.account)
+            if account and account.scope == scope and events:
+                found[account.name] = events
+        unserved = [one.name for one in self.accounts.unserved]
+        return {"queued": sum(found.values()), "accounts": found, **({"unserved": unserved} if unserved else {})}
 
 
-async def serve(receiver: Receiver, worker: Worker, stop: Stop, host: str, port: int) -> None:
-    """Receive events and let the worker work until the end is asked for.
+async def serve(receiver: Receiver, stop: Stop, host: str, port: int, meanwhile: Callable[[], Work]) -> None:
+    """Receive events until the end is asked for; meanwhile, once it listens, something else is done.
 
-    Then nothing new is accepted, and requests in flight and the worker come to their end. Raise MeterSyncError if
-    this address cannot be listened on.
+    Then nothing new is accepted, and requests in flight and what was done meanwhile come to their end. Raise
+    MeterSyncError if this address cannot be listened on.
     """
     runner = web.AppRunner(
         receiver.application(),
@@ -136,9 +153,9 @@ async def serve(receiver: Receiver, worker: Worker, stop: Stop, host: str, port:
     )
     await runner.setup()
     try:
-        site = await _listen(runner, host, port)
+        site = await _listen(runner, host, port, [door.path for door in receiver.doors])
         async with first_error_only(), asyncio.TaskGroup() as group:
-            group.create_task(worker.work())
+            group.create_task(meanwhile())
             await stop.wait()
             log.info("webhook_stopping")
             await site.stop()
@@ -149,7 +166,7 @@ async def serve(receiver: Receiver, worker: Worker, stop: Stop, host: str, port:
     log.info("webhook_stopped")
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int) -> web.TCPSite:
+async def _listen(runner: web.AppRunner, host: str, port: int, paths: Sequence[str]) -> web.TCPSite:
     site = web.TCPSite(runner, host, port)
     try:
         await site.start()
@@ -159,7 +176,7 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> web.TCPSite:
             "end what listens there, or choose another address with --host and --port",
             code="cannot_listen",
         ) from error
-    log.info("webhook_listening", host=host, port=runner.addresses[0][1], path=WEBHOOK_PATH)
+    log.info("webhook_listening", host=host, port=runner.addresses[0][1], path=paths[0], paths=len(paths))
     return site
 
 
@@ -183,6 +200,51 @@ def _parsed(body: bytes) -> object:
         raise NotAnEvent("it is not JSON") from error
 
 
+def _named(event: Event) -> dict[str, str | None]:
+    """Return what the log says of which event it is."""
+    connected = {"stripe_account": event.account} if event.account else {}
+    return {"event_id": event.id, "type": event.type, "subscription": event.subscription, **connected}
+
+
+def _ignored(event: Event, account: Account) -> web.Response | None:
+    """Return the answer to an event of an account that asks for no report, or None where it asks for one."""
+    if event.is_live is not account.settings.stripe.is_live:
+        # Stripe delivers both to a live platform's endpoints for connected accounts (documentation, Connect webhooks).
+        return _ignore(event, "it is of the other mode (live or sandbox) than the key", is_usual=bool(event.account))
+    if event.type == DEAUTHORIZED:
+        message = (
+            "the account has ended its connection to the platform: nothing of it can be read or billed any more; "
+            "take its row out of the configuration, or let it connect again: what it used is then reported as far as "
+            "Stripe takes it"
+        )
+        log.warning("webhook_deauthorized", message=message, **_named(event))
+        return web.json_response({"result": "ignored"})
+    return _ignore(event, "nothing to report", is_usual=True) if event.why is None else None
+
+
+def _ignored_of_another(event: Event, door: Door) -> web.Response:
+    """Answer an event of an account that is not served here with 2xx: Stripe would deliver it again and again."""
+    if event.account:
+        why = f"it is of account {event.account}, which is not served at {door.path}"
+    else:
+        why = f"it is of no connected account; for those with keys of their own there is {WEBHOOK_PATH}/NAME"
+    return _ignore(event, why, is_usual=event.why is None)
+
+
+def _ignore(event: Event, why: str, *, is_usual: bool) -> web.Response:
+    if is_usual:
+        log.info("webhook_ignored", why=why, **_named(event))
+    else:
+        log.warning("webhook_ignored", why=why, **_named(event))
+    return web.json_response({"result": "ignored"})
+
+
+def _unserved(account: Unserved, **about: str | None) -> web.Response:
+    with named_in_log(account.name):
+        log.error("webhook_not_queued", because=account.error.message, **about)
+    return web.json_response({"result": "not queued, deliver it again"}, status=503)
+
+
 def _refused(status: int, why: str) -> web.Response:
     log.warning("webhook_refused", status=status, why=why)
     return web.json_response({"error": why}, status=status)
@@ -196,5 +258,5 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException:
         raise
     except Exception as error:
-        log.error("webhook_failed", because=type(error).__name__, traceback=traceback.format_exc())
+        log_bug(error)
         return web.json_response({"error": "meter-sync itself failed"}, status=500)

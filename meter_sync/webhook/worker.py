@@ -67,9 +67,12 @@ class Worker:
         self._of_all = Pause(first_pause_seconds)
         self._of_one: dict[str | None, Pause] = {}
         self._left: frozenset[str] = frozenset()
+        self.is_idle = False
+        """Whether there was nothing to do when it looked last, but for what was left, and no event was queued since."""
 
     def wake(self) -> None:
         """Say that an event was queued."""
+        self.is_idle = False
         self._news.set()
 
     async def work(self) -> None:
@@ -82,6 +85,9 @@ class Worker:
                 wait_seconds = self._of_all.lengthen()
                 log.warning("webhook_try_again", because=error.message, wait_seconds=round(wait_seconds, 1))
                 await self._rest(wait_seconds)
+            except Exception as error:  # other accounts have workers of their own, and must not lose theirs
+                log_bug(error)
+                await self._rest(self._of_all.lengthen())
 
     async def _do_or_rest(self) -> None:
         """Report what waits, the subscription with the oldest event first; where nothing is due, wait."""
@@ -90,6 +96,7 @@ class Worker:
             events.setdefault(event.subscription, []).append(event.id)
         self._left &= frozenset(id for ids in events.values() for id in ids)
         events = {one: ids for one, ids in events.items() if not self._left.issuperset(ids)}
+        self.is_idle = not events and not self._news.is_set()
         self._of_one = {one: self._of_one.get(one) or Pause(self._first_pause_seconds) for one in events}
         of_all = self._of_all.remaining_seconds
         waits = {one: max(of_all, pause.remaining_seconds) for one, pause in self._of_one.items()}
@@ -110,8 +117,7 @@ class Worker:
         except MeterSyncError as error:
             self._try_again(subscription, events, error.message, error.exit_code)
         except Exception as error:
-            because = f"meter-sync itself failed with {type(error).__name__}"
-            log.error("webhook_failed", subscription=subscription, because=because, traceback=traceback.format_exc())
+            because = log_bug(error, subscription=subscription)
             self._try_again(subscription, events, because, ExitCode.FAILED)
         else:
             self._of_all = Pause(self._first_pause_seconds)
@@ -143,3 +149,10 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def log_bug(error: Exception, **about: object) -> str:
+    """Say in the log which bug is being handled, which nobody foresaw, and return it in words."""
+    because = f"meter-sync itself failed with {type(error).__name__}"
+    log.error("webhook_failed", because=because, traceback=traceback.format_exc(), **about)
+    return because

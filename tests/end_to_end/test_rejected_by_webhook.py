@@ -15,7 +15,7 @@ from meter_sync.ledger import Scope
 from meter_sync.net.stop import Stop
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from meter_sync.webhook.queue import Queue
+from meter_sync.webhook.queue import Queue, Queues
 from meter_sync.webhook.reporting import reporter
 from meter_sync.webhook.worker import ATTEMPTS, Worker
 from tests.support.runs import executed, settings
@@ -49,7 +49,8 @@ def worked_off(world: World) -> list[ExitCode]:
     """Work off an event of a meter's errors until it is done or left, and return how each report of it ended."""
     codes, stop = list[ExitCode](), Stop()
     report = reporter(settings(world), world.sandbox.clock.now, stop)
-    queue = Queue(world.ledger, SCOPE, world.sandbox.clock.now)
+    queues = Queues(world.ledger, world.sandbox.clock.now)
+    queue = Queue(queues, SCOPE)
 
     async def counted(subscription: str | None) -> ExitCode:
         if subscription is not None:
@@ -68,7 +69,7 @@ def worked_off(world: World) -> list[ExitCode]:
     try:
         asyncio.run(work())
     finally:
-        queue.close()
+        queues.close()
     return codes
 
 

@@ -101,6 +101,15 @@ def test_a_destination_that_misses_events_is_completed_and_others_are_left(
     assert set(partial.events) == {"charge.failed", *SNAPSHOTS}
 
 
+def test_the_destinations_of_an_account_of_several_have_its_own_path(
+    world: World, destinations: Callable[..., Outcome]
+) -> None:
+    world.configure('[[accounts]]\nname = "eu"\n')
+    elsewhere = "https://hooks.example.com/stripe"
+    assert [destinations(*given).code for given in ((), ("--url", elsewhere))] == [0, 0]
+    assert [url for url, _, _ in there(world)] == [f"{URL}/eu"] * 2 + [elsewhere] * 2
+
+
 def test_one_that_gets_all_events_misses_none(world: World, file: Path, destinations: Callable[..., Outcome]) -> None:
     world.stripe.add_event_destination(URL, ["*"], "snapshot")
     file.write_text("whsec_a\n")

@@ -1,7 +1,7 @@
 """What status says of workers: who is at work, what waits, and what is stuck."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,8 @@ EU, US = "eu", "us"
 
 @pytest.fixture
 def both(tmp_path: Path) -> Iterator[Accounts]:
-    with accounts(tmp_path, EU, US, now=datetime.now(UTC).replace(microsecond=0)) as made:
+    now = datetime.now(UTC).replace(microsecond=0)
+    with accounts(tmp_path, EU, US, now=now, period_start=now - timedelta(days=5)) as made:
         made.ledger = new_ledger()
         yield made
 

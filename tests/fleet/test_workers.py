@@ -1,7 +1,7 @@
 """Workers on a real server: every account is billed by one of them, and never by two."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,8 @@ BILLED = {EU: 10, US: 20}
 
 @pytest.fixture
 def both(tmp_path: Path) -> Iterator[Accounts]:
-    with accounts(tmp_path, EU, US, now=datetime.now(UTC).replace(microsecond=0)) as made:
+    now = datetime.now(UTC).replace(microsecond=0)
+    with accounts(tmp_path, EU, US, now=now, period_start=now - timedelta(days=5)) as made:
         made.ledger = new_ledger()
         yield made
 

@@ -73,6 +73,15 @@ def test_an_account_that_is_not_connected_any_more_or_never_was_is_refused(
     assert stripe("GET", "/v1/accounts").json["data"] == []
 
 
+def test_a_connected_account_is_shown_to_its_platform_alone(sandbox: Sandbox, stripe: StripeWire) -> None:
+    connected, other = sandbox.connect_account({"plan": "pro"}), sandbox.add_account()
+    shown = stripe("GET", f"/v1/accounts/{connected.account}").json
+    assert (shown["id"], shown["metadata"]) == (connected.account, {"plan": "pro"})
+    for path, key in ((connected.account, other.key), (other.account, None)):
+        refused = stripe("GET", f"/v1/accounts/{path}", key=key)
+        assert (refused.status, refused.error["code"]) == (403, "account_invalid")
+
+
 def test_idempotency_keys_are_of_an_account(sandbox: Sandbox, stripe: StripeWire) -> None:
     worlds = [sandbox.connect_account(), sandbox.connect_account()]
     made = [

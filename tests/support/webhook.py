@@ -9,18 +9,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
-from tests.support.world import World
+from tests.support.world import Process
 
 ACACIA = "2025-02-24.acacia"
 SECRET = "whsec_of_the_endpoint"
 
 
+class Startable(Protocol):
+    """What the command can be started in."""
+
+    def start(self, *arguments: str, **overrides: str) -> Process:
+        """Start the command, to be signalled or waited for."""
+
+
 class Served:
     """The command while it serves, and what it logs."""
 
-    def __init__(self, world: World, *arguments: str, **environment: str) -> None:
+    def __init__(self, world: Startable, *arguments: str, **environment: str) -> None:
         options = ("--log-format", "json", "--log-level", "debug", "webhook", "--port", "0", *arguments)
         self.process = world.start(*options, **{"STRIPE_WEBHOOK_SECRET": SECRET, **environment})
         self.lines: list[str] = []
@@ -94,16 +101,21 @@ class Served:
         finally:
             connection.close()
 
-    def deliver(self, event: Any, *secrets: str, seconds_ago: float = 0) -> int:
+    def deliver(self, event: Any, *secrets: str, seconds_ago: float = 0, to: str = "/webhook") -> int:
         """Deliver a signed event and return the status."""
         body = event if isinstance(event, bytes) else json.dumps(event).encode()
-        return self.request("POST", "/webhook", body, signed(body, *(secrets or (SECRET,)), seconds_ago=seconds_ago))[0]
+        return self.request("POST", to, body, signed(body, *(secrets or (SECRET,)), seconds_ago=seconds_ago))[0]
+
+    @property
+    def health(self) -> dict[str, Any]:
+        status, body = self.request("GET", "/healthz")
+        assert status == 200
+        health: dict[str, Any] = json.loads(body)
+        return health
 
     @property
     def queued(self) -> int:
-        status, body = self.request("GET", "/healthz")
-        assert status == 200
-        return int(json.loads(body)["queued"])
+        return int(self.health["queued"])
 
 
 def signed(body: bytes, *secrets: str, seconds_ago: float = 0) -> dict[str, str]:
@@ -113,7 +125,7 @@ def signed(body: bytes, *secrets: str, seconds_ago: float = 0) -> dict[str, str]
 
 
 @contextmanager
-def serving(world: World, *arguments: str, **environment: str) -> Iterator[Served]:
+def serving(world: Startable, *arguments: str, **environment: str) -> Iterator[Served]:
     served = Served(world, *arguments, **environment)
     try:
         yield served

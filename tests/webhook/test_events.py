@@ -169,6 +169,17 @@ def test_thin_events_of_meters_ask_for_no_subscription(kind: str) -> None:
     assert understand(thin) == Event("evt_test_1", kind, is_live=True, why="meter_error", subscription=None)
 
 
+def test_an_event_of_a_connected_account_says_of_which() -> None:
+    shop = {"account": "acct_shop", "context": "acct_shop"}
+    for kind in ("customer.subscription.deleted", "charge.succeeded"):
+        assert understand({**an_event(kind, {"id": "sub_1"}), **shop}).account == "acct_shop"
+        assert understand(an_event(kind, {"id": "sub_1"})).account is None
+    thin = {"id": "evt_1", "type": "v1.billing.meter.no_meter_found"}
+    said = {None: None, "acct_shop": "acct_shop", "acct_platform/acct_shop": "acct_shop", "": None, "acct_x/": None}
+    for context, account in said.items():
+        assert understand({**thin, "context": context}).account == account
+
+
 @pytest.mark.parametrize("kind", ["customer.subscription.created", "invoice.paid", "charge.succeeded", "x"])
 def test_other_events_ask_for_nothing(kind: str) -> None:
     assert verdict(kind, {"id": "sub_1", "subscription": "sub_1", "status": "draft"}) == (None, None)

@@ -10,18 +10,18 @@ import pytest
 
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import Scope
-from meter_sync.webhook.queue import Queue
+from meter_sync.webhook.queue import Queue, Queues
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 @contextmanager
 def opened(path: Path, mode: str = "sandbox", now: Callable[[], datetime] = lambda: NOW) -> Iterator[Queue]:
-    queue = Queue(path, Scope(account="", mode=mode), now)
+    queues = Queues(path, now)
     try:
-        yield queue
+        yield Queue(queues, Scope(account="", mode=mode))
     finally:
-        queue.close()
+        queues.close()
 
 
 def played(path: Path, play: Callable[[Queue], Awaitable[None]], now: Callable[[], datetime] = lambda: NOW) -> None:
@@ -77,6 +77,24 @@ def test_live_and_sandbox_events_are_apart(tmp_path: Path) -> None:
             assert await sandbox.put("evt_1", "t", "sub_1")
             await sandbox.done(["evt_1"])
             assert await ids(live) == ["evt_1"]
+
+    asyncio.run(play())
+
+
+def test_whose_events_wait_or_came_lately_is_asked_once_for_all_accounts(tmp_path: Path) -> None:
+    async def play() -> None:
+        queues = Queues(tmp_path / "ledger.sqlite3", lambda: NOW)
+        eu, us, quiet = (Queue(queues, Scope(name, "sandbox")) for name in ("eu", "us", "quiet"))
+        await eu.put("evt_1", "t", "sub_1")
+        await eu.put("evt_2", "t", "sub_1")
+        await us.put("evt_1", "t", "sub_1")
+        await us.done(["evt_1"])
+        await quiet.waiting()
+        waiting = await queues.by_account(NOW + timedelta(seconds=1))
+        lately = await queues.by_account(NOW)
+        queues.close()
+        assert waiting == {Scope("eu", "sandbox"): 2}
+        assert lately == {Scope("eu", "sandbox"): 2, Scope("us", "sandbox"): 0}
 
     asyncio.run(play())
 

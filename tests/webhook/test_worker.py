@@ -13,7 +13,7 @@ from meter_sync.errors import LedgerError, MeterSyncError, TryAgainError
 from meter_sync.ledger import Scope
 from meter_sync.ledger.webhook_queue import WebhookEvent
 from meter_sync.net.stop import Stop
-from meter_sync.webhook.queue import Queue
+from meter_sync.webhook.queue import Queue, Queues
 from meter_sync.webhook.worker import ATTEMPTS, LONGEST_PAUSE_SECONDS, Pause, Worker
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -23,8 +23,8 @@ Answer = Callable[[str | None], Awaitable[ExitCode]]
 class WatchedQueue(Queue):
     """A queue that ends the work when nothing waits any more."""
 
-    def __init__(self, path: Path, stop: Stop) -> None:
-        super().__init__(path, Scope(account="", mode="sandbox"), lambda: NOW)
+    def __init__(self, queues: Queues, stop: Stop) -> None:
+        super().__init__(queues, Scope(account="", mode="sandbox"))
         self._stop = stop
         self.on_failure: Callable[[], object] = lambda: None
 
@@ -46,7 +46,8 @@ class Stage:
 
     def __init__(self, path: Path, answer: Answer | None = None) -> None:
         self.stop = Stop()
-        self.queue = WatchedQueue(path / "ledger.sqlite3", self.stop)
+        self.queues = Queues(path / "ledger.sqlite3", lambda: NOW)
+        self.queue = WatchedQueue(self.queues, self.stop)
         self.reported: list[str | None] = []
         self.answer = answer
         self.worker = Worker(self.queue, self.report, self.stop, first_pause_seconds=0.001)
@@ -73,7 +74,7 @@ def play(path: Path, scene: Callable[[Stage], Awaitable[None]], answer: Answer |
             await scene(stage)
             return stage
         finally:
-            stage.queue.close()
+            stage.queues.close()
 
     return asyncio.run(playing())
 

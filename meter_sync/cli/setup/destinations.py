@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from meter_sync.cli.ending import stop_on_signals
 from meter_sync.cli.globals import now
@@ -13,6 +14,7 @@ from meter_sync.setup import webhook
 from meter_sync.setup.secrets_file import SecretsFile
 from meter_sync.setup.talk import open_reader, open_writer
 from meter_sync.webhook.events import SNAPSHOTS, THIN
+from meter_sync.webhook.server import WEBHOOK_PATH
 
 
 def make_destinations(asked: Asked, url: str) -> None:
@@ -23,6 +25,7 @@ def make_destinations(asked: Asked, url: str) -> None:
 
 def _make_destinations(conduct: Conduct, url: str) -> None:
     settings = conduct.settings
+    url = _of_account(url, settings.account)
     if settings.stripe.setup_is_live and not url.startswith("https:"):
         raise ArgumentsError("Stripe delivers live events to https only; nothing was made", "correct --url")
     file = SecretsFile(_secrets_file(settings))
@@ -53,6 +56,17 @@ def _make_destinations(conduct: Conduct, url: str) -> None:
             f"({', '.join(plan.lacking)}), and Stripe tells a secret only once: roll it in Stripe's Dashboard, and put "
             "the new one into the file, in a line of its own"
         )
+
+
+def _of_account(url: str, account: str) -> str:
+    """Return the address of an account of several, whose events come to a path of its own.
+
+    An address that does not end as the webhook's own path does is made something else of by a proxy: it stays.
+    """
+    parts = urlsplit(url)
+    if not account or not parts.path.endswith(WEBHOOK_PATH):
+        return url
+    return parts._replace(path=f"{parts.path}/{account}").geturl()
 
 
 def _secrets_file(settings: Settings) -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from meter_sync.sandbox.http.traffic import Incoming
 from meter_sync.sandbox.stripe.endpoints.meter_event_stream import STREAM_PATH
-from meter_sync.sandbox.stripe.protocol.errors import Refusal
+from meter_sync.sandbox.stripe.protocol.errors import Refusal, no_access
 from meter_sync.sandbox.stripe.protocol.keys import invalid_key, sent_key
 from meter_sync.sandbox.stripe.protocol.permissions import Permissions
 from meter_sync.sandbox.stripe.state.objects import Metadata
@@ -151,7 +151,7 @@ def _in_organization(request: Incoming, key: str, organization: _Organization) -
     first, *others = _named(request) or [""]
     world = next((each for each in organization.worlds if each.account == first), None)
     if world is None:
-        raise _no_access(first)
+        raise no_access(first)
     return Access(key, organization.permissions, (world, *_related(world, others)))
 
 
@@ -178,16 +178,6 @@ def _related(home: StripeWorld, named: Sequence[str]) -> list[StripeWorld]:
         if name == at.account:
             continue
         if name not in at.connected:
-            raise _no_access(name)
+            raise no_access(name)
         path.append(at.connected[name])
     return path
-
-
-def _no_access(account: str) -> Refusal:
-    """Return Stripe's answer about an account that is not connected, or is none."""
-    return Refusal(
-        f"The provided key does not have access to account '{account}' (or that account"
-        " does not exist). Application access may have been revoked.",
-        status=403,
-        code="account_invalid",
-    )

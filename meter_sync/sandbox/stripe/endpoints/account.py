@@ -2,6 +2,7 @@
 
 from meter_sync.sandbox.stripe.endpoints.endpoint import Call, Endpoint
 from meter_sync.sandbox.stripe.endpoints.paging import PAGING, page
+from meter_sync.sandbox.stripe.protocol.errors import no_access
 from meter_sync.sandbox.stripe.protocol.parameters import span, within
 from meter_sync.sandbox.stripe.state.accounts import Account
 from meter_sync.sandbox.stripe.state.store import Store
@@ -14,6 +15,14 @@ def _get_account(call: Call) -> Json:
     return show_account(call.view, call.state.account)
 
 
+def _get_connected(call: Call) -> Json:
+    """Show an account that is connected to the one that the request is for."""
+    (id,) = call.ids
+    if id not in call.world.connected:
+        raise no_access(id)
+    return show_account(call.view, call.world.connected[id].state.account)
+
+
 def _list_accounts(call: Call) -> Json:
     """List the connected accounts, newest first: "If you're not a platform, the list is empty" (API reference)."""
     store: Store[Account] = Store("account")
@@ -24,5 +33,6 @@ def _list_accounts(call: Call) -> Json:
 
 ENDPOINTS = (
     Endpoint("GET /v1/account", "accounts:read", _get_account),
+    Endpoint("GET /v1/accounts/{}", "connected_accounts:read", _get_connected),
     Endpoint("GET /v1/accounts", "connected_accounts:read", _list_accounts, fields={**PAGING, "created": span}),
 )

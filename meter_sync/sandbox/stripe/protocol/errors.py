@@ -46,6 +46,16 @@ def no_such(kind: str, identifier: str, *, param: str = "id", status: int = 404)
     return Refusal(message, status=status, code="resource_missing", param=param)
 
 
+def no_access(account: str) -> Refusal:
+    """Return Stripe's answer about an account that is not connected, or is none."""
+    return Refusal(
+        f"The provided key does not have access to account '{account}' (or that account"
+        " does not exist). Application access may have been revoked.",
+        status=403,
+        code="account_invalid",
+    )
+
+
 def unrecognized_url(method: str, path: str) -> Refusal:
     """Return Stripe's answer to a route that does not exist, or not in this API version."""
     return Refusal(
