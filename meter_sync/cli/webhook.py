@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from meter_sync.cli.ending import stop_on_signals
+from meter_sync.cli.fleet import fleet_of
 from meter_sync.cli.globals import Globals, chosen, now
 from meter_sync.cli.options import accounts_of
 from meter_sync.cli.printing import print_error
-from meter_sync.core.outcomes import ExitCode
+from meter_sync.core.outcomes import ExitCode, gravest
 from meter_sync.errors import ConfigurationError, Interrupted, MeterSyncError
 
 if TYPE_CHECKING:
@@ -38,18 +39,24 @@ if TYPE_CHECKING:
     show_envvar=True,
     help="The port to listen on; 0 for any free one.",
 )
+@click.option("--enqueue", is_flag=True, help="Only receive and store: workers do the reporting.")
+@click.option("--drain", is_flag=True, help="Receive nothing: report what is stored for the account, and end.")
 @accounts_of("Only this account, where there are several")
 @click.pass_obj
-def webhook(options: Globals, host: str, port: int, accounts: tuple[str, ...]) -> None:
+def webhook(options: Globals, host: str, port: int, enqueue: bool, drain: bool, accounts: tuple[str, ...]) -> None:
     """Receive Stripe's webhooks and report at once.
 
     Listens on /webhook until it is interrupted, and on /webhook/NAME for each of several accounts. An event that a
     period turned, that a subscription ended or that an invoice is due is queued in the ledger, and the subscription
     concerned is reported as `meter-sync run` would.
     """
+    if enqueue and drain:
+        raise click.UsageError("--enqueue receives events and reports nothing, --drain the other way round: give one.")
     options.start_logging()
     try:
-        asyncio.run(_serve(options, accounts, host, port))
+        if drain:
+            sys.exit(asyncio.run(_drain(options, accounts)))
+        asyncio.run((_remind if enqueue else _serve)(options, accounts, host, port))
     except MeterSyncError as error:
         print_error(error)
         sys.exit(error.exit_code)
@@ -69,6 +76,37 @@ async def _serve(options: Globals, names: Sequence[str], host: str, port: int) -
         workers = Workers(accounts, queues, settings.accounts_at_once, stop)
         await workers.recall()  # a ledger that cannot be used ends it here, and not at the first event
         await serve(Receiver(accounts, doors, queues, workers.wake), stop, host, port, workers.work)
+
+
+async def _remind(options: Globals, names: Sequence[str], host: str, port: int) -> None:
+    """Receive events, store them, and remind workers of them."""
+    from meter_sync.webhook.queue import Queues
+    from meter_sync.webhook.server import Receiver, serve
+
+    with stop_on_signals() as stop:
+        _, fleet = fleet_of(options, stop)
+        from meter_sync.fleet.reminder import Reminder  # whose engine `fleet_of` has found installed
+
+        settings, accounts, doors = _served(options, names)
+        with closing(Queues(settings.ledger, now)) as queues:
+            await queues.by_account(now())  # a ledger that cannot be used ends it here, and not at the first event
+            reminder = Reminder(fleet.place, stop)
+            await serve(Receiver(accounts, doors, queues, reminder.wake), stop, host, port, reminder.work)
+
+
+async def _drain(options: Globals, names: Sequence[str]) -> ExitCode:
+    """Report what is stored for the account, and return the gravest exit code. No secret of webhooks is needed."""
+    from meter_sync.config import needed
+    from meter_sync.webhook.accounts import named_in_log
+    from meter_sync.webhook.queue import Queue, Queues
+    from meter_sync.webhook.reporting import reporter
+    from meter_sync.webhook.worker import Worker
+
+    wanted = needed(for_webhook=False)
+    settings = options.in_effect(options.read_account(wanted, names), wanted)
+    with closing(Queues(settings.ledger, now)) as queues, stop_on_signals() as stop, named_in_log(settings.account):
+        worker = Worker(Queue(queues, settings.scope), reporter(settings, now, stop), stop)
+        return gravest(ExitCode.DONE, *await worker.drain())
 
 
 def _served(options: Globals, names: Sequence[str]) -> "tuple[Settings, Accounts, list[Door]]":

@@ -13,12 +13,18 @@ class Kind(StrEnum):
 
     FULL = "full"
     CLOSING = "closing"
+    WEBHOOK = "webhook"
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """What the command is told that does it."""
-        closing = f"{CLOSING_WITHIN // timedelta(seconds=1)}s"
-        return ("run", "--quiet") if self is Kind.FULL else ("run", "--closing", closing, "--quiet")
+        match self:
+            case Kind.FULL:
+                return ("run", "--quiet")
+            case Kind.CLOSING:
+                return ("run", "--closing", f"{CLOSING_WITHIN // timedelta(seconds=1)}s", "--quiet")
+            case Kind.WEBHOOK:
+                return ("webhook", "--drain")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,12 @@ a `lock`, none is tried again by the engine, and what a lost worker was at is ma
 account and kind are refused by a `queueing_lock`.
 """
 
+import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
 import procrastinate
 import psycopg
@@ -163,6 +164,22 @@ class JobQueue:
                 stalled_worker_timeout=silent_seconds,
                 install_signal_handlers=False,
             )
+
+
+@asynccontextmanager
+async def opened(queue: JobQueue) -> AsyncIterator[JobQueue]:
+    """Connect a queue while the block lasts; what it needs is made where it is not there."""
+    await asyncio.to_thread(queue.prepare)
+    await queue.open()
+    try:
+        yield queue
+    finally:
+        await queue.close()
+
+
+def opened_queue(place: PostgresUrl) -> AbstractAsyncContextManager[JobQueue]:
+    """Open a queue for who only puts jobs into it."""
+    return opened(JobQueue(place))
 
 
 def _carried_out_by(work: Work) -> Callable[..., Awaitable[None]]:

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import structlog
@@ -12,7 +12,7 @@ from meter_sync.errors import Interrupted, MeterSyncError, TryAgainError
 from meter_sync.fleet.health import ILL_AFTER_SECONDS, Figures, Health, answering
 from meter_sync.fleet.kinds import Job, Kind
 from meter_sync.fleet.processes import Fleet, Processes
-from meter_sync.fleet.queue import JobQueue
+from meter_sync.fleet.queue import JobQueue, opened, opened_queue
 from meter_sync.fleet.tick import requeue_lost, tick
 from meter_sync.net.stop import Stop
 from meter_sync.net.tasks import first_error_only
@@ -62,7 +62,7 @@ async def work(fleet: Fleet, how: Work, stop: Stop) -> None:
 async def drain(fleet: Fleet, how: Work, stop: Stop) -> Sequence[int]:
     """Carry out what is queued now, and return the exit codes of the runs. Raise MeterSyncError."""
     processes = Processes(fleet, how.command, stop)
-    async with _opened(_queue(fleet, processes)) as queue, first_error_only(), asyncio.TaskGroup() as group:
+    async with opened(_queue(fleet, processes)) as queue, first_error_only(), asyncio.TaskGroup() as group:
         for kind in Kind:
             group.create_task(_take(queue, [kind], how, waits=False))
     return [code for _, code in processes.ended]
@@ -70,7 +70,7 @@ async def drain(fleet: Fleet, how: Work, stop: Stop) -> Sequence[int]:
 
 async def enqueue(fleet: Fleet, jobs: Sequence[Job]) -> list[Job]:
     """Queue jobs that somebody asks for, and return those that were not waiting already. Raise MeterSyncError."""
-    async with _opened(JobQueue(fleet.place)) as queue:
+    async with opened_queue(fleet.place) as queue:
         return [one for one in jobs if await queue.put(one, is_asked=True)]
 
 
@@ -82,19 +82,9 @@ def _queue(fleet: Fleet, processes: Processes) -> JobQueue:
     return queue
 
 
-@asynccontextmanager
-async def _opened(queue: JobQueue) -> AsyncIterator[JobQueue]:
-    await asyncio.to_thread(queue.prepare)
-    await queue.open()
-    try:
-        yield queue
-    finally:
-        await queue.close()
-
-
 async def _work_while_connected(fleet: Fleet, how: Work, stop: Stop, queue: JobQueue, health: Health) -> None:
     """Work until the end is asked for. Raise TryAgainError as soon as the database is away."""
-    async with _opened(queue):
+    async with opened(queue):
         log.info("worker_started", worker=fleet.worker, at_once=how.at_once)
         async with first_error_only(), asyncio.TaskGroup() as group:
             tasks = [group.create_task(_take(queue, [kind], how, waits=True)) for kind in Kind]

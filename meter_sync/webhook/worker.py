@@ -89,11 +89,29 @@ class Worker:
                 log_bug(error)
                 await self._rest(self._of_all.lengthen())
 
-    async def _do_or_rest(self) -> None:
-        """Report what waits, the subscription with the oldest event first; where nothing is due, wait."""
+    async def drain(self) -> list[ExitCode]:
+        """Report once what waits now, and return the exit codes. What fails stays queued. Raise MeterSyncError."""
+        codes, tried = list[ExitCode](), set[str]()
+        while not self._stop.requested:
+            waiting = {one: ids for one, ids in (await self._waiting()).items() if not tried.issuperset(ids)}
+            if not waiting:
+                break
+            subscription, ids = next(iter(waiting.items()))
+            self._of_one.setdefault(subscription, Pause(self._first_pause_seconds))
+            tried.update(ids)
+            codes.append(await self._do(subscription, ids))
+        return codes
+
+    async def _waiting(self) -> dict[str | None, list[str]]:
+        """Return the events that wait by the subscription that they are about, the one with the oldest first."""
         events: dict[str | None, list[str]] = {}
         for event in await self._queue.waiting():
             events.setdefault(event.subscription, []).append(event.id)
+        return events
+
+    async def _do_or_rest(self) -> None:
+        """Report what waits, the subscription with the oldest event first; where nothing is due, wait."""
+        events = await self._waiting()
         self._left &= frozenset(id for ids in events.values() for id in ids)
         events = {one: ids for one, ids in events.items() if not self._left.issuperset(ids)}
         self.is_idle = not events and not self._news.is_set()
@@ -108,21 +126,25 @@ class Worker:
         else:
             await self._rest(min([*waits.values(), LONGEST_PAUSE_SECONDS]))
 
-    async def _do(self, subscription: str | None, events: Sequence[str]) -> None:
+    async def _do(self, subscription: str | None, events: Sequence[str]) -> ExitCode:
         try:
             code = await self._report(subscription)
             if code not in _IS_DONE:
-                return self._try_again(subscription, events, f"exit code {int(code)}", code)
+                self._try_again(subscription, events, f"exit code {int(code)}", code)
+                return code
             await self._queue.done(events)
         except MeterSyncError as error:
             self._try_again(subscription, events, error.message, error.exit_code)
+            return error.exit_code
         except Exception as error:
             because = log_bug(error, subscription=subscription)
             self._try_again(subscription, events, because, ExitCode.FAILED)
+            return ExitCode.FAILED
         else:
             self._of_all = Pause(self._first_pause_seconds)
             del self._of_one[subscription]
             log.info("webhook_done", subscription=subscription, events=len(events), exit_code=int(code))
+            return code
 
     def _try_again(self, subscription: str | None, events: Sequence[str], because: str, code: ExitCode) -> None:
         about = {"subscription": subscription, "events": len(events)}
