@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from structlog.contextvars import bound_contextvars
 
 from meter_sync.config import Settings
-from meter_sync.config.settings import ACCOUNT_ID
+from meter_sync.config.servers import ACCOUNT_ID
 from meter_sync.errors import ConfigurationError
 from meter_sync.ledger import Scope
 from meter_sync.webhook.events import Event

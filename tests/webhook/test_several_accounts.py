@@ -94,7 +94,7 @@ def test_books_that_are_damaged_keep_no_other_account_waiting(made: Made) -> Non
     world = made("eu", "us")
     for name in ("eu", "us"):
         put(world, name)
-    with closing(sqlite3.connect(world.ledger)) as database, database:
+    with closing(sqlite3.connect(str(world.ledger))) as database, database:
         database.execute("INSERT INTO bindings VALUES (?, x'00', 'sandbox', 0)", [row_name("eu")])
     with serving(world, **NO_COMMON_SECRET) as served:
         served.logged("webhook_done", account="us")
