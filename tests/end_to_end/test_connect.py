@@ -86,6 +86,13 @@ def test_a_connected_account_that_a_row_names_is_not_worked_on_twice(platform: P
     assert (done.code, platform.billed, names) == (0, [10, 20], ["shop-0", platform.shops[1].account])
 
 
+def test_a_connected_account_whose_row_has_a_slip_gets_no_other_books_by_its_id(platform: Platform) -> None:
+    row = platform.toml.partition('[[accounts]]\nname = "shop-1"')[0]
+    done = platform.run(toml=f"{row}rat = 3\n[connect]\nall = true\n")
+    assert (done.code, platform.billed) == (78, [0, 20])
+    assert [row["name"] for row in done.document["accounts"]] == ["shop-0", platform.shops[1].account]
+
+
 def test_one_connected_account_may_be_asked_for_without_listing_all(platform: Platform) -> None:
     done = platform.run("--account", platform.shops[1].account, toml="[connect]\nall = true\n")
     assert (done.code, platform.billed) == (0, [0, 20])

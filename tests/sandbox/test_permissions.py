@@ -45,10 +45,14 @@ IN_MESSAGES = {
 
 
 def asked(sandbox: Sandbox, stripe: StripeWire, endpoint: Endpoint, key: str) -> tuple[int, str]:
-    """Ask an endpoint for something that is not there; return the status and what is said."""
+    """Ask an endpoint for something that is not there; return the status and what is said.
+
+    An account must be there: that one is none is answered with 403, too.
+    """
     method, path = endpoint.route.split()
+    name = sandbox.connect_account().account if path.startswith("/v1/accounts/") else "none"
     sent = sandbox.stripe.event_sessions.open(key, unix(NOW)).token if path == STREAM_PATH else key
-    reply = stripe(method, path.replace("{}", "none"), key=sent)
+    reply = stripe(method, path.replace("{}", name), key=sent)
     return reply.status, "" if reply.status == 200 else reply.error["message"]
 
 
