@@ -24,6 +24,7 @@ log = structlog.get_logger()
 
 _IDS_AT_ONCE = 500
 _ROWS_AT_ONCE = 1000
+_COUNTED = {"preserve_rowcount": True}
 _PARTS_KEPT = 256
 """So many parts of statements are put together once; of few items, that is most of what a run does."""
 
@@ -285,7 +286,8 @@ class Database:
     def _change(self, statement: Any, rows: Rows) -> int:
         if not self._is_changing:
             raise AssertionError("the ledger is changed within a transaction only")
-        return self._connection.execute(statement, rows).rowcount if rows else 0
+        # Of what is added, PostgreSQL's driver says how many it were only as long as its cursor is open.
+        return self._connection.execute(statement, rows, execution_options=_COUNTED).rowcount if rows else 0
 
 
 class Book:
