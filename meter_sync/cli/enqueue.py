@@ -30,8 +30,14 @@ def queue_runs(
 
     Raise UsageError where more is asked for than that: what workers start knows nothing of it.
     """
+    from meter_sync.fleet.kinds import CLOSING_WITHIN
+
     if schedule is not None or request != replace(type(request)(), **{one: getattr(request, one) for one in _OF_WHOLE}):
         raise click.UsageError("--enqueue is about whole runs: of the options give --account or --closing alone.")
+    if request.closing not in (None, CLOSING_WITHIN):
+        raise click.UsageError(
+            f"closing runs of workers are about {CLOSING_WITHIN.seconds // 60} minutes: --closing 3m."
+        )
     closing = request.closing is not None
     try:
         jobs, queued = asyncio.run(_queued(options, accounts, closing=closing))

@@ -46,6 +46,15 @@ def test_what_somebody_queues_is_carried_out_once_and_a_drain_ends_then(both: Ac
     assert one.jobs("job_ended") == ["full run of eu"]
 
 
+def test_a_closing_run_can_be_queued_too(both: Accounts) -> None:
+    queued = both.meter_sync("run", "--enqueue", "--closing", "3m", "--account", EU, "--output", "csv")
+    assert (queued.code, queued.stdout) == (0, "account,kind,queued\neu,closing,True\n")
+    assert both.meter_sync("run", "--enqueue", "--closing", "1h").code == 2
+    with worker(both, "--drain") as one:
+        assert one.ended() == 0
+    assert one.jobs("job_ended") == ["closing run of eu"]
+
+
 def test_a_drain_ends_with_the_worst_code_of_its_runs(both: Accounts) -> None:
     both.sandboxes[EU].stripe.keys.clear()
     assert both.meter_sync("run", "--enqueue", "--output", "json").document["jobs"] == [
