@@ -1,6 +1,7 @@
 """Prices on billing meters: after any number of runs Stripe bills exactly the usage that OpenMeter answered last."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Literal
 
 import pytest

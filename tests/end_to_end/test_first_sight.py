@@ -1,6 +1,7 @@
 """An item that the ledger has never seen is looked at in Stripe before its first write."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 

@@ -2,10 +2,12 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
 
+from tests.support.tables import carry_out
 from tests.support.world import ANCHOR, METER, PERIOD_START, World
 
 
