@@ -94,7 +94,7 @@ def opened_source(place: Place, at: datetime) -> Iterator[Source]:
         is_current = found == REVISIONS[-1]
         if is_current:
             keep_others_out(connection)
-        books = connection if is_current else opened.enter_context(_brought_up_to_date(place, connection))
+        books = connection if is_current else opened.enter_context(_brought_up_to_date(place))
         refuse_writing(store, books, there, "copied")
         yield Source(store, connection, books, marker)
 
@@ -117,14 +117,20 @@ def keep_others_out(connection: Connection) -> None:
 
 
 @contextmanager
-def _brought_up_to_date(place: Place, connection: Connection) -> Iterator[Connection]:
-    """Make a copy of a file of an older version beside it, of this version, for as long as this lasts."""
+def _brought_up_to_date(place: Place) -> Iterator[Connection]:
+    """Make a copy of a file of an older version beside it, of this version, for as long as this lasts.
+
+    It is read by a connection of its own: from one that may write a copy would wait without end (SQLite documentation,
+    `sqlite3_backup_step`).
+    """
     if not isinstance(place, Path):
         raise AssertionError("taking the run lock has brought a database on a server up to date")
     with tempfile.TemporaryDirectory(prefix=f"{place.name}-", dir=place.parent) as folder:
-        copy = SqliteStore(Path(folder, place.name))
+        store, copy = SqliteStore(place), SqliteStore(Path(folder, place.name))
         with copy.connected() as new, copy.translated():
-            SqliteStore(place).copy_into(connection, new)
+            with store.connected_to_read() as connection, store.translated(), connection.begin():
+                revision(connection)  # which begins to read
+                store.copy_into(connection, new)
             with new.begin():
                 upgrade(new)
             with new.begin():

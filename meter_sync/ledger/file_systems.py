@@ -55,8 +55,8 @@ def refuse_shared(ledger: Path, mounts: Path = MOUNTS) -> None:
     for mount in (mount_of(place, listed) for place in places):
         if mount is not None and mount.is_shared:
             raise ConfigurationError(
-                f"the ledger {ledger} is on {mount.point}, a file system that machines share ({mount.kind}): no lock on "
-                "it can be relied on, and two machines would bill twice; nothing was written",
+                f"the ledger {ledger} is on {mount.point}, a file system that machines share ({mount.kind}): no lock "
+                "can be relied on there, and two machines would bill twice; nothing was written",
                 "stop the schedule and the webhook on every machine, move the file, with those beside it, to a local "
                 "disk of the one that is to run, and name it there with METER_SYNC_LEDGER; for several machines, move "
                 "the books from there to PostgreSQL: meter-sync ledger copy",
