@@ -17,7 +17,7 @@ from meter_sync.core.scope import Scope
 from meter_sync.errors import ArgumentsError, LedgerError, TryAgainError
 from meter_sync.ledger.files import make_last, unwritable
 from meter_sync.ledger.migrate import REVISIONS, make, revision, upgrade
-from meter_sync.ledger.schema import claims, epochs, metadata, run_locks, turns
+from meter_sync.ledger.schema import callers, claims, epochs, metadata, run_locks, turns
 from meter_sync.ledger.sqlite import FileMarker, SqliteStore
 from meter_sync.ledger.store import OF_LEDGER, Marker, Store
 from meter_sync.ledger.stores import Place, store_of
@@ -73,7 +73,9 @@ def accounts_in(place: Place) -> set[str]:
         raise _missing(store)
     with store.connected_to_read() as connection, store.translated(), connection.begin():
         there = sa.inspect(connection).get_table_names() if revision(connection) else []
-        named = [sa.select(one.c.account) for one in metadata.sorted_tables if "account" in one.c and one.name in there]
+        # Who asks now is noted by servers, too, which have no books and no lock (`sync.allowance`).
+        of_books = [one for one in metadata.sorted_tables if "account" in one.c and one is not callers]
+        named = [sa.select(one.c.account) for one in of_books if one.name in there]
         if not named:
             return set()
         # What is on a test clock is under the lock of its account (`Scope.on`).

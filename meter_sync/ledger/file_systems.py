@@ -3,6 +3,9 @@
 A lock of such a file system holds between the processes of one machine at best, and so does each of SQLite's (SQLite
 documentation, "How To Corrupt An SQLite Database File", "Filesystems with broken or missing lock implementations"). Two
 machines would both take the run lock, and bill twice.
+
+Who has held the lock before is not looked at: a container has another name and id each time, and in a virtual machine
+of its own another kernel too, while its volume stays the same.
 """
 
 import os
@@ -23,7 +26,7 @@ _SHARED = frozenset(
     )
 )
 _OWN_SHARES = {"9p": "trans=fd"}
-"""What has this among its options is a folder of this very machine: gVisor shows a container's volumes so."""
+"""What has this among its options is a folder of this very machine: so gVisor shows all that a container has."""
 
 
 @dataclass(frozen=True, slots=True)

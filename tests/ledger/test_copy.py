@@ -14,7 +14,7 @@ from meter_sync.ledger.checking import check_ledger
 from meter_sync.ledger.copying import Copied, CopyRequest, RowsDamaged, copy_ledger
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.support.postgres import server
-from tests.support.tables import carry_out
+from tests.support.tables import make_older
 from tests.support.ways import metered
 from tests.support.world import World
 
@@ -65,12 +65,6 @@ def test_who_had_opened_the_ledger_before_it_was_moved_writes_nothing_more(world
 
         with pytest.raises(MeterSyncError, match="were moved"):
             ledger.markers.record_pruned(world.now)
-
-
-def make_older(place: Place) -> None:
-    """Take back the last migrations that made a table, as if an earlier version had written the ledger."""
-    carry_out(place, "DROP TABLE run_locks")
-    carry_out(place, "UPDATE alembic_version SET version_num = '0019'")
 
 
 def test_a_ledger_of_an_older_version_stays_as_it_is_where_it_stays_in_use(world: World) -> None:

@@ -109,7 +109,9 @@ def _made_config(installation: Installation) -> str:
 
 def _manifests(given: _Given) -> list[tuple[list[str], Manifest]]:
     """Return each object with the comment that stands before it."""
-    found = [] if given.installation.is_on_server else [([], _claim(given.cluster))]
+    found: list[tuple[list[str], Manifest]] = []
+    if not given.installation.is_on_server:
+        found.append(([], _claim(given.cluster)))
     if given.toml is not None:
         said = comment("The configuration file. Paths in it are those of the Pods.")
         found.append((said, _config(given.cluster, given.toml)))
