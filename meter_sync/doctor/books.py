@@ -10,7 +10,7 @@ from meter_sync.config import usual_ledgers
 from meter_sync.doctor.finding import Finding, named, obstacle, of_error, ok, problem, warning
 from meter_sync.doctor.installation import Installation
 from meter_sync.errors import MeterSyncError
-from meter_sync.ledger import Place, ledger_state, open_ledger_read_only
+from meter_sync.ledger import Place, ledger_state, open_ledger_read_only, refuse_shared
 
 _LITTLE_BYTES = 100_000_000
 _NEARLY_NONE_BYTES = 10_000_000
@@ -29,7 +29,11 @@ def examine_ledger(installation: Installation) -> Iterator[Finding]:
 
 def _examine_file(installation: Installation, path: Path) -> Iterator[Finding]:
     try:
+        refuse_shared(path)
         is_there = path.exists()
+    except MeterSyncError as error:
+        yield of_error("ledger", error)
+        return
     except OSError as error:
         yield obstacle("ledger", f"the ledger {path} cannot be looked at: {error.strerror}", _RIGHT_USER)
         return

@@ -1,6 +1,7 @@
 """The ledger: what was intended, what Stripe acknowledged, and which run did it."""
 
 from meter_sync.core.scope import Scope
+from meter_sync.ledger.file_systems import refuse_shared
 from meter_sync.ledger.ledger import (
     Ledger,
     books_in_use,
@@ -29,5 +30,6 @@ __all__ = [
     "open_ledger",
     "open_ledger_read_only",
     "open_ledgers_read_only",
+    "refuse_shared",
     "run_lock",
 ]

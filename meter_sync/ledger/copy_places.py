@@ -17,7 +17,7 @@ from meter_sync.core.scope import Scope
 from meter_sync.errors import ArgumentsError, LedgerError, TryAgainError
 from meter_sync.ledger.files import make_last, unwritable
 from meter_sync.ledger.migrate import REVISIONS, make, revision, upgrade
-from meter_sync.ledger.schema import claims, epochs, metadata, run_locks, turns
+from meter_sync.ledger.schema import callers, claims, epochs, metadata, run_locks, turns
 from meter_sync.ledger.sqlite import FileMarker, SqliteStore
 from meter_sync.ledger.store import OF_LEDGER, Marker, Store
 from meter_sync.ledger.stores import Place, store_of
@@ -73,7 +73,9 @@ def accounts_in(place: Place) -> set[str]:
         raise _missing(store)
     with store.connected_to_read() as connection, store.translated(), connection.begin():
         there = sa.inspect(connection).get_table_names() if revision(connection) else []
-        named = [sa.select(one.c.account) for one in metadata.sorted_tables if "account" in one.c and one.name in there]
+        # Who asks now is noted by servers, too, which have no books and no lock (`sync.allowance`).
+        of_books = [one for one in metadata.sorted_tables if "account" in one.c and one is not callers]
+        named = [sa.select(one.c.account) for one in of_books if one.name in there]
         if not named:
             return set()
         # What is on a test clock is under the lock of its account (`Scope.on`).
@@ -94,7 +96,7 @@ def opened_source(place: Place, at: datetime) -> Iterator[Source]:
         is_current = found == REVISIONS[-1]
         if is_current:
             keep_others_out(connection)
-        books = connection if is_current else opened.enter_context(_brought_up_to_date(place, connection))
+        books = connection if is_current else opened.enter_context(_brought_up_to_date(place))
         refuse_writing(store, books, there, "copied")
         yield Source(store, connection, books, marker)
 
@@ -117,14 +119,20 @@ def keep_others_out(connection: Connection) -> None:
 
 
 @contextmanager
-def _brought_up_to_date(place: Place, connection: Connection) -> Iterator[Connection]:
-    """Make a copy of a file of an older version beside it, of this version, for as long as this lasts."""
+def _brought_up_to_date(place: Place) -> Iterator[Connection]:
+    """Make a copy of a file of an older version beside it, of this version, for as long as this lasts.
+
+    It is read by a connection of its own: from one that may write a copy would wait without end (SQLite documentation,
+    `sqlite3_backup_step`).
+    """
     if not isinstance(place, Path):
         raise AssertionError("taking the run lock has brought a database on a server up to date")
     with tempfile.TemporaryDirectory(prefix=f"{place.name}-", dir=place.parent) as folder:
-        copy = SqliteStore(Path(folder, place.name))
+        store, copy = SqliteStore(place), SqliteStore(Path(folder, place.name))
         with copy.connected() as new, copy.translated():
-            SqliteStore(place).copy_into(connection, new)
+            with store.connected_to_read() as connection, store.translated(), connection.begin():
+                revision(connection)  # which begins to read
+                store.copy_into(connection, new)
             with new.begin():
                 upgrade(new)
             with new.begin():

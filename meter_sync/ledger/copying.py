@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Table
 
+from meter_sync.effects import effect
 from meter_sync.errors import ArgumentsError, LedgerError, MeterSyncError
 from meter_sync.ledger.copy_forgetting import forget_what_is_damaged
 from meter_sync.ledger.copy_places import (
@@ -129,15 +130,17 @@ def copy_ledger(asked: CopyRequest, at: datetime) -> Copied:
         opened_source(asked.source, at) as source,
     ):
         was_moved = _check_moved(source, asked)
-        with opened_target(asked.target) as target:
+        with _said_if_there_already(asked, was_moved=was_moved), opened_target(asked.target) as target:
             copy = _fill(source, target, asked)
             is_restored = asked.keep or was_moved or source.is_restored
             epoch, names = str(uuid.uuid4()), source.named
             target.put_epoch(names, epoch, is_known=not is_restored)
-            target.prepare()
+            with effect("ledger"):
+                target.prepare()
             if not asked.keep:
-                _leave_behind(source, str(asked.target), at)
-            with _said_if_unfinished(asked):
+                with effect("ledger"):
+                    _leave_behind(source, str(asked.target), at)
+            with _said_if_unfinished(asked), target.store.translated(), effect("ledger"):
                 target.finish(names, epoch, is_known=not is_restored)
     left_out = [one.table for one in copy.damaged]
     tables = (TableCopied(name, one.rows, left_out.count(name), one.total) for name, one in copy.tallies.items())
@@ -215,6 +218,20 @@ def _leave_behind(source: Source, place: str, at: datetime) -> None:
     transaction = source.itself.get_transaction()
     if transaction:
         transaction.commit()
+
+
+@contextmanager
+def _said_if_there_already(asked: CopyRequest, *, was_moved: bool) -> Iterator[None]:
+    """A copy whose end nobody heard of may have been carried out all the same."""
+    try:
+        yield
+    except ArgumentsError as error:
+        if was_moved and not asked.keep:
+            error.hint = (
+                f"those of {asked.source} were moved there before, as a whole: name that ledger with "
+                "METER_SYNC_LEDGER, and let meter-sync ledger check look at it"
+            )
+        raise
 
 
 @contextmanager

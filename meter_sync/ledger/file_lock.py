@@ -8,6 +8,7 @@ import filelock
 from sqlalchemy import Connection
 
 from meter_sync.errors import ConfigurationError, TryAgainError
+from meter_sync.ledger.file_systems import refuse_shared
 from meter_sync.ledger.files import make_folder, own_like
 from meter_sync.ledger.store import RunLock
 
@@ -48,6 +49,7 @@ def file_lock(ledger: Path, account: str) -> Iterator[FileLock]:
     and a lock that is broken are different things.
     """
     path = _beside(ledger, account)
+    refuse_shared(ledger)
     make_folder(ledger.parent)
     lock = filelock.FileLock(path, mode=0o600)
     try:

@@ -79,16 +79,8 @@ class PostgresStore(Store):
         """Connect so that the server refuses all changes."""
         return self._connected(reads_only=True)
 
-    @contextmanager
-    def _connected(self, *, reads_only: bool) -> Iterator[Connection]:
-        with self.translated():
-            opened = _OPENED.set((self.url, reads_only))
-            try:
-                connection = _engine().connect()
-            finally:
-                _OPENED.reset(opened)
-        with connection:
-            yield connection
+    def _connected(self, *, reads_only: bool) -> AbstractContextManager[Connection]:
+        return self._opened(_engine(), _OPENED, (self.url, reads_only))
 
     @contextmanager
     def translated(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 from meter_sync.core.scope import Scope
 from meter_sync.errors import LedgerError, MeterSyncError, TryAgainError
 from meter_sync.ledger.file_lock import FileLock, file_lock, process_that_holds
+from meter_sync.ledger.file_systems import refuse_shared
 from meter_sync.ledger.files import make_file, read_text, replace_text, unwritable
 from meter_sync.ledger.migrate import REVISIONS
 from meter_sync.ledger.store import OF_LEDGER, Holder, Marker, RowUnwritten, State, Store
@@ -50,6 +51,7 @@ class SqliteStore(Store):
     @contextmanager
     def connected(self) -> Iterator[Connection]:
         """Connect to write; the file is made if it is missing."""
+        refuse_shared(self.path)  # also for whoever holds no run lock, such as a closing run
         make_file(self.path)
         with self._connected("rw") as connection:
             yield connection
@@ -58,16 +60,8 @@ class SqliteStore(Store):
         """Connect without any way to change the file."""
         return self._connected("ro")
 
-    @contextmanager
-    def _connected(self, mode: str) -> Iterator[Connection]:
-        with self.translated():
-            opened = _OPENED.set(f"file:{_quoted(self.path)}?mode={mode}")
-            try:
-                connection = _engine().connect()
-            finally:
-                _OPENED.reset(opened)
-        with connection:
-            yield connection
+    def _connected(self, mode: str) -> AbstractContextManager[Connection]:
+        return self._opened(_engine(), _OPENED, f"file:{_quoted(self.path)}?mode={mode}")
 
     @contextmanager
     def translated(self) -> Iterator[None]:

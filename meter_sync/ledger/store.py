@@ -1,15 +1,19 @@
 """What of the ledger depends on the kind of database that it is in: one store for each kind."""
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Engine, Table
 
 from meter_sync.core.scope import Scope
 from meter_sync.errors import LedgerError
+
+Opened = TypeVar("Opened")
 
 OF_LEDGER = "ledger"
 """The name of what a ledger has of its own for the only account, or for one that has no name."""
@@ -96,6 +100,18 @@ class Store(ABC):
     @abstractmethod
     def connected_to_read(self) -> AbstractContextManager[Connection]:
         """Connect without any way to change what is there, which it must be."""
+
+    @contextmanager
+    def _opened(self, engine: Engine, opening: ContextVar[Opened], opened: Opened) -> Iterator[Connection]:
+        """Connect by an engine for all databases of a kind, which finds in a variable which one is to be opened."""
+        with self.translated():
+            before = opening.set(opened)
+            try:
+                connection = engine.connect()
+            finally:
+                opening.reset(before)
+        with connection:
+            yield connection
 
     @abstractmethod
     def translated(self) -> AbstractContextManager[None]:

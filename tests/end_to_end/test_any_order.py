@@ -131,6 +131,7 @@ class AnyOrder(Runs):
     def teardown(self) -> None:
         if hasattr(self, "stack"):
             self.settle()
+            assert self.world.wrong_in_books() == {}
             self.stack.close()
 
     def _subscribe(self) -> str:
@@ -286,6 +287,7 @@ class AnyChange(Runs):
         if hasattr(self, "life"):
             self.life.end()
             self.life.check()
+            assert self.world.wrong_in_books() == {}
             self.stack.close()
 
     def run(self) -> None:

@@ -1,6 +1,7 @@
 """Prices on billing meters: after any number of runs Stripe bills exactly the usage that OpenMeter answered last."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -54,12 +55,14 @@ def test_every_kind_of_meter_is_billed_exactly_after_any_number_of_runs(world: W
     assert world.billed(subscription) == 16
 
 
-def test_every_kind_of_meter_is_billed_exactly_after_the_ledger_was_lost(world: World, way: str) -> None:
+def test_every_kind_of_meter_is_billed_exactly_after_the_ledger_was_lost(
+    world: World, ledger_file: Path, way: str
+) -> None:
     subscription = metered(world, way)
     world.use(subscription, 5, at=PERIOD_START + DAY)
     world.use(subscription, 7)
     world.run()
-    world.ledger.unlink()
+    ledger_file.unlink()
 
     world.sandbox.clock.advance(HOUR)
     world.use(subscription, 2, at=NOW + timedelta(minutes=1))
@@ -239,13 +242,15 @@ def test_timestamps_of_totals_rise_within_the_period(world: World) -> None:
     assert world.billed(subscription) == 6
 
 
-def test_a_total_without_its_ledger_is_stamped_after_what_was_written_seconds_ago(world: World) -> None:
+def test_a_total_without_its_ledger_is_stamped_after_what_was_written_seconds_ago(
+    world: World, ledger_file: Path
+) -> None:
     subscription = metered(world, "last")
     for value in (1, 2):
         world.use(subscription, value)
         world.execute()
         world.sandbox.clock.advance(timedelta(seconds=2))
-    for file in world.ledger.parent.iterdir():
+    for file in ledger_file.parent.iterdir():
         file.unlink()
     world.use(subscription, 3)
     world.execute()
@@ -308,12 +313,12 @@ def test_what_is_there_when_an_addition_is_looked_up_counts_as_added(world: Worl
     assert world.billed(subscription) == 7
 
 
-def test_nothing_is_added_twice_when_the_ledger_is_lost_and_the_summary_lags(world: World) -> None:
+def test_nothing_is_added_twice_when_the_ledger_is_lost_and_the_summary_lags(world: World, ledger_file: Path) -> None:
     world.stripe.summary_lag_seconds = 3600
     subscription = metered(world, "additions")
     world.use(subscription, 7)
     world.run()
-    world.ledger.unlink()
+    ledger_file.unlink()
     world.use(subscription, 2)
     world.sandbox.clock.advance(timedelta(minutes=5))
     lagging = world.run()

@@ -157,7 +157,7 @@ def test_a_full_run_that_takes_long_does_not_keep_it_from_its_work(world: World)
     world.execute()
     world.use(subscription, 2, at=end - DAY)
     world.sandbox.clock.move_to(end - MINUTE)
-    with run_lock(world.ledger, Scope("", "sandbox")):
+    with run_lock(world.place, Scope("", "sandbox")):
         assert close(world) == subscription.items
     assert world.billed(subscription) == 2
 

@@ -1,6 +1,7 @@
 """An item that the ledger has never seen is looked at in Stripe before its first write."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -10,11 +11,11 @@ from tests.support.world import ANCHOR, METER, World, interrupt
 ELSEWHERE = ANCHOR + 3600
 
 
-def test_a_lost_ledger_costs_requests_and_no_money(world: World) -> None:
+def test_a_lost_ledger_costs_requests_and_no_money(world: World, ledger_file: Path) -> None:
     subscription = world.subscribe()
     world.use(subscription, 50)
     world.run()
-    world.ledger.unlink()
+    ledger_file.unlink()
     world.use(subscription, 7)
 
     done = world.run()
@@ -24,11 +25,11 @@ def test_a_lost_ledger_costs_requests_and_no_money(world: World) -> None:
     assert world.stripe.records(subscription.items[0]) == {ANCHOR: 57}
 
 
-def test_the_brake_compares_with_stripe_when_the_ledger_is_lost(world: World) -> None:
+def test_the_brake_compares_with_stripe_when_the_ledger_is_lost(world: World, ledger_file: Path) -> None:
     subscription = world.subscribe()
     world.use(subscription, 50)
     world.run()
-    world.ledger.unlink()
+    ledger_file.unlink()
     world.openmeter.value_overrides[METER, world.customer_of(subscription)] = "20"
 
     assert world.run().verdict == ("held", "decrease")

@@ -1,12 +1,13 @@
 """What a run reports, and what it asks for on the way."""
 
-import sqlite3
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
 
+from tests.support.tables import carry_out
 from tests.support.world import ANCHOR, METER, PERIOD_START, World
 
 
@@ -84,17 +85,17 @@ def test_a_dry_run_writes_nothing_whatever_else_is_given(world: World, flags: tu
     assert not world.ledger.parent.exists()
 
 
-def test_a_dry_run_leaves_the_ledger_as_it_is(world: World) -> None:
+def test_a_dry_run_leaves_the_ledger_as_it_is(world: World, ledger_file: Path) -> None:
     subscription = world.subscribe()
     world.use(subscription, 5)
     world.run()
-    before = world.ledger.read_bytes()
+    before = ledger_file.read_bytes()
     world.use(subscription, 5)
 
     done = world.run("-n")
 
     assert (done.item["previous"], done.item["quantity"]) == ("5", "10")
-    assert world.ledger.read_bytes() == before
+    assert ledger_file.read_bytes() == before
     assert world.billed(subscription) == 5
 
 
@@ -339,9 +340,7 @@ def test_an_archived_price_without_subscriptions_is_asked_for_once_a_day(world: 
         return len(world.seen("GET", "/v1/subscriptions"))
 
     assert [asked(), asked()] == [2, 1]
-    with sqlite3.connect(world.ledger) as connection:
-        connection.execute("UPDATE prices SET found_empty_at = found_empty_at - 86401")
-    connection.close()
+    carry_out(world.place, "UPDATE prices SET found_empty_at = found_empty_at - 86401")
     assert [asked(), asked()] == [2, 1]
 
 

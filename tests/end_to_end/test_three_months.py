@@ -53,7 +53,11 @@ def use_now_and_then(simulation: Simulation) -> None:
 
 
 def check(simulation: Simulation) -> None:
-    """Invoice and named remainder are the usage, in every period of every item, to the unit; and for each customer."""
+    """Invoice and named remainder are the usage, in every period of every item, to the unit; and for each customer.
+
+    And the books are whole.
+    """
+    assert simulation.world.wrong_in_books() == {}
     found = simulation.found()
     wrong = []
     for account in simulation.accounts:

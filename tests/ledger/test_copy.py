@@ -8,11 +8,13 @@ from datetime import timedelta
 
 import pytest
 
-from meter_sync.errors import MeterSyncError, TryAgainError
+from meter_sync.errors import ArgumentsError, MeterSyncError, TryAgainError
 from meter_sync.ledger import Place, Scope, open_ledger, run_lock
 from meter_sync.ledger.checking import check_ledger
 from meter_sync.ledger.copying import Copied, CopyRequest, RowsDamaged, copy_ledger
 from meter_sync.sandbox.stripe.world import SubscriptionView
+from tests.support.postgres import server
+from tests.support.tables import make_older
 from tests.support.ways import metered
 from tests.support.world import World
 
@@ -40,6 +42,9 @@ def test_a_run_on_the_copy_goes_on_where_the_last_one_ended_and_the_ledger_befor
     world.use(subscription, 5)
 
     refused = world.run()
+    with pytest.raises(ArgumentsError, match="books in the ledger") as again:
+        copied(world, target)
+    assert "were moved there before" in again.value.hint
     world.place = target
     done = world.run()
 
@@ -60,6 +65,44 @@ def test_who_had_opened_the_ledger_before_it_was_moved_writes_nothing_more(world
 
         with pytest.raises(MeterSyncError, match="were moved"):
             ledger.markers.record_pruned(world.now)
+
+
+def test_a_ledger_of_an_older_version_stays_as_it_is_where_it_stays_in_use(world: World) -> None:
+    played(world)
+    make_older(world.ledger)
+    before, target = world.ledger.read_bytes(), world.folder / "new.sqlite3"
+
+    assert copied(world, target, keep=True).is_restored
+
+    assert world.ledger.read_bytes() == before
+    beside = {one.name.removeprefix(world.ledger.name) for one in world.ledger.parent.iterdir()}
+    assert beside == {"", ".lock", ".epoch"}
+
+
+_FROM_A_FILE = "file", "file"
+_OF_SERVERS = [("file", "server"), ("server", "file"), ("server", "server")]
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [_FROM_A_FILE, *(pytest.param(*one, marks=pytest.mark.every_way) for one in _OF_SERVERS)]
+)
+def test_the_copy_of_an_older_ledger_is_of_this_version_and_the_ledger_before_is_refused(
+    world: World, source: str, target: str
+) -> None:
+    world.place = server().database() if source == "server" else world.ledger
+    subscription = played(world)
+    make_older(world.place)
+    new: Place = server().database() if target == "server" else world.folder / "new.sqlite3"
+
+    assert not copied(world, new).is_restored
+
+    with pytest.raises(MeterSyncError, match="were moved"), open_ledger(world.place, Scope("", "sandbox")):
+        pass
+    world.place = new
+    assert world.wrong_in_books() == {}
+    world.use(subscription, 5)
+    world.execute()
+    assert world.billed(subscription) == 25
 
 
 def test_a_copy_of_a_ledger_that_stays_in_use_counts_as_restored(world: World) -> None:

