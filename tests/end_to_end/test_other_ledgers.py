@@ -76,7 +76,7 @@ def make_older(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         kept = "kept_series", "kept_totals", "kept_usages"
         packed = "past_writes", "past_parts", "past_additions", "run_numbers"
-        for table in ("falls", *kept, *packed, "callers", "run_locks"):
+        for table in ("falls", *kept, *packed, "callers", "run_locks", "turns"):
             connection.execute(f"DROP TABLE {table}")
         for index in ("customer", "subscription", "late_usage"):
             connection.execute(f"DROP INDEX seen_periods_by_{index}")
