@@ -214,6 +214,8 @@ def test_workers_take_the_place_of_the_full_and_the_closing_run_and_are_spread_o
     assert selectors == [{"matchLabels": labels}] * 3
     assert "'/source[postgres,worker]'" in made(FLEET, Cluster()).files[CONTAINERFILE]
     assert not of_kind(objects(replace(FLEET, workers=0)), "PodDisruptionBudget")
+    (webhook,) = pods(objects(replace(FLEET, webhook_secrets=(WEBHOOK_SECRET,))))["meter-sync-webhook"]["containers"]
+    assert webhook["args"][2:4] == ["webhook", "--enqueue"], "the workers do the reporting"
 
 
 def test_a_worker_is_asked_whether_it_is_well_where_it_answers_and_is_not_ended_while_the_database_is_away() -> None:

@@ -147,6 +147,8 @@ def test_workers_take_the_place_of_the_full_and_the_closing_run() -> None:
         in (units(FLEET)["meter-sync-verify-eu.service"])
     )
     assert WORKER not in units(replace(FLEET, workers=0))
+    webhook = services(replace(FLEET, webhook_secrets=(WEBHOOK_SECRET,)))["meter-sync-webhook.service"]
+    assert "ExecStart=/opt/meter-sync/bin/meter-sync --log-level info webhook --enqueue" in webhook
 
 
 def test_a_worker_ends_its_runs_itself_and_is_started_again_unless_the_configuration_is_wrong() -> None:

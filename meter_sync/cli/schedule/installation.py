@@ -114,6 +114,11 @@ class Installation:
         return [*([SHADOW] if self.is_shadow else []), *runs, *verifications(self.accounts)]
 
     @property
+    def webhook_arguments(self) -> tuple[str, ...]:
+        """What follows the global options of the webhook: where there are workers it leaves the reporting to them."""
+        return ("webhook", "--enqueue") if self.workers else ("webhook",)
+
+    @property
     def minute(self) -> int:
         """A minute of its own: at the full hour everybody asks Stripe. It stays while the configuration does."""
         return 1 + zlib.crc32(repr([str(self.ledger), *self.variables.items()]).encode()) % 59

@@ -228,7 +228,8 @@ def _deployment(given: _Given) -> Manifest:
     name = f"{_NAME}-webhook"
     port = {"ports": [{"name": "http", "containerPort": _PORT}]}
     probe = {"readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}}}
-    arguments = ("webhook", "--host", "0.0.0.0", "--port", str(_PORT))  # noqa: S104 (the Pod's own address)
+    here = ("--host", "0.0.0.0", "--port", str(_PORT))  # noqa: S104 (the Pod's own address)
+    arguments = (*given.installation.webhook_arguments, *here)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

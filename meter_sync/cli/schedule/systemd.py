@@ -187,7 +187,7 @@ def _webhook(installation: Installation) -> str:
         Unit=_about("Report metered usage to Stripe when a billing period turns", tells=True),
         Service=[
             "Type=simple",
-            f"ExecStart={_started(installation, 'webhook')}",
+            f"ExecStart={_started(installation, *installation.webhook_arguments)}",
             *_variables({**_of(installation), **(installation.webhook_variables or {})}),
             *_secrets(installation.secrets),
             "Restart=on-failure",
