@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meter_sync.cli.globals import Globals, chosen, now
@@ -35,6 +36,16 @@ async def with_connected(
     return found
 
 
+def not_shared(ledger: Path) -> ConfigurationError:
+    """Return the error that says why there are no workers with a ledger that is a file."""
+    return ConfigurationError(
+        f"the ledger {ledger} is a file, and workers share one on a server; nothing was read or written",
+        "name a database by METER_SYNC_LEDGER, such as postgresql://user@host/database; meter-sync ledger copy "
+        "moves the books there",
+        code="ledger_not_shared",
+    )
+
+
 def fleet_of(options: Globals, stop: Stop) -> "tuple[Settings, Fleet]":
     """Return what all accounts have in common, and what workers need. Raise ConfigurationError."""
     from meter_sync.config import needed
@@ -42,12 +53,7 @@ def fleet_of(options: Globals, stop: Stop) -> "tuple[Settings, Fleet]":
 
     common = options.in_effect(options.read_configuration(needed(for_webhook=False)), ())
     if not isinstance(common.ledger, PostgresUrl):
-        raise ConfigurationError(
-            f"the ledger {common.ledger} is a file, and workers share one on a server; nothing was read or written",
-            "name a database by METER_SYNC_LEDGER, such as postgresql://user@host/database; meter-sync ledger copy "
-            "moves the books there",
-            code="ledger_not_shared",
-        )
+        raise not_shared(common.ledger)
     try:
         from meter_sync.fleet.processes import Fleet
     except ModuleNotFoundError as error:

@@ -52,6 +52,8 @@ class Configuration:
     """What there is for each of several accounts that the file names."""
     connected: "Callable[[str], Configuration] | None" = None
     """Where connected accounts are worked on that it does not name: returns what there is for one, by its id."""
+    row: AccountRow | None = None
+    """What the file says of the account alone; None for the only one, and for what several have in common."""
 
     @property
     def is_of_several(self) -> bool:
@@ -105,6 +107,15 @@ class Configuration:
         if problems:
             raise _wrong(problems)
         return self.of_the_account(())
+
+    def has_its_own(self, secret: SecretSetting) -> bool:
+        """Say whether one of several accounts has a secret of its own, or none, whatever all have in common."""
+        if self.row is None:
+            return False
+        origin = self.origins.get(secret.path, DEFAULT)
+        credential = f"{secret.credential}.{self.row.name}"
+        is_handed_over = origin.kind == "credentials" and Path(origin.name or "").name == credential
+        return is_handed_over or self.row.has(secret.path)
 
     def is_configured(self, secret: SecretSetting) -> bool:
         """Say whether any source has a secret, or names where it is."""
@@ -216,6 +227,7 @@ def _of_row(
         read=settings,
         account=row.name,
         stripe_account=account if isinstance(account, str) else None,
+        row=row,
     )
 
 

@@ -17,6 +17,7 @@ from meter_sync.ledger import books_in_use, open_ledger_read_only
 _COMMAND_SECONDS = 10
 _CRONTABS = ("/etc/crontab", "/etc/cron.d")
 _TIMERS = ("meter-sync.timer", "meter-sync-closing.timer")
+_WORKERS = "meter-sync-worker@*.service"
 _WITH_VALUES = frozenset({"--config", "--log-format", "--log-level"})
 """The global options, before the command, that have a value."""
 _NARROWED = frozenset(
@@ -37,13 +38,16 @@ class _Found:
 
 
 def examine_schedule(installation: Installation) -> Iterator[Finding]:
-    """Yield what starts the full run and the closing run: a timer that is enabled, or a line of a crontab."""
+    """Yield what starts the full run and the closing run: a worker, a timer that is enabled, or a line of a crontab."""
     if "KUBERNETES_SERVICE_HOST" in installation.environment:
-        yield skipped("schedule", "a container does not see who starts it: look at the CronJobs")
+        yield skipped(
+            "schedule", "a container does not see who starts it: look at the CronJobs, or at the workers' Deployment"
+        )
         return
-    off = list(_timers_that_are_off())
+    workers = _by_workers()
+    off = [] if workers.full else list(_timers_that_are_off())  # workers take their place
     yield from off
-    ways = [_by_timers(), *(_by_crontab(*one) for one in _crontabs())]
+    ways = [workers, _by_timers(), *(_by_crontab(*one) for one in _crontabs())]
     full = next((one.full for one in ways if one.full), None)
     closing = next((one.closing for one in ways if one.closing), None)
     if full:
@@ -74,6 +78,12 @@ def _runs_come(installation: Installation) -> bool:
             return runs.last_complete() is not None and not is_overdue
     except MeterSyncError:
         return False
+
+
+def _by_workers() -> _Found:
+    listed = _said("systemctl", "list-units", "--plain", "--no-legend", "--state=active", _WORKERS)
+    worker = next(iter(re.findall(r"^meter-sync-worker@\S+\.service", listed, flags=re.MULTILINE)), None)
+    return _Found(worker, worker)
 
 
 def _by_timers() -> _Found:

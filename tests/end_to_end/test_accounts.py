@@ -229,11 +229,6 @@ def test_all_problems_of_all_accounts_are_named_at_once(both: Accounts) -> None:
     assert both.meter_sync("config", "show").code == 0
 
 
-def test_files_for_a_schedule_are_not_made_for_one_of_several_accounts(both: Accounts) -> None:
-    done = both.meter_sync("schedule", "crontab")
-    assert (done.code, "there are several" in done.stderr) == (2, True)
-
-
 def test_the_log_says_whose_run_it_is(both: Accounts) -> None:
     done = both.meter_sync("--log-format", "json", "--log-level", "info", "run")
     reports = [json.loads(line) for line in done.stderr.splitlines() if '"event": "record"' in line]

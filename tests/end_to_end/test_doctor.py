@@ -604,8 +604,8 @@ FULL = "7 * * * * /opt/meter-sync/bin/meter-sync run --quiet\n"
 CLOSING = "* * * * * /opt/meter-sync/bin/meter-sync run --closing 3m --quiet\n"
 
 
-def scheduled(world: World, crontab: str = "", timers: Mapping[str, str] | None = None) -> Outcome:
-    """Look at a machine with a crontab and with timers, each of which is enabled and active or not."""
+def scheduled(world: World, crontab: str = "", timers: Mapping[str, str] | None = None, workers: str = "") -> Outcome:
+    """Look at a machine with a crontab, timers that are enabled and active or not, and workers that are active."""
     programs = world.folder / "programs"
     programs.mkdir(exist_ok=True)
     states = "".join(
@@ -613,6 +613,7 @@ def scheduled(world: World, crontab: str = "", timers: Mapping[str, str] | None 
         for (timer, state) in (timers or {}).items()
         for question in ("is-enabled", "is-active")
     )
+    states += f"'list-units '*) echo '{workers}';;\n"
     for name, script in {
         "crontab": f"#!/bin/sh\ncat <<'END'\n{crontab}END\n",
         "systemctl": f'#!/bin/sh\ncase "$1 $2" in\n{states}*) echo not-found;;\nesac\n',
@@ -650,6 +651,14 @@ def test_timers_are_a_schedule_if_they_are_enabled(world: World) -> None:
 
     assert off.code == 4
     assert {one["subject"] for one in found(off, "problem")} == {"meter-sync.timer", "meter-sync-closing.timer"}
+
+
+def test_workers_are_a_schedule_and_timers_beside_them_may_be_off(world: World) -> None:
+    off = {"meter-sync.timer": "disabled", "meter-sync-closing.timer": "disabled"}
+    done = scheduled(world, timers=off, workers="meter-sync-worker@2.service loaded active running Carry out runs")
+
+    assert (done.code, [one["subject"] for one in found(done, "ok")]) == (0, [None, "closing"])
+    assert found(done, "ok")[0]["message"].endswith("meter-sync-worker@2.service")
 
 
 def test_what_is_no_full_run_of_each_day_is_no_schedule(world: World) -> None:

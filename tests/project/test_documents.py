@@ -180,7 +180,7 @@ def test_the_glossary_is_short_and_says_each_word_once() -> None:
 
 def test_the_schedules_run_commands_that_exist() -> None:
     """In the crontab and in the units: the manifests have the same arguments."""
-    units = made(replace(PLAIN, webhook_secret=WEBHOOK_SECRET), "root").printed
+    units = made(replace(PLAIN, webhook_secrets=(WEBHOOK_SECRET,)), "root").printed
     crontab = ROOT.joinpath("crontab.example").read_text()
     lines = [line for line in [*crontab.splitlines(), *units.splitlines()] if "meter-sync --" in line]
     assert len(lines) == 10

@@ -9,6 +9,7 @@ import pytest
 
 from meter_sync.cli.schedule.installation import Installation, SecretFile
 from meter_sync.core.schedule import Schedule
+from meter_sync.net.postgres_url import PostgresUrl
 
 KEYS = Path("/etc/meter-sync")
 STRIPE_KEY = SecretFile("stripe_api_key", "STRIPE_API_KEY_FILE", KEYS / "stripe_api_key")
@@ -35,12 +36,27 @@ ODD = replace(
     ledger=Path("/srv/my books/ledger.sqlite3"),
     schedule=Schedule.DAILY,
     variables={"METER_SYNC_METER_KEY": "'$HOME' \\n #%d", "METER_SYNC_LEDGER": "/srv/my books/ledger.sqlite3"},
-    webhook_secret=WEBHOOK_SECRET,
+    webhook_secrets=(WEBHOOK_SECRET,),
     webhook_variables={"METER_SYNC_WEBHOOK_PORT": "8432"},
 )
 """One with characters that mean something to cron, to a shell, to systemd or in YAML."""
 
-INSTALLATIONS = pytest.mark.parametrize("of", [PLAIN, ODD], ids=["plain", "odd"])
+ON_SERVER = PostgresUrl("postgresql://meter-sync@db.example.com/meter_sync")
+OWN_KEYS = (
+    SecretFile("stripe_api_key.eu", "", KEYS / "eu_key", is_in_toml=True),
+    SecretFile("stripe_api_key.shop-17", "", KEYS / "stripe_api_key.shop-17"),
+)
+FLEET = replace(
+    PLAIN,
+    ledger=ON_SERVER,
+    variables={**PLAIN.variables, "METER_SYNC_LEDGER": str(ON_SERVER)},
+    keys=(OPENMETER_KEY, *OWN_KEYS),
+    accounts=("eu", "shop-17"),
+    workers=3,
+)
+"""Workers for two accounts, which have keys of their own at Stripe's and one OpenMeter in common."""
+
+INSTALLATIONS = pytest.mark.parametrize("of", [PLAIN, ODD, FLEET], ids=["plain", "odd", "fleet"])
 
 
 def tool(name: str) -> str:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from meter_sync.cli.schedule.crontab import CRONTAB, LOGROTATE, Machine, crontab, made
 from meter_sync.cli.schedule.installation import Installation
 from meter_sync.core.schedule import Schedule
-from tests.schedule.installations import INSTALLATIONS, ODD, PLAIN, changed, tool
+from tests.schedule.installations import FLEET, INSTALLATIONS, ODD, PLAIN, changed, tool
 from tests.support.documents import ROOT
 from tests.support.world import METER, World
 
@@ -39,7 +40,11 @@ def commands(text: str) -> dict[str, str]:
     lines = [line for line in text.splitlines() if re.match(r"[0-9*]", line)]
     found = {job: [line for line in lines if part in line] for job, part in JOBS.items()}
     assert sorted(line for some in found.values() for line in some) == sorted(lines)
-    return {job: line.split(maxsplit=5)[5].replace(r"\%", "%") for job, (line,) in found.items()}
+    return {
+        f"{job} {number}" if number else job: line.split(maxsplit=5)[5].replace(r"\%", "%")
+        for job, some in found.items()
+        for number, line in enumerate(some)
+    }
 
 
 class Cron:
@@ -99,6 +104,31 @@ def test_cron_takes_it(of: Installation, tmp_path: Path) -> None:
     done = subprocess.run([crontab, dry_run, str(file)], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
+
+
+def test_each_of_several_accounts_is_compared_by_a_line_of_its_own_and_the_rest_is_for_all() -> None:
+    files = made(replace(FLEET, workers=0), Machine(minute=7))
+    found = commands(files.printed)
+
+    assert set(commands(crontab(PLAIN, Machine()))) == set(JOBS)
+    assert set(found) == {"full", "closing", "verify", "verify 1", "status"}
+    assert "--account eu " in found["verify"]
+    assert "--account shop-17 " in found["verify 1"]
+    assert [minute for minute, _ in re.findall(r"^(\d+) (5) \* \* \* ", files.printed, flags=re.MULTILINE)] == [
+        "30",
+        "31",
+    ]
+    assert not [job for job in ("full", "closing", "status") if "--account" in found[job]]
+
+
+def test_where_cron_is_to_find_the_key_of_an_account_is_said_where_its_row_does_not_say_it() -> None:
+    files = made(replace(FLEET, workers=0), Machine())
+
+    assert [note for note in files.notes if "not found by cron" in note] == [
+        "stripe_api_key.shop-17 is not found by cron: name /etc/meter-sync/stripe_api_key.shop-17 in the account's "
+        "row, as api_key_file."
+    ]
+    assert "/etc/meter-sync/eu_key /etc/meter-sync/stripe_api_key.shop-17" in "".join(files.next_steps(Path("made")))
 
 
 @INSTALLATIONS

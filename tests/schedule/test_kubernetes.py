@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from meter_sync.cli.schedule.installation import Installation, SecretFile
+from meter_sync.cli.schedule.jobs import verifications
 from meter_sync.cli.schedule.kubernetes import CONTAINERFILE, MANIFESTS, Cluster, made
+from meter_sync.cli.worker import worker
 from meter_sync.core.schedule import Schedule
 from meter_sync.errors import ConfigurationError
-from meter_sync.net.postgres_url import PostgresUrl
-from tests.schedule.installations import INSTALLATIONS, KEYS, ODD, PLAIN, WEBHOOK_SECRET, changed
+from meter_sync.fleet.health import HEALTH_PATH
+from tests.schedule.installations import FLEET, INSTALLATIONS, KEYS, ODD, ON_SERVER, PLAIN, WEBHOOK_SECRET, changed
 
 TOML = """\
 [stripe]
@@ -56,7 +58,7 @@ def test_the_schemas_of_kubernetes_take_it(of: Installation, release: str, toml:
     version = schemas.latest_version() if release == "newest" else release
     found = objects(replace(of, config=toml), Cluster("registry.example.com:5000/meter-sync@sha256:ab", "billing"))
 
-    assert len(found) == (8 if of.webhook_secret else 6)
+    assert len(found) == (8 if of.webhook_secrets else 6)
     for one in found:
         schemas.validate(one, version, strict=True)
         assert one["metadata"]["namespace"] == "billing"
@@ -83,7 +85,7 @@ def test_no_pod_is_root_or_may_become_it_or_write_but_into_its_volumes_or_talk_t
 
 def test_keys_are_files_that_the_group_of_the_pod_may_read_and_no_other() -> None:
     """Those of a Secret are root's: the kubelet gives them to fsGroup, and lets it read them."""
-    for name, pod in pods(objects(replace(PLAIN, webhook_secret=WEBHOOK_SECRET))).items():
+    for name, pod in pods(objects(replace(PLAIN, webhook_secrets=(WEBHOOK_SECRET,)))).items():
         (secret,) = [one["secret"] for one in pod["volumes"] if one["name"] == "secrets"]
         assert secret["defaultMode"] == 0o400
         assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
@@ -96,7 +98,7 @@ def test_keys_are_files_that_the_group_of_the_pod_may_read_and_no_other() -> Non
 
 
 def test_all_pods_share_the_ledger_on_one_node() -> None:
-    found = objects(replace(PLAIN, webhook_secret=WEBHOOK_SECRET))
+    found = objects(replace(PLAIN, webhook_secrets=(WEBHOOK_SECRET,)))
     assert of_kind(found, "PersistentVolumeClaim")["meter-sync-ledger"]["accessModes"] == ["ReadWriteOnce"]
     for pod in pods(found).values():
         (term,) = pod["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
@@ -110,9 +112,9 @@ def test_all_pods_share_the_ledger_on_one_node() -> None:
 
 
 def test_with_the_ledger_on_a_server_there_is_no_volume_and_pods_may_be_on_any_node(toml: Path) -> None:
-    url = PostgresUrl("postgresql://meter-sync@db.example.com/meter_sync")
+    url = ON_SERVER
     password = SecretFile("ledger_password", "METER_SYNC_LEDGER_PASSWORD_FILE", KEYS / "ledger_password")
-    of = changed(ledger=url, keys=(*PLAIN.keys, password), config=toml, webhook_secret=WEBHOOK_SECRET)
+    of = changed(ledger=url, keys=(*PLAIN.keys, password), config=toml, webhook_secrets=(WEBHOOK_SECRET,))
     of = replace(of, variables={**PLAIN.variables, "METER_SYNC_LEDGER": str(url)})
 
     found = objects(of)
@@ -186,7 +188,7 @@ def test_what_a_machine_trusts_is_not_that_of_the_image() -> None:
 
 
 def test_the_webhook_is_reached_by_a_service_only_where_its_secret_is_configured() -> None:
-    found = objects(replace(PLAIN, webhook_secret=WEBHOOK_SECRET))
+    found = objects(replace(PLAIN, webhook_secrets=(WEBHOOK_SECRET,)))
     (service,) = of_kind(found, "Service").values()
     (deployment,) = of_kind(found, "Deployment").values()
 
@@ -195,6 +197,59 @@ def test_the_webhook_is_reached_by_a_service_only_where_its_secret_is_configured
     (container,) = deployment["template"]["spec"]["containers"]
     assert container["ports"][0]["containerPort"] == service["ports"][0]["port"] == int(container["args"][-1])
     assert not of_kind(objects(PLAIN), "Deployment")
+
+
+def test_workers_take_the_place_of_the_full_and_the_closing_run_and_are_spread_over_the_nodes(toml: Path) -> None:
+    found = objects(replace(FLEET, config=toml))
+    ((name, deployment),) = of_kind(found, "Deployment").items()
+    (budget,) = of_kind(found, "PodDisruptionBudget").values()
+
+    assert {"meter-sync-verify-eu", "meter-sync-verify-shop-17", "meter-sync-status"} == set(of_kind(found, "CronJob"))
+    assert (name, deployment["replicas"], budget["maxUnavailable"]) == ("meter-sync-worker", 3, 1)
+    assert deployment["strategy"] == {"type": "Recreate"}, "an older version refuses what a newer one has written"
+    labels = deployment["template"]["metadata"]["labels"]
+    (spread,) = deployment["template"]["spec"]["topologySpreadConstraints"]
+    assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
+    selectors = [deployment["selector"], budget["selector"], spread["labelSelector"]]
+    assert selectors == [{"matchLabels": labels}] * 3
+    assert "'/source[postgres,worker]'" in made(FLEET, Cluster()).files[CONTAINERFILE]
+    assert not of_kind(objects(replace(FLEET, workers=0)), "PodDisruptionBudget")
+    (webhook,) = pods(objects(replace(FLEET, webhook_secrets=(WEBHOOK_SECRET,))))["meter-sync-webhook"]["containers"]
+    assert webhook["args"][2:4] == ["webhook", "--enqueue"], "the workers do the reporting"
+
+
+def test_a_worker_is_asked_whether_it_is_well_where_it_answers_and_is_not_ended_while_the_database_is_away() -> None:
+    pod = pods(objects(FLEET))["meter-sync-worker"]
+    (container,) = pod["containers"]
+    given = worker.make_context("worker", container["args"][container["args"].index("worker") + 1 :]).params
+
+    (port,) = container["ports"]
+    assert given["listen"] == ("0.0.0.0", port["containerPort"])  # noqa: S104 (the Pod's own address)
+    ready, alive = container["readinessProbe"], container["livenessProbe"]
+    assert ready["httpGet"] == alive["httpGet"] == {"path": HEALTH_PATH, "port": port["name"]}
+    assert ready["periodSeconds"] * ready["failureThreshold"] <= 60
+    assert alive["periodSeconds"] * alive["failureThreshold"] >= 15 * 60
+    assert pod["terminationGracePeriodSeconds"] >= 2 * 60, "a request that is under way is tried for a minute"
+    assert container["resources"]["limits"]["memory"] == f"{given['concurrency']}Gi"
+
+
+def test_the_keys_of_accounts_are_found_in_their_folder_and_no_variable_comes_before_one() -> None:
+    for pod in pods(objects(FLEET)).values():
+        (secret,) = [one["secret"] for one in pod["volumes"] if one["name"] == "secrets"]
+        (container,) = pod["containers"]
+        variables = {one["name"]: one["value"] for one in container["env"]}
+
+        assert [one["path"] for one in secret["items"]] == [one.name for one in FLEET.keys]
+        assert variables["CREDENTIALS_DIRECTORY"] == "/run/secrets/meter-sync"
+        assert not [one for one in variables if one.endswith("_FILE")]
+    assert "--from-file=stripe_api_key.eu=/etc/meter-sync/eu_key " in made(FLEET, Cluster()).printed
+
+
+def test_the_name_of_any_account_fits_into_that_of_a_cronjob() -> None:
+    names = {job.name for job in verifications(["a" * 39 + end for end in "bcde"] + ["b" * 34])}
+
+    assert {len(name) for name in names} == {52}
+    assert len(names) == 5
 
 
 def test_the_image_is_of_the_user_and_the_program_that_the_pods_name() -> None:

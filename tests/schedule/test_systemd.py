@@ -12,6 +12,7 @@ from meter_sync.cli.schedule.installation import Installation
 from meter_sync.cli.schedule.systemd import made
 from meter_sync.core.schedule import Schedule
 from tests.schedule.installations import (
+    FLEET,
     INSTALLATIONS,
     ODD,
     OPENMETER_KEY,
@@ -24,8 +25,10 @@ from tests.schedule.installations import (
 
 EXPOSURE_AT_MOST = 2.0
 JOBS = ("meter-sync", "meter-sync-closing", "meter-sync-verify", "meter-sync-status")
+TELL = "meter-sync-tell@"
+WORKER = "meter-sync-worker@.service"
 TELLS = "OnFailure=meter-sync-tell@%n.service"
-WITH_WEBHOOK = replace(PLAIN, webhook_secret=WEBHOOK_SECRET)
+WITH_WEBHOOK = replace(PLAIN, webhook_secrets=(WEBHOOK_SECRET,))
 
 
 def units(of: Installation) -> dict[str, list[str]]:
@@ -35,7 +38,7 @@ def units(of: Installation) -> dict[str, list[str]]:
 
 def services(of: Installation) -> dict[str, list[str]]:
     """Those that run the program."""
-    return {name: lines for name, lines in units(of).items() if name.endswith(".service") and "@" not in name}
+    return {name: lines for name, lines in units(of).items() if name.endswith(".service") and TELL not in name}
 
 
 def written(of: Installation, folder: Path) -> list[Path]:
@@ -51,7 +54,7 @@ def test_systemd_takes_them(of: Installation, tmp_path: Path) -> None:
     program.symlink_to(sys.executable)
     folder = tmp_path / "units"
     folder.mkdir()
-    files = [file for file in written(replace(of, program=program), folder) if "@" not in file.name]
+    files = [file for file in written(replace(of, program=program), folder) if TELL not in file.name]
 
     done = subprocess.run(
         [tool("systemd-analyze"), "verify", *files], capture_output=True, text=True, check=False, cwd=folder
@@ -66,7 +69,7 @@ def test_systemd_takes_them(of: Installation, tmp_path: Path) -> None:
 def test_each_service_is_exposed_little(of: Installation, tmp_path: Path) -> None:
     analyze = tool("systemd-analyze")
     written(of, tmp_path)
-    assert len(services(of)) == (5 if of.webhook_secret else 4)
+    assert len(services(of)) == (5 if of.webhook_secrets else 4)
     for name in services(of):
         threshold = f"--threshold={EXPOSURE_AT_MOST * 10:.0f}"
         done = subprocess.run(
@@ -130,6 +133,39 @@ def test_keys_are_handed_on_by_systemd_and_the_webhooks_secret_to_the_webhook_al
         assert f"LoadCredential=stripe_api_key:{STRIPE_KEY.file}" in lines
         assert f"LoadCredential=openmeter_api_key:{OPENMETER_KEY.file}" in lines
         assert (of_webhook in lines) is (name == "meter-sync-webhook.service")
+
+
+def test_workers_take_the_place_of_the_full_and_the_closing_run() -> None:
+    jobs = ("meter-sync-verify-eu", "meter-sync-verify-shop-17", "meter-sync-status")
+    expected = {f"{job}.{kind}" for job in jobs for kind in ("service", "timer")}
+    (enabled,) = [line for line in made(FLEET, "root").next_steps(Path("made")) if "systemctl enable" in line]
+
+    assert set(units(FLEET)) == expected | {WORKER, "meter-sync-tell@.service"}
+    assert enabled.split()[-3:] == [f"meter-sync-worker@{number}.service" for number in (1, 2, 3)]
+    assert (
+        "ExecStart=/opt/meter-sync/bin/meter-sync --log-level info verify --sample 30 --quiet --account eu"
+        in (units(FLEET)["meter-sync-verify-eu.service"])
+    )
+    assert WORKER not in units(replace(FLEET, workers=0))
+    webhook = services(replace(FLEET, webhook_secrets=(WEBHOOK_SECRET,)))["meter-sync-webhook.service"]
+    assert "ExecStart=/opt/meter-sync/bin/meter-sync --log-level info webhook --enqueue" in webhook
+
+
+def test_a_worker_ends_its_runs_itself_and_is_started_again_unless_the_configuration_is_wrong() -> None:
+    lines = units(FLEET)[WORKER]
+
+    assert "ExecStart=/opt/meter-sync/bin/meter-sync --log-level info worker" in lines
+    assert {"Type=simple", "KillMode=mixed", "TimeoutStopSec=120", TELLS, "WantedBy=multi-user.target"} <= set(lines)
+    assert {"Restart=always", "RestartSec=5", "RestartPreventExitStatus=78"} <= set(lines)
+
+
+def test_the_key_of_each_account_is_handed_on_by_its_name() -> None:
+    for lines in services(FLEET).values():
+        assert [line for line in lines if line.startswith("LoadCredential=")] == [
+            f"LoadCredential=openmeter_api_key:{OPENMETER_KEY.file}",
+            "LoadCredential=stripe_api_key.eu:/etc/meter-sync/eu_key",
+            "LoadCredential=stripe_api_key.shop-17:/etc/meter-sync/stripe_api_key.shop-17",
+        ]
 
 
 def test_what_is_elsewhere_can_be_written_and_who_it_is_to_belong_to_is_said() -> None:

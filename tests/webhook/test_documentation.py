@@ -33,7 +33,7 @@ def test_the_events_to_select_are_those_that_are_read() -> None:
 def test_the_unit_that_is_named_starts_the_command_and_is_made_where_the_secret_is_configured() -> None:
     assert "`meter-sync-webhook.service`" in PAGE
     assert "STRIPE_WEBHOOK_SECRET_FILE" in "".join(blocks("docs/webhook.md", "sh"))
-    unit = made(replace(PLAIN, webhook_secret=WEBHOOK_SECRET), "root").files["meter-sync-webhook.service"]
+    unit = made(replace(PLAIN, webhook_secrets=(WEBHOOK_SECRET,)), "root").files["meter-sync-webhook.service"]
 
     assert re.search(r"^ExecStart=/opt/meter-sync/bin/meter-sync --log-level info webhook$", unit, flags=re.MULTILINE)
     assert {"Restart=on-failure", "RestartPreventExitStatus=78"} <= set(unit.splitlines())

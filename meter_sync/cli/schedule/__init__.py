@@ -26,6 +26,13 @@ MAILTO = click.option(
     help="Who is told: an address, or a user of this machine.",
 )
 
+WORKERS = click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="Have so many workers in the place of the full and the closing run; the ledger is on a server.",
+)
+
 
 @click.group()
 def schedule() -> None:
@@ -59,14 +66,15 @@ def crontab(options: Globals, destination: Destination, mailto: str, log: str, u
 
 @schedule.command()
 @MAILTO
+@WORKERS
 @written
 @click.pass_obj
-def systemd(options: Globals, destination: Destination, mailto: str) -> None:
+def systemd(options: Globals, destination: Destination, mailto: str, workers: int | None) -> None:
     """Print units: a service and a timer each for the full run, the closing run, verify and status.
 
     With them comes one that mails of what failed, and where a secret of webhooks is configured one that receives them.
     """
-    give(options, destination, partial(for_systemd.made, mailto=mailto))
+    give(options, destination, partial(for_systemd.made, mailto=mailto), workers)
 
 
 @schedule.command()
@@ -74,12 +82,15 @@ def systemd(options: Globals, destination: Destination, mailto: str) -> None:
     "--image", type=IMAGE, default=for_kubernetes.IMAGE, show_default=True, help="The image that the Pods are made of."
 )
 @click.option("--namespace", type=NAMESPACE, help="Where the objects go; default: that of whoever applies them.")
+@WORKERS
 @written
 @click.pass_obj
-def kubernetes(options: Globals, destination: Destination, image: str, namespace: str | None) -> None:
+def kubernetes(
+    options: Globals, destination: Destination, image: str, namespace: str | None, workers: int | None
+) -> None:
     """Print manifests for `kubectl apply -f -`; with --write also a Containerfile for their image.
 
     They are a CronJob each for the full run, the closing run, verify and status, the volume of a ledger that is a file,
     the configuration file, and where a secret of webhooks is configured a Deployment that receives them.
     """
-    give(options, destination, partial(for_kubernetes.made, cluster=for_kubernetes.Cluster(image, namespace)))
+    give(options, destination, partial(for_kubernetes.made, cluster=for_kubernetes.Cluster(image, namespace)), workers)

@@ -8,14 +8,23 @@ from pathlib import Path
 
 from meter_sync.cli.schedule.giving import Made, comment, in_folder
 from meter_sync.cli.schedule.installation import Installation
-from meter_sync.cli.schedule.jobs import CLOSING, SHADOW, UNBILLED, VERIFY, Every, Job, another, full_run, status
+from meter_sync.cli.schedule.jobs import (
+    CLOSING,
+    ENDS_WITHIN_SECONDS,
+    SHADOW,
+    UNBILLED,
+    Every,
+    Job,
+    another,
+    full_run,
+    status,
+    verifications,
+)
 
 CRONTAB, LOGROTATE = "meter-sync.crontab", "meter-sync.logrotate"
 
 _LAST_LINES = 5
 """So many lines of the log are mailed."""
-_KILLED_AFTER_SECONDS = 120
-"""So long after it was asked to end: a request in flight is tried for a minute."""
 _NOT_AGAIN_FOR_MINUTES = 24 * 60
 """How long the closing line does not mail an exit code again."""
 
@@ -49,7 +58,13 @@ def _notes(installation: Installation, machine: Machine) -> list[str]:
         f"no ledger is configured: that of the crontab is ~{machine.user}/.local/state/meter-sync/ledger.sqlite3. To "
         "have one wherever a command is started, set METER_SYNC_LEDGER, and make this anew."
     )
-    return [*installation.notes, *([] if installation.ledger else [ledger])]
+    # cron hands over no credentials, by whose names the key of an account would be found.
+    unnamed = [
+        f"{one.name} is not found by cron: name {one.file} in the account's row, as api_key_file."
+        for one in installation.keys
+        if not one.variable and not one.is_in_toml
+    ]
+    return [*installation.notes, *unnamed, *([] if installation.ledger else [ledger])]
 
 
 def _next_steps(installation: Installation, machine: Machine, folder: Path) -> list[str]:
@@ -116,16 +131,9 @@ def _lines(installation: Installation, machine: Machine) -> Iterator[str]:
         *([copies] if installation.is_shadow else []),
         (f"{often}, everything. {_OF_FULL_RUN}", f"{minute} {hour}", run),
         (_OF_CLOSING, "* *", CLOSING),
-        (
-            "Once a day, a thirtieth of all items: does Stripe hold what OpenMeter says?",
-            f"{another(minute, 23)} 5",
-            VERIFY,
-        ),
-        (
-            "Once a day, the usage that Stripe will not bill by itself. Nothing is mailed where there is none.",
-            f"{another(minute, 31)} 6",
-            UNBILLED,
-        ),
+        *((_OF_VERIFY, f"{another(minute, 23 + one.turn)} 5", one) for one in verifications(installation.accounts)),
+        # Of several accounts `status` says it.
+        *([] if installation.accounts is not None else [(_OF_UNBILLED, f"{another(minute, 31)} 6", UNBILLED)]),
         (
             "Once a day, whether all is well. Nothing is mailed where it is.",
             f"{another(minute, 37)} 6",
@@ -150,6 +158,8 @@ _OF_CLOSING = (
     "of the log, each kind once a day. Servers that are away (75), and what is configured wrongly (78), the full run "
     "tells."
 )
+_OF_VERIFY = "Once a day, a thirtieth of all items: does Stripe hold what OpenMeter says?"
+_OF_UNBILLED = "Once a day, the usage that Stripe will not bill by itself. Nothing is mailed where there is none."
 _HOW_OFTEN = (
     'How often the full run comes, `schedule` says: "hourly" or "daily", in meter-sync.toml, so that commands by hand '
     "know it too. After a change print this anew."
@@ -161,7 +171,7 @@ def _command(job: Job, program: str) -> str:
 
     A log that cannot be opened must not keep the program from running: then it is said, and nothing is logged.
     """
-    limit = f"timeout --kill-after={_KILLED_AFTER_SECONDS} {int(job.longest.total_seconds())}"
+    limit = f"timeout --kill-after={ENDS_WITHIN_SECONDS} {int(job.longest.total_seconds())}"
     started = f"{limit} {shlex.quote(program)} --log-format json --log-level info {shlex.join(job.arguments)}"
     carried_out = f'{started} 2>>"$LOG"'
     printed = ""

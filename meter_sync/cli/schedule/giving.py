@@ -5,7 +5,7 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from typing import Any
 import click
 
 from meter_sync.cli.ending import exit_with
+from meter_sync.cli.fleet import not_shared
 from meter_sync.cli.globals import Globals
 from meter_sync.cli.options import Command
 from meter_sync.cli.printing import print_error, printable
 from meter_sync.cli.schedule.installation import Installation, installation
 from meter_sync.config import SECRETS
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.errors import ArgumentsError, MeterSyncError
+from meter_sync.errors import MeterSyncError
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +61,23 @@ def written(command: Command) -> Command:
     return writing
 
 
-def give(options: Globals, destination: Destination, make: Callable[[Installation], Made]) -> None:
-    """Make the files for the configuration in effect, print or write them, and say what is still to be done."""
+def give(
+    options: Globals, destination: Destination, make: Callable[[Installation], Made], workers: int | None = None
+) -> None:
+    """Make the files for the configuration in effect, print or write them, and say what is still to be done.
+
+    `workers` is how many carry out the runs, if any.
+    """
     options.start_logging()
     try:
         # The webhook's secret is among them: where there is one, there is a service for the webhook.
-        configuration = options.read_configuration(SECRETS)
-        if configuration.accounts:
-            raise ArgumentsError(
-                "files are made for one account, and there are several; nothing was written",
-                "a line of a crontab or a unit of systemd that runs meter-sync run works on all of them: see "
-                "crontab.example and docs/accounts.md",
-            )
-        found = installation(configuration, options.of_the_account(configuration, ()), os.environ)
-        made = make(found)
+        # What is in their files is not looked at: it may be another user's, or still to come.
+        configuration = replace(options.read_configuration(SECRETS), of_secrets={})
+        is_of_several = configuration.is_of_several
+        settings = (options.checked if is_of_several else options.of_the_account)(configuration, ())
+        if workers and isinstance(settings.ledger, Path):
+            raise not_shared(settings.ledger)
+        made = make(installation(configuration, settings, os.environ, workers or 0))
         if destination.folder is not None:
             _write(made, destination.folder, may_replace=destination.may_replace)
     except MeterSyncError as error:

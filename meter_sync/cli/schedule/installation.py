@@ -9,13 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from meter_sync.cli.schedule.jobs import CLOSING, SHADOW, VERIFY, Job, full_run
+from meter_sync.cli.schedule.jobs import CLOSING, SHADOW, Job, can_be_compared, full_run, verifications
 from meter_sync.config import (
     DEFAULT,
     ENVIRONMENT,
     LEDGER_PASSWORD,
     NOTIFY_FILE,
+    OPENMETER_KEY,
     SECRETS,
+    STRIPE_KEY,
     WEBHOOK_SECRET,
     Configuration,
     SecretSetting,
@@ -36,6 +38,8 @@ _OF_THE_NETWORK = (
 )
 """What is no setting, and without which the servers may not be reached."""
 
+_OF_ACCOUNTS = (STRIPE_KEY, OPENMETER_KEY)
+"""The keys that several accounts may share, or each have of its own."""
 _OF_THE_WEBHOOK = ("METER_SYNC_WEBHOOK_HOST", "METER_SYNC_WEBHOOK_PORT")
 
 
@@ -44,7 +48,7 @@ class SecretFile:
     """The file of a secret, as the scheduled commands find it."""
 
     name: str
-    """That of systemd's credential, such as `stripe_api_key`."""
+    """That of systemd's credential, such as `stripe_api_key`, or `stripe_api_key.eu` for an account's own."""
     variable: str
     """The variable that names the file; empty where only the configuration file, or systemd, can."""
     file: Path
@@ -73,8 +77,8 @@ class Installation:
     """Settings that come from the environment, and the ledger where the configuration file does not name it."""
     keys: Sequence[SecretFile]
     """What a run needs."""
-    webhook_secret: SecretFile | None = None
-    """None where no webhooks are received."""
+    webhook_secrets: Sequence[SecretFile] = ()
+    """What the webhook needs beside; nothing where none are received."""
     webhook_variables: Mapping[str, str] | None = None
     written: Sequence[Path] = ()
     """The folders, beside that of the ledger, in which a run writes."""
@@ -86,6 +90,12 @@ class Installation:
     """Whether only its owner can read it."""
     left_out: Sequence[str] = ()
     """The variables that may have a password in them, which none of these files may."""
+    accounts: Sequence[str] | None = None
+    """The names of several accounts, as far as the configuration file has them; None where there is only one."""
+    left_to_hand: Sequence[str] = ()
+    """What there is no job for where there are several accounts, in sentences."""
+    workers: int = 0
+    """How many workers carry out the runs; where there are none, the jobs do."""
 
     @property
     def ledger_file(self) -> Path | None:
@@ -100,7 +110,13 @@ class Installation:
     @property
     def jobs(self) -> Sequence[Job]:
         """What comes by the schedule in any case, in the order in which one meets it."""
-        return [*([SHADOW] if self.is_shadow else []), full_run(self.schedule), CLOSING, VERIFY]
+        runs = [] if self.workers else [full_run(self.schedule), CLOSING]
+        return [*([SHADOW] if self.is_shadow else []), *runs, *verifications(self.accounts)]
+
+    @property
+    def webhook_arguments(self) -> tuple[str, ...]:
+        """What follows the global options of the webhook: where there are workers it leaves the reporting to them."""
+        return ("webhook", "--enqueue") if self.workers else ("webhook",)
 
     @property
     def minute(self) -> int:
@@ -110,7 +126,7 @@ class Installation:
     @property
     def secrets(self) -> Sequence[SecretFile]:
         """All files of secrets."""
-        return [*self.keys, *([self.webhook_secret] if self.webhook_secret else [])]
+        return [*self.keys, *self.webhook_secrets]
 
     @property
     def notes_of_variables(self) -> list[str]:
@@ -122,11 +138,15 @@ class Installation:
         """What is still to be done by hand on this machine, in sentences."""
         missing = [one for one in self.secrets if one.is_to_be_made]
         put = [f"{one.file} is not there yet: put into it what {one.what} is to be, mode 0600." for one in missing]
-        return put + self.notes_of_variables
+        return [*put, *self.notes_of_variables, *self.left_to_hand]
 
 
-def installation(configuration: Configuration, settings: Settings, environment: Mapping[str, str]) -> Installation:
+def installation(
+    configuration: Configuration, settings: Settings, environment: Mapping[str, str], workers: int = 0
+) -> Installation:
     """Return what the scheduled commands are to be started with, given the configuration in effect.
+
+    `settings` are those of the only account, or what several have in common; `workers` carry out the runs, if any.
 
     Raise ConfigurationError where a value cannot stand in the files of a schedule.
     """
@@ -147,15 +167,16 @@ def installation(configuration: Configuration, settings: Settings, environment: 
         schedule=settings.schedule,
         variables=variables,
         keys=_keys(configuration, settings),
-        webhook_secret=_secret_file(WEBHOOK_SECRET, configuration, settings)
-        if configuration.is_configured(WEBHOOK_SECRET)
-        else None,
+        webhook_secrets=_secret_files([WEBHOOK_SECRET], configuration, settings),
         webhook_variables={name: environment[name] for name in _OF_THE_WEBHOOK if environment.get(name)},
         written=_written(settings),
         is_shadow=settings.is_shadow,
         config_is_private=_is_private(configuration.file),
         config_is_secret=settings.monitor.ping_url is not None,
         left_out=left_out,
+        accounts=[one.account for one in configuration.accounts] if configuration.is_of_several else None,
+        left_to_hand=list(_left_to_hand(configuration)),
+        workers=workers,
     )
     _refuse_line_breaks(found)
     return found
@@ -183,13 +204,19 @@ def _variables(configuration: Configuration, environment: Mapping[str, str]) -> 
             yield origin.name, environment[origin.name].strip()
 
 
+def _left_to_hand(configuration: Configuration) -> Iterator[str]:
+    """Yield what is about one account, and so has no job where there are several, or too many."""
+    several = configuration.accounts
+    by_hand = "start meter-sync verify --account NAME for those that you want compared"
+    if not can_be_compared([one.account for one in several]):
+        yield f"verify is left out, since it is about one account, and there are {len(several)}: {by_hand}."
+    elif configuration.connected is not None:
+        yield f"verify is left out for the connected accounts that no row names: {by_hand}."
+
+
 def _keys(configuration: Configuration, settings: Settings) -> list[SecretFile]:
     """Return the files of what a run needs: Stripe's key in any case, and others where they are configured."""
-    found = [
-        _secret_file(one, configuration, settings)
-        for one in (*needed(for_webhook=False), LEDGER_PASSWORD)
-        if one.section == "stripe" or configuration.is_configured(one)
-    ]
+    found = _secret_files([*needed(for_webhook=False), LEDGER_PASSWORD], configuration, settings)
     notify = settings.monitor.notify_file
     if notify is not None:
         file = absolute(notify)
@@ -197,14 +224,54 @@ def _keys(configuration: Configuration, settings: Settings) -> list[SecretFile]:
     return found
 
 
+def _secret_files(
+    wanted: Sequence[SecretSetting], configuration: Configuration, settings: Settings
+) -> list[SecretFile]:
+    """Return the files of what is wanted: of the only account, or what several have in common and each of its own."""
+    common = [one for one in wanted if _is_common(one, configuration)]
+    return [
+        *(_secret_file(one, configuration, settings) for one in common),
+        *(_secret_file(one, account, own) for account, own, one in _of_each_account(wanted, configuration, common)),
+    ]
+
+
+def _is_common(secret: SecretSetting, configuration: Configuration) -> bool:
+    """Say whether the only account needs a secret, or one of several that has none of its own."""
+    is_configured = configuration.is_configured(secret)
+    if not configuration.is_of_several or secret not in _OF_ACCOUNTS:
+        return is_configured or secret == STRIPE_KEY
+    sharing = [one for one in configuration.accounts if not one.has_its_own(secret)]
+    of_platform = any(one.read and one.read.stripe.account for one in sharing) or configuration.connected is not None
+    if secret == STRIPE_KEY and of_platform:
+        return True
+    return is_configured and (bool(sharing) or configuration.connected is not None)
+
+
+def _of_each_account(
+    wanted: Sequence[SecretSetting], configuration: Configuration, common: Sequence[SecretSetting]
+) -> Iterator[tuple[Configuration, Settings, SecretSetting]]:
+    """Yield what each of several accounts has of its own: Stripe's key in any case where none is in common."""
+    for account in configuration.accounts:
+        for one in wanted:
+            is_own = account.has_its_own(one) and (account.is_configured(one) or one == STRIPE_KEY)
+            if account.read and (is_own or (one == STRIPE_KEY and one not in common)):
+                yield account, account.read, one
+
+
 def _secret_file(one: SecretSetting, configuration: Configuration, settings: Settings) -> SecretFile:
-    """Return the file of a secret: the one that is named, or, where the environment alone has it, its usual place."""
-    name, values = one.credential, settings.model_dump()
-    named: Path | None = (values[one.section] if one.section else values)[f"{one.name}_file"]
+    """Return the file of a secret: the one that is named, or, where the environment alone has it, its usual place.
+
+    That of an account is handed over by its name, which no variable has.
+    """
+    row = configuration.row
+    name = f"{one.credential}.{row.name}" if row else one.credential
+    named: Path | None = getattr(getattr(settings, one.section) if one.section else settings, f"{one.name}_file")
+    if row and not row.has(one.path):
+        named = None  # that is what all have in common
     file = absolute(named) if named else KEYS_FOLDER / name
     is_in_toml = named == file and configuration.origins[f"{one.path}_file"].kind == "file"
     variable = next((variable for variable, path in ENVIRONMENT.items() if path == f"{one.path}_file"), "")
-    return SecretFile(name, variable, file, is_in_toml, is_to_be_made=not os.path.lexists(file))
+    return SecretFile(name, "" if row else variable, file, is_in_toml, is_to_be_made=not os.path.lexists(file))
 
 
 def _written(settings: Settings) -> list[Path]:
@@ -221,7 +288,7 @@ def _refuse_line_breaks(found: Installation) -> None:
         "ledger": str(found.ledger or ""),
         **found.variables,
         **(found.webhook_variables or {}),
-        **{one.variable: str(one.file) for one in found.secrets},
+        **{one.variable or one.name: str(one.file) for one in found.secrets},
     }
     wrong = [
         f"{name} has a character that cannot be printed" for name, value in values.items() if not value.isprintable()

@@ -8,10 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from meter_sync import __version__
+from meter_sync.cli.schedule.containerfile import PROGRAM, STATE_FOLDER, USER, containerfile
 from meter_sync.cli.schedule.giving import Made, comment, in_folder
 from meter_sync.cli.schedule.installation import Installation, SecretFile
-from meter_sync.cli.schedule.jobs import SHADOW, VERIFY, Every, Job, another, status
-from meter_sync.config import NOTIFY_FILE
+from meter_sync.cli.schedule.jobs import ENDS_WITHIN_SECONDS, SHADOW, VERIFY, Every, Job, another, status
+from meter_sync.cli.schedule.kubernetes_workers import ARGUMENTS, OF_CONTAINER, SAID, disruption_budget, workers
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import ConfigurationError
 from meter_sync.net.addresses import is_loopback
@@ -21,9 +22,7 @@ IMAGE = f"meter-sync:{__version__}"
 MANIFESTS, CONTAINERFILE = "meter-sync.yaml", "Containerfile"
 
 _NAME = "meter-sync"
-_PROGRAM = "/opt/meter-sync/bin/meter-sync"
-_USER = 10001
-_LEDGER = Path("/var/lib/meter-sync/ledger.sqlite3")
+_LEDGER = STATE_FOLDER / "ledger.sqlite3"
 _SECRETS = Path("/run/secrets/meter-sync")
 _CONFIG = Path("/etc/meter-sync/meter-sync.toml")
 _PORT = 8431
@@ -60,9 +59,9 @@ def made(installation: Installation, cluster: Cluster) -> Made:
     manifests = _manifests(_Given(installation, cluster, _text_of(shown)))
     text = "---\n".join(_dumped(comment, one) for comment, one in manifests)
     return Made(
-        files={MANIFESTS: text, CONTAINERFILE: _containerfile(installation)},
+        files={MANIFESTS: text, CONTAINERFILE: containerfile(installation)},
         printed=text,
-        notes=[*installation.notes_of_variables, *_of_this_machine(installation)],
+        notes=[*installation.notes_of_variables, *installation.left_to_hand, *_of_this_machine(installation)],
         next_steps=lambda folder: _next_steps(installation, cluster, folder),
     )
 
@@ -115,8 +114,10 @@ def _manifests(given: _Given) -> list[tuple[list[str], Manifest]]:
     if given.toml is not None:
         said = comment("The configuration file. Paths in it are those of the Pods.")
         found.append((said, _config(given.cluster, given.toml)))
+    if given.installation.workers:
+        found += _workers(given)
     found += [(_comment(job), _cron_job(job, given)) for job in _jobs(given.installation)]
-    if given.installation.webhook_secret:
+    if given.installation.webhook_secrets:
         said = comment("Receives Stripe's events. What has TLS goes before it, such as an Ingress.")
         found += [(said, _deployment(given)), ([], _service(given.cluster))]
     (of_first, first), *others = found
@@ -174,9 +175,9 @@ def _cron_job(job: Job, given: _Given) -> Manifest:
     minute = given.installation.minute
     times = {Every.MINUTE: "* * * * *", Every.HOUR: f"{minute} * * * *", Every.DAY: f"{minute} 0 * * *"}
     of_others = {
-        VERIFY.name: f"{another(minute, 23)} 5 * * *",
-        SHADOW.name: f"{another(minute, 54)} * * * *",
-        status(Every.HOUR).name: f"{another(minute, 37)} * * * *",
+        VERIFY.command: f"{another(minute, 23 + job.turn)} 5 * * *",
+        SHADOW.command: f"{another(minute, 54)} * * * *",
+        status(Every.HOUR).command: f"{another(minute, 37)} * * * *",
     }
     try_again = {"containerName": _NAME, "operator": "In", "values": [int(ExitCode.TRY_AGAIN)]}
     tried_again = [
@@ -189,7 +190,7 @@ def _cron_job(job: Job, given: _Given) -> Manifest:
         "kind": "CronJob",
         "metadata": _metadata(job.name, given.cluster),
         "spec": {
-            "schedule": of_others.get(job.name, times[job.every]),
+            "schedule": of_others.get(job.command, times[job.every]),
             "timeZone": "Etc/UTC",
             "concurrencyPolicy": "Forbid",
             "startingDeadlineSeconds": 50 if job.every is Every.MINUTE else 1800,
@@ -213,11 +214,22 @@ def _cron_job(job: Job, given: _Given) -> Manifest:
     }
 
 
+def _workers(given: _Given) -> list[tuple[list[str], Manifest]]:
+    name = f"{_NAME}-worker"
+    metadata, labels = _metadata(name, given.cluster), _labels(name)
+    pod = _pod(given, ARGUMENTS, given.installation.keys, OF_CONTAINER)
+    return [
+        (comment(*SAID), workers(given.installation.workers, metadata, labels, pod)),
+        ([], disruption_budget(metadata, labels)),
+    ]
+
+
 def _deployment(given: _Given) -> Manifest:
     name = f"{_NAME}-webhook"
     port = {"ports": [{"name": "http", "containerPort": _PORT}]}
     probe = {"readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}}}
-    arguments = ("webhook", "--host", "0.0.0.0", "--port", str(_PORT))  # noqa: S104 (the Pod's own address)
+    here = ("--host", "0.0.0.0", "--port", str(_PORT))  # noqa: S104 (the Pod's own address)
+    arguments = (*given.installation.webhook_arguments, *here)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -270,11 +282,11 @@ def _pod(given: _Given, arguments: Sequence[str], secrets: Sequence[SecretFile],
     container = {
         "name": _NAME,
         "image": given.cluster.image,
-        "command": [_PROGRAM],
+        "command": [PROGRAM],
         "args": ["--log-level", "info", *arguments],
         "env": [{"name": name, "value": value} for name, value in _variables(given, secrets).items()],
-        **of_container,
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+        **of_container,
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -286,12 +298,12 @@ def _pod(given: _Given, arguments: Sequence[str], secrets: Sequence[SecretFile],
         "automountServiceAccountToken": False,
         # A Service named meter-sync-webhook would be a variable METER_SYNC_WEBHOOK_PORT, which means something else.
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 120,
+        "terminationGracePeriodSeconds": ENDS_WITHIN_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "fsGroup": _USER,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
@@ -329,9 +341,18 @@ def _variables(given: _Given, secrets: Sequence[SecretFile]) -> dict[str, str]:
         **({} if given.installation.config is None else {"METER_SYNC_CONFIG": str(_CONFIG)}),
         **{name: value for name, value in given.installation.variables.items() if not name.startswith("SSL_CERT_")},
         **({} if given.installation.is_on_server else {"METER_SYNC_LEDGER": str(_LEDGER)}),
-        **{one.variable: str(_SECRETS / one.name) for one in secrets if one.variable},
-        **({} if all(one.variable for one in secrets) else {"CREDENTIALS_DIRECTORY": str(_SECRETS)}),
+        **_variables_of(secrets, given.installation.accounts),
     }
+
+
+def _variables_of(secrets: Sequence[SecretFile], accounts: Sequence[str] | None) -> dict[str, str]:
+    """Return what says where the secrets are.
+
+    Where there are several accounts that is their folder alone: a variable, which names what all have in common, would
+    come before the key that is handed over for one of them.
+    """
+    files = {one.variable: str(_SECRETS / one.name) for one in secrets if one.variable} if accounts is None else {}
+    return files if len(files) == len(secrets) else {**files, "CREDENTIALS_DIRECTORY": str(_SECRETS)}
 
 
 def _metadata(name: str, cluster: Cluster) -> Manifest:
@@ -357,31 +378,3 @@ def _dumped(said: Sequence[str], manifest: Manifest) -> str:
     yaml.add_representer(str, text, Dumper=dumper)
     lines = "".join(f"{line}\n" for line in said)
     return lines + str(yaml.dump(manifest, Dumper=dumper, sort_keys=False, width=200, allow_unicode=True))
-
-
-def _containerfile(installation: Installation) -> str:
-    """Return how the image is made, with the extras that this configuration needs."""
-    needed = {
-        "notify": any(one.name == NOTIFY_FILE for one in installation.keys),
-        "postgres": installation.is_on_server,
-    }
-    extras = ",".join(name for name, is_needed in needed.items() if is_needed)
-    return _CONTAINERFILE.replace(" /source\n", f" '/source[{extras}]'\n") if extras else _CONTAINERFILE
-
-
-_CONTAINERFILE = f"""\
-# The image of meter-sync, as `meter-sync schedule kubernetes` writes it. Build it in a clone of the repository:
-#   podman build -f Containerfile -t meter-sync:{__version__} .
-FROM docker.io/library/python:3.13-slim AS build
-COPY . /source
-RUN python -m venv /opt/meter-sync && /opt/meter-sync/bin/pip install --no-cache-dir /source
-
-FROM docker.io/library/python:3.13-slim
-RUN useradd --system --uid {_USER} --user-group --home-dir {_LEDGER.parent} --shell /usr/sbin/nologin meter-sync \\
-    && install -d -o {_USER} -g {_USER} -m 0700 {_LEDGER.parent}
-COPY --from=build /opt/meter-sync /opt/meter-sync
-ENV PATH=/opt/meter-sync/bin:$PATH
-USER {_USER}:{_USER}
-ENTRYPOINT ["{_PROGRAM}"]
-CMD ["--help"]
-"""

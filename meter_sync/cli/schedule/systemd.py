@@ -7,11 +7,12 @@ from pathlib import Path
 
 from meter_sync.cli.schedule.giving import Made, comment
 from meter_sync.cli.schedule.installation import Installation, SecretFile
-from meter_sync.cli.schedule.jobs import SHADOW, VERIFY, Every, Job, status
+from meter_sync.cli.schedule.jobs import ENDS_WITHIN_SECONDS, SHADOW, VERIFY, Every, Job, status
 from meter_sync.core.outcomes import ExitCode
 
 _FOLDER = Path("/etc/systemd/system")
 WEBHOOK = "meter-sync-webhook.service"
+WORKER = "meter-sync-worker@"
 
 _USER = "meter-sync"
 _STATE = "meter-sync"
@@ -59,8 +60,10 @@ def made(installation: Installation, mailto: str) -> Made:
     for job in _jobs(installation):
         found[f"{job.name}.service"] = _service(job, installation)
         found[f"{job.name}.timer"] = _timer(job)
-    if installation.webhook_secret:
-        found[WEBHOOK] = _webhook(installation, installation.webhook_secret)
+    if installation.webhook_secrets:
+        found[WEBHOOK] = _webhook(installation)
+    if installation.workers:
+        found[f"{WORKER}.service"] = _worker(installation)
     found[f"{_TELLS}.service"] = _tell(mailto)
     first, notes = next(iter(found)), _notes(installation)
     head = comment(
@@ -79,8 +82,9 @@ def made(installation: Installation, mailto: str) -> Made:
 def _next_steps(installation: Installation, folder: Path) -> list[str]:
     units = [f"{job.name}.timer" for job in _jobs(installation)]
     there = shlex.quote(str(folder))
-    if installation.webhook_secret:
+    if installation.webhook_secrets:
         units.append(WEBHOOK)
+    units += [f"{WORKER}{number}.service" for number in range(1, installation.workers + 1)]
     return [
         f"sudo install -m 0644 {there}/meter-sync*.service {there}/meter-sync*.timer {_FOLDER}/",
         "sudo systemctl daemon-reload",
@@ -162,31 +166,55 @@ def _timer(job: Job) -> str:
         (Every.MINUTE, False): ["OnCalendar=minutely", "AccuracySec=1s"],
     }
     of_others = {
-        VERIFY.name: [
+        VERIFY.command: [
             "OnCalendar=*-*-* 05:30:00",
             "RandomizedDelaySec=30min",
             "FixedRandomDelay=yes",
             "Persistent=yes",
         ],
-        SHADOW.name: ["OnCalendar=*-*-* *:50:00", "AccuracySec=1min"],
-        status(Every.HOUR).name: ["OnCalendar=*-*-* *:45:00", "AccuracySec=1min"],
+        SHADOW.command: ["OnCalendar=*-*-* *:50:00", "AccuracySec=1min"],
+        status(Every.HOUR).command: ["OnCalendar=*-*-* *:45:00", "AccuracySec=1min"],
     }
     return _unit(
         Unit=[f"Description={job.description}, {job.every.value}"],
-        Timer=of_others.get(job.name) or times[job.every, job.tells],
+        Timer=of_others.get(job.command) or times[job.every, job.tells],
         Install=["WantedBy=timers.target"],
     )
 
 
-def _webhook(installation: Installation, secret: SecretFile) -> str:
+def _webhook(installation: Installation) -> str:
     return _unit(
         Unit=_about("Report metered usage to Stripe when a billing period turns", tells=True),
         Service=[
             "Type=simple",
-            f"ExecStart={_started(installation, 'webhook')}",
+            f"ExecStart={_started(installation, *installation.webhook_arguments)}",
             *_variables({**_of(installation), **(installation.webhook_variables or {})}),
-            *_secrets([*installation.keys, secret]),
+            *_secrets(installation.secrets),
             "Restart=on-failure",
+            "RestartSec=5",
+            "# 78: the configuration is wrong, and will be so after a restart",
+            "RestartPreventExitStatus=78",
+            *_ENVIRONMENT,
+            *_paths(installation),
+            *_HARDENING,
+        ],
+        Install=["WantedBy=multi-user.target"],
+    )
+
+
+def _worker(installation: Installation) -> str:
+    """Return the unit of a worker, of which there are as many instances as one likes: they differ by nothing."""
+    return _unit(
+        Unit=_about("Carry out meter-sync's runs as they become due, worker %i", tells=True),
+        Service=[
+            "Type=simple",
+            f"ExecStart={_started(installation, 'worker')}",
+            *_variables(_of(installation)),
+            *_secrets(installation.keys),
+            "# It asks its runs to end itself, and waits until they have finished the requests that are under way",
+            "KillMode=mixed",
+            f"TimeoutStopSec={ENDS_WITHIN_SECONDS}",
+            "Restart=always",
             "RestartSec=5",
             "# 78: the configuration is wrong, and will be so after a restart",
             "RestartPreventExitStatus=78",
