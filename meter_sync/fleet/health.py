@@ -40,7 +40,8 @@ class Health:
     """How many jobs of a kind it takes at once."""
     ticked_at: float = field(default_factory=time.monotonic)
     """When it last saw to it that what is due is queued, in monotonic seconds."""
-    is_connected: bool = True
+    is_connected: bool = False
+    """Whether the queue can be used: not before it was connected to, nor while the database is away."""
 
     def trouble(self) -> str | None:
         """Return what is wrong with it, or None while all is well."""

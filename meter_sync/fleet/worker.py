@@ -45,18 +45,18 @@ async def work(fleet: Fleet, how: Work, stop: Stop) -> None:
     has stopped to look for jobs and lives on: whatever started it starts it anew.
     """
     processes = Processes(fleet, how.command, stop)
-    health: Health | None = None
+    health = Health(_queue(fleet, processes), processes, how.at_once)
     figures = Figures(fleet)
-    while not stop.requested:
-        queue = _queue(fleet, processes)
-        health = Health(queue, processes, how.at_once, health.ticked_at if health else time.monotonic())
-        try:
-            async with answering(health, figures, *how.listens_on) if how.listens_on else nullcontext():
-                await _work_while_connected(fleet, how, stop, queue, health)
-        except TryAgainError as error:
-            log.warning("worker_cut_off", message=error.message, wait_seconds=_CONNECTS_AGAIN_AFTER_SECONDS)
-            with suppress(Interrupted):
-                await stop.sleep(_CONNECTS_AGAIN_AFTER_SECONDS)
+    async with answering(health, figures, *how.listens_on) if how.listens_on else nullcontext():
+        while not stop.requested:
+            try:
+                await _work_while_connected(fleet, how, stop, health)
+            except TryAgainError as error:
+                health.is_connected = False
+                log.warning("worker_cut_off", message=error.message, wait_seconds=_CONNECTS_AGAIN_AFTER_SECONDS)
+                with suppress(Interrupted):
+                    await stop.sleep(_CONNECTS_AGAIN_AFTER_SECONDS)
+            health.queue = _queue(fleet, processes)
 
 
 async def drain(fleet: Fleet, how: Work, stop: Stop) -> Sequence[int]:
@@ -82,9 +82,10 @@ def _queue(fleet: Fleet, processes: Processes) -> JobQueue:
     return queue
 
 
-async def _work_while_connected(fleet: Fleet, how: Work, stop: Stop, queue: JobQueue, health: Health) -> None:
+async def _work_while_connected(fleet: Fleet, how: Work, stop: Stop, health: Health) -> None:
     """Work until the end is asked for. Raise TryAgainError as soon as the database is away."""
-    async with opened(queue):
+    async with opened(health.queue) as queue:
+        health.is_connected = True
         log.info("worker_started", worker=fleet.worker, at_once=how.at_once)
         async with first_error_only(), asyncio.TaskGroup() as group:
             tasks = [group.create_task(_take(queue, [kind], how, waits=True)) for kind in Kind]

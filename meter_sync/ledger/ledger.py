@@ -85,6 +85,17 @@ def open_ledger(place: Place, scope: Scope, lock: RunLock | None = None) -> Iter
         yield Ledger(Database(connection, store, scope, lock, marker=store.marker(connection)))
 
 
+def make_ledger(place: Place) -> None:
+    """Make the ledger, or bring it up to date, and leave it. It raises what `open_ledger` does."""
+    with open_ledger(place, Scope("", "")):
+        pass
+
+
+def ledger_is_there(place: Place) -> bool:
+    """Say whether there is a ledger to look at; a database on a server may be empty."""
+    return store_of(place).is_there
+
+
 @contextmanager
 def open_ledger_read_only(place: Place, scope: Scope) -> Iterator[Ledger]:
     """Open the books of a scope without any way to change them, as `open_ledgers_read_only` does those of many."""

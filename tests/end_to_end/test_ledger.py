@@ -14,6 +14,8 @@ from pathlib import Path
 import filelock
 import pytest
 
+from meter_sync.ledger.migrate import REVISIONS
+from tests.support.tables import make_older
 from tests.support.ways import one_fast
 from tests.support.world import World, interrupt
 
@@ -268,3 +270,14 @@ def test_the_ledger_is_where_the_configuration_says(world: World, tmp_path: Path
     )
 
     assert (tmp_path / "lib" / "ledger.sqlite3").exists()
+
+
+def test_a_ledger_is_made_and_brought_up_to_date_before_any_run(world: World) -> None:
+    made = world.meter_sync("ledger", "upgrade", "--output", "json").document
+    assert (made["before"], made["after"], world.ledger.exists()) == (None, REVISIONS[-1], True)
+    make_older(world.ledger)
+    said = [world.meter_sync("ledger", "upgrade").stdout for _ in range(2)]
+    now = f"{world.ledger} has revision {REVISIONS[-1]}"
+    assert said == [f"{now}; it had 0019.\n", f"{now}, as it was.\n"]
+    world.subscribe()
+    assert world.run().code == 0

@@ -120,11 +120,14 @@ def test_a_run_whose_worker_was_killed_goes_on_and_no_other_one_comes_between(bo
 
 
 def test_an_outage_of_the_database_ends_no_worker(both: Accounts) -> None:
-    with worker(both) as one:
+    with worker(both, "--listen", "127.0.0.1:0") as one:
         one.wait_for("job_ended", times=2, exit_code=0)
         with server().stopped():
             one.wait_for("worker_cut_off")
+            away = one.asked("/healthz")
         one.wait_for("worker_started", times=2)
+        well, _ = one.asked("/healthz")
+        assert (away[0], "no connection to the ledger's server" in away[1], well) == (503, True, 200)
         assert both.meter_sync("run", "--enqueue", "--account", US).code == 0
         one.wait_for("job_ended", times=3, exit_code=0)
         assert one.end() == 0

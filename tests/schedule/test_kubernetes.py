@@ -58,7 +58,7 @@ def test_the_schemas_of_kubernetes_take_it(of: Installation, release: str, toml:
     version = schemas.latest_version() if release == "newest" else release
     found = objects(replace(of, config=toml), Cluster("registry.example.com:5000/meter-sync@sha256:ab", "billing"))
 
-    assert len(found) == (8 if of.webhook_secrets else 6)
+    assert len(found) == (8 if of.webhook_secrets else 6) + bool(of.workers)
     for one in found:
         schemas.validate(one, version, strict=True)
         assert one["metadata"]["namespace"] == "billing"
@@ -207,6 +207,9 @@ def test_workers_take_the_place_of_the_full_and_the_closing_run_and_are_spread_o
     assert {"meter-sync-verify-eu", "meter-sync-verify-shop-17", "meter-sync-status"} == set(of_kind(found, "CronJob"))
     assert (name, deployment["replicas"], budget["maxUnavailable"]) == ("meter-sync-worker", 3, 1)
     assert deployment["strategy"] == {"type": "Recreate"}, "an older version refuses what a newer one has written"
+    ((upgrade, job),) = of_kind(found, "Job").items()
+    (container,) = job["template"]["spec"]["containers"]
+    assert (upgrade.startswith("meter-sync-upgrade-"), container["args"][-2:]) == (True, ["ledger", "upgrade"])
     labels = deployment["template"]["metadata"]["labels"]
     (spread,) = deployment["template"]["spec"]["topologySpreadConstraints"]
     assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")

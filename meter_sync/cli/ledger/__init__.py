@@ -112,3 +112,14 @@ def backup(options: Globals, file: Path, output: str) -> None:
 
     options.start_logging()
     carry_out(options, file.absolute(), output)
+
+
+@ledger.command()
+@output
+@click.pass_obj
+def upgrade(options: Globals, output: str) -> None:
+    """Make the ledger in effect, or bring it up to date, as runs do, before those of a new version begin."""
+    from meter_sync.cli.ledger.upgrading import carry_out
+
+    options.start_logging()
+    carry_out(options, output)

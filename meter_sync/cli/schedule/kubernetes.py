@@ -1,5 +1,6 @@
 """The files for Kubernetes: what is applied, and a Containerfile for its image."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,16 @@ from meter_sync.cli.schedule.containerfile import PROGRAM, STATE_FOLDER, USER, c
 from meter_sync.cli.schedule.giving import Made, comment, in_folder
 from meter_sync.cli.schedule.installation import Installation, SecretFile
 from meter_sync.cli.schedule.jobs import ENDS_WITHIN_SECONDS, SHADOW, VERIFY, Every, Job, another, status
-from meter_sync.cli.schedule.kubernetes_workers import ARGUMENTS, OF_CONTAINER, SAID, disruption_budget, workers
+from meter_sync.cli.schedule.kubernetes_workers import (
+    ARGUMENTS,
+    OF_CONTAINER,
+    SAID,
+    SAID_OF_UPGRADE,
+    UPGRADE_ARGUMENTS,
+    disruption_budget,
+    upgrade,
+    workers,
+)
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import ConfigurationError
 from meter_sync.net.addresses import is_loopback
@@ -218,7 +228,10 @@ def _workers(given: _Given) -> list[tuple[list[str], Manifest]]:
     name = f"{_NAME}-worker"
     metadata, labels = _metadata(name, given.cluster), _labels(name)
     pod = _pod(given, ARGUMENTS, given.installation.keys, OF_CONTAINER)
+    of_upgrade = f"{_NAME}-upgrade-{re.sub('[^a-z0-9-]', '-', __version__.lower())}"
+    upgrading = _pod(given, UPGRADE_ARGUMENTS, given.installation.keys, {})
     return [
+        (comment(*SAID_OF_UPGRADE), upgrade(_metadata(of_upgrade, given.cluster), _labels(of_upgrade), upgrading)),
         (comment(*SAID), workers(given.installation.workers, metadata, labels, pod)),
         ([], disruption_budget(metadata, labels)),
     ]

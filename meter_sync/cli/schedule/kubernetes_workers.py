@@ -16,6 +16,14 @@ SAID = (
 )
 """The comment that stands before them."""
 
+SAID_OF_UPGRADE = (
+    "Brings the ledger up to date, once for each version of meter-sync; workers that begin before it do the same, one "
+    "after the other. It is removed a day after its end.",
+)
+UPGRADE_ARGUMENTS = ("ledger", "upgrade")
+_TRIED_AGAIN = 6
+_A_DAY_SECONDS = 24 * 60 * 60
+
 ARGUMENTS = ("worker", "--concurrency", str(_AT_ONCE), "--listen", f"0.0.0.0:{PORT}")
 
 _HEALTH = {"httpGet": {"path": "/healthz", "port": "http"}}
@@ -23,12 +31,26 @@ _HEALTH = {"httpGet": {"path": "/healthz", "port": "http"}}
 OF_CONTAINER: Manifest = {
     "ports": [{"name": "http", "containerPort": PORT}],
     "readinessProbe": {**_HEALTH, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3},
-    # While the database is away nobody answers here, and a worker that is started anew could do nothing else than wait.
+    # While the database is away it says that it is ill, and one that is started anew could do nothing else than wait.
     "livenessProbe": {**_HEALTH, "periodSeconds": 60, "timeoutSeconds": 10, "failureThreshold": 15},
     # For each account that it works on at once what a run has alone.
     "resources": {"requests": {"cpu": "400m", "memory": "1Gi"}, "limits": {"memory": f"{_AT_ONCE}Gi"}},
 }
 """What its container has that others have not."""
+
+
+def upgrade(metadata: Manifest, labels: Manifest, pod: Manifest) -> Manifest:
+    """Return the Job that brings the ledger up to date, given what its Pod is."""
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "backoffLimit": _TRIED_AGAIN,
+            "ttlSecondsAfterFinished": _A_DAY_SECONDS,
+            "template": {"metadata": {"labels": labels}, "spec": {"restartPolicy": "Never", **pod}},
+        },
+    }
 
 
 def workers(replicas: int, metadata: Manifest, labels: Manifest, pod: Manifest) -> Manifest:
