@@ -1,6 +1,7 @@
 """A worker: it queues what is due, and carries out what is queued, until the end is asked for."""
 
 import asyncio
+import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import Interrupted, MeterSyncError, TryAgainError
 from meter_sync.fleet.health import ILL_AFTER_SECONDS, Figures, Health, answering
 from meter_sync.fleet.kinds import Job, Kind
@@ -15,10 +17,11 @@ from meter_sync.fleet.processes import Fleet, Processes
 from meter_sync.fleet.queue import JobQueue, opened, opened_queue
 from meter_sync.fleet.tick import requeue_lost, tick
 from meter_sync.net.stop import Stop
-from meter_sync.net.tasks import first_error_only
+from meter_sync.net.tasks import first_error_only, meanwhile
 
 _CONNECTS_AGAIN_AFTER_SECONDS = 5.0
 _LOOKS_EACH_SECONDS = 5.0
+_ENDS_WITHIN_SECONDS = 20.0
 _TICKS_AT_LEAST_EACH_SECONDS = 10.0
 
 log = structlog.get_logger()
@@ -47,7 +50,8 @@ async def work(fleet: Fleet, how: Work, stop: Stop) -> None:
     processes = Processes(fleet, how.command, stop)
     health = Health(_queue(fleet, processes), processes, how.at_once)
     figures = Figures(fleet)
-    async with answering(health, figures, *how.listens_on) if how.listens_on else nullcontext():
+    listening = answering(health, figures, *how.listens_on) if how.listens_on else nullcontext()
+    async with listening, meanwhile(_end_anyway(processes, stop)):
         while not stop.requested:
             try:
                 await _work_while_connected(fleet, how, stop, health)
@@ -57,6 +61,18 @@ async def work(fleet: Fleet, how: Work, stop: Stop) -> None:
                 with suppress(Interrupted):
                     await stop.sleep(_CONNECTS_AGAIN_AFTER_SECONDS)
             health.queue = _queue(fleet, processes)
+
+
+async def _end_anyway(processes: Processes, stop: Stop) -> None:
+    """Let the process end where its engine hangs as it stops, once its runs have ended (procrastinate's issue 1513)."""
+    await stop.wait()
+    while True:
+        await asyncio.sleep(_ENDS_WITHIN_SECONDS)
+        if not processes.under_way:
+            break
+    message = "its engine did not stop in time; no run is under way any more, and nothing is lost"
+    log.warning("worker_ended_anyway", message=message)
+    os._exit(ExitCode.DONE)
 
 
 async def drain(fleet: Fleet, how: Work, stop: Stop) -> Sequence[int]:
