@@ -38,7 +38,8 @@ class Address(click.ParamType[tuple[str, int]]):
     show_default=True,
     envvar="METER_SYNC_WORKER_CONCURRENCY",
     show_envvar=True,
-    help="How many accounts it works on at once, each in a process of its own; as many closing runs may come beside.",
+    help="How many accounts it works on at once, each in a process of its own; as many closing runs, and reports of "
+    "events, may come beside.",
 )
 @click.option(
     "--listen",

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from meter_sync.config import Configuration
 from meter_sync.errors import MeterSyncError
+from meter_sync.fleet.kinds import Kind
 from meter_sync.fleet.processes import Fleet, Processes
 from meter_sync.fleet.queue import POLLS_EACH_SECONDS, JobQueue
 from meter_sync.fleet.tick import TICKS_EACH_SECONDS
@@ -22,8 +24,7 @@ from meter_sync.monitor.metrics import Values, known
 
 HEALTH_PATH = "/healthz"
 METRICS_PATH = "/metrics"
-ILL_AFTER_SECONDS = 12 * POLLS_EACH_SECONDS
-"""So long without looking for jobs, though there is room for one, a worker counts as ill."""
+_POLLS_MISSED = 3
 _TICKS_MISSED = 5
 _FIGURES_LAST_SECONDS = 60.0
 
@@ -38,18 +39,34 @@ class Health:
     processes: Processes
     at_once: int
     """How many jobs of a kind it takes at once."""
+    silent_seconds: float
+    """So long without looking for jobs of a kind, though there is room for one, it counts as ill."""
     ticked_at: float = field(default_factory=time.monotonic)
     """When it last saw to it that what is due is queued, in monotonic seconds."""
     is_connected: bool = False
     """Whether the queue can be used: not before it was connected to, nor while the database is away."""
 
+    is_stalled: bool = False
+    """Whether it has been ill for so long that it is to be started anew."""
+
+    @property
+    def not_looked_for_seconds(self) -> float:
+        """How long no job was looked for of a kind of which there is room for one."""
+        begun = Counter(job.kind for job in self.processes.under_way)
+        with_room = (kind for kind in Kind if begun[kind] < self.at_once)
+        return max((self.queue.not_looked_for_seconds(kind) for kind in with_room), default=0.0)
+
+    @property
+    def ill_after_seconds(self) -> float:
+        """So long it may not look for jobs."""
+        return max(self.silent_seconds, _POLLS_MISSED * POLLS_EACH_SECONDS)
+
     def trouble(self) -> str | None:
         """Return what is wrong with it, or None while all is well."""
         if not self.is_connected:
             return "it has no connection to the ledger's server"
-        has_room = len(self.processes.under_way) < self.at_once
-        if has_room and self.queue.not_looked_for_seconds > ILL_AFTER_SECONDS:
-            return f"it has not looked for jobs for {self.queue.not_looked_for_seconds:.0f} s"
+        if self.not_looked_for_seconds > self.ill_after_seconds:
+            return f"it has not looked for jobs for {self.not_looked_for_seconds:.0f} s"
         silent = time.monotonic() - self.ticked_at
         if silent > _TICKS_MISSED * TICKS_EACH_SECONDS:
             return f"it has not looked for what is due for {silent:.0f} s"
@@ -73,9 +90,10 @@ class _OfWorker(Collector):
         slots.add_metric([], health.at_once)
         yield slots
         silent = GaugeMetricFamily(
-            "meter_sync_worker_not_fetched_seconds", "How long the worker has not looked for jobs."
+            "meter_sync_worker_not_fetched_seconds",
+            "How long the worker has not looked for jobs of a kind.",
         )
-        silent.add_metric([], health.queue.not_looked_for_seconds)
+        silent.add_metric([], health.not_looked_for_seconds)
         yield silent
         ended = CounterMetricFamily(
             "meter_sync_worker_runs", "Runs that the worker has carried out.", labels=("account", "kind", "exit_code")

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
 import procrastinate
@@ -49,11 +49,12 @@ for _quiet in ("procrastinate", "psycopg.pool"):
 class _Manager(JobManager):
     """Notes when jobs were looked for last: a worker may have stopped to, and live on (procrastinate's issue 1596)."""
 
-    fetched_at: float
+    fetched_at: dict[str, float]
+    """By the name of a queue, in monotonic seconds."""
 
-    async def fetch_job(self, queues: object, worker_id: int) -> QueuedJob | None:
-        job = await super().fetch_job(queues, worker_id)  # type: ignore[arg-type]
-        self.fetched_at = time.monotonic()
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> QueuedJob | None:
+        job = await super().fetch_job(queues, worker_id)
+        self.fetched_at |= dict.fromkeys(queues or (), time.monotonic())
         return job
 
 
@@ -74,15 +75,14 @@ class JobQueue:
             )
         )
         self._manager = _Manager(self._app.connector)
-        self._manager.fetched_at = time.monotonic()
+        self._manager.fetched_at = dict.fromkeys((kind.value for kind in Kind), time.monotonic())
         self._app.job_manager = self._manager
         if work:
             self._app.task(name=_TASK, retry=False)(_carried_out_by(work))
 
-    @property
-    def not_looked_for_seconds(self) -> float:
-        """How long no job was looked for."""
-        return time.monotonic() - self._manager.fetched_at
+    def not_looked_for_seconds(self, kind: Kind) -> float:
+        """Return how long no job of a kind was looked for."""
+        return time.monotonic() - self._manager.fetched_at[kind.value]
 
     def prepare(self) -> None:
         """Make the tables of this version's engine, where they are not there: each has a schema of its own.

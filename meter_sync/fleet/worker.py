@@ -11,7 +11,7 @@ import structlog
 
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import Interrupted, MeterSyncError, TryAgainError
-from meter_sync.fleet.health import ILL_AFTER_SECONDS, Figures, Health, answering
+from meter_sync.fleet.health import Figures, Health, answering
 from meter_sync.fleet.kinds import Job, Kind
 from meter_sync.fleet.processes import Fleet, Processes
 from meter_sync.fleet.queue import JobQueue, opened, opened_queue
@@ -48,10 +48,10 @@ async def work(fleet: Fleet, how: Work, stop: Stop) -> None:
     has stopped to look for jobs and lives on: whatever started it starts it anew.
     """
     processes = Processes(fleet, how.command, stop)
-    health = Health(_queue(fleet, processes), processes, how.at_once)
+    health = Health(_queue(fleet, processes), processes, how.at_once, how.silent_seconds)
     figures = Figures(fleet)
     listening = answering(health, figures, *how.listens_on) if how.listens_on else nullcontext()
-    async with listening, meanwhile(_end_anyway(processes, stop)):
+    async with listening, meanwhile(_end_anyway(health, stop)):
         while not stop.requested:
             try:
                 await _work_while_connected(fleet, how, stop, health)
@@ -61,18 +61,24 @@ async def work(fleet: Fleet, how: Work, stop: Stop) -> None:
                 with suppress(Interrupted):
                     await stop.sleep(_CONNECTS_AGAIN_AFTER_SECONDS)
             health.queue = _queue(fleet, processes)
+    if health.is_stalled:
+        raise MeterSyncError(
+            "the worker has stopped looking for jobs, and lived on",
+            "let systemd or Kubernetes start it again; what it had under way is due by the ledger",
+            code="worker_stalled",
+        )
 
 
-async def _end_anyway(processes: Processes, stop: Stop) -> None:
+async def _end_anyway(health: Health, stop: Stop) -> None:
     """Let the process end where its engine hangs as it stops, once its runs have ended (procrastinate's issue 1513)."""
     await stop.wait()
     while True:
         await asyncio.sleep(_ENDS_WITHIN_SECONDS)
-        if not processes.under_way:
+        if not health.processes.under_way:
             break
     message = "its engine did not stop in time; no run is under way any more, and nothing is lost"
     log.warning("worker_ended_anyway", message=message)
-    os._exit(ExitCode.DONE)
+    os._exit(ExitCode.FAILED if health.is_stalled else ExitCode.DONE)
 
 
 async def drain(fleet: Fleet, how: Work, stop: Stop) -> Sequence[int]:
@@ -105,7 +111,7 @@ async def _work_while_connected(fleet: Fleet, how: Work, stop: Stop, health: Hea
         log.info("worker_started", worker=fleet.worker, at_once=how.at_once)
         async with first_error_only(), asyncio.TaskGroup() as group:
             tasks = [group.create_task(_take(queue, [kind], how, waits=True)) for kind in Kind]
-            tasks += [group.create_task(_tick(fleet, how, queue, health)), group.create_task(_watch(health))]
+            tasks += [group.create_task(_tick(fleet, how, queue, health)), group.create_task(_watch(health, stop))]
             await _until_stopped(stop, tasks)
             for one in tasks:
                 one.cancel()
@@ -141,14 +147,11 @@ async def _tick(fleet: Fleet, how: Work, queue: JobQueue, health: Health) -> Non
         await asyncio.sleep(min(_TICKS_AT_LEAST_EACH_SECONDS, how.silent_seconds / 6))
 
 
-async def _watch(health: Health) -> None:
-    """Raise MeterSyncError where the worker has stopped to look for jobs, and goes on living."""
+async def _watch(health: Health, stop: Stop) -> None:
+    """Ask for the end where the worker has long stopped to look for jobs, and goes on living."""
     while True:
         await asyncio.sleep(_LOOKS_EACH_SECONDS)
-        trouble = health.trouble()
-        if trouble and health.queue.not_looked_for_seconds > 2 * ILL_AFTER_SECONDS:
-            raise MeterSyncError(
-                f"the worker has stopped working: {trouble}",
-                "let systemd or Kubernetes start it again; what it had under way is due by the ledger",
-                code="worker_stalled",
-            )
+        if health.not_looked_for_seconds > 2 * health.ill_after_seconds:
+            log.error("worker_stalled", message=health.trouble())
+            health.is_stalled = True
+            stop.request()

@@ -1,11 +1,16 @@
 """Workers on a real server: every account is billed by one of them, and never by two."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 
+from meter_sync.ledger import Place
+from meter_sync.net.postgres_url import PostgresUrl
 from meter_sync.sandbox import Fault
 from tests.support.accounts import Accounts, accounts
 from tests.support.postgres import new_ledger, server
@@ -132,6 +137,28 @@ def test_an_outage_of_the_database_ends_no_worker(both: Accounts) -> None:
         one.wait_for("job_ended", times=3, exit_code=0)
         assert one.end() == 0
     assert both.billed == BILLED
+
+
+def test_a_worker_that_looks_for_no_jobs_any_more_says_so_and_ends_to_be_started_anew(both: Accounts) -> None:
+    toml = "".join(map(both.row, both.sandboxes)) + "[worker]\nstalled_after_seconds = 1\n"
+    with worker(both, "--listen", "127.0.0.1:0", toml=toml) as one:
+        one.wait_for("job_ended", times=2, exit_code=0)
+        with locked_queue(both.ledger):
+            one.wait_for("worker_stalled")
+            assert one.asked("/healthz")[0] == 503
+            assert one.ended() == 1
+
+
+@contextmanager
+def locked_queue(place: Place) -> Iterator[None]:
+    """Hold a lock on the table of jobs, so that whoever looks for one waits without end."""
+    assert isinstance(place, PostgresUrl)
+    with psycopg.connect(place.url) as other:
+        ((schema,),) = other.execute(
+            "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'meter_sync_jobs_%'"
+        ).fetchall()
+        other.execute(SQL("LOCK TABLE {}.procrastinate_jobs").format(Identifier(schema)))
+        yield
 
 
 def test_a_worker_says_over_http_whether_it_is_well_and_what_it_has_done(both: Accounts) -> None:
