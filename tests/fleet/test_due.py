@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from meter_sync.config import read
-from meter_sync.fleet.due import AGAIN_AFTER, AGAIN_SOON_AFTER, all_due
+from meter_sync.fleet.due import AGAIN_AFTER, AGAIN_SOON_AFTER, EVENTS_WAIT_FOR, all_due
 from meter_sync.fleet.kinds import Job, Kind
-from meter_sync.ledger import RunRecord, Scope, open_ledger, open_ledgers_read_only
+from meter_sync.ledger import Ledger, RunRecord, Scope, open_ledger, open_ledgers_read_only
 from meter_sync.ledger.turns import turns_of
+from meter_sync.ledger.webhook_queue import WebhookEvent
 from tests.proof.test_every_effect import come_to_the_turn
 from tests.support.world import NOW, World
 
@@ -113,3 +114,32 @@ def test_one_of_all_workers_ticks_at_a_time(tmp_path: Path) -> None:
 
     asked = [("one", NOW), ("another", NOW), ("another", NOW + MINUTE / 2), ("another", NOW + MINUTE), ("one", NOW)]
     assert [ticks(*each) for each in asked] == [True, False, False, True, False]
+
+
+def test_workers_whose_clocks_differ_go_by_that_of_the_ledgers_server(tmp_path: Path) -> None:
+    ledger, behind = tmp_path / "ledger.sqlite3", 2 * MINUTE
+    with open_ledger(ledger, turns_of("")) as right, open_ledger(ledger, turns_of("")) as slow:
+        slow.turns.database.ahead = right.turns.database.ahead + behind  # this machine's clock is behind
+
+        def ticks(books: Ledger, after: timedelta) -> bool:
+            clock = NOW + after - (behind if books is slow else timedelta(0))
+            return books.turns.take("tick", "a worker", clock, MINUTE)
+
+        asked = [(right, 0), (slow, 30), (right, 59), (slow, 60), (right, 61), (right, 119), (right, 120), (slow, 121)]
+        found = [ticks(books, timedelta(seconds=seconds)) for books, seconds in asked]
+        assert found == [True, False, False, True, False, False, True, False]
+        assert slow.turns.last()["tick"].begun_at == NOW + 2 * MINUTE - behind
+
+
+def test_events_ask_for_a_report_at_once_and_for_two_hours(books: Books) -> None:
+    books.ran(NOW, 0)
+    received = NOW + timedelta(seconds=1)
+    with open_ledger(books.ledger, SCOPE) as ledger:
+        ledger.webhook_queue.enqueue(WebhookEvent("evt_1", "invoice.created", "sub_1", received))
+    assert Kind.WEBHOOK in books.due(received)
+    books.turned(received, 0, Kind.WEBHOOK)
+    assert Kind.WEBHOOK in books.due(received + timedelta(seconds=1))
+    books.turned(received, 75, Kind.WEBHOOK)
+    assert Kind.WEBHOOK not in books.due(received + timedelta(seconds=1))
+    assert Kind.WEBHOOK in books.due(received + AGAIN_SOON_AFTER)
+    assert Kind.WEBHOOK not in books.due(received + EVENTS_WAIT_FOR)
