@@ -57,3 +57,24 @@ def test_jobs_of_a_worker_that_is_lost_are_stuck_until_another_takes_them(both: 
         another.wait_for("job_ended", job="full run of eu", exit_code=0)
         assert both.meter_sync("status", toml=toml).stdout.endswith("All is well.\n")
         assert another.end() == 0
+
+
+def workers_of(both: Accounts, toml: str) -> dict[str, str]:
+    """What doctor finds of workers, by account."""
+    checks = both.meter_sync("doctor", "--only", "runs", "--output", "json", toml=toml).document["checks"]
+    return {row["account"]: row["status"] for row in checks if row["id"] == "workers"}
+
+
+def test_doctor_says_whether_workers_are_at_work_and_which_accounts_job_is_stuck(both: Accounts) -> None:
+    toml = "".join(map(both.row, both.sandboxes)) + "[worker]\nstalled_after_seconds = 1\n"
+    with worker(both, toml=toml) as one:
+        one.wait_for("job_ended", times=2, exit_code=0)
+        assert workers_of(both, toml) == {EU: "ok", US: "ok"}
+        assert one.end() == 0
+    assert workers_of(both, toml) == {EU: "problem", US: "problem"}, "nobody queues what is due any more"
+
+
+def test_doctor_says_nothing_of_workers_where_there_never_were_any(both: Accounts) -> None:
+    toml = "".join(map(both.row, both.sandboxes))
+    assert both.meter_sync("run", toml=toml).code == 0
+    assert workers_of(both, toml) == {}
