@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from meter_sync.core.text import date_and_time
-from meter_sync.doctor.finding import Finding, named, of_error, ok, problem, skipped
+from meter_sync.doctor.finding import Finding, named, of_error, ok, problem, skipped, warning
 from meter_sync.doctor.installation import Installation
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import Ledger, books_in_use, lock_holder, open_ledger_read_only
@@ -91,12 +91,12 @@ def _workers(installation: Installation) -> Iterator[Finding]:
     if seen is None:
         return
     stuck = next((one for one in seen.jobs if one.is_stuck and one.job.account == account), None)
-    remedy = "start meter-sync worker, or look at its log; where cron carries out the runs, drop the queue's schema"
     if stuck:
         why = "its worker is lost" if stuck.is_lost else "nobody takes it"
-        queued = f"was queued {stuck.age.total_seconds() / 60:.0f} minutes ago"
-        yield problem("workers", f"the {stuck.job} {queued}, and {why}", remedy)
+        said = f"the {stuck.job} was queued {stuck.age.total_seconds() / 60:.0f} minutes ago, and {why}"
+        yield problem("workers", said, "start meter-sync worker, or more of them, and look at their log")
     elif not seen.heard:
-        yield problem("workers", "no worker is at work: what is due is not even queued", remedy)
+        said = "no worker is at work now: what is due is not queued, but by hand"
+        yield warning("workers", said, "start meter-sync worker, unless cron, or a drain now and then, does the work")
     else:
         yield ok("workers", f"workers at work: {seen.heard}, and none of the account's jobs is stuck")

@@ -34,7 +34,7 @@ def status_of_fleet(common: Settings, accounts: Sequence[Configuration], at: dat
         last = max(turns[row["account"]].values(), key=lambda turn: turn.begun_at, default=None)
         row |= {"worker": last and last.worker, "worked_at": if_known(last.begun_at if last else None)}
     workers = _workers(common)
-    stuck = [ExitCode.ATTENTION] if workers and (workers["stuck"] or not workers["heard"]) else []
+    stuck = [ExitCode.ATTENTION] if workers and workers["stuck"] else []
     return {
         "accounts": rows,
         "workers": workers,
@@ -137,7 +137,7 @@ def _troubles(row: Mapping[str, Any]) -> Iterator[str]:
 def _of_workers(workers: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     silent = f", {workers['silent']} not heard of any more" if workers["silent"] else ""
     jobs = workers["jobs"]
-    none = "" if workers["heard"] else ": NOBODY takes jobs, start meter-sync worker"
+    none = ": NOBODY takes jobs, start meter-sync worker" if workers["stuck"] and not workers["heard"] else ""
     yield f"{'workers':<9} {workers['heard']} at work{silent}{none}"
     newest: dict[str, str] = {}
     for row in sorted(rows, key=lambda one: one["worked_at"] or ""):
