@@ -81,10 +81,8 @@ def of_workers(server: str, accounts: int, items: Sequence[int], workers: Sequen
     for many in sorted(workers):
         an_hour = accounts / drained(server, accounts, items, many) * 3600
         of_one = of_one or an_hour / many
-        print(
-            f"  {many} {'worker' if many == 1 else 'workers'}: {an_hour:,.0f} accounts an hour, {an_hour / of_one:.2f} x one worker",
-            flush=True,
-        )
+        name = "worker" if many == 1 else "workers"
+        print(f"  {many} {name}: {an_hour:,.0f} accounts an hour, {an_hour / of_one:.2f} x one worker", flush=True)
         if 1 < many <= (os.cpu_count() or 1) // _CORES_OF_ONE:
             share = an_hour / of_one / many
             yield Goal(
