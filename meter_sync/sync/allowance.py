@@ -72,9 +72,10 @@ async def sharing_openmeter(settings: Settings, run: RunRecord, *, is_seen: bool
     if not isinstance(settings.ledger, PostgresUrl):
         yield
         return
+    opened = open_ledger if is_seen else open_ledger_read_only  # a dry run leaves even an older ledger as it is
     with places_shared():
         places = places_at(settings.openmeter.url, settings.openmeter.concurrency)
-        with open_ledger(settings.ledger, _books_of("openmeter", settings.openmeter.url, "")) as ledger:
+        with opened(settings.ledger, _books_of("openmeter", settings.openmeter.url, "")) as ledger:
             if is_seen:
                 ledger.callers.join(run)
             try:

@@ -11,7 +11,8 @@ from meter_sync.config import Settings, load
 from meter_sync.ledger import Place, RunRecord, Scope, open_ledger
 from meter_sync.net.places import places_at, places_shared
 from meter_sync.sync.allowance import sharing_openmeter
-from tests.support.postgres import new_ledger
+from tests.support.postgres import new_ledger, server
+from tests.support.tables import carry_out
 from tests.support.world import NOW
 
 pytestmark = pytest.mark.every_way
@@ -28,10 +29,10 @@ def run(name: str) -> RunRecord:
     return RunRecord(name, NOW, NOW, "hourly", everything=True)
 
 
-async def free_places(place: Place) -> int:
+async def free_places(place: Place, *, is_seen: bool = True) -> int:
     """How many places a run has, once it has looked at the others."""
     with places_shared():
-        async with sharing_openmeter(settings_of(place), run("mine"), is_seen=True):
+        async with sharing_openmeter(settings_of(place), run("mine"), is_seen=is_seen):
             for _ in range(10):
                 await asyncio.sleep(0)
             places, found = places_at(URL, 4), 0
@@ -56,3 +57,9 @@ def test_runs_of_other_machines_at_the_same_openmeter_are_left_their_places() ->
 def test_a_ledger_that_is_a_file_is_told_nothing_of_openmeter(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite3"
     assert (asyncio.run(free_places(ledger)), ledger.exists()) == (4, False)
+
+
+def test_a_dry_run_makes_no_tables_on_a_server() -> None:
+    empty = server().database()
+    assert asyncio.run(free_places(empty, is_seen=False)) == 4
+    assert carry_out(empty, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]

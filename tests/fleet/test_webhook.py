@@ -1,13 +1,10 @@
 """Stripe's events for a fleet: who receives them stores them and answers, and workers report."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-from tests.support.accounts import METER, Accounts, accounts
-from tests.support.postgres import new_ledger
+from tests.support.accounts import METER, Accounts
 from tests.support.webhook import SECRET, about, serving
 from tests.support.workers import worker
 
@@ -21,15 +18,6 @@ CUSTOMER = "cus_1Sandbox00000001"
 def a_moment_ago() -> datetime:
     """An instant that whoever reports next includes: it reports until the second that it is."""
     return datetime.now(UTC) - timedelta(seconds=2)
-
-
-@pytest.fixture
-def both(tmp_path: Path) -> Iterator[Accounts]:
-    now = datetime.now(UTC).replace(microsecond=0)
-    with accounts(tmp_path, EU, US, now=now, period_start=now - timedelta(days=5)) as made:
-        made.ledger = new_ledger()
-        made.given()
-        yield made
 
 
 def test_an_event_is_stored_and_answered_at_once_and_a_worker_reports_its_account(both: Accounts) -> None:

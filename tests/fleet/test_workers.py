@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -12,22 +11,14 @@ from psycopg.sql import SQL, Identifier
 from meter_sync.ledger import Place
 from meter_sync.net.postgres_url import PostgresUrl
 from meter_sync.sandbox import Fault
-from tests.support.accounts import Accounts, accounts
-from tests.support.postgres import new_ledger, server
+from tests.support.accounts import Accounts
+from tests.support.postgres import server
 from tests.support.workers import worker
 
 pytestmark = pytest.mark.every_way
 
 EU, US = "eu", "us"
 BILLED = {EU: 10, US: 20}
-
-
-@pytest.fixture
-def both(tmp_path: Path) -> Iterator[Accounts]:
-    now = datetime.now(UTC).replace(microsecond=0)
-    with accounts(tmp_path, EU, US, now=now, period_start=now - timedelta(days=5)) as made:
-        made.ledger = new_ledger()
-        yield made
 
 
 def test_what_is_due_is_queued_and_carried_out_and_then_not_due_any_more(both: Accounts) -> None:
