@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Row
@@ -37,6 +38,12 @@ class Conclusion:
     closed_as: Concluded | None = None
     """What Stripe bills of it in the end: with this it is closed, and watched no more."""
     own: tuple[Period, ...] | None = None
+    usage: Decimal | None = None
+    """What was used of it, as this run has read it…"""
+    due: int | None = None
+    """… and the quantity that is to be billed for that."""
+    invoice: str | None = None
+    """The invoice that bills it, as far as that was seen."""
 
 
 def columns(one: Conclusion, at: datetime) -> dict[str, Any]:
@@ -48,6 +55,9 @@ def columns(one: Conclusion, at: datetime) -> dict[str, Any]:
         "read_back_at": at if one.is_read_back else None,
         "closed_at": at if one.closed_as else None,
         "own": one.own,
+        "usage": one.usage,
+        "due": one.due,
+        "invoice": one.invoice,
     }
     values: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
     return values | _said(one.news, at) if one.news else values

@@ -29,7 +29,9 @@ from meter_sync.ledger.rejections import Rejections
 from meter_sync.ledger.remainders import Remainders
 from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import metadata
+from meter_sync.ledger.signatures import Signatures
 from meter_sync.ledger.sqlite import SqliteStore, in_memory
+from meter_sync.ledger.statements import Statements
 from meter_sync.ledger.store import Holder, Marker, RunLock, State, Store
 from meter_sync.ledger.stores import Place, store_of
 from meter_sync.ledger.turns import Turns
@@ -64,6 +66,8 @@ class Ledger:
         self.rejections = Rejections(database)
         self.remainders = Remainders(database)
         self.runs = Runs(database)
+        self.signatures = Signatures(database)
+        self.statements = Statements(database)
         self.turns = Turns(database)
         self.webhook_queue = WebhookQueue(database)
         self.writes = Writes(database)

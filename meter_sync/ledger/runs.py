@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Column
+from sqlalchemy import Column, Row
 
 from meter_sync.core.schedule import Schedule
 from meter_sync.core.telling.history import PastRun
@@ -37,9 +38,10 @@ class Runs(Book):
             self.database.insert(runs, [row])
             enter(self.database, run)
 
-    def finish(self, run: str, at: datetime, exit_code: int, counts: Mapping[str, int]) -> None:
-        """Record how a run ended."""
-        row = {"run": run, "finished_at": at, "exit_code": exit_code, "counts": json.dumps(dict(counts))}
+    def finish(self, run: str, at: datetime, exit_code: int, counts: Mapping[str, int], pages: int = 0) -> None:
+        """Record how a run ended, and how many pages of items it has read."""
+        ended = {"finished_at": at, "exit_code": exit_code, "counts": json.dumps(dict(counts)), "pages": pages}
+        row = {"run": run, **ended}
         with self.database.transaction():
             self.database.update(runs, [row], by=("run",))
             leave(self.database, run)
@@ -78,6 +80,11 @@ class Runs(Book):
         )
         return next((CompleteRun(row.run, row.started_at) for row in self.database.rows(query)), None)
 
+    def last_complete_run(self) -> PastRun | None:
+        """Return the last run over the whole account that did its work, as it is told, or None."""
+        query = self.database.of(runs).where(*IS_COMPLETE).order_by(runs.c.as_of.desc(), runs.c.started_at.desc())
+        return next((self._past(row) for row in self.database.rows(query.limit(1))), None)
+
     def last_complete_as_of(self) -> datetime | None:
         """Return the newest instant that a run over the whole account which did its work was about, or None."""
         return self._newest_complete(runs.c.as_of)
@@ -85,17 +92,17 @@ class Runs(Book):
     def _newest_complete(self, instant: Column[datetime]) -> datetime | None:
         return self.database.value(self.database.of(runs, sa.func.max(instant)).where(*IS_COMPLETE))
 
-    def past(self, since: datetime | None, until: datetime | None, limit: int) -> list[PastRun]:
+    def past(self, since: datetime | None, until: datetime | None, limit: int | None) -> list[PastRun]:
         """Return the newest runs that began within some time, the newest first."""
         query = self.database.of(runs).order_by(runs.c.started_at.desc(), runs.c.run)
         if since is not None:
             query = query.where(runs.c.started_at >= since)
         if until is not None:
             query = query.where(runs.c.started_at < until)
-        return [
-            read_as(PastRun, row, id=row.run, counts=self._counts(row.run, row.counts))
-            for row in self.database.rows(query.limit(limit))
-        ]
+        return [self._past(row) for row in self.database.rows(query.limit(limit))]
+
+    def _past(self, row: Row[Any]) -> PastRun:
+        return read_as(PastRun, row, id=row.run, counts=self._counts(row.run, row.counts))
 
     def _counts(self, run: str, stored: str | None) -> dict[str, int]:
         """Return how many items had which outcome. Raise LedgerError where that cannot be read."""

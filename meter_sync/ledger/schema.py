@@ -41,6 +41,7 @@ runs = _table(
     Column("everything", Boolean, nullable=False),
     Column("exit_code", Small),
     Column("counts", Said),
+    Column("pages", Small),
 )
 
 items = _table(
@@ -238,6 +239,9 @@ seen_periods = _table_of_periods(
     Column("changes_at", UtcSeconds),
     Column("may_change_until", UtcSeconds),
     Column("voided_at", UtcSeconds),
+    Column("usage", DecimalText),
+    Column("due", Whole),
+    Column("invoice", Name(255)),
     Index("seen_periods_by_end", "account", "mode", "closed_at", "period_end"),
     Index("seen_periods_by_customer", "account", "mode", "customer"),
     Index("seen_periods_by_subscription", "account", "mode", "subscription"),
@@ -377,3 +381,15 @@ turns = _table(
     Column("exit_code", Small),
 )
 """What workers did last for an account, whatever its key's mode, by the clock of the server that has the ledger."""
+
+signatures = _table(
+    "signatures",
+    Column("since", UtcSeconds, primary_key=True),
+    Column("until", UtcSeconds, primary_key=True),
+    Column("number", Small, primary_key=True),
+    Column("signed_by", Said, nullable=False),
+    Column("signed_at", UtcSeconds, nullable=False),
+    Column("digest", Name(64), nullable=False),
+    Column("bridge", Said, nullable=False),
+)
+"""Who has signed the statement of a time, the digest of its figures, and its sums."""

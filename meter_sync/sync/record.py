@@ -29,7 +29,7 @@ def record(job: Job, done: RunReport) -> RunReport:
         report = replace(report, error=once_overdue(report.error, job.run, job.ledger))
         said_before = job.ledger.holds.record(job.run, report.results, at, job.ledger.runs.newest_complete())
         report = replace(report, results=with_refused(job.ledger, report.results), said_before=said_before)
-        job.ledger.runs.finish(job.run.id, at, report.exit_code, report.counts)
+        job.ledger.runs.finish(job.run.id, at, report.exit_code, report.counts, report.pages)
     except MeterSyncError as error:
         return replace(report, error=report.error or error)
     log.info("record", exit_code=int(report.exit_code), **report.counts)

@@ -17,6 +17,9 @@ from meter_sync.errors import RUN_NOTE, MeterSyncError, run_of
 from meter_sync.ledger import RunRecord
 from meter_sync.net.tally import Tally, sent_to
 
+_LISTS = ("get subscriptions", "get subscription_items")
+_ANSWERED = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -75,6 +78,11 @@ class RunReport:
     def openmeter_requests(self) -> int:
         """How many requests OpenMeter was sent."""
         return sent_to("openmeter", self.requests)
+
+    @property
+    def pages(self) -> int:
+        """How many pages of subscriptions and their items Stripe has answered with."""
+        return sum(count for one, count in self.requests.items() if one.endpoint in _LISTS and one.status == _ANSWERED)
 
     @property
     def counts(self) -> dict[str, int]:

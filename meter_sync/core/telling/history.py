@@ -44,6 +44,8 @@ class PastRun:
     exit_code: int | None
     counts: Mapping[str, int]
     """How many items ended in each outcome."""
+    pages: int | None = None
+    """How many pages of items it has read; None where an earlier version did not count them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,16 @@ def concluded(job: Job, one: Ended, result: Result) -> Conclusion:
         news=_news(one.seen, found, result) if found else None,
         closed_as=closed_as,
         own=result.found.own if is_settled else None,
+        usage=result.found.usage,
+        due=_due(result),
+        invoice=one.listed.invoice,
     )
+
+
+def _due(result: Result) -> int | None:
+    """Return what is to be billed of a period: what Stripe bills, or will, and what that lacks."""
+    found = result.found
+    return None if found.usage is None or found.quantity is None else found.quantity + (result.lacking or 0)
 
 
 def _so_far(one: Ended, result: Result, *, is_over: bool) -> Concluded | None:

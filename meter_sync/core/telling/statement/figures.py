@@ -20,7 +20,7 @@ class State(StrEnum):
     RUNNING = "running"
     """It goes on."""
     AWAITED = "awaited"
-    """It has ended, and Stripe still takes usage of it: its invoice is to come, or a draft."""
+    """It has ended, and may still change: its invoice is to come, or a draft, or late usage is watched for."""
     BILLED = "billed"
     """Stripe takes no more usage of it: what was billed of it is known, or that it is not."""
 
@@ -121,8 +121,6 @@ class MatterKind(StrEnum):
     REJECTED = "rejected"
     FAILED = "failed"
     SKIPPED = "skipped"
-    WITHOUT_REPORT = "without_report"
-    AWAITED = "awaited"
     SETTLED = "settled"
 
 
@@ -150,6 +148,8 @@ class Matter:
     """How a person has settled it…"""
     settled_at: datetime | None = None
     """… and when."""
+    command: str | None = None
+    """What whoever runs this program types for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +218,8 @@ class Completeness:
     missed: Sequence[Period]
     """… and when there was none for longer than the schedule promises."""
     schedule: str | None
+    pages: int | None = None
+    """How many pages of items that last run has read; None where an earlier version did not count them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,3 +303,5 @@ class Statement:
     changed_since: Sequence[ChangedSince] = ()
     is_of_selected: Sequence[str] = field(default=())
     """The customers that it is about, where it is not about all."""
+    unread: Sequence[str] = ()
+    """What of the ledger could not be read, and is in none of the figures."""

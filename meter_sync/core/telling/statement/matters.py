@@ -1,0 +1,78 @@
+"""What of an item's period somebody has to look at, or to know of, in words."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+
+from meter_sync.core.outcomes import HARMLESS, Outcome
+from meter_sync.core.planning import period_closed
+from meter_sync.core.telling.statement.figures import Matter, MatterKind, State
+from meter_sync.core.telling.statement.position import Position, bridge_of
+from meter_sync.core.text import utc
+
+_BY_OUTCOME = {
+    Outcome.HELD.value: MatterKind.HELD,
+    Outcome.FAILED.value: MatterKind.FAILED,
+    Outcome.SKIPPED.value: MatterKind.SKIPPED,
+}
+_SETTLE, _EXPLAIN = "meter-sync history --settle {item} {start} --note '…'", "meter-sync history --explain {item}"
+_TO_DO: Mapping[MatterKind, tuple[str, str]] = {
+    MatterKind.OVER_BILLED: ("give it back, for example by a credit note, and then have it settled", _SETTLE),
+    MatterKind.UNBILLED: ("bill it by hand, for example by an invoice item, or waive it, and have it settled", _SETTLE),
+    MatterKind.UNKNOWN: ("look at the customer's invoices, bill what they lack, and then have it settled", _SETTLE),
+    MatterKind.HELD: ("have it looked at whether the usage is right: it is let through, or corrected", _EXPLAIN),
+    MatterKind.REJECTED: ("have it looked at; the next run reports it once more", _EXPLAIN),
+    MatterKind.FAILED: ("have it looked at why, before the invoice is final", _EXPLAIN),
+    MatterKind.SKIPPED: ("have it looked at why, before the invoice is final", _EXPLAIN),
+}
+"""What somebody has to do, and what whoever runs this program types for that."""
+NEEDS_SOMEBODY = frozenset(_TO_DO)
+"""The matters that wait for a person."""
+
+
+def matters_of(one: Position, state: State, as_of: datetime) -> Iterator[Matter]:
+    """Yield what there is to say of an item's period, seen from the instant of the last complete run."""
+    lacking = one.lacking
+    if one.rejected and state is not State.BILLED:
+        yield _matter(MatterKind.REJECTED, one, None, None, as_of, f"Stripe rejected what it had taken: {one.rejected}")
+    if one.obstacle and one.is_held and state is not State.BILLED and one.obstacle.reason not in HARMLESS:
+        kind = _BY_OUTCOME.get(one.obstacle.outcome, MatterKind.HELD)
+        held = bridge_of(one, state).held if one.is_metered else None
+        why = one.obstacle.message or one.obstacle.reason
+        yield _matter(kind, one, held, one.obstacle.since, as_of, why)
+    if state is State.FREE:
+        return
+    if lacking.is_unknown and state is State.BILLED:
+        unknown = abs(bridge_of(one, state).unknown) + abs(lacking.open_quantity)
+        yield _matter(MatterKind.UNKNOWN, one, unknown, lacking.named_at, as_of, lacking.not_known or "")
+    elif lacking.open_quantity and not lacking.waits:
+        kind = MatterKind.UNBILLED if lacking.open_quantity > 0 else MatterKind.OVER_BILLED
+        why = lacking.why or period_closed.in_words(lacking.open_quantity)
+        yield _matter(kind, one, abs(lacking.open_quantity), lacking.named_at, as_of, why)
+    if lacking.settled_at is not None:
+        settled = abs(bridge_of(one, state).settled)
+        yield _matter(MatterKind.SETTLED, one, settled, lacking.named_at, as_of, lacking.why or "")
+
+
+def _matter(
+    kind: MatterKind, one: Position, quantity: int | None, since: datetime | None, as_of: datetime, why: str
+) -> Matter:
+    whose, lacking = one.whose, one.lacking
+    to_do, command = _TO_DO.get(kind, (None, None))
+    is_settled = kind is MatterKind.SETTLED
+    return Matter(
+        kind=kind,
+        customer=whose.customer,
+        subscription=whose.subscription,
+        item=whose.item,
+        period=whose.period,
+        meter=whose.meter,
+        quantity=None if quantity is None else Decimal(quantity),
+        since=since,
+        age_days=None if since is None else max((as_of - since).days, 0),
+        reason=why,
+        to_do=to_do,
+        command=command and command.format(item=whose.item, start=utc(whose.period.start)),
+        note=lacking.note if is_settled else None,
+        settled_at=lacking.settled_at if is_settled else None,
+    )

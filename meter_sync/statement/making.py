@@ -1,0 +1,181 @@
+"""Making a statement of an account from its ledger: no server is asked."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from meter_sync import __version__
+from meter_sync.core.billing.item import Period
+from meter_sync.core.schedule import Schedule
+from meter_sync.core.telling.explanation import Sentence, explain
+from meter_sync.core.telling.history import PastRun
+from meter_sync.core.telling.statement.assembly import (
+    LARGEST,
+    Figures,
+    completeness_of,
+    figures_of_time,
+    largest_changes,
+    sum_of,
+    used_by_customer,
+    verdict_of,
+)
+from meter_sync.core.telling.statement.digest import digest_of
+from meter_sync.core.telling.statement.figures import (
+    Bridge,
+    Change,
+    ChangedSince,
+    CustomerFigures,
+    ItemFigures,
+    Signature,
+    Statement,
+    Told,
+)
+from meter_sync.core.telling.statement.position import Position
+from meter_sync.core.text import digits
+from meter_sync.ledger import Ledger
+from meter_sync.ledger.migrate import REVISIONS
+from meter_sync.ledger.signatures import Signed
+
+TOLD_OF = 1000
+"""Of so many customers, the largest, it is told how their quantities came about; a page of more would be too large."""
+_WRITES_TOLD = 3
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a statement is to be about."""
+
+    time: Period
+    """Whole UTC days."""
+    account: str = ""
+    """The name of the account, where there are several."""
+    customers: Sequence[str] = ()
+    """Those that it is to be about, or none for all."""
+
+
+def statement_of(ledger: Ledger, about: About) -> Statement:
+    """Return the statement of a time, by what the ledger has: of one ledger always the same. Raise LedgerError."""
+    time, last = about.time, ledger.runs.last_complete_run()
+    as_of = last.as_of if last else None
+    bound = ledger.binding.read()
+    figures = figures_of_time(_selected(ledger.statements.positions(time), about), time, as_of or _NEVER)
+    signed, digest = ledger.signatures.all(), digest_of(figures, time)
+    customers = _told(ledger, figures.customers)
+    return Statement(
+        account=about.account or None,
+        stripe_account=bound.stripe_account if bound else None,
+        is_live=ledger.mode == "live",
+        since=time.start,
+        until=time.end,
+        version=__version__,
+        ledger_revision=REVISIONS[-1],
+        digest=digest,
+        as_of=as_of,
+        last_run=last.id if last else None,
+        verdict=verdict_of(figures, as_of, len(ledger.damaged)),
+        whole=figures.whole,
+        meters=figures.meters,
+        matters=figures.matters,
+        without_report=figures.without_report,
+        customers=customers,
+        largest=customers[:LARGEST],
+        changes=_changes(ledger, about, figures),
+        completeness=completeness_of(figures, *_runs(ledger, time, last)),
+        signatures=[_signature(one, digest) for one in signed if one.time == time] if not about.customers else [],
+        changed_since=[*_changed(ledger, signed, as_of or _NEVER)],
+        is_of_selected=tuple(about.customers),
+        unread=tuple(f"{item}: {why}" for item, why in sorted(ledger.damaged.items())),
+    )
+
+
+def time_before(time: Period) -> Period:
+    """Return the time of the same length before another one: for whole months, as many months."""
+    months = (time.end.year - time.start.year) * 12 + time.end.month - time.start.month
+    if time.start.day == time.end.day == 1 and months:
+        number = time.start.year * 12 + time.start.month - 1 - months
+        return Period(time.start.replace(year=number // 12, month=number % 12 + 1), time.start)
+    return Period(time.start - (time.end - time.start), time.start)
+
+
+def sums_of(bridge: Bridge) -> tuple[str, ...]:
+    """Return the terms of a bridge as a signature keeps them."""
+    return tuple(digits(getattr(bridge, name)) for name in Bridge.__match_args__)
+
+
+def _selected(positions: Iterable[Position], about: About) -> Iterator[Position]:
+    return (one for one in positions if not about.customers or one.whose.customer in about.customers)
+
+
+def _ended_in(positions: Iterable[Position], time: Period) -> Iterator[Position]:
+    return (one for one in positions if time.start < one.whose.period.end <= time.end)
+
+
+def _changes(ledger: Ledger, about: About, figures: Figures) -> Sequence[Change]:
+    before = time_before(about.time)
+    earlier = used_by_customer(_ended_in(_selected(ledger.statements.positions(before), about), before))
+    now = dict[tuple[str, str | None], Decimal]()
+    for customer in figures.customers:
+        for item in customer.items:
+            key = customer.customer, item.meter
+            now[key] = now.get(key, Decimal(0)) + item.bridge.used
+    return largest_changes(earlier, now)
+
+
+def _runs(
+    ledger: Ledger, time: Period, last: PastRun | None
+) -> tuple[Sequence[PastRun], PastRun | None, Period, timedelta]:
+    """Return the runs of a time, the last complete one of all, in what of it there were runs, and what is late."""
+    first, newest = ledger.runs.first_begun() or time.end, ledger.runs.last_begun() or time.start
+    within = Period(min(max(time.start, first), time.end), max(min(time.end, newest), time.start))
+    schedule = Schedule(last.schedule) if last else Schedule.HOURLY
+    return ledger.runs.past(time.start, time.end, None), last, within, schedule.missed_after
+
+
+def _signature(one: Signed, digest: str) -> Signature:
+    return Signature(one.signed_by, one.signed_at, one.digest, one.digest == digest)
+
+
+def _changed(ledger: Ledger, signed: Sequence[Signed], as_of: datetime) -> Iterator[ChangedSince]:
+    """Yield the signed times whose sums are others by now, each by its last signature."""
+    for one in {one.time: one for one in signed}.values():
+        now = sum_of(_ended_in(ledger.statements.positions(one.time), one.time), as_of)
+        if sums_of(now) != one.bridge:
+            before = _bridge_of(one.bridge)
+            yield ChangedSince(one.time.start, one.time.end, one.signed_by, one.signed_at, before, now)
+
+
+def _bridge_of(sums: Sequence[str]) -> Bridge:
+    """Return the bridge of which a signature keeps the terms; a later version may have more of them."""
+    kinds = {name: type(getattr(Bridge(), name)) for name in Bridge.__match_args__}
+    terms: dict[str, Any] = {name: kinds[name](text) for name, text in zip(kinds, sums, strict=False)}
+    return Bridge(**terms)
+
+
+def _told(ledger: Ledger, customers: Sequence[CustomerFigures]) -> list[CustomerFigures]:
+    """Return the customers, the largest with how the quantities of their items came about."""
+    told = [replace(one, items=[_item(ledger, item) for item in one.items]) for one in customers[:TOLD_OF]]
+    return [*told, *customers[TOLD_OF:]]
+
+
+def _item(ledger: Ledger, one: ItemFigures) -> ItemFigures:
+    stories = ledger.history.stories(one.item, one.period.start)
+    return replace(one, told=[told for story in stories for told in _shortened(explain(story))])
+
+
+def _shortened(sentences: Sequence[Sentence]) -> Iterator[Told]:
+    """Yield how a quantity came about, with its last writes alone: `history` has all."""
+    many = [one for one in sentences if one.topic in _MANY]
+    left_out: Collection[Sentence] = many[:-_WRITES_TOLD]
+    if left_out:
+        yield Told("writes", f"{len(many)}, of which the last {_WRITES_TOLD} are told here: meter-sync history has all")
+    for one in sentences:
+        if one.topic not in _LEFT_OUT and one not in left_out:
+            yield Told(one.topic, one.text)
+
+
+_MANY = frozenset({"write", "addition", "part"})
+_LEFT_OUT = frozenset({"item", "period"})
+"""What the figures beside say already."""

@@ -1,0 +1,1 @@
+"""What was billed and what was not, as finance reads it."""

@@ -1,0 +1,106 @@
+"""A statement's figures are the ledger's and the invoices', and every unit that was used is in one term."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from meter_sync.core.billing.item import Period
+from meter_sync.core.telling.statement.figures import Bridge, CustomerFigures, ItemFigures, Judgement, MatterKind
+from meter_sync.core.telling.statement.figures import State, Statement
+from meter_sync.sandbox.stripe.world import SubscriptionView
+from meter_sync.statement.making import About, statement_of
+from tests.support.ways import ALL_WAYS, end_of, subscribed
+from tests.support.world import NOW, World
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+JUNE = Period(datetime(2025, 6, 1, tzinfo=UTC), datetime(2025, 7, 1, tzinfo=UTC))
+JULY = Period(datetime(2025, 7, 1, tzinfo=UTC), datetime(2025, 8, 1, tzinfo=UTC))
+
+
+def statement(world: World, time: Period = JULY, **about: object) -> Statement:
+    with world.books() as books:
+        return statement_of(books, About(time, **about))  # type: ignore[arg-type]
+
+
+def only_item(found: Statement) -> ItemFigures:
+    ((item,),) = (one.items for one in found.customers)
+    return item
+
+
+def customer(found: Statement, world: World, subscription: SubscriptionView) -> CustomerFigures:
+    (one,) = (one for one in found.customers if one.customer == world.customer_of(subscription))
+    return one
+
+
+def come_to_the_end(world: World, subscription: SubscriptionView) -> datetime:
+    """Report some usage, use more, and report that after the period has ended; then let it be watched no more."""
+    world.use(subscription, 3, at=NOW - DAY)
+    world.execute()
+    end = end_of(world, subscription)
+    world.sandbox.clock.move_to(end + 2 * MINUTE)
+    world.use(subscription, 4, at=end - 2 * DAY)
+    world.execute()
+    close(world, end)
+    return end
+
+
+def close(world: World, end: datetime) -> None:
+    """Let the invoices be final, and the period be watched no more."""
+    for later in (2 * HOUR, 4 * DAY):
+        world.sandbox.clock.move_to(end + later)
+        world.execute()
+
+
+def invoiced(world: World) -> int:
+    return sum(line.quantity for invoice in world.stripe.invoices for line in invoice.lines)
+
+
+@pytest.mark.parametrize("way", ALL_WAYS)
+def test_what_is_billed_is_what_the_invoice_says_in_every_way(world: World, way: str) -> None:
+    one = subscribed(world, way)
+    come_to_the_end(world, one)
+    found = statement(world)
+
+    assert only_item(found).bridge == Bridge(used=Decimal(7), billed=7)
+    assert found.whole.bridge.billed == invoiced(world) == 7
+    assert (only_item(found).state, found.verdict.judgement) == (State.BILLED, Judgement.AGREES)
+
+
+@pytest.mark.parametrize("way", ALL_WAYS)
+def test_late_usage_that_stripe_does_not_take_is_named_as_not_billed(world: World, way: str) -> None:
+    one = subscribed(world, way)
+    world.use(one, 3, at=NOW - DAY)
+    world.execute()
+    end = end_of(world, one)
+    world.sandbox.clock.move_to(end + 2 * HOUR)
+    world.execute()
+    world.use(one, 5, at=end - DAY)
+    close(world, end + HOUR)
+    found = statement(world)
+
+    assert only_item(found).bridge == Bridge(used=Decimal(8), billed=3, unbilled=5)
+    (matter,) = found.matters
+    assert (matter.kind, matter.quantity, matter.age_days) == (MatterKind.UNBILLED, 5, 3)
+    assert found.verdict.judgement is Judgement.ATTENTION
+
+
+def test_late_usage_that_is_carried_is_in_the_period_that_bills_it_and_in_no_other(world: World) -> None:
+    world.configure('late_usage = "carry"\n')
+    one = world.subscribe()
+    world.use(one, 3, at=NOW - DAY)
+    world.execute()
+    end = end_of(world, one)
+    world.sandbox.clock.move_to(end + 2 * HOUR)
+    world.execute()
+    world.use(one, 5, at=end - DAY)
+    world.use(one, 2, at=end + HOUR)
+    close(world, end + HOUR)
+    world.sandbox.clock.move_to(end + 31 * DAY + MINUTE)
+    world.execute()
+    close(world, end + 31 * DAY)
+    july, august = statement(world), statement(world, Period(JULY.end, datetime(2025, 9, 1, tzinfo=UTC)))
+
+    assert only_item(july).bridge == Bridge(used=Decimal(8), billed=3, carried_out=5)
+    assert only_item(august).bridge == Bridge(used=Decimal(2), billed=7, carried_in=5)
+    assert july.whole.bridge.billed + august.whole.bridge.billed == invoiced(world) == 10
