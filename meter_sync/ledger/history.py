@@ -148,8 +148,11 @@ class History(Book):
             falls=falls.recall(self.database, {seen.item: seen.period_start}).get(seen.item, ()),
         )
 
-    def _share(self, seen: Row[Any]) -> Share:
-        """Return what of an item's period is its own, by what the ledger knows of its customer's items."""
+    def _share(self, seen: Row[Any]) -> Share | None:
+        """Return what of an item's period is its own, by what the ledger knows of its customer's items.
+
+        None where that is nothing, since it ended with the second in which it began.
+        """
         is_its = sa.and_(of_same_period(item_periods, seen_periods), *self.database.in_scope(item_periods))
         written = "acknowledged", "reported", "usage_start", "meter", "filter", "subjects"
         query = self.database.of(seen_periods, *seen_periods.c, *(item_periods.c[name] for name in written))
@@ -160,7 +163,7 @@ class History(Book):
         )
         as_of = Runs(self.database).newest_as_of() or seen.seen_at
         claims = [_claim(row, as_of) for row in self.database.rows(beside)]
-        return shares(claims)[seen.item, seen.period_start]
+        return shares(claims).get((seen.item, seen.period_start))
 
     def _places(self, sought: Sought) -> dict[PeriodKey, Whose]:
         """Return the items in their periods that are sought."""

@@ -28,6 +28,7 @@ from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.state.objects import BillingMode
 from tests.support.lives import Life
+from tests.support.statements import check_statements
 from tests.support.ways import ALL_WAYS
 from tests.support.world import METER, NOW, PERIOD_START, World
 
@@ -132,6 +133,7 @@ class AnyOrder(Runs):
         if hasattr(self, "stack"):
             self.settle()
             assert self.world.wrong_in_books() == {}
+            check_statements(self.world, NOW)
             self.stack.close()
 
     def _subscribe(self) -> str:
@@ -288,6 +290,7 @@ class AnyChange(Runs):
             self.life.end()
             self.life.check()
             assert self.world.wrong_in_books() == {}
+            check_statements(self.world, NOW)
             self.stack.close()
 
     def run(self) -> None:

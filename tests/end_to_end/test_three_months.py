@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from meter_sync.sandbox.stripe.state.objects import CollectionPause
+from tests.support.statements import check_statements
 from tests.support.three_months import (
     BEGIN,
     CARRIED_BY_DAILY_RUNS,
@@ -55,9 +56,10 @@ def use_now_and_then(simulation: Simulation) -> None:
 def check(simulation: Simulation) -> None:
     """Invoice and named remainder are the usage, in every period of every item, to the unit; and for each customer.
 
-    And the books are whole.
+    And the books are whole, and statements of them say the same.
     """
     assert simulation.world.wrong_in_books() == {}
+    check_statements(simulation.world, BEGIN)
     found = simulation.found()
     wrong = []
     for account in simulation.accounts:
