@@ -10,10 +10,10 @@ from decimal import Decimal
 
 from meter_sync.core.telling.statement.figures import Change, Day
 
-WIDTH, HEIGHT = 720, 264
+WIDTH, HEIGHT = 720, 268
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 712, 12, 228
 _WIDEST_BAR = 28.0
-_MOST_TICKS = 5
+_MOST_TICKS = 6
 _MOST_LABELS = 5
 _NICE = (Decimal(1), Decimal(2), Decimal("2.5"), Decimal(5), Decimal(10))
 """The distances between the lines of a scale, times a power of ten."""

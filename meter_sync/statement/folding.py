@@ -14,7 +14,7 @@ MOST_NAMES = 100
 """Of a list of names or of times."""
 MOST_DAYS = 3_000
 """Of the charts of all meters together: 96 meters in a month."""
-MOST_TOLD_CHARACTERS = 700_000
+MOST_TOLD_CHARACTERS = 400_000
 """Of how quantities came about."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from unicodedata import category
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from meter_sync.core.telling.statement.figures import Matter, MatterKind, Statement
 from meter_sync.statement import charts, folding, words
@@ -77,8 +77,8 @@ def _environment(written: Written, dashboard: Dashboard) -> Environment:
     environment.filters |= {
         "number": written.number,
         "day": written.day,
-        "instant": written.instant,
-        "period": written.period,
+        "instant": lambda instant: _unbroken(written.instant(instant)),
+        "period": lambda period: _unbroken(written.period(period)),
         "signed": lambda amount: f"+{written.number(amount)}" if amount > 0 else written.number(amount),
     }
     return environment
@@ -91,9 +91,16 @@ def _shown(value: Any) -> Any:
     return "".join("\N{REPLACEMENT CHARACTER}" if category(one)[0] == "C" else one for one in value)
 
 
+def _unbroken(text: str) -> Markup:
+    """Return a text in which no date is broken at a hyphen, and each may be between two words."""
+    return Markup(" ").join(
+        Markup('<span class="t">{}</span>').format(word) if "-" in word else escape(word) for word in text.split(" ")
+    )
+
+
 def _in_css(text: str) -> str:
     """Return a text for a string of CSS: all but letters, digits and spaces as numbers, so that it cannot end there."""
-    return "".join(one if (one.isascii() and one.isalnum()) or one == " " else f"\\{ord(one):06x}" for one in text)
+    return "".join(one if (one.isascii() and one.isalnum()) or one == " " else f"\\{ord(one):06x} " for one in text)
 
 
 def _groups(matters: Sequence[Matter]) -> list[Group]:

@@ -100,5 +100,5 @@ JUDGEMENTS: Mapping[Judgement, str] = {
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:
-    """Return how many there are of what is called so: `1 item`, `2 items`."""
+    """Return the word for so many: that for one, or that for more, by default with an s."""
     return one if count == 1 else many or f"{one}s"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from meter_sync.core.billing.item import Period
@@ -57,23 +57,25 @@ def item(
     bridge = replace(bridge, used=bridge.explained)
     billed = bridge.billed + bridge.still_open if quantity is None else quantity
     lines = (
-        Told("item", f"si_{number:014d} of subscription sub_{number:014d}"),
+        Told("item", f"si_{number:014d} of subscription sub_1MowQVLkdI{number:014d}"),
         Told("written as", "one usage record for the whole period, set at its anchor to the total so far"),
         Told("query", f"OpenMeter's meter {meter}, from 2026-11-01T00:00:00Z up to and without 2026-12-01T00:00:00Z"),
         Told("usage", f"{bridge.used}"),
         Told("quantity", f"{bridge.used} rounded (floor) to {billed}"),
         Told(
             "write",
-            f"2026-11-15T12:00:04Z: {billed // 2} in place of 0, taken by Stripe 2026-11-15T12:00:05Z as req_1; run 92540a",
+            f"2026-11-15T12:00:04Z: {billed // 2} in place of 0, taken by Stripe as req_1; run 92540a",
         ),
-        Told("write", f"2026-12-01T00:00:04Z: {billed} in place of {billed // 2}, taken by Stripe as req_2; run 7c66e0"),
+        Told(
+            "write", f"2026-12-01T00:00:04Z: {billed} in place of {billed // 2}, taken by Stripe as req_2; run 7c66e0"
+        ),
     )
     return ItemFigures(
-        subscription=f"sub_{number:014d}",
+        subscription=f"sub_1MowQVLkdI{number:014d}",
         item=f"si_{number:014d}",
         period=period,
         meter=meter,
-        price="price_1MowQVLkdIwHu7ix",
+        price="price_1MoBy5LkdIwHu7ixZhnattbh",
         state=state,
         bridge=bridge,
         quantity=billed,
@@ -112,7 +114,9 @@ def days(count: int = 30, scale: int = 40) -> list[Day]:
     for number in range(count):
         used = Decimal(scale * (20 + number // 7 * 6 - (12 if number % 7 in (0, 6) else 0) + number * 13 % 7))
         reported = used if number != 12 else -used / 4
-        made.append(Day(SINCE.date() + timedelta(days=number), used, reported, used if number < count - 3 else Decimal(0)))
+        made.append(
+            Day(SINCE.date() + timedelta(days=number), used, reported, used if number < count - 3 else Decimal(0))
+        )
     return made
 
 
@@ -141,7 +145,7 @@ MATTERS = (
         NORTH,
         2_950,
         reason="its invoice was final before the usage came",
-        to_do="bill it by hand and note it: meter-sync history --settle si_00000000000003 2026-11-01T00:00:00Z --note …",
+        to_do="bill it by hand, and note it: meter-sync history --settle si_00000000000003 2026-11-01 --note …",
     ),
     matter(MatterKind.UNKNOWN, UNKNOWN, 95, reason="Stripe has not said what became of 3 events", to_do=None),
     matter(MatterKind.HELD, HELD, 3_510),
@@ -177,7 +181,7 @@ def a_statement(**changed: object) -> Statement:
         last_run="92540a1e",
         verdict=Verdict(
             Judgement.ATTENTION,
-            "Of 283,101.375 used, 262,062 are billed; 2 matters of 6,460 need somebody, the oldest for 4 days.",
+            "Of 282,872.375 used, 262,062 are billed; 2 matters of 6,460 need somebody, the oldest for 4 days.",
         ),
         whole=replace(whole, cuts=cuts[0] + cuts[1]),
         meters=(
@@ -231,6 +235,3 @@ def a_large_statement(customers: int, told: bool = True) -> Statement:
     whole = MeterFigures(None, bridge, Cuts(in_periods=bridge.used))
     matters = tuple(matter(MatterKind.HELD, one, 3) for one in made)
     return a_statement(whole=whole, customers=made, largest=made[:10], matters=matters)
-
-
-A_DAY = date(2026, 11, 30)
