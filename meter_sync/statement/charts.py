@@ -13,6 +13,7 @@ from meter_sync.core.telling.statement.figures import Change, Day
 WIDTH, HEIGHT = 720, 268
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 712, 12, 228
 _WIDEST_BAR = 28.0
+_ZERO = Decimal(0)
 _MOST_TICKS = 6
 _MOST_LABELS = 5
 _NICE = (Decimal(1), Decimal(2), Decimal("2.5"), Decimal(5), Decimal(10))
@@ -60,7 +61,7 @@ def chart_of(days: Sequence[Day]) -> Chart | None:
     amounts = [amount for one in days for amount in (one.used, one.reported, one.billed)]
     if not any(amounts):
         return None
-    low, step, high = _scale(min(0, *amounts), max(0, *amounts))
+    low, step, high = _scale(min(_ZERO, *amounts), max(_ZERO, *amounts))
     per_unit = (_BOTTOM - _TOP) / float(high - low)
 
     def height(amount: Decimal) -> float:
@@ -69,7 +70,7 @@ def chart_of(days: Sequence[Day]) -> Chart | None:
     room = (_RIGHT - _LEFT) / len(days)
     wide = min(room * 0.72, _WIDEST_BAR)
     middles = [round(_LEFT + room * (place + 0.5), 1) for place in range(len(days))]
-    zero = height(Decimal(0))
+    zero = height(_ZERO)
     placed = list(zip(middles, days, strict=True))
     return Chart(
         used="".join(_bar(x, wide, zero, height(one.used)) for x, one in placed if one.used),

@@ -20,7 +20,7 @@ from meter_sync.core.telling.statement.figures import (
 )
 from meter_sync.core.text import digits, utc
 
-_TERMS = Bridge.__match_args__
+_TERMS: tuple[str, ...] = Bridge.__match_args__
 
 COLUMNS = (
     *("customer", "subscription", "subscription_item", "price", "meter", "period_start", "period_end", "state"),

@@ -17,6 +17,7 @@ DEFAULT = "en"
 reads 03/04 in another country than its writer reads another day. `en-US` or `en-GB` writes as it is usual there."""
 
 _MIDNIGHT = time()
+_THOUSAND = 1000
 _DAY = timedelta(days=1)
 
 
@@ -31,12 +32,11 @@ class Written:
         plain = amount.normalize() + 0 if isinstance(amount, Decimal) else amount
         return format_decimal(plain, locale=self.locale, decimal_quantization=False)
 
-    def short(self, amount: Decimal | int) -> str:
-        """Return an amount for the axis of a chart, rounded to three digits or so: `1.2M`."""
-        digits = 0 if abs(amount) >= 1000 and amount % 1000 == 0 else 1
-        if abs(amount) < 1000:
+    def short(self, amount: Decimal) -> str:
+        """Return an amount for the axis of a chart, rounded to a hundredth of a thousand, a million and so on: `1.25M`."""
+        if abs(amount) < _THOUSAND:
             return self.number(amount)
-        return format_compact_decimal(amount, locale=self.locale, fraction_digits=digits)
+        return format_compact_decimal(amount, locale=self.locale, fraction_digits=2)
 
     def share(self, part: Decimal, whole: Decimal) -> str:
         """Return how much a part is of a whole that is not zero, in whole percent."""

@@ -44,7 +44,8 @@ def test_customers_beyond_a_thousand_are_sums_by_meter() -> None:
 
 
 def test_a_hundred_thousand_customers_are_a_page_as_well() -> None:
-    html = page(a_large_statement(100_000, told=False), "en")
+    some = a_large_statement(1_000, told=False)
+    html = page(replace(some, customers=[*some.customers] * 100), "en")
 
     assert len(html.encode()) < MOST_BYTES
     assert "99,000 more customers have</strong>" in html
