@@ -16,6 +16,10 @@ DEFAULT = "en"
 """English of no country. There, a day is written `2026-11-30`: English has no one order of day and month, and whoever
 reads 03/04 in another country than its writer reads another day. `en-US` or `en-GB` writes as it is usual there."""
 
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 _MIDNIGHT = time()
 _THOUSAND = 1000
 _DAY = timedelta(days=1)
@@ -33,7 +37,7 @@ class Written:
         return format_decimal(plain, locale=self.locale, decimal_quantization=False)
 
     def short(self, amount: Decimal) -> str:
-        """Return an amount for the axis of a chart, rounded to a hundredth of a thousand, a million and so on: `1.25M`."""
+        """Return an amount for the axis of a chart, in hundredths of a thousand, of a million and so on: `1.25M`."""
         if abs(amount) < _THOUSAND:
             return self.number(amount)
         return format_compact_decimal(amount, locale=self.locale, fraction_digits=2)
@@ -65,13 +69,13 @@ class Written:
         return f"{self.instant(start)} to {self.instant(end)}"
 
     def name(self, since: datetime, until: datetime) -> str:
-        """Return what a time is called: a month by its name, whole days by the first and the last one."""
+        """Return what a time is called: a month by its English name, whole days by the first and the last one."""
         since, until = since.astimezone(UTC), until.astimezone(UTC)
         first, last = since.date(), (until - _DAY).date()
         if since.time() != _MIDNIGHT or until.time() != _MIDNIGHT:
             return self.period(Period(since, until))
         if first.day == until.day == 1 and (first.year, first.month) == (last.year, last.month):
-            return format_date(first, "LLLL y", locale=self.locale)
+            return f"{_MONTHS[first.month - 1]} {first.year}"
         return self.day(first) if first == last else f"{self.day(first)} to {self.day(last)}"
 
     @property

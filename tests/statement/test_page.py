@@ -257,22 +257,22 @@ def test_the_same_figures_are_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("locale", "number", "day", "month"),
+    ("locale", "number", "day"),
     [
-        ("en", "282,872.375", "2026-12-02 09:00:04", "November 2026"),
-        ("en-US", "282,872.375", "Dec 2, 2026, 9:00:04\u202fAM", "November 2026"),
-        ("de", "282.872,375", "02.12.2026, 09:00:04", "November 2026"),
-        ("de_AT", "282\u00a0872,375", "02.12.2026, 09:00:04", "November 2026"),
-        ("fr", "282\u202f872,375", "2 déc. 2026, 09:00:04", "novembre 2026"),
-        ("hi-IN", "2,82,872.375", "2 दिस॰ 2026, 9:00:04 am", "नवंबर 2026"),
+        ("en", "282,872.375", "2026-12-02 09:00:04"),
+        ("en-US", "282,872.375", "Dec 2, 2026, 9:00:04\u202fAM"),
+        ("de", "282.872,375", "02.12.2026, 09:00:04"),
+        ("pt_BR", "282.872,375", "2 de dez. de 2026, 09:00:04"),
+        ("fr", "282\u202f872,375", "2 déc. 2026, 09:00:04"),
+        ("hi-IN", "2,82,872.375", "2 दिस॰ 2026, 9:00:04 am"),
     ],
 )
-def test_numbers_and_dates_are_written_as_the_locale_does(locale: str, number: str, day: str, month: str) -> None:
+def test_numbers_and_dates_are_written_as_the_locale_does(locale: str, number: str, day: str) -> None:
     html = page(a_statement(), locale)
 
     assert f"<dd>{number}</dd>" in html
     assert f"<dd>{day}, the last complete run" in html.replace('<span class="t">', "").replace("</span>", "")
-    assert f"<h1>{month}</h1>" in html
+    assert "<h1>November 2026</h1>" in html  # words stay English
 
 
 @pytest.mark.parametrize("locale", ["", "x", "klingon", "de-XX", "../../etc/passwd", "\x00"])
