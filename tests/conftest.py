@@ -16,7 +16,7 @@ from tests.support.world import NOW, World, sampled_version
 _ON_BOTH_LEDGERS = frozenset(("test_reporting", "test_billing_meters", "test_closing", "test_first_sight"))
 """The end-to-end modules that the slow tier plays again with ledgers on a server: what must be billed, in short."""
 
-SLOW = frozenset(("simulation", "project", "installed", "every_way"))
+SLOW = frozenset(("simulation", "project", "installed", "page", "every_way"))
 """Markers of the slow tier: a plain `pytest` runs the tests without one, `pytest -m slow` those with one, each once."""
 
 

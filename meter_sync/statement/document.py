@@ -1,0 +1,225 @@
+"""The figures of a statement for programs: quantities are decimal strings, times are UTC in ISO 8601."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from meter_sync.core.billing.item import Period
+from meter_sync.core.telling.statement.figures import (
+    Bridge,
+    Change,
+    ChangedSince,
+    Completeness,
+    CustomerFigures,
+    Cuts,
+    Day,
+    ItemFigures,
+    Matter,
+    MeterFigures,
+    Signature,
+    Statement,
+)
+from meter_sync.core.text import digits, utc
+
+_TERMS: tuple[str, ...] = Bridge.__match_args__
+
+COLUMNS = (
+    *("customer", "subscription", "subscription_item", "price", "meter", "period_start", "period_end", "state"),
+    *("used", "quantity", *_TERMS[1:], "difference", "invoiced", "invoice"),
+)
+"""The columns of csv: a line is an item's period, of which the terms of the bridge follow `quantity`."""
+
+
+def document(statement: Statement) -> dict[str, Any]:
+    """Return all of a statement: what `meter-sync statement` prints as JSON, but for the program's version."""
+    made = {
+        "digest": statement.digest,
+        "version": statement.version,
+        "ledger_revision": statement.ledger_revision,
+        "as_of": statement.as_of and utc(statement.as_of),
+        "last_run": statement.last_run,
+        "invoices_asked": statement.were_invoices_asked,
+    }
+    verdict = {"judgement": statement.verdict.judgement.value, "sentence": statement.verdict.sentence}
+    return {
+        "account": statement.account,
+        "stripe_account": statement.stripe_account,
+        **_time(statement),
+        "made": made,
+        "verdict": verdict,
+        "whole": _meter(statement.whole),
+        "meters": [_meter(one) for one in statement.meters],
+        "matters": [_matter(one) for one in statement.matters],
+        "without_report": list(statement.without_report),
+        "customers": [_customer(one) for one in statement.customers],
+        "largest": [one.customer for one in statement.largest],
+        "changes": [_change(one) for one in statement.changes],
+        "completeness": _completeness(statement.completeness),
+        "signatures": [_signature(one) for one in statement.signatures],
+        "changed_since": [_changed(one) for one in statement.changed_since],
+    }
+
+
+def figures_of(statement: Statement) -> dict[str, Any]:
+    """Return the figures that somebody signs: those of which the digest is made.
+
+    The same books give the same figures at any later time, with any version of the program and of the ledger. So what
+    is about the making is left out: version, revision, digest, the last run and its outcomes, how many runs there were,
+    signatures, and what was asked of Stripe beside the ledger (invoices). So are words and ages, which move on: the
+    verdict's sentence, since when and why a matter is one, and what to do. And so is what the ledger keeps for a while
+    only, or of other times: how a quantity came about, what changed against the time before. An account may be renamed:
+    whose figures they are says the ledger, which keeps signatures by account.
+    """
+    return {
+        **_time(statement),
+        "judgement": statement.verdict.judgement.value,
+        "whole": _meter(statement.whole),
+        "meters": [_meter(one) for one in statement.meters],
+        "matters": [_matter_itself(one) for one in statement.matters],
+        "without_report": list(statement.without_report),
+        "customers": [
+            {**_customer_itself(one), "items": [_item_itself(item) for item in one.items]}
+            for one in statement.customers
+        ],
+        "items": statement.completeness.items,
+        "states": _states(statement.completeness),
+    }
+
+
+def rows(statement: Statement) -> Iterator[Mapping[str, Any]]:
+    """Give the rows of csv, one for each item's period, with `COLUMNS`."""
+    for customer in statement.customers:
+        for item in customer.items:
+            terms = _bridge(item.bridge)
+            del terms["explained"]
+            named = {"customer": customer.customer, **_item_itself(item), **terms, **_invoice(item)}
+            period = named.pop("period")
+            named |= {"period_start": period["start"], "period_end": period["end"]}
+            yield {name: named[name] for name in COLUMNS}
+
+
+def _time(statement: Statement) -> dict[str, Any]:
+    return {
+        "livemode": statement.is_live,
+        "since": utc(statement.since),
+        "until": utc(statement.until),
+        "only_customers": list(statement.is_of_selected),
+    }
+
+
+def _bridge(bridge: Bridge) -> dict[str, Any]:
+    terms = {name: digits(getattr(bridge, name)) for name in _TERMS}
+    return {**terms, "explained": digits(bridge.explained), "difference": digits(bridge.difference)}
+
+
+def _cuts(cuts: Cuts) -> dict[str, Any]:
+    return {**{name: digits(getattr(cuts, name)) for name in Cuts.__match_args__}, "in_time": digits(cuts.in_time)}
+
+
+def _day(day: Day) -> dict[str, Any]:
+    amounts = {"used": day.used, "reported": day.reported, "billed": day.billed}
+    return {"day": day.day.isoformat(), **{name: digits(amount) for name, amount in amounts.items()}}
+
+
+def _meter(figures: MeterFigures) -> dict[str, Any]:
+    return {
+        "meter": figures.meter,
+        "bridge": _bridge(figures.bridge),
+        "cuts": _cuts(figures.cuts),
+        "days": [_day(one) for one in figures.days],
+    }
+
+
+def _period(period: Period) -> dict[str, str]:
+    return {"start": utc(period.start), "end": utc(period.end)}
+
+
+def _matter_itself(matter: Matter) -> dict[str, Any]:
+    return {
+        "kind": matter.kind.value,
+        "customer": matter.customer,
+        "subscription": matter.subscription,
+        "subscription_item": matter.item,
+        "period": _period(matter.period),
+        "meter": matter.meter,
+        "quantity": digits(matter.quantity),
+        "note": matter.note,
+        "settled_at": matter.settled_at and utc(matter.settled_at),
+    }
+
+
+def _matter(matter: Matter) -> dict[str, Any]:
+    words = {"reason": matter.reason, "to_do": matter.to_do}
+    age = {"since": matter.since and utc(matter.since), "age_days": matter.age_days}
+    return {**_matter_itself(matter), **age, **words}
+
+
+def _customer_itself(customer: CustomerFigures) -> dict[str, Any]:
+    subjects = list(customer.subjects)
+    return {"customer": customer.customer, "subjects": subjects, "bridge": _bridge(customer.bridge)}
+
+
+def _customer(customer: CustomerFigures) -> dict[str, Any]:
+    return {**_customer_itself(customer), "items": [_item(one) for one in customer.items]}
+
+
+def _item_itself(item: ItemFigures) -> dict[str, Any]:
+    return {
+        "subscription": item.subscription,
+        "subscription_item": item.item,
+        "price": item.price,
+        "meter": item.meter,
+        "period": _period(item.period),
+        "state": item.state.value,
+        "quantity": digits(item.quantity),
+        "bridge": _bridge(item.bridge),
+    }
+
+
+def _invoice(item: ItemFigures) -> dict[str, Any]:
+    return {"invoiced": digits(item.invoiced), "invoice": item.invoice}
+
+
+def _item(item: ItemFigures) -> dict[str, Any]:
+    told = [{"topic": one.topic, "text": one.text} for one in item.told]
+    return {**_item_itself(item), **_invoice(item), "told": told}
+
+
+def _change(change: Change) -> dict[str, Any]:
+    amounts = {"before": digits(change.before), "now": digits(change.now)}
+    return {"customer": change.customer, "meter": change.meter, **amounts}
+
+
+def _states(completeness: Completeness) -> dict[str, int]:
+    return {state.value: count for state, count in completeness.by_state.items()}
+
+
+def _completeness(completeness: Completeness) -> dict[str, Any]:
+    return {
+        "items": completeness.items,
+        "states": _states(completeness),
+        "outcomes": dict(completeness.by_outcome),
+        "runs": completeness.runs,
+        "failed_runs": completeness.failed_runs,
+        "missed": [_period(one) for one in completeness.missed],
+        "schedule": completeness.schedule,
+    }
+
+
+def _signature(signature: Signature) -> dict[str, Any]:
+    return {
+        "signed_by": signature.signed_by,
+        "signed_at": utc(signature.signed_at),
+        "digest": signature.digest,
+        "is_of_this": signature.is_of_this,
+    }
+
+
+def _changed(changed: ChangedSince) -> dict[str, Any]:
+    return {
+        "since": utc(changed.since),
+        "until": utc(changed.until),
+        "signed_by": changed.signed_by,
+        "signed_at": utc(changed.signed_at),
+        "before": _bridge(changed.before),
+        "now": _bridge(changed.now),
+    }

@@ -1,0 +1,79 @@
+"""What of a large statement stands on the page, so that a browser, and a person, can still read it.
+
+The page then says what it leaves out; csv and json have it all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from meter_sync.core.telling.statement.figures import Bridge, CustomerFigures, MeterFigures, Statement
+
+MOST_CUSTOMERS = 1_000
+MOST_MATTERS = 500
+MOST_NAMES = 100
+"""Of a list of names or of times."""
+MOST_DAYS = 3_000
+"""Of the charts of all meters together: 96 meters in a month."""
+MOST_TOLD_CHARACTERS = 400_000
+"""Of how quantities came about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What customers that have no place of their own used of a meter."""
+
+    meter: str | None
+    customers: int
+    items: int
+    bridge: Bridge
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What stands on the page, and how much more there is."""
+
+    customers: Sequence[CustomerFigures]
+    more_customers: int
+    rest: Sequence[Rest]
+    """What those used, by meter."""
+    told_of: int
+    """For how many customers it is told how each quantity came about: the first ones."""
+    meters: Sequence[MeterFigures]
+    more_meters: int
+
+
+def folded(statement: Statement) -> Folded:
+    """Return what of a statement stands on the page: the largest customers, and of the others sums by meter."""
+    customers, others = statement.customers[:MOST_CUSTOMERS], statement.customers[MOST_CUSTOMERS:]
+    days = max((len(one.days) for one in statement.meters), default=0)
+    meters = max(1, MOST_DAYS // max(1, days))
+    return Folded(
+        customers,
+        len(others),
+        _rest(others),
+        _told_of(customers),
+        statement.meters[:meters],
+        max(0, len(statement.meters) - meters),
+    )
+
+
+def _told_of(customers: Sequence[CustomerFigures]) -> int:
+    characters = 0
+    for place, customer in enumerate(customers):
+        characters += sum(len(one.topic) + len(one.text) for item in customer.items for one in item.told)
+        if characters > MOST_TOLD_CHARACTERS:
+            return place
+    return len(customers)
+
+
+def _rest(customers: Sequence[CustomerFigures]) -> list[Rest]:
+    whose: dict[str | None, set[str]] = {}
+    items: dict[str | None, int] = {}
+    bridges: dict[str | None, Bridge] = {}
+    for customer in customers:
+        for item in customer.items:
+            whose.setdefault(item.meter, set()).add(customer.customer)
+            items[item.meter] = items.get(item.meter, 0) + 1
+            bridges[item.meter] = bridges.get(item.meter, Bridge()) + item.bridge
+    in_order = sorted(bridges, key=lambda meter: (meter is None, meter or ""))
+    return [Rest(meter, len(whose[meter]), items[meter], bridges[meter]) for meter in in_order]

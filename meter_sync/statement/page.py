@@ -1,0 +1,112 @@
+"""The page of a statement: one file of HTML that needs nothing else, neither a script nor a request to anywhere."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import groupby
+from typing import Any
+from unicodedata import category
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from meter_sync.core.telling.statement.figures import Matter, MatterKind, Statement
+from meter_sync.statement import charts, folding, words
+from meter_sync.statement.dashboard import Dashboard
+from meter_sync.statement.folding import Folded
+from meter_sync.statement.locales import Written, written_for
+
+_LOADER = PackageLoader("meter_sync.statement")
+_HEAD = "HEAD-OF-EACH-PAGE"
+"""Stands in the style sheet for the text at the head of each printed page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The matters of a kind."""
+
+    kind: MatterKind
+    matters: Sequence[Matter]
+
+
+def page(statement: Statement, locale: str) -> str:
+    """Return a statement as a page of HTML, with numbers and dates as the readers of a locale write them.
+
+    The same figures give the same text. Its style sheet is allowed by its hash, and nothing else is: whatever a name
+    may contain, a browser runs no script and asks nobody. Raise ArgumentsError for a locale that is not known.
+    """
+    written = written_for(locale)
+    environment = _environment(written, Dashboard(statement.stripe_account, statement.is_live))
+    name = written.name(statement.since, statement.until)
+    account = statement.account or statement.stripe_account or "the Stripe account"
+    source, _, _ = _LOADER.get_source(environment, "style.css")
+    style = source.replace(_HEAD, _in_css(f"{account}: usage billed, {name}"))
+    template = environment.get_template("page.html.jinja")
+    shown = folding.folded(statement)
+    return template.render(
+        statement=statement,
+        account=account,
+        name=name,
+        style=Markup(style),  # noqa: S704 - the only words in it are escaped
+        style_hash=b64encode(sha256(style.encode()).digest()).decode(),
+        shown=shown,
+        groups=_groups(statement.matters[: folding.MOST_MATTERS]),
+        to_do=sum(one.to_do is not None for one in statement.matters),
+        terms_shown=_terms_shown(statement, shown),
+    )
+
+
+def _environment(written: Written, dashboard: Dashboard) -> Environment:
+    environment = Environment(
+        loader=_LOADER,
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {
+        "charts": charts,
+        "dashboard": dashboard,
+        "folding": folding,
+        "words": words,
+        "written": written,
+    }
+    environment.filters |= {
+        "number": written.number,
+        "day": written.day,
+        "instant": lambda instant: _unbroken(written.instant(instant)),
+        "period": lambda period: _unbroken(written.period(period)),
+        "signed": lambda amount: f"+{written.number(amount)}" if amount > 0 else written.number(amount),
+    }
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    """Return what is put into the page: a text of any server without what HTML forbids or what turns a line around."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "".join("\N{REPLACEMENT CHARACTER}" if category(one)[0] == "C" else one for one in value)
+
+
+def _unbroken(text: str) -> Markup:
+    """Return a text in which no date is broken at a hyphen, and each may be between two words."""
+    return Markup(" ").join(
+        Markup('<span class="t">{}</span>').format(word) if "-" in word else escape(word) for word in text.split(" ")
+    )
+
+
+def _in_css(text: str) -> str:
+    """Return a text for a string of CSS: all but letters, digits and spaces as numbers, so that it cannot end there."""
+    return "".join(one if (one.isascii() and one.isalnum()) or one == " " else f"\\{ord(one):06x} " for one in text)
+
+
+def _groups(matters: Sequence[Matter]) -> list[Group]:
+    return [Group(kind, list(some)) for kind, some in groupby(matters, key=lambda one: one.kind)]
+
+
+def _terms_shown(statement: Statement, shown: Folded) -> bool:
+    """Say whether each meter has a bridge of its own: not where there is one meter, whose bridge is that of all."""
+    return len(shown.meters) > 1 or any(one.bridge != statement.whole.bridge for one in shown.meters)

@@ -1,0 +1,362 @@
+"""The page of a statement says all that its figures say, and nothing in a name changes what it is."""
+
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from hashlib import sha256
+from html.parser import HTMLParser
+
+import pytest
+from justhtml import JustHTML
+
+from meter_sync.core.telling.statement.figures import (
+    Bridge,
+    Completeness,
+    Cuts,
+    Judgement,
+    MatterKind,
+    MeterFigures,
+    State,
+    Statement,
+    Verdict,
+)
+from meter_sync.errors import ArgumentsError
+from meter_sync.statement import words
+from meter_sync.statement.charts import chart_of
+from meter_sync.statement.page import page
+from tests.statement.golden import GOLDEN
+from tests.support.statement import (
+    ACME,
+    NASTY,
+    NORTH,
+    REQUESTS,
+    SINCE,
+    UNTIL,
+    a_statement,
+    customer,
+    days,
+    item,
+    matter,
+)
+
+
+class Read(HTMLParser):
+    """What a reader of HTML finds in a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: dict[str, set[str]] = {}
+        self._pieces: list[str] = []
+        self._is_style = False
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self._part(tag)
+        self.tags.add(tag)
+        self._is_style = tag == "style"
+        for name, value in attributes:
+            self.attributes.setdefault(name, set()).add(value or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._part(tag)
+
+    def _part(self, tag: str) -> None:
+        """Begin a word after what is no part of a line."""
+        if tag not in ("a", "b", "bdi", "code", "span", "strong"):
+            self._pieces.append(" ")
+
+    def handle_data(self, data: str) -> None:
+        if not self._is_style:
+            self._pieces.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self._pieces).split())
+
+
+def told(statement: Statement, locale: str = "en") -> str:
+    """Return the text of a statement's page."""
+    return Read(page(statement, locale)).text
+
+
+def named(names: Sequence[str]) -> Statement:
+    """Make a statement in which everything that has a name has each of these, once."""
+    customers = []
+    for number, name in enumerate(names):
+        one = item(number, Bridge(billed=number + 1), meter=name)
+        lines = [replace(line, topic=name, text=name) for line in one.told]
+        one = replace(one, item=name, subscription=name, price=name, invoice=name, invoiced=number, told=lines)
+        customers.append(customer(name, one, subjects=[name, "another"]))
+    return a_statement(
+        account=names[0],
+        stripe_account=names[1],
+        version=names[2],
+        last_run=names[1],
+        customers=customers,
+        largest=customers,
+        without_report=names,
+        is_of_selected=names,
+        were_invoices_asked=True,
+        meters=[MeterFigures(name, Bridge(), Cuts(), days(3)) for name in names],
+        matters=[
+            matter(
+                MatterKind.SETTLED, one, 1, reason=one.customer, to_do=one.customer, note=one.customer, settled_at=SINCE
+            )
+            for one in customers
+        ],
+        changes=[replace(a_statement().changes[0], customer=name, meter=name) for name in names],
+        signatures=[replace(a_statement().signatures[0], signed_by=name) for name in names],
+        changed_since=[replace(a_statement().changed_since[0], signed_by=name) for name in names],
+    )
+
+
+def nothing() -> Statement:
+    """Make a statement of a time in which no period ended, of an account that never ran."""
+    return a_statement(
+        stripe_account=None,
+        as_of=None,
+        last_run=None,
+        verdict=Verdict(Judgement.NOTHING, "No period ended in November 2026."),
+        whole=MeterFigures(None, Bridge(), Cuts()),
+        meters=(),
+        matters=(),
+        without_report=(),
+        customers=(),
+        largest=(),
+        changes=(),
+        completeness=Completeness(0, {}, {}, 0, 0, (), None),
+        signatures=(),
+        changed_since=(),
+    )
+
+
+def test_the_layout_is_the_one_that_somebody_has_looked_at() -> None:
+    """Renewed by `python -m tests.statement.golden`."""
+    assert page(a_statement(), "en") == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_the_verdict_and_what_to_do_stand_before_the_figures() -> None:
+    text = told(a_statement())
+
+    assert text.index("262,062 are billed; 2 matters") < text.index("What needs attention")
+    assert text.index("bill it by hand, and note it") < text.index("From used to billed Each line")
+
+
+def test_each_term_of_the_bridge_is_shown_explained_and_adds_up() -> None:
+    whole = a_statement().whole.bridge
+    text = told(a_statement())
+
+    assert f"Used What OpenMeter measured, in the unit that Stripe bills. {whole.used:,}" in text
+    for term in words.TERMS:
+        assert f"{term.heading} {term.meaning} {term.of(whole):,}" in text
+    assert sum(Decimal(term.of(whole)) for term in words.TERMS) == whole.used
+    assert f"All lines together {whole.used:,} Difference 0 The lines add up to what was used" in text
+
+
+def test_a_bridge_that_does_not_add_up_is_not_to_be_signed() -> None:
+    wrong = replace(a_statement().whole.bridge, used=Decimal("282873.375"))
+    text = told(a_statement(whole=replace(a_statement().whole, bridge=wrong)))
+
+    assert "These lines do not add up. 1 of what was used is not explained. Do not sign this statement" in text
+
+
+def test_both_cuts_and_what_lies_between_them_are_shown() -> None:
+    text = told(a_statement())
+
+    assert (
+        "used in the periods that ended in November 2026 282,981 Of that, used before November 2026 began -4,120"
+        in text
+    )
+    assert "in periods that end later 18,004 By calendar: used in November 2026, whatever its period 296,865" in text
+
+
+def test_each_quantity_leads_to_its_writes() -> None:
+    text = told(a_statement())
+
+    for one in ACME.items:
+        assert f"How {one.quantity:,} came about item {one.item} of subscription {one.subscription}" in text
+
+
+def test_a_chart_has_its_numbers_beside_it() -> None:
+    read = Read(page(a_statement(), "en"))
+
+    assert read.text.count("The same by numbers") == 2
+    assert "Most was used on 2026-11-30: 2,000." in read.text
+    assert "2026-11-13 1,120 -280 1,120" in read.text
+
+
+def test_a_day_without_anything_has_no_bar_and_a_meter_without_anything_no_chart() -> None:
+    some = days(4)
+    chart = chart_of([some[0], replace(some[1], used=Decimal(0), billed=Decimal(0)), *some[2:]])
+
+    assert chart
+    assert chart.used.count("M") == 3
+    assert chart.reported.count("L") == 3
+    assert chart_of([replace(one, used=Decimal(0), reported=Decimal(0), billed=Decimal(0)) for one in some]) is None
+    assert chart_of([]) is None
+
+
+def test_what_stripe_invoiced_stands_beside_what_is_to_be_billed() -> None:
+    first, second = (replace(one, invoice=f"in_{place}", invoiced=184_220) for place, one in enumerate(ACME.items))
+    asked = a_statement(customers=[replace(ACME, items=(first, second))], were_invoices_asked=True)
+    html = page(asked, "en")
+
+    assert 'href="https://dashboard.stripe.com/acct_1NffrFLkdIwHu7ix/invoices/in_0"' in html
+    assert "in_0 184,220, as here" in Read(html).text
+    assert "in_1 184,220, not as here" in Read(html).text
+
+
+@pytest.mark.parametrize(
+    ("stripe_account", "is_live", "address"),
+    [
+        ("acct_1", True, "https://dashboard.stripe.com/acct_1/customers/cus_NffrFeUfNV2Hib"),
+        ("acct_1", False, "https://dashboard.stripe.com/acct_1/test/customers/cus_NffrFeUfNV2Hib"),
+        (None, True, "https://dashboard.stripe.com/customers/cus_NffrFeUfNV2Hib"),
+    ],
+)
+def test_a_customer_is_one_click_from_stripe(stripe_account: str | None, is_live: bool, address: str) -> None:
+    read = Read(page(a_statement(stripe_account=stripe_account, is_live=is_live), "en"))
+
+    assert address in read.attributes["href"]
+    assert ("test mode" in read.text) is not is_live
+
+
+def test_names_with_markup_stay_text() -> None:
+    html = page(named(NASTY), "en")
+    read = Read(html)
+
+    assert not read.tags & {"script", "img", "iframe", "link", "object"}
+    assert not [name for name in read.attributes if name.startswith("on")] + [*read.attributes.get("style", ())]
+    shown = [re.sub("[\u202e\x00\x1b]", "\N{REPLACEMENT CHARACTER}", name) for name in NASTY]
+    assert [name for name in shown if read.text.count(" ".join(name.split())) < 10] == []
+    assert html.count("<style>") == html.count("</style>") == 1
+    assert not re.search("[\x00-\x09\x0b-\x1f\u202a-\u202e]", html)
+
+
+@pytest.mark.parametrize("make", [a_statement, nothing, lambda: named(NASTY)], ids=["some", "nothing", "nasty"])
+def test_the_html_is_valid(make: object) -> None:
+    JustHTML(page(make(), "en"), strict=True)  # type: ignore[operator]
+
+
+def test_the_style_is_the_only_thing_that_the_page_allows() -> None:
+    html = page(a_statement(account='"; } </style>'), "en")
+    (style,) = re.findall(r"<style>(.*?)</style>", html, flags=re.DOTALL)
+    hashed = b64encode(sha256(style.encode()).digest()).decode()
+
+    assert f"content=\"default-src 'none'; style-src 'sha256-{hashed}'; base-uri 'none'; form-action 'none'\"" in html
+    assert "url(" not in style.replace("url(#hatch)", "")
+
+
+def test_the_same_figures_are_the_same_bytes() -> None:
+    assert page(a_statement(), "de-CH").encode() == page(a_statement(), "de-CH").encode()
+
+
+@pytest.mark.parametrize(
+    ("locale", "number", "day"),
+    [
+        ("en", "282,872.375", "2026-12-02 09:00:04"),
+        ("en-US", "282,872.375", "Dec 2, 2026, 9:00:04\u202fAM"),
+        ("de", "282.872,375", "02.12.2026, 09:00:04"),
+        ("pt_BR", "282.872,375", "2 de dez. de 2026, 09:00:04"),
+        ("fr", "282\u202f872,375", "2 déc. 2026, 09:00:04"),
+        ("hi-IN", "2,82,872.375", "2 दिस॰ 2026, 9:00:04 am"),
+    ],
+)
+def test_numbers_and_dates_are_written_as_the_locale_does(locale: str, number: str, day: str) -> None:
+    html = page(a_statement(), locale)
+
+    assert f"<dd>{number}</dd>" in html
+    assert f"<dd>{day}, the last complete run" in html.replace('<span class="t">', "").replace("</span>", "")
+    assert "<h1>November 2026</h1>" in html  # words stay English
+
+
+@pytest.mark.parametrize("locale", ["", "x", "klingon", "de-XX", "../../etc/passwd", "\x00"])
+def test_a_locale_that_is_not_known_is_named(locale: str) -> None:
+    with pytest.raises(ArgumentsError, match="there is no locale") as caught:
+        page(a_statement(), locale)
+
+    assert "de-CH" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "name"),
+    [
+        (SINCE, UNTIL, "November 2026"),
+        (SINCE, SINCE + timedelta(days=1), "2026-11-01"),
+        (SINCE, SINCE + timedelta(days=7), "2026-11-01 to 2026-11-07"),
+        (SINCE, UNTIL + timedelta(days=31), "2026-11-01 to 2026-12-31"),
+        (SINCE, SINCE + timedelta(hours=6), "2026-11-01 00:00:00 to 2026-11-01 06:00:00"),
+    ],
+)
+def test_a_time_has_the_name_that_people_give_it(since: object, until: object, name: str) -> None:
+    assert f"<h1>{name}</h1>" in page(a_statement(since=since, until=until), "en")
+
+
+def test_a_time_in_which_no_period_ended_has_a_page_too() -> None:
+    text = told(nothing())
+
+    assert "Nothing to bill No period ended in November 2026." in text
+    assert "no run over the whole account was ever complete" in text
+    assert "The lines add up to what was used: the difference is 0." in text
+
+
+def test_a_statement_of_some_customers_says_so_before_its_figures() -> None:
+    text = told(a_statement(is_of_selected=[NORTH.customer]))
+
+    assert text.index("This is not the whole account. It is about cus_NorthwindTraders only.") < text.index(
+        "Somebody has to act"
+    )
+
+
+def test_a_signed_time_that_has_changed_is_named_with_what_changed() -> None:
+    text = told(a_statement())
+
+    assert "A signed statement has changed. Ada Lovelace signed that of October 2026" in text
+    assert "what is not as it was signed Term As signed Now Used 1,000 1,204 Carried out 0 204" in text
+    assert "other figures than these" in text
+
+
+def test_missed_runs_and_how_far_periods_have_come_are_told() -> None:
+    text = told(a_statement())
+
+    assert "8 periods of items ended in November 2026. 718 runs over the whole account were made" in text
+    assert "Runs were missed 1 time" in text
+    assert "2026-11-09 03:00:00 to 2026-11-09 05:00:00" in text
+    assert "Invoice to come The period has ended, and Stripe still takes usage of it: its invoice is to" in text
+    assert "or a draft. 2 Closed" in text
+
+
+def test_a_single_meter_is_not_told_twice() -> None:
+    one = a_statement().meters[0]
+    text = told(a_statement(meters=[one], whole=replace(one, meter=None, days=())))
+
+    assert text.count("The lines add up") == 1
+    assert "Meters count different things" not in text
+
+
+def test_every_kind_state_and_judgement_has_words() -> None:
+    assert words.MATTERS.keys() == set(MatterKind)
+    assert words.STATES.keys() == words.STATE_MEANINGS.keys() == set(State)
+    assert words.JUDGEMENTS.keys() == set(Judgement)
+    assert tuple(term.name for term in words.TERMS) == tuple(name for name in Bridge.__match_args__ if name != "used")
+
+
+def test_a_usage_of_no_known_meter_and_a_quantity_that_is_not_known_are_said_to_be_so() -> None:
+    unknown = replace(item(1, Bridge(billed=1), meter=None), quantity=None)
+    whose = customer("cus_1", unknown)
+    text = told(a_statement(customers=[whose], matters=[matter(MatterKind.UNKNOWN, whose, None)]))
+
+    assert "meter not known" in text
+    assert "not known" in text.split("How it came about")[0]
+
+
+def test_more_meters_than_a_page_has_room_for_are_counted() -> None:
+    meter = MeterFigures(REQUESTS, Bridge(), Cuts(), days(1500))
+    text = told(a_statement(meters=[meter] * 3))
+
+    assert "1 more meter has no place here" in text
