@@ -25,6 +25,7 @@ COMMANDS = {
     "status": "Say whether all is well: runs, held, unbilled and due; asks no server.",
     "doctor": "Check everything that runs need, each finding with what to do.",
     "history": "Show what was billed and why, and what was left unbilled.",
+    "statement": "Make a page of what was billed and what was not, for finance to read, print and sign.",
     "ledger": "Move the books to another ledger, check them, or make a backup.",
     "setup": "Make the first metered price, the webhook's event destinations, or a shadow's copies.",
     "schedule": "Print ready files for cron, systemd or Kubernetes, or write them.",

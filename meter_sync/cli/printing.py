@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TextIO, TypeVar
 
 import click
 
@@ -113,7 +113,12 @@ def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None
 
     A text that a spreadsheet would take for a formula begins with an apostrophe.
     """
-    writer = csv.DictWriter(sys.stdout, fieldnames=columns, lineterminator="\n")
+    write_csv(sys.stdout, columns, rows)
+
+
+def write_csv(stream: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write the same to a stream."""
+    writer = csv.DictWriter(stream, fieldnames=columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(_flat(row) for row in rows)
 

@@ -170,6 +170,12 @@ class WorkerSettings(Section):
     """After so long without a word of a worker, another one takes what it was at."""
 
 
+class StatementSettings(Section):
+    """Where statements are kept."""
+
+    folder: Annotated[Path, AfterValidator(expanded)] | None = None
+
+
 class Settings(Section):
     """Everything that can be configured. Precedence: option, environment, TOML, default."""
 
@@ -182,6 +188,7 @@ class Settings(Section):
     connect: ConnectSettings = ConnectSettings()
     monitor: MonitorSettings = MonitorSettings()
     worker: WorkerSettings = WorkerSettings()
+    statement: StatementSettings = StatementSettings()
     meters: tuple[MeterSettings, ...] = ()
     ledger: Annotated[Path | PostgresUrl, BeforeValidator(place_of), PlainSerializer(str, when_used="json")] = Field(
         default_factory=lambda: usual_ledgers()[0], validate_default=True

@@ -56,32 +56,7 @@ def document(statement: Statement) -> dict[str, Any]:
         "completeness": _completeness(statement.completeness),
         "signatures": [_signature(one) for one in statement.signatures],
         "changed_since": [_changed(one) for one in statement.changed_since],
-    }
-
-
-def figures_of(statement: Statement) -> dict[str, Any]:
-    """Return the figures that somebody signs: those of which the digest is made.
-
-    The same books give the same figures at any later time, with any version of the program and of the ledger. So what
-    is about the making is left out: version, revision, digest, the last run and its outcomes, how many runs there were,
-    signatures, and what was asked of Stripe beside the ledger (invoices). So are words and ages, which move on: the
-    verdict's sentence, since when and why a matter is one, and what to do. And so is what the ledger keeps for a while
-    only, or of other times: how a quantity came about, what changed against the time before. An account may be renamed:
-    whose figures they are says the ledger, which keeps signatures by account.
-    """
-    return {
-        **_time(statement),
-        "judgement": statement.verdict.judgement.value,
-        "whole": _meter(statement.whole),
-        "meters": [_meter(one) for one in statement.meters],
-        "matters": [_matter_itself(one) for one in statement.matters],
-        "without_report": list(statement.without_report),
-        "customers": [
-            {**_customer_itself(one), "items": [_item_itself(item) for item in one.items]}
-            for one in statement.customers
-        ],
-        "items": statement.completeness.items,
-        "states": _states(statement.completeness),
+        "unread": list(statement.unread),
     }
 
 
@@ -148,7 +123,7 @@ def _matter_itself(matter: Matter) -> dict[str, Any]:
 
 
 def _matter(matter: Matter) -> dict[str, Any]:
-    words = {"reason": matter.reason, "to_do": matter.to_do}
+    words = {"reason": matter.reason, "to_do": matter.to_do, "command": matter.command}
     age = {"since": matter.since and utc(matter.since), "age_days": matter.age_days}
     return {**_matter_itself(matter), **age, **words}
 
@@ -202,6 +177,7 @@ def _completeness(completeness: Completeness) -> dict[str, Any]:
         "failed_runs": completeness.failed_runs,
         "missed": [_period(one) for one in completeness.missed],
         "schedule": completeness.schedule,
+        "pages": completeness.pages,
     }
 
 

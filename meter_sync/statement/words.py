@@ -78,6 +78,9 @@ class KindInWords:
 
 
 MATTERS: Mapping[MatterKind, KindInWords] = {
+    MatterKind.INVOICE_DIFFERS: KindInWords(
+        "Invoice differs", "By Stripe, the invoice bills something else than what was found out when it was closed."
+    ),
     MatterKind.OVER_BILLED: KindInWords("Billed too much", "The invoice has more than was used."),
     MatterKind.UNBILLED: KindInWords("Unbilled", "It was used, and no invoice has it or will have it by itself."),
     MatterKind.UNKNOWN: KindInWords("Not known", "It was reported, and nobody knows yet whether Stripe bills it."),
@@ -85,8 +88,6 @@ MATTERS: Mapping[MatterKind, KindInWords] = {
     MatterKind.REJECTED: KindInWords("Rejected by Stripe", "Stripe had taken it, and then refused it."),
     MatterKind.FAILED: KindInWords("Failed", "It could not be reported. Each run tries again."),
     MatterKind.SKIPPED: KindInWords("Left out", "It cannot be reported as it is set up."),
-    MatterKind.WITHOUT_REPORT: KindInWords("Never reported", "Nothing was ever reported of it."),
-    MatterKind.AWAITED: KindInWords("Waiting", "Nobody has to do anything yet: it goes on by itself."),
     MatterKind.SETTLED: KindInWords("Settled by hand", "Stripe does not bill it, and somebody has settled it."),
 }
 

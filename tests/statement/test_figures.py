@@ -5,11 +5,18 @@ from decimal import Decimal
 
 import pytest
 
+from meter_sync.cli.statement.making import About, statement_of
 from meter_sync.core.billing.item import Period
-from meter_sync.core.telling.statement.figures import Bridge, CustomerFigures, ItemFigures, Judgement, MatterKind
-from meter_sync.core.telling.statement.figures import State, Statement
+from meter_sync.core.telling.statement.figures import (
+    Bridge,
+    CustomerFigures,
+    ItemFigures,
+    Judgement,
+    MatterKind,
+    State,
+    Statement,
+)
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from meter_sync.statement.making import About, statement_of
 from tests.support.ways import ALL_WAYS, end_of, subscribed
 from tests.support.world import NOW, World
 
@@ -81,7 +88,7 @@ def test_late_usage_that_stripe_does_not_take_is_named_as_not_billed(world: Worl
 
     assert only_item(found).bridge == Bridge(used=Decimal(8), billed=3, unbilled=5)
     (matter,) = found.matters
-    assert (matter.kind, matter.quantity, matter.age_days) == (MatterKind.UNBILLED, 5, 3)
+    assert (matter.kind, matter.quantity, matter.age_days) == (MatterKind.UNBILLED, Decimal(5), 3)
     assert found.verdict.judgement is Judgement.ATTENTION
 
 

@@ -149,7 +149,6 @@ MATTERS = (
     ),
     matter(MatterKind.UNKNOWN, UNKNOWN, 95, reason="Stripe has not said what became of 3 events", to_do=None),
     matter(MatterKind.HELD, HELD, 3_510),
-    matter(MatterKind.AWAITED, OPEN, 12_800, since=None, age_days=None, reason="its invoice is a draft", to_do=None),
     matter(
         MatterKind.SETTLED,
         SETTLED,

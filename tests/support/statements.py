@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from meter_sync.cli.statement.making import About, statement_of
 from meter_sync.core.billing.item import Period
 from meter_sync.core.telling.statement.figures import ItemFigures, State, Statement
 from meter_sync.core.telling.statement.position import Position, state_of
-from meter_sync.statement.making import About, statement_of
 from tests.support.world import World
 
 ALL_TIME = Period(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
@@ -56,7 +56,9 @@ def check_invoices(world: World, every: list[Statement], all_: list[Position]) -
     items = [item for one in every for customer in one.customers for item in customer.items]
     changed = {one.whose.item for one in all_ if one.item.is_cut or one.item.cycle_start is not None}
     said = {_key(one): one.bridge.billed for one in items if _is_plain(one)}
-    wrong = {key: (billed, lines[key]) for key, billed in said.items() if key[0] not in changed and billed != lines[key]}
+    wrong = {
+        key: (billed, lines[key]) for key, billed in said.items() if key[0] not in changed and billed != lines[key]
+    }
     for item in changed - {one.item for one in items if not _is_plain(one)}:
         both = tuple(sum(of[key] for key in of if key[0] == item) for of in (said, lines))
         wrong |= {(item, 0): both} if both[0] != both[1] else {}  # type: ignore[dict-item]

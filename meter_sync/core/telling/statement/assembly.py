@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
-from meter_sync.core.billing.item import Period
+from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.core.telling.history import PastRun
 from meter_sync.core.telling.statement.figures import (
     Bridge,
@@ -23,7 +23,7 @@ from meter_sync.core.telling.statement.figures import (
     State,
     Verdict,
 )
-from meter_sync.core.telling.statement.matters import NEEDS_SOMEBODY, matters_of
+from meter_sync.core.telling.statement.matters import NEEDS_SOMEBODY, differing, matters_of
 from meter_sync.core.telling.statement.position import Position, bridge_of, state_of
 
 LARGEST = 10
@@ -63,11 +63,18 @@ class _OfCustomer:
     is_kept: bool = False
 
 
-def figures_of_time(positions: Iterable[Position], time: Period, as_of: datetime) -> Figures:
+Invoiced = Mapping[PeriodKey, tuple[int, str | None]]
+"""What Stripe says that invoices bill of items' periods, and on which invoice."""
+
+
+def figures_of_time(
+    positions: Iterable[Position], time: Period, as_of: datetime, invoices: Invoiced | None = None
+) -> Figures:
     """Given what the ledger has of items' periods that overlap a time of whole UTC days, return what they say of it.
 
     A period belongs to the time in which it ends: one that ends with its last instant too. What was used in the time in
-    periods that end later is in the cut by time alone. `as_of` is the instant of the last complete run.
+    periods that end later is in the cut by time alone. `as_of` is the instant of the last complete run, and `invoices`
+    is what Stripe says, where it was asked.
     """
     meters = defaultdict[str | None, _OfMeter](_OfMeter)
     customers = defaultdict[str, _OfCustomer](_OfCustomer)
@@ -77,15 +84,20 @@ def figures_of_time(positions: Iterable[Position], time: Period, as_of: datetime
         of_meter = meters[one.whose.meter]
         bridge = bridge_of(one, state)
         _add_days(of_meter, one, state, time)
-        matters += matters_of(one, state, as_of)
-        if not time.start < one.whose.period.end <= time.end:
+        is_in_time = time.start < one.whose.period.end <= time.end
+        if is_in_time or state is State.RUNNING:  # what goes on now needs somebody, whatever the time
+            matters += matters_of(one, state, as_of)
+        if not is_in_time:
             of_meter.cuts += Cuts(in_later_periods=_within(one.used_by_day, time))
             continue
         by_state[state] += 1
         of_meter.bridge += bridge
         before = sum((used for day, used in one.used_by_day.items() if day < time.start.date()), Decimal(0))
         of_meter.cuts += Cuts(in_periods=one.used, used_before=before)
-        _add_item(customers[one.whose.customer], one, state, bridge)
+        line = None if invoices is None else invoices.get(one.item.invoice_key, (0, None))
+        if line is not None and (differs := differing(one, state, bridge, line[0])):
+            matters.append(differs)
+        _add_item(customers[one.whose.customer], one, state, bridge, line)
     sums = [_figures(meter, found, time) for meter, found in sorted(meters.items(), key=lambda one: one[0] or "")]
     return Figures(
         whole=_whole(sums),
@@ -188,14 +200,26 @@ def _is_in(day: date, time: Period) -> bool:
     return time.start.date() <= day <= (time.end - _A_DAY).date()
 
 
-def _add_item(found: _OfCustomer, one: Position, state: State, bridge: Bridge) -> None:
+def _add_item(
+    found: _OfCustomer, one: Position, state: State, bridge: Bridge, line: tuple[int, str | None] | None
+) -> None:
     whose = one.whose
     found.subjects.update(one.subjects)
     found.is_reported |= one.stands is not None
     found.is_kept |= one.obstacle is not None or bool(bridge.used)
     quantity = one.due_quantity if one.is_metered else None
+    invoiced, invoice = line or (None, None)
     figures = ItemFigures(
-        whose.subscription, whose.item, whose.period, whose.meter, one.price, state, bridge, quantity, None, one.invoice
+        subscription=whose.subscription,
+        item=whose.item,
+        period=whose.period,
+        meter=whose.meter,
+        price=one.price,
+        state=state,
+        bridge=bridge,
+        quantity=quantity,
+        invoiced=invoiced,
+        invoice=invoice or one.invoice,
     )
     found.items.append(figures)
 

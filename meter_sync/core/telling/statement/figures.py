@@ -114,6 +114,7 @@ class MeterFigures:
 class MatterKind(StrEnum):
     """What somebody has to look at, or to know of; in the order in which they are told."""
 
+    INVOICE_DIFFERS = "invoice_differs"
     OVER_BILLED = "over_billed"
     UNBILLED = "unbilled"
     UNKNOWN = "unknown"

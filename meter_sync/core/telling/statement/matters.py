@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from meter_sync.core.outcomes import HARMLESS, Outcome
 from meter_sync.core.planning import period_closed
-from meter_sync.core.telling.statement.figures import Matter, MatterKind, State
+from meter_sync.core.telling.statement.figures import Bridge, Matter, MatterKind, State
 from meter_sync.core.telling.statement.position import Position, bridge_of
 from meter_sync.core.text import utc
 
@@ -17,6 +17,7 @@ _BY_OUTCOME = {
 }
 _SETTLE, _EXPLAIN = "meter-sync history --settle {item} {start} --note '…'", "meter-sync history --explain {item}"
 _TO_DO: Mapping[MatterKind, tuple[str, str]] = {
+    MatterKind.INVOICE_DIFFERS: ("find out who has changed what is billed, and correct the invoice", _EXPLAIN),
     MatterKind.OVER_BILLED: ("give it back, for example by a credit note, and then have it settled", _SETTLE),
     MatterKind.UNBILLED: ("bill it by hand, for example by an invoice item, or waive it, and have it settled", _SETTLE),
     MatterKind.UNKNOWN: ("look at the customer's invoices, bill what they lack, and then have it settled", _SETTLE),
@@ -54,8 +55,20 @@ def matters_of(one: Position, state: State, as_of: datetime) -> Iterator[Matter]
         yield _matter(MatterKind.SETTLED, one, settled, lacking.named_at, as_of, lacking.why or "")
 
 
+def differing(one: Position, state: State, bridge: Bridge, invoiced: int) -> Matter | None:
+    """Return the matter of a period whose invoice bills something else than is known of it; None where it does not.
+
+    Where a line may be in another unit, of several items or only of a part of the period, that cannot be told.
+    """
+    is_comparable = one.item.price.is_per_unit and not one.item.is_cut and one.item.cycle_start is None
+    if state is not State.BILLED or not is_comparable or one.lacking.is_unknown or bridge.billed == invoiced:
+        return None
+    why = f"its invoice bills {invoiced}, and {bridge.billed} is what was found out when it was concluded"
+    return _matter(MatterKind.INVOICE_DIFFERS, one, abs(bridge.billed - invoiced), None, None, why)
+
+
 def _matter(
-    kind: MatterKind, one: Position, quantity: int | None, since: datetime | None, as_of: datetime, why: str
+    kind: MatterKind, one: Position, quantity: int | None, since: datetime | None, as_of: datetime | None, why: str
 ) -> Matter:
     whose, lacking = one.whose, one.lacking
     to_do, command = _TO_DO.get(kind, (None, None))
@@ -69,7 +82,7 @@ def _matter(
         meter=whose.meter,
         quantity=None if quantity is None else Decimal(quantity),
         since=since,
-        age_days=None if since is None else max((as_of - since).days, 0),
+        age_days=None if since is None or as_of is None else max((as_of - since).days, 0),
         reason=why,
         to_do=to_do,
         command=command and command.format(item=whose.item, start=utc(whose.period.start)),

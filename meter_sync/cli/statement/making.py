@@ -1,13 +1,14 @@
 """Making a statement of an account from its ledger: no server is asked."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from meter_sync import __version__
-from meter_sync.core.billing.item import Period
+from meter_sync.cli.statement.times import time_before
+from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.core.schedule import Schedule
 from meter_sync.core.telling.explanation import Sentence, explain
 from meter_sync.core.telling.history import PastRun
@@ -54,6 +55,8 @@ class About:
     """The name of the account, where there are several."""
     customers: Sequence[str] = ()
     """Those that it is to be about, or none for all."""
+    invoices: Mapping[PeriodKey, tuple[int, str | None]] | None = None
+    """What Stripe says that invoices bill of items' periods, and on which invoice; None where it was not asked."""
 
 
 def statement_of(ledger: Ledger, about: About) -> Statement:
@@ -61,7 +64,8 @@ def statement_of(ledger: Ledger, about: About) -> Statement:
     time, last = about.time, ledger.runs.last_complete_run()
     as_of = last.as_of if last else None
     bound = ledger.binding.read()
-    figures = figures_of_time(_selected(ledger.statements.positions(time), about), time, as_of or _NEVER)
+    found = _selected(ledger.statements.positions(time), about)
+    figures = figures_of_time(found, time, as_of or _NEVER, about.invoices)
     signed, digest = ledger.signatures.all(), digest_of(figures, time)
     customers = _told(ledger, figures.customers)
     return Statement(
@@ -86,18 +90,10 @@ def statement_of(ledger: Ledger, about: About) -> Statement:
         completeness=completeness_of(figures, *_runs(ledger, time, last)),
         signatures=[_signature(one, digest) for one in signed if one.time == time] if not about.customers else [],
         changed_since=[*_changed(ledger, signed, as_of or _NEVER)],
+        were_invoices_asked=about.invoices is not None,
         is_of_selected=tuple(about.customers),
         unread=tuple(f"{item}: {why}" for item, why in sorted(ledger.damaged.items())),
     )
-
-
-def time_before(time: Period) -> Period:
-    """Return the time of the same length before another one: for whole months, as many months."""
-    months = (time.end.year - time.start.year) * 12 + time.end.month - time.start.month
-    if time.start.day == time.end.day == 1 and months:
-        number = time.start.year * 12 + time.start.month - 1 - months
-        return Period(time.start.replace(year=number // 12, month=number % 12 + 1), time.start)
-    return Period(time.start - (time.end - time.start), time.start)
 
 
 def sums_of(bridge: Bridge) -> tuple[str, ...]:
