@@ -1,7 +1,8 @@
 """The acts of the demo, and what they are played on."""
 
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,10 @@ import click
 from meter_sync.cli.globals import Globals
 from meter_sync.cli.printing import Column, Row, print_table
 from meter_sync.cli.run_results import print_execution, summary
+from meter_sync.cli.statement.conduct import Wanted, make
+from meter_sync.cli.statement.writing import written
 from meter_sync.config import Settings, load
+from meter_sync.core.billing.item import Period
 from meter_sync.core.text import date_and_time, thousands
 from meter_sync.ledger import Scope, open_ledger_read_only
 from meter_sync.net.stop import Stop
@@ -23,6 +27,7 @@ from meter_sync.sync.request import Execution, Request
 
 _NOW = datetime(2026, 3, 27, 14, 23, 45, tzinfo=UTC)
 _AN_HOUR = timedelta(hours=1)
+_LONGER_THAN_A_MONTH = timedelta(days=31)
 _RUN = Request()
 _CLOSING = Request(closing=timedelta(minutes=3), is_beside=True)
 
@@ -144,4 +149,22 @@ async def _a_month_turns(stage: _Stage, epsilon: Epsilon) -> bool:
         click.echo(f"The units of {len(wrong)} of {CUSTOMERS} customers are not where they should be.", err=True)
     else:
         click.echo(f"For all {CUSTOMERS} customers, invoice + next period + what is named is exactly what was used.")
-    return not wrong
+    return await _finance_reads(stage, {end for end, _ in ends}) and not wrong
+
+
+async def _finance_reads(stage: _Stage, ends: Collection[datetime]) -> bool:
+    """Write the statement of the months in which periods ended, once nothing of them is watched any more."""
+    stage.sandbox.clock.advance(timedelta(days=stage.settings.lookback_days, hours=1))
+    await stage.run()
+    time = Period(_month_of(min(ends)), _month_of(max(ends) + _LONGER_THAN_A_MONTH))
+    stage.title("9. What finance reads:", f"meter-sync statement --since {time.start:%F} --until {time.end:%F}")
+    found, text = make(stage.settings, Wanted(time), stage.sandbox.clock.now)
+    file = Path(tempfile.mkdtemp(prefix="meter-sync-statement-")) / "statement.html"
+    written(file, text)
+    click.echo(found.verdict.sentence)
+    click.echo(f"It is in {file}: open it in a browser.")
+    return not found.whole.bridge.difference
+
+
+def _month_of(instant: datetime) -> datetime:
+    return instant.replace(day=1, hour=0, minute=0, second=0, microsecond=0)

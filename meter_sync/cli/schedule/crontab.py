@@ -140,8 +140,10 @@ def _lines(installation: Installation, machine: Machine) -> Iterator[str]:
             status(Every.DAY),
         ),
     ]
-    for said, when, job in lines:
-        yield from ("", *comment(said), f"{when} * * * {_command(job, installation.program.name)}")
+    statement_at = f"{another(minute, 43)} 7 {installation.day_of_statement} * *"
+    monthly = [(_OF_STATEMENT, statement_at, one) for one in installation.of_statements]
+    for said, when, job in [*((said, f"{when} * * *", job) for said, when, job in lines), *monthly]:
+        yield from ("", *comment(said), f"{when} {_command(job, installation.program.name)}")
     yield from ("", *comment(_HOW_OFTEN), "")
 
 
@@ -160,6 +162,10 @@ _OF_CLOSING = (
 )
 _OF_VERIFY = "Once a day, a thirtieth of all items: does Stripe hold what OpenMeter says?"
 _OF_UNBILLED = "Once a day, the usage that Stripe will not bill by itself. Nothing is mailed where there is none."
+_OF_STATEMENT = (
+    "Once a month, when late usage of the month before is not watched for any more: its statement for finance, in the "
+    "folder that statement.folder names. What it says in a sentence is printed, and so mailed."
+)
 _HOW_OFTEN = (
     'How often the full run comes, `schedule` says: "hourly" or "daily", in meter-sync.toml, so that commands by hand '
     "know it too. After a change print this anew."

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from meter_sync.cli.schedule.jobs import CLOSING, SHADOW, Job, can_be_compared, full_run, verifications
+from meter_sync.cli.schedule.jobs import CLOSING, SHADOW, STATEMENT, Job, can_be_compared, full_run, verifications
 from meter_sync.config import (
     DEFAULT,
     ENVIRONMENT,
@@ -40,6 +40,9 @@ _OF_THE_NETWORK = (
 
 _OF_ACCOUNTS = (STRIPE_KEY, OPENMETER_KEY)
 """The keys that several accounts may share, or each have of its own."""
+_WATCHED_AND_A_DAY = 2
+"""So much after the days that late usage is watched for, counted from the first of a month, all of it is concluded."""
+_IN_EVERY_MONTH = 28
 _OF_THE_WEBHOOK = ("METER_SYNC_WEBHOOK_HOST", "METER_SYNC_WEBHOOK_PORT")
 
 
@@ -96,6 +99,10 @@ class Installation:
     """What there is no job for where there are several accounts, in sentences."""
     workers: int = 0
     """How many workers carry out the runs; where there are none, the jobs do."""
+    statements: Path | None = None
+    """The folder in which statements are kept, where one is configured…"""
+    day_of_statement: int = 1
+    """… and the day of the month on which that of the month before is made: then all of it is concluded."""
 
     @property
     def ledger_file(self) -> Path | None:
@@ -111,7 +118,12 @@ class Installation:
     def jobs(self) -> Sequence[Job]:
         """What comes by the schedule in any case, in the order in which one meets it."""
         runs = [] if self.workers else [full_run(self.schedule), CLOSING]
-        return [*([SHADOW] if self.is_shadow else []), *runs, *verifications(self.accounts)]
+        return [*([SHADOW] if self.is_shadow else []), *runs, *verifications(self.accounts), *self.of_statements]
+
+    @property
+    def of_statements(self) -> Sequence[Job]:
+        """The job that makes statements, where they have a folder."""
+        return [] if self.statements is None else [STATEMENT]
 
     @property
     def webhook_arguments(self) -> tuple[str, ...]:
@@ -177,6 +189,8 @@ def installation(
         accounts=[one.account for one in configuration.accounts] if configuration.is_of_several else None,
         left_to_hand=list(_left_to_hand(configuration)),
         workers=workers,
+        statements=absolute(settings.statement.folder) if settings.statement.folder else None,
+        day_of_statement=min(settings.lookback_days + _WATCHED_AND_A_DAY, _IN_EVERY_MONTH),
     )
     _refuse_line_breaks(found)
     return found
@@ -276,8 +290,9 @@ def _secret_file(one: SecretSetting, configuration: Configuration, settings: Set
 
 def _written(settings: Settings) -> list[Path]:
     """Return the folders in which a run writes beside its books: of what a setting lets it write, the one place."""
-    textfile = settings.monitor.textfile
-    return [absolute(textfile).parent] if textfile else []
+    textfile, statements = settings.monitor.textfile, settings.statement.folder
+    folders = [textfile and absolute(textfile).parent, statements and absolute(statements)]
+    return [one for one in folders if one]
 
 
 def _refuse_line_breaks(found: Installation) -> None:
@@ -286,6 +301,7 @@ def _refuse_line_breaks(found: Installation) -> None:
         "the path of meter-sync": str(found.program),
         "--config": str(found.config or ""),
         "ledger": str(found.ledger or ""),
+        "statement.folder": str(found.statements or ""),
         **found.variables,
         **(found.webhook_variables or {}),
         **{one.variable or one.name: str(one.file) for one in found.secrets},

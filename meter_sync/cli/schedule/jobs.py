@@ -24,6 +24,7 @@ class Every(Enum):
     MINUTE = "every minute"
     HOUR = "every hour"
     DAY = "once a day"
+    MONTH = "once a month"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,15 @@ UNBILLED = Job(
     is_said=frozenset((ExitCode.ATTENTION, ExitCode.TRY_AGAIN)),
     longest=timedelta(minutes=10),
     prints_when_well=True,
+)
+
+STATEMENT = Job(
+    name="meter-sync-statement",
+    description="Make the statement of the month before",
+    arguments=("statement",),
+    every=Every.MONTH,
+    is_said=frozenset((ExitCode.ATTENTION, ExitCode.TRY_AGAIN)),
+    longest=timedelta(hours=1),
 )
 
 

@@ -12,7 +12,7 @@ from meter_sync import __version__
 from meter_sync.cli.schedule.containerfile import PROGRAM, STATE_FOLDER, USER, containerfile
 from meter_sync.cli.schedule.giving import Made, comment, in_folder
 from meter_sync.cli.schedule.installation import Installation, SecretFile
-from meter_sync.cli.schedule.jobs import ENDS_WITHIN_SECONDS, SHADOW, VERIFY, Every, Job, another, status
+from meter_sync.cli.schedule.jobs import ENDS_WITHIN_SECONDS, SHADOW, STATEMENT, VERIFY, Every, Job, another, status
 from meter_sync.cli.schedule.kubernetes_workers import (
     ARGUMENTS,
     OF_CONTAINER,
@@ -71,9 +71,23 @@ def made(installation: Installation, cluster: Cluster) -> Made:
     return Made(
         files={MANIFESTS: text, CONTAINERFILE: containerfile(installation)},
         printed=text,
-        notes=[*installation.notes_of_variables, *installation.left_to_hand, *_of_this_machine(installation)],
+        notes=[
+            *installation.notes_of_variables,
+            *installation.left_to_hand,
+            *_of_statements(installation),
+            *_of_this_machine(installation),
+        ],
         next_steps=lambda folder: _next_steps(installation, cluster, folder),
     )
+
+
+def _of_statements(installation: Installation) -> list[str]:
+    if installation.statements is None or _are_kept(installation):
+        return []
+    return [
+        f"no job makes statements: {installation.statements} is on no volume of a Pod that stays; start meter-sync "
+        "statement where finance has a folder."
+    ]
 
 
 def _of_this_machine(installation: Installation) -> list[str]:
@@ -163,7 +177,14 @@ _ON_SERVER = "The ledger is in a database, so that nothing is kept here, and Pod
 
 
 def _jobs(installation: Installation) -> list[Job]:
-    return [*installation.jobs, status(Every.HOUR)]
+    jobs = [one for one in installation.jobs if one is not STATEMENT or _are_kept(installation)]
+    return [*jobs, status(Every.HOUR)]
+
+
+def _are_kept(installation: Installation) -> bool:
+    """Say whether a Pod's statements are there after its end: on the volume of the ledger."""
+    folder = installation.statements
+    return folder is not None and not installation.is_on_server and folder.is_relative_to(_LEDGER.parent)
 
 
 def _comment(job: Job) -> list[str]:
@@ -188,6 +209,7 @@ def _cron_job(job: Job, given: _Given) -> Manifest:
         VERIFY.command: f"{another(minute, 23 + job.turn)} 5 * * *",
         SHADOW.command: f"{another(minute, 54)} * * * *",
         status(Every.HOUR).command: f"{another(minute, 37)} * * * *",
+        STATEMENT.command: f"{another(minute, 43)} 7 {given.installation.day_of_statement} * *",
     }
     try_again = {"containerName": _NAME, "operator": "In", "values": [int(ExitCode.TRY_AGAIN)]}
     tried_again = [

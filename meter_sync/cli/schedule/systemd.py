@@ -7,7 +7,7 @@ from pathlib import Path
 
 from meter_sync.cli.schedule.giving import Made, comment
 from meter_sync.cli.schedule.installation import Installation, SecretFile
-from meter_sync.cli.schedule.jobs import ENDS_WITHIN_SECONDS, SHADOW, VERIFY, Every, Job, status
+from meter_sync.cli.schedule.jobs import ENDS_WITHIN_SECONDS, SHADOW, STATEMENT, VERIFY, Every, Job, status
 from meter_sync.core.outcomes import ExitCode
 
 _FOLDER = Path("/etc/systemd/system")
@@ -59,7 +59,7 @@ def made(installation: Installation, mailto: str) -> Made:
     found = {}
     for job in _jobs(installation):
         found[f"{job.name}.service"] = _service(job, installation)
-        found[f"{job.name}.timer"] = _timer(job)
+        found[f"{job.name}.timer"] = _timer(job, installation)
     if installation.webhook_secrets:
         found[WEBHOOK] = _webhook(installation)
     if installation.workers:
@@ -158,7 +158,7 @@ def _service(job: Job, installation: Installation) -> str:
     )
 
 
-def _timer(job: Job) -> str:
+def _timer(job: Job, installation: Installation) -> str:
     times = {
         # All that nobody is in a hurry for comes some time after the full hour, at which everybody asks Stripe.
         (Every.HOUR, True): ["OnCalendar=hourly", "RandomizedDelaySec=5min", "FixedRandomDelay=yes", "Persistent=yes"],
@@ -174,6 +174,7 @@ def _timer(job: Job) -> str:
         ],
         SHADOW.command: ["OnCalendar=*-*-* *:50:00", "AccuracySec=1min"],
         status(Every.HOUR).command: ["OnCalendar=*-*-* *:45:00", "AccuracySec=1min"],
+        STATEMENT.command: [f"OnCalendar=*-*-{installation.day_of_statement:02} 07:15:00", "Persistent=yes"],
     }
     return _unit(
         Unit=[f"Description={job.description}, {job.every.value}"],

@@ -118,7 +118,7 @@ def _made(
     What goes wrong with one account is its own.
     """
     from meter_sync.cli.run_results import of_account
-    from meter_sync.cli.statement.conduct import make
+    from meter_sync.cli.statement.conduct import exit_code, make
     from meter_sync.cli.statement.writing import file_for, written
     from meter_sync.config import needed
 
@@ -126,14 +126,14 @@ def _made(
         settings = options.in_effect(configuration, needed(for_webhook=False) if wanted.asks_stripe else ())
         made, text = make(settings, wanted, now)
         if output == _ON_STDOUT:
-            exit_with(made.exit_code, partial(click.echo, text, nl=False), "print it again")
+            exit_with(exit_code(made), partial(click.echo, text, nl=False), "print it again")
         file = output or file_for(settings.statement.folder, settings.account, wanted.time, wanted.output_format)
         written(file, text)
     except MeterSyncError as error:
         print_error(of_account(configuration.account, error) if configuration.account else error)
         return error.exit_code, None
-    _tell(settings, made.statement, file, wanted)
-    return made.exit_code, file
+    _tell(settings, made, file, wanted)
+    return exit_code(made), file
 
 
 def _tell(settings: "Settings", made: "Statement", file: Path, wanted: "Wanted") -> None:

@@ -26,12 +26,12 @@ class Wanted:
     """What was asked for."""
 
     time: Period
-    customers: Sequence[str]
-    output_format: str
-    locale: str
-    asks_stripe: bool
+    customers: Sequence[str] = ()
+    output_format: str = "html"
+    locale: str = "en"
+    asks_stripe: bool = False
     """Whether Stripe is asked what the invoices bill."""
-    signed_by: str | None
+    signed_by: str | None = None
 
     def check(self, at: datetime) -> None:
         """Raise ArgumentsError for what cannot be signed, or shown."""
@@ -52,19 +52,12 @@ class Wanted:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A statement, and how the command is to end."""
-
-    statement: Statement
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """Whether somebody should look."""
-        return ExitCode.ATTENTION if self.statement.verdict.judgement is Judgement.ATTENTION else ExitCode.DONE
+def exit_code(found: Statement) -> ExitCode:
+    """Return what the command ends with: whether somebody should look."""
+    return ExitCode.ATTENTION if found.verdict.judgement is Judgement.ATTENTION else ExitCode.DONE
 
 
-def make(settings: Settings, wanted: Wanted, clock: Callable[[], datetime]) -> tuple[Made, str]:
+def make(settings: Settings, wanted: Wanted, clock: Callable[[], datetime]) -> tuple[Statement, str]:
     """Return the statement of an account, and what is to be written of it. Raise MeterSyncError."""
     scope = books_in_use(settings.ledger, settings.scope)
     about = About(wanted.time, settings.account, wanted.customers)
@@ -76,7 +69,7 @@ def make(settings: Settings, wanted: Wanted, clock: Callable[[], datetime]) -> t
     else:
         with open_ledger(settings.ledger, scope) as ledger:
             found = _signed(ledger, about, wanted.signed_by, clock())
-    return Made(found), _text(found, wanted)
+    return found, _text(found, wanted)
 
 
 def _signed(ledger: Ledger, about: About, signed_by: str, at: datetime) -> Statement:
