@@ -153,8 +153,8 @@ def test_the_layout_is_the_one_that_somebody_has_looked_at() -> None:
 def test_the_verdict_and_what_to_do_stand_before_the_figures() -> None:
     text = text_of_some()
 
-    assert text.index("262,062 are billed; 2 matters") < text.index("What needs attention")
-    assert text.index("bill it by hand, and note it") < text.index("From used to billed Each line")
+    assert text.index("3 matters of 3 customers wait for somebody") < text.index("What needs attention")
+    assert text.index("bill it by hand, for example") < text.index("From used to billed Each line")
 
 
 def test_each_term_of_the_bridge_is_shown_explained_and_adds_up() -> None:
@@ -217,8 +217,8 @@ def test_what_stripe_invoiced_stands_beside_what_is_to_be_billed() -> None:
     html = page(asked, "en")
 
     assert 'href="https://dashboard.stripe.com/acct_1NffrFLkdIwHu7ix/invoices/in_0"' in html
-    assert "in_0 184,220, as here" in Read(html).text
-    assert "in_1 184,220, not as here" in Read(html).text
+    assert "in_0 says 184,220, as here" in Read(html).text
+    assert "in_1 says 184,220, not as here" in Read(html).text
 
 
 @pytest.mark.parametrize(
@@ -305,8 +305,20 @@ def test_missed_runs_and_how_far_periods_have_come_are_told() -> None:
     assert "8 periods of items ended in November 2026. 718 runs over the whole account were made" in text
     assert "Runs were missed 1 time" in text
     assert "2026-11-09 03:00:00 to 2026-11-09 05:00:00" in text
-    assert "Invoice to come The period has ended, and Stripe still takes usage of it: its invoice is to" in text
-    assert "or a draft. 2 Closed" in text
+    assert "Not final yet It has ended, and may still change: its invoice is to come" in text
+    assert "late usage is watched for. 2 Closed" in text
+    assert "The last complete run read 1 page of items in Stripe." in text
+
+
+def test_what_could_not_be_read_is_named_before_any_figure() -> None:
+    text = told(a_statement(unread=["si_1: its period has no end"]))
+
+    assert text.index("Not all could be read. What the ledger has of 1 item is in none") < text.index("Used")
+    assert "cannot be read, and is in none of the figures: si_1: its period has no end" in text
+
+
+def test_what_to_type_stands_below_what_to_do() -> None:
+    assert "and have it settled Whoever runs meter-sync: meter-sync history --settle si_0" in text_of_some()
 
 
 def test_a_single_meter_is_not_told_twice() -> None:
