@@ -64,7 +64,7 @@ STATES: Mapping[State, str] = {
 STATE_MEANINGS: Mapping[State, str] = {
     State.FREE: "The usage costs nothing.",
     State.RUNNING: "The period goes on.",
-    State.AWAITED: "It has ended, and may still change: its invoice is to come, or a draft, or late usage is watched for.",
+    State.AWAITED: "It has ended, and may change: its invoice is to come, or a draft, or late usage is watched for.",
     State.BILLED: "Stripe takes no more usage of it. What it bills is known, or named above.",
 }
 

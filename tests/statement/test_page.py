@@ -305,7 +305,7 @@ def test_missed_runs_and_how_far_periods_have_come_are_told() -> None:
     assert "8 periods of items ended in November 2026. 718 runs over the whole account were made" in text
     assert "Runs were missed 1 time" in text
     assert "2026-11-09 03:00:00 to 2026-11-09 05:00:00" in text
-    assert "Not final yet It has ended, and may still change: its invoice is to come" in text
+    assert "Not final yet It has ended, and may change: its invoice is to come" in text
     assert "late usage is watched for. 2 Closed" in text
     assert "The last complete run read 1 page of items in Stripe." in text
 
