@@ -43,7 +43,10 @@ def document(statement: Statement) -> dict[str, Any]:
     return {
         "account": statement.account,
         "stripe_account": statement.stripe_account,
-        **_time(statement),
+        "livemode": statement.is_live,
+        "since": utc(statement.since),
+        "until": utc(statement.until),
+        "only_customers": list(statement.is_of_selected),
         "made": made,
         "verdict": verdict,
         "whole": _meter(statement.whole),
@@ -54,9 +57,9 @@ def document(statement: Statement) -> dict[str, Any]:
         "largest": [one.customer for one in statement.largest],
         "changes": [_change(one) for one in statement.changes],
         "completeness": _completeness(statement.completeness),
+        "unread": list(statement.unread),
         "signatures": [_signature(one) for one in statement.signatures],
         "changed_since": [_changed(one) for one in statement.changed_since],
-        "unread": list(statement.unread),
     }
 
 
@@ -64,21 +67,9 @@ def rows(statement: Statement) -> Iterator[Mapping[str, Any]]:
     """Give the rows of csv, one for each item's period, with `COLUMNS`."""
     for customer in statement.customers:
         for item in customer.items:
-            terms = _bridge(item.bridge)
-            del terms["explained"]
-            named = {"customer": customer.customer, **_item_itself(item), **terms, **_invoice(item)}
-            period = named.pop("period")
-            named |= {"period_start": period["start"], "period_end": period["end"]}
+            named = {"customer": customer.customer, **_item_but_told(item), **_bridge(item.bridge)}
+            named |= {"period_start": utc(item.period.start), "period_end": utc(item.period.end)}
             yield {name: named[name] for name in COLUMNS}
-
-
-def _time(statement: Statement) -> dict[str, Any]:
-    return {
-        "livemode": statement.is_live,
-        "since": utc(statement.since),
-        "until": utc(statement.until),
-        "only_customers": list(statement.is_of_selected),
-    }
 
 
 def _bridge(bridge: Bridge) -> dict[str, Any]:
@@ -108,7 +99,7 @@ def _period(period: Period) -> dict[str, str]:
     return {"start": utc(period.start), "end": utc(period.end)}
 
 
-def _matter_itself(matter: Matter) -> dict[str, Any]:
+def _matter(matter: Matter) -> dict[str, Any]:
     return {
         "kind": matter.kind.value,
         "customer": matter.customer,
@@ -117,27 +108,26 @@ def _matter_itself(matter: Matter) -> dict[str, Any]:
         "period": _period(matter.period),
         "meter": matter.meter,
         "quantity": digits(matter.quantity),
+        "since": matter.since and utc(matter.since),
+        "age_days": matter.age_days,
+        "reason": matter.reason,
+        "to_do": matter.to_do,
+        "command": matter.command,
         "note": matter.note,
         "settled_at": matter.settled_at and utc(matter.settled_at),
     }
 
 
-def _matter(matter: Matter) -> dict[str, Any]:
-    words = {"reason": matter.reason, "to_do": matter.to_do, "command": matter.command}
-    age = {"since": matter.since and utc(matter.since), "age_days": matter.age_days}
-    return {**_matter_itself(matter), **age, **words}
-
-
-def _customer_itself(customer: CustomerFigures) -> dict[str, Any]:
-    subjects = list(customer.subjects)
-    return {"customer": customer.customer, "subjects": subjects, "bridge": _bridge(customer.bridge)}
-
-
 def _customer(customer: CustomerFigures) -> dict[str, Any]:
-    return {**_customer_itself(customer), "items": [_item(one) for one in customer.items]}
+    return {
+        "customer": customer.customer,
+        "subjects": list(customer.subjects),
+        "bridge": _bridge(customer.bridge),
+        "items": [_item(one) for one in customer.items],
+    }
 
 
-def _item_itself(item: ItemFigures) -> dict[str, Any]:
+def _item_but_told(item: ItemFigures) -> dict[str, Any]:
     return {
         "subscription": item.subscription,
         "subscription_item": item.item,
@@ -147,16 +137,14 @@ def _item_itself(item: ItemFigures) -> dict[str, Any]:
         "state": item.state.value,
         "quantity": digits(item.quantity),
         "bridge": _bridge(item.bridge),
+        "invoiced": digits(item.invoiced),
+        "invoice": item.invoice,
     }
-
-
-def _invoice(item: ItemFigures) -> dict[str, Any]:
-    return {"invoiced": digits(item.invoiced), "invoice": item.invoice}
 
 
 def _item(item: ItemFigures) -> dict[str, Any]:
     told = [{"topic": one.topic, "text": one.text} for one in item.told]
-    return {**_item_itself(item), **_invoice(item), "told": told}
+    return {**_item_but_told(item), "told": told}
 
 
 def _change(change: Change) -> dict[str, Any]:
@@ -164,20 +152,16 @@ def _change(change: Change) -> dict[str, Any]:
     return {"customer": change.customer, "meter": change.meter, **amounts}
 
 
-def _states(completeness: Completeness) -> dict[str, int]:
-    return {state.value: count for state, count in completeness.by_state.items()}
-
-
 def _completeness(completeness: Completeness) -> dict[str, Any]:
     return {
         "items": completeness.items,
-        "states": _states(completeness),
+        "states": {state.value: count for state, count in completeness.by_state.items()},
         "outcomes": dict(completeness.by_outcome),
         "runs": completeness.runs,
         "failed_runs": completeness.failed_runs,
+        "pages": completeness.pages,
         "missed": [_period(one) for one in completeness.missed],
         "schedule": completeness.schedule,
-        "pages": completeness.pages,
     }
 
 

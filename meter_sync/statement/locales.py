@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_datetime
 from babel.numbers import format_compact_decimal, format_decimal, format_percent
 
 from meter_sync.core.billing.item import Period
-from meter_sync.core.text import date_and_time
+from meter_sync.core.text import date_and_time, digits
 from meter_sync.errors import ArgumentsError
 
 DEFAULT = "en"
@@ -22,6 +22,7 @@ _MONTHS = (
 )
 _MIDNIGHT = time()
 _THOUSAND = 1000
+_MOST_DIGITS = 100
 _DAY = timedelta(days=1)
 
 
@@ -33,8 +34,9 @@ class Written:
 
     def number(self, amount: Decimal | int) -> str:
         """Return an amount with all its digits, in groups; minus zero is zero."""
-        plain = amount.normalize() + 0 if isinstance(amount, Decimal) else amount
-        return format_decimal(plain, locale=self.locale, decimal_quantization=False)
+        plain = Decimal(digits(amount)) if amount else Decimal(0)
+        with localcontext(prec=_MOST_DIGITS):  # what formats it calculates with it, and would round at 28 digits
+            return format_decimal(plain, locale=self.locale, decimal_quantization=False)
 
     def short(self, amount: Decimal) -> str:
         """Return an amount for the axis of a chart, in hundredths of a thousand, of a million and so on: `1.25M`."""
@@ -100,6 +102,5 @@ def written_for(tag: str) -> Written:
         raise ArgumentsError(
             f"there is no locale {tag!r}; no statement was made",
             "give a language, with a country or without: en, en-GB, en-US, de, de-CH, fr, pt-BR, ja",
-            code="locale",
         ) from error
     return Written(locale)

@@ -78,7 +78,7 @@ def _environment(written: Written, dashboard: Dashboard) -> Environment:
         "number": written.number,
         "day": written.day,
         "instant": lambda instant: _unbroken(written.instant(instant)),
-        "period": lambda period: _unbroken(written.period(period)),
+        "period": lambda period: _unbroken(written.period(period), " to "),
         "signed": lambda amount: f"+{written.number(amount)}" if amount > 0 else written.number(amount),
     }
     return environment
@@ -91,10 +91,11 @@ def _shown(value: Any) -> Any:
     return "".join("\N{REPLACEMENT CHARACTER}" if category(one)[0] == "C" else one for one in value)
 
 
-def _unbroken(text: str) -> Markup:
-    """Return a text in which no date is broken at a hyphen, and each may be between two words."""
-    return Markup(" ").join(
-        Markup('<span class="t">{}</span>').format(word) if "-" in word else escape(word) for word in text.split(" ")
+def _unbroken(text: str, between: str = " ") -> Markup:
+    """Return a text of which no piece with a hyphen in it is broken: a date, or, where it is short, a whole instant."""
+    return escape(between).join(
+        Markup('<span class="t">{}</span>').format(piece) if "-" in piece else escape(piece)
+        for piece in text.split(between)
     )
 
 

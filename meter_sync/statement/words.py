@@ -56,7 +56,7 @@ def terms_of(bridge: Bridge) -> Iterator[tuple[Term, Decimal | int]]:
 STATES: Mapping[State, str] = {
     State.FREE: "free, on trial",
     State.RUNNING: "running",
-    State.AWAITED: "invoice to come",
+    State.AWAITED: "not final yet",
     State.BILLED: "closed",
 }
 """How far a period has come."""
@@ -64,7 +64,7 @@ STATES: Mapping[State, str] = {
 STATE_MEANINGS: Mapping[State, str] = {
     State.FREE: "The usage costs nothing.",
     State.RUNNING: "The period goes on.",
-    State.AWAITED: "The period has ended, and Stripe still takes usage of it: its invoice is to come, or a draft.",
+    State.AWAITED: "It has ended, and may change: its invoice is to come, or a draft, or late usage is watched for.",
     State.BILLED: "Stripe takes no more usage of it. What it bills is known, or named above.",
 }
 

@@ -39,7 +39,7 @@ def test_the_built_wheel_installed_in_a_clean_environment_runs_the_demo(tmp_path
     assert str(clean) in found
 
 
-def test_the_wheel_has_the_migrations_and_the_types(tmp_path: Path) -> None:
+def test_the_wheel_has_the_migrations_the_templates_and_the_types(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -48,6 +48,7 @@ def test_the_wheel_has_the_migrations_and_the_types(tmp_path: Path) -> None:
 
     assert "meter_sync/py.typed" in names
     assert "meter_sync/ledger/migrations/versions/0001_first.py" in names
+    assert {"meter_sync/statement/templates/page.html.jinja", "meter_sync/statement/templates/style.css"} <= {*names}
     assert not [name for name in names if name.startswith(("tests", "benchmarks"))]
 
 

@@ -79,6 +79,7 @@ def item(
         state=state,
         bridge=bridge,
         quantity=billed,
+        invoice=f"in_1MowQVLkdI{number:014d}" if state is State.BILLED else None,
         told=lines if told else (),
     )
 
@@ -103,7 +104,8 @@ def matter(kind: MatterKind, of: CustomerFigures, quantity: int | None, **change
         since=datetime(2026, 11, 27, 10, 7, 9, tzinfo=UTC),
         age_days=4,
         reason="4120 is more than 5 times the usual 610 of this item (increase)",
-        to_do=f"look at the usage in OpenMeter; if it is right: meter-sync run --release {first.item}",
+        to_do="have it looked at whether the usage is right: it is let through, or corrected",
+        command=f"meter-sync history --explain {first.item}",
     )
     return replace(made, **changed)  # type: ignore[arg-type]  # whatever a test changes
 
@@ -145,9 +147,12 @@ MATTERS = (
         NORTH,
         2_950,
         reason="its invoice was final before the usage came",
-        to_do="bill it by hand, and note it: meter-sync history --settle si_00000000000003 2026-11-01 --note …",
+        to_do="bill it by hand, for example by an invoice item, or waive it, and have it settled",
+        command="meter-sync history --settle si_00000000000003 2026-11-01T00:00:00Z --note '…'",
     ),
-    matter(MatterKind.UNKNOWN, UNKNOWN, 95, reason="Stripe has not said what became of 3 events", to_do=None),
+    matter(
+        MatterKind.UNKNOWN, UNKNOWN, 95, reason="Stripe has not said what became of 3 events", since=None, age_days=None
+    ),
     matter(MatterKind.HELD, HELD, 3_510),
     matter(
         MatterKind.SETTLED,
@@ -155,6 +160,7 @@ MATTERS = (
         120,
         reason="its invoice was final before the usage came",
         to_do=None,
+        command=None,
         note="credit note CN-2026-118, agreed with Ms. O'Neill",
         settled_at=datetime(2026, 12, 2, 8, 15, tzinfo=UTC),
     ),
@@ -180,7 +186,7 @@ def a_statement(**changed: object) -> Statement:
         last_run="92540a1e",
         verdict=Verdict(
             Judgement.ATTENTION,
-            "Of 282,872.375 used, 262,062 are billed; 2 matters of 6,460 need somebody, the oldest for 4 days.",
+            "3 matters of 3 customers wait for somebody; all else is billed, or explained.",
         ),
         whole=replace(whole, cuts=cuts[0] + cuts[1]),
         meters=(
@@ -203,7 +209,8 @@ def a_statement(**changed: object) -> Statement:
             runs=718,
             failed_runs=1,
             missed=(Period(datetime(2026, 11, 9, 3, tzinfo=UTC), datetime(2026, 11, 9, 5, tzinfo=UTC)),),
-            schedule="7 * * * *",
+            schedule="hourly",
+            pages=1,
         ),
         signatures=(Signature("Ada Lovelace", datetime(2026, 12, 1, 9, tzinfo=UTC), "sha256:0a11f7d2", False),),
         changed_since=(
