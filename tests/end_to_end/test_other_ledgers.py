@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from meter_sync.ledger import Scope, open_ledger
+from tests.support.tables import NEW_COLUMNS
 from tests.support.ways import end_of
 from tests.support.world import Outcome, World
 
@@ -76,13 +77,15 @@ def make_older(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         kept = "kept_series", "kept_totals", "kept_usages"
         packed = "past_writes", "past_parts", "past_additions", "run_numbers"
-        for table in ("falls", *kept, *packed, "callers", "run_locks", "turns"):
+        for table in ("falls", *kept, *packed, "callers", "run_locks", "turns", "signatures"):
             connection.execute(f"DROP TABLE {table}")
         for index in ("customer", "subscription", "late_usage"):
             connection.execute(f"DROP INDEX seen_periods_by_{index}")
         connection.execute("DROP INDEX item_periods_by_customer")
         for column in ("grouping", "events_from"):
             connection.execute(f'ALTER TABLE item_periods DROP COLUMN "{column}"')
+        for table, column in NEW_COLUMNS:
+            connection.execute(f'ALTER TABLE {table} DROP COLUMN "{column}"')
         connection.execute("UPDATE alembic_version SET version_num = '0012'")
 
 

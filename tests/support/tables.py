@@ -26,10 +26,16 @@ def carry_out(place: Place, statement: str, *values: object) -> list[tuple[Any, 
         return done.fetchall() if done.description else []
 
 
+NEW_COLUMNS = (("runs", "pages"), *(("seen_periods", column) for column in ("usage", "due", "invoice")))
+"""By their tables, those that `make_older` takes back."""
+
+
 def make_older(place: Place) -> None:
     """Take back the last migrations, as if an earlier version had written the ledger."""
-    for table in ("run_locks", "turns"):
+    for table in ("run_locks", "turns", "signatures"):
         carry_out(place, f"DROP TABLE {table}")
+    for table, column in NEW_COLUMNS:
+        carry_out(place, f'ALTER TABLE {table} DROP COLUMN "{column}"')
     carry_out(place, "UPDATE alembic_version SET version_num = '0019'")
 
 
