@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from meter_sync.core.telling.statement.figures import Bridge, CustomerFigures, MeterFigures, Statement
 
 MOST_CUSTOMERS = 1_000
+MOST_ITEMS = 2_000
+"""Of all customers together: one with more has no place of its own."""
 MOST_MATTERS = 500
 MOST_NAMES = 100
 """Of a list of names or of times."""
@@ -44,7 +46,7 @@ class Folded:
 
 def folded(statement: Statement) -> Folded:
     """Return what of a statement stands on the page: the largest customers, and of the others sums by meter."""
-    customers, others = statement.customers[:MOST_CUSTOMERS], statement.customers[MOST_CUSTOMERS:]
+    customers, others = _divided(statement.customers)
     days = max((len(one.days) for one in statement.meters), default=0)
     meters = max(1, MOST_DAYS // max(1, days))
     return Folded(
@@ -55,6 +57,18 @@ def folded(statement: Statement) -> Folded:
         statement.meters[:meters],
         max(0, len(statement.meters) - meters),
     )
+
+
+def _divided(customers: Sequence[CustomerFigures]) -> tuple[list[CustomerFigures], list[CustomerFigures]]:
+    """Return the customers that have a place of their own, and the others."""
+    shown, others, room = list[CustomerFigures](), list[CustomerFigures](), MOST_ITEMS
+    for one in customers:
+        if len(shown) < MOST_CUSTOMERS and len(one.items) <= room:
+            shown.append(one)
+            room -= len(one.items)
+        else:
+            others.append(one)
+    return shown, others
 
 
 def _told_of(customers: Sequence[CustomerFigures]) -> int:

@@ -51,6 +51,17 @@ def test_a_hundred_thousand_customers_are_a_page_as_well() -> None:
     assert "99,000 more customers have</strong>" in html
 
 
+def test_a_customer_with_too_many_items_is_a_sum_and_the_others_have_their_place() -> None:
+    some = a_large_statement(10)
+    first = some.customers[0]
+    html = page(replace(some, customers=[replace(first, items=[*first.items] * 2_500), *some.customers[1:]]), "en")
+
+    assert len(html.encode()) < MOST_BYTES
+    assert html.count('<details class="customer">') == 9
+    assert "1 more customer has</strong>" in html
+    assert '<td class="n">1</td><td class="n">2,500</td>' in html
+
+
 def test_a_year_of_many_meters_has_the_charts_of_some() -> None:
     meter = a_statement().meters[0]
     year = [meter.days[place % 30] for place in range(365)]
