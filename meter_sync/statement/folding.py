@@ -8,14 +8,31 @@ from dataclasses import dataclass
 
 from meter_sync.core.telling.statement.figures import Bridge, CustomerFigures, MeterFigures, Statement
 
-MOST_CUSTOMERS = 1_000
+MOST_BYTES = 3_000_000
+"""Of a page: a browser shows it at once, and it can be sent by mail."""
+MOST_ITEMS = 2_000
+"""Of all customers together: one with more has no place of its own."""
 MOST_MATTERS = 500
 MOST_NAMES = 100
 """Of a list of names or of times."""
 MOST_DAYS = 3_000
 """Of the charts of all meters together: 96 meters in a month."""
-MOST_TOLD_CHARACTERS = 400_000
-"""Of how quantities came about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much of what makes a page large may stand on it."""
+
+    customers: int
+    told_characters: int
+    """Of how quantities came about."""
+
+
+ROOMS = (
+    *(Room(1_000, characters) for characters in (2_000_000, 1_000_000, 500_000, 250_000, 0)),
+    *(Room(customers, 0) for customers in (500, 100)),
+)
+"""From the largest to the smallest: the first one with which a page is not too large is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +59,38 @@ class Folded:
     more_meters: int
 
 
-def folded(statement: Statement) -> Folded:
+def folded(statement: Statement, room: Room) -> Folded:
     """Return what of a statement stands on the page: the largest customers, and of the others sums by meter."""
-    customers, others = statement.customers[:MOST_CUSTOMERS], statement.customers[MOST_CUSTOMERS:]
+    customers, others = _divided(statement.customers, room.customers)
     days = max((len(one.days) for one in statement.meters), default=0)
     meters = max(1, MOST_DAYS // max(1, days))
     return Folded(
         customers,
         len(others),
         _rest(others),
-        _told_of(customers),
+        _told_of(customers, room.told_characters),
         statement.meters[:meters],
         max(0, len(statement.meters) - meters),
     )
 
 
-def _told_of(customers: Sequence[CustomerFigures]) -> int:
+def _divided(customers: Sequence[CustomerFigures], most: int) -> tuple[list[CustomerFigures], list[CustomerFigures]]:
+    """Return the customers that have a place of their own, and the others."""
+    shown, others, room = list[CustomerFigures](), list[CustomerFigures](), MOST_ITEMS
+    for one in customers:
+        if len(shown) < most and len(one.items) <= room:
+            shown.append(one)
+            room -= len(one.items)
+        else:
+            others.append(one)
+    return shown, others
+
+
+def _told_of(customers: Sequence[CustomerFigures], most_characters: int) -> int:
     characters = 0
     for place, customer in enumerate(customers):
         characters += sum(len(one.topic) + len(one.text) for item in customer.items for one in item.told)
-        if characters > MOST_TOLD_CHARACTERS:
+        if characters > most_characters:
             return place
     return len(customers)
 

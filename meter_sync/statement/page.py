@@ -43,18 +43,22 @@ def page(statement: Statement, locale: str) -> str:
     source, _, _ = _LOADER.get_source(environment, "style.css")
     style = source.replace(_HEAD, _in_css(f"{account}: usage billed, {name}"))
     template = environment.get_template("page.html.jinja")
-    shown = folding.folded(statement)
-    return template.render(
-        statement=statement,
-        account=account,
-        name=name,
-        style=Markup(style),  # noqa: S704 - the only words in it are escaped
-        style_hash=b64encode(sha256(style.encode()).digest()).decode(),
-        shown=shown,
-        groups=_groups(statement.matters[: folding.MOST_MATTERS]),
-        to_do=sum(one.to_do is not None for one in statement.matters),
-        terms_shown=_terms_shown(statement, shown),
-    )
+    head = {
+        "statement": statement,
+        "account": account,
+        "name": name,
+        "style": Markup(style),  # noqa: S704 - the only words in it are escaped
+        "style_hash": b64encode(sha256(style.encode()).digest()).decode(),
+        "groups": _groups(statement.matters[: folding.MOST_MATTERS]),
+        "to_do": sum(one.to_do is not None for one in statement.matters),
+    }
+    text = ""
+    for room in folding.ROOMS:
+        shown = folding.folded(statement, room)
+        text = template.render(head, shown=shown, terms_shown=_terms_shown(statement, shown))
+        if len(text.encode()) < folding.MOST_BYTES:
+            break
+    return text
 
 
 def _environment(written: Written, dashboard: Dashboard) -> Environment:

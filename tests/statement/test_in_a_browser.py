@@ -109,6 +109,7 @@ def test_a_phone_and_a_screen_show_each_cell_under_or_after_its_name(show: Any) 
     label = "getComputedStyle(document.querySelector('.matters td:nth-child(3)'), '::before').content"
 
     assert shown.tab.evaluate(label).startswith('"Quantity"')
+    assert shown.tab.evaluate("getComputedStyle(document.querySelector('.matters tbody tr')).display") == "block"
     assert show(a_statement()).tab.evaluate(label) == "none"
 
 

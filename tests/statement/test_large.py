@@ -11,6 +11,7 @@ from tests.support.statement import ANCHORED, a_large_statement, a_statement
 pytestmark = pytest.mark.page
 
 MOST_BYTES = 3_000_000
+LONG = "x" * 500
 
 
 def test_a_thousand_customers_are_less_than_three_megabytes() -> None:
@@ -30,7 +31,7 @@ def test_a_thousand_customers_are_less_than_three_megabytes() -> None:
     assert 2_000_000 < len(html.encode()) < MOST_BYTES
     assert html.count('<details class="customer">') == 1_000
     (told,) = re.findall(r"told here for the (\d+) largest", html)
-    assert html.count("<summary>How ") == 2 * int(told) > 500
+    assert html.count("<summary>How ") == 2 * int(told) > 200
     assert "500 more have</strong> no place here: these are the gravest" in html
 
 
@@ -49,6 +50,30 @@ def test_a_hundred_thousand_customers_are_a_page_as_well() -> None:
 
     assert len(html.encode()) < MOST_BYTES
     assert "99,000 more customers have</strong>" in html
+
+
+def test_a_customer_with_too_many_items_is_a_sum_and_the_others_have_their_place() -> None:
+    some = a_large_statement(10)
+    first = some.customers[0]
+    html = page(replace(some, customers=[replace(first, items=[*first.items] * 2_500), *some.customers[1:]]), "en")
+
+    assert len(html.encode()) < MOST_BYTES
+    assert html.count('<details class="customer">') == 9
+    assert "1 more customer has</strong>" in html
+    assert '<td class="n">1</td><td class="n">2,500</td>' in html
+
+
+def test_a_page_of_the_longest_names_has_fewer_customers() -> None:
+    some = a_large_statement(1_000)
+    long = [
+        replace(one, customer=f"{LONG}{place}", items=[replace(each, price=LONG, item=LONG) for each in one.items])
+        for place, one in enumerate(some.customers)
+    ]
+    html = page(replace(some, customers=long, matters=()), "en")
+
+    assert len(html.encode()) < MOST_BYTES
+    assert html.count('<details class="customer">') == 500
+    assert "500 more customers have</strong>" in html
 
 
 def test_a_year_of_many_meters_has_the_charts_of_some() -> None:
