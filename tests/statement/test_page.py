@@ -179,10 +179,12 @@ def test_both_cuts_and_what_lies_between_them_are_shown() -> None:
     text = text_of_some()
 
     assert (
-        "used in the periods that ended in November 2026 282,981 Of that, used before November 2026 began -4,120"
+        "used in the periods that ended in November 2026 282,872.375 Of that, used before November 2026 began -4,120"
         in text
     )
-    assert "in periods that end later 18,004 By calendar: used in November 2026, whatever its period 296,865" in text
+    assert (
+        "in periods that end later 18,004 By calendar: used in November 2026, whatever its period 296,756.375" in text
+    )
 
 
 def test_each_quantity_leads_to_its_writes() -> None:

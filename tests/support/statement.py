@@ -172,7 +172,8 @@ def a_statement(**changed: object) -> Statement:
     items = [one for each in CUSTOMERS for one in each.items]
     of_meter = {meter: [one.bridge for one in items if one.meter == meter] for meter in (REQUESTS, STORAGE)}
     whole = figures(None, [one.bridge for one in items], Cuts())
-    cuts = Cuts(Decimal(266_042), Decimal(4_120), Decimal(18_004)), Cuts(Decimal(16_939), Decimal(0), Decimal(0))
+    used = {meter: sum((one.used for one in of_meter[meter]), Decimal(0)) for meter in of_meter}
+    cuts = Cuts(used[REQUESTS], Decimal(4_120), Decimal(18_004)), Cuts(in_periods=used[STORAGE])
     made = Statement(
         account=None,
         stripe_account="acct_1NffrFLkdIwHu7ix",
