@@ -184,7 +184,6 @@ async def _looked_across(
 ) -> "Across":
     """Look at what the accounts that were asked for bill together, and with the others, as the ledger knows these."""
     from meter_sync.sync.across_accounts import Account, Across, look_across
-
     from meter_sync.sync.unbilled import Unbilled
 
     named = {one.account for one in asked}

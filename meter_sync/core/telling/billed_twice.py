@@ -86,7 +86,7 @@ def billed_twice(of_accounts: Mapping[str, Uses], about: Container[str]) -> list
             if (pair[0] in about or pair[1] in about) and _meet(*(of_accounts[one][place] for one in pair))
         ]
         if pairs:
-            accounts = dict.fromkeys(one for one in several if any(one in pair for pair in pairs))
+            accounts = sorted({one for pair in pairs for one in pair})
             found.append(BilledTwice(place.meter, place.subject, tuple(accounts)))
     return sorted(found, key=lambda one: (one.meter, one.subject))
 
