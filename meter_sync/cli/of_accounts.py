@@ -18,13 +18,18 @@ def of_account(name: str, error: MeterSyncError) -> MeterSyncError:
     return MeterSyncError(f"account {name}: {error.headline}", error.hint, code=error.code, details=error.details)
 
 
+def as_document(error: MeterSyncError) -> dict[str, str]:
+    """Return an error as the JSON document has it."""
+    return {"code": error.code, "message": error.message, "hint": error.hint}
+
+
 def account_row(name: str, run: Document, summary: Document, error: MeterSyncError | None) -> dict[str, Any]:
     """Return what the JSON document says of an account."""
     return {
         "name": name,
         "run": run,
         "summary": summary,
-        "error": error and {"code": error.code, "message": error.message, "hint": error.hint},
+        "error": error and as_document(error),
     }
 
 
