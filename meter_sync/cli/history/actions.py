@@ -85,7 +85,7 @@ def carry_out(whose: Whose, asked: HistoryRequest) -> Answer:
     by_account = whose.by_account
     if asked.unbilled:
         unbilled = _read_each(whose, lambda ledger: ledger.remainders.unbilled())
-        oldest_first = sorted(unbilled.things, key=lambda one: one[1].period.end)
+        oldest_first = sorted(unbilled.things, key=lambda one: (one[1].period.end, one[0]))
         return unbilled.answer(answers.unbilled(oldest_first, by_account=by_account))
     if asked.explain is not None:
         name = asked.explain
@@ -96,7 +96,7 @@ def carry_out(whose: Whose, asked: HistoryRequest) -> Answer:
         newest_first = sorted(runs.things, key=lambda one: one[1].started_at, reverse=True)
         return runs.answer(answers.runs(newest_first[: asked.limit], by_account=by_account))
     entries = _read_each(whose, lambda ledger: _entries(ledger, asked))
-    oldest_first_too = sorted(entries.things, key=lambda one: one[1].at)
+    oldest_first_too = sorted(entries.things, key=lambda one: (one[1].at, one[0]))
     return entries.answer(answers.entries(oldest_first_too, by_account=by_account))
 
 
