@@ -71,7 +71,7 @@ def made(installation: Installation, cluster: Cluster) -> Made:
     return Made(
         files={MANIFESTS: text, CONTAINERFILE: containerfile(installation)},
         printed=text,
-        notes=[*installation.notes_of_variables, *installation.left_to_hand, *_of_this_machine(installation)],
+        notes=[*installation.notes_of_variables, *_of_this_machine(installation)],
         next_steps=lambda folder: _next_steps(installation, cluster, folder),
     )
 
@@ -185,7 +185,7 @@ def _cron_job(job: Job, given: _Given) -> Manifest:
     minute = given.installation.minute
     times = {Every.MINUTE: "* * * * *", Every.HOUR: f"{minute} * * * *", Every.DAY: f"{minute} 0 * * *"}
     of_others = {
-        VERIFY.command: f"{another(minute, 23 + job.turn)} 5 * * *",
+        VERIFY.command: f"{another(minute, 23)} 5 * * *",
         SHADOW.command: f"{another(minute, 54)} * * * *",
         status(Every.HOUR).command: f"{another(minute, 37)} * * * *",
     }
