@@ -52,7 +52,7 @@ class Across:
         return gravest(ExitCode.DONE, *codes, *([ExitCode.ATTENTION] if self.billed_twice else []))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _OpenMeter:
     """An OpenMeter, with the accounts that share it: those who ask by one key, or whose meters have the same ids."""
 

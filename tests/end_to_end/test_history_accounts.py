@@ -70,7 +70,8 @@ def test_what_was_written_of_a_customer_is_told_of_each_account(both: Accounts) 
 def test_one_account_that_is_named_is_told_of_as_if_it_were_the_only_one(both: Accounts) -> None:
     both.run()
     done = both.meter_sync("history", "--account", EU, "--customer", CUSTOMER, "--output", "json").document
-    assert (done.keys(), [row["quantity"] for row in done["entries"]]) == ({"version", "entries", "error"}, ["10"])
+    assert {*done} == {"version", "entries", "error"}
+    assert [row["quantity"] for row in done["entries"]] == ["10"]
     assert "account" not in done["entries"][0]
     assert both.meter_sync("history", "--account", EU).stdout.startswith("began")
     several = both.meter_sync("history", "--account", EU, "--account", US, "--output", "json").document
@@ -105,6 +106,13 @@ def test_books_that_no_row_names_any_more_are_told_of(both: Accounts) -> None:
     assert [(row["account"], row["quantity"]) for row in rows] == [(EU, "10"), (US, "20")]
     gone = both.meter_sync("history", "--account", EU, toml=both.row(US))
     assert (gone.code, "1 reported" in gone.stdout) == (0, True)
+
+
+def test_books_without_a_name_are_told_of_too(both: Accounts) -> None:
+    both.meter_sync("run", "--as-of", NOW.isoformat(), toml="\n", **both.sandboxes[EU].environment())
+    done = both.meter_sync("history", "--output", "json")
+    assert ([row["account"] for row in done.document["runs"]], done.code) == ([None], 1)
+    assert [row["name"] for row in done.document["accounts"]] == [EU, US, None]
 
 
 def test_connected_accounts_are_told_of_without_asking_stripe(tmp_path: Path) -> None:
