@@ -16,6 +16,7 @@ from meter_sync.ledger import Scope, run_lock
 from meter_sync.sandbox.stripe.world import StripeWorld
 from tests.support.accounts import Accounts, accounts
 from tests.support.platform import Platform
+from tests.support.postgres import new_ledger
 from tests.support.world import METER, NOW, PERIOD_START, Outcome
 
 EU, US = "eu", "us"
@@ -55,7 +56,10 @@ def test_the_last_runs_of_all_accounts_are_listed_the_newest_first(both: Account
     assert (heading.split()[0], first.split()[0]) == ("account", US)
 
 
-def test_what_was_written_of_a_customer_is_told_of_each_account(both: Accounts) -> None:
+@pytest.mark.parametrize("on_server", [False, pytest.param(True, marks=pytest.mark.every_way)])
+def test_what_was_written_of_a_customer_is_told_of_each_account(both: Accounts, on_server: bool) -> None:
+    if on_server:
+        both.ledger = new_ledger()
     both.run()
     entries = told(both, "entries", "--customer", CUSTOMER)
     assert [(row["account"], row["quantity"]) for row in entries] == [(EU, "10"), (US, "20")]

@@ -12,6 +12,7 @@ from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import StripeWorld, SubscriptionView
 from tests.support.accounts import Accounts, accounts
 from tests.support.platform import Platform
+from tests.support.postgres import new_ledger
 from tests.support.world import METER, Outcome
 
 EU, US = "eu", "us"
@@ -171,7 +172,10 @@ def test_a_row_with_a_slip_makes_it_unknown_too(shops: Platform) -> None:
     assert "the configuration of account shop-1 is wrong" in done.document["unbilled_unknown"][0]
 
 
-def test_for_accounts_that_are_not_asked_for_the_ledger_says_what_they_bill(shops: Platform) -> None:
+@pytest.mark.parametrize("on_server", [False, pytest.param(True, marks=pytest.mark.every_way)])
+def test_for_accounts_that_are_not_asked_for_the_ledger_says_what_they_bill(shops: Platform, on_server: bool) -> None:
+    if on_server:
+        shops.ledger = new_ledger()
     shops.run("--account", "shop-0")
     unknown = verified(shops, "--account", "shop-0")
     assert (unknown.code, unknown.document["unbilled_subjects"]) == (3, None)
