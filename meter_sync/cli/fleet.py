@@ -14,6 +14,7 @@ from meter_sync.net.stop import Stop
 if TYPE_CHECKING:
     from meter_sync.config import Configuration, SecretSetting, Settings
     from meter_sync.fleet.processes import Fleet
+    from meter_sync.ledger import Place
 
 _LISTED_EACH_SECONDS = 600.0
 """So often a platform's connected accounts are listed to see what is due for them."""
@@ -34,6 +35,19 @@ async def with_connected(
             code="nothing_selected",
         )
     return found
+
+
+def with_known(configuration: "Configuration", ledger: "Place") -> "Sequence[Configuration]":
+    """Return what there is for the accounts that are named, and for connected ones that have books in the ledger.
+
+    Stripe is not asked. Raise ConfigurationError, LedgerError or TryAgainError, each with what to do.
+    """
+    from meter_sync.ledger import accounts_with_books
+
+    if configuration.connected is None:
+        return configuration.accounts
+    ids = [one.account for one in accounts_with_books(ledger) if one.account.startswith("acct_")]
+    return configuration.with_connected(ids).accounts
 
 
 def not_shared(ledger: Path) -> ConfigurationError:

@@ -1,9 +1,12 @@
-"""Runs of several accounts at once: what goes wrong with one is its own, and no other one waits for it."""
+"""Runs of several accounts at once: what goes wrong with one is its own, and no other one waits for it.
+
+So it is with verifications.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from structlog.contextvars import bound_contextvars
 
@@ -14,30 +17,30 @@ from meter_sync.net.places import places_shared
 if TYPE_CHECKING:
     from meter_sync.config import Configuration, SecretSetting, Settings
     from meter_sync.sync.request import Execution
+    from meter_sync.sync.verify import Verification
 
 NOTHING_SELECTED = "nothing_selected"
 
-Run = Callable[["Settings"], Awaitable["Execution"]]
-"""Carries out the run of an account, whose settings it is given; what ends it is in the execution."""
-Failed = Callable[[MeterSyncError], "Execution"]
-"""Returns the execution of a run that an error kept from beginning."""
+Ended = TypeVar("Ended", "Execution", "Verification")
+"""What became of what was done for an account; what ended it before its time is in it."""
 
 
 async def run_each(
     accounts: "Sequence[Configuration]",
     needed: "Sequence[SecretSetting]",
     at_once: int,
-    run: Run,
-    failed: Failed,
+    run: "Callable[[Settings], Awaitable[Ended]]",
+    failed: Callable[[MeterSyncError], Ended],
     words: Words,
-) -> "list[Execution]":
-    """Carry out the run of each account, so many at once, and return what became of each, in their order.
+) -> list[Ended]:
+    """Carry out a run for each account, so many at once, and return what became of each, in their order.
 
-    An account whose configuration is wrong fails alone, and so does one whose run meets a bug.
+    `run` is given the account's settings, and `failed` says what became of one that an error kept from beginning. An
+    account whose configuration is wrong fails alone, and so does one whose run meets a bug.
     """
     places = asyncio.Semaphore(at_once)
 
-    async def carried_out(account: "Configuration") -> "Execution":
+    async def carried_out(account: "Configuration") -> Ended:
         async with places:
             with bound_contextvars(account=account.account):
                 try:
@@ -54,15 +57,15 @@ async def run_each(
     return [one.result() for one in begun]
 
 
-def found_anywhere(executions: "Sequence[Execution]") -> "list[Execution]":
-    """Given runs of selected items, let those not be failures that found none, if another account has what was asked.
+def found_anywhere(ended: Sequence[Ended]) -> list[Ended]:
+    """Given what became of selected items, let it not be a failure that one found none, if another account has some.
 
     A customer or a subscription is one account's; which one that is, nobody need know.
     """
 
-    def is_elsewhere(one: "Execution") -> bool:
-        return one.report.error is not None and one.report.error.code == NOTHING_SELECTED
+    def is_elsewhere(one: Ended) -> bool:
+        return one.error is not None and one.error.code == NOTHING_SELECTED
 
-    if all(map(is_elsewhere, executions)):
-        return list(executions)
-    return [replace(one, report=replace(one.report, error=None)) if is_elsewhere(one) else one for one in executions]
+    if all(map(is_elsewhere, ended)):
+        return list(ended)
+    return [one.without_error() if is_elsewhere(one) else one for one in ended]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from meter_sync.cli import of_accounts
 from meter_sync.cli.globals import Globals
 from meter_sync.cli.printing import (
     Made,
@@ -21,7 +22,6 @@ from meter_sync.core.metering.mapping import LateUsage
 from meter_sync.core.outcomes import ExitCode, Outcome, exit_code, gravest
 from meter_sync.core.planning.stages import Result
 from meter_sync.core.text import digits, utc
-from meter_sync.errors import MeterSyncError
 
 if TYPE_CHECKING:
     from meter_sync.sync.request import Execution
@@ -82,14 +82,13 @@ def print_executions(
     """Print what became of the runs of several accounts, as `print_execution` does; errors name their account."""
     for one in executions:
         if one.report.error:
-            print_error(of_account(one.account, one.report.error), one.run.id)
+            print_error(of_accounts.of_account(one.account, one.report.error), one.run.id)
     told = {one.account: _told(one, output, dry_run=dry_run, quiet=quiet) for one in executions}
-    whole = sums(executions)
     said = [f"{name}: {one.in_words}" for name, one in told.items() if not one.remark]
     every = sums_in_words(executions)
     results = Results(
         run=_run_of_all(executions, dry_run=dry_run),
-        summary=whole,
+        summary=_sums(executions),
         items=Made([(one.account, result) for one in executions for result in one.report.results], _item_of),
         shown=Made([(name, result) for name, one in told.items() for result in one.shown], _item_of),
         columns=_COLUMNS,
@@ -103,39 +102,22 @@ def print_executions(
     print_results(results, output, options, quiet=quiet)
 
 
-def of_account(name: str, error: MeterSyncError) -> MeterSyncError:
-    """Return what ended an account's run, as it is said among others."""
-    return MeterSyncError(f"account {name}: {error.headline}", error.hint, code=error.code, details=error.details)
+def _sums(executions: Sequence["Execution"]) -> dict[str, Any]:
+    return of_accounts.sums([_summary(one) for one in executions], gravest(*_codes(executions).values()))
 
 
-def sums(executions: Sequence["Execution"]) -> dict[str, Any]:
-    """Return the sums over accounts; the exit code is the gravest, the time that of who took longest."""
-    every = [_summary(one) for one in executions]
-    added = {name: sum(one[name] for one in every) for name in every[0]}
-    code = gravest(*(one.report.exit_code for one in executions))
-    return {**added, "exit_code": int(code), "seconds": max(one["seconds"] for one in every)}
+def _codes(executions: Sequence["Execution"]) -> dict[str, ExitCode]:
+    return {one.account: one.report.exit_code for one in executions}
 
 
 def sums_in_words(executions: Sequence["Execution"]) -> str:
     """Return the sums over accounts in one line, and which of them did not end well."""
-    whole = sums(executions)
-    others = [f"{one.account} {int(one.report.exit_code)}" for one in executions if one.report.exit_code]
-    named = ", ".join(others[:_NAMED_ITEMS]) + (
-        f" and {len(others) - _NAMED_ITEMS} more" if others[_NAMED_ITEMS:] else ""
-    )
-    trouble = f" Exit codes: {named}." if others else ""
-    accounts = "1 account" if len(executions) == 1 else f"{len(executions)} accounts"
-    return f"{accounts}, {items_in_words(whole['items'])}. {costs(whole)}{trouble}"
+    return of_accounts.sums_in_words(_sums(executions), _codes(executions))
 
 
 def _account(execution: "Execution", *, dry_run: bool) -> dict[str, Any]:
-    error = execution.report.error
-    return {
-        "name": execution.account,
-        "run": _run(execution, dry_run=dry_run),
-        "summary": _summary(execution),
-        "error": error and {"code": error.code, "message": error.message, "hint": error.hint},
-    }
+    run = _run(execution, dry_run=dry_run)
+    return of_accounts.account_row(execution.account, run, _summary(execution), execution.report.error)
 
 
 def _run(execution: "Execution", *, dry_run: bool) -> dict[str, Any]:
@@ -152,15 +134,8 @@ def _run(execution: "Execution", *, dry_run: bool) -> dict[str, Any]:
 
 
 def _run_of_all(executions: Sequence["Execution"], *, dry_run: bool) -> dict[str, Any]:
-    """Return what there is to say of the runs of several accounts as if they were one: each has an id of its own."""
-    return {
-        "id": None,
-        "started_at": utc(min(one.run.started_at for one in executions)),
-        "finished_at": utc(max(one.finished_at for one in executions)),
-        "as_of": utc(min(one.run.as_of for one in executions)),
-        "schedule": executions[0].run.schedule,
-        "dry_run": dry_run,
-    }
+    whole = of_accounts.run_of_all([_run(one, dry_run=dry_run) for one in executions])
+    return {**whole, "schedule": executions[0].run.schedule, "dry_run": dry_run}
 
 
 def _amounts(executions: Sequence["Execution"]) -> dict[str, str]:

@@ -2,27 +2,27 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from meter_sync.cli.ending import Words, carried_out, exit_with, stop_on_signals
-from meter_sync.cli.globals import Globals, now
+from meter_sync.cli.fleet import with_connected, with_known
+from meter_sync.cli.globals import Globals, chosen, now
 from meter_sync.cli.options import accounts_of, output, quiet, selectors, test_clock
-from meter_sync.cli.printing import Made, Results, costs, item_fields, items_in_words, outcome_fields, print_results
 from meter_sync.cli.progress import progress
+from meter_sync.cli.verify_results import exit_code, print_verification, print_verifications
 from meter_sync.core.planning.selection import Selection
-from meter_sync.core.telling.comparison import Comparison
-from meter_sync.core.telling.unbilled_usage import UnbilledSubject, UnbilledUsage
-from meter_sync.core.text import digits, utc
 from meter_sync.errors import MeterSyncError
 
 if TYPE_CHECKING:
+    from meter_sync.config import Configuration, SecretSetting, Settings
+    from meter_sync.net.stop import Stop
     from meter_sync.shadow.comparison import WithOriginals
-    from meter_sync.sync.unbilled import Unbilled
+    from meter_sync.sync.across_accounts import Across
     from meter_sync.sync.verify import Verification, VerifyRequest
 
 _WORDS = Words(
@@ -55,7 +55,7 @@ _WORDS = Words(
 @test_clock(but_not="")
 @output
 @quiet("differs, was skipped or failed")
-@accounts_of("The account that it is about, where there are several")
+@accounts_of("Only this account, where there are several")
 @click.pass_obj
 def verify(
     options: Globals,
@@ -73,173 +73,138 @@ def verify(
     with its usage in OpenMeter until the last report. With --closed it compares the invoices of periods that have ended
     instead. Differences are explained where that can be told.
     """
-    from meter_sync.sync.verify import Verification, VerifyRequest
+    from meter_sync.sync.verify import VerifyRequest
 
     options.start_logging()
     request = VerifyRequest(selection, sample_days, closed_days, test_clock)
-
-    def failed_before_it_began(error: MeterSyncError) -> Verification:
-        at = now()
-        return Verification(str(uuid.uuid4()), at, at, at, error=error)
-
-    verification, beside = carried_out(
-        lambda: asyncio.run(_verify(options, request, accounts)),
-        lambda error: (failed_before_it_began(error), None),
+    found = carried_out(
+        lambda: asyncio.run(_verified(options, request, accounts)),
+        lambda error: _Found([_failed(error)]),
         _WORDS,
     )
-    printed = partial(print_verification, verification, output, options, quiet=quiet, beside=beside)
-    exit_with(verification.exit_code, printed, _WORDS.not_printed)
+    if found.across is None:
+        (verification,) = found.verifications
+        code = verification.exit_code
+        printed = partial(print_verification, verification, output, options, quiet=quiet, beside=found.beside)
+    else:
+        code = exit_code(found.verifications, found.across)
+        printed = partial(print_verifications, found.verifications, found.across, output, options, quiet=quiet)
+    exit_with(code, printed, _WORDS.not_printed)
 
 
-async def _verify(
-    options: Globals, request: "VerifyRequest", accounts: Sequence[str]
-) -> "tuple[Verification, WithOriginals | None]":
-    """Verify and, in shadow mode, look at what the account itself holds of the open periods."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was found out of the accounts."""
+
+    verifications: "Sequence[Verification]"
+    across: "Across | None" = None
+    """What was found out over several; None where one was asked for."""
+    beside: "WithOriginals | None" = None
+    """What the account itself holds, in shadow mode."""
+
+
+def _failed(error: MeterSyncError) -> "Verification":
+    """Return the verification that an error kept from beginning."""
+    from meter_sync.sync.verify import Verification
+
+    at = now()
+    return Verification(str(uuid.uuid4()), at, at, at, error=error)
+
+
+async def _verified(options: Globals, request: "VerifyRequest", names: Sequence[str]) -> _Found:
+    """Verify the only account, the one that is named, or several. Raise MeterSyncError."""
     from meter_sync.config import needed
-    from meter_sync.sync.verify import verify
 
     wanted = needed(for_webhook=False)
-    configuration = options.read_account(wanted, accounts)
+    configuration = options.read_configuration(wanted)
+    asked = chosen(configuration, names)
+    with stop_on_signals() as stop:
+        if not configuration.is_of_several:
+            return await _verified_one(options, configuration, wanted, request, stop)
+        common = options.in_effect(configuration, ())
+        request = replace(request, is_among_others=True)
+        if len(asked) == 1 and names:
+            found = await _verified_one(options, asked[0], wanted, request, stop)
+            across = await _looked_across(configuration, common, asked, found.verifications, request, stop)
+            return replace(found, verifications=[_with(across, found.verifications[0])])
+        if configuration.connected is not None and not names:
+            asked = await with_connected(configuration, wanted, stop)
+        verifications = await _verified_each(asked, wanted, common, request, stop)
+        return _Found(verifications, await _looked_across(configuration, common, asked, verifications, request, stop))
+
+
+async def _verified_one(
+    options: Globals,
+    configuration: "Configuration",
+    wanted: "Sequence[SecretSetting]",
+    request: "VerifyRequest",
+    stop: "Stop",
+) -> _Found:
+    """Verify and, in shadow mode, look at what the account itself holds of the open periods."""
+    from meter_sync.sync.verify import verify
+
     settings = options.in_effect(configuration, wanted)
-    with stop_on_signals() as stop, progress(options) as shown:
+    with progress(options) as shown:
         verification = await verify(settings, request, now, stop, shown)
         if not settings.is_shadow or request.closed_days is not None:
-            return verification, None
+            return _Found([verification])
         from meter_sync.shadow.comparison import compare_with_originals
 
         account = configuration.of_the_account(wanted)
         beside = await compare_with_originals(account, verification.comparisons, now, stop)
         is_whole = request.selection.is_everything and request.sample_days is None and not verification.error
-        return verification, beside if is_whole else replace(beside, not_copied=())
+        return _Found([verification], beside=beside if is_whole else replace(beside, not_copied=()))
 
 
-def print_verification(
-    verification: "Verification",
-    output: str,
-    options: Globals,
-    *,
-    quiet: bool,
-    beside: "WithOriginals | None" = None,
-) -> None:
-    """Print what was found out; quietly, only the items that are not as they should be.
+async def _verified_each(
+    accounts: "Sequence[Configuration]",
+    wanted: "Sequence[SecretSetting]",
+    common: "Settings",
+    request: "VerifyRequest",
+    stop: "Stop",
+) -> "Sequence[Verification]":
+    """Verify several accounts at once."""
+    from meter_sync.cli.run_accounts import found_anywhere, run_each
+    from meter_sync.sync.verify import verify
 
-    `beside` is what the account itself holds, in shadow mode.
-    """
-    account = verification.account
-    compared, sample, unbilled = verification.comparisons, verification.sample, verification.unbilled
-    known = None if unbilled and unbilled.unknown else unbilled
-    summary = _summary(verification)
-    about = items_in_words(len(compared))
-    if sample:
-        about = f"Day {sample.day} of {sample.days}: {len(compared)} of {verification.listed} items"
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in verification.counts.items() if count)
-    row = partial(_item, account)
-    until = f"Usage until {utc(verification.as_of)}."
-    results = Results(
-        run={
-            "id": verification.id,
-            "started_at": utc(verification.started_at),
-            "finished_at": utc(verification.finished_at),
-            "as_of": utc(verification.as_of),
-        },
-        summary=summary,
-        items=Made(compared, row),
-        shown=Made([one for one in compared if not quiet or one.needs_attention], row),
-        columns="as_of,expected,actual,difference",
-        amounts={"OpenMeter": "expected", "Stripe": "actual", "difference": "difference"},
-        in_words=f"{about}: {counts or 'nothing to compare'}. {until} {costs(summary)}",
-        error=verification.error,
-        further={
-            "unbilled_subjects": known and [_unbilled(one, account, subject=one.subject) for one in known.subjects],
-            "unbilled_usage": known and [_unbilled(one, account, values=one.values) for one in known.usage],
-            **({"shadow": _shadow(beside)} if beside else {}),
-        },
-        remarks=[*(_remarks(unbilled) if unbilled else ()), *(_of_account(beside) if beside else ())],
-    )
-    print_results(results, output, options, quiet=quiet)
+    async def verified(settings: "Settings") -> "Verification":
+        return await verify(settings, request, now, stop)
+
+    found = await run_each(accounts, wanted, common.accounts_at_once, verified, _failed, _WORDS)
+    return found if request.selection.is_everything else found_anywhere(found)
 
 
-def _summary(verification: "Verification") -> dict[str, Any]:
-    sample = verification.sample
-    return {
-        "items": len(verification.comparisons),
-        **verification.counts,
-        "exit_code": int(verification.exit_code),
-        "stripe_requests": verification.stripe_requests,
-        "openmeter_requests": verification.openmeter_requests,
-        "seconds": round(verification.seconds, 3),
-        "sample": sample and {"day": sample.day, "days": sample.days, "of_items": verification.listed},
-    }
+async def _looked_across(
+    configuration: "Configuration",
+    common: "Settings",
+    asked: "Sequence[Configuration]",
+    verifications: "Sequence[Verification]",
+    request: "VerifyRequest",
+    stop: "Stop",
+) -> "Across":
+    """Look at what the accounts that were asked for bill together, and with the others, as the ledger knows these."""
+    from meter_sync.sync.across_accounts import Account, Across, look_across
+    from meter_sync.sync.unbilled import Unbilled
 
-
-def _shadow(beside: "WithOriginals") -> dict[str, Any]:
-    items = [
-        {
-            "subscription_item": one.copy.id,
-            "original": one.original,
-            "in_shadow": digits(one.in_shadow),
-            "in_account": digits(one.in_account),
-            "difference": digits(one.difference),
-            "message": one.why,
-        }
-        for one in beside.items
+    named = {one.account for one in asked}
+    accounts = [
+        Account(one.account, one.in_effect, verification.billed)
+        for one, verification in zip(asked, verifications, strict=True)
     ]
-    return {"items": items, "not_copied": list(beside.not_copied), "error": beside.error and beside.error.message}
+    if any(one.billed for one in accounts):
+        try:
+            others = [one for one in with_known(configuration, common.ledger) if one.account not in named]
+        except MeterSyncError as error:
+            return Across(Unbilled(unknown=[f"what other accounts bill is not known: {error.message}"]))
+        accounts += [Account(one.account, one.in_effect, is_asked=False) for one in others]
+    return await look_across(common.ledger, accounts, now, stop, for_unbilled=request.looks_for_unbilled)
 
 
-def _of_account(beside: "WithOriginals") -> Iterator[str]:
-    """Say what the account itself holds, in which somebody else may report: no difference there is a fault."""
-    if beside.error:
-        yield f"The account itself could not be compared: {beside.error.message}"
-        return
-    same = sum(one.difference == 0 for one in beside.items)
-    yield f"Shadow mode: of {items_in_words(len(beside.items))}, {same} hold as much as their originals in the account."
-    for one in beside.items:
-        if one.difference:
-            yield (
-                f"{one.original} holds {digits(one.in_account)} in the account, its copy {one.copy.id} "
-                f"{digits(one.in_shadow)}: {digits(abs(one.difference))} {'more' if one.difference > 0 else 'less'}"
-            )
-        elif one.why:
-            yield f"{one.original} in the account could not be compared: {one.why}"
-    if beside.not_copied:
-        yield f"{items_in_words(len(beside.not_copied))} of the account without a copy: meter-sync setup shadow"
-
-
-def _unbilled(one: UnbilledSubject | UnbilledUsage, account: str, **whose: Any) -> dict[str, Any]:
-    return {
-        "account": account or None,
-        "meter": one.meter,
-        **whose,
-        "usage": digits(one.usage),
-        "since": utc(one.since),
-    }
-
-
-def _remarks(unbilled: "Unbilled") -> Iterator[str]:
-    for subject in unbilled.subjects:
-        yield (
-            f"nobody bills {digits(subject.usage)} of meter {subject.meter} since {utc(subject.since)}: subject "
-            f"{subject.subject}; subscribe its customer, correct the mapping, or name it under [verify] ignore_subjects"
-        )
-    for outside in unbilled.usage:
-        values = ", ".join(
-            f"{name} = {'none' if value is None else repr(value)}" for name, value in outside.values.items()
-        )
-        yield (
-            f"no filter lets through {digits(outside.usage) or 'the usage'} of meter {outside.meter} since "
-            f"{utc(outside.since)} with {values}; add it to the filter of a [[meters]] row"
-        )
-    yield from unbilled.unknown
-
-
-def _item(account: str, one: Comparison) -> dict[str, Any]:
-    span = one.found.span
-    return {
-        **item_fields(one.found, account),
-        "as_of": utc(span.end) if span and one.expected is not None else None,
-        "expected": digits(one.expected),
-        "actual": digits(one.actual),
-        "difference": digits(one.difference),
-        **outcome_fields(one.verdict, one.reason, one.message),
-    }
+def _with(across: "Across", verification: "Verification") -> "Verification":
+    """Return what was found out of an account, with what was found out over it and the others."""
+    return replace(
+        verification,
+        unbilled=across.unbilled,
+        billed_twice=across.billed_twice,
+        openmeter_requests=verification.openmeter_requests + across.openmeter_requests,
+    )

@@ -4,6 +4,7 @@ from meter_sync.core.scope import Scope
 from meter_sync.ledger.file_systems import refuse_shared
 from meter_sync.ledger.ledger import (
     Ledger,
+    accounts_with_books,
     books_in_use,
     ledger_is_there,
     ledger_state,
@@ -13,6 +14,7 @@ from meter_sync.ledger.ledger import (
     open_ledger_read_only,
     open_ledgers_read_only,
     run_lock,
+    used_books,
 )
 from meter_sync.ledger.rows import RunRecord
 from meter_sync.ledger.store import Holder, RunLock, State
@@ -26,6 +28,7 @@ __all__ = [
     "RunRecord",
     "Scope",
     "State",
+    "accounts_with_books",
     "books_in_use",
     "ledger_is_there",
     "ledger_state",
@@ -36,4 +39,5 @@ __all__ = [
     "open_ledgers_read_only",
     "refuse_shared",
     "run_lock",
+    "used_books",
 ]

@@ -6,11 +6,12 @@ from itertools import takewhile
 
 import sqlalchemy as sa
 
+from meter_sync.core.scope import Scope
 from meter_sync.errors import ConfigurationError
 from meter_sync.ledger.database import Book, Database
 from meter_sync.ledger.moved import PLACE
 from meter_sync.ledger.schema import bindings
-from meter_sync.ledger.store import row_name
+from meter_sync.ledger.store import account_of, row_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ class Binding(Book):
         """Return what the ledger is bound to, or None before its first use."""
         rows = self.database.rows(sa.select(bindings).where(bindings.c.name == self._name))
         return BoundTo(rows[0].stripe_account, rows[0].mode) if rows else None
+
+    def every(self) -> list[Scope]:
+        """Return whose books there are in the ledger, that of whichever account this is about."""
+        rows = self.database.rows(sa.select(bindings).order_by(bindings.c.name))
+        return [Scope(account_of(row.name), row.mode) for row in rows]
 
     def check_not_moved(self) -> None:
         """Raise ConfigurationError where the books were moved to another ledger."""
@@ -73,7 +79,7 @@ class Binding(Book):
 
 
 def _bound_twice(stripe_account: str, name: str) -> ConfigurationError:
-    _, _, account = name.partition(":")
+    account = account_of(name)
     whose = f"the account {account}" if account else "the account that has no name"
     return ConfigurationError(
         f"Stripe account {stripe_account} has books in this ledger already, as those of {whose}; nothing was written",

@@ -166,19 +166,33 @@ def ledger_state(place: Place) -> State:
         return store.state(connection, revision(connection))
 
 
+def accounts_with_books(place: Place) -> list[Scope]:
+    """Return whose books there are in a ledger: of whom none are there yet, no run has begun.
+
+    Raise ConfigurationError, LedgerError or TryAgainError, each with what to do.
+    """
+    with open_ledger_read_only(place, Scope("", "")) as ledger:
+        return ledger.binding.every()
+
+
 def books_in_use(place: Place, books: Scope) -> Scope:
     """Return whose books a person asks for: those of the mode that an account is bound to, which are its only ones.
 
     Its mode is the key's, for books that are not bound: without a key, or with another one, nothing must look settled.
     Raise LedgerError for a ledger that would answer as if all were well, since it is missing or no run has used it.
     """
-    with open_ledger_read_only(place, books) as ledger:
-        ledger.binding.check_not_moved()
-        bound = ledger.binding.read()
+    with open_ledgers_read_only(place) as books_of:
+        return used_books(place, books_of, books)
+
+
+def used_books(place: Place, books_of: Callable[[Scope], Ledger], books: Scope) -> Scope:
+    """Return what `books_in_use` does of a ledger that is open, for one account of many; it raises the same."""
+    binding = books_of(books).binding
+    binding.check_not_moved()
+    bound = binding.read()
     books = replace(books, mode=bound.mode) if bound else books
-    with open_ledger_read_only(place, books) as ledger:
-        if ledger.runs.last_begun() is not None:
-            return books
+    if books_of(books).runs.last_begun() is not None:
+        return books
     what = "knows of no run" if store_of(place).is_there else "is missing"
     raise LedgerError(
         f"the ledger {place} {what}: it says nothing of what was billed",

@@ -244,6 +244,12 @@ class ListedPeriods(Book):
         rows = self.database.rows_of(query, seen_periods.c.item, items)
         return {row.item: item for row in rows if (item := item_of(row)).is_read}
 
+    def newest_since(self, since: datetime) -> list[Seen]:
+        """Return the newest period of each item, but for those that ended by an instant and are closed."""
+        is_newest = self.database.is_newest(seen_periods, "period_start", "item")
+        is_late = sa.or_(seen_periods.c.closed_at.is_(None), seen_periods.c.period_end > since)
+        return _seen(self.database.rows(self.database.of(seen_periods).where(is_newest, is_late)))
+
     def ended(self, as_of: datetime) -> list[Seen]:
         """Return the periods that have ended by an instant and are not closed, the oldest first."""
         return _seen(self.database.rows(self._not_closed().where(seen_periods.c.period_end <= as_of)))
@@ -260,12 +266,6 @@ class ListedPeriods(Book):
         ended = sa.and_(seen_periods.c.period_end > since, seen_periods.c.period_end <= until)
         query = self.database.of(seen_periods).where(ended).order_by(seen_periods.c.period_end, seen_periods.c.item)
         return _seen(self.database.rows(query))
-
-    def over(self, since: datetime, until: datetime) -> list[SubscriptionItem]:
-        """Return the items in periods that ended after an instant and by another one, also in those that are closed."""
-        ended = sa.and_(seen_periods.c.period_end > since, seen_periods.c.period_end <= until)
-        found = (item_of(row) for row in self.database.rows(self.database.of(seen_periods).where(ended)))
-        return [item for item in found if item.is_read]
 
     def due(self, as_of: datetime, within: timedelta, watched_for: timedelta) -> list[Seen]:
         """Return the periods that end within some time of an instant, or have ended and were not reported in full.

@@ -75,6 +75,11 @@ class Overview(Book):
         states = self._by_key(item_periods, {item for item, _ in periods})
         return {key: states[key].meter for key in periods if key in states}
 
+    def meter_ids(self) -> frozenset[str]:
+        """Return the ids of the meters in OpenMeter that anything was reported from."""
+        query = self.database.of(item_periods, "meter_id").where(item_periods.c.meter_id.is_not(None))
+        return frozenset(row.meter_id for row in self.database.rows(query.distinct()))
+
     def _by_key(self, table: sa.Table, items: Collection[str]) -> dict[PeriodKey, Row[Any]]:
         found = self.database.rows_of(self.database.of(table), table.c.item, sorted(items))
         return {(row.item, row.period_start): row for row in found}

@@ -24,6 +24,11 @@ def row_name(account: str) -> str:
     return f"{OF_LEDGER}:{account}" if account else OF_LEDGER
 
 
+def account_of(name: str) -> str:
+    """Return for which account that name is."""
+    return name.removeprefix(OF_LEDGER).removeprefix(":")
+
+
 class RowUnwritten(LedgerError):
     """A row contradicts what is in the ledger: the matter of the item that it is about."""
 

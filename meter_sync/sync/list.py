@@ -169,7 +169,7 @@ def _beside(job: Job, items: Sequence[SubscriptionItem]) -> list[Listed]:
     oldest = min((item.period.start for item in every), default=as_of)
     gone = book.customers_of_gone(oldest)
     several |= gone | _sharing_subjects(job, every) if job.rules.subject_is_metadata else gone & items_of.keys()
-    return [_as_known(one, as_of) for one in (*seen, *book.closed_since(several, oldest))]
+    return [as_known(one, as_of) for one in (*seen, *book.closed_since(several, oldest))]
 
 
 def _sharing_subjects(job: Job, items: Iterable[SubscriptionItem]) -> set[str]:
@@ -185,7 +185,8 @@ def _with_later_metadata(job: Job, item: SubscriptionItem, now: Mapping[str, Sub
     return with_later_metadata(item, now[item.id], job.rules) if item.id in now else item
 
 
-def _as_known(one: Seen, as_of: datetime) -> Listed:
+def as_known(one: Seen, as_of: datetime) -> Listed:
+    """Return an item in its period as the ledger knows it, at an instant."""
     takes_no_more, is_invoiced = one.is_refused or one.closed_at is not None, bool(one.is_invoiced)
     intake = intake_as_known(one.item, as_of, takes_no_more=takes_no_more, is_invoiced=is_invoiced)
     return Listed(one.item, intake, is_invoiced=is_invoiced, settled=one.own)
@@ -304,7 +305,7 @@ def _billed_before(
     others = {customer for customer, by in billed.items() if any(now[subject] - {customer} for subject in by)}
     known = {one.item.key for one in beside}
     found = [one for one in job.ledger.listed.closed_since(others, oldest) if one.item.key not in known]
-    return [_as_known(one, job.run.as_of) for one in found]
+    return [as_known(one, job.run.as_of) for one in found]
 
 
 def _remembered(job: Job, items: Sequence[SubscriptionItem]) -> Memory:

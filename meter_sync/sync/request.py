@@ -135,6 +135,15 @@ class Execution:
     account: str = ""
     """The name of the account that it was about; empty for the only one."""
 
+    @property
+    def error(self) -> MeterSyncError | None:
+        """What ended it before its time, if anything did."""
+        return self.report.error
+
+    def without_error(self) -> "Execution":
+        """Return it without what ended it."""
+        return replace(self, report=replace(self.report, error=None))
+
 
 @contextmanager
 def named_in_log(run: RunRecord) -> Iterator[None]:

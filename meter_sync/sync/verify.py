@@ -17,6 +17,7 @@ from meter_sync.core.planning.results import skipped
 from meter_sync.core.planning.selection import Selection
 from meter_sync.core.planning.stages import Metered, Result
 from meter_sync.core.schedule import Schedule
+from meter_sync.core.telling.billed_twice import BilledTwice
 from meter_sync.core.telling.comparison import (
     Comparison,
     Expected,
@@ -48,7 +49,7 @@ from meter_sync.sync.query import query_totals
 from meter_sync.sync.request import Request, named_in_log, run_record
 from meter_sync.sync.shared import shared_to_compare
 from meter_sync.sync.standing import foreign_at_start, standing_total
-from meter_sync.sync.unbilled import Unbilled, find_unbilled
+from meter_sync.sync.unbilled import Billed, Unbilled, billed_as_listed, find_unbilled
 from meter_sync.sync.workers import each
 
 log = structlog.get_logger()
@@ -65,6 +66,18 @@ class VerifyRequest:
     """Compare the periods that ended within so many days, by their invoices; None compares the open ones."""
     test_clock: str | None = None
     """The test clock whose subscriptions it is about, and whose time is now; None for all that is on none."""
+    is_among_others: bool = False
+    """Whether what nobody bills is looked for once other accounts are listed too, which may share its OpenMeter."""
+
+    @property
+    def looks_for_unbilled(self) -> bool:
+        """Whether OpenMeter is asked for what nobody bills."""
+        return self.sample_days is None and self.closed_days is None and self.is_of_whole_account
+
+    @property
+    def is_of_whole_account(self) -> bool:
+        """Whether all who use are listed: not with selectors, and those of a test clock are but a few."""
+        return self.selection.is_everything and self.test_clock is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,10 @@ class Verification:
     """How many items were selected, of which the sample is a part."""
     unbilled: Unbilled | None = None
     """Usage that no listed item bills; None where that was not looked at."""
+    billed: Billed | None = None
+    """What the account bills, among others, where all of it was listed."""
+    billed_twice: Sequence[BilledTwice] | None = None
+    """What another account bills as well; None where that was not looked at."""
     error: MeterSyncError | None = None
     """What ended it before its time, if anything did."""
     stripe_requests: int = 0
@@ -98,12 +115,14 @@ class Verification:
     @property
     def exit_code(self) -> ExitCode:
         """The code to exit with: the gravest of the error's and the items'."""
-        items = verify_exit_code(self.comparisons)
-        if self.unbilled and (self.unbilled.subjects or self.unbilled.usage):
-            items = gravest(items, ExitCode.ATTENTION)
-        if self.unbilled and self.unbilled.unknown:
-            items = gravest(items, ExitCode.PARTIAL)
+        others = [*(self.unbilled.exit_codes if self.unbilled else ())]
+        others += [ExitCode.ATTENTION] if self.billed_twice else []
+        items = gravest(verify_exit_code(self.comparisons), *others)
         return items if self.error is None else gravest(self.error.exit_code, items)
+
+    def without_error(self) -> "Verification":
+        """Return it without what ended it."""
+        return replace(self, error=None)
 
 
 async def verify(
@@ -129,11 +148,11 @@ async def verify(
                 beforehand = sent.total()
                 verification = _begun(run, request)
             async with open_job(settings, asked, run, ledger, clock, stop, progress or NoProgress()) as job:
-                steps = _Steps(job)
+                steps = _Steps(job, request)
                 if request.closed_days is not None:
                     verification = await steps.carried_out_on_closed(verification, timedelta(days=request.closed_days))
                 else:
-                    verification = await steps.carried_out(verification, settings.verify.ignore_subjects)
+                    verification = await steps.carried_out(verification, settings)
     except MeterSyncError as error:
         verification = replace(verification, error=error)
     return replace(
@@ -154,18 +173,21 @@ def _begun(run: RunRecord, request: VerifyRequest) -> Verification:
 class _Steps:
     """The steps of one verification, and what they have found out so far."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, request: VerifyRequest) -> None:
         self._job = job
+        self._request = request
         self._last_complete = job.ledger.runs.last_complete_as_of()
         self._found: dict[str, Comparison] = {}
 
-    async def carried_out(self, verification: Verification, ignored_subjects: Sequence[str]) -> Verification:
+    async def carried_out(self, verification: Verification, settings: Settings) -> Verification:
         """List, recall, query, read and compare. What ends it before its time is in the result."""
         items: list[Metered | Result] = []
-        listed, unbilled = 0, None
+        listed, unbilled, billed = 0, None, None
         error: MeterSyncError | None = None
         try:
             everything, metering = await list_to_compare(self._job)
+            if self._request.is_among_others and self._request.is_of_whole_account:
+                billed = billed_as_listed(self._job, settings.account, everything, metering)
             sample, listed = verification.sample, len(everything.items)
             items = [
                 self._until_last_report(one, everything)
@@ -173,8 +195,9 @@ class _Steps:
                 if sample is None or sample.has(one.item.id)
             ]
             await self._compare([one for one in items if isinstance(one, Metered)], everything)
-            if sample is None and self._is_whole_account and not self._job.rules.asks_for_customers:
-                unbilled = await find_unbilled(self._job, everything, metering, ignored_subjects)
+            is_asked = self._request.looks_for_unbilled and not self._request.is_among_others
+            if is_asked and not self._job.rules.asks_for_customers:
+                unbilled = await find_unbilled(self._job, everything, metering, settings.verify.ignore_subjects)
         except MeterSyncError as ended:
             error = ended
         comparisons = [self._found.get(one.item.id) or _left_over(one) for one in items]
@@ -187,6 +210,7 @@ class _Steps:
             comparisons=comparisons,
             listed=listed,
             unbilled=unbilled,
+            billed=billed,
             error=error,
             stripe_requests=self._job.stripe.requests_sent,
             openmeter_requests=self._job.openmeter.requests_sent,
@@ -211,11 +235,6 @@ class _Steps:
             stripe_requests=self._job.stripe.requests_sent,
             openmeter_requests=self._job.openmeter.requests_sent,
         )
-
-    @property
-    def _is_whole_account(self) -> bool:
-        """Whether all who use are listed: not with selectors, and those of a test clock are but a few."""
-        return self._job.selection.is_everything and self._job.test_clock is None
 
     def _until_last_report(self, one: Metered | Result, prepared: Prepared) -> Metered | Result:
         """Return an item with its usage up to its last report; what is not queried stays as it is."""

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from meter_sync.cli.schedule.installation import Installation, SecretFile
-from meter_sync.cli.schedule.jobs import verifications
 from meter_sync.cli.schedule.kubernetes import CONTAINERFILE, MANIFESTS, Cluster, made
 from meter_sync.cli.worker import worker
 from meter_sync.core.schedule import Schedule
@@ -58,7 +57,7 @@ def test_the_schemas_of_kubernetes_take_it(of: Installation, release: str, toml:
     version = schemas.latest_version() if release == "newest" else release
     found = objects(replace(of, config=toml), Cluster("registry.example.com:5000/meter-sync@sha256:ab", "billing"))
 
-    assert len(found) == (8 if of.webhook_secrets else 6) + bool(of.workers)
+    assert len(found) == (8 if of.webhook_secrets else 6)
     for one in found:
         schemas.validate(one, version, strict=True)
         assert one["metadata"]["namespace"] == "billing"
@@ -204,7 +203,7 @@ def test_workers_take_the_place_of_the_full_and_the_closing_run_and_are_spread_o
     ((name, deployment),) = of_kind(found, "Deployment").items()
     (budget,) = of_kind(found, "PodDisruptionBudget").values()
 
-    assert {"meter-sync-verify-eu", "meter-sync-verify-shop-17", "meter-sync-status"} == set(of_kind(found, "CronJob"))
+    assert {"meter-sync-verify", "meter-sync-status"} == set(of_kind(found, "CronJob"))
     assert (name, deployment["replicas"], budget["maxUnavailable"]) == ("meter-sync-worker", 3, 1)
     assert deployment["strategy"] == {"type": "Recreate"}, "an older version refuses what a newer one has written"
     ((upgrade, job),) = of_kind(found, "Job").items()
@@ -246,13 +245,6 @@ def test_the_keys_of_accounts_are_found_in_their_folder_and_no_variable_comes_be
         assert variables["CREDENTIALS_DIRECTORY"] == "/run/secrets/meter-sync"
         assert not [one for one in variables if one.endswith("_FILE")]
     assert "--from-file=stripe_api_key.eu=/etc/meter-sync/eu_key " in made(FLEET, Cluster()).printed
-
-
-def test_the_name_of_any_account_fits_into_that_of_a_cronjob() -> None:
-    names = {job.name for job in verifications(["a" * 39 + end for end in "bcde"] + ["b" * 34])}
-
-    assert {len(name) for name in names} == {52}
-    assert len(names) == 5
 
 
 def test_the_image_is_of_the_user_and_the_program_that_the_pods_name() -> None:

@@ -69,7 +69,7 @@ def test_systemd_takes_them(of: Installation, tmp_path: Path) -> None:
 def test_each_service_is_exposed_little(of: Installation, tmp_path: Path) -> None:
     analyze = tool("systemd-analyze")
     written(of, tmp_path)
-    assert len(services(of)) == (5 if of.webhook_secrets else 4)
+    assert len(services(of)) == (5 if of.webhook_secrets else 4) - bool(of.workers)
     for name in services(of):
         threshold = f"--threshold={EXPOSURE_AT_MOST * 10:.0f}"
         done = subprocess.run(
@@ -136,16 +136,12 @@ def test_keys_are_handed_on_by_systemd_and_the_webhooks_secret_to_the_webhook_al
 
 
 def test_workers_take_the_place_of_the_full_and_the_closing_run() -> None:
-    jobs = ("meter-sync-verify-eu", "meter-sync-verify-shop-17", "meter-sync-status")
+    jobs = ("meter-sync-verify", "meter-sync-status")
     expected = {f"{job}.{kind}" for job in jobs for kind in ("service", "timer")}
     (enabled,) = [line for line in made(FLEET, "root").next_steps(Path("made")) if "systemctl enable" in line]
 
     assert set(units(FLEET)) == expected | {WORKER, "meter-sync-tell@.service"}
     assert enabled.split()[-3:] == [f"meter-sync-worker@{number}.service" for number in (1, 2, 3)]
-    assert (
-        "ExecStart=/opt/meter-sync/bin/meter-sync --log-level info verify --sample 30 --quiet --account eu"
-        in (units(FLEET)["meter-sync-verify-eu.service"])
-    )
     assert WORKER not in units(replace(FLEET, workers=0))
     webhook = services(replace(FLEET, webhook_secrets=(WEBHOOK_SECRET,)))["meter-sync-webhook.service"]
     assert "ExecStart=/opt/meter-sync/bin/meter-sync --log-level info webhook --enqueue" in webhook

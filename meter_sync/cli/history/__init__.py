@@ -56,7 +56,7 @@ _KEPT = timedelta(days=KEPT_DAYS)
     help="Forget what was over so long ago, such as 400d, and no run needs any more; at least 90d.",
 )
 @output
-@accounts_of("The account that it is about, where there are several")
+@accounts_of("Only this account, where there are several")
 @click.pass_obj
 def history(
     options: Globals,
@@ -74,12 +74,13 @@ def history(
     Every quantity that was intended and acknowledged, with its times, run and Stripe's request id, and what held it.
     """
     from meter_sync.cli.history.actions import HistoryRequest, carry_out
+    from meter_sync.cli.history.asked import whose
 
     options.start_logging()
     request = HistoryRequest(Sought(customers, subscriptions, items, meters), **asked)
     request.check()
     try:
-        answer = carry_out(options.load_settings_without_keys(accounts), request)
+        answer = carry_out(whose(options, accounts), request)
     except MeterSyncError as error:
         print_error(error)
         if output == "json":

@@ -1,19 +1,21 @@
 """What is printed of the ledger: words and columns for a person, json and csv, a public interface, for programs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from meter_sync.cli.printing import Column, Made, Row, Rows, print_csv, print_json, print_list, printable
-from meter_sync.core.outcomes import ExitCode
+from meter_sync.cli.of_accounts import as_document, of_account
+from meter_sync.cli.printing import Column, Made, Row, Rows, print_csv, print_error, print_json, print_list, printable
+from meter_sync.core.outcomes import ExitCode, gravest
 from meter_sync.core.telling.explanation import explain
 from meter_sync.core.telling.history import Added, Entry, Held, PastRun, Remainder, Story, Whose, Write, WrittenPart
 from meter_sync.core.text import date_and_time, digits, thousands, utc
+from meter_sync.errors import MeterSyncError
 from meter_sync.ledger.remainders import Unbilled
 
 _RUN_FIELDS = "run,started_at,finished_at,as_of,schedule,everything,exit_code,counts"
@@ -33,6 +35,11 @@ _UNBILLED_FIELDS = (
 )
 
 
+Thing = TypeVar("Thing")
+Of = tuple[str, Thing]
+"""A thing with the name of the account that it is of; empty for books without a name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What there is to say, for programs and for a person."""
@@ -47,22 +54,35 @@ class Answer:
     csv_rows: Sequence[Mapping[str, Any]] | None = None
     """The rows of csv, where they are others."""
     exit_code: ExitCode = ExitCode.DONE
+    accounts: Mapping[str, MeterSyncError | None] | None = None
+    """Those that it is about, by name, and why the books of one could not be read; None where it is about one."""
+
+    def over(self, accounts: Mapping[str, MeterSyncError | None]) -> "Answer":
+        """Return it as one about several accounts, whose exit code is the gravest."""
+        codes = (error.exit_code for error in accounts.values() if error)
+        return replace(self, accounts=accounts, exit_code=gravest(self.exit_code, *codes))
 
     def print(self, output: str) -> None:
-        """Print it on stdout, as a table, json or csv."""
+        """Print it on stdout, as a table, json or csv; errors of single accounts go to stderr."""
+        about = (self.accounts or {}).items()
+        for name, error in about:
+            if error:
+                print_error(of_account(name, error))
         if output == "json":
-            print_json({self.key: self.rows})
+            rows = [{"name": name or None, "error": error and as_document(error)} for name, error in about]
+            print_json({**({} if self.accounts is None else {"accounts": rows}), self.key: self.rows})
         elif output == "csv":
             print_csv(self.columns.split(","), self.rows if self.csv_rows is None else self.csv_rows)
         else:
             self.print_in_words()
 
 
-def runs(found: Sequence[PastRun]) -> Answer:
-    """Return what there is to say of runs, the newest first."""
+def runs(found: Sequence[Of[PastRun]], *, by_account: bool) -> Answer:
+    """Return what there is to say of runs, the newest first; `by_account` names the account of each."""
     rows, flat, lines = [], [], []
-    for one in found:
+    for account, one in found:
         row = {
+            **_account(account, by_account),
             "run": one.id,
             "started_at": utc(one.started_at),
             "finished_at": _if_known(one.finished_at),
@@ -79,23 +99,46 @@ def runs(found: Sequence[PastRun]) -> Answer:
         began, as_of = date_and_time(one.started_at), date_and_time(one.as_of)
         rows.append(row)
         flat.append({**row, "counts": counts})
-        lines.append(Row((began, took, as_of, one.schedule, about, code, one.id, counts)))
-    in_words = partial(_print_list, _RUN_HEADINGS, lines, "The ledger knows of no run then.")
-    return Answer("runs", rows, _RUN_FIELDS, in_words, csv_rows=flat)
+        cells = began, took, as_of, one.schedule, about, code, one.id, counts
+        lines.append(Row((*_cells_of_account(account, by_account), *cells)))
+    headings = _with_account(_RUN_HEADINGS, by_account)
+    in_words = partial(_print_list, headings, lines, "The ledger knows of no run then.")
+    return Answer("runs", rows, _with_account(_RUN_FIELDS, by_account), in_words, csv_rows=flat)
 
 
-def entries(found: Sequence[Entry]) -> Answer:
+def _account(name: str, by_account: bool) -> dict[str, str | None]:
+    return {"account": name or None} if by_account else {}
+
+
+def _cells_of_account(name: str, by_account: bool) -> tuple[str, ...]:
+    return (name or "-",) if by_account else ()
+
+
+def _with_account(columns: str, by_account: bool) -> str:
+    return f"account,{columns}" if by_account else columns
+
+
+def entries(found: Sequence[Of[Entry]], *, by_account: bool) -> Answer:
     """Return what there is to say of what happened to items."""
 
+    def row_of(named: Of[Entry]) -> dict[str, Any]:
+        account, one = named
+        return {**_account(account, by_account), **_row_of_entry(one)}
+
     def in_words() -> None:
-        rows = [_row_of_entry(one) for one in found]
+        rows = [_row_of_entry(one) for _, one in found]
         headings = _ENTRY_HEADINGS if any(row["carried"] for row in rows) else _ENTRY_HEADINGS.replace("carried,", "")
         amounts = [heading for heading in _AMOUNTS if heading in headings]
-        in_order = zip(found, rows, strict=True)
-        lines = [Row(_cells_of_entry(one, row, amounts), said=row["message"]) for one, row in in_order]
-        _print_list(headings, lines, "Nothing was written, and nothing was held.")
+        lines = [
+            Row(
+                (*_cells_of_account(account, by_account), *_cells_of_entry(one, row, amounts)),
+                said=row["message"],
+            )
+            for (account, one), row in zip(found, rows, strict=True)
+        ]
+        _print_list(_with_account(headings, by_account), lines, "Nothing was written, and nothing was held.")
 
-    return Answer("entries", Made(found, _row_of_entry), _ENTRY_FIELDS, in_words)
+    return Answer("entries", Made(found, row_of), _with_account(_ENTRY_FIELDS, by_account), in_words)
 
 
 def _print_list(headings: str, lines: Sequence[Row], if_none: str) -> None:
@@ -193,42 +236,53 @@ def _answer(one: Entry) -> tuple[str, str]:
             return "not acknowledged" if at is None else date_and_time(at), one.request_id or "-"
 
 
-def explanations(stories: Sequence[Story]) -> Answer:
+def explanations(stories: Sequence[Of[Story]], *, by_account: bool) -> Answer:
     """Return in words how quantities came about."""
     rows = [
         {
+            **_account(account, by_account),
             **_row_of_whose(story.whose),
             "quantity": digits(story.remembered.quantity) if story.remembered else None,
             "acknowledged": digits(story.remembered.acknowledged) if story.remembered else None,
             "sentences": [{"topic": one.topic, "text": one.text} for one in explain(story)],
             "entries": [_row_of_entry(one) for one in story.entries],
         }
-        for story in stories
+        for account, story in stories
     ]
 
     def in_words() -> None:
         for number, row in enumerate(rows):
             click.echo("\n" if number else "", nl=False)
+            if by_account:
+                click.echo(f"{'account:':<13} {printable(row['account'] or '-')}")
             for said in row["sentences"]:
                 click.echo(f"{said['topic'] + ':':<13} {printable(said['text'])}")
 
-    flat = [{"subscription_item": row["subscription_item"], **said} for row in rows for said in row["sentences"]]
-    return Answer("explanations", rows, "subscription_item,topic,text", in_words, csv_rows=flat)
+    columns = _with_account("subscription_item,topic,text", by_account)
+    flat = [
+        {**{name: row[name] for name in columns.split(",") if name in row}, **said}
+        for row in rows
+        for said in row["sentences"]
+    ]
+    return Answer("explanations", rows, columns, in_words, csv_rows=flat)
 
 
-def unbilled(found: Sequence[Unbilled]) -> Answer:
+def unbilled(found: Sequence[Of[Unbilled]], *, by_account: bool) -> Answer:
     """Return what Stripe does not bill, or bills too much: a person should look while there is any."""
 
     def in_words() -> None:
-        for one in found:
+        for account, one in found:
             period = f"{utc(one.period.start)} to {utc(one.period.end)}"
-            click.echo(f"{printable(one.customer)}  {printable(one.item)}  {period}  {_open_in_words(one)}")
+            named = *_cells_of_account(account, by_account), one.customer, one.item, period, _open_in_words(one)
+            click.echo(printable("  ".join(named)))
             if one.why:
                 click.echo(f"    {printable(one.why)}")
-        click.echo(f"{len(found)} open{_some_wait(found)}." if found else "Nothing was left unbilled.")
+        some_wait = _some_wait([one for _, one in found])
+        click.echo(f"{len(found)} open{some_wait}." if found else "Nothing was left unbilled.")
 
-    code = ExitCode.DONE if all(one.waits and not one.is_unknown for one in found) else ExitCode.ATTENTION
-    return Answer("unbilled", [_row_of_unbilled(one) for one in found], _UNBILLED_FIELDS, in_words, exit_code=code)
+    code = ExitCode.DONE if all(one.waits and not one.is_unknown for _, one in found) else ExitCode.ATTENTION
+    rows = [{**_account(account, by_account), **_row_of_unbilled(one)} for account, one in found]
+    return Answer("unbilled", rows, _with_account(_UNBILLED_FIELDS, by_account), in_words, exit_code=code)
 
 
 def _open_in_words(one: Unbilled) -> str:
@@ -243,13 +297,16 @@ def _some_wait(found: Sequence[Unbilled]) -> str:
     return f", {waiting} of them wait for the item's next period" if waiting else ""
 
 
-def settled(one: Unbilled, note: str) -> Answer:
+def settled(account: str, one: Unbilled, note: str, *, by_account: bool) -> Answer:
     """Return what was marked as settled."""
     settled = str((one.settled or 0) + one.open_quantity)
-    row = {**_row_of_unbilled(one), "unbilled": "0", "settled": settled, "message": note}
+    whose = _account(account, by_account)
+    row = {**whose, **_row_of_unbilled(one), "unbilled": "0", "settled": settled, "message": note}
     what = "an unknown quantity" if one.is_unknown else str(one.open_quantity)
-    said = f"{what} of {one.item}, period from {utc(one.period.start)}, settled: {note}"
-    return Answer("settled", [row], _UNBILLED_FIELDS, partial(click.echo, printable(said)))
+    named = f" of account {account or '-'}" if by_account else ""
+    said = f"{what} of {one.item}{named}, period from {utc(one.period.start)}, settled: {note}"
+    columns = _with_account(_UNBILLED_FIELDS, by_account)
+    return Answer("settled", [row], columns, partial(click.echo, printable(said)))
 
 
 def _row_of_unbilled(one: Unbilled) -> dict[str, Any]:
@@ -259,12 +316,21 @@ def _row_of_unbilled(one: Unbilled) -> dict[str, Any]:
     return {**_row_of_whose(one), "unbilled": open_, "settled": settled, "carried": str(one.carried), **said}
 
 
-def pruned(before: datetime, gone: Mapping[str, int]) -> Answer:
+def pruned(before: datetime, gone: Sequence[Of[Mapping[str, int]]], *, by_account: bool) -> Answer:
     """Return how many rows went."""
-    rows = [{"table": name, "rows": count} for name, count in gone.items()]
-    counted = ", ".join(f"{count:,} {name}" for name, count in gone.items())
-    said = f"Forgotten of what was over before {utc(before)}: {counted}."
-    return Answer("pruned", rows, "table,rows", partial(click.echo, said))
+    rows = [
+        {**_account(account, by_account), "table": name, "rows": count}
+        for account, of_tables in gone
+        for name, count in of_tables.items()
+    ]
+
+    def in_words() -> None:
+        for account, of_tables in gone:
+            counted = ", ".join(f"{count:,} {name}" for name, count in of_tables.items())
+            whose = f"{account or '-'}: " if by_account else ""
+            click.echo(f"{whose}Forgotten of what was over before {utc(before)}: {counted}.")
+
+    return Answer("pruned", rows, _with_account("table,rows", by_account), in_words)
 
 
 def _if_known(instant: datetime | None) -> str | None:

@@ -13,12 +13,12 @@ from meter_sync.cli.schedule.jobs import (
     ENDS_WITHIN_SECONDS,
     SHADOW,
     UNBILLED,
+    VERIFY,
     Every,
     Job,
     another,
     full_run,
     status,
-    verifications,
 )
 
 CRONTAB, LOGROTATE = "meter-sync.crontab", "meter-sync.logrotate"
@@ -131,9 +131,8 @@ def _lines(installation: Installation, machine: Machine) -> Iterator[str]:
         *([copies] if installation.is_shadow else []),
         (f"{often}, everything. {_OF_FULL_RUN}", f"{minute} {hour}", run),
         (_OF_CLOSING, "* *", CLOSING),
-        *((_OF_VERIFY, f"{another(minute, 23 + one.turn)} 5", one) for one in verifications(installation.accounts)),
-        # Of several accounts `status` says it.
-        *([] if installation.accounts is not None else [(_OF_UNBILLED, f"{another(minute, 31)} 6", UNBILLED)]),
+        (_OF_VERIFY, f"{another(minute, 23)} 5", VERIFY),
+        (_OF_UNBILLED, f"{another(minute, 31)} 6", UNBILLED),
         (
             "Once a day, whether all is well. Nothing is mailed where it is.",
             f"{another(minute, 37)} 6",

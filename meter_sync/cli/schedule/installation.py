@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from meter_sync.cli.schedule.jobs import CLOSING, SHADOW, STATEMENT, Job, can_be_compared, full_run, verifications
+from meter_sync.cli.schedule.jobs import CLOSING, SHADOW, STATEMENT, VERIFY, Job, full_run
 from meter_sync.config import (
     DEFAULT,
     ENVIRONMENT,
@@ -95,8 +95,6 @@ class Installation:
     """The variables that may have a password in them, which none of these files may."""
     accounts: Sequence[str] | None = None
     """The names of several accounts, as far as the configuration file has them; None where there is only one."""
-    left_to_hand: Sequence[str] = ()
-    """What there is no job for where there are several accounts, in sentences."""
     workers: int = 0
     """How many workers carry out the runs; where there are none, the jobs do."""
     statements: Path | None = None
@@ -118,7 +116,7 @@ class Installation:
     def jobs(self) -> Sequence[Job]:
         """What comes by the schedule in any case, in the order in which one meets it."""
         runs = [] if self.workers else [full_run(self.schedule), CLOSING]
-        return [*([SHADOW] if self.is_shadow else []), *runs, *verifications(self.accounts), *self.of_statements]
+        return [*([SHADOW] if self.is_shadow else []), *runs, VERIFY, *self.of_statements]
 
     @property
     def of_statements(self) -> Sequence[Job]:
@@ -150,7 +148,7 @@ class Installation:
         """What is still to be done by hand on this machine, in sentences."""
         missing = [one for one in self.secrets if one.is_to_be_made]
         put = [f"{one.file} is not there yet: put into it what {one.what} is to be, mode 0600." for one in missing]
-        return [*put, *self.notes_of_variables, *self.left_to_hand]
+        return [*put, *self.notes_of_variables]
 
 
 def installation(
@@ -187,7 +185,6 @@ def installation(
         config_is_secret=settings.monitor.ping_url is not None,
         left_out=left_out,
         accounts=[one.account for one in configuration.accounts] if configuration.is_of_several else None,
-        left_to_hand=list(_left_to_hand(configuration)),
         workers=workers,
         statements=absolute(settings.statement.folder) if settings.statement.folder else None,
         day_of_statement=min(settings.lookback_days + _WATCHED_AND_A_DAY, _IN_EVERY_MONTH),
@@ -216,16 +213,6 @@ def _variables(configuration: Configuration, environment: Mapping[str, str]) -> 
     for name, origin in configuration.origins.items():
         if origin.kind == "environment" and origin.name and name not in apart:
             yield origin.name, environment[origin.name].strip()
-
-
-def _left_to_hand(configuration: Configuration) -> Iterator[str]:
-    """Yield what is about one account, and so has no job where there are several, or too many."""
-    several = configuration.accounts
-    by_hand = "start meter-sync verify --account NAME for those that you want compared"
-    if not can_be_compared([one.account for one in several]):
-        yield f"verify is left out, since it is about one account, and there are {len(several)}: {by_hand}."
-    elif configuration.connected is not None:
-        yield f"verify is left out for the connected accounts that no row names: {by_hand}."
 
 
 def _keys(configuration: Configuration, settings: Settings) -> list[SecretFile]:

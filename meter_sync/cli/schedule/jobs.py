@@ -1,8 +1,6 @@
 """What is scheduled, and what each job's end means to whoever is told of it."""
 
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
@@ -11,11 +9,6 @@ from meter_sync.core.schedule import Schedule
 
 ENDS_WITHIN_SECONDS = 120
 """So long after it was asked to end whatever is at work has ended: a request in flight is tried for a minute."""
-
-_ACCOUNTS_COMPARED = 10
-"""For more accounts there is no job each."""
-_LONGEST_NAME = 52
-"""That of a CronJob: its Jobs have eleven characters more (documentation of Kubernetes, "CronJob")."""
 
 
 class Every(Enum):
@@ -45,8 +38,6 @@ class Job:
     """Whether it prints something where nobody need look, too."""
     tells: bool = True
     """Whether somebody is told when it fails; what comes every minute would tell every minute."""
-    turn: int = 0
-    """Its place among jobs that differ by their account alone, which do not all begin at once."""
 
     @property
     def command(self) -> str:
@@ -92,31 +83,6 @@ VERIFY = Job(
     is_said=_ITEMS | {ExitCode.TRY_AGAIN},
     longest=timedelta(hours=2),
 )
-
-
-def verifications(accounts: Sequence[str] | None) -> list[Job]:
-    """Return the jobs that compare: one for each account, as far as these are few; None is the only account."""
-    if accounts is None:
-        return [VERIFY]
-    if not can_be_compared(accounts):
-        return []
-    return [_verification(account, turn) for turn, account in enumerate(accounts)]
-
-
-def can_be_compared(accounts: Sequence[str]) -> bool:
-    """Say whether there is a job that compares for each of several accounts."""
-    return len(accounts) <= _ACCOUNTS_COMPARED
-
-
-def _verification(account: str, turn: int) -> Job:
-    name = f"{VERIFY.name}-{account}"
-    if len(name) > _LONGEST_NAME:
-        name = f"{name[: _LONGEST_NAME - 9]}-{zlib.crc32(name.encode()):08x}"
-    description = f"{VERIFY.description}, of account {account}"
-    arguments = (*VERIFY.arguments, "--account", account)
-    return replace(VERIFY, name=name, description=description, arguments=arguments, turn=turn)
-
-
 SHADOW = Job(
     name="meter-sync-shadow",
     description="Keep the copies in the shadow account like their originals",

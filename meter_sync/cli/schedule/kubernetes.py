@@ -73,7 +73,6 @@ def made(installation: Installation, cluster: Cluster) -> Made:
         printed=text,
         notes=[
             *installation.notes_of_variables,
-            *installation.left_to_hand,
             *_of_statements(installation),
             *_of_this_machine(installation),
         ],
@@ -206,7 +205,7 @@ def _cron_job(job: Job, given: _Given) -> Manifest:
     minute = given.installation.minute
     times = {Every.MINUTE: "* * * * *", Every.HOUR: f"{minute} * * * *", Every.DAY: f"{minute} 0 * * *"}
     of_others = {
-        VERIFY.command: f"{another(minute, 23 + job.turn)} 5 * * *",
+        VERIFY.command: f"{another(minute, 23)} 5 * * *",
         SHADOW.command: f"{another(minute, 54)} * * * *",
         status(Every.HOUR).command: f"{another(minute, 37)} * * * *",
         STATEMENT.command: f"{another(minute, 43)} 7 {given.installation.day_of_statement} * *",

@@ -50,5 +50,10 @@ def _by_value(several: Sequence[_Left]) -> list[list[_Left]]:
 def _pairs(several: Sequence[_Left]) -> Iterator[tuple[Filter, Filter]]:
     for place, (one, left) in enumerate(several):
         for other, admitted in several[place + 1 :]:
-            if not any(name in admitted and set(values).isdisjoint(admitted[name]) for name, values in left.items()):
+            if not are_apart(left, admitted):
                 yield one, other
+
+
+def are_apart(one: Mapping[str, Sequence[str]], other: Mapping[str, Sequence[str]]) -> bool:
+    """Say whether no usage is admitted by each of two filters, given the values that they admit of each dimension."""
+    return any(name in other and set(values).isdisjoint(other[name]) for name, values in one.items())

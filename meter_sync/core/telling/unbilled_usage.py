@@ -26,6 +26,8 @@ class UnbilledSubject:
     usage: Decimal
     since: datetime
     """From when on that usage is counted: the last item that billed the subject ended then, or it was long ago."""
+    account: str = ""
+    """The account whose meter it is; empty for the only one, and for one that several have in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +40,19 @@ class UnbilledUsage:
     usage: Decimal | None
     """None where the usage of several subjects cannot be put together."""
     since: datetime
+    account: str = ""
+    """The account whose subjects it is about; empty for the only one."""
 
 
 @dataclass(slots=True)
 class Billing:
-    """Whose usage of an OpenMeter meter is billed."""
+    """Whose usage of an OpenMeter meter an account bills."""
 
     meter: str
     aggregation: Aggregation
+    meter_id: str = ""
+    account: str = ""
+    """Its name; empty for the only one, and for several together."""
     listed: set[str] = field(default_factory=set)
     """The subjects of listed items. An item that is skipped or held counts too: it is named for that already."""
     filters: set[Filter] = field(default_factory=set)
@@ -55,7 +62,7 @@ class Billing:
 
 
 def billing_of_meters(
-    listed: Iterable[SubscriptionItem], over: Iterable[SubscriptionItem], metering: Metering
+    listed: Iterable[SubscriptionItem], over: Iterable[SubscriptionItem], metering: Metering, account: str = ""
 ) -> list[Billing]:
     """Given the listed items, and those in periods that have ended, return whose usage of each mapped meter is billed.
 
@@ -66,7 +73,8 @@ def billing_of_meters(
     listed_rows = [(meter_row(item, rules), item) for item in listed]
     for row in (*rules.rows, *(row for row, _ in listed_rows)):
         if row and (meter := metering.meters.get(row.openmeter or "")):
-            found.setdefault(meter.slug, Billing(meter.slug, meter.aggregation)).filters.add(row.filter)
+            new = Billing(meter.slug, meter.aggregation, meter.id, account)
+            found.setdefault(meter.slug, new).filters.add(row.filter)
     for row, item in listed_rows:
         named = subjects(item, rules.subject, metering.customers)
         if row and row.ignore:
@@ -81,6 +89,20 @@ def billing_of_meters(
     for billing in found.values():
         billing.listed |= of_other_software
     return list(found.values())
+
+
+def together(billings: Sequence[Billing]) -> Billing:
+    """Return whose usage of one meter several accounts bill together: there is at least one."""
+    first = billings[0]
+    if len(billings) == 1:
+        return first
+    found = Billing(first.meter, first.aggregation, first.meter_id)
+    for one in billings:
+        found.listed |= one.listed
+        found.filters |= one.filters
+        for subject, ended in one.left.items():
+            found.left[subject] = max(ended, found.left.get(subject, ended))
+    return found
 
 
 def _billing(row: MeterRow | None, found: Mapping[str, Billing], metering: Metering) -> Billing | None:
@@ -120,7 +142,7 @@ def unbilled_subjects(
         is_named = subject not in billing.listed and not _is_ignored(subject, ignored)
         if is_named and isinstance(usage, Decimal) and usage:
             since = as_of - LOOKED_AT if left is None else left
-            found.append(UnbilledSubject(billing.meter, subject, usage, since))
+            found.append(UnbilledSubject(billing.meter, subject, usage, since, billing.account))
     return sorted(found, key=lambda one: (-one.usage, one.subject))
 
 
@@ -128,12 +150,21 @@ def _is_ignored(subject: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(subject, pattern) for pattern in patterns)
 
 
-def filtered_query_of(billing: Billing, as_of: datetime) -> Query | None:
-    """Return the query for the usage of a meter by what its filters are about, or None where a row takes all of it."""
-    if () in billing.filters:
+def filtered_query_of(billings: Sequence[Billing], as_of: datetime) -> Query | None:
+    """Return the query for the usage of a meter by what its filters are about, or None where a row takes all of it.
+
+    Where several accounts bill it, it is about those none of whose rows does.
+    """
+    filtered = [one for one in billings if is_filtered(one)]
+    if not filtered:
         return None
-    dimensions = tuple(sorted({name for one in billing.filters for name, _ in one}))
-    return replace(query_of(billing, as_of), dimensions=dimensions)
+    dimensions = tuple(sorted({name for billing in filtered for one in billing.filters for name, _ in one}))
+    return replace(query_of(filtered[0], as_of), dimensions=dimensions)
+
+
+def is_filtered(billing: Billing) -> bool:
+    """Say whether each row of an account takes some of a meter's usage only."""
+    return () not in billing.filters
 
 
 def unbilled_usage(
@@ -158,6 +189,7 @@ def unbilled_usage(
             if len(usages) == 1 or billing.aggregation.combines_subjects
             else None,
             query.start,
+            billing.account,
         )
         for combination, usages in sorted(outside.items(), key=lambda one: [value or "" for value in one[0]])
     ]
