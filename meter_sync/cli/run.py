@@ -16,7 +16,7 @@ from meter_sync.cli.enqueue import queue_runs
 from meter_sync.cli.fleet import with_connected
 from meter_sync.cli.globals import Globals, chosen, now
 from meter_sync.cli.options import Duration, Instant, accounts_of, output, quiet, selectors, test_clock
-from meter_sync.cli.progress import progress
+from meter_sync.cli.progress import progress, progress_of_accounts
 from meter_sync.cli.run_results import print_execution, print_executions, summary, sums_in_words
 from meter_sync.core.outcomes import LIFTABLE, Reason, gravest
 from meter_sync.core.planning.selection import Selection
@@ -181,7 +181,7 @@ def _executed(
         if configuration.connected is not None and not accounts:
             asked = asyncio.run(_with_connected(configuration, wanted))
         watched.know(asked)
-        return _executed_each(asked, wanted, common.accounts_at_once, request, common.schedule), []
+        return _executed_each(options, asked, wanted, common.accounts_at_once, request, common.schedule), []
     settings = options.in_effect(configuration, wanted)
     execution = replace(_executed_by(settings, options, request), is_shadow=settings.is_shadow)
     below = [*_of_shadow(execution), options.not_given(configuration, settings)]
@@ -198,6 +198,7 @@ async def _with_connected(
 
 
 def _executed_each(
+    options: Globals,
     accounts: "Sequence[Configuration]",
     wanted: "Sequence[SecretSetting]",
     at_once: int,
@@ -210,12 +211,16 @@ def _executed_each(
     own = replace(request, run_id=None)  # each account's run has an id of its own
 
     async def each() -> list["Execution"]:
-        with stop_on_signals() as stop:
+        with stop_on_signals() as stop, progress_of_accounts(options, len(accounts)) as shown:
 
             async def run_of(settings: "Settings") -> "Execution":
-                return _nothing_due(settings, own) or await _carried_out(settings, own, stop, None)
+                with shown.of_one() as shown_of_one:
+                    done = _nothing_due(settings, own) or await _carried_out(settings, own, stop, shown_of_one)
+                shown.done()
+                return replace(done, is_shadow=settings.is_shadow)
 
             def failed(error: MeterSyncError) -> "Execution":
+                shown.done()
                 return failed_before_it_began(error, own, schedule, now())
 
             return await run_each(accounts, wanted, at_once, run_of, failed, _WORDS)

@@ -85,7 +85,9 @@ def print_executions(
             print_error(of_account(one.account, one.report.error), one.run.id)
     told = {one.account: _told(one, output, dry_run=dry_run, quiet=quiet) for one in executions}
     whole = sums(executions)
-    said = [f"{name}: {one.in_words}" for name, one in told.items() if not one.remark]
+    shadows = {one.account for one in executions if one.is_shadow}
+    named = {name: f"{name} (shadow mode)" if name in shadows else name for name in told}
+    said = [f"{named[name]}: {one.in_words}" for name, one in told.items() if not one.remark]
     every = sums_in_words(executions)
     results = Results(
         run=_run_of_all(executions, dry_run=dry_run),
@@ -95,7 +97,7 @@ def print_executions(
         columns=_COLUMNS,
         amounts=_amounts(executions),
         in_words="\n".join([*([] if quiet else said), every]),
-        remarks=[f"{name}: {one.remark}" for name, one in told.items() if one.remark],
+        remarks=[f"{named[name]}: {one.remark}" for name, one in told.items() if one.remark],
         error=None,
         before_items={"accounts": [_account(one, dry_run=dry_run) for one in executions]},
         names_accounts=True,

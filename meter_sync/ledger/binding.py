@@ -6,6 +6,7 @@ from itertools import takewhile
 
 import sqlalchemy as sa
 
+from meter_sync.core.scope import Scope
 from meter_sync.errors import ConfigurationError
 from meter_sync.ledger.database import Book, Database
 from meter_sync.ledger.moved import PLACE
@@ -28,7 +29,7 @@ class Binding(Book):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._name = row_name(database.scope["account"].partition("/")[0])  # a test clock is in its account
+        self._name = row_name(Scope(**database.scope).of_key.account)
 
     def read(self) -> BoundTo | None:
         """Return what the ledger is bound to, or None before its first use."""
@@ -74,7 +75,9 @@ class Binding(Book):
 
 def _bound_twice(stripe_account: str, name: str) -> ConfigurationError:
     _, _, account = name.partition(":")
-    whose = f"the account {account}" if account else "the account that has no name"
+    scope = Scope(account, "")
+    whose = f"the account {scope.owner}" if account else "the account that has no name"
+    whose = f"the shadow of {whose}" if scope.owner != account else whose
     return ConfigurationError(
         f"Stripe account {stripe_account} has books in this ledger already, as those of {whose}; nothing was written",
         "give each Stripe account one name, that of its books; meter-sync ledger rename gives these another one: two "

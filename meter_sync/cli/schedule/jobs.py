@@ -99,7 +99,7 @@ def verifications(accounts: Sequence[str] | None) -> list[Job]:
         return [VERIFY]
     if not can_be_compared(accounts):
         return []
-    return [_verification(account, turn) for turn, account in enumerate(accounts)]
+    return [_of_account(VERIFY, account, turn) for turn, account in enumerate(accounts)]
 
 
 def can_be_compared(accounts: Sequence[str]) -> bool:
@@ -107,13 +107,18 @@ def can_be_compared(accounts: Sequence[str]) -> bool:
     return len(accounts) <= _ACCOUNTS_COMPARED
 
 
-def _verification(account: str, turn: int) -> Job:
-    name = f"{VERIFY.name}-{account}"
+def copyings(shadows: Sequence[str]) -> list[Job]:
+    """Return the jobs that keep copies: one for each account in shadow mode; the only account has no name."""
+    return [_of_account(SHADOW, account, turn) if account else SHADOW for turn, account in enumerate(shadows)]
+
+
+def _of_account(job: Job, account: str, turn: int) -> Job:
+    name = f"{job.name}-{account}"
     if len(name) > _LONGEST_NAME:
         name = f"{name[: _LONGEST_NAME - 9]}-{zlib.crc32(name.encode()):08x}"
-    description = f"{VERIFY.description}, of account {account}"
-    arguments = (*VERIFY.arguments, "--account", account)
-    return replace(VERIFY, name=name, description=description, arguments=arguments, turn=turn)
+    description = f"{job.description}, of account {account}"
+    arguments = (*job.arguments, "--account", account)
+    return replace(job, name=name, description=description, arguments=arguments, turn=turn)
 
 
 SHADOW = Job(

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from meter_sync import __version__
 from meter_sync.cli.schedule.containerfile import PROGRAM, STATE_FOLDER, USER, containerfile
 from meter_sync.cli.schedule.giving import Made, comment, in_folder
-from meter_sync.cli.schedule.installation import Installation, SecretFile
+from meter_sync.cli.schedule.installation import FILES_OF_DATABASE, Installation, SecretFile
 from meter_sync.cli.schedule.jobs import ENDS_WITHIN_SECONDS, SHADOW, VERIFY, Every, Job, another, status
 from meter_sync.cli.schedule.kubernetes_workers import (
     ARGUMENTS,
@@ -77,12 +77,18 @@ def made(installation: Installation, cluster: Cluster) -> Made:
 
 
 def _of_this_machine(installation: Installation) -> list[str]:
-    """Name the addresses that a Pod does not reach as this machine does."""
-    return [
+    """Name the addresses that a Pod does not reach as this machine does, and the files that it has not."""
+    addresses = [
         f"{name} is an address of this machine, which a Pod is not: {value}"
         for name, value in installation.variables.items()
         if "://" in value and is_loopback(urlsplit(value).hostname or "")
     ]
+    files = [
+        f"{name} is a file of this machine, which a Pod has not: {installation.variables[name]}"
+        for name in FILES_OF_DATABASE
+        if name in installation.variables
+    ]
+    return [*addresses, *files]
 
 
 def _text_of(config: Path | None) -> str | None:
@@ -186,7 +192,7 @@ def _cron_job(job: Job, given: _Given) -> Manifest:
     times = {Every.MINUTE: "* * * * *", Every.HOUR: f"{minute} * * * *", Every.DAY: f"{minute} 0 * * *"}
     of_others = {
         VERIFY.command: f"{another(minute, 23 + job.turn)} 5 * * *",
-        SHADOW.command: f"{another(minute, 54)} * * * *",
+        SHADOW.command: f"{another(minute, 54 + job.turn)} * * * *",
         status(Every.HOUR).command: f"{another(minute, 37)} * * * *",
     }
     try_again = {"containerName": _NAME, "operator": "In", "values": [int(ExitCode.TRY_AGAIN)]}
