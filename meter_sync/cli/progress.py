@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def progress(options: Globals) -> Iterator["Progress | None"]:
     """Yield what shows progress, or nothing where nobody watches."""
     with _bars(options) as bars:
-        yield bars and _Shown(bars)
+        yield None if bars is None else _Shown(bars)
 
 
 @contextmanager

@@ -83,7 +83,8 @@ def account_rows(of_file: Values) -> tuple[list[AccountRow], list[str]]:
 def named_twice(accounts: Iterable[tuple[str, SecretStr, str | None]]) -> Iterator[str]:
     """Given the name, the key and the connected account of each row, yield what is wrong where two are of one account.
 
-    In shadow mode these are the shadow's, to which alone is written. Keys that differ may be of one account, too: that the ledger finds out (`account_twice`).
+    In shadow mode these are the shadow's, to which alone is written. Keys that differ may be of one account, too: that
+    the ledger finds out (`account_twice`).
     """
     seen = dict[str, str]()
     for name, secret, connected in accounts:

@@ -63,8 +63,7 @@ class Callers(Book):
         itself. It raises what `renew` does.
         """
         mine = Scope(**self.database.scope).of_key
-        of_others = mine.mode == callers.c.mode, callers.c.run != run.id
-        query = sa.select(callers).where(_is_of(mine.account), *of_others)
+        query = sa.select(callers).where(_is_of(mine.account), callers.c.mode == mine.mode, callers.c.run != run.id)
         if mine.account == mine.owner:
             query = query.where(sa.not_(_is_of(mine.shadow.account)))
         now = self._now()

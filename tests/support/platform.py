@@ -6,7 +6,7 @@ from pathlib import Path
 from meter_sync.net.postgres_url import PostgresUrl
 from meter_sync.sandbox import Sandbox
 from meter_sync.sandbox.stripe.world import StripeWorld
-from tests.support.forked import template
+from tests.support.forked import Started, template
 from tests.support.world import METER, NOW, PERIOD_START, UNHURRIED, Outcome, outcome_of
 
 
@@ -47,6 +47,11 @@ class Platform:
         """Run the command to its end."""
         given = self.given(*arguments, toml=toml)
         return outcome_of(template().run(given, {**self.environment, **variables}, self.folder))
+
+    def start(self, *arguments: str, **variables: str) -> Started:
+        """Start the command with the configuration as it was written last."""
+        given = ["--config", str(self.folder / "meter-sync.toml"), *arguments]
+        return template().start(given, {**self.environment, **variables}, self.folder)
 
     def given(self, *arguments: str, toml: str = "") -> list[str]:
         """Return arguments after the configuration, which is written."""

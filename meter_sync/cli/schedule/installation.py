@@ -97,7 +97,7 @@ class Installation:
     written: Sequence[Path] = ()
     """The folders, beside that of the ledger, in which a run writes."""
     shadows: Sequence[str] = ()
-    """The accounts whose runs work in a shadow, whose copies are to be kept like their originals; one may be unnamed."""
+    """The accounts whose runs work in a shadow, whose copies are to be kept like their originals, by their names."""
     config_is_secret: bool = False
     """Whether the configuration file has something in it that only the program may know."""
     config_is_private: bool = False
@@ -229,9 +229,7 @@ def _of_database(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield name, str(absolute(Path(value))) if is_file else value
 
 
-def _of_password(
-    configuration: Configuration, settings: Settings, environment: Mapping[str, str]
-) -> Iterator[str]:
+def _of_password(configuration: Configuration, settings: Settings, environment: Mapping[str, str]) -> Iterator[str]:
     """Yield what is to be done for the password of the ledger's database, where a variable has it, or names its file.
 
     libpq reads no file of passwords that others than its owner may read.

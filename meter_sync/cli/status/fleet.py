@@ -114,7 +114,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     shadows = [row["account"] for row in rows if row.get("shadow")]
     if shadows:
         more = f" and {len(shadows) - _NAMED} more" if len(shadows) > _NAMED else ""
-        yield f"{'shadow':<9} {len(shadows)} in shadow mode, by which nobody is billed: {', '.join(shadows[:_NAMED])}{more}"
+        said = "in shadow mode, by which nobody is billed"
+        yield f"{'shadow':<9} {len(shadows)} {said}: {', '.join(shadows[:_NAMED])}{more}"
     at_work = [f"{row['account']}: {row['holds_the_run_lock']}" for row in rows if row.get("holds_the_run_lock")]
     yield f"{'at work':<9} {len(at_work) or 'no full run'}"
     yield from (f"  {one}" for one in at_work[:_NAMED])
