@@ -280,7 +280,6 @@ def test_a_platform_has_one_destination_for_all_that_are_connected_to_it(platfor
         for name in ("shop-0", "shop-1"):
             served.logged("webhook_done", account=name)
     assert {one.account for one in deleted} == {shop.account for shop in platform.shops}
-    assert platform.billed == [10, 20]
 
 
 def test_an_account_that_shares_its_platforms_destination_has_none_of_its_own(platform: Platform) -> None:
