@@ -68,7 +68,7 @@ class ProgressOfAccounts:
         self._steps: list[_Step] = []
         if bars is not None:
             self._accounts = bars.add_task("accounts", total=accounts)
-            self._under_way = bars.add_task("under way", total=None)
+            self._under_way = bars.add_task("under way", total=0, visible=False)
 
     def done(self) -> None:
         """An account is done, however it ended."""
@@ -92,9 +92,9 @@ class ProgressOfAccounts:
     def show(self) -> None:
         """Show how far the accounts are that are under way: all in all, as far as it is known how much there is."""
         if self._bars is not None:
-            known = [step for step in self._steps if step.total is not None]
-            total = sum(step.total or 0 for step in known) if known else None
-            self._bars.update(self._under_way, total=total, completed=sum(step.done for step in known))
+            known = [(step.done, step.total) for step in self._steps if step.total is not None]
+            done, total = sum(done for done, _ in known), sum(total for _, total in known)
+            self._bars.update(self._under_way, total=total, completed=done, visible=bool(known))
 
 
 class _Step:

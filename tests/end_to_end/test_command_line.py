@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from meter_sync.sandbox import Fault
-from tests.support.accounts import accounts
 from tests.support.ways import one_fast
 from tests.support.world import METER, NOW, PERIOD_START, UNHURRIED, InstalledWorld, World
 
@@ -453,24 +451,6 @@ def test_progress_is_shown_on_a_terminal_only(world: World) -> None:
     assert json.loads(stdout)["summary"]["reported"] == 5
     assert "report" in shown
     assert world.run().stderr == ""
-
-
-@pytest.mark.installed
-def test_progress_of_several_accounts_is_that_of_all_of_them(tmp_path: Path) -> None:
-    with accounts(tmp_path, "eu", "us") as both:
-        ours, theirs = pty.openpty()
-        command = [sys.executable, "-m", "meter_sync", *both.given("run", "--as-of", both.now.isoformat())]
-        environment = {**os.environ, **both.environment, "TERM": "xterm", "COLUMNS": "120"}
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=theirs, text=True, check=False)
-        os.close(theirs)
-        shown = os.read(ours, 100_000).decode(errors="replace")
-        os.close(ours)
-        billed = both.billed
-
-    assert (done.returncode, billed) == (0, {"eu": 10, "us": 20})
-    assert "accounts" in shown
-    assert "under way" in shown
-    assert "2/2" in shown
 
 
 def test_help_loads_no_sdk(world: World) -> None:

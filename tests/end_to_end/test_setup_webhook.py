@@ -1,9 +1,8 @@
 """`meter-sync setup webhook`: the destinations that the webhook needs, and their secrets in the file that it reads."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ import pytest
 
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.webhooks import Attempt, post
-from meter_sync.webhook.events import OF_CONNECTED, RELEVANT, SNAPSHOTS, THIN
+from meter_sync.webhook.events import RELEVANT, SNAPSHOTS, THIN
 from tests.support.permissions import FOR_SETUP
-from tests.support.platform import Platform
 from tests.support.setting_up import SETUP_KEY, URL, made, set_up
 from tests.support.webhook import serving
 from tests.support.world import Outcome, World
@@ -232,78 +230,3 @@ def test_csv_has_a_row_for_each_step(destinations: Callable[..., Outcome]) -> No
     rows: list[Any] = destinations("--output", "csv").stdout.splitlines()
     assert rows[0] == "kind,action,made,id,what,differences"
     assert [row.split(",")[:3] for row in rows[1:]] == [["event_destination", "create", "True"]] * 2
-
-
-# -- connected accounts ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def platform(tmp_path: Path) -> Iterator[Platform]:
-    """A platform with two connected accounts, at the real present."""
-    made = Platform(tmp_path, now=datetime.now(UTC).replace(microsecond=0))
-    made.sandbox.stripe.keys[SETUP_KEY] = frozenset(one.name for one in FOR_SETUP)
-    with made.sandbox.in_background():
-        yield made
-
-
-def connected(platform: Platform, *arguments: str, toml: str = "") -> Outcome:
-    file = platform.folder / "secrets"
-    given = {"STRIPE_SETUP_API_KEY": SETUP_KEY, "STRIPE_WEBHOOK_SECRET_FILE": str(file), "STRIPE_WEBHOOK_SECRET": ""}
-    options = ("webhook", "--url", URL, "--yes", "--output", "json")
-    return platform.meter_sync("setup", *options, *arguments, toml=toml, **given)
-
-
-def test_a_platform_has_one_destination_for_all_that_are_connected_to_it(platform: Platform) -> None:
-    world = platform.sandbox.stripe
-    world.add_event_destination(URL, SNAPSHOTS, "snapshot")  # which is for the platform's own
-    done, again = connected(platform), connected(platform)
-    made = [one for one in world.state.destinations if one.events_from == ("@accounts",)]
-
-    assert [step["action"] for step in done.document["steps"]] == ["create", "create"], done.stderr
-    assert [step["action"] for step in again.document["steps"]] == ["exists", "exists"]
-    assert [(one.url, one.payload, one.events) for one in made] == [
-        (URL, "snapshot", OF_CONNECTED),
-        (URL, "thin", THIN),
-    ]
-    assert not any(len(shop.state.destinations) for shop in platform.shops)
-    secret = (platform.folder / "secrets").read_text()
-    with serving(platform, STRIPE_WEBHOOK_SECRET=",".join(secret.split())) as served:
-        for shop in platform.shops:
-            (subscription,) = shop.state.subscriptions
-            shop.cancel(subscription.id)
-
-        def to_the_webhook(attempt: Attempt) -> int | None:
-            return post(replace(attempt, url=served.url))
-
-        deleted = [one for one in world.webhooks.pending() if one.event.type == "customer.subscription.deleted"]
-        world.webhooks.deliver(send=to_the_webhook)
-        for name in ("shop-0", "shop-1"):
-            served.logged("webhook_done", account=name)
-    assert {one.account for one in deleted} == {shop.account for shop in platform.shops}
-
-
-def test_an_account_that_shares_its_platforms_destination_has_none_of_its_own(platform: Platform) -> None:
-    one = connected(platform, "--account", "shop-0")
-    assert (one.code, one.error_code, len(platform.sandbox.stripe.state.destinations)) == (2, "arguments", 0)
-    assert "leave --account out" in one.stderr
-
-    every = connected(platform, toml="[connect]\nall = true\n")
-    assert (every.code, len(platform.sandbox.stripe.state.destinations)) == (0, 2)
-
-
-def test_doctor_looks_for_a_connected_accounts_events_at_its_platform(platform: Platform) -> None:
-    def examined() -> list[tuple[str, str]]:
-        done = platform.meter_sync(
-            "doctor", "--only", "webhook", "--account", "shop-0", "--output", "json", STRIPE_WEBHOOK_SECRET="whsec_1,w"
-        )
-        return [(one["status"], one["message"]) for one in done.document["checks"]]
-
-    platform.sandbox.stripe.add_event_destination(URL, SNAPSHOTS, "snapshot")  # which is for the platform's own
-    lacking = examined()
-    connected(platform)
-    made = examined()
-
-    assert lacking[0][0] == "problem"
-    assert "no event destination delivers snapshot events of connected accounts" in lacking[0][1]
-    assert [status for status, _ in made][:2] == ["ok", "ok"]
-    assert "delivers thin events of connected accounts" in made[1][1]
