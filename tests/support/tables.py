@@ -30,6 +30,7 @@ def make_older(place: Place) -> None:
     """Take back the last migrations, as if an earlier version had written the ledger."""
     for table in ("run_locks", "turns"):
         carry_out(place, f"DROP TABLE {table}")
+    carry_out(place, "DROP INDEX webhook_events_waiting")
     carry_out(place, "UPDATE alembic_version SET version_num = '0019'")
 
 
