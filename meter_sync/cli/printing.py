@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, TextIO, TypeVar
+from typing import Any, Generic, Protocol, TextIO, TypeVar
 
 import click
 
@@ -22,6 +22,7 @@ from meter_sync.core.text import date_and_time, digits, thousands, utc
 from meter_sync.errors import MeterSyncError
 
 Found = TypeVar("Found")
+Found_co = TypeVar("Found_co", covariant=True)
 
 _WIDER_THAN_ANY_TABLE = 10_000
 _COLORS = {
@@ -62,6 +63,16 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
+class Counted(Protocol[Found_co]):
+    """What is gone through one by one, as often as one likes."""
+
+    def __len__(self) -> int:
+        """Say how many there are."""
+
+    def __iter__(self) -> Iterator[Found_co]:
+        """Go through them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Made(Generic[Found]):
     """Rows that are made of what was found one by one, as they are printed.
@@ -69,7 +80,7 @@ class Made(Generic[Found]):
     All of them at once would be as large as all else in a run.
     """
 
-    found: Sequence[Found]
+    found: Counted[Found]
     row: Callable[[Found], Mapping[str, Any]]
 
     def __len__(self) -> int:

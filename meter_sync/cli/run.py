@@ -16,7 +16,9 @@ from meter_sync.cli.enqueue import queue_runs
 from meter_sync.cli.fleet import with_connected
 from meter_sync.cli.globals import Globals, chosen, now
 from meter_sync.cli.options import Duration, Instant, accounts_of, output, quiet, selectors, test_clock
-from meter_sync.cli.progress import progress
+from meter_sync.cli.printing import Made
+from meter_sync.cli.progress import progress, progress_of_accounts
+from meter_sync.cli.run_kept import Kept
 from meter_sync.cli.run_results import print_execution, print_executions, summary, sums_in_words
 from meter_sync.core.outcomes import LIFTABLE, Reason, gravest
 from meter_sync.core.planning.selection import Selection
@@ -133,17 +135,18 @@ def run(
         raise click.UsageError("--test-clock says what now is, and stands still: leave --as-of and --closing out.")
     if enqueue:
         queue_runs(options, request, schedule, accounts, output)
-    watched = Watched(request)
+    watched, kept = Watched(request), Kept(keeps_rows=output == "json" or not quiet)
     executions, below = carried_out(
-        lambda: _executed(options, request, accounts, schedule, watched),
+        lambda: _executed(options, request, accounts, schedule, watched, kept),
         lambda error: ([failed_before_it_began(error, request, schedule or Schedule.HOURLY, now())], []),
         _WORDS,
     )
-    _end(executions, below, output, options, watched, dry_run=dry_run, quiet=quiet)
+    _end(executions, kept, below, output, options, watched, dry_run=dry_run, quiet=quiet)
 
 
 def _end(
     executions: Sequence["Execution"],
+    kept: Kept,
     below: Sequence[str],
     output: str,
     options: Globals,
@@ -154,7 +157,8 @@ def _end(
 ) -> NoReturn:
     """Print what became of the run of the only account, or of each of several, tell the monitors, and exit."""
     if executions[0].account:
-        printed = partial(print_executions, executions, output, options, dry_run=dry_run, quiet=quiet)
+        rows = Made(kept.rows_of([one.account for one in executions]), lambda row: row)
+        printed = partial(print_executions, executions, rows, output, options, dry_run=dry_run, quiet=quiet)
         named = {one.account: one for one in executions}
         in_words = {name: summary(one, dry_run=dry_run) for name, one in named.items()}
         told = partial(watched.end_each, named, in_words, sums_in_words(executions))
@@ -166,7 +170,12 @@ def _end(
 
 
 def _executed(
-    options: Globals, request: "Request", accounts: Sequence[str], schedule: str | None, watched: "Watched"
+    options: Globals,
+    request: "Request",
+    accounts: Sequence[str],
+    schedule: str | None,
+    watched: "Watched",
+    kept: Kept,
 ) -> tuple[list["Execution"], list[str]]:
     """Load the configuration and execute; return with it what is to be said of the books. Raise MeterSyncError."""
     from meter_sync.config import needed
@@ -181,7 +190,7 @@ def _executed(
         if configuration.connected is not None and not accounts:
             asked = asyncio.run(_with_connected(configuration, wanted))
         watched.know(asked)
-        return _executed_each(asked, wanted, common.accounts_at_once, request, common.schedule), []
+        return _executed_each(options, asked, wanted, common, request, kept), []
     settings = options.in_effect(configuration, wanted)
     execution = replace(_executed_by(settings, options, request), is_shadow=settings.is_shadow)
     below = [*_of_shadow(execution), options.not_given(configuration, settings)]
@@ -198,11 +207,12 @@ async def _with_connected(
 
 
 def _executed_each(
+    options: Globals,
     accounts: "Sequence[Configuration]",
     wanted: "Sequence[SecretSetting]",
-    at_once: int,
+    common: "Settings",
     request: "Request",
-    schedule: str,
+    kept: Kept,
 ) -> list["Execution"]:
     from meter_sync.cli.run_accounts import found_anywhere, run_each
     from meter_sync.sync.request import failed_before_it_began
@@ -210,15 +220,19 @@ def _executed_each(
     own = replace(request, run_id=None)  # each account's run has an id of its own
 
     async def each() -> list["Execution"]:
-        with stop_on_signals() as stop:
+        with stop_on_signals() as stop, progress_of_accounts(options, len(accounts)) as shown:
 
             async def run_of(settings: "Settings") -> "Execution":
-                return _nothing_due(settings, own) or await _carried_out(settings, own, stop, None)
+                with shown.of_one() as shown_of_one:
+                    done = _nothing_due(settings, own) or await _carried_out(settings, own, stop, shown_of_one)
+                shown.done()
+                return replace(kept.keep(settings.account, done), is_shadow=settings.is_shadow)
 
             def failed(error: MeterSyncError) -> "Execution":
-                return failed_before_it_began(error, own, schedule, now())
+                shown.done()
+                return failed_before_it_began(error, own, common.schedule, now())
 
-            return await run_each(accounts, wanted, at_once, run_of, failed, _WORDS)
+            return await run_each(accounts, wanted, common.accounts_at_once, run_of, failed, _WORDS)
 
     executions = asyncio.run(each())
     return executions if request.selection.is_everything else found_anywhere(executions)

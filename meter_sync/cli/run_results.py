@@ -10,6 +10,7 @@ from meter_sync.cli.globals import Globals
 from meter_sync.cli.printing import (
     Made,
     Results,
+    Rows,
     costs,
     item_fields,
     items_in_words,
@@ -61,7 +62,7 @@ def print_execution(
     `below` is what is said at the end of a table of the books, unless it is to be quiet.
     """
     told = _told(execution, output, dry_run=dry_run, quiet=quiet)
-    row = partial(_item, execution.account)
+    row = partial(item, execution.account)
     results = Results(
         run=_run(execution, dry_run=dry_run),
         summary=_summary(execution),
@@ -77,24 +78,36 @@ def print_execution(
 
 
 def print_executions(
-    executions: Sequence["Execution"], output: str, options: Globals, *, dry_run: bool, quiet: bool
+    executions: Sequence["Execution"],
+    rows: Rows,
+    output: str,
+    options: Globals,
+    *,
+    dry_run: bool,
+    quiet: bool,
 ) -> None:
-    """Print what became of the runs of several accounts, as `print_execution` does; errors name their account."""
+    """Print what became of the runs of several accounts, as `print_execution` does; errors name their account.
+
+    `rows` are those of all items, as far as they are printed; of the executions only what somebody has to look at is
+    needed.
+    """
     for one in executions:
         if one.report.error:
             print_error(of_accounts.of_account(one.account, one.report.error), one.run.id)
     told = {one.account: _told(one, output, dry_run=dry_run, quiet=quiet) for one in executions}
-    said = [f"{name}: {one.in_words}" for name, one in told.items() if not one.remark]
+    shadows = {one.account for one in executions if one.is_shadow}
+    named = {name: f"{name} (shadow mode)" if name in shadows else name for name in told}
+    said = [f"{named[name]}: {one.in_words}" for name, one in told.items() if not one.remark]
     every = sums_in_words(executions)
     results = Results(
         run=_run_of_all(executions, dry_run=dry_run),
         summary=_sums(executions),
-        items=Made([(one.account, result) for one in executions for result in one.report.results], _item_of),
-        shown=Made([(name, result) for name, one in told.items() for result in one.shown], _item_of),
+        items=rows,
+        shown=Made([(name, result) for name, one in told.items() for result in one.shown], _item_of) if quiet else rows,
         columns=_COLUMNS,
         amounts=_amounts(executions),
         in_words="\n".join([*([] if quiet else said), every]),
-        remarks=[f"{name}: {one.remark}" for name, one in told.items() if one.remark],
+        remarks=[f"{named[name]}: {one.remark}" for name, one in told.items() if one.remark],
         error=None,
         before_items={"accounts": [_account(one, dry_run=dry_run) for one in executions]},
         names_accounts=True,
@@ -139,13 +152,13 @@ def _run_of_all(executions: Sequence["Execution"], *, dry_run: bool) -> dict[str
 
 
 def _amounts(executions: Sequence["Execution"]) -> dict[str, str]:
-    is_any_carried = any(one.found.carried for execution in executions for one in execution.report.results)
+    is_any_carried = any(sort.is_carried for execution in executions for sort in execution.report.tally)
     carried = {"carried": "carried"} if is_any_carried else {}
     return {"usage": "usage", **carried, "before": "previous", "quantity": "quantity"}
 
 
 def _item_of(named: tuple[str, Result]) -> dict[str, Any]:
-    return _item(*named)
+    return item(*named)
 
 
 def _was_said(one: Result, execution: "Execution") -> bool:
@@ -171,7 +184,7 @@ def _as_before(said: Sequence[Result]) -> str:
 def _summary(execution: "Execution") -> dict[str, Any]:
     report = execution.report
     return {
-        "items": len(report.results),
+        "items": report.tally.total(),
         **{outcome.value: report.counts.get(outcome.value, 0) for outcome in Outcome},
         "exit_code": int(report.exit_code),
         "stripe_requests": report.stripe_requests,
@@ -180,7 +193,8 @@ def _summary(execution: "Execution") -> dict[str, Any]:
     }
 
 
-def _item(account: str, result: Result) -> dict[str, Any]:
+def item(account: str, result: Result) -> dict[str, Any]:
+    """Return the row of an item, as the JSON document has it."""
     found, moved = result.found, result.moved
     # What was not written left what stood before.
     stands = found.quantity if result.outcome in _CHANGED or moved else found.standing
@@ -201,22 +215,22 @@ def _item(account: str, result: Result) -> dict[str, Any]:
 
 def _counted(execution: "Execution") -> Iterator[str]:
     """Say how many items ended in each outcome, and of those that were reported, how many stood so already."""
+    tally = execution.report.tally
     for outcome, count in execution.report.counts.items():
-        reported = [one for one in execution.report.results if outcome == one.outcome == Outcome.REPORTED]
-        again = sum(one.moved is None and one.found.standing == one.found.quantity for one in reported)
+        again = sum(many for sort, many in tally.items() if sort.is_again and sort.outcome == outcome)
         yield f"{count} {outcome}" + (f" ({again} of them stood there already)" if again else "")
 
 
 def summary(execution: "Execution", *, dry_run: bool) -> str:
     """Return what became of a run in one line."""
-    results = execution.report.results
+    tally = execution.report.tally
     counts = ", ".join(_counted(execution)) or (
         "nothing to bill" if execution.report.error is None else "none was looked at"
     )
-    said = f"{items_in_words(len(results))}: {counts}. {costs(_summary(execution))}"
+    said = f"{items_in_words(tally.total())}: {counts}. {costs(_summary(execution))}"
     if not dry_run:
         return said
-    unknown = sum(one.outcome is Outcome.PLANNED and one.found.standing is None for one in results)
+    unknown = sum(many for sort, many in tally.items() if sort.is_beside_ledger)
     if unknown:
         # A dry run does not ask Stripe about single items.
         open_ = f"What Stripe holds for {unknown} of these items is not in the ledger: the run itself looks first."

@@ -89,7 +89,7 @@ async def _remind(options: Globals, names: Sequence[str], host: str, port: int) 
 
         settings, accounts, doors = _served(options, names)
         with closing(Queues(settings.ledger, now)) as queues:
-            await queues.by_account(now())  # a ledger that cannot be used ends it here, and not at the first event
+            await queues.by_account()  # a ledger that cannot be used ends it here, and not at the first event
             reminder = Reminder(fleet.place, stop)
             await serve(Receiver(accounts, doors, queues, reminder.wake), stop, host, port, reminder.work)
 
@@ -130,7 +130,8 @@ def _served(options: Globals, names: Sequence[str]) -> "tuple[Settings, Accounts
     connected = None
     if configuration.connected is not None and not names and (has_secrets or not asked):
         of_one = configuration.connected
-        connected = Connected(configuration.of_the_account(wanted), lambda id: of_one(id).settings(wanted))
+        named = frozenset(one.stripe_account for one in configuration.accounts if one.stripe_account)
+        connected = Connected(configuration.of_the_account(wanted), lambda id: of_one(id).settings(wanted), named)
     if not names and len(asked) > 1:
         asked = [one for one in asked if one.is_configured(WEBHOOK_SECRET)] or asked
     common_key = configuration.read.stripe.api_key if configuration.read else None

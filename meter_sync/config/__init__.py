@@ -1,5 +1,6 @@
 """The configuration: environment, TOML file and secret files, every problem named at once."""
 
+from meter_sync.config.configuration import Configuration
 from meter_sync.config.ledgers import usual_ledgers
 from meter_sync.config.origins import DEFAULT, Origin
 from meter_sync.config.places import absolute, found_file, usual_places
@@ -18,7 +19,7 @@ from meter_sync.config.secrets import (
 )
 from meter_sync.config.servers import OpenMeterSettings, StripeSettings
 from meter_sync.config.settings import MonitorSettings, Settings
-from meter_sync.config.sources import Configuration, load, needed, read
+from meter_sync.config.sources import load, needed, read
 from meter_sync.config.variables import ENVIRONMENT, OF_OPTIONS
 
 __all__ = [

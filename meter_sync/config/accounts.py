@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from meter_sync.core.text import did_you_mean
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
-_SECTIONS = ("stripe", "openmeter", "mapping", "brakes")
+_SECTIONS = ("stripe", "openmeter", "mapping", "brakes", "shadow")
 _SELECTORS = ("price", "lookup_key", "product", "stripe_meter")
 _SERVERS = {"stripe": "api_base", "openmeter": "url"}
 """What says where the keys of a section are sent."""
@@ -73,15 +73,18 @@ def account_rows(of_file: Values) -> tuple[list[AccountRow], list[str]]:
         if not _NAME.fullmatch(name)
     ]
     problems += [f"accounts: two rows have the name {name}" for name in sorted({*names}) if names.count(name) > 1]
-    if found and "shadow" in of_file:
-        problems.append("[shadow] is for one account: give it a configuration file of its own, without [[accounts]]")
+    connect = of_file.get("connect")
+    is_of_several = found or (isinstance(connect, Mapping) and connect.get("all"))
+    if is_of_several and "shadow" in of_file:
+        problems.append("[shadow] is for one account: put it into that account's row, as [accounts.shadow]")
     return found, problems
 
 
 def named_twice(accounts: Iterable[tuple[str, SecretStr, str | None]]) -> Iterator[str]:
     """Given the name, the key and the connected account of each row, yield what is wrong where two are of one account.
 
-    Keys that differ may be of one account, too: that the ledger finds out (`account_twice`).
+    In shadow mode these are the shadow's, to which alone is written. Keys that differ may be of one account, too: that
+    the ledger finds out (`account_twice`).
     """
     seen = dict[str, str]()
     for name, secret, connected in accounts:

@@ -205,6 +205,7 @@ class Settings(Section):
     voided_invoices: Literal["name", "forgive"] = "name"
     late_usage: LateUsage = LateUsage.NAME
     _account: str = PrivateAttr(default="")
+    _is_of_shadow: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
     def _names_each_price_once(self) -> "Settings":
@@ -243,7 +244,8 @@ class Settings(Section):
     @property
     def scope(self) -> Scope:
         """Whose books runs with these settings keep."""
-        return Scope(self._account, self.stripe.mode)
+        scope = Scope(self._account, self.stripe.mode)
+        return scope.shadow if self._account and self._is_of_shadow else scope
 
     def of_account(self, name: str) -> "Settings":
         """Return these as those of an account of several."""
@@ -263,18 +265,22 @@ class Settings(Section):
 
     @property
     def of_shadow(self) -> "Settings":
-        """These settings for what works in the shadow account: with its key, its pace, and a ledger of its own.
+        """These settings for what works in the shadow account: with its key, its pace, and books of its own.
 
-        Copies have the ids of their originals in their metadata, so a subject that is the customer's id is found there.
+        Those of the only account are in a ledger beside the usual one, those of an account of several in the one that
+        all have, under a scope of their own. Copies have the ids of their originals in their metadata, so a subject
+        that is the customer's id is found there.
         """
-        apart = {"api_key": self.shadow.api_key, "api_base": self.shadow.api_base, "rate": None}
+        apart = {"api_key": self.shadow.api_key, "api_base": self.shadow.api_base, "account": None, "key_mode": None}
         source = f"customer.metadata.{COPY_OF}" if self.mapping.subject == "customer.id" else self.mapping.subject
         changed = {
-            "stripe": self.stripe.model_copy(update={**apart, "meter_event_rate": None}),
+            "stripe": self.stripe.model_copy(update={**apart, "rate": None, "meter_event_rate": None}),
             "mapping": self.mapping.model_copy(update={"subject": source}),
-            "ledger": shadow_of(self.ledger),
+            "ledger": self.ledger if self._account else shadow_of(self.ledger),
         }
-        return self.model_copy(update=changed)
+        of_shadow = self.model_copy(update=changed)
+        of_shadow._is_of_shadow = True
+        return of_shadow
 
     @property
     def mapping_rules(self) -> MappingRules:

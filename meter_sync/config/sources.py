@@ -1,9 +1,8 @@
 """Where settings come from: options, environment, TOML file and secret files, in this order."""
 
-import os
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from meter_sync.config.accounts import AccountRow, account_rows, named_twice
-from meter_sync.config.origins import DEFAULT, Origin, Values, names_beside, origins_of, setting_names
+from meter_sync.config.configuration import Configuration, wrong
+from meter_sync.config.origins import Origin, Values, names_beside, origins_of, setting_names
 from meter_sync.config.secrets import (
     LEDGER_PASSWORD,
     NOTIFY_FILE,
@@ -27,109 +27,6 @@ from meter_sync.config.variables import ENVIRONMENT, unknown_variables
 from meter_sync.core.text import did_you_mean
 from meter_sync.errors import ConfigurationError
 from meter_sync.net.postgres_url import is_with_password
-
-
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """What all sources say together."""
-
-    file: Path | None
-    origins: Mapping[str, Origin]
-    """Where each setting comes from, by its full name."""
-    problems: Sequence[str]
-    """What is wrong with the settings that are no secrets…"""
-    of_secrets: Mapping[str, Sequence[str]]
-    """… and with each secret, by its full name."""
-    read: Settings | None
-    """The settings as far as they could be read; None where they could not."""
-    monitor: MonitorSettings = field(default_factory=MonitorSettings)
-    """Who is told how runs end, also where other settings are wrong; nobody where these are."""
-    account: str = ""
-    """The name of the account that this is for; empty for the only one, and for what several have in common."""
-    stripe_account: str | None = None
-    """The id in Stripe that its row names, also where other settings are wrong."""
-    accounts: "Sequence[Configuration]" = ()
-    """What there is for each of several accounts that the file names."""
-    connected: "Callable[[str], Configuration] | None" = None
-    """Where connected accounts are worked on that it does not name: returns what there is for one, by its id."""
-    row: AccountRow | None = None
-    """What the file says of the account alone; None for the only one, and for what several have in common."""
-
-    @property
-    def is_of_several(self) -> bool:
-        """Whether this is what several accounts have in common."""
-        return bool(self.accounts) or self.connected is not None
-
-    def settings(self, needed: Sequence[SecretSetting]) -> Settings:
-        """Return the settings in effect, for something that needs some secrets: in shadow mode, those of the shadow.
-
-        Raise ConfigurationError that names every problem at once.
-        """
-        return _in_effect(self.of_the_account(needed))
-
-    @property
-    def in_effect(self) -> Settings | None:
-        """What `settings` returns as far as it could be read, whatever is wrong with secrets."""
-        return _in_effect(self.read) if self.read else None
-
-    def of_the_account(self, needed: Sequence[SecretSetting]) -> Settings:
-        """Return the settings of the account itself, also in shadow mode; it raises what `settings` does."""
-        problems = [
-            *self.problems,
-            *(said for one in (*needed, LEDGER_PASSWORD) for said in self.of_secrets.get(one.path, ())),
-        ]
-        if STRIPE_KEY in needed and self.read and self.read.stripe.problem_of_key:
-            problems.append(self.read.stripe.problem_of_key)
-        if not problems and self.read and self.read.is_shadow and SHADOW_KEY in needed and not self.read.has_shadow_key:
-            problems = ["[shadow] names a file for its key, and that is empty"]
-        if problems or self.read is None:
-            raise _wrong(problems)
-        return self.read
-
-    def with_connected(self, accounts: Sequence[str]) -> "Configuration":
-        """Return this with what there is for connected accounts, by their ids, that no row names."""
-        if self.connected is None:
-            return self
-        named = {one.stripe_account for one in self.accounts}
-        others = [self.connected(account) for account in accounts if account not in named]
-        return replace(self, accounts=[*self.accounts, *others])
-
-    def check(self, needed: Sequence[SecretSetting]) -> Settings:
-        """Return the settings of the only account, or what several have in common, for something that needs secrets.
-
-        Raise ConfigurationError that names every problem of every account at once.
-        """
-        if not self.accounts:
-            return self.settings(needed)
-        problems = [*self.problems, *self.of_secrets.get(LEDGER_PASSWORD.path, ())]
-        for one in self.accounts:
-            problems += [*one.problems, *(said for each in needed for said in one.of_secrets.get(each.path, ()))]
-        if problems:
-            raise _wrong(problems)
-        return self.of_the_account(())
-
-    def has_its_own(self, secret: SecretSetting) -> bool:
-        """Say whether one of several accounts has a secret of its own, or none, whatever all have in common."""
-        if self.row is None:
-            return False
-        origin = self.origins.get(secret.path, DEFAULT)
-        credential = f"{secret.credential}.{self.row.name}"
-        is_handed_over = origin.kind == "credentials" and Path(origin.name or "").name == credential
-        return is_handed_over or self.row.has(secret.path)
-
-    def is_configured(self, secret: SecretSetting) -> bool:
-        """Say whether any source has a secret, or names where it is."""
-        return self.origins.get(secret.path, DEFAULT) is not DEFAULT
-
-    def is_there(self, secret: SecretSetting) -> bool:
-        """Say whether a secret is configured, and not in a file that is still to be made."""
-        origin = self.origins.get(secret.path, DEFAULT)
-        is_to_come = origin.kind == "file" and origin.name is not None and not os.path.lexists(origin.name)
-        return origin is not DEFAULT and not is_to_come
-
-
-def _in_effect(settings: Settings) -> Settings:
-    return settings.of_shadow if settings.is_shadow else settings
 
 
 def load(file: Path | None, environment: Mapping[str, str], options: Values, *, for_webhook: bool = False) -> Settings:
@@ -165,7 +62,9 @@ def read(
     common = _configuration(sources, wanted)
     accounts = [_of_row(sources, row, wanted, common) for row in rows]
     of_rows += named_twice(
-        (one.account, one.read.stripe.api_key, one.read.stripe.account) for one in accounts if one.read
+        (one.account, written_to.stripe.api_key, written_to.stripe.account)
+        for one in accounts
+        if (written_to := one.in_effect)
     )
     connected = None
     if common.read and common.read.connect.all:
@@ -194,27 +93,37 @@ class _Sources:
     row: AccountRow | None = None
     """That of the account that they are for."""
 
+    def of_account(self, row: AccountRow) -> "_Sources":
+        """Return what there is for an account: what is its own comes before the environment and what is common.
+
+        A variable such as STRIPE_API_KEY is one for all accounts, and must not take the place of a key of an account's
+        own, which its row names, or systemd hands over under its name.
+        """
+        own = replace(self, of_file=row.over(self.of_file), row=row)
+        handed_over = {one.path for one in SECRETS if own.own_credential(one)}
+        variables = {
+            path: name
+            for path, name in self.variables.items()
+            if not row.has(path) and path.removesuffix("_file") not in handed_over
+        }
+        return replace(own, variables=variables)
+
     def credential(self, secret: SecretSetting) -> Path | None:
         """Return the credential of systemd's that has a secret: an account's own, or what all have in common."""
-        if self.row is None:
-            return _credential(secret.credential, self.environment)
-        own = _credential(f"{secret.credential}.{self.row.name}", self.environment)
-        return own or (None if self.row.has(secret.path) else _credential(secret.credential, self.environment))
+        has_its_own = self.row is not None and self.row.has(secret.path)
+        common = None if has_its_own else _credential(secret.credential, self.environment)
+        return self.own_credential(secret) or common
+
+    def own_credential(self, secret: SecretSetting) -> Path | None:
+        """Return that of the account alone, or None."""
+        return _credential(f"{secret.credential}.{self.row.name}", self.environment) if self.row else None
 
 
 def _of_row(
     sources: _Sources, row: AccountRow, wanted: Sequence[SecretSetting], common: Configuration
 ) -> Configuration:
-    """Return what all sources say for an account: its row comes before the environment and what is common.
-
-    A variable such as STRIPE_API_KEY is one for all accounts, and must not take the place of a key of an account's own.
-    """
-    own = replace(
-        sources,
-        of_file=row.over(sources.of_file),
-        variables={path: name for path, name in sources.variables.items() if not row.has(path)},
-        row=row,
-    )
+    """Return what all sources say for an account, whose name is in all that is wrong."""
+    own = sources.of_account(row)
     found = _configuration(own, wanted)
     problems = [*row.problems, *(said for said in found.problems if said not in common.problems)]
     settings = found.read.of_account(row.name) if found.read else None
@@ -289,15 +198,6 @@ def _monitor(of_file: Values) -> MonitorSettings:
         return MonitorSettings()
 
 
-def _wrong(problems: list[str]) -> ConfigurationError:
-    """Given everything that is wrong, return the error that says it at once."""
-    return ConfigurationError(
-        "the configuration is wrong, nothing was read or written",
-        "correct what is named; docs/configuration.md lists every setting",
-        details=problems,
-    )
-
-
 def _in_words(fault: Mapping[str, Any], variables: Mapping[str, str], file: Path | None) -> str:
     """Given a fault of validation, return it with the names that the operator wrote.
 
@@ -333,9 +233,9 @@ def _of_file(file: Path) -> dict[str, Any]:
             return tomllib.load(opened)
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise _wrong([f"{file} cannot be read: {why}"]) from error
+        raise wrong([f"{file} cannot be read: {why}"]) from error
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number or nesting that Python cannot hold
-        raise _wrong([f"{file} is not TOML: {error}"]) from error
+        raise wrong([f"{file} is not TOML: {error}"]) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mappi
 from dataclasses import dataclass
 from pathlib import Path
 
-from meter_sync.config import Configuration, Settings, needed
+from meter_sync.config import WEBHOOK_SECRET, Configuration, Settings, needed
 from meter_sync.doctor.books import examine_ledger
 from meter_sync.doctor.clocks import examine_clocks
 from meter_sync.doctor.configuration import examine_configuration
@@ -81,9 +81,11 @@ async def examine(
             if unwell:
                 raise _NotNow(f"it waits until there is no such problem in: {', '.join(unwell)}")
             settings, account = _settings(configuration, section)
-            found[name] = await _all(
-                section.examine(installation_of(settings, account, environment, clock, stop, may_ask=not offline))
+            tells_platform = configuration.is_of_platform and not configuration.has_its_own(WEBHOOK_SECRET)
+            installation = installation_of(
+                settings, account, environment, clock, stop, may_ask=not offline, tells_platform=tells_platform
             )
+            found[name] = await _all(section.examine(installation))
         except _NotNow as reason:
             found[name] = [skipped(section.id, f"not looked at: {reason}")]
     return {name: findings for name, findings in found.items() if not only or name in only}

@@ -25,6 +25,8 @@ class Installation:
     stop: Stop
     may_ask: bool = True
     """Whether anything may be asked over the network."""
+    tells_platform: bool = False
+    """Whether Stripe tells a platform what happens in the account, and not the account itself."""
 
     @property
     def interval(self) -> timedelta:
@@ -40,8 +42,9 @@ def installation_of(
     stop: Stop,
     *,
     may_ask: bool,
+    tells_platform: bool = False,
 ) -> Installation:
     """Return what is to be examined."""
     sooner = {"retry_seconds": min(settings.retry_seconds, SERVER_SECONDS)}
     settings, account = settings.model_copy(update=sooner), account.model_copy(update=sooner)
-    return Installation(settings, account, environment, clock, stop, may_ask)
+    return Installation(settings, account, environment, clock, stop, may_ask, tells_platform)

@@ -29,7 +29,7 @@ class Binding(Book):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._name = row_name(database.scope["account"].partition("/")[0])  # a test clock is in its account
+        self._name = row_name(Scope(**database.scope).of_key.account)
 
     def read(self) -> BoundTo | None:
         """Return what the ledger is bound to, or None before its first use."""
@@ -79,8 +79,9 @@ class Binding(Book):
 
 
 def _bound_twice(stripe_account: str, name: str) -> ConfigurationError:
-    account = account_of(name)
-    whose = f"the account {account}" if account else "the account that has no name"
+    scope = Scope(account_of(name), "")
+    whose = f"the account {scope.owner}" if scope.account else "the account that has no name"
+    whose = f"the shadow of {whose}" if scope.owner != scope.account else whose
     return ConfigurationError(
         f"Stripe account {stripe_account} has books in this ledger already, as those of {whose}; nothing was written",
         "give each Stripe account one name, that of its books; meter-sync ledger rename gives these another one: two "

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from meter_sync.core.scope import Scope
 from meter_sync.ledger.database import Book, Database
 from meter_sync.ledger.rows import RunRecord
 from meter_sync.ledger.schema import callers, runs
@@ -58,17 +59,21 @@ class Callers(Book):
     def others(self, run: RunRecord) -> list[Caller]:
         """Return what other runs have to do with Stripe's limits: those that live, or have ended just now.
 
-        What is on a test clock counts with the rest of its account, as Stripe counts it. It raises what `renew` does.
+        What is on a test clock counts with the rest of its account, as Stripe counts it, and an account's shadow by
+        itself. It raises what `renew` does.
         """
-        account, mode = self.database.scope["account"].partition("/")[0], self.database.scope["mode"]
-        is_of_account = sa.or_(
-            callers.c.account == account, callers.c.account.startswith(f"{account}/", autoescape=True)
-        )
-        query = sa.select(callers).where(is_of_account, callers.c.mode == mode, callers.c.run != run.id)
+        mine = Scope(**self.database.scope).of_key
+        query = sa.select(callers).where(_is_of(mine.account), callers.c.mode == mine.mode, callers.c.run != run.id)
+        if mine.account == mine.owner:
+            query = query.where(sa.not_(_is_of(mine.shadow.account)))
         now = self._now()
         with self.database.hardly_waiting():
             rows = self.database.rows(query.where(*_counts(now)))
         return [_caller(row).fading((row.until_ms - _ms(now)) / _ms(COUNTS_FOR_SECONDS)) for row in rows]
+
+
+def _is_of(account: str) -> sa.ColumnElement[bool]:
+    return sa.or_(callers.c.account == account, callers.c.account.startswith(f"{account}/", autoescape=True))
 
 
 def enter(database: Database, run: RunRecord, now: Now = time.time) -> None:

@@ -78,8 +78,7 @@ def accounts_in(place: Place) -> set[str]:
         named = [sa.select(one.c.account) for one in of_books if one.name in there]
         if not named:
             return set()
-        # What is on a test clock is under the lock of its account (`Scope.on`).
-        return {account.partition("/")[0] for account in connection.execute(sa.union(*named)).scalars()}
+        return {Scope(account, "").of_key.account for account in connection.execute(sa.union(*named)).scalars()}
 
 
 @contextmanager

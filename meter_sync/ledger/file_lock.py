@@ -14,6 +14,7 @@ from meter_sync.ledger.store import RunLock
 
 
 def _beside(ledger: Path, account: str) -> Path:
+    account = account.replace("/", ".")  # a shadow's; no account has a dot in its name
     return ledger.with_name(f"{ledger.name}.{account}.lock" if account else f"{ledger.name}.lock")
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 from meter_sync.errors import ConfigurationError
 from meter_sync.ledger.schema import metadata
 
-REVISIONS = tuple(f"{number:04}" for number in range(1, 24))
+REVISIONS = tuple(f"{number:04}" for number in range(1, 25))
 """The migrations in their order; the last one is the schema of this version."""
 
 _REVISION = sa.Table(

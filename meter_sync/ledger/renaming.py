@@ -1,12 +1,13 @@
 """Giving an account's books another name in the ledger, such as their first one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Table
 
+from meter_sync.core.scope import Scope
 from meter_sync.errors import ArgumentsError, LedgerError
 from meter_sync.ledger.copy_places import keep_others_out, locked, refuse_writing
 from meter_sync.ledger.migrate import upgrade
@@ -27,6 +28,11 @@ class Renaming:
         """Return what the account of a row is named afterwards, also of what is on a test clock of it."""
         return self.after + account.removeprefix(self.before)
 
+    @property
+    def locked(self) -> Sequence[str]:
+        """Whose run locks are to be held: an account's shadow has one of its own."""
+        return [one for name in (self.before, self.after) for one in (name, Scope(name, "").shadow.account)]
+
     def is_of(self, account: str) -> bool:
         """Say whether a row is of these books."""
         return account == self.before or account.startswith(f"{self.before}/")
@@ -41,7 +47,7 @@ def rename_account(place: Place, renaming: Renaming, at: datetime) -> int:
     store = store_of(place)
     if not store.is_there:
         raise _nothing(place, renaming)
-    with locked(place, (renaming.before, renaming.after)), store.connected() as connection, store.translated():
+    with locked(place, renaming.locked), store.connected() as connection, store.translated():
         marker, there = store.marker(connection), at + store.ahead_of(connection)
         with connection.begin():
             store.begin_migration(connection)

@@ -22,6 +22,11 @@ def _table(name: str, *columns: Column[Any] | Index) -> Table:
     return Table(name, metadata, *scope, *columns)
 
 
+def _index_of_some(name: str, *columns: str, where: str) -> Index:
+    """An index of the rows alone that fulfil a condition, in words that both databases know."""
+    return Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+
+
 def _table_of_periods(name: str, *columns: Column[Any] | Index) -> Table:
     """One in whose keys an item and its period come next."""
     place: tuple[Column[Any], ...] = (
@@ -324,6 +329,7 @@ webhook_events = _table(
     Column("subscription", Name(255)),
     Column("received_at", UtcSeconds, nullable=False),
     Column("done_at", UtcSeconds),
+    _index_of_some("webhook_events_waiting", "account", "mode", where="done_at IS NULL"),
 )
 """Events of Stripe's that came by webhook, each once, until the subscription concerned was reported."""
 

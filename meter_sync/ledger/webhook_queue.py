@@ -15,6 +15,9 @@ _REMEMBERED = timedelta(days=35)
 """Stripe delivers an event again for 3 days, and can be asked to for 30."""
 
 
+_WHOSE = webhook_events.c.account, webhook_events.c.mode
+
+
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
     """An event that waits for its report."""
@@ -46,13 +49,19 @@ class WebhookQueue(Book):
         oldest_first = not_done.order_by(webhook_events.c.received_at, webhook_events.c.event)
         return [read_as(WebhookEvent, row, id=row.event) for row in self.database.rows(oldest_first)]
 
-    def by_account(self, since: datetime) -> dict[Scope, int]:
-        """Return how many events wait, whoever's books these are: for each account that has any, or got one since."""
-        table = webhook_events
-        left = (sa.func.count() - sa.func.count(table.c.done_at)).label("waiting")
-        concerns = table.c.done_at.is_(None) | (table.c.received_at >= since)
-        query = sa.select(table.c.account, table.c.mode, left).where(concerns).group_by(table.c.account, table.c.mode)
+    def by_account(self) -> dict[Scope, int]:
+        """Return how many events wait for each account that has any, whoever's books these are.
+
+        It reads the index of those that wait, and nothing of those that are done.
+        """
+        left = sa.func.count().label("waiting")
+        query = sa.select(*_WHOSE, left).where(webhook_events.c.done_at.is_(None)).group_by(*_WHOSE)
         return {Scope(row.account, row.mode): row.waiting for row in self.database.rows(query)}
+
+    def accounts(self, since: datetime) -> set[Scope]:
+        """Return the accounts of which an event waits, or came since, whoever's books these are."""
+        lately = sa.select(*_WHOSE).where(webhook_events.c.received_at >= since).distinct()
+        return {*self.by_account(), *(Scope(row.account, row.mode) for row in self.database.rows(lately))}
 
     def record_done(self, ids: Sequence[str], at: datetime) -> None:
         """Record that what these events asked for was done.

@@ -14,12 +14,12 @@ from typing import Literal, TypeAlias
 from meter_sync import __version__
 from meter_sync.config import Settings
 from meter_sync.core.outcomes import ExitCode
-from meter_sync.core.planning.stages import Result
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import Ledger, books_in_use, open_ledger_read_only
 from meter_sync.ledger.remainders import Unbilled
 from meter_sync.monitor.beside import READ_SECONDS, Beside
 from meter_sync.monitor.ended import Ended, MonitorFailed
+from meter_sync.sync.request import Sort
 
 PREFIX = "meter_sync_"
 
@@ -82,14 +82,15 @@ def _of_run(ended: Ended) -> Values:
         found["schedule_interval_seconds"] = _one(ended.settings.schedule.interval.total_seconds())
     if ended.exit_code in _COMPLETE:
         found["run_duration_seconds"] = _one(execution.seconds)
-        found["items"] = dict(Counter(map(_labels, execution.report.results)))
+        found["items"] = _items(execution.report.tally)
     return found
 
 
-def _labels(one: Result) -> tuple[str, str, str]:
-    """Return an item's labels: a meter that OpenMeter does not know has no name, for it may be named by anything."""
-    meter = one.found.meter.slug if one.found.meter else ""
-    return one.outcome.value, one.reason.value if one.reason else "", meter
+def _items(tally: Mapping[Sort, int]) -> Series:
+    found = Counter[tuple[str, ...]]()
+    for sort, count in tally.items():
+        found[sort.outcome.value, sort.reason.value if sort.reason else "", sort.meter] += count
+    return found
 
 
 def _counted(ended: Ended, before: Values) -> Values:

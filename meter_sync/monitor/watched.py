@@ -108,7 +108,7 @@ class Watched:
     def _notifying(self, ended: Ended, account: str = "") -> list[tuple[str, Work]]:
         notify_file = self._monitors.notify_file
         is_closing = self._request.closing is not None and not self._request.dry_run
-        is_told = ended.is_full or (is_closing and ended.execution.report.results)
+        is_told = ended.is_full or (is_closing and ended.execution.report.tally)
         if notify_file is None or not is_told:
             return []
         name = f"notify_file, account {account}" if account else "notify_file"

@@ -10,19 +10,11 @@ from meter_sync.setup.steps import Action, Kind, Step, found
 from meter_sync.stripe_api.connection import StripeReader, StripeWriter
 from meter_sync.stripe_api.event_destinations import (
     DestinationData,
-    Payload,
+    Wanted,
     create_destination,
     event_destinations,
     update_events,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A destination that is wanted."""
-
-    payload: Payload
-    events: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +77,7 @@ async def make(plan: WebhookPlan, stripe: StripeWriter, stop: Stop) -> AsyncIter
 
 async def _made(plan: WebhookPlan, one: Destination, stripe: StripeWriter) -> str:
     """Make a destination, put its secret into the file, and return its id."""
-    payload = one.wanted.payload
-    made = await create_destination(stripe, f"meter-sync ({payload} events)", plan.url, payload, one.events)
+    made = await create_destination(stripe, plan.url, replace(one.wanted, events=one.events))
     if made.secret is None:
         raise _lost(made.id, "Stripe did not say its signing secret", plan.file)
     try:
@@ -97,8 +88,8 @@ async def _made(plan: WebhookPlan, one: Destination, stripe: StripeWriter) -> st
 
 
 def _destination(wanted: Wanted, url: str, there: Sequence[DestinationData]) -> Destination:
-    same = [one for one in there if one.is_for(url, wanted.payload)]
-    what = f"{wanted.payload} events for {url}: {', '.join(wanted.events)}"
+    same = [one for one in there if one.is_for(url, wanted)]
+    what = f"{wanted.shown} for {url}: {', '.join(wanted.events)}"
     if not same:
         return Destination(wanted, Step(Kind.EVENT_DESTINATION, Action.CREATE, None, what), wanted.events)
     # One that lacks nothing and works, if there is one.
@@ -107,7 +98,7 @@ def _destination(wanted: Wanted, url: str, there: Sequence[DestinationData]) -> 
         return Destination(wanted, found(Kind.EVENT_DESTINATION, best.id, what, [f"is {best.status}"]), wanted.events)
     missing = best.missing(wanted.events)
     if missing:
-        said = f"{wanted.payload} events for {url}: also {', '.join(missing)}"
+        said = f"{wanted.shown} for {url}: also {', '.join(missing)}"
         step = Step(Kind.EVENT_DESTINATION, Action.UPDATE, best.id, said)
         return Destination(wanted, step, [*best.enabled_events, *missing])
     return Destination(wanted, found(Kind.EVENT_DESTINATION, best.id, what, []), wanted.events)

@@ -1,7 +1,13 @@
 """Event destinations: where Stripe delivers events to, and the secrets that they are signed with.
 
 Source: API reference, Event Destinations (API v2), and the parameter types of stripe-python 16: an address is shown
-only where it is asked for, and a secret only in the answer to the request that makes the destination.
+only where it is asked for, and a secret only in the answer to the request that makes the destination. Whose events it
+gets is `events_from`: "@self" is "the account that owns the event destination", "@accounts" "other accounts you
+manage", which is what API v1 calls `connect`.
+
+Assumed, since no page says: that a destination for "@accounts" gets the thin events of connected accounts as well as
+their snapshots; that a restricted key needs the same permission for it as for one of the account itself; and that
+`events_from` cannot be changed, so that for another scope another destination is made.
 """
 
 from collections.abc import Sequence
@@ -21,8 +27,24 @@ _PATH = "/v2/core/event_destinations"
 _ENDPOINT = "event_destinations"
 _WHAT = "the event destinations"
 _URL, _SECRET = "webhook_endpoint.url", "webhook_endpoint.signing_secret"
-_OWN = "@self"
-"""The scope of the account's own events."""
+EventsFrom = Literal["@self", "@accounts"]
+"""Whose events a destination gets: those of its own account, or of the accounts that are connected to it."""
+OWN: EventsFrom = "@self"
+CONNECTED: EventsFrom = "@accounts"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A destination that is wanted."""
+
+    payload: Payload
+    events: Sequence[str]
+    events_from: EventsFrom = OWN
+
+    @property
+    def shown(self) -> str:
+        """What it gets, in words."""
+        return f"{self.payload} events" + (" of connected accounts" if self.events_from == CONNECTED else "")
 
 
 class DestinationData(Shape):
@@ -43,10 +65,10 @@ class DestinationData(Shape):
         has_all = self.event_payload == "snapshot" and "*" in self.enabled_events
         return [] if has_all else [event for event in wanted if event not in self.enabled_events]
 
-    def is_for(self, url: str, payload: Payload) -> bool:
-        """Say whether it delivers the account's own events, with a payload, to an address."""
-        is_own = self.events_from is None or _OWN in self.events_from
-        return (self.type, self.event_payload, self.url) == ("webhook_endpoint", payload, url) and is_own
+    def is_for(self, url: str, wanted: Wanted) -> bool:
+        """Say whether it delivers to an address, and events of that payload from there, whichever these are."""
+        is_from_there = wanted.events_from in (self.events_from or [OWN])
+        return (self.type, self.event_payload, self.url) == ("webhook_endpoint", wanted.payload, url) and is_from_there
 
 
 class _Page(Shape):
@@ -83,21 +105,19 @@ async def event_destinations(stripe: StripeReader) -> list[DestinationData]:
     return found
 
 
-async def create_destination(
-    stripe: StripeWriter, name: str, url: str, payload: Payload, events: Sequence[str]
-) -> Made:
-    """Make a destination for the account's own events. Raise what StripeWriter raises."""
+async def create_destination(stripe: StripeWriter, url: str, wanted: Wanted) -> Made:
+    """Make a destination for an address. Raise what StripeWriter raises."""
     asked: dict[str, Any] = {
-        "name": name,
+        "name": f"meter-sync ({wanted.shown})",
         "description": "usage-based billing by meter-sync",
         "type": "webhook_endpoint",
         "webhook_endpoint": {"url": url},
-        "event_payload": payload,
-        "enabled_events": list(events),
-        "events_from": [_OWN],
+        "event_payload": wanted.payload,
+        "enabled_events": list(wanted.events),
+        "events_from": [wanted.events_from],
         "include": [_URL, _SECRET],
         # It can never be changed, and would else be that of the account's default, of any age.
-        **({"snapshot_api_version": CURRENT_VERSION} if payload == "snapshot" else {}),
+        **({"snapshot_api_version": CURRENT_VERSION} if wanted.payload == "snapshot" else {}),
     }
     answer = await stripe.create(_PATH, _ENDPOINT, asked)
     with in_doubt():

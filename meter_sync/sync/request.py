@@ -2,10 +2,11 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from structlog.contextvars import bound_contextvars
 
@@ -51,11 +52,40 @@ class Request:
         return not (is_narrowed or self.dry_run or self.test_clock)
 
 
+class Sort(NamedTuple):
+    """What is counted of what became of items."""
+
+    outcome: Outcome
+    reason: Reason | None
+    meter: str
+    """As OpenMeter knows it; empty for one that it does not know, which may be named by anything."""
+    is_again: bool
+    """Whether it was reported as it stood in Stripe already."""
+    is_beside_ledger: bool
+    """Whether it was planned, and the ledger does not know what stands in Stripe."""
+    is_carried: bool
+    """Whether what earlier periods do not bill is in its quantity."""
+
+
+def sort_of(one: Result) -> Sort:
+    """Return what is counted of what became of an item."""
+    found, outcome = one.found, one.outcome
+    return Sort(
+        outcome,
+        one.reason,
+        found.meter.slug if found.meter else "",
+        is_again=outcome is Outcome.REPORTED and one.moved is None and found.standing == found.quantity,
+        is_beside_ledger=outcome is Outcome.PLANNED and found.standing is None,
+        is_carried=bool(found.carried),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """What became of a run."""
 
     results: Sequence[Result] = ()
+    """What became of each item; of those alone that somebody has to look at, where `sorts` has all."""
     error: MeterSyncError | None = None
     """What ended it before its time, if anything did."""
     requests: Tally = field(default_factory=Counter)
@@ -68,6 +98,18 @@ class RunReport:
     """Whether Stripe held usage already, and the ledger knew of none: it may be the wrong one."""
     said_before: frozenset[PeriodKey] = frozenset()
     """The items' periods of which an earlier run has said the same."""
+    sorts: Counter[Sort] | None = None
+    """How many items there are of each sort, where what is well was put away."""
+
+    @property
+    def tally(self) -> Counter[Sort]:
+        """How many items there are of each sort, in the order in which the first of each was met."""
+        return Counter(map(sort_of, self.results)) if self.sorts is None else self.sorts
+
+    def without_what_is_well(self) -> "RunReport":
+        """Return this with no more of the items that nobody has to look at than how many they are."""
+        kept = [one for one in self.results if exit_code([(one.outcome, one.reason)]) is not ExitCode.DONE]
+        return replace(self, results=kept, sorts=self.tally)
 
     @property
     def stripe_requests(self) -> int:
@@ -87,12 +129,16 @@ class RunReport:
     @property
     def counts(self) -> dict[str, int]:
         """How many items ended in each outcome."""
-        return dict(Counter(one.outcome.value for one in self.results))
+        found = Counter[str]()
+        for sort, count in self.tally.items():
+            found[sort.outcome.value] += count
+        return dict(found)
 
     @property
     def exit_code(self) -> ExitCode:
         """The code to exit with: the gravest of the error's and the items'."""
-        items = exit_code((one.outcome, one.reason) for one in self.results)
+        every: Iterable[Sort | Result] = self.results if self.sorts is None else self.sorts
+        items = exit_code((one.outcome, one.reason) for one in every)
         return items if self.error is None else gravest(self.error.exit_code, items)
 
     def looked_at(self, subscription: str | None) -> bool:

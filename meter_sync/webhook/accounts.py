@@ -76,6 +76,8 @@ class Connected:
     """The settings of the platform itself."""
     settings_of: Callable[[str], Settings]
     """Returns those of an account, by its id; raises ConfigurationError."""
+    named: frozenset[str] = frozenset()
+    """The accounts that rows name, by their ids. In shadow mode nothing that happens in the account itself counts."""
 
 
 class Accounts:
@@ -126,8 +128,13 @@ class Accounts:
         found = None if name in self._by_id else self._connected(name)
         return found if isinstance(found, Account) else None
 
+    def of(self, scope: Scope) -> Account | None:
+        """Return the account whose queue in the ledger this is, or None where it is not served here."""
+        account = self.named(scope.owner)
+        return account if account and account.scope == scope else None
+
     def _connected(self, id: str) -> Account | Unserved | None:
-        if self.connected is None or not _is_id(id):
+        if self.connected is None or id in self.connected.named or not _is_id(id):
             return None
         if id not in self._found:
             try:

@@ -137,6 +137,8 @@ THIN = METER_ERRORS
 RELEVANT = (*SNAPSHOTS, *THIN)
 DEAUTHORIZED = "account.application.deauthorized"
 """That an account has ended its connection to the platform."""
+OF_CONNECTED = (*SNAPSHOTS, DEAUTHORIZED)
+"""The types that bring their objects, to select for events of connected accounts."""
 
 
 def _items(subscription: Json) -> list[Json]:

@@ -1,7 +1,7 @@
 """The ledger's queues of events, one for each account, for use in an event loop."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TypeVar
@@ -28,9 +28,13 @@ class Queues:
         self.clock = clock
         self._thread = ThreadPoolExecutor(1, "webhook-queue")
 
-    async def by_account(self, since: datetime) -> Mapping[Scope, int]:
-        """Return how many events wait: for each account that has any, or got one since."""
-        return await self.in_ledger(_ANY, lambda ledger: ledger.webhook_queue.by_account(since))
+    async def by_account(self) -> Mapping[Scope, int]:
+        """Return how many events wait, for each account that has any."""
+        return await self.in_ledger(_ANY, lambda ledger: ledger.webhook_queue.by_account())
+
+    async def accounts(self, since: datetime) -> Collection[Scope]:
+        """Return the accounts of which an event waits, or came since."""
+        return await self.in_ledger(_ANY, lambda ledger: ledger.webhook_queue.accounts(since))
 
     async def in_ledger(self, scope: Scope, use: Callable[[Ledger], T]) -> T:
         """Return what the use of an account's books returns."""

@@ -121,7 +121,7 @@ class Receiver:
     async def _health(self, _request: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(_SECONDS_FOR_THE_LEDGER):
-                waiting = await self.queues.by_account(self.queues.clock())
+                waiting = await self.queues.by_account()
         except (MeterSyncError, TimeoutError):
             return web.json_response({"status": "the ledger cannot be used"}, status=503)
         return web.json_response({"status": "ok", **self._queued(waiting)})
@@ -132,8 +132,8 @@ class Receiver:
             return {"queued": waiting.get(self.accounts.only.scope, 0)}
         found = dict.fromkeys((one.name for one in self.accounts.served), 0)
         for scope, events in waiting.items():
-            account = self.accounts.named(scope.account)
-            if account and account.scope == scope and events:
+            account = self.accounts.of(scope)
+            if account:
                 found[account.name] = events
         unserved = [one.name for one in self.accounts.unserved]
         return {"queued": sum(found.values()), "accounts": found, **({"unserved": unserved} if unserved else {})}

@@ -62,13 +62,13 @@ class Workers:
 
         Something is also what is still followed up. Raise MeterSyncError where the ledger cannot be used.
         """
-        found = await self._queues.by_account(self._queues.clock() - self._followed_for)
+        found = await self._queues.accounts(self._queues.clock() - self._followed_for)
         if self._accounts.only:
             self.wake(self._accounts.only.name)
             return
         for scope in found:
-            account = self._accounts.named(scope.account)
-            if account and account.scope == scope:
+            account = self._accounts.of(scope)
+            if account:
                 self.wake(account.name)
 
     async def work(self) -> None:

@@ -103,6 +103,56 @@ def test_a_credential_of_systemd_may_be_one_accounts(keys: Path) -> None:
     assert found["eu"].stripe.api_key.get_secret_value() == "rk_test_own"
 
 
+def test_what_systemd_hands_over_for_an_account_comes_before_what_a_variable_has_for_all(keys: Path) -> None:
+    (keys / "stripe_api_key.eu").write_text("rk_test_own", encoding="utf-8")
+    rows = '[[accounts]]\nname = "eu"\n[[accounts]]\nname = "us"\n'
+    for common in ({"STRIPE_API_KEY_FILE": str(keys / "all")}, {"STRIPE_API_KEY": "rk_test_all"}):
+        found = settings(keys, rows, CREDENTIALS_DIRECTORY=str(keys), **common)
+        got = [found[name].stripe.api_key.get_secret_value() for name in ("eu", "us")]
+        assert got == ["rk_test_own", "rk_test_all"], common
+
+
+SHADOWS = """
+    [[accounts]]
+    name = "eu"
+    [accounts.stripe]
+    account = "acct_1Eu"
+    [accounts.shadow]
+    api_key_file = "{keys}/us"
+    [[accounts]]
+    name = "real"
+    [accounts.stripe]
+    account = "acct_1Eu"
+    """
+
+
+def test_a_row_in_shadow_mode_works_with_the_shadows_key_and_books_and_another_row_with_its_own(keys: Path) -> None:
+    found = settings(keys, SHADOWS.format(keys=keys), STRIPE_API_KEY="rk_live_all")
+    eu, real = found["eu"], found["real"]
+    assert (eu.is_shadow, eu.stripe.api_key.get_secret_value(), eu.stripe.account) == (True, "rk_test_us", None)
+    assert (eu.account, eu.scope.account, eu.scope.mode, eu.ledger) == ("eu", "eu/shadow", "sandbox", real.ledger)
+    assert (real.is_shadow, real.stripe.account, real.scope.account, real.scope.mode) == (
+        False,
+        "acct_1Eu",
+        "real",
+        "live",
+    )
+
+
+def test_two_rows_with_one_shadow_are_refused_as_two_of_one_account_are(keys: Path) -> None:
+    rows = SHADOWS.format(keys=keys) + f'[accounts.shadow]\napi_key_file = "{keys}/us"\n'
+    assert "eu and real are of one Stripe key" in problems(keys, rows, STRIPE_API_KEY="rk_live_all")
+
+
+def test_a_shadows_key_that_is_handed_over_for_a_row_without_a_shadow_keeps_that_row_from_running(keys: Path) -> None:
+    (keys / "shadow_api_key.eu").write_text("rk_test_us", encoding="utf-8")
+    found = configuration(
+        keys, '[[accounts]]\nname = "eu"\n', CREDENTIALS_DIRECTORY=str(keys), STRIPE_API_KEY="rk_test_1"
+    )
+    with pytest.raises(ConfigurationError, match="a key for shadow mode is handed over"):
+        found.accounts[0].settings(NEEDED)
+
+
 def test_a_common_key_is_not_sent_to_another_server_of_one_account(keys: Path) -> None:
     rows = '[[accounts]]\nname = "eu"\n[accounts.openmeter]\nurl = "https://openmeter.example"\n'
     found = settings(keys, rows, STRIPE_API_KEY="rk_test_all", OPENMETER_API_KEY="om_all")
@@ -122,6 +172,7 @@ def test_a_common_key_is_not_sent_to_another_server_of_one_account(keys: Path) -
         ('[[accounts]]\nname = "eu"\n[[accounts]]\nname = "eu"\n', "two rows have the name eu"),
         ("accounts = 3\n", "must be rows"),
         ('[shadow]\napi_key_file = "/x"\n[[accounts]]\nname = "eu"\n', "[shadow] is for one account"),
+        ('[shadow]\napi_key_file = "/x"\n[connect]\nall = true\n', "[shadow] is for one account"),
         ('[[accounts]]\nname = "eu"\n[[accounts]]\nname = "us"\n', "eu and us are of one Stripe key"),
     ],
 )

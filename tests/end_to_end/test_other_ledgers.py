@@ -79,6 +79,7 @@ def make_older(path: Path) -> None:
         packed = "past_writes", "past_parts", "past_additions", "run_numbers"
         for table in ("falls", *kept, *packed, "callers", "run_locks", "turns", "signatures"):
             connection.execute(f"DROP TABLE {table}")
+        connection.execute("DROP INDEX webhook_events_waiting")
         for index in ("customer", "subscription", "late_usage"):
             connection.execute(f"DROP INDEX seen_periods_by_{index}")
         connection.execute("DROP INDEX item_periods_by_customer")

@@ -140,3 +140,23 @@ def test_workers_are_for_a_ledger_on_a_server(both: Accounts, kind: str) -> None
     made = scheduled(both, kind, "--workers", "2", **server).stdout
     assert ("worker" in made, "--closing" in made, " status" in made) == (True, False, True)
     assert re.search(rf"ledger_password[:=]{PLACE}/not_there_yet", made)
+
+
+@pytest.mark.parametrize(
+    "kind", ["crontab", *(pytest.param(one, marks=pytest.mark.every_way) for one in ("systemd", "kubernetes"))]
+)
+def test_what_a_database_is_found_by_goes_in_and_no_password(both: Accounts, kind: str) -> None:
+    of_libpq = {"PGPASSFILE": "pgpass", "PGSSLROOTCERT": "/etc/ssl/db.pem", "PGSSLMODE": "verify-full"}
+    server = {"METER_SYNC_LEDGER": SERVER, **of_libpq, "PGPASSWORD": "hunter2"}
+    made = scheduled(both, kind, **server)
+    with_file = scheduled(both, kind, **server, METER_SYNC_LEDGER_PASSWORD_FILE=f"{PLACE}/password")
+    of_file = scheduled(both, kind, **of_libpq, PGPASSWORD="hunter2")
+
+    for name, value in {**of_libpq, "PGPASSFILE": f"{both.folder}/pgpass"}.items():
+        assert re.search(rf"{name}={value}\n|name: {name}\n +value: {value}\n", made.stdout), name
+    assert "PGPASSWORD is left out" in made.stderr
+    assert "ledger_password_file" in made.stderr
+    assert f"{both.folder}/pgpass (PGPASSFILE) is read only where whoever runs this owns it" in made.stderr
+    assert "hunter2" not in made.stdout + made.stderr + with_file.stdout + with_file.stderr
+    assert "PGPASSWORD" not in with_file.stderr
+    assert "PGSSLMODE" not in of_file.stdout

@@ -18,13 +18,14 @@ from meter_sync.setup.secrets_file import SecretsFile
 from meter_sync.setup.steps import Step
 from meter_sync.setup.talk import open_reader, open_writer
 from meter_sync.setup.wanted import WantedPrice, WantedTier
+from meter_sync.stripe_api.event_destinations import Wanted
 from meter_sync.sync.job import open_openmeter
 from meter_sync.webhook.events import SNAPSHOTS, THIN
 from tests.support.setting_up import METER, URL
 from tests.support.world import World
 
 WANTED = WantedPrice("Epsilon", METER, None, 1, (WantedTier(None, Decimal(1)),), None, "usd", "month", METER)
-DESTINATIONS = [webhook.Wanted("snapshot", SNAPSHOTS), webhook.Wanted("thin", THIN)]
+DESTINATIONS = [Wanted("snapshot", SNAPSHOTS), Wanted("thin", THIN)]
 
 
 class Killed(BaseException):

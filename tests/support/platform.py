@@ -6,7 +6,8 @@ from pathlib import Path
 from meter_sync.net.postgres_url import PostgresUrl
 from meter_sync.sandbox import Sandbox
 from meter_sync.sandbox.stripe.world import StripeWorld
-from tests.support.forked import template
+from tests.support.forked import Started, template
+from tests.support.setting_up import SETUP_KEY, URL
 from tests.support.world import METER, NOW, PERIOD_START, UNHURRIED, Outcome, outcome_of
 
 
@@ -48,6 +49,11 @@ class Platform:
         given = self.given(*arguments, toml=toml)
         return outcome_of(template().run(given, {**self.environment, **variables}, self.folder))
 
+    def start(self, *arguments: str, **variables: str) -> Started:
+        """Start the command with the configuration as it was written last."""
+        given = ["--config", str(self.folder / "meter-sync.toml"), *arguments]
+        return template().start(given, {**self.environment, **variables}, self.folder)
+
     def given(self, *arguments: str, toml: str = "") -> list[str]:
         """Return arguments after the configuration, which is written."""
         config = self.folder / "meter-sync.toml"
@@ -63,3 +69,11 @@ class Platform:
     def billed(self) -> list[int]:
         """What each shop's Stripe would bill."""
         return [shop.total(item) for shop, item in zip(self.shops, self.items, strict=True)]
+
+
+def destinations_of(platform: Platform, *arguments: str, toml: str = "") -> Outcome:
+    """`meter-sync setup webhook` for the usual address, in JSON and without asking; secrets go into a file."""
+    file = platform.folder / "secrets"
+    given = {"STRIPE_SETUP_API_KEY": SETUP_KEY, "STRIPE_WEBHOOK_SECRET_FILE": str(file), "STRIPE_WEBHOOK_SECRET": ""}
+    options = ("webhook", "--url", URL, "--yes", "--output", "json")
+    return platform.meter_sync("setup", *options, *arguments, toml=toml, **given)

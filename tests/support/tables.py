@@ -36,6 +36,7 @@ def make_older(place: Place) -> None:
         carry_out(place, f"DROP TABLE {table}")
     for table, column in NEW_COLUMNS:
         carry_out(place, f'ALTER TABLE {table} DROP COLUMN "{column}"')
+    carry_out(place, "DROP INDEX webhook_events_waiting")
     carry_out(place, "UPDATE alembic_version SET version_num = '0019'")
 
 

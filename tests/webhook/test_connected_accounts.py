@@ -150,6 +150,16 @@ def test_what_is_queued_under_an_accounts_id_is_left_where_a_row_names_it_now(pl
     assert [platform.billed(shop) for shop in (platform.named, platform.other)] == [0, 7]
 
 
+def test_what_happens_in_an_account_itself_is_nothing_to_its_row_in_shadow_mode(platform: Platform) -> None:
+    key = platform.folder / "shadow_key"
+    key.write_text("sk_test_shadow", encoding="utf-8")
+    platform.configure(f'{platform.row}[accounts.shadow]\napi_key_file = "{key}"\n[connect]\nall = true\n')
+    with serving(platform) as served:
+        assert served.deliver(platform.about(platform.named)) == 200
+        assert platform.named.account in why_ignored(served, "evt_1", "warning")
+    assert platform.billed(platform.named) == 0
+
+
 def test_an_account_that_is_not_connected_any_more_is_left_to_full_runs(platform: Platform) -> None:
     platform.configure(platform.row)
     platform.sandbox.disconnect_account(platform.named)

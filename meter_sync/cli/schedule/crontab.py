@@ -11,12 +11,12 @@ from meter_sync.cli.schedule.installation import Installation
 from meter_sync.cli.schedule.jobs import (
     CLOSING,
     ENDS_WITHIN_SECONDS,
-    SHADOW,
     UNBILLED,
     VERIFY,
     Every,
     Job,
     another,
+    copyings,
     full_run,
     status,
 )
@@ -126,9 +126,8 @@ def _lines(installation: Installation, machine: Machine) -> Iterator[str]:
     run = full_run(installation.schedule)
     minute = installation.minute if machine.minute is None else machine.minute
     often, hour = ("Every hour", "*") if run.every is Every.HOUR else ("Once a day", "0")
-    copies = ("Every hour, what is new, and what is gone, for the shadow account.", f"{another(minute, 54)} *", SHADOW)
     lines = [
-        *([copies] if installation.is_shadow else []),
+        *((_OF_COPIES, f"{another(minute, 54 + one.turn)} *", one) for one in copyings(installation.shadows)),
         (f"{often}, everything. {_OF_FULL_RUN}", f"{minute} {hour}", run),
         (_OF_CLOSING, "* *", CLOSING),
         (_OF_VERIFY, f"{another(minute, 23)} 5", VERIFY),
@@ -146,6 +145,7 @@ def _lines(installation: Installation, machine: Machine) -> Iterator[str]:
     yield from ("", *comment(_HOW_OFTEN), "")
 
 
+_OF_COPIES = "Every hour, what is new, and what is gone, for the shadow account."
 _OF_FULL_RUN = (
     "The log has all that happens. What was held, skipped or failed is printed, and so mailed: in full once, then in a "
     'line while it lasts. Any other end but 75 mails the last lines of the log. 75 means "try again later" (a run is '

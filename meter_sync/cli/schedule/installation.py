@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from meter_sync.cli.schedule.jobs import CLOSING, SHADOW, STATEMENT, VERIFY, Job, full_run
+from meter_sync.cli.schedule.jobs import CLOSING, STATEMENT, VERIFY, Job, copyings, full_run
 from meter_sync.config import (
     DEFAULT,
     ENVIRONMENT,
@@ -37,6 +37,20 @@ _OF_THE_NETWORK = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
 """What is no setting, and without which the servers may not be reached."""
+
+FILES_OF_DATABASE = (
+    *("PGPASSFILE", "PGSERVICEFILE", "PGSYSCONFDIR"),
+    *("PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL", "PGSSLCRLDIR"),
+)
+_OF_DATABASE = (
+    *("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE", "PGOPTIONS", "PGTARGETSESSIONATTRS"),
+    *("PGSSLMODE", "PGSSLNEGOTIATION", "PGSSLMINPROTOCOLVERSION", "PGREQUIREAUTH", "PGCHANNELBINDING"),
+    *("PGGSSENCMODE", "PGKRBSRVNAME"),
+)
+"""By what libpq finds a database, beside its address (PostgreSQL documentation, "Environment Variables").
+
+A password is none of them: PGPASSWORD has it itself, and would stand in files that others can read.
+"""
 
 _OF_ACCOUNTS = (STRIPE_KEY, OPENMETER_KEY)
 """The keys that several accounts may share, or each have of its own."""
@@ -85,8 +99,8 @@ class Installation:
     webhook_variables: Mapping[str, str] | None = None
     written: Sequence[Path] = ()
     """The folders, beside that of the ledger, in which a run writes."""
-    is_shadow: bool = False
-    """Whether runs work in a shadow account, whose copies are to be kept like their originals."""
+    shadows: Sequence[str] = ()
+    """The accounts whose runs work in a shadow, whose copies are to be kept like their originals, by their names."""
     config_is_secret: bool = False
     """Whether the configuration file has something in it that only the program may know."""
     config_is_private: bool = False
@@ -95,6 +109,8 @@ class Installation:
     """The variables that may have a password in them, which none of these files may."""
     accounts: Sequence[str] | None = None
     """The names of several accounts, as far as the configuration file has them; None where there is only one."""
+    left_to_hand: Sequence[str] = ()
+    """What else is to be done by hand, in sentences."""
     workers: int = 0
     """How many workers carry out the runs; where there are none, the jobs do."""
     statements: Path | None = None
@@ -116,7 +132,7 @@ class Installation:
     def jobs(self) -> Sequence[Job]:
         """What comes by the schedule in any case, in the order in which one meets it."""
         runs = [] if self.workers else [full_run(self.schedule), CLOSING]
-        return [*([SHADOW] if self.is_shadow else []), *runs, VERIFY, *self.of_statements]
+        return [*copyings(self.shadows), *runs, VERIFY, *self.of_statements]
 
     @property
     def of_statements(self) -> Sequence[Job]:
@@ -148,7 +164,7 @@ class Installation:
         """What is still to be done by hand on this machine, in sentences."""
         missing = [one for one in self.secrets if one.is_to_be_made]
         put = [f"{one.file} is not there yet: put into it what {one.what} is to be, mode 0600." for one in missing]
-        return [*put, *self.notes_of_variables]
+        return [*put, *self.notes_of_variables, *self.left_to_hand]
 
 
 def installation(
@@ -170,6 +186,8 @@ def installation(
     if ledger and not is_found_there:
         variables["METER_SYNC_LEDGER"] = str(ledger)
     variables |= {name: value for name, value in of_network.items() if name not in left_out}
+    if isinstance(ledger, PostgresUrl):
+        variables |= dict(_of_database(environment))
     found = Installation(
         program=_program(sys.argv[0]),
         config=configuration.file,
@@ -180,11 +198,12 @@ def installation(
         webhook_secrets=_secret_files([WEBHOOK_SECRET], configuration, settings),
         webhook_variables={name: environment[name] for name in _OF_THE_WEBHOOK if environment.get(name)},
         written=_written(settings),
-        is_shadow=settings.is_shadow,
+        shadows=[one.account for one in configuration.accounts or [configuration] if one.read and one.read.is_shadow],
         config_is_private=_is_private(configuration.file),
         config_is_secret=settings.monitor.ping_url is not None,
         left_out=left_out,
         accounts=[one.account for one in configuration.accounts] if configuration.is_of_several else None,
+        left_to_hand=list(_of_password(configuration, settings, environment)),
         workers=workers,
         statements=absolute(settings.statement.folder) if settings.statement.folder else None,
         day_of_statement=min(settings.lookback_days + _WATCHED_AND_A_DAY, _IN_EVERY_MONTH),
@@ -213,6 +232,30 @@ def _variables(configuration: Configuration, environment: Mapping[str, str]) -> 
     for name, origin in configuration.origins.items():
         if origin.kind == "environment" and origin.name and name not in apart:
             yield origin.name, environment[origin.name].strip()
+
+
+def _of_database(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the variables by which the ledger's database is found, files by their whole paths."""
+    for name in (*FILES_OF_DATABASE, *_OF_DATABASE):
+        value = environment.get(name, "")
+        is_file = name in FILES_OF_DATABASE and value != "system"  # which is no file: PGSSLROOTCERT may say so
+        if value:
+            yield name, str(absolute(Path(value))) if is_file else value
+
+
+def _of_password(configuration: Configuration, settings: Settings, environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is to be done for the password of the ledger's database, where a variable has it, or names its file.
+
+    libpq reads no file of passwords that others than its owner may read.
+    """
+    if not isinstance(settings.ledger, PostgresUrl) or configuration.is_configured(LEDGER_PASSWORD):
+        return
+    instead = "put the password into a file, name that with ledger_password_file, and make this anew"
+    if environment.get("PGPASSWORD"):
+        yield f"PGPASSWORD is left out, since it is a password, and others may read this: {instead}."
+    if environment.get("PGPASSFILE"):
+        file = absolute(Path(environment["PGPASSFILE"]))
+        yield f"{file} (PGPASSFILE) is read only where whoever runs this owns it, mode 0600: see to that, or {instead}."
 
 
 def _keys(configuration: Configuration, settings: Settings) -> list[SecretFile]:

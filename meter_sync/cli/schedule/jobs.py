@@ -1,6 +1,8 @@
 """What is scheduled, and what each job's end means to whoever is told of it."""
 
-from dataclasses import dataclass
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
 
@@ -9,6 +11,9 @@ from meter_sync.core.schedule import Schedule
 
 ENDS_WITHIN_SECONDS = 120
 """So long after it was asked to end whatever is at work has ended: a request in flight is tried for a minute."""
+
+_LONGEST_NAME = 52
+"""That of a CronJob: its Jobs have eleven characters more (documentation of Kubernetes, "CronJob")."""
 
 
 class Every(Enum):
@@ -83,6 +88,8 @@ VERIFY = Job(
     is_said=_ITEMS | {ExitCode.TRY_AGAIN},
     longest=timedelta(hours=2),
 )
+
+
 SHADOW = Job(
     name="meter-sync-shadow",
     description="Keep the copies in the shadow account like their originals",
@@ -92,6 +99,22 @@ SHADOW = Job(
     longest=timedelta(minutes=50),
     prints_when_well=True,
 )
+
+
+def copyings(shadows: Sequence[str]) -> list[Job]:
+    """Return the jobs that keep copies: one for each account in shadow mode; the only account has no name."""
+    return [_of_account(SHADOW, account, turn) if account else SHADOW for turn, account in enumerate(shadows)]
+
+
+def _of_account(job: Job, account: str, turn: int) -> Job:
+    name = f"{job.name}-{account}"
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[: _LONGEST_NAME - 9]}-{zlib.crc32(name.encode()):08x}"
+    description = f"{job.description}, of account {account}"
+    arguments = (*job.arguments, "--account", account)
+    return replace(job, name=name, description=description, arguments=arguments, turn=turn)
+
+
 UNBILLED = Job(
     name="meter-sync-unbilled",
     description="Name the usage that Stripe will not bill by itself",

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from meter_sync import __version__
 from meter_sync.cli.schedule.containerfile import PROGRAM, STATE_FOLDER, USER, containerfile
 from meter_sync.cli.schedule.giving import Made, comment, in_folder
-from meter_sync.cli.schedule.installation import Installation, SecretFile
+from meter_sync.cli.schedule.installation import FILES_OF_DATABASE, Installation, SecretFile
 from meter_sync.cli.schedule.jobs import ENDS_WITHIN_SECONDS, SHADOW, STATEMENT, VERIFY, Every, Job, another, status
 from meter_sync.cli.schedule.kubernetes_workers import (
     ARGUMENTS,
@@ -73,6 +73,7 @@ def made(installation: Installation, cluster: Cluster) -> Made:
         printed=text,
         notes=[
             *installation.notes_of_variables,
+            *installation.left_to_hand,
             *_of_statements(installation),
             *_of_this_machine(installation),
         ],
@@ -90,12 +91,18 @@ def _of_statements(installation: Installation) -> list[str]:
 
 
 def _of_this_machine(installation: Installation) -> list[str]:
-    """Name the addresses that a Pod does not reach as this machine does."""
-    return [
+    """Name the addresses that a Pod does not reach as this machine does, and the files that it has not."""
+    addresses = [
         f"{name} is an address of this machine, which a Pod is not: {value}"
         for name, value in installation.variables.items()
         if "://" in value and is_loopback(urlsplit(value).hostname or "")
     ]
+    files = [
+        f"{name} is a file of this machine, which a Pod has not: {installation.variables[name]}"
+        for name in FILES_OF_DATABASE
+        if name in installation.variables
+    ]
+    return [*addresses, *files]
 
 
 def _text_of(config: Path | None) -> str | None:
@@ -206,7 +213,7 @@ def _cron_job(job: Job, given: _Given) -> Manifest:
     times = {Every.MINUTE: "* * * * *", Every.HOUR: f"{minute} * * * *", Every.DAY: f"{minute} 0 * * *"}
     of_others = {
         VERIFY.command: f"{another(minute, 23)} 5 * * *",
-        SHADOW.command: f"{another(minute, 54)} * * * *",
+        SHADOW.command: f"{another(minute, 54 + job.turn)} * * * *",
         status(Every.HOUR).command: f"{another(minute, 37)} * * * *",
         STATEMENT.command: f"{another(minute, 43)} 7 {given.installation.day_of_statement} * *",
     }

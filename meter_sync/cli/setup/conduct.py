@@ -54,10 +54,10 @@ class Conduct:
     """How far it has come: what is printed in the end."""
 
     asked: Asked
+    configuration: Configuration
     settings: Settings
     mode: str
     """That of the key with which things are made."""
-    knows_key_of_runs: bool
     account: str | None = None
     steps: Sequence[Step] = ()
     made: list[Step] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Conduct:
 
     async def take_account(self, stripe: StripeReader, stop: Stop) -> None:
         """Find out whose key it is, and that it is the same as that of the runs."""
-        known = self.knows_key_of_runs
+        known = not self.configuration.of_secrets.get(STRIPE_KEY.path)
         self.account = await checked_account(stripe, self.settings, now, stop, knows_key_of_runs=known)
 
     def is_agreed(self) -> bool:
@@ -128,11 +128,18 @@ class Conduct:
                 click.echo(f"  {action:<8}{kind:<{kinds}}  and {many - _SHOWN_OF_A_KIND} more", err=err)
 
 
-def begin(asked: Asked, needed: Sequence[SecretSetting]) -> Conduct:
-    """Read the configuration, with some of its secrets; where it is wrong, say so and exit."""
+def begin(
+    asked: Asked, needed: Sequence[SecretSetting], is_of_all: Callable[[Configuration], bool] = lambda _: False
+) -> Conduct:
+    """Read the configuration, with some of its secrets; where it is wrong, say so and exit.
+
+    It is that of an account, or, where none is named, what several have in common, if that is what it is about.
+    """
     asked.options.start_logging()
     try:
-        configuration = asked.options.read_account([*needed, STRIPE_KEY], asked.accounts)
+        configuration = asked.options.read_configuration([*needed, STRIPE_KEY])
+        if asked.accounts or not is_of_all(configuration):
+            configuration = asked.options.read_account([*needed, STRIPE_KEY], asked.accounts)
         settings = asked.options.of_the_account(configuration, needed)
         if settings.is_shadow and SHADOW_KEY not in needed:
             raise ConfigurationError(
@@ -145,11 +152,7 @@ def begin(asked: Asked, needed: Sequence[SecretSetting]) -> Conduct:
             print_json({"steps": []}, error)
         sys.exit(error.exit_code)
     mode = "live" if settings.stripe.setup_is_live else "sandbox"
-    return Conduct(asked, settings, mode, _is_right(configuration, STRIPE_KEY))
-
-
-def _is_right(configuration: Configuration, secret: SecretSetting) -> bool:
-    return not configuration.of_secrets.get(secret.path)
+    return Conduct(asked, configuration, settings, mode)
 
 
 def end(conduct: Conduct, work: Callable[[], None]) -> NoReturn:

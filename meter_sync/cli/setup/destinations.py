@@ -7,29 +7,38 @@ from urllib.parse import urlsplit
 from meter_sync.cli.ending import stop_on_signals
 from meter_sync.cli.globals import now
 from meter_sync.cli.setup.conduct import ALL_NAMED, NOTHING_MADE, Asked, Conduct, begin, end, told
-from meter_sync.config import SETUP_KEY, Settings
+from meter_sync.config import SETUP_KEY, Configuration, Settings
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import ArgumentsError, ConfigurationError
 from meter_sync.setup import webhook
 from meter_sync.setup.secrets_file import SecretsFile
 from meter_sync.setup.talk import open_reader, open_writer
-from meter_sync.webhook.events import SNAPSHOTS, THIN
+from meter_sync.stripe_api.event_destinations import CONNECTED, Wanted
+from meter_sync.webhook.events import OF_CONNECTED, SNAPSHOTS, THIN
 from meter_sync.webhook.server import WEBHOOK_PATH
 
 
 def make_destinations(asked: Asked, url: str) -> None:
     """Plan the destinations of webhooks, and make what is not there of them."""
-    conduct = begin(asked, [SETUP_KEY])
+    conduct = begin(asked, [SETUP_KEY], _is_of_platform)
     end(conduct, lambda: _make_destinations(conduct, url))
 
 
 def _make_destinations(conduct: Conduct, url: str) -> None:
-    settings = conduct.settings
+    settings, configuration = conduct.settings, conduct.configuration
+    if configuration.is_of_platform:
+        raise ArgumentsError(
+            f"the events of {configuration.account}, a connected account, come to the event destination of its "
+            "platform for all of them; nothing was made",
+            "leave --account out",
+        )
     url = _of_account(url, settings.account)
     if settings.stripe.setup_is_live and not url.startswith("https:"):
         raise ArgumentsError("Stripe delivers live events to https only; nothing was made", "correct --url")
     file = SecretsFile(_secrets_file(settings))
-    wanted = [webhook.Wanted("snapshot", SNAPSHOTS), webhook.Wanted("thin", THIN)]
+    wanted = [Wanted("snapshot", SNAPSHOTS), Wanted("thin", THIN)]
+    if configuration.is_of_several:
+        wanted = [Wanted("snapshot", OF_CONNECTED, CONNECTED), Wanted("thin", THIN, CONNECTED)]
 
     async def planned() -> webhook.WebhookPlan:
         with stop_on_signals() as stop, told(NOTHING_MADE):
@@ -56,6 +65,11 @@ def _make_destinations(conduct: Conduct, url: str) -> None:
             f"({', '.join(plan.lacking)}), and Stripe tells a secret only once: roll it in Stripe's Dashboard, and put "
             "the new one into the file, in a line of its own"
         )
+
+
+def _is_of_platform(configuration: Configuration) -> bool:
+    """Say whether accounts are connected to the platform whose key all have in common: one destination gets of all."""
+    return configuration.connected is not None or any(one.is_of_platform for one in configuration.accounts)
 
 
 def _of_account(url: str, account: str) -> str:

@@ -117,7 +117,7 @@ def _made(
 
     What goes wrong with one account is its own.
     """
-    from meter_sync.cli.run_results import of_account
+    from meter_sync.cli.of_accounts import of_account
     from meter_sync.cli.statement.conduct import exit_code, make
     from meter_sync.cli.statement.writing import file_for, written
     from meter_sync.config import needed

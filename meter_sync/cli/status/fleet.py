@@ -17,7 +17,7 @@ from meter_sync.net.postgres_url import PostgresUrl
 
 _COLUMNS = (
     "account,exit_code,last_complete_at,overdue_since,last_ended_with,held,unbilled,holds_the_run_lock,worker,"
-    "worked_at,message"
+    "worked_at,message,shadow"
 )
 _NAMED = 10
 
@@ -53,6 +53,7 @@ def _row(account: Configuration, at: datetime) -> dict[str, Any]:
     runs = found["runs"]
     return {
         "account": account.account,
+        **({"shadow": True} if settings.is_shadow else {}),
         "exit_code": found["exit_code"],
         **{name: runs[name] for name in ("last_complete_at", "overdue_since", "last_ended_with")},
         "held": len(found["held"]),
@@ -110,6 +111,11 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"{'accounts':<9} {len(rows)}: {len(rows) - len(unwell)} well, {len(unwell)} for somebody to look at"
     for row in unwell:
         yield f"  {row['account']}: {'; '.join(_troubles(row))}"
+    shadows = [row["account"] for row in rows if row.get("shadow")]
+    if shadows:
+        more = f" and {len(shadows) - _NAMED} more" if len(shadows) > _NAMED else ""
+        said = "in shadow mode, by which nobody is billed"
+        yield f"{'shadow':<9} {len(shadows)} {said}: {', '.join(shadows[:_NAMED])}{more}"
     at_work = [f"{row['account']}: {row['holds_the_run_lock']}" for row in rows if row.get("holds_the_run_lock")]
     yield f"{'at work':<9} {len(at_work) or 'no full run'}"
     yield from (f"  {one}" for one in at_work[:_NAMED])
