@@ -43,6 +43,8 @@ class Job:
     """Whether it prints something where nobody need look, too."""
     tells: bool = True
     """Whether somebody is told when it fails; what comes every minute would tell every minute."""
+    turn: int = 0
+    """Its place among jobs that differ by their account alone, which do not all begin at once."""
 
     @property
     def command(self) -> str:
