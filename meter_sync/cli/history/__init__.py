@@ -41,6 +41,7 @@ _KEPT = timedelta(days=KEPT_DAYS)
     is_flag=True,
     help="List what Stripe does not bill, or bills too much, until it is settled; exit code 4 while there is any.",
 )
+@click.option("--signed", is_flag=True, help="List who has signed which statement.")
 @click.option(
     "--settle",
     nargs=2,

@@ -41,6 +41,7 @@ class HistoryRequest:
     """An item, a subscription or a customer."""
     period: datetime | None
     unbilled: bool
+    signed: bool
     settle: tuple[str, datetime] | None
     """An item and the start of its period."""
     note: str | None
@@ -52,7 +53,8 @@ class HistoryRequest:
 
     def check(self) -> None:
         """Raise UsageError for options that do not belong together."""
-        alone = {"--explain": self.explain, "--unbilled": self.unbilled, "--settle": self.settle, "--prune": self.prune}
+        lists = {"--unbilled": self.unbilled, "--signed": self.signed}
+        alone = {"--explain": self.explain, **lists, "--settle": self.settle, "--prune": self.prune}
         given = [name for name, value in alone.items() if value not in (None, False)]
         narrows = not self.sought.is_nothing
         if len(given) > 1 or (given and (narrows or self.since or self.until)):
@@ -87,6 +89,10 @@ def carry_out(whose: Whose, asked: HistoryRequest) -> Answer:
         unbilled = _read_each(whose, lambda ledger: ledger.remainders.unbilled())
         oldest_first = sorted(unbilled.things, key=lambda one: (one[1].period.end, one[0]))
         return unbilled.answer(answers.unbilled(oldest_first, by_account=by_account))
+    if asked.signed:
+        signed = _read_each(whose, lambda ledger: ledger.signatures.all())
+        oldest = sorted(signed.things, key=lambda one: (one[1].signed_at, one[0]))
+        return signed.answer(answers.signatures(oldest, by_account=by_account))
     if asked.explain is not None:
         name = asked.explain
         stories = _read_each(whose, lambda ledger: _stories(ledger, name, asked.period))

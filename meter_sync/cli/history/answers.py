@@ -17,6 +17,7 @@ from meter_sync.core.telling.history import Added, Entry, Held, PastRun, Remaind
 from meter_sync.core.text import date_and_time, digits, thousands, utc
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger.remainders import Unbilled
+from meter_sync.ledger.signatures import Signed
 
 _RUN_FIELDS = "run,started_at,finished_at,as_of,schedule,everything,exit_code,counts"
 _RUN_HEADINGS = "began (UTC),took,as of (UTC),schedule,about,exit code,run,items"
@@ -30,6 +31,8 @@ _ENTRY_HEADINGS = (
 )
 _AMOUNTS = {"usage": "usage", "carried": "carried", "before": "previous", "quantity": "quantity"}
 """By heading, the columns of amounts."""
+_SIGNED_FIELDS = "since,until,signed_by,signed_at,digest"
+_SIGNED_HEADINGS = "since,until,signed by,at (UTC),digest"
 _UNBILLED_FIELDS = (
     "customer,subscription,subscription_item,period_start,period_end,unbilled,settled,carried,waits,named_at,message"
 )
@@ -283,6 +286,21 @@ def unbilled(found: Sequence[Of[Unbilled]], *, by_account: bool) -> Answer:
     code = ExitCode.DONE if all(one.waits and not one.is_unknown for _, one in found) else ExitCode.ATTENTION
     rows = [{**_account(account, by_account), **_row_of_unbilled(one)} for account, one in found]
     return Answer("unbilled", rows, _with_account(_UNBILLED_FIELDS, by_account), in_words, exit_code=code)
+
+
+def signatures(found: Sequence[Of[Signed]], *, by_account: bool) -> Answer:
+    """Return who has signed which statement, the oldest first."""
+    rows, lines = [], []
+    for account, one in found:
+        time, signed_at = (utc(one.time.start), utc(one.time.end)), utc(one.signed_at)
+        told = dict(zip(_SIGNED_FIELDS.split(","), (*time, one.signed_by, signed_at, one.digest), strict=True))
+        rows.append({**_account(account, by_account), **told})
+        days = (f"{instant:%Y-%m-%d}" for instant in (one.time.start, one.time.end))
+        cells = *days, one.signed_by, date_and_time(one.signed_at), one.digest[:16]
+        lines.append(Row((*_cells_of_account(account, by_account), *cells)))
+    headings = _with_account(_SIGNED_HEADINGS, by_account)
+    in_words = partial(_print_list, headings, lines, "Nobody has signed a statement.")
+    return Answer("signatures", rows, _with_account(_SIGNED_FIELDS, by_account), in_words)
 
 
 def _open_in_words(one: Unbilled) -> str:

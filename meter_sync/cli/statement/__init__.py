@@ -104,10 +104,19 @@ def _name(signed_by: str | None) -> str | None:
     return signed_by and signed_by.strip()
 
 
-def _chosen(options: Globals, accounts: Sequence[str]) -> "Sequence[Configuration]":
+def _chosen(options: Globals, names: Sequence[str]) -> "Sequence[Configuration]":
+    """Return the configuration of each account that is named, or of all, with the connected ones that have books."""
     from meter_sync.config import needed
+    from meter_sync.ledger import accounts_with_books
 
-    return chosen(options.read_configuration(needed(for_webhook=False)), accounts)
+    configuration = options.read_configuration(needed(for_webhook=False))
+    found = chosen(configuration, names)
+    if configuration.connected is None or names:
+        return found
+    rows = {one.account for one in found}
+    books = accounts_with_books(options.in_effect(configuration, ()).ledger)
+    connected = [one.account for one in books if one.account.startswith("acct_") and one.account not in rows]
+    return [*found, *map(configuration.connected, connected)]
 
 
 def _made(
