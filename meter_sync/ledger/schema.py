@@ -390,8 +390,7 @@ turns = _table(
 
 signatures = _table(
     "signatures",
-    Column("since", UtcSeconds, primary_key=True),
-    Column("until", UtcSeconds, primary_key=True),
+    *(Column(name, UtcSeconds, primary_key=True) for name in ("since", "until")),
     Column("number", Small, primary_key=True),
     Column("signed_by", Said, nullable=False),
     Column("signed_at", UtcSeconds, nullable=False),

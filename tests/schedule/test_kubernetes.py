@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from meter_sync.cli.schedule.installation import Installation, SecretFile
-from meter_sync.cli.schedule.kubernetes import CONTAINERFILE, MANIFESTS, Cluster, made
+from meter_sync.cli.schedule.kubernetes import CONTAINERFILE, MANIFESTS, made
+from meter_sync.cli.schedule.kubernetes_pods import Cluster
 from meter_sync.cli.worker import worker
 from meter_sync.core.schedule import Schedule
 from meter_sync.errors import ConfigurationError

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from meter_sync.cli.schedule import crontab, kubernetes, systemd
 from meter_sync.cli.schedule.crontab import Machine
+from meter_sync.cli.schedule.crontab import made as made_for_cron
 from meter_sync.cli.schedule.installation import Installation
-from meter_sync.cli.schedule.kubernetes import Cluster
+from meter_sync.cli.schedule.kubernetes import made as made_for_kubernetes
+from meter_sync.cli.schedule.kubernetes_pods import Cluster
+from meter_sync.cli.schedule.systemd import made as made_for_systemd
 from tests.schedule.installations import FLEET, PLAIN
 
 FOLDER = Path("/var/lib/meter-sync/statements")
@@ -17,9 +19,9 @@ KEPT = replace(PLAIN, statements=FOLDER, day_of_statement=5, written=[FOLDER])
 
 def printed(of: Installation) -> list[str]:
     return [
-        crontab.made(of, Machine(minute=7)).printed,
-        systemd.made(of, "root").printed,
-        kubernetes.made(of, Cluster()).printed,
+        made_for_cron(of, Machine(minute=7)).printed,
+        made_for_systemd(of, "root").printed,
+        made_for_kubernetes(of, Cluster()).printed,
     ]
 
 
@@ -39,12 +41,12 @@ def test_they_come_on_a_day_of_each_month_by_cron_systemd_and_kubernetes() -> No
 
 
 def test_the_unit_may_write_into_their_folder() -> None:
-    assert f"ReadWritePaths={FOLDER}" in systemd.made(KEPT, "root").files["meter-sync-statement.service"]
+    assert f"ReadWritePaths={FOLDER}" in made_for_systemd(KEPT, "root").files["meter-sync-statement.service"]
 
 
 @pytest.mark.parametrize("of", [replace(KEPT, statements=Path("/srv/finance")), replace(FLEET, statements=FOLDER)])
 def test_no_pod_makes_them_where_they_would_be_gone_with_it_and_that_is_said(of: Installation) -> None:
-    found = kubernetes.made(of, Cluster())
+    found = made_for_kubernetes(of, Cluster())
 
     assert "meter-sync-statement" not in found.printed
     assert [note for note in found.notes if "no job makes statements" in note]

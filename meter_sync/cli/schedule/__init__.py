@@ -9,6 +9,7 @@ from meter_sync.cli.globals import Globals
 from meter_sync.cli.options import Matching
 from meter_sync.cli.schedule import crontab as for_cron
 from meter_sync.cli.schedule import kubernetes as for_kubernetes
+from meter_sync.cli.schedule import kubernetes_pods
 from meter_sync.cli.schedule import systemd as for_systemd
 from meter_sync.cli.schedule.giving import Destination, give, written
 
@@ -79,7 +80,7 @@ def systemd(options: Globals, destination: Destination, mailto: str, workers: in
 
 @schedule.command()
 @click.option(
-    "--image", type=IMAGE, default=for_kubernetes.IMAGE, show_default=True, help="The image that the Pods are made of."
+    "--image", type=IMAGE, default=kubernetes_pods.IMAGE, show_default=True, help="The image that the Pods are made of."
 )
 @click.option("--namespace", type=NAMESPACE, help="Where the objects go; default: that of whoever applies them.")
 @WORKERS
@@ -93,4 +94,4 @@ def kubernetes(
     They are a CronJob each for the full run, the closing run, verify and status, the volume of a ledger that is a file,
     the configuration file, and where a secret of webhooks is configured a Deployment that receives them.
     """
-    give(options, destination, partial(for_kubernetes.made, cluster=for_kubernetes.Cluster(image, namespace)), workers)
+    give(options, destination, partial(for_kubernetes.made, cluster=kubernetes_pods.Cluster(image, namespace)), workers)

@@ -3,16 +3,16 @@
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from meter_sync import __version__
-from meter_sync.cli.schedule.containerfile import PROGRAM, STATE_FOLDER, USER, containerfile
+from meter_sync.cli.schedule.containerfile import containerfile
 from meter_sync.cli.schedule.giving import Made, comment, in_folder
-from meter_sync.cli.schedule.installation import FILES_OF_DATABASE, Installation, SecretFile
-from meter_sync.cli.schedule.jobs import ENDS_WITHIN_SECONDS, SHADOW, STATEMENT, VERIFY, Every, Job, another, status
+from meter_sync.cli.schedule.installation import FILES_OF_DATABASE, Installation
+from meter_sync.cli.schedule.jobs import SHADOW, STATEMENT, VERIFY, Every, Job, another, status
+from meter_sync.cli.schedule.kubernetes_pods import CONFIG, LEDGER, NAME, Cluster, Given, Manifest, labels, pod
 from meter_sync.cli.schedule.kubernetes_workers import (
     ARGUMENTS,
     OF_CONTAINER,
@@ -27,37 +27,9 @@ from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import ConfigurationError
 from meter_sync.net.addresses import is_loopback
 
-IMAGE = f"meter-sync:{__version__}"
-"""The one that the Containerfile says how to make."""
 MANIFESTS, CONTAINERFILE = "meter-sync.yaml", "Containerfile"
 
-_NAME = "meter-sync"
-_LEDGER = STATE_FOLDER / "ledger.sqlite3"
-_SECRETS = Path("/run/secrets/meter-sync")
-_CONFIG = Path("/etc/meter-sync/meter-sync.toml")
 _PORT = 8431
-_OWNER_ONLY = 0o400
-
-Manifest = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """Where the objects go, and which image they start."""
-
-    image: str = IMAGE
-    namespace: str | None = None
-    """None for that of whoever applies them."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """What all objects are made of."""
-
-    installation: Installation
-    cluster: Cluster
-    toml: str | None
-    """The text of the configuration file, if there is one."""
 
 
 def made(installation: Installation, cluster: Cluster) -> Made:
@@ -66,7 +38,7 @@ def made(installation: Installation, cluster: Cluster) -> Made:
     Raise ConfigurationError if the configuration file cannot be read any more.
     """
     shown = None if installation.config_is_secret else installation.config
-    manifests = _manifests(_Given(installation, cluster, _text_of(shown)))
+    manifests = _manifests(Given(installation, cluster, _text_of(shown)))
     text = "---\n".join(_dumped(comment, one) for comment, one in manifests)
     return Made(
         files={MANIFESTS: text, CONTAINERFILE: containerfile(installation)},
@@ -128,15 +100,15 @@ def _kubectl(cluster: Cluster) -> str:
 
 def _made_secret(installation: Installation) -> str:
     of_files = (shlex.quote(f"--from-file={one.name}={one.file}") for one in installation.secrets)
-    return " ".join([f"create secret generic {_NAME}", *of_files])
+    return " ".join([f"create secret generic {NAME}", *of_files])
 
 
 def _made_config(installation: Installation) -> str:
-    file = shlex.quote(f"--from-file={_CONFIG.name}={installation.config}")
-    return f"create secret generic {_NAME}-config {file}"
+    file = shlex.quote(f"--from-file={CONFIG.name}={installation.config}")
+    return f"create secret generic {NAME}-config {file}"
 
 
-def _manifests(given: _Given) -> list[tuple[list[str], Manifest]]:
+def _manifests(given: Given) -> list[tuple[list[str], Manifest]]:
     """Return each object with the comment that stands before it."""
     found: list[tuple[list[str], Manifest]] = []
     if not given.installation.is_on_server:
@@ -154,7 +126,7 @@ def _manifests(given: _Given) -> list[tuple[list[str], Manifest]]:
     return [([*_head(given), *(["#", *of_first] if of_first else [])], first), *others]
 
 
-def _head(given: _Given) -> list[str]:
+def _head(given: Given) -> list[str]:
     """Return the comment that stands before everything."""
     return comment(
         "meter-sync in Kubernetes, as `meter-sync schedule kubernetes` prints it for the configuration in effect. The "
@@ -190,7 +162,7 @@ def _jobs(installation: Installation) -> list[Job]:
 def _are_kept(installation: Installation) -> bool:
     """Say whether a Pod's statements are there after its end: on the volume of the ledger."""
     folder = installation.statements
-    return folder is not None and not installation.is_on_server and folder.is_relative_to(_LEDGER.parent)
+    return folder is not None and not installation.is_on_server and folder.is_relative_to(LEDGER.parent)
 
 
 def _comment(job: Job) -> list[str]:
@@ -208,16 +180,16 @@ def _comment(job: Job) -> list[str]:
     return comment(f"{job.description}, {job.every.value}.", said)
 
 
-def _cron_job(job: Job, given: _Given) -> Manifest:
+def _cron_job(job: Job, given: Given) -> Manifest:
     minute = given.installation.minute
     times = {Every.MINUTE: "* * * * *", Every.HOUR: f"{minute} * * * *", Every.DAY: f"{minute} 0 * * *"}
+    times[Every.MONTH] = f"{another(minute, 43)} 7 {given.installation.day_of_statement} * *"
     of_others = {
         VERIFY.command: f"{another(minute, 23)} 5 * * *",
         SHADOW.command: f"{another(minute, 54 + job.turn)} * * * *",
         status(Every.HOUR).command: f"{another(minute, 37)} * * * *",
-        STATEMENT.command: f"{another(minute, 43)} 7 {given.installation.day_of_statement} * *",
     }
-    try_again = {"containerName": _NAME, "operator": "In", "values": [int(ExitCode.TRY_AGAIN)]}
+    try_again = {"containerName": NAME, "operator": "In", "values": [int(ExitCode.TRY_AGAIN)]}
     tried_again = [
         {"action": "Ignore", "onExitCodes": try_again},
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
@@ -228,7 +200,7 @@ def _cron_job(job: Job, given: _Given) -> Manifest:
         "kind": "CronJob",
         "metadata": _metadata(job.name, given.cluster),
         "spec": {
-            "schedule": of_others.get(job.command, times[job.every]),
+            "schedule": of_others.get(job.command) or times[job.every],
             "timeZone": "Etc/UTC",
             "concurrencyPolicy": "Forbid",
             "startingDeadlineSeconds": 50 if job.every is Every.MINUTE else 1800,
@@ -240,10 +212,10 @@ def _cron_job(job: Job, given: _Given) -> Manifest:
                     "backoffLimit": 0,
                     **({"podFailurePolicy": {"rules": tried_again}} if job.tells else taken_away),
                     "template": {
-                        "metadata": {"labels": _labels(job.name)},
+                        "metadata": {"labels": labels(job.name)},
                         "spec": {
                             "restartPolicy": "Never",
-                            **_pod(given, job.arguments, given.installation.keys, {}),
+                            **pod(given, job.arguments, given.installation.keys, {}),
                         },
                     },
                 }
@@ -252,21 +224,21 @@ def _cron_job(job: Job, given: _Given) -> Manifest:
     }
 
 
-def _workers(given: _Given) -> list[tuple[list[str], Manifest]]:
-    name = f"{_NAME}-worker"
-    metadata, labels = _metadata(name, given.cluster), _labels(name)
-    pod = _pod(given, ARGUMENTS, given.installation.keys, OF_CONTAINER)
-    of_upgrade = f"{_NAME}-upgrade-{re.sub('[^a-z0-9-]', '-', __version__.lower())}"
-    upgrading = _pod(given, UPGRADE_ARGUMENTS, given.installation.keys, {})
+def _workers(given: Given) -> list[tuple[list[str], Manifest]]:
+    name = f"{NAME}-worker"
+    metadata, named = _metadata(name, given.cluster), labels(name)
+    working = pod(given, ARGUMENTS, given.installation.keys, OF_CONTAINER)
+    of_upgrade = f"{NAME}-upgrade-{re.sub('[^a-z0-9-]', '-', __version__.lower())}"
+    upgrading = pod(given, UPGRADE_ARGUMENTS, given.installation.keys, {})
     return [
-        (comment(*SAID_OF_UPGRADE), upgrade(_metadata(of_upgrade, given.cluster), _labels(of_upgrade), upgrading)),
-        (comment(*SAID), workers(given.installation.workers, metadata, labels, pod)),
-        ([], disruption_budget(metadata, labels)),
+        (comment(*SAID_OF_UPGRADE), upgrade(_metadata(of_upgrade, given.cluster), labels(of_upgrade), upgrading)),
+        (comment(*SAID), workers(given.installation.workers, metadata, named, working)),
+        ([], disruption_budget(metadata, named)),
     ]
 
 
-def _deployment(given: _Given) -> Manifest:
-    name = f"{_NAME}-webhook"
+def _deployment(given: Given) -> Manifest:
+    name = f"{NAME}-webhook"
     port = {"ports": [{"name": "http", "containerPort": _PORT}]}
     probe = {"readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}}}
     here = ("--host", "0.0.0.0", "--port", str(_PORT))  # noqa: S104 (the Pod's own address)
@@ -278,22 +250,22 @@ def _deployment(given: _Given) -> Manifest:
         "spec": {
             "replicas": 1,
             "strategy": {"type": "Recreate"},
-            "selector": {"matchLabels": _labels(name)},
+            "selector": {"matchLabels": labels(name)},
             "template": {
-                "metadata": {"labels": _labels(name)},
-                "spec": _pod(given, arguments, given.installation.secrets, port | probe),
+                "metadata": {"labels": labels(name)},
+                "spec": pod(given, arguments, given.installation.secrets, port | probe),
             },
         },
     }
 
 
 def _service(cluster: Cluster) -> Manifest:
-    name = f"{_NAME}-webhook"
+    name = f"{NAME}-webhook"
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": _metadata(name, cluster),
-        "spec": {"selector": _labels(name), "ports": [{"name": "http", "port": _PORT, "targetPort": "http"}]},
+        "spec": {"selector": labels(name), "ports": [{"name": "http", "port": _PORT, "targetPort": "http"}]},
     }
 
 
@@ -301,7 +273,7 @@ def _claim(cluster: Cluster) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": _metadata(f"{_NAME}-ledger", cluster),
+        "metadata": _metadata(f"{NAME}-ledger", cluster),
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}},
     }
 
@@ -310,102 +282,14 @@ def _config(cluster: Cluster, toml: str) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _metadata(_NAME, cluster),
-        "data": {_CONFIG.name: toml},
+        "metadata": _metadata(NAME, cluster),
+        "data": {CONFIG.name: toml},
     }
-
-
-def _pod(given: _Given, arguments: Sequence[str], secrets: Sequence[SecretFile], of_container: Manifest) -> Manifest:
-    """Return what a Pod is: without root, an account, variables of others, or anything to write but the ledger."""
-    here = {"labelSelector": {"matchLabels": _labels()}, "topologyKey": "kubernetes.io/hostname"}
-    on_one_node = {"requiredDuringSchedulingIgnoredDuringExecution": [here]}
-    mounted = _mounted(given, secrets)
-    container = {
-        "name": _NAME,
-        "image": given.cluster.image,
-        "command": [PROGRAM],
-        "args": ["--log-level", "info", *arguments],
-        "env": [{"name": name, "value": value} for name, value in _variables(given, secrets).items()],
-        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
-        **of_container,
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": name, **mount} for name, (mount, _) in mounted.items()],
-    }
-    return {
-        "automountServiceAccountToken": False,
-        # A Service named meter-sync-webhook would be a variable METER_SYNC_WEBHOOK_PORT, which means something else.
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": ENDS_WITHIN_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        **({} if given.installation.is_on_server else {"affinity": {"podAffinity": on_one_node}}),
-        "containers": [container],
-        "volumes": [{"name": name, **volume} for name, (_, volume) in mounted.items()],
-    }
-
-
-def _mounted(given: _Given, secrets: Sequence[SecretFile]) -> dict[str, tuple[Manifest, Manifest]]:
-    """Return by its name where each volume is mounted, and what it is.
-
-    The files of a Secret are root's; where a Pod has an fsGroup they are that group's too, and it may read them
-    whatever their mode says.
-    """
-    keys = [{"key": one.name, "path": one.name} for one in secrets]
-    there = {"mountPath": str(_CONFIG.parent), "readOnly": True}
-    found: dict[str, tuple[Manifest, Manifest]] = {}
-    if not given.installation.is_on_server:
-        claimed = {"persistentVolumeClaim": {"claimName": f"{_NAME}-ledger"}}
-        found["ledger"] = ({"mountPath": str(_LEDGER.parent)}, claimed)
-    found["secrets"] = (
-        {"mountPath": str(_SECRETS), "readOnly": True},
-        {"secret": {"secretName": _NAME, "defaultMode": _OWNER_ONLY, "items": keys}},
-    )
-    if given.toml is not None:
-        found["config"] = (there, {"configMap": {"name": _NAME}})
-    elif given.installation.config_is_secret:
-        found["config"] = (there, {"secret": {"secretName": f"{_NAME}-config", "defaultMode": _OWNER_ONLY}})
-    return found | {"tmp": ({"mountPath": "/tmp"}, {"emptyDir": {}})}  # noqa: S108 (a volume of the Pod's own)
-
-
-def _variables(given: _Given, secrets: Sequence[SecretFile]) -> dict[str, str]:
-    return {
-        **({} if given.installation.config is None else {"METER_SYNC_CONFIG": str(_CONFIG)}),
-        **{name: value for name, value in given.installation.variables.items() if not name.startswith("SSL_CERT_")},
-        **({} if given.installation.is_on_server else {"METER_SYNC_LEDGER": str(_LEDGER)}),
-        **_variables_of(secrets, given.installation.accounts),
-    }
-
-
-def _variables_of(secrets: Sequence[SecretFile], accounts: Sequence[str] | None) -> dict[str, str]:
-    """Return what says where the secrets are.
-
-    Where there are several accounts that is their folder alone: a variable, which names what all have in common, would
-    come before the key that is handed over for one of them.
-    """
-    files = {one.variable: str(_SECRETS / one.name) for one in secrets if one.variable} if accounts is None else {}
-    return files if len(files) == len(secrets) else {**files, "CREDENTIALS_DIRECTORY": str(_SECRETS)}
 
 
 def _metadata(name: str, cluster: Cluster) -> Manifest:
     namespace = {"namespace": cluster.namespace} if cluster.namespace else {}
-    return {"name": name, **namespace, "labels": _labels(name)}
-
-
-def _labels(name: str | None = None) -> dict[str, str]:
-    """Return the labels of one object, or those that all have."""
-    component = (name or "").removeprefix(f"{_NAME}-").removeprefix(_NAME) or "run"
-    of_one = {"app.kubernetes.io/component": component} if name else {}
-    return {"app.kubernetes.io/name": _NAME, **of_one}
+    return {"name": name, **namespace, "labels": labels(name)}
 
 
 def _dumped(said: Sequence[str], manifest: Manifest) -> str:
