@@ -17,14 +17,17 @@ _BY_OUTCOME = {
 }
 _SETTLE, _EXPLAIN = "meter-sync history --settle {item} {start} --note '…'", "meter-sync history --explain {item}"
 _TO_DO: Mapping[MatterKind, tuple[str, str]] = {
-    MatterKind.INVOICE_DIFFERS: ("find out who has changed what is billed, and correct the invoice", _EXPLAIN),
-    MatterKind.OVER_BILLED: ("give it back, for example by a credit note, and then have it settled", _SETTLE),
-    MatterKind.UNBILLED: ("bill it by hand, for example by an invoice item, or waive it, and have it settled", _SETTLE),
-    MatterKind.UNKNOWN: ("look at the customer's invoices, bill what they lack, and then have it settled", _SETTLE),
-    MatterKind.HELD: ("have it looked at whether the usage is right: it is let through, or corrected", _EXPLAIN),
-    MatterKind.REJECTED: ("have it looked at; the next run reports it once more", _EXPLAIN),
-    MatterKind.FAILED: ("have it looked at why, before the invoice is final", _EXPLAIN),
-    MatterKind.SKIPPED: ("have it looked at why, before the invoice is final", _EXPLAIN),
+    MatterKind.INVOICE_DIFFERS: ("Find out who has changed what is billed, and correct the invoice.", _EXPLAIN),
+    MatterKind.OVER_BILLED: ("Give it back, for example by a credit note, and then have it settled.", _SETTLE),
+    MatterKind.UNBILLED: (
+        "Bill it by hand, for example by an invoice item, or waive it, and have it settled.",
+        _SETTLE,
+    ),
+    MatterKind.UNKNOWN: ("Look at the customer's invoices, bill what they lack, and then have it settled.", _SETTLE),
+    MatterKind.HELD: ("Have it looked at whether the usage is right: it is let through, or corrected.", _EXPLAIN),
+    MatterKind.REJECTED: ("Have it looked at; the next run reports it once more.", _EXPLAIN),
+    MatterKind.FAILED: ("Have it looked at why, before the invoice is final.", _EXPLAIN),
+    MatterKind.SKIPPED: ("Have it looked at why, before the invoice is final.", _EXPLAIN),
 }
 """What somebody has to do, and what whoever runs this program types for that."""
 NEEDS_SOMEBODY = frozenset(_TO_DO)
