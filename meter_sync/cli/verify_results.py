@@ -83,7 +83,7 @@ def print_verifications(
     summaries = [_summary(one) for one in verifications]
     whole = _sums(verifications, across)
     unbilled, twice = across.unbilled, across.billed_twice
-    in_words = [f"{one.account}: {_in_words(one)}" for one in verifications]
+    in_words = [f"{one.account}{' (shadow mode)' if one.is_shadow else ''}: {_in_words(one)}" for one in verifications]
     codes = {one.account: one.exit_code for one in verifications}
     results = Results(
         run=run_of_all([_run(one) for one in verifications]),
@@ -148,6 +148,7 @@ def _run(verification: "Verification") -> dict[str, Any]:
         "started_at": utc(verification.started_at),
         "finished_at": utc(verification.finished_at),
         "as_of": utc(verification.as_of),
+        **({"shadow": True} if verification.is_shadow else {}),
     }
 
 

@@ -169,10 +169,11 @@ def ledger_state(place: Place) -> State:
 def accounts_with_books(place: Place) -> list[Scope]:
     """Return whose books there are in a ledger: of whom none are there yet, no run has begun.
 
+    What belongs to an account and has books of its own, such as what is on a test clock, is not among them.
     Raise ConfigurationError, LedgerError or TryAgainError, each with what to do.
     """
     with open_ledger_read_only(place, Scope("", "")) as ledger:
-        return ledger.binding.every()
+        return [one for one in ledger.binding.every() if "/" not in one.account]
 
 
 def books_in_use(place: Place, books: Scope) -> Scope:

@@ -170,7 +170,7 @@ def _billed_by(one: Account, settings: Settings, ledger: Ledger | None, why: str
         raise MeterSyncError(_BY_CUSTOMERS)
     if ledger is None:
         raise MeterSyncError(why)
-    return billed_as_known(ledger, one.name, settings.mapping_rules, there)
+    return billed_as_known(ledger, one.name, settings, there)
 
 
 def _billed_twice(openmeter: _OpenMeter) -> list[BilledTwice]:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import structlog
 
-from meter_sync.core.metering.mapping import MappingRules
+from meter_sync.config import Settings
 from meter_sync.core.metering.queries import Unanswered
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.core.planning.memory import Memory
@@ -111,23 +111,24 @@ async def look_at_meter(
         found.unknown.append(f"which usage of meter {billing.meter} nobody bills is not known: {why}")
 
 
-def billed_as_listed(job: Job, account: str, listed: Prepared, metering: Metering) -> Billed:
-    """Given all listed items of an account, return what it bills."""
+def billed_as_listed(job: Job, settings: Settings, listed: Prepared, metering: Metering) -> Billed:
+    """Given all listed items of an account, return what it bills. In shadow mode it bills nobody, for no time."""
     as_of = job.run.as_of
     over = [one for one in job.ledger.listed.ended_since(as_of - LOOKED_AT, as_of) if one.item.is_read]
     ended = prepare([as_known(one, as_of) for one in over], (), metering, Memory(), as_of)
     items = [one.item for one in listed.items]
-    meters = billing_of_meters(items, [one.item for one in over], metering, account)
-    return Billed(account, as_of, meters, uses_of([*listed.items, *ended]), metering)
+    meters = billing_of_meters(items, [one.item for one in over], metering, settings.account)
+    uses = {} if settings.is_shadow else uses_of([*listed.items, *ended])
+    return Billed(settings.account, as_of, meters, uses, metering)
 
 
-def billed_as_known(ledger: Ledger, account: str, rules: MappingRules, there: Billed) -> Billed:
+def billed_as_known(ledger: Ledger, account: str, settings: Settings, there: Billed) -> Billed:
     """Return what an account bills as its runs have listed it last, mapped by what is said now.
 
     `there` has what is in the OpenMeter that both have in common. Raise LedgerError where an item cannot be read.
     """
     as_of, since = there.as_of, there.as_of - LOOKED_AT
-    metering = replace(there.metering, rules=rules, customers={}, subjects_then={})
+    metering = replace(there.metering, rules=settings.mapping_rules, customers={}, subjects_then={})
     newest, over = ledger.listed.newest_since(since), ledger.listed.ended_since(since, as_of)
     every = {one.item.key: one for one in (*newest, *over)}
     if unread := next((one.item for one in every.values() if not one.item.is_read), None):
@@ -136,4 +137,4 @@ def billed_as_known(ledger: Ledger, account: str, rules: MappingRules, there: Bi
     living = [one.item for one in newest if one.item.is_followed or one.item.period.end > as_of]
     prepared = prepare([as_known(one, as_of) for one in every.values()], (), metering, Memory(), as_of)
     meters = billing_of_meters(living, [one.item for one in over], metering, account)
-    return Billed(account, as_of, meters, uses_of(prepared), metering)
+    return Billed(account, as_of, meters, {} if settings.is_shadow else uses_of(prepared), metering)

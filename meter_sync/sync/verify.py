@@ -106,6 +106,8 @@ class Verification:
     seconds: float = 0.0
     account: str = ""
     """The name of the account that it was about; empty for the only one."""
+    is_shadow: bool = False
+    """Whether it was about a shadow account."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -158,6 +160,7 @@ async def verify(
     return replace(
         verification,
         account=settings.account,
+        is_shadow=settings.is_shadow,
         finished_at=clock() if request.test_clock is None else run.started_at,
         stripe_requests=verification.stripe_requests + beforehand,
         seconds=time.monotonic() - began,
@@ -187,7 +190,7 @@ class _Steps:
         try:
             everything, metering = await list_to_compare(self._job)
             if self._request.is_among_others and self._request.is_of_whole_account:
-                billed = billed_as_listed(self._job, settings.account, everything, metering)
+                billed = billed_as_listed(self._job, settings, everything, metering)
             sample, listed = verification.sample, len(everything.items)
             items = [
                 self._until_last_report(one, everything)

@@ -120,7 +120,12 @@ class _Read(Generic[Thing]):
 
     def answer(self, found: Answer) -> Answer:
         """Return an answer as one about these accounts."""
-        return found.over({one.account: error for one, error in self.errors.items()}) if self.by_account else found
+        return found.over({_name(one): error for one, error in self.errors.items()}) if self.by_account else found
+
+
+def _name(books: Scope) -> str:
+    """Return the name of the account whose these books are; what is in them may be that of its shadow."""
+    return books.account.partition("/")[0]
 
 
 def _read_each(whose: Whose, read: Callable[[Ledger], Sequence[Thing]]) -> _Read[Thing]:
@@ -138,7 +143,7 @@ def _each(whose: Whose, found_in: Callable[[Scope], Sequence[Thing]]) -> _Read[T
     for books in whose.books:
         errors[books] = None
         try:
-            things += [(books.account, one) for one in found_in(books)]
+            things += [(_name(books), one) for one in found_in(books)]
         except MeterSyncError as error:
             errors[books] = error
     failed = [error for error in errors.values() if error]
@@ -201,10 +206,10 @@ def _settle(whose: Whose, item: str, period_start: datetime, note: str) -> Answe
             f"nothing is open of {item} for a period that starts at {utc(period_start)}; nothing was changed",
             "meter-sync history --unbilled lists what is, with the start of its period",
             code="nothing_open",
-            details=[f"account {books.account}: {error.message}" for books, error in found.errors.items() if error],
+            details=[f"account {_name(books)}: {error.message}" for books, error in found.errors.items() if error],
         )
     (account, one), *_ = found.things
-    (books,) = (books for books in whose.books if books.account == account)
+    (books,) = (books for books in whose.books if _name(books) == account)
     with open_ledger(whose.place, books_in_use(whose.place, books)) as ledger:
         ledger.remainders.settle(one, note, now())
     return found.answer(answers.settled(account, one, note, by_account=whose.by_account))
