@@ -165,3 +165,17 @@ def test_what_is_on_a_test_clock_counts_with_its_account_but_not_what_is_of_anot
     assert [one.run for one in books.others(FULL)] == ["closing"]
     assert [one.run for one in clock.others(CLOSING)] == ["full"]
     assert other.others(CLOSING) == live.others(CLOSING) == []
+
+
+def test_the_shadow_of_an_account_has_limits_of_its_own_and_what_is_on_a_test_clock_there_counts_with_it(
+    connection: Connection,
+) -> None:
+    account = Books(connection, "eu", "sandbox")
+    shadow = Books(connection, Scope("eu", "sandbox").shadow.account, "sandbox")
+    clock = Books(connection, "eu/shadow/clock_1", "sandbox")
+    account.enter(FULL)
+    clock.enter(CLOSING)
+
+    assert account.others(FULL) == []
+    assert [one.run for one in shadow.others(FULL)] == ["closing"]
+    assert clock.others(CLOSING) == []
