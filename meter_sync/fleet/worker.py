@@ -167,10 +167,16 @@ async def _tick(fleet: Fleet, how: Work, queue: JobQueue, health: Health) -> Non
 
 
 async def _watch(health: Health, stop: Stop) -> None:
-    """Ask for the end where the worker has long stopped to look for jobs, and goes on living."""
+    """Ask for the end where the worker has long stopped to look for jobs, and goes on living.
+
+    One that stood still as a whole, and wakes up, looks for jobs before it is watched the next time.
+    """
+    was_stalled = False
     while True:
         await asyncio.sleep(_LOOKS_EACH_SECONDS)
-        if health.not_looked_for_seconds > 2 * health.ill_after_seconds:
+        is_stalled = health.not_looked_for_seconds > 2 * health.ill_after_seconds
+        if is_stalled and was_stalled:
             log.error("worker_stalled", message=health.trouble())
             health.is_stalled = True
             stop.request()
+        was_stalled = is_stalled
