@@ -68,8 +68,10 @@ class SeenByStripe:
         """Hold back the answer to the next write while the block lasts, and yield the account that it is for."""
         self._is_holding.release()
         account, goes_on = self._held.get(timeout=PATIENCE_SECONDS)
-        yield account
-        goes_on.set()
+        try:
+            yield account
+        finally:
+            goes_on.set()
 
     def check(self) -> None:
         """Each run has written under one epoch, its own, each item once, and no other run under that one.
@@ -117,7 +119,6 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             seen = SeenByStripe(made.ledger)
             made.sandbox.faults.add(Fault(server="stripe", method="POST", times=None, rewrite=seen))
             serving.enter_context(made.sandbox.in_background())
-            serving.callback(seen.check)
             return made, seen
 
         yield served
@@ -150,9 +151,10 @@ def check_queue(platform: Platform) -> None:
     assert carry_out(platform.ledger, _OVERTAKEN.format(schema)) == []
 
 
-def check(platform: Platform) -> None:
-    """Each account is billed exactly, and the queue is in order."""
+def check(platform: Platform, stripe: SeenByStripe) -> None:
+    """Each account is billed exactly, no run wrote while another had begun, and the queue is in order."""
     assert platform.billed == [10 * number for number, _ in enumerate(platform.shops, start=1)]
+    stripe.check()
     check_queue(platform)
 
 
@@ -175,13 +177,13 @@ def test_each_account_is_billed_exactly_however_many_machines_are_lost(serve: Se
             started.append(start(many, stack))
         wait_until_all_are_complete(many, started)
         assert [one.end() for one in started] == [0] * workers
-    check(many)
+    check(many, stripe)
     assert len(stripe.writes) > ACCOUNTS
 
 
 def test_a_server_that_is_away_for_a_while_costs_nobody_anything(serve: Serve) -> None:
     """Each worker has found it away three times, which takes some 10 s: what it does then, it does each time alike."""
-    some, _ = serve(10)
+    some, stripe = serve(10)
     with ExitStack() as stack:
         started = [start(some, stack) for _ in range(2)]
         started[0].wait_for("job_ended", times=2)
@@ -190,11 +192,11 @@ def test_a_server_that_is_away_for_a_while_costs_nobody_anything(serve: Serve) -
                 each.wait_for("worker_cut_off", times=3)
         wait_until_all_are_complete(some, started)
         assert [each.end() for each in started] == [0, 0]
-    check(some)
+    check(some, stripe)
 
 
 def test_a_machine_that_stood_still_while_another_took_its_place_writes_nothing_more(serve: Serve) -> None:
-    one, _ = serve(1)
+    one, stripe = serve(1)
     one.sandbox.faults.add(Fault(server="openmeter", path="/query", times=1, delay_seconds=5.0))
     with ExitStack() as stack:
         frozen = start(one, stack)
@@ -204,10 +206,10 @@ def test_a_machine_that_stood_still_while_another_took_its_place_writes_nothing_
         other = start(one, stack)
         other.wait_for("run_lock_taken_over")
         other.wait_for("job_ended", exit_code=0)
-        check(one)
+        check(one, stripe)
         before = written(one)
         frozen.signal_all(signal.SIGCONT)
         frozen.wait_for("error", code="lock_lost")
         assert [each.end() for each in (frozen, other)] == [0, 0]
     assert written(one) == before == 1
-    check(one)
+    check(one, stripe)
