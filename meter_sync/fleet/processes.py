@@ -52,6 +52,8 @@ class Processes:
     """What is started, before the arguments that say which run it is."""
     stop: Stop
     under_way: set[Job] = field(default_factory=set)
+    living: set[int] = field(default_factory=set)
+    """The processes of the runs that have not ended: what remains of a job after that is to note its end."""
     ended: Counter[tuple[Job, int]] = field(default_factory=Counter)
     """How many ended with which code."""
 
@@ -109,6 +111,7 @@ class Processes:
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,  # a signal of the terminal's comes to the worker, which hands it on
         )
+        self.living.add(process.pid)
         ending, stopping = asyncio.create_task(process.wait()), asyncio.create_task(self.stop.wait())
         await asyncio.wait((ending, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -116,6 +119,7 @@ class Processes:
         if is_cut_off:
             process.terminate()
         code = await ending
+        self.living.discard(process.pid)
         return None if is_cut_off and code not in _WORK_DONE else code
 
     def _record_end(self, job: Job, code: int | None) -> None:

@@ -1,16 +1,16 @@
 """A worker: it queues what is due, and carries out what is queued, until the end is asked for."""
 
 import asyncio
-import os
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 import structlog
 
 from meter_sync.core.outcomes import ExitCode
 from meter_sync.errors import Interrupted, MeterSyncError, TryAgainError
+from meter_sync.fleet.ending import Ending
 from meter_sync.fleet.health import Figures, Health, answering
 from meter_sync.fleet.kinds import Job, Kind
 from meter_sync.fleet.processes import Fleet, Processes
@@ -21,7 +21,6 @@ from meter_sync.net.tasks import first_error_only, meanwhile
 
 _CONNECTS_AGAIN_AFTER_SECONDS = 5.0
 _LOOKS_EACH_SECONDS = 5.0
-_ENDS_WITHIN_SECONDS = 20.0
 _TICKS_AT_LEAST_EACH_SECONDS = 10.0
 
 log = structlog.get_logger()
@@ -51,43 +50,63 @@ async def work(fleet: Fleet, how: Work, stop: Stop) -> None:
     health = Health(_queue(fleet, processes), processes, how.at_once, how.silent_seconds)
     figures = Figures(fleet)
     listening = answering(health, figures, *how.listens_on) if how.listens_on else nullcontext()
-    async with listening, meanwhile(_end_anyway(health, stop)):
-        while not stop.requested:
-            try:
-                await _work_while_connected(fleet, how, stop, health)
-            except TryAgainError as error:
-                health.is_connected = False
-                log.warning("worker_cut_off", message=error.message, wait_seconds=_CONNECTS_AGAIN_AFTER_SECONDS)
-                with suppress(Interrupted):
-                    await stop.sleep(_CONNECTS_AGAIN_AFTER_SECONDS)
-            health.queue = _queue(fleet, processes)
-    if health.is_stalled:
-        raise MeterSyncError(
-            "the worker has stopped looking for jobs, and lived on",
-            "let systemd or Kubernetes start it again; what it had under way is due by the ledger",
-            code="worker_stalled",
-        )
+    async with _ending_in_time(processes, stop, lambda: ExitCode.FAILED if health.is_stalled else ExitCode.DONE):
+        async with listening:
+            while not stop.requested:
+                try:
+                    await _work_while_connected(fleet, how, stop, health)
+                except TryAgainError as error:
+                    health.is_connected = False
+                    log.warning("worker_cut_off", message=error.message, wait_seconds=_CONNECTS_AGAIN_AFTER_SECONDS)
+                    with suppress(Interrupted):
+                        await stop.sleep(_CONNECTS_AGAIN_AFTER_SECONDS)
+                health.queue = _queue(fleet, processes)
+        if health.is_stalled:
+            raise MeterSyncError(
+                "the worker has stopped looking for jobs, and lived on",
+                "let systemd or Kubernetes start it again; what it had under way is due by the ledger",
+                code="worker_stalled",
+            )
 
 
-async def _end_anyway(health: Health, stop: Stop) -> None:
-    """Let the process end where its engine hangs as it stops, once its runs have ended (procrastinate's issue 1513)."""
-    await stop.wait()
-    while True:
-        await asyncio.sleep(_ENDS_WITHIN_SECONDS)
-        if not health.processes.under_way:
-            break
-    message = "its engine did not stop in time; no run is under way any more, and nothing is lost"
-    log.warning("worker_ended_anyway", message=message)
-    os._exit(ExitCode.FAILED if health.is_stalled else ExitCode.DONE)
+@asynccontextmanager
+async def _ending_in_time(processes: Processes, stop: Stop, code: Callable[[], ExitCode]) -> AsyncIterator[None]:
+    """See to it that the process ends in time once the end is asked for; `code` returns what with, where it hangs."""
+    ending = Ending(processes.living)
+
+    async def begin_once_asked() -> None:
+        await stop.wait()
+        ending.begin(code())
+
+    async with meanwhile(begin_once_asked()):
+        yield
+    if stop.requested:  # perhaps so lately that the task has not heard of it
+        ending.begin(code())
 
 
 async def drain(fleet: Fleet, how: Work, stop: Stop) -> Sequence[int]:
-    """Carry out what is queued now, and return the exit codes of the runs. Raise MeterSyncError."""
+    """Carry out what is queued now, and return the exit codes of the runs. Raise MeterSyncError.
+
+    When the end is asked for, nothing more is taken, and what is under way is asked to end, and queued again.
+    """
     processes = Processes(fleet, how.command, stop)
-    async with opened(_queue(fleet, processes)) as queue, first_error_only(), asyncio.TaskGroup() as group:
-        for kind in Kind:
-            group.create_task(_take(queue, [kind], how, waits=False))
+    async with (
+        _ending_in_time(processes, stop, lambda: ExitCode.FAILED),
+        opened(_queue(fleet, processes)) as queue,
+        first_error_only(),
+        asyncio.TaskGroup() as group,
+    ):
+        tasks = [group.create_task(_take(queue, [kind], how, waits=False)) for kind in Kind]
+        async with meanwhile(_cancelled_once_asked(tasks, stop)):
+            await asyncio.wait(tasks)
     return [code for _, code in processes.ended]
+
+
+async def _cancelled_once_asked(tasks: Sequence[asyncio.Task[None]], stop: Stop) -> None:
+    """Let the engine take nothing more once the end is asked for: what is queued again, it would take again."""
+    await stop.wait()
+    for one in tasks:
+        one.cancel()
 
 
 async def enqueue(fleet: Fleet, jobs: Sequence[Job]) -> list[Job]:
@@ -148,10 +167,16 @@ async def _tick(fleet: Fleet, how: Work, queue: JobQueue, health: Health) -> Non
 
 
 async def _watch(health: Health, stop: Stop) -> None:
-    """Ask for the end where the worker has long stopped to look for jobs, and goes on living."""
+    """Ask for the end where the worker has long stopped to look for jobs, and goes on living.
+
+    One that stood still as a whole, and wakes up, looks for jobs before it is watched the next time.
+    """
+    was_stalled = False
     while True:
         await asyncio.sleep(_LOOKS_EACH_SECONDS)
-        if health.not_looked_for_seconds > 2 * health.ill_after_seconds:
+        is_stalled = health.not_looked_for_seconds > 2 * health.ill_after_seconds
+        if is_stalled and was_stalled:
             log.error("worker_stalled", message=health.trouble())
             health.is_stalled = True
             stop.request()
+        was_stalled = is_stalled

@@ -8,7 +8,9 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from meter_sync.ledger import Place
+from meter_sync.ledger import Place, Scope
+from meter_sync.ledger.server_lock import BOOKS, key_of
+from meter_sync.ledger.turns import turns_of
 from meter_sync.net.postgres_url import PostgresUrl
 from meter_sync.sandbox import Fault
 from tests.support.accounts import Accounts
@@ -19,6 +21,7 @@ pytestmark = pytest.mark.every_way
 
 EU, US = "eu", "us"
 BILLED = {EU: 10, US: 20}
+_LOOKS = 100_000
 
 
 def test_what_is_due_is_queued_and_carried_out_and_then_not_due_any_more(both: Accounts) -> None:
@@ -86,6 +89,20 @@ def test_a_worker_that_is_asked_to_end_gives_back_what_it_was_at_and_another_mak
     assert (both.billed, another.jobs("job_ended")) == (BILLED, ["full run of eu"])
 
 
+def test_a_drain_that_is_asked_to_end_gives_back_what_it_was_at_and_takes_nothing_more(both: Accounts) -> None:
+    both.sandboxes[EU].faults.add(Fault(server="openmeter", path="/query", delay_seconds=3.0))
+    assert both.meter_sync("run", "--enqueue").code == 0
+    with worker(both, "--drain", "--concurrency", "1") as one:
+        one.wait_for("list", account=EU)
+        assert one.end() == 0
+    assert [(job["job"], job["exit_code"]) for job in one.events if job["event"] == "job_ended"] == [
+        ("full run of eu", None)
+    ]
+    with worker(both, "--drain") as another:
+        assert another.ended() == 0
+    assert both.billed == BILLED
+
+
 def test_what_was_under_way_on_a_machine_that_is_lost_is_left_to_another(both: Accounts) -> None:
     toml = "".join(map(both.row, both.sandboxes)) + "[worker]\nstalled_after_seconds = 2\n"
     both.sandboxes[EU].faults.add(Fault(server="openmeter", path="/query", delay_seconds=60.0))
@@ -149,6 +166,30 @@ def locked_queue(place: Place) -> Iterator[None]:
             "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'meter_sync_jobs_%'"
         ).fetchall()
         other.execute(SQL("LOCK TABLE {}.procrastinate_jobs").format(Identifier(schema)))
+        yield
+
+
+def test_a_worker_ends_though_a_thread_of_it_waits_for_the_ledger(both: Accounts) -> None:
+    """The thread that looks for what is due waits for the books, and Python for that thread."""
+    toml = "".join(map(both.row, both.sandboxes)) + "[worker]\nstalled_after_seconds = 1\n"
+    with worker(both, toml=toml) as one:
+        one.wait_for("job_ended", times=2, exit_code=0)
+        with locked_books(both.ledger, turns_of("")):
+            assert one.end() == 0
+    one.wait_for("worker_ended_anyway")
+
+
+@contextmanager
+def locked_books(place: Place, scope: Scope) -> Iterator[None]:
+    """Hold the lock on books, from when somebody waits for it, and let nobody else have it."""
+    assert isinstance(place, PostgresUrl)
+    waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with psycopg.connect(place.url, autocommit=True) as other:
+        other.execute("SET lock_timeout = 0")
+        other.execute("SELECT pg_advisory_lock(%s)", (key_of(BOOKS, scope),))
+        for _ in range(_LOOKS):
+            if other.execute(waiting).fetchone():
+                break
         yield
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from contextvars import copy_context
@@ -10,12 +9,15 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from meter_sync import effects
 from meter_sync.core.planning.selection import Selection
+from meter_sync.net.postgres_url import PostgresUrl
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
+from tests.support.postgres import ledger_on_server
 from tests.support.streaming import STREAMED, billed, check_ledger, use_hours, with_hours
 from tests.support.ways import WAYS, end_of, metered
 from tests.support.world import METER, NOW, World
@@ -25,6 +27,7 @@ pytestmark = [pytest.mark.simulation, pytest.mark.no_cover]
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 SHARES = 6
+_LOOKS = 10_000
 
 
 class Stopped(BaseException):
@@ -95,8 +98,7 @@ def check(world: World, subscriptions: list[SubscriptionView]) -> None:
     found = [(invoiced[one.items[0]], world.billed(one)) for one in subscriptions]
     assert found == [(7, 8)] * len(subscriptions)
     assert world.unbilled() == {}
-    with sqlite3.connect(world.ledger) as ledger:
-        assert ledger.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert world.wrong_in_books() == {}
 
 
 def at_the_turn(world: World) -> Callable[[], None]:
@@ -269,14 +271,50 @@ def test_a_run_that_is_stopped_at_any_effect_is_made_good_by_the_next(
 ) -> None:
     """Every moment is tried, in shares that may be run beside each other; there are more than so many."""
     for moment in count(share, SHARES):
-        world = World(_folder(tmp_path, moment), NOW)
-        with world.sandbox.in_background():
-            hold = scene(world)
-            was_stopped = stopped(world, moment)
-            hold()
-        if not was_stopped:
+        if not is_made_good(World(_folder(tmp_path, moment), NOW), scene, moment):
             assert moment > moments
             return
+
+
+def is_made_good(world: World, scene: Callable[[World], Callable[[], None]], moment: int) -> bool:
+    """Hold a run that is stopped at a moment of a scene to its promise, and return whether that moment came."""
+    with world.sandbox.in_background():
+        hold = scene(world)
+        was_stopped = stopped(world, moment)
+        if isinstance(world.place, PostgresUrl):
+            wait_until_nobody_is_connected(world.place)
+        hold()
+    return was_stopped
+
+
+def wait_until_nobody_is_connected(place: PostgresUrl) -> None:
+    """Until the server has let go of what the run had: one that is stopped leaves no connection, as one that is killed.
+
+    The server notices it a moment later.
+    """
+    others = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with psycopg.connect(place.url, autocommit=True) as looking:
+        for _ in range(_LOOKS):
+            if not looking.execute(others).fetchall():
+                return
+    raise AssertionError("a run that was stopped is still connected")
+
+
+@pytest.mark.parametrize(
+    ("scene", "moments", "each"),
+    [(at_the_turn, 30, 1), (at_a_switch, 25, 3), (at_voided_invoices, 15, 3), (with_many_hours, 30, 5)],
+)
+@pytest.mark.parametrize("share", range(SHARES))
+def test_a_run_with_its_ledger_on_a_server_is_made_good_by_the_next_as_well(
+    tmp_path: Path, scene: Callable[[World], Callable[[], None]], moments: int, each: int, share: int
+) -> None:
+    """Every moment of one scene, and each third or fifth of the others: the way that a run takes is the same."""
+    for moment in count(share * each, SHARES * each):
+        world = World(_folder(tmp_path, moment), NOW)
+        with ledger_on_server() as world.place:
+            if not is_made_good(world, scene, moment):
+                assert moment > moments
+                return
 
 
 def test_every_kind_of_effect_is_among_them(world: World) -> None:

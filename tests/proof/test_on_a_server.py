@@ -14,7 +14,7 @@ from meter_sync.ledger.server_lock import OVERDUE_AFTER_SECONDS
 from meter_sync.net.postgres_url import PostgresUrl
 from meter_sync.sandbox import Fault
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.proof.test_every_effect import come_to_the_turn
+from tests.proof.test_every_effect import check, come_to_the_turn
 from tests.support.postgres import new_ledger, server
 from tests.support.tables import carry_out
 from tests.support.world import World
@@ -40,14 +40,6 @@ def turned(world: World, place: PostgresUrl) -> list[SubscriptionView]:
     """Subscriptions of every way of writing whose period has just ended, with a ledger on a server."""
     world.place = place
     return come_to_the_turn(world)
-
-
-def check(world: World, subscriptions: list[SubscriptionView]) -> None:
-    """Invoice and open total are the usage to the unit, nothing is named, and the books are whole."""
-    invoiced = {line.item: line.quantity for invoice in world.stripe.invoices for line in invoice.lines}
-    assert [(invoiced[one.items[0]], world.billed(one)) for one in subscriptions] == [(7, 8)] * len(subscriptions)
-    assert world.unbilled() == {}
-    assert world.wrong_in_books() == {}
 
 
 @pytest.mark.parametrize("request_number", [0, 9, 16, 22])

@@ -79,6 +79,7 @@ def beside(books: Account) -> list[Request]:
     return [closing, closing, *(Request(selection=event, is_beside=True, as_of=as_of) for event in events)]
 
 
+@pytest.mark.parametrize("ledger_kind", ["file", pytest.param("server", marks=pytest.mark.every_way)], indirect=True)
 @pytest.mark.parametrize("runs", [2, 10])
 def test_of_full_runs_that_start_at_once_one_works_and_every_unit_is_billed_once(world: World, runs: int) -> None:
     books = account(world)

@@ -164,3 +164,13 @@ def _template() -> PostgresUrl:
 def new_ledger() -> PostgresUrl:
     """Make a ledger that knows nothing, and return where it is."""
     return server().database(_template())
+
+
+@contextmanager
+def ledger_on_server() -> Iterator[PostgresUrl]:
+    """Make a ledger that knows nothing, for as long as the block lasts: many of them need room, which is memory."""
+    made = new_ledger()
+    try:
+        yield made
+    finally:
+        server().execute(f'DROP DATABASE "{_name(made)}" WITH (FORCE)')

@@ -75,7 +75,7 @@ def check_ledger(world: World) -> int:
         for (_, customer), events in world.stripe.state.meter_events.items()
         for event in events
     }
-    with open_ledger_read_only(world.ledger, Scope("", "live")) as ledger:
+    with open_ledger_read_only(world.place, Scope("", "live")) as ledger:
         entries = ledger.history.entries(Sought(), with_parts=True)
     believed = {
         (one.whose.customer, int(one.start.timestamp()) // 3600): one.acknowledged

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,8 @@ class Installation(Protocol):
 
 
 PATIENCE_SECONDS = 60.0
+_NEWS = threading.Condition()
+"""Whether a worker, any of them, has logged something."""
 _SURROUNDINGS = {
     name: value for name, value in os.environ.items() if not name.startswith(("METER_SYNC_", "STRIPE_", "OPENMETER_"))
 }
@@ -46,7 +48,6 @@ class StartedWorker:
             text=True,
         )
         self.events: list[dict[str, Any]] = []
-        self._news = threading.Condition()
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
 
@@ -54,11 +55,11 @@ class StartedWorker:
         assert self.process.stderr is not None
         with self.process.stderr as lines:
             for line in lines:
-                with self._news:
+                with _NEWS:
                     self.events.append(json.loads(line))
-                    self._news.notify_all()
-        with self._news:
-            self._news.notify_all()
+                    _NEWS.notify_all()
+        with _NEWS:
+            _NEWS.notify_all()
 
     def wait_for(self, event: str, times: int = 1, **fields: Any) -> dict[str, Any]:
         """Wait until it has logged an event so often, and return the last one. Fail if that does not come."""
@@ -66,8 +67,8 @@ class StartedWorker:
         def found() -> list[dict[str, Any]]:
             return [one for one in self.events if one["event"] == event and fields.items() <= one.items()]
 
-        with self._news:
-            self._news.wait_for(lambda: len(found()) >= times or not self._reading.is_alive(), PATIENCE_SECONDS)
+        with _NEWS:
+            _NEWS.wait_for(lambda: len(found()) >= times or not self._reading.is_alive(), PATIENCE_SECONDS)
             assert len(found()) >= times, (event, fields, self.events)
             return found()[times - 1]
 
@@ -115,6 +116,17 @@ class StartedWorker:
         for one in (self.process.pid, *map(int, runs)):
             with suppress(ProcessLookupError):
                 os.kill(one, how)
+
+
+def how_many(workers: Iterable[StartedWorker], event: str) -> int:
+    """How many events of a name workers have logged together."""
+    return sum(one["event"] == event for each in workers for one in each.events)
+
+
+def wait_for_more(workers: Sequence[StartedWorker], event: str, than: int) -> None:
+    """Wait until workers have logged more events of a name than so many; or for long enough."""
+    with _NEWS:
+        _NEWS.wait_for(lambda: how_many(workers, event) > than, PATIENCE_SECONDS)
 
 
 @contextmanager
