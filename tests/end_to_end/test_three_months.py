@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from meter_sync.sandbox.stripe.state.objects import CollectionPause
-from tests.support.statements import check_statements
+from tests.support.pages import check_page
+from tests.support.statements import check_statements, statements
 from tests.support.three_months import (
     BEGIN,
     CARRIED_BY_DAILY_RUNS,
@@ -56,10 +57,12 @@ def use_now_and_then(simulation: Simulation) -> None:
 def check(simulation: Simulation) -> None:
     """Invoice and named remainder are the usage, in every period of every item, to the unit; and for each customer.
 
-    And the books are whole, and statements of them say the same.
+    And the books are whole, and statements of them say the same, and so do their pages.
     """
     assert simulation.world.wrong_in_books() == {}
     check_statements(simulation.world, BEGIN)
+    for one in statements(simulation.world, BEGIN):
+        check_page(one)
     found = simulation.found()
     wrong = []
     for account in simulation.accounts:

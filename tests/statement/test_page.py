@@ -27,6 +27,7 @@ from meter_sync.statement import words
 from meter_sync.statement.charts import chart_of
 from meter_sync.statement.page import page
 from tests.statement.golden import GOLDEN
+from tests.support.pages import check_page
 from tests.support.statement import (
     ACME,
     NASTY,
@@ -166,6 +167,10 @@ def test_each_term_of_the_bridge_is_shown_explained_and_adds_up() -> None:
         assert f"{term.heading} {term.meaning} {term.of(whole):,}" in text
     assert sum(Decimal(term.of(whole)) for term in words.TERMS) == whole.used
     assert f"All lines together {whole.used:,} Difference 0 The lines add up to what was used" in text
+
+
+def test_the_rows_of_all_customers_add_up_to_the_bridge() -> None:
+    check_page(a_statement())
 
 
 def test_a_bridge_that_does_not_add_up_is_not_to_be_signed() -> None:
