@@ -101,6 +101,10 @@ def test_lists_are_written_so_that_both_readers_of_markdown_see_them(name: str) 
     assert not re.search(r"^[A-Za-z`\[][^\n]*\n(\* |\d+\. )", prose, flags=re.MULTILINE)
 
 
+_SCHEMES = ("only-light", "only-dark")
+"""Of a picture: in which colours of the page it is shown."""
+
+
 @pytest.mark.parametrize("name", [*NAMES, "CHANGELOG.md"])
 def test_every_link_leads_somewhere(name: str) -> None:
     here = ROOT / name
