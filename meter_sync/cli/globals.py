@@ -61,17 +61,6 @@ class Globals:
             cache_logger_on_first_use=False,
         )
 
-    def load_settings_without_keys(self, accounts: Sequence[str]) -> "Settings":
-        """Load the configuration of an account, for what asks no server: no key need be there, or right.
-
-        Where there is one it is read, for its mode. The log says which file and ledger are in effect. Raise
-        ConfigurationError that names every problem at once, and ArgumentsError where there are several accounts, and
-        not one of them is named.
-        """
-        from meter_sync.config import needed
-
-        return self.in_effect(self.read_account(needed(for_webhook=False), accounts), ())
-
     def load_place(self) -> "Place":
         """Load where the ledger is, which all accounts have in common. Raise ConfigurationError."""
         from meter_sync.config import needed

@@ -200,9 +200,7 @@ def _of_original(beside: "WithOriginals") -> Iterator[str]:
 
 
 def _unbilled_rows(known: "Unbilled | None", account: str) -> dict[str, Any]:
-    """Return what the JSON document has of usage that nobody bills, of an account, or of several; None of what is not
-    known.
-    """
+    """Return what the JSON document has of usage that nobody bills; null where that is not known."""
     return {
         "unbilled_subjects": known and [_unbilled(one, account, subject=one.subject) for one in known.subjects],
         "unbilled_usage": known and [_unbilled(one, account, values=one.values) for one in known.usage],
