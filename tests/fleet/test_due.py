@@ -35,9 +35,9 @@ class Books:
         with open_ledgers_read_only(self.ledger) as books:
             return [job.kind for job in all_due([self.account], books, at)]
 
-    def ran(self, at: datetime, exit_code: int) -> None:
+    def ran(self, at: datetime, exit_code: int, scope: Scope = SCOPE) -> None:
         run = RunRecord(f"run-{at}", at, at, "hourly", everything=True)
-        with open_ledger(self.ledger, SCOPE) as ledger:
+        with open_ledger(self.ledger, scope) as ledger:
             ledger.runs.begin(run)
             ledger.runs.finish(run.id, at, exit_code, {})
 
@@ -62,6 +62,14 @@ def test_a_complete_run_is_due_once_in_each_turn_of_the_schedule(books: Books, e
     due = [minutes for minutes in range(121) if books.due(NOW + minutes * MINUTE)]
     assert due == list(range(due[0], 121))
     assert 0 < due[0] <= 60
+
+
+def test_what_is_due_for_an_account_in_shadow_mode_goes_by_the_books_of_its_shadow(books: Books) -> None:
+    books.configure('[accounts.shadow]\napi_key_file = "/shadow_key"\n')
+    books.ran(NOW, 0)
+    assert books.due(NOW) == [Kind.FULL]
+    books.ran(NOW, 0, SCOPE.shadow)
+    assert books.due(NOW) == []
 
 
 @pytest.mark.parametrize("exit_code", [1, 75, 78])
