@@ -328,6 +328,13 @@ def test_what_to_type_stands_below_what_to_do() -> None:
     assert "and have it settled Whoever runs meter-sync: meter-sync history --settle si_0" in text_of_some()
 
 
+def test_what_changed_is_not_told_where_nothing_was_used_before() -> None:
+    changes = [replace(one, before=Decimal(0)) for one in a_statement().changes]
+    text = told(a_statement(changes=changes))
+
+    assert "What changed most The ledger has no usage of the time before, of the same length. Each customer" in text
+
+
 def test_a_single_meter_is_not_told_twice() -> None:
     one = a_statement().meters[0]
     text = told(a_statement(meters=[one], whole=replace(one, meter=None, days=())))
