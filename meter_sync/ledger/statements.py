@@ -21,6 +21,7 @@ from meter_sync.ledger.database import Book, batches, of_same_period
 from meter_sync.ledger.overview import Overview
 from meter_sync.ledger.packing import WRITES
 from meter_sync.ledger.schema import (
+    additions,
     carries,
     holds,
     item_periods,
@@ -54,6 +55,15 @@ class _Trail:
         """Take note of a usage, with the quantity that was due for it, if both are known."""
         if usage is not None and due is not None and (self.newest is None or self.newest[0] <= at):
             self.newest = at, usage, due
+
+
+class _Written:
+    """A write that has a row of its own."""
+
+    def __init__(self, row: Row[Any], delivered: Mapping[tuple[str, datetime, str], datetime]) -> None:
+        self.run, self.usage, self.quantity, self.intended_at = row.run, row.usage, row.quantity, row.intended_at
+        arrived = delivered.get((row.item, row.period_start, row.run))
+        self.acknowledged_at: datetime | None = row.acknowledged_at or arrived
 
 
 class Statements(Book):
@@ -121,11 +131,18 @@ class Statements(Book):
         names, packed = run_numbers.names(self.database), list[tuple[PeriodKey, Any]]()
         for row in self.database.rows_of(self.database.of(past_writes), past_writes.c.item, items):
             packed += [((row.item, row.period_start), one) for one in WRITES.unpacked(row, names)]
+        delivered = self._delivered(items)
         for row in self.database.rows_of(self.database.of(writes), writes.c.item, items):
-            packed.append(((row.item, row.period_start), row))
+            packed.append(((row.item, row.period_start), _Written(row, delivered)))
         known = self._as_of({one.run for _, one in packed})
         for key, one in packed:
             yield key, one, known.get(one.run)
+
+    def _delivered(self, items: Sequence[str]) -> Mapping[tuple[str, datetime, str], datetime]:
+        """Return when additions arrived whose write had no answer, by item, period and run."""
+        query = self.database.of(additions).where(additions.c.delivered_at.is_not(None))
+        found = self.database.rows_of(query, additions.c.item, items)
+        return {(row.item, row.period_start, row.run): row.delivered_at for row in found}
 
     def _as_of(self, of_runs: Iterable[str]) -> dict[str, datetime]:
         asked = self.database.rows_of(self.database.of(runs, "run", "as_of"), runs.c.run, of_runs)

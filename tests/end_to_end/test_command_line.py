@@ -165,7 +165,7 @@ def test_a_run_without_metered_items_is_done(world: World) -> None:
         ("run", "--allow", "everything"),
         ("run", "--schedule", "weekly"),
         ("run", "--closing", "soon"),
-        ("statement",),
+        ("invoice",),
         ("--log-level", "loud", "run"),
     ],
 )

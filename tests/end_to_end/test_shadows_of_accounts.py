@@ -27,3 +27,21 @@ def test_one_run_bills_the_shadow_of_an_account_and_another_account_itself(shado
     (beside,) = compared.document["shadow"]["items"]
     assert (compared.code, beside["in_shadow"], beside["in_account"]) == (0, "10", "0")
     assert [shadowed.was_used(name) for name in ("eu/shadow", EU, US)] == [True, False, True]
+
+
+def test_a_shadow_beside_others_is_verified_and_bills_nothing_twice(shadowed: Shadowed) -> None:
+    both = shadowed.both
+    shadowed.copied()
+    # Who is billed by the second account asks the OpenMeter of the first, where the customers have the same id.
+    shared = shadowed.toml().replace(both.sandboxes[US].openmeter_url, both.sandboxes[EU].openmeter_url)
+    toml = shared.replace("us.openmeter", "eu.openmeter")
+    both.meter_sync("run", toml=toml)
+    all_, one, told = (
+        both.meter_sync(*arguments, "--output", "json", toml=toml)
+        for arguments in (("verify",), ("verify", "--account", US), ("history",))
+    )
+    assert [row["run"].get("shadow") for row in all_.document["accounts"]] == [True, None]
+    assert (all_.document["billed_twice"], one.document["billed_twice"]) == ([], [])
+    assert (all_.document["unbilled_subjects"], one.document["unbilled_subjects"]) == ([], [])
+    assert [row["name"] for row in told.document["accounts"]] == [EU, US]
+    assert {row["account"] for row in told.document["runs"]} == {EU, US}

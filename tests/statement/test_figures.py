@@ -17,7 +17,7 @@ from meter_sync.core.telling.statement.figures import (
     Statement,
 )
 from meter_sync.sandbox.stripe.world import SubscriptionView
-from tests.support.ways import ALL_WAYS, end_of, subscribed
+from tests.support.ways import ALL_WAYS, by_tier, end_of, subscribed
 from tests.support.world import NOW, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -63,7 +63,7 @@ def invoiced(world: World) -> int:
     return sum(line.quantity for invoice in world.stripe.invoices for line in invoice.lines)
 
 
-@pytest.mark.parametrize("way", ALL_WAYS)
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
 def test_what_is_billed_is_what_the_invoice_says_in_every_way(world: World, way: str) -> None:
     one = subscribed(world, way)
     come_to_the_end(world, one)
@@ -74,7 +74,7 @@ def test_what_is_billed_is_what_the_invoice_says_in_every_way(world: World, way:
     assert (only_item(found).state, found.verdict.judgement) == (State.BILLED, Judgement.AGREES)
 
 
-@pytest.mark.parametrize("way", ALL_WAYS)
+@pytest.mark.parametrize("way", by_tier(ALL_WAYS))
 def test_late_usage_that_stripe_does_not_take_is_named_as_not_billed(world: World, way: str) -> None:
     one = subscribed(world, way)
     world.use(one, 3, at=NOW - DAY)

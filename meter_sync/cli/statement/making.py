@@ -1,6 +1,6 @@
 """Making a statement of an account from its ledger: no server is asked."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -164,11 +164,12 @@ def _item(ledger: Ledger, one: ItemFigures) -> ItemFigures:
 def _shortened(sentences: Sequence[Sentence]) -> Iterator[Told]:
     """Yield how a quantity came about, with its last writes alone: `history` has all."""
     many = [one for one in sentences if one.topic in _MANY]
-    left_out: Collection[Sentence] = many[:-_WRITES_TOLD]
-    if left_out:
-        yield Told("writes", f"{len(many)}, of which the last {_WRITES_TOLD} are told here: meter-sync history has all")
+    left_out = many[:-_WRITES_TOLD]
     for one in sentences:
-        if one.topic not in _LEFT_OUT and one not in left_out:
+        if one is (left_out and left_out[0]):
+            said = f"{len(many)}, of which the last {_WRITES_TOLD} are told here: meter-sync history has all"
+            yield Told("writes", said)
+        elif one.topic not in _LEFT_OUT and one not in left_out:
             yield Told(one.topic, one.text)
 
 

@@ -23,6 +23,11 @@ def message(intake: Intake, lacking: int) -> str:
     return f"{_WHY[intake]}: {in_words(lacking)} in this period; {_SETTLE}"
 
 
+def without_advice(text: str) -> str:
+    """Return what was said of a period without what to do about it, for who says that otherwise."""
+    return text.removesuffix(f"; {_SETTLE}")
+
+
 def not_known(whether: str, standing: int, lacking: int) -> str:
     """Return what to say of a period of which it is not known whether anything bills what stands in Stripe."""
     beyond = f", and {in_words(lacking)} beyond these" if lacking else ""

@@ -86,7 +86,7 @@ def _matter(
         quantity=None if quantity is None else Decimal(quantity),
         since=since,
         age_days=None if since is None or as_of is None else max((as_of - since).days, 0),
-        reason=why,
+        reason=period_closed.without_advice(why),
         to_do=to_do,
         command=command and command.format(item=whose.item, start=utc(whose.period.start)),
         note=lacking.note if is_settled else None,
