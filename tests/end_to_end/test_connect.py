@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from meter_sync.sandbox.stripe.protocol.rate_limits import RateLimits
 from tests.support.platform import Platform
 
 
@@ -40,18 +39,6 @@ def test_one_connected_account_in_two_rows_is_refused(platform: Platform) -> Non
     one, other = (shop.account for shop in platform.shops)
     done = platform.run(toml=platform.toml.replace(other, one))
     assert (done.code, f"are of Stripe account {one}" in done.stderr, platform.billed) == (78, True, [0, 0])
-
-
-def test_the_platforms_limits_hold_for_all_its_accounts_together(platform: Platform) -> None:
-    """As they are its own: each account by itself keeps to them, and both at once would ask too much."""
-    for shop in platform.shops:
-        for _ in range(12):
-            platform.subscribe(shop, 1)
-    platform.sandbox.rate_limits = RateLimits(overall_per_second=1000, endpoint_per_second=20)
-    done = platform.run(METER_SYNC_STRIPE_ENDPOINT_RATE="18")
-    assert done.code == 0
-    refused = [one for one in platform.sandbox.requests if one.status == 429]
-    assert len(refused) <= 1
 
 
 def test_an_organizations_key_names_the_account_of_each_request(platform: Platform) -> None:

@@ -1,11 +1,10 @@
 """What goes wrong on the wire spoils nothing else, and the next run leaves the invoice right."""
 
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from meter_sync.sandbox import Fault, RateLimits
+from meter_sync.sandbox import Fault
 from tests.support.ways import one_fast
 from tests.support.world import METER, World, interrupt
 
@@ -269,40 +268,6 @@ def test_a_listing_that_is_not_understood_writes_nothing(world: World) -> None:
     assert not world.writes
 
 
-def test_stripes_limits_are_met_and_every_item_is_reported(world: World) -> None:
-    subscriptions = [world.subscribe() for _ in range(30)]
-    for subscription in subscriptions:
-        world.use(subscription, 5)
-    world.sandbox.rate_limits = RateLimits(overall_per_second=100, endpoint_per_second=20)
-    rates = {"METER_SYNC_STRIPE_RATE": "100", "METER_SYNC_STRIPE_ENDPOINT_RATE": "25"}
-
-    done = world.run(METER_SYNC_RETRY_SECONDS="60", **rates)
-
-    assert done.code == 0
-    assert any(request.status == 429 for request in world.sandbox.requests)
-    assert all(world.billed(subscription) == 5 for subscription in subscriptions)
-
-
-def test_a_run_of_which_much_is_refused_slows_down_as_a_whole(world: World) -> None:
-    for _ in range(20):
-        world.use(world.subscribe(), 5)
-    world.sandbox.faults.add(
-        Fault(
-            server="stripe",
-            path=RECORDS,
-            status=429,
-            headers={"Stripe-Rate-Limited-Reason": "endpoint-rate"},
-            times=16,
-        )
-    )
-
-    assert world.run(METER_SYNC_RETRY_SECONDS="10", METER_SYNC_STRIPE_RATE="25").code == 0
-
-    arrivals = sorted(request.at for request in world.seen("POST", "/usage_records"))
-    assert len(arrivals) == 36
-    assert max(later - one for one, later in pairwise(arrivals)) >= 0.9
-
-
 def test_a_single_refusal_holds_up_nothing_but_what_was_refused(world: World) -> None:
     for _ in range(12):
         world.use(world.subscribe(), 5)
@@ -324,15 +289,6 @@ def test_what_another_meter_measures_is_not_asked_for(world: World) -> None:
     world.run()
 
     assert {request.path for request in world.seen("POST", "/query")} == {world.query_path(METER)}
-
-
-def test_waiting_in_our_own_queue_is_not_counted_as_trying(world: World) -> None:
-    for number in range(40):
-        world.stripe.add_price(id=f"price_{number}", metadata={"om_meter_id": METER})
-    world.sandbox.faults.add(Fault(server="stripe", path="/v1/subscriptions$", skip=39, status=503))
-
-    assert world.run(METER_SYNC_RETRY_SECONDS="2", METER_SYNC_STRIPE_ENDPOINT_RATE="15").code == 0
-    assert [request.status for request in world.seen("GET", "/v1/subscriptions")].count(503) == 1
 
 
 def test_a_page_that_is_not_stripes_on_one_write_is_its_items_own_matter(world: World) -> None:
