@@ -10,6 +10,7 @@ from meter_sync.core.billing.item import Period
 from meter_sync.core.telling.statement.figures import (
     Bridge,
     CustomerFigures,
+    Cuts,
     ItemFigures,
     Judgement,
     MatterKind,
@@ -18,7 +19,7 @@ from meter_sync.core.telling.statement.figures import (
 )
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.support.ways import ALL_WAYS, by_tier, end_of, subscribed
-from tests.support.world import NOW, World
+from tests.support.world import METER, NOW, World
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 JUNE = Period(datetime(2025, 6, 1, tzinfo=UTC), datetime(2025, 7, 1, tzinfo=UTC))
@@ -111,3 +112,92 @@ def test_late_usage_that_is_carried_is_in_the_period_that_bills_it_and_in_no_oth
     assert only_item(july).bridge == Bridge(used=Decimal(8), billed=3, carried_out=5)
     assert only_item(august).bridge == Bridge(used=Decimal(2), billed=7, carried_in=5)
     assert july.whole.bridge.billed + august.whole.bridge.billed == invoiced(world) == 10
+
+
+@pytest.mark.parametrize(
+    ("moved", "said"),
+    [(DAY, "1 have not ended yet"), (timedelta(days=20, hours=21, minutes=32), "of 1 the invoice may still change")],
+    ids=["running", "awaited"],
+)
+def test_a_period_that_runs_or_may_still_change_is_no_all_clear(world: World, moved: timedelta, said: str) -> None:
+    one = world.subscribe()
+    world.use(one, 3, at=NOW - DAY)
+    world.execute()
+    world.sandbox.clock.advance(moved)
+    world.execute()
+
+    verdict = statement(world).verdict
+
+    assert (verdict.judgement, said in verdict.sentence) == (Judgement.OPEN, True)
+    assert only_item(statement(world)).bridge == Bridge(used=Decimal(3), still_open=3)
+
+
+def test_a_trial_is_free(world: World) -> None:
+    one = world.subscribe(trial_end=end_of_trial())
+    world.use(one, 3, at=NOW - DAY)
+    world.execute()
+    close(world, end_of_trial())
+
+    assert only_item(statement(world, JUNE)).bridge == Bridge(used=Decimal(3), free=Decimal(3))
+
+
+def end_of_trial() -> datetime:
+    return NOW + 5 * DAY
+
+
+def test_what_a_brake_holds_is_held_and_named_with_what_to_do(world: World) -> None:
+    one = world.subscribe()
+    world.use(one, 1000, at=NOW - DAY)
+    world.execute()
+    world.openmeter.value_overrides[METER, world.customer_of(one)] = "10"
+    world.execute()
+    found = statement(world)
+
+    assert only_item(found).bridge == Bridge(used=Decimal(10), held=-990, still_open=1000)
+    (matter,) = found.matters
+    assert (matter.kind, matter.quantity) == (MatterKind.HELD, Decimal(990))
+    assert matter.command == f"meter-sync history --explain {matter.item}"
+
+
+def test_what_is_beyond_whole_units_is_rounding(world: World) -> None:
+    one = world.subscribe()
+    world.use(one, "3.75", at=NOW - DAY)
+    world.execute()
+    close(world, end_of(world, one))
+
+    assert only_item(statement(world)).bridge == Bridge(used=Decimal("3.75"), billed=3, rounding=Decimal("0.75"))
+
+
+def test_an_invoice_that_was_voided_leaves_all_of_it_unbilled(world: World) -> None:
+    one = world.subscribe()
+    world.use(one, 300, at=NOW - DAY)
+    world.execute()
+    end = end_of(world, one)
+    close(world, end)
+    for invoice in world.stripe.invoices:
+        world.stripe.void_invoice(invoice.id)
+    world.sandbox.clock.advance(HOUR)
+    world.execute()
+
+    assert only_item(statement(world)).bridge == Bridge(used=Decimal(300), unbilled=300)
+
+
+def test_the_two_cuts_are_bridged_by_what_was_used_before_and_in_later_periods(world: World) -> None:
+    one = world.subscribe()
+    end = end_of(world, one)
+    world.use(one, 3, at=NOW - DAY)
+    world.execute()
+    world.sandbox.clock.move_to(JUNE.end)
+    world.execute()
+    world.sandbox.clock.move_to(JUNE.end + 2 * HOUR)
+    world.use(one, 4, at=JUNE.end + HOUR)
+    world.execute()
+    close(world, end)
+    world.use(one, 5, at=world.now - HOUR)
+    world.execute()
+    cuts = statement(world).whole.cuts
+
+    assert cuts == Cuts(in_periods=Decimal(7), used_before=Decimal(3), in_later_periods=Decimal(5))
+    assert (cuts.in_time, statement(world, JUNE).whole.cuts.in_time) == (Decimal(9), Decimal(3))
+    days = {day.day: (day.used, day.billed) for day in statement(world).meters[0].days if day.used}
+    assert days == {JUNE.end.date(): (Decimal(4), Decimal(4)), world.now.date(): (Decimal(5), Decimal(0))}

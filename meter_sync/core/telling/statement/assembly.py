@@ -170,10 +170,12 @@ def verdict_of(figures: Figures, as_of: datetime | None, unread: int) -> Verdict
         return Verdict(Judgement.ATTENTION, f"{about} wait for somebody; all else is billed, or explained.")
     if not periods:
         return Verdict(Judgement.NOTHING, "No billing period ended in this time: there is nothing to be billed yet.")
-    awaited = figures.by_state.get(State.AWAITED, 0)
-    if awaited:
-        still = f"of {awaited} the invoice is not final yet"
-        return Verdict(Judgement.OPEN, f"Of {_many(periods, 'period')} that ended, {still}; nothing waits for anybody.")
+    running, awaited = (figures.by_state.get(state, 0) for state in (State.RUNNING, State.AWAITED))
+    if running or awaited:
+        still = [f"{running:,} have not ended yet"] if running else []
+        still += [f"of {awaited:,} the invoice may still change"] if awaited else []
+        said = f"Of {_many(periods, 'period')}, {' and '.join(still)}; nothing waits for anybody."
+        return Verdict(Judgement.OPEN, said)
     return Verdict(Judgement.AGREES, f"All that was used in {_many(periods, 'period')} is billed, or explained.")
 
 

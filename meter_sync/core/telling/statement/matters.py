@@ -41,7 +41,7 @@ def matters_of(one: Position, state: State, as_of: datetime) -> Iterator[Matter]
         yield _matter(MatterKind.REJECTED, one, None, None, as_of, f"Stripe rejected what it had taken: {one.rejected}")
     if one.obstacle and one.is_held and state is not State.BILLED and one.obstacle.reason not in HARMLESS:
         kind = _BY_OUTCOME.get(one.obstacle.outcome, MatterKind.HELD)
-        held = bridge_of(one, state).held if one.is_metered else None
+        held = abs(bridge_of(one, state).held) if one.is_metered else None
         why = one.obstacle.message or one.obstacle.reason
         yield _matter(kind, one, held, one.obstacle.since, as_of, why)
     if state is State.FREE:
