@@ -27,7 +27,7 @@ pytestmark = pytest.mark.simulation
 Serve = Callable[[int], tuple[Platform, "SeenByStripe"]]
 
 STALLED = "[worker]\nstalled_after_seconds = 2\n"
-ACCOUNTS = 24
+ACCOUNTS = 40
 _LOOKS = 200
 
 
