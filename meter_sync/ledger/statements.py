@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -20,6 +21,7 @@ from meter_sync.ledger import past_parts, rows, run_numbers, schema
 from meter_sync.ledger.database import Book, batches, of_same_period
 from meter_sync.ledger.overview import Overview
 from meter_sync.ledger.packing import WRITES
+from meter_sync.ledger.rows import RowUnread
 from meter_sync.ledger.schema import (
     additions,
     carries,
@@ -69,6 +71,10 @@ class _Written:
 class Statements(Book):
     """What was used and billed of items' periods."""
 
+    def at_one_moment(self) -> AbstractContextManager[None]:
+        """Let all that is read inside be of the same moment: runs go on meanwhile."""
+        return self.database.at_one_moment()
+
     def positions(self, time: Period) -> Iterator[Position]:
         """Yield what is known of every item's period that overlaps a time, item by item.
 
@@ -98,8 +104,15 @@ class Statements(Book):
         into, out = self._carried(items)
         for row in sorted(found, key=lambda one: (one.item, one.period_start)):
             key = row.item, row.period_start
-            if row.item not in self.database.damaged:
-                yield _position(row, trails[key], into[key], out[key], obstacles.get(key))
+            try:
+                if row.item not in self.database.damaged:
+                    yield _position(row, trails[key], into[key], out[key], obstacles.get(key))
+            except RowUnread as error:
+                self._leave_out(row.item, error)
+
+    def _leave_out(self, item: str, error: RowUnread) -> None:
+        """Take note that what the ledger has of an item cannot be read: it is in none of the figures."""
+        self.database.damaged.setdefault(item, error.message)
 
     def _carried(self, items: Sequence[str]) -> tuple[Mapping[PeriodKey, int], Mapping[PeriodKey, int]]:
         """Return what was carried into items' periods, and out of them."""
@@ -121,16 +134,30 @@ class Statements(Book):
                     trail.taken.append((one.acknowledged_at, one.quantity))
         for row in self.database.rows_of(self.database.of(holds), holds.c.item, items):
             found[row.item, row.period_start].read(row.last_at, row.usage, row.quantity)
+        lengths = self._lengths(wanted)
         for key, start, total in self._parts(items):
-            if key in wanted:
-                found[key].windows.append((start + _length(wanted[key]), total))
+            if key in lengths:
+                found[key].windows.append((start + lengths[key], total))
+        return found
+
+    def _lengths(self, wanted: Mapping[PeriodKey, Row[Any]]) -> dict[PeriodKey, timedelta]:
+        """Return how long the hours or days of items' periods are that have some."""
+        found = {}
+        for key, row in wanted.items():
+            try:
+                found[key] = _length(row)
+            except RowUnread as error:
+                self._leave_out(row.item, error)
         return found
 
     def _writes(self, items: Sequence[str]) -> Iterator[tuple[PeriodKey, Any, datetime | None]]:
         """Yield every write, also what was packed, with the instant that its run was about."""
         names, packed = run_numbers.names(self.database), list[tuple[PeriodKey, Any]]()
         for row in self.database.rows_of(self.database.of(past_writes), past_writes.c.item, items):
-            packed += [((row.item, row.period_start), one) for one in WRITES.unpacked(row, names)]
+            try:
+                packed += [((row.item, row.period_start), one) for one in WRITES.unpacked(row, names)]
+            except RowUnread as error:
+                self._leave_out(row.item, error)
         delivered = self._delivered(items)
         for row in self.database.rows_of(self.database.of(writes), writes.c.item, items):
             packed.append(((row.item, row.period_start), _Written(row, delivered)))
@@ -152,17 +179,19 @@ class Statements(Book):
         """Yield the hours and days of items' periods: when each begins, and the usage of the period up to its end."""
         for row in self.database.rows_of(self.database.of(parts), parts.c.item, items):
             yield (row.item, row.period_start), row.start, row.total
-        packed = self.database.rows_of(self.database.of(schema.past_parts), schema.past_parts.c.item, items)
-        for one in past_parts.as_rows(self.database, packed):
-            yield (one["item"], one["period_start"]), one["start"], one["total"]
+        for row in self.database.rows_of(self.database.of(schema.past_parts), schema.past_parts.c.item, items):
+            try:
+                for one in past_parts.as_rows(self.database, [row]):
+                    yield (row.item, row.period_start), one["start"], one["total"]
+            except RowUnread as error:
+                self._leave_out(row.item, error)
 
 
 def _length(row: Row[Any]) -> timedelta:
-    """Return how long an hour or a day of an item's period is, by the row of its state."""
-    if row.its_way is None:
-        return _A_DAY
-    window = window_of(Way(row.its_way), item_of(row).price)
-    return window.length if window else _A_DAY
+    """Return how long an hour or a day of an item's period is, by the row of its state. Raise RowUnread."""
+    with rows.reading(row.item):
+        way = None if row.its_way is None else Way(row.its_way)
+        return window_of(way, item_of(row).price).length if way is Way.WINDOWS else _A_DAY
 
 
 def _position(row: Row[Any], trail: _Trail, carried_in: int, carried: int, obstacle: Obstacle | None) -> Position:

@@ -11,6 +11,7 @@ import pytest
 from meter_sync.sandbox.stripe.world import SubscriptionView
 from tests.statement.test_command import JULY, as_json, statement
 from tests.statement.test_figures import DAY, close
+from tests.support.tables import carry_out
 from tests.support.ways import end_of
 from tests.support.world import NOW, World
 
@@ -96,3 +97,39 @@ def test_only_a_customer_is_shown_where_one_is_named(world: World, ended: Subscr
     assert [one["customer"] for one in found["customers"]] == [world.customer_of(ended)]
     assert found["only_customers"] == [world.customer_of(ended)]
     assert world.customer_of(other) not in json.dumps(found)
+
+
+def test_a_customer_of_whom_the_ledger_has_nothing_is_an_error(world: World, ended: SubscriptionView) -> None:
+    found = statement(world, *JULY, "--customer", "cus_unknown")
+
+    assert found.code == 1
+    assert "--customer cus_unknown matches nothing in the ledger; nothing was written" in found.stderr
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE seen_periods SET usage = 'x' WHERE item = ?",
+        "UPDATE item_periods SET scale = 'x' WHERE item = ?",
+        "UPDATE item_periods SET way = 'x' WHERE item = ?",
+        "UPDATE item_periods SET subjects = '[' WHERE item = ?",
+        "UPDATE writes SET usage = 'x' WHERE item = ?",
+    ],
+)
+def test_what_cannot_be_read_is_named_and_in_none_of_the_figures_and_not_signed(
+    world: World, ended: SubscriptionView, damage: str
+) -> None:
+    other = world.subscribe()
+    world.execute()
+    (item,) = ended.items
+    carry_out(world.ledger, damage, item)
+
+    found = as_json(world)
+
+    assert found["verdict"]["judgement"] == "attention"
+    assert "cannot be read" in found["verdict"]["sentence"]
+    assert [one.partition(":")[0] for one in found["unread"]] == [item]
+    assert item not in json.dumps(found["customers"])
+    assert other.items[0] not in json.dumps(found["unread"])
+    signed = statement(world, *JULY, "--sign", "Ann Example")
+    assert (signed.code, "nothing was signed" in signed.stderr) == (1, True)

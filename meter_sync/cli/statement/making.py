@@ -11,7 +11,7 @@ from meter_sync.cli.statement.times import time_before
 from meter_sync.core.billing.item import Period, PeriodKey
 from meter_sync.core.schedule import Schedule
 from meter_sync.core.telling.explanation import Sentence, explain
-from meter_sync.core.telling.history import PastRun
+from meter_sync.core.telling.history import PastRun, Sought
 from meter_sync.core.telling.statement.assembly import (
     LARGEST,
     Figures,
@@ -35,13 +35,17 @@ from meter_sync.core.telling.statement.figures import (
 )
 from meter_sync.core.telling.statement.position import Position
 from meter_sync.core.text import digits
+from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import Ledger
 from meter_sync.ledger.migrate import REVISIONS
+from meter_sync.ledger.rows import RowUnread
 from meter_sync.ledger.signatures import Signed
 
 TOLD_OF = 1000
 """Of so many customers, the largest, it is told how their quantities came about; a page of more would be too large."""
 _WRITES_TOLD = 3
+_SIGNED_TIMES = 12
+"""So many signed times, the last ones, are looked at again: a year of months."""
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -60,7 +64,26 @@ class About:
 
 
 def statement_of(ledger: Ledger, about: About) -> Statement:
-    """Return the statement of a time, by what the ledger has: of one ledger always the same. Raise LedgerError."""
+    """Return the statement of a time, by what the ledger has: of one ledger always the same.
+
+    Raise LedgerError, or MeterSyncError for a customer of whom it has nothing.
+    """
+    with ledger.statements.at_one_moment():
+        _check_known(ledger, about.customers)
+        return _statement(ledger, about)
+
+
+def _check_known(ledger: Ledger, customers: Sequence[str]) -> None:
+    unmatched = ledger.history.unmatched(Sought(customers=tuple(customers)))
+    if unmatched:
+        raise MeterSyncError(
+            f"--customer {unmatched.value} matches nothing in the ledger; nothing was written",
+            f"known are {', '.join(unmatched.known)}" if unmatched.known else "no run has listed a customer yet",
+            code="nothing_selected",
+        )
+
+
+def _statement(ledger: Ledger, about: About) -> Statement:
     time, last = about.time, ledger.runs.last_complete_run()
     as_of = last.as_of if last else None
     bound = ledger.binding.read()
@@ -136,7 +159,8 @@ def _signature(one: Signed, digest: str) -> Signature:
 
 def _changed(ledger: Ledger, signed: Sequence[Signed], as_of: datetime) -> Iterator[ChangedSince]:
     """Yield the signed times whose sums are others by now, each by its last signature."""
-    for one in {one.time: one for one in signed}.values():
+    last_of_each = {one.time: one for one in signed}
+    for one in [*last_of_each.values()][-_SIGNED_TIMES:]:
         now = sum_of(_ended_in(ledger.statements.positions(one.time), one.time), as_of)
         if sums_of(now) != one.bridge:
             before = _bridge_of(one.bridge)
@@ -157,7 +181,10 @@ def _told(ledger: Ledger, customers: Sequence[CustomerFigures]) -> list[Customer
 
 
 def _item(ledger: Ledger, one: ItemFigures) -> ItemFigures:
-    stories = ledger.history.stories(one.item, one.period.start)
+    try:
+        stories = ledger.history.stories(one.item, one.period.start)
+    except RowUnread as error:  # of what no figure is made
+        return replace(one, told=[Told("unread", error.message)])
     return replace(one, told=[told for story in stories for told in _shortened(explain(story))])
 
 

@@ -163,20 +163,24 @@ def verdict_of(figures: Figures, as_of: datetime | None, unread: int) -> Verdict
     if unread:
         about = f"What the ledger has of {_many(unread, 'item')} cannot be read"
         return Verdict(Judgement.ATTENTION, f"{about}, and is in none of the figures. Do not sign.")
-    waiting = [one for one in figures.matters if one.kind in NEEDS_SOMEBODY]
+    waiting, still = [one for one in figures.matters if one.kind in NEEDS_SOMEBODY], list(_still_open(figures))
     if waiting:
         customers = len({one.customer for one in waiting})
         about = f"{_many(len(waiting), 'matter')} of {_many(customers, 'customer')}"
-        return Verdict(Judgement.ATTENTION, f"{about} wait for somebody; all else is billed, or explained.")
+        return Verdict(Judgement.ATTENTION, f"{'; '.join([f'{about} wait for somebody', *still])}.")
     if not periods:
         return Verdict(Judgement.NOTHING, "No billing period ended in this time: there is nothing to be billed yet.")
-    running, awaited = (figures.by_state.get(state, 0) for state in (State.RUNNING, State.AWAITED))
-    if running or awaited:
-        still = [f"{running:,} have not ended yet"] if running else []
-        still += [f"of {awaited:,} the invoice may still change"] if awaited else []
-        said = f"Of {_many(periods, 'period')}, {' and '.join(still)}; nothing waits for anybody."
-        return Verdict(Judgement.OPEN, said)
+    if still:
+        return Verdict(Judgement.OPEN, f"Of {_many(periods, 'period')}, {'; '.join(still)}; nothing waits for anybody.")
     return Verdict(Judgement.AGREES, f"All that was used in {_many(periods, 'period')} is billed, or explained.")
+
+
+def _still_open(figures: Figures) -> Iterator[str]:
+    running, awaited = (figures.by_state.get(state, 0) for state in (State.RUNNING, State.AWAITED))
+    if running:
+        yield f"{running:,} have not ended yet"
+    if awaited:
+        yield f"of {awaited:,} the invoice may still change"
 
 
 def _many(number: int, what: str) -> str:

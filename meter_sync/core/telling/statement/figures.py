@@ -61,6 +61,11 @@ class Bridge:
         return became + self.unknown + self.still_open + self.rounding + self.free
 
     @property
+    def waiting(self) -> int:
+        """How much waits for somebody's decision, too much and too little alike."""
+        return abs(self.held) + abs(self.unbilled) + abs(self.unknown)
+
+    @property
     def difference(self) -> Decimal:
         """What was used and is not explained: zero."""
         return self.used - self.explained
