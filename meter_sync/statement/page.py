@@ -11,7 +11,7 @@ from unicodedata import category
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from meter_sync.core.telling.statement.figures import Matter, MatterKind, Statement
+from meter_sync.core.telling.statement.figures import Matter, MatterKind, Signature, Statement
 from meter_sync.statement import charts, folding, words
 from meter_sync.statement.dashboard import Dashboard
 from meter_sync.statement.folding import Folded
@@ -50,6 +50,7 @@ def page(statement: Statement, locale: str) -> str:
         "style": Markup(style),  # noqa: S704 - the only words in it are escaped
         "style_hash": b64encode(sha256(style.encode()).digest()).decode(),
         "groups": _groups(statement.matters[: folding.MOST_MATTERS]),
+        "outdated": _outdated(statement),
         "to_do": sum(one.to_do is not None for one in statement.matters),
     }
     text = ""
@@ -110,6 +111,15 @@ def _in_css(text: str) -> str:
 
 def _groups(matters: Sequence[Matter]) -> list[Group]:
     return [Group(kind, list(some)) for kind, some in groupby(matters, key=lambda one: one.kind)]
+
+
+def _outdated(statement: Statement) -> Signature | None:
+    """Return the newest signature of this time where the figures are others by now, and their sums do not tell it."""
+    newest = max(statement.signatures, key=lambda one: one.signed_at, default=None)
+    told = {(one.since, one.until) for one in statement.changed_since}
+    if newest is None or newest.is_of_this or (statement.since, statement.until) in told:
+        return None
+    return newest
 
 
 def _terms_shown(statement: Statement, shown: Folded) -> bool:

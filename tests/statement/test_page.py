@@ -4,6 +4,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from functools import cache
 from hashlib import sha256
@@ -34,6 +35,7 @@ from tests.support.statement import (
     NORTH,
     REQUESTS,
     SINCE,
+    UNTIL,
     a_statement,
     customer,
     days,
@@ -304,6 +306,18 @@ def test_a_signed_time_that_has_changed_is_named_with_what_changed() -> None:
     assert "A signed statement has changed. Ada Lovelace signed that of October 2026" in text
     assert "what is not as it was signed Term As signed Now Used 1,000 1,204 Carried out 0 204" in text
     assert "other figures than these" in text
+
+
+def test_a_signature_of_this_time_whose_figures_have_changed_is_named_at_the_top_unless_it_was_signed_anew() -> None:
+    (old,) = a_statement().signatures
+    anew = replace(old, signed_by="Grace Hopper", signed_at=old.signed_at + timedelta(hours=1), is_of_this=True)
+    said = "Signed by Ada Lovelace on 2026-12-01 09:00:00; its figures have changed since."
+    of_this = replace(a_statement().changed_since[0], since=SINCE, until=UNTIL)
+
+    assert text_of_some().index(said) < text_of_some().index("What needs attention")
+    assert said not in told(a_statement(signatures=[old, anew]))
+    assert said in told(a_statement(signatures=[replace(anew, signed_at=SINCE), old]))
+    assert told(a_statement(changed_since=[of_this])).count("have changed since") == 1
 
 
 def test_missed_runs_and_how_far_periods_have_come_are_told() -> None:
