@@ -43,15 +43,20 @@ def page(statement: Statement, locale: str) -> str:
     source, _, _ = _LOADER.get_source(environment, "style.css")
     style = source.replace(_HEAD, _in_css(f"{account}: usage billed, {name}"))
     template = environment.get_template("page.html.jinja")
+    matters = [one for one in statement.matters if one.kind is not MatterKind.SETTLED]
+    settled = [one for one in statement.matters if one.kind is MatterKind.SETTLED]
     head = {
         "statement": statement,
         "account": account,
         "name": name,
         "style": Markup(style),  # noqa: S704 - the only words in it are escaped
         "style_hash": b64encode(sha256(style.encode()).digest()).decode(),
-        "groups": _groups(statement.matters[: folding.MOST_MATTERS]),
+        "groups": _groups(matters[: folding.MOST_MATTERS]),
+        "more_matters": max(0, len(matters) - folding.MOST_MATTERS),
+        "settled": settled[: folding.MOST_MATTERS],
+        "more_settled": max(0, len(settled) - folding.MOST_MATTERS),
         "outdated": _outdated(statement),
-        "to_do": sum(one.to_do is not None for one in statement.matters),
+        "to_look_at": len(matters) + len(statement.without_report),
     }
     text = ""
     for room in folding.ROOMS:

@@ -160,6 +160,27 @@ def test_the_verdict_and_what_to_do_stand_before_the_figures() -> None:
     assert text.index("bill it by hand, for example") < text.index("From used to billed Each line")
 
 
+def test_the_head_says_what_waits_for_an_invoice_and_for_a_decision_and_in_which_units() -> None:
+    head = text_of_some().partition("Attention (4)")[0]
+
+    assert "Waits for an invoice 13,410 Waits for a decision 6,555" in head
+    assert "Matters to look at 1 of them customer without a report 4" in head
+    assert "in the units that Stripe bills; there are no amounts of money on this page." in head
+    assert "Units of different meters are added up here" in head
+    assert "Units of different meters" not in told(a_statement(meters=a_statement().meters[:1]))
+
+
+def test_customers_without_a_report_need_attention_and_what_is_settled_does_not() -> None:
+    attention, _, after = text_of_some().partition("What needs attention")[2].partition("Settled by hand: nothing to do")
+    nothing_left = told(a_statement(matters=a_statement().matters[-1:], without_report=()))
+
+    assert "and nothing keeps it: Ask whether they should have used something, and have the mapping looked at. " in attention
+    assert "cus_NeverReported001" in attention
+    assert ("CN-2026-118" in attention, "CN-2026-118" in after) == (False, True)
+    assert "What needs attention Nothing: all that was used is billed" in nothing_left
+    assert "0 Quantities in the units" in nothing_left
+
+
 def test_each_term_of_the_bridge_is_shown_explained_and_adds_up() -> None:
     whole = a_statement().whole.bridge
     text = text_of_some()
