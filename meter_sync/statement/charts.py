@@ -84,6 +84,24 @@ def chart_of(days: Sequence[Day]) -> Chart | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What all days of a meter have together."""
+
+    used: Decimal
+    reported: Decimal
+    billed: Decimal
+
+
+def totals_of(days: Sequence[Day]) -> Totals:
+    """Return the sums of days."""
+    return Totals(
+        sum((one.used for one in days), _ZERO),
+        sum((one.reported for one in days), _ZERO),
+        sum((one.billed for one in days), _ZERO),
+    )
+
+
 def _bar(middle: float, wide: float, zero: float, top: float) -> str:
     return f"M{middle - wide / 2:.1f} {zero:g}V{top:g}h{wide:.1f}V{zero:g}z"
 

@@ -48,6 +48,12 @@ class Written:
         """Return how much a part is of a whole that is not zero, in whole percent."""
         return format_percent(part / whole, locale=self.locale)
 
+    def change(self, before: Decimal, now: Decimal) -> str:
+        """Return how much more or less there is now, in whole percent with its sign; `new` where nothing was before."""
+        if not before:
+            return "new"
+        return f"{'+' if now > before else ''}{self.share(now - before, before)}"
+
     def day(self, day: date) -> str:
         """Return a day."""
         return day.isoformat() if self._is_of_no_country else format_date(day, "medium", locale=self.locale)
@@ -79,6 +85,15 @@ class Written:
         if first.day == until.day == 1 and (first.year, first.month) == (last.year, last.month):
             return f"{_MONTHS[first.month - 1]} {first.year}"
         return self.day(first) if first == last else f"{self.day(first)} to {self.day(last)}"
+
+    def name_before(self, since: datetime, until: datetime) -> str:
+        """Return what the time of the same length before another one is called: of months, as many months before."""
+        since, until = since.astimezone(UTC), until.astimezone(UTC)
+        months = (until.year - since.year) * 12 + until.month - since.month
+        if since.day == until.day == 1 and months:
+            number = since.year * 12 + since.month - 1 - months
+            return self.name(since.replace(year=number // 12, month=number % 12 + 1), since)
+        return self.name(since - (until - since), since)
 
     @property
     def _is_of_no_country(self) -> bool:

@@ -18,8 +18,10 @@ from meter_sync.statement.folding import Folded
 from meter_sync.statement.locales import Written, written_for
 
 _LOADER = PackageLoader("meter_sync.statement")
-_HEAD = "HEAD-OF-EACH-PAGE"
-"""Stands in the style sheet for the text at the head of each printed page."""
+_HEAD, _FOOT = "HEAD-OF-EACH-PAGE", "FOOT-OF-EACH-PAGE"
+"""Stand in the style sheet for the texts at the head and at the foot of each printed page."""
+_DIGITS = 16
+"""So much of the digest stands at the foot of each page: enough to tell one statement from another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ def page(statement: Statement, locale: str) -> str:
     account = statement.account or statement.stripe_account or "the Stripe account"
     source, _, _ = _LOADER.get_source(environment, "style.css")
     style = source.replace(_HEAD, _in_css(f"{account}: usage billed, {name}"))
+    style = style.replace(_FOOT, _in_css(_foot(statement, written)))
     template = environment.get_template("page.html.jinja")
     matters = [one for one in statement.matters if one.kind is not MatterKind.SETTLED]
     settled = [one for one in statement.matters if one.kind is MatterKind.SETTLED]
@@ -49,6 +52,7 @@ def page(statement: Statement, locale: str) -> str:
         "statement": statement,
         "account": account,
         "name": name,
+        "before": written.name_before(statement.since, statement.until),
         "style": Markup(style),  # noqa: S704 - the only words in it are escaped
         "style_hash": b64encode(sha256(style.encode()).digest()).decode(),
         "groups": _groups(matters[: folding.MOST_MATTERS]),
@@ -89,6 +93,7 @@ def _environment(written: Written, dashboard: Dashboard) -> Environment:
         "day": written.day,
         "instant": lambda instant: _unbroken(written.instant(instant)),
         "period": lambda period: _unbroken(written.period(period), " to "),
+        "words": _in_whole_words,
         "signed": lambda amount: f"+{written.number(amount)}" if amount > 0 else written.number(amount),
     }
     return environment
@@ -107,6 +112,16 @@ def _unbroken(text: str, between: str = " ") -> Markup:
         Markup('<span class="t">{}</span>').format(piece) if "-" in piece else escape(piece)
         for piece in text.split(between)
     )
+
+
+def _in_whole_words(text: str) -> Markup:
+    """Return a text of which no word is broken that fits into a line, as at the hyphens of an option."""
+    return Markup(" ").join(Markup('<span class="id">{}</span>').format(word) for word in text.split(" "))
+
+
+def _foot(statement: Statement, written: Written) -> str:
+    as_of = f"as of {written.instant(statement.as_of)} UTC" if statement.as_of else "before any complete run"
+    return f"Digest {statement.digest[:_DIGITS]}…, {as_of}"
 
 
 def _in_css(text: str) -> str:

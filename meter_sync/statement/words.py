@@ -42,7 +42,9 @@ TERMS = (
     ),
     Term("settled", "Settled by hand", "Stripe does not bill it, and somebody has settled it another way."),
     Term("unknown", "Not known", "It was reported, and nobody knows yet whether Stripe bills it."),
-    Term("still_open", "Still open", "Stripe has it, or is about to get it, and its invoice is still to come."),
+    Term(
+        "still_open", "Waits for an invoice", "Stripe has it, or is about to get it, and its invoice is still to come."
+    ),
     Term("free", "Free", "Used on trial: it costs nothing."),
 )
 """The lines of the bridge between what was used and what was billed, in their order."""
@@ -52,6 +54,36 @@ def terms_of(bridge: Bridge) -> Iterator[tuple[Term, Decimal | int]]:
     """Give the terms of a bridge that are not zero, with their amounts."""
     return ((term, amount) for term in TERMS if (amount := term.of(bridge)))
 
+
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """What a line means for whoever asks whether that usage is billed yet."""
+
+    heading: str
+    can_be_billed: str
+    """Whether Stripe still bills it by itself."""
+    who_acts: str
+
+
+OUTSTANDING = (
+    Outstanding(
+        "Waits for an invoice", "Yes: Stripe has it, or is about to get it, and the next invoice bills it.", "Nobody."
+    ),
+    Outstanding(
+        "Held",
+        "Yes, once it is let through or corrected, as long as its invoice is not final.",
+        "Who knows whether the usage is right, with whoever runs meter-sync.",
+    ),
+    Outstanding(
+        "Not known",
+        "It may be billed already: Stripe has not said.",
+        "Finance looks at the customer's invoices, bills what they lack, and has it settled.",
+    ),
+    Outstanding(
+        "Unbilled", "No: Stripe takes it no more.", "Finance bills it by hand, or waives it, and has it settled."
+    ),
+)
+"""The lines of the bridge that are not billed, and not explained for good: what comes of them."""
 
 STATES: Mapping[State, str] = {
     State.FREE: "free, on trial",

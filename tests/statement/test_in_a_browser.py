@@ -124,9 +124,11 @@ def test_on_paper_each_page_has_its_head_and_number_and_everything_is_opened(sho
     for number, text in enumerate(pages, 1):
         assert "Acme (“EU”): usage billed, November 2026" in text
         assert f"Page {number} of {len(pages)}" in text
+        assert "Digest 7d1f0c6a2f0b8e3f…, as of 2026-12-02 09:00:04 UTC" in text
     whole = " ".join(pages)
     assert whole.count("one usage record for the whole period") == 8
-    assert "2026-11-13 1,120 -280 1,120" in whole
+    assert "2026-11-13 8,438 -280 7,891" in whole
+    assert "Show in Stripe" not in whole
     assert "Reviewed by" in pages[-1]
 
 

@@ -56,6 +56,19 @@ def test_a_time_has_the_name_that_people_give_it(since: datetime, until: datetim
     assert written_for("en").name(since, until) == name
 
 
+@pytest.mark.parametrize(
+    ("since", "until", "name"),
+    [
+        (SINCE, UNTIL, "October 2026"),
+        (datetime(2027, 1, 1, tzinfo=UTC), datetime(2027, 2, 1, tzinfo=UTC), "December 2026"),
+        (SINCE, datetime(2027, 1, 1, tzinfo=UTC), "2026-09-01 to 2026-10-31"),
+        (SINCE, SINCE + timedelta(days=7), "2026-10-25 to 2026-10-31"),
+    ],
+)
+def test_the_time_before_has_its_own_name(since: datetime, until: datetime, name: str) -> None:
+    assert written_for("en").name_before(since, until) == name
+
+
 def test_a_period_has_its_first_instant_and_the_first_one_after_it() -> None:
     assert written_for("en").period(Period(SINCE, UNTIL)) == "2026-11-01 to 2026-12-01"
     assert written_for("en").period(ANCHORED) == "2026-10-14 09:30:17 to 2026-11-14 09:30:17"

@@ -157,7 +157,7 @@ def test_the_verdict_and_what_to_do_stand_before_the_figures() -> None:
     text = text_of_some()
 
     assert text.index("3 matters of 3 customers wait for somebody") < text.index("What needs attention")
-    assert text.index("bill it by hand, for example") < text.index("From used to billed Each line")
+    assert text.index("bill it by hand, for example") < text.index("From used to billed The way")
 
 
 def test_the_head_says_what_waits_for_an_invoice_and_for_a_decision_and_in_which_units() -> None:
@@ -171,10 +171,15 @@ def test_the_head_says_what_waits_for_an_invoice_and_for_a_decision_and_in_which
 
 
 def test_customers_without_a_report_need_attention_and_what_is_settled_does_not() -> None:
-    attention, _, after = text_of_some().partition("What needs attention")[2].partition("Settled by hand: nothing to do")
+    attention, _, after = (
+        text_of_some().partition("What needs attention")[2].partition("Settled by hand: nothing to do")
+    )
     nothing_left = told(a_statement(matters=a_statement().matters[-1:], without_report=()))
 
-    assert "and nothing keeps it: Ask whether they should have used something, and have the mapping looked at. " in attention
+    assert (
+        "and nothing keeps it: Ask whether they should have used something, and have the mapping looked at. "
+        in attention
+    )
     assert "cus_NeverReported001" in attention
     assert ("CN-2026-118" in attention, "CN-2026-118" in after) == (False, True)
     assert "What needs attention Nothing: all that was used is billed" in nothing_left
@@ -207,12 +212,10 @@ def test_both_cuts_and_what_lies_between_them_are_shown() -> None:
     text = text_of_some()
 
     assert (
-        "used in the periods that ended in November 2026 282,872.375 Of that, used before November 2026 began -4,120"
+        "used in the periods that ended in November 2026 282,872.375 Of that, used before November 2026 began -210"
         in text
     )
-    assert (
-        "in periods that end later 18,004 By calendar: used in November 2026, whatever its period 296,756.375" in text
-    )
+    assert "in periods that end later 96 By calendar: used in November 2026, whatever its period 282,758.375" in text
 
 
 def test_each_quantity_leads_to_its_writes() -> None:
@@ -226,8 +229,19 @@ def test_a_chart_has_its_numbers_beside_it() -> None:
     read = Read(html_of_some())
 
     assert read.text.count("The same by numbers") == 2
-    assert "Most was used on 2026-11-30: 2,000." in read.text
-    assert "2026-11-13 1,120 -280 1,120" in read.text
+    (meter, _) = a_statement().meters
+    assert f"Most was used on 2026-11-30: {meter.days[-1].used:,}." in read.text
+    assert f"2026-11-13 {meter.days[12].used:,} -280 {meter.days[12].billed:,}" in read.text
+
+
+def test_the_days_of_a_meter_add_up_to_what_was_used_by_calendar_or_it_is_said_what_is_missing() -> None:
+    (meter, other), text = a_statement().meters, text_of_some()
+    lacking = replace(meter, days=[replace(meter.days[0], used=meter.days[0].used - 7), *meter.days[1:]])
+
+    assert "All days 265,818.875 258,203 248,571.75" in text
+    for one in (meter, other):
+        assert f"What was used on all days is what was used by calendar: {one.cuts.in_time:,}." in text
+    assert "by calendar, 265,818.875: of 7 it is not known on which day" in told(a_statement(meters=[lacking, other]))
 
 
 def test_a_day_without_anything_has_no_bar_and_a_meter_without_anything_no_chart() -> None:
@@ -325,7 +339,7 @@ def test_a_signed_time_that_has_changed_is_named_with_what_changed() -> None:
     text = text_of_some()
 
     assert "A signed statement has changed. Ada Lovelace signed that of October 2026" in text
-    assert "what is not as it was signed Term As signed Now Used 1,000 1,204 Carried out 0 204" in text
+    assert "what is not as it was signed Term As signed Now Used 238,174 238,484 Carried out 0 310" in text
     assert "other figures than these" in text
 
 
@@ -344,11 +358,13 @@ def test_a_signature_of_this_time_whose_figures_have_changed_is_named_at_the_top
 def test_missed_runs_and_how_far_periods_have_come_are_told() -> None:
     text = text_of_some()
 
-    assert "8 periods of items ended in November 2026. 718 runs over the whole account were made" in text
+    assert "8 periods of items ended in November 2026. 719 runs over the whole account were made" in text
     assert "Runs were missed 1 time" in text
-    assert "2026-11-09 03:00:00 to 2026-11-09 05:00:00" in text
+    assert "2026-11-09 03:00:00 to 2026-11-09 06:00:00" in text
     assert "Not final yet It has ended, and may change: its invoice is to come" in text
     assert "late usage is watched for. 2 Closed" in text
+    assert "All periods that ended 8 of 8" in text
+    assert "Held 1 All items that it listed 8" in text
     assert "The last complete run read 1 page of items in Stripe." in text
 
 
@@ -367,7 +383,22 @@ def test_what_changed_is_not_told_where_nothing_was_used_before() -> None:
     changes = [replace(one, before=Decimal(0)) for one in a_statement().changes]
     text = told(a_statement(changes=changes))
 
-    assert "What changed most The ledger has no usage of the time before, of the same length. Each customer" in text
+    assert "What changed most The ledger has no usage of October 2026. Each customer" in text
+
+
+def test_what_changed_is_told_against_the_month_before_by_its_name_in_amounts_and_percent() -> None:
+    text = text_of_some()
+
+    assert "What changed most Against October 2026." in text
+    assert "cus_NorthwindTraders api_requests 31,000 64,566 +33,566 +108%" in text
+    assert "14,120 7,820 -6,300 -45%" in text
+    assert "0 441.125 +441.125 new" in text
+
+
+def test_each_line_that_is_not_billed_says_who_acts() -> None:
+    assert {one.heading for one in words.OUTSTANDING} <= {one.heading for one in words.TERMS}
+    for one in words.OUTSTANDING:
+        assert f"{one.heading} {one.can_be_billed} {one.who_acts}" in text_of_some()
 
 
 def test_a_single_meter_is_not_told_twice() -> None:
