@@ -116,7 +116,7 @@ def _unbroken(text: str, between: str = " ") -> Markup:
 
 def _in_whole_words(text: str) -> Markup:
     """Return a text of which no word is broken that fits into a line, as at the hyphens of an option."""
-    return Markup(" ").join(Markup('<span class="id">{}</span>').format(word) for word in text.split(" "))
+    return Markup(" ").join(Markup('<span class="id">{}</span>').format(_shown(word)) for word in text.split(" "))
 
 
 def _foot(statement: Statement, written: Written) -> str:
