@@ -15,7 +15,7 @@ def test_the_document_has_each_figure_of_the_statement() -> None:
     assert [one["meter"] for one in made["meters"]] == ["api_requests", "storage_gb_hours"]
     assert made["meters"][0]["days"][12] == {"day": "2026-11-13", "used": "8438", "reported": "-280", "billed": "7891"}
     assert made["customers"][0]["items"][0]["told"][3] == {"topic": "usage", "text": "183910.75"}
-    assert made["matters"][0]["to_do"].startswith("bill it by hand")
+    assert made["matters"][0]["to_do"].startswith("Bill it by hand")
     assert (made["since"], made["until"], made["livemode"]) == ("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z", True)
 
 

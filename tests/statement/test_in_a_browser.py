@@ -15,7 +15,7 @@ from meter_sync.core.telling.statement.figures import Bridge, Statement
 from meter_sync.statement.page import page
 from tests.statement.test_page import named, nothing
 from tests.support.browser import a_browser
-from tests.support.statement import NASTY, a_large_statement, a_statement
+from tests.support.statement import CUSTOMERS, NASTY, a_large_statement, a_statement
 
 pytestmark = pytest.mark.page
 
@@ -113,6 +113,46 @@ def test_a_phone_and_a_screen_show_each_cell_under_or_after_its_name(show: Any) 
     assert show(a_statement()).tab.evaluate(label) == "none"
 
 
+def test_on_a_phone_words_stand_beside_their_label_figures_on_the_right_and_captions_over_the_whole_width(
+    show: Any,
+) -> None:
+    shown = show(a_statement(), PHONE)
+    edges = """name => { const cell = document.querySelector(name), box = cell.getBoundingClientRect();
+        const range = document.createRange(); range.selectNodeContents(cell);
+        const words = [...range.getClientRects()].filter(one => one.width);
+        return [Math.min(...words.map(one => one.left)) - box.left,
+                box.right - Math.max(...words.map(one => one.right))]; }"""
+    action = "getComputedStyle(document.querySelector('.matters .do'), '::before').content"
+
+    for name in (".matters td:nth-child(2)", ".matters td:nth-child(4)", ".signatures td:nth-child(2)"):
+        assert shown.tab.evaluate(edges, name)[0] > 100, name
+    for name in (".largest td:nth-child(2)", ".changes td:nth-child(4)", ".changes td:nth-child(5)"):
+        assert shown.tab.evaluate(edges, name)[1] < 1, name
+    assert shown.tab.evaluate(action).startswith('"To do"')
+    caption = "document.querySelector('.signatures caption').getBoundingClientRect().width"
+    assert shown.tab.evaluate(caption) > 300
+
+
+def test_on_paper_a_row_stays_with_its_details_a_heading_with_its_table_and_names_in_one_piece(
+    show: Any, tmp_path: Path
+) -> None:
+    shown = show(a_statement())
+    printed = tmp_path / "statement.pdf"
+
+    shown.tab.pdf(path=printed, prefer_css_page_size=True)
+
+    pages = [" ".join(one.extract_text().split()) for one in PdfReader(printed).pages]
+    for customer in CUSTOMERS:
+        for item in customer.items:
+            (page_of,) = [one for one in pages if f"{item.item} of subscription" in one]
+            assert customer.customer in page_of
+            assert item.invoice is None or item.invoice in page_of
+            assert page_of.count(item.item) == 2
+    for one in pages:
+        assert one.count("The same by numbers") == one.count(" 2026-11-01 2,411 ") + one.count(" 2026-11-01 153 ")
+        assert ("Can it still be billed by itself?" in one) is ("and has it settled. Unbilled" in one)
+
+
 def test_on_paper_each_page_has_its_head_and_number_and_everything_is_opened(show: Any, tmp_path: Path) -> None:
     shown = show(a_statement(account="Acme (“EU”)"))
     printed = tmp_path / "statement.pdf"
@@ -139,7 +179,7 @@ def test_on_paper_a_table_over_several_pages_has_its_head_on_each(show: Any, tmp
     shown.tab.pdf(path=printed, prefer_css_page_size=True)
 
     pages = [one.extract_text() for one in PdfReader(printed).pages]
-    assert sum("Why, and what to do" in one for one in pages) == sum("have it looked at" in one for one in pages) > 3
+    assert sum("Why, and what to do" in one for one in pages) == sum("Have it looked at" in one for one in pages) > 3
 
 
 def test_what_escaping_would_miss_runs_no_script_and_asks_nobody(show: Any) -> None:

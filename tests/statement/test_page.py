@@ -157,14 +157,14 @@ def test_the_verdict_and_what_to_do_stand_before_the_figures() -> None:
     text = text_of_some()
 
     assert text.index("3 matters of 3 customers wait for somebody") < text.index("What needs attention")
-    assert text.index("bill it by hand, for example") < text.index("From used to billed The way")
+    assert text.index("Bill it by hand, for example") < text.index("From used to billed The way")
 
 
 def test_the_head_says_what_waits_for_an_invoice_and_for_a_decision_and_in_which_units() -> None:
     head = text_of_some().partition("Attention (4)")[0]
 
     assert "Waits for an invoice 13,410 Waits for a decision 6,555" in head
-    assert "Matters to look at 1 of them customer without a report 4" in head
+    assert "Matters to look at 1 of them a customer without a report 4" in head
     assert "in the units that Stripe bills; there are no amounts of money on this page." in head
     assert "Units of different meters are added up here" in head
     assert "Units of different meters" not in told(a_statement(meters=a_statement().meters[:1]))
@@ -376,7 +376,7 @@ def test_what_could_not_be_read_is_named_before_any_figure() -> None:
 
 
 def test_what_to_type_stands_below_what_to_do() -> None:
-    assert "and have it settled Whoever runs meter-sync: meter-sync history --settle si_0" in text_of_some()
+    assert "and have it settled. Whoever runs meter-sync: meter-sync history --settle si_0" in text_of_some()
 
 
 def test_what_changed_is_not_told_where_nothing_was_used_before() -> None:

@@ -122,7 +122,7 @@ def matter(kind: MatterKind, of: CustomerFigures, quantity: int | None, **change
         since=datetime(2026, 11, 27, 10, 0, 4, tzinfo=UTC),
         age_days=4,
         reason="4120 is more than 5 times the usual 610 of this item (increase)",
-        to_do="have it looked at whether the usage is right: it is let through, or corrected",
+        to_do="Have it looked at whether the usage is right: it is let through, or corrected.",
         command=f"meter-sync history --explain {first.item}",
     )
     return replace(made, **changed)  # type: ignore[arg-type]  # whatever a test changes
@@ -183,7 +183,7 @@ MATTERS = (
         NORTH,
         2_950,
         reason="its invoice was final before the usage came",
-        to_do="bill it by hand, for example by an invoice item, or waive it, and have it settled",
+        to_do="Bill it by hand, for example by an invoice item, or waive it, and have it settled.",
         command="meter-sync history --settle si_00000000000003 2026-11-01T00:00:00Z --note '…'",
         **CONCLUDED,
     ),
@@ -192,7 +192,7 @@ MATTERS = (
         UNKNOWN,
         95,
         reason="Stripe has not said which invoice bills it",
-        to_do="look at the customer's invoices, bill what they lack, and then have it settled",
+        to_do="Look at the customer's invoices, bill what they lack, and then have it settled.",
         command="meter-sync history --settle si_00000000000008 2026-11-01T00:00:00Z --note '…'",
         since=None,
         age_days=None,
