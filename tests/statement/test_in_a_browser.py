@@ -5,6 +5,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -141,7 +142,8 @@ def test_on_paper_a_row_stays_with_its_details_a_heading_with_its_table_and_name
 
     shown.tab.pdf(path=printed, prefer_css_page_size=True)
 
-    pages = [" ".join(one.extract_text().split()) for one in PdfReader(printed).pages]
+    texts = [normalize("NFKC", one.extract_text()) for one in PdfReader(printed).pages]  # without ligatures
+    pages = [" ".join(one.split()) for one in texts]
     for customer in CUSTOMERS:
         for item in customer.items:
             (page_of,) = [one for one in pages if f"{item.item} of subscription" in one]

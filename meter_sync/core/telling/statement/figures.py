@@ -200,7 +200,7 @@ class CustomerFigures:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How what a customer used of a meter has changed against the time before: of the same length, or as many months."""
+    """How what a customer used of a meter has changed against the time before: as long, or as many months."""
 
     customer: str
     meter: str | None
