@@ -18,7 +18,6 @@ from meter_sync.core.telling.statement.assembly import (
     completeness_of,
     figures_of_time,
     largest_changes,
-    sum_of,
     used_by_customer,
     verdict_of,
 )
@@ -158,13 +157,13 @@ def _signature(one: Signed, digest: str) -> Signature:
 
 
 def _changed(ledger: Ledger, signed: Sequence[Signed], as_of: datetime) -> Iterator[ChangedSince]:
-    """Yield the signed times whose sums are others by now, each by its last signature."""
+    """Yield the signed times whose figures are others by now, each by its last signature."""
     last_of_each = {one.time: one for one in signed}
     for one in [*last_of_each.values()][-_SIGNED_TIMES:]:
-        now = sum_of(_ended_in(ledger.statements.positions(one.time), one.time), as_of)
-        if sums_of(now) != one.bridge:
-            before = _bridge_of(one.bridge)
-            yield ChangedSince(one.time.start, one.time.end, one.signed_by, one.signed_at, before, now)
+        figures = figures_of_time(ledger.statements.positions(one.time), one.time, as_of)
+        if digest_of(figures, one.time) != one.digest:
+            time, before = one.time, _bridge_of(one.bridge)
+            yield ChangedSince(time.start, time.end, one.signed_by, one.signed_at, before, figures.whole.bridge)
 
 
 def _bridge_of(sums: Sequence[str]) -> Bridge:

@@ -109,11 +109,6 @@ def figures_of_time(
     )
 
 
-def sum_of(positions: Iterable[Position], as_of: datetime) -> Bridge:
-    """Return what became of the usage of periods, all together."""
-    return sum((bridge_of(one, state_of(one, as_of)) for one in positions), Bridge())
-
-
 def used_by_customer(positions: Iterable[Position]) -> dict[tuple[str, str | None], Decimal]:
     """Return what was used in periods, by customer and meter."""
     found = defaultdict[tuple[str, str | None], Decimal](Decimal)

@@ -61,11 +61,6 @@ class Bridge:
         return became + self.unknown + self.still_open + self.rounding + self.free
 
     @property
-    def waiting(self) -> int:
-        """How much waits for somebody's decision, too much and too little alike."""
-        return abs(self.held) + abs(self.unbilled) + abs(self.unknown)
-
-    @property
     def difference(self) -> Decimal:
         """What was used and is not explained: zero."""
         return self.used - self.explained
@@ -311,3 +306,8 @@ class Statement:
     """The customers that it is about, where it is not about all."""
     unread: Sequence[str] = ()
     """What of the ledger could not be read, and is in none of the figures."""
+
+    @property
+    def waiting(self) -> Decimal:
+        """How much waits for somebody's decision, too much and too little alike, as far as it is known."""
+        return sum((one.quantity for one in self.matters if one.to_do and one.quantity), Decimal(0))
