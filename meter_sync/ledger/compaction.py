@@ -22,7 +22,7 @@ from meter_sync.ledger import past_additions, past_parts
 from meter_sync.ledger.additions import lacks_answer
 from meter_sync.ledger.column_types import UNREADABLE
 from meter_sync.ledger.database import Book
-from meter_sync.ledger.packing import WRITES, PastWrite, RunNames, past_write, runs_of
+from meter_sync.ledger.packing import DAY_ENDS_LATER, WRITES, PastWrite, RunNames, past_write, runs_of
 from meter_sync.ledger.rows import RowUnread
 from meter_sync.ledger.run_numbers import names, numbers_of
 from meter_sync.ledger.schema import additions, cursors, item_periods, parts, past_writes, seen_periods, writes
@@ -266,5 +266,5 @@ def _superseded(rows: Sequence[Row[Any]], midnight: datetime, kept_runs: Collect
 
 
 def _day(one: PastWrite | Row[Any]) -> datetime:
-    at: datetime = one.intended_at
+    at: datetime = one.intended_at - DAY_ENDS_LATER
     return at.replace(hour=0, minute=0, second=0, microsecond=0)

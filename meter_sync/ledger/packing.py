@@ -6,7 +6,7 @@ import zlib
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate, pairwise
 from typing import Any, Generic, Literal, TypeVar
@@ -15,6 +15,8 @@ from sqlalchemy import Row
 
 from meter_sync.ledger.rows import RowUnread, reading
 
+DAY_ENDS_LATER = timedelta(minutes=10)
+"""What a run writes so soon after midnight is of the day before: it read its usage about then."""
 _STRONGEST = 9
 _SEPARATOR = ","
 

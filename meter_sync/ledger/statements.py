@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -20,7 +20,7 @@ from meter_sync.core.telling.statement.position import Lacking, Obstacle, Positi
 from meter_sync.ledger import past_parts, rows, run_numbers, schema
 from meter_sync.ledger.database import Book, batches, of_same_period
 from meter_sync.ledger.overview import Overview
-from meter_sync.ledger.packing import WRITES
+from meter_sync.ledger.packing import DAY_ENDS_LATER, WRITES
 from meter_sync.ledger.rows import RowUnread
 from meter_sync.ledger.schema import (
     additions,
@@ -29,7 +29,6 @@ from meter_sync.ledger.schema import (
     item_periods,
     parts,
     past_writes,
-    runs,
     seen_periods,
     writes,
 )
@@ -89,9 +88,28 @@ class Statements(Book):
 
     def _obstacles(self) -> dict[PeriodKey, Obstacle]:
         held = Overview(self.database).held()
+        since = self._since({one.item for one in held})
         return {
-            (one.item, one.period.start): Obstacle(one.outcome, one.reason, one.message, one.first_at) for one in held
+            (one.item, one.period.start): Obstacle(
+                one.outcome, one.reason, one.message, since[one.item, one.period.start, one.outcome, one.reason]
+            )
+            for one in held
         }
+
+    def _since(self, items: Collection[str]) -> Mapping[tuple[str, datetime, str, str], datetime]:
+        """Return since when items' periods have been held without a break, for what they were held for last.
+
+        What is held has a row for each quantity.
+        """
+        found = dict[tuple[str, datetime, str, str], datetime]()
+        newest = dict[PeriodKey, tuple[str, str]]()
+        numbered = self.database.of(holds).order_by(holds.c.number)
+        for row in self.database.rows_of(numbered, holds.c.item, sorted(items)):
+            key, why = (row.item, row.period_start), (row.outcome, row.reason)
+            if newest.get(key) != why:
+                found[*key, *why] = row.first_at
+            newest[key] = why
+        return found
 
     def _positions(
         self, items: Sequence[str], overlaps: Iterable[Any], obstacles: Mapping[PeriodKey, Obstacle]
@@ -100,7 +118,7 @@ class Statements(Book):
         state = [item_periods.c[name].label(f"its_{name}") for name in _OF_STATE]
         query = self.database.of(seen_periods, *seen_periods.c, *state).outerjoin(item_periods, is_its)
         found = [*self.database.rows_of(query.where(*overlaps), seen_periods.c.item, items)]
-        trails = self._trails(items, {(row.item, row.period_start): row for row in found})
+        trails = self._trails(items, {(row.item, row.period_start): row for row in found}, obstacles)
         into, out = self._carried(items)
         for row in sorted(found, key=lambda one: (one.item, one.period_start)):
             key = row.item, row.period_start
@@ -122,18 +140,22 @@ class Statements(Book):
             out[row.item, row.period_start] += row.quantity
         return into, out
 
-    def _trails(self, items: Sequence[str], wanted: Mapping[PeriodKey, Row[Any]]) -> Mapping[PeriodKey, _Trail]:
+    def _trails(
+        self, items: Sequence[str], wanted: Mapping[PeriodKey, Row[Any]], held: Collection[PeriodKey]
+    ) -> Mapping[PeriodKey, _Trail]:
+        """Return how periods came about; what was held counts as long as it is."""
         found = defaultdict[PeriodKey, _Trail](_Trail)
-        for key, one, as_of in self._writes(items):
+        for key, one in self._writes(items):
             if key in wanted:
-                trail, at = found[key], as_of or one.intended_at
+                trail, at = found[key], one.intended_at - DAY_ENDS_LATER
                 trail.read(at, one.usage, one.quantity)
                 if one.usage is not None:
                     trail.usages.append((at, one.usage))
                 if one.acknowledged_at is not None:
                     trail.taken.append((one.acknowledged_at, one.quantity))
         for row in self.database.rows_of(self.database.of(holds), holds.c.item, items):
-            found[row.item, row.period_start].read(row.last_at, row.usage, row.quantity)
+            if (row.item, row.period_start) in held:
+                found[row.item, row.period_start].read(row.last_at, row.usage, row.quantity)
         lengths = self._lengths(wanted)
         for key, start, total in self._parts(items):
             if key in lengths:
@@ -150,8 +172,8 @@ class Statements(Book):
                 self._leave_out(row.item, error)
         return found
 
-    def _writes(self, items: Sequence[str]) -> Iterator[tuple[PeriodKey, Any, datetime | None]]:
-        """Yield every write, also what was packed, with the instant that its run was about."""
+    def _writes(self, items: Sequence[str]) -> list[tuple[PeriodKey, Any]]:
+        """Return every write, also what was packed."""
         names, packed = run_numbers.names(self.database), list[tuple[PeriodKey, Any]]()
         for row in self.database.rows_of(self.database.of(past_writes), past_writes.c.item, items):
             try:
@@ -161,19 +183,13 @@ class Statements(Book):
         delivered = self._delivered(items)
         for row in self.database.rows_of(self.database.of(writes), writes.c.item, items):
             packed.append(((row.item, row.period_start), _Written(row, delivered)))
-        known = self._as_of({one.run for _, one in packed})
-        for key, one in packed:
-            yield key, one, known.get(one.run)
+        return packed
 
     def _delivered(self, items: Sequence[str]) -> Mapping[tuple[str, datetime, str], datetime]:
         """Return when additions arrived whose write had no answer, by item, period and run."""
         query = self.database.of(additions).where(additions.c.delivered_at.is_not(None))
         found = self.database.rows_of(query, additions.c.item, items)
         return {(row.item, row.period_start, row.run): row.delivered_at for row in found}
-
-    def _as_of(self, of_runs: Iterable[str]) -> dict[str, datetime]:
-        asked = self.database.rows_of(self.database.of(runs, "run", "as_of"), runs.c.run, of_runs)
-        return {row.run: row.as_of for row in asked}
 
     def _parts(self, items: Sequence[str]) -> Iterator[tuple[PeriodKey, datetime, Decimal]]:
         """Yield the hours and days of items' periods: when each begins, and the usage of the period up to its end."""
@@ -196,35 +212,54 @@ def _length(row: Row[Any]) -> timedelta:
 
 def _position(row: Row[Any], trail: _Trail, carried_in: int, carried: int, obstacle: Obstacle | None) -> Position:
     with rows.reading(row.item):
+        item = item_of(row)
+        if not item.is_read:
+            raise RowUnread(row.item, item.not_understood or "")
         period = rows.period(row)
-        at, usage, due = trail.newest or (None, None, None)
         is_concluded = row.closed_at is not None or bool(row.is_refused and row.read_back_at is not None)
         lacking = _lacking(row, carried, is_concluded=is_concluded)
-        if row.usage is not None:
-            at, usage, due = period.end, row.usage, row.due
-        elif is_concluded and row.its_acknowledged is not None:
-            due = row.its_acknowledged + lacking.quantity  # as an earlier version has concluded it
-        elif due is not None:
-            due += lacking.quantity  # of a write that is what Stripe still takes
         scale = row.its_scale if row.its_scale is not None else Decimal(1)
+        at, usage, due = _measured(row, trail, lacking, is_concluded=is_concluded)
+        by_day = usage
+        if usage is None and due is not None:
+            by_day = Decimal(due - carried_in) / scale
         return Position(
-            item=item_of(row),
+            item=item,
             whose=rows.read_as(Whose, row, period=period, meter=row.its_meter),
-            price=row.its_price or item_of(row).price.id,
+            price=row.its_price or item.price.id,
             subjects=tuple(json.loads(row.its_subjects or "[]")),
             scale=scale,
             usage=usage,
             due=due,
             stands=row.its_acknowledged,
             is_concluded=is_concluded,
+            is_closed=row.closed_at is not None,
             carried_in=carried_in,
             lacking=lacking,
             obstacle=obstacle,
             rejected=row.its_rejected,
             invoice=row.invoice,
-            used_by_day=_used_by_day(period, trail, at, usage, scale),
+            used_by_day=_used_by_day(period, trail, at or period.end, by_day, scale),
             reported_by_day=_reported_by_day(trail),
         )
+
+
+def _measured(
+    row: Row[Any], trail: _Trail, lacking: Lacking, *, is_concluded: bool
+) -> tuple[datetime | None, Decimal | None, int | None]:
+    """Return when the usage of a period was read last, what it was, and the quantity that is due for it.
+
+    Where nothing was ever written the ledger does not know the scale, and the usage is that of the quantity.
+    """
+    at, usage, due = trail.newest or (None, None, None)
+    if row.due is not None:
+        at, usage, due = row.period_end, row.usage, row.due
+    elif is_concluded and row.its_acknowledged is not None:
+        then = row.its_acknowledged + lacking.quantity  # as an earlier version has concluded it
+        usage, due = usage if due == then else None, then
+    elif due is not None:
+        due += lacking.quantity  # of a write that is what Stripe still takes
+    return at, None if row.its_scale is None else usage, due
 
 
 def _lacking(row: Row[Any], carried: int, *, is_concluded: bool) -> Lacking:
@@ -245,15 +280,16 @@ def _lacking(row: Row[Any], carried: int, *, is_concluded: bool) -> Lacking:
 
 
 def _used_by_day(
-    period: Period, trail: _Trail, read_at: datetime | None, usage: Decimal | None, scale: Decimal
+    period: Period, trail: _Trail, read_at: datetime, usage: Decimal | None, scale: Decimal
 ) -> dict[date, Decimal]:
     """Return what was used on each UTC day of a period.
 
-    By hours or days that is exact. Else it counts on the day until whose end a run has read it: what was used between
-    a day's last run and midnight is the next day's. What was read only after the period has ended is its last day's.
+    By hours or days that is exact. Else it counts on the day until whose end, and some minutes, a run has written it:
+    what was used between a day's last write and midnight is the next day's. What was read only after the period has
+    ended is its last day's.
     """
     points = [(min(at, period.end), total) for at, total in sorted(trail.windows or trail.usages)]
-    if usage is not None and read_at is not None:
+    if usage is not None:
         last = points[-1][0] if points else period.start
         points.append((max(min(read_at, period.end), last), usage))
     found, before = defaultdict[date, Decimal](Decimal), Decimal(0)

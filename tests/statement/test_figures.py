@@ -7,6 +7,7 @@ import pytest
 
 from meter_sync.cli.statement.making import About, statement_of
 from meter_sync.core.billing.item import Period
+from meter_sync.core.outcomes import Reason
 from meter_sync.core.telling.statement.figures import (
     Bridge,
     CustomerFigures,
@@ -54,10 +55,11 @@ def come_to_the_end(world: World, subscription: SubscriptionView) -> datetime:
 
 
 def close(world: World, end: datetime) -> None:
-    """Let the invoices be final, and the period be watched no more."""
-    for later in (2 * HOUR, 4 * DAY):
-        world.sandbox.clock.move_to(end + later)
-        world.execute()
+    """Let the invoices be final, the period be watched no more, and the month be over in which it ended."""
+    month = (end.replace(day=1) + 32 * DAY).replace(day=1, hour=0, minute=5, second=0)
+    for at in (end + 2 * HOUR, end + 4 * DAY, month):
+        world.sandbox.clock.move_to(at)
+        world.execute(Reason.ALL_ZERO)
 
 
 def invoiced(world: World) -> int:
@@ -89,7 +91,7 @@ def test_late_usage_that_stripe_does_not_take_is_named_as_not_billed(world: Worl
 
     assert only_item(found).bridge == Bridge(used=Decimal(8), billed=3, unbilled=5)
     (matter,) = found.matters
-    assert (matter.kind, matter.quantity, matter.age_days) == (MatterKind.UNBILLED, Decimal(5), 3)
+    assert (matter.kind, matter.quantity, matter.age_days) == (MatterKind.UNBILLED, Decimal(5), 30)
     assert found.verdict.judgement is Judgement.ATTENTION
 
 
@@ -200,4 +202,4 @@ def test_the_two_cuts_are_bridged_by_what_was_used_before_and_in_later_periods(w
     assert cuts == Cuts(in_periods=Decimal(7), used_before=Decimal(3), in_later_periods=Decimal(5))
     assert (cuts.in_time, statement(world, JUNE).whole.cuts.in_time) == (Decimal(9), Decimal(3))
     days = {day.day: (day.used, day.billed) for day in statement(world).meters[0].days if day.used}
-    assert days == {JUNE.end.date(): (Decimal(4), Decimal(4)), world.now.date(): (Decimal(5), Decimal(0))}
+    assert days == {JUNE.end.date(): (Decimal(4), Decimal(4)), (world.now - HOUR).date(): (Decimal(5), Decimal(0))}

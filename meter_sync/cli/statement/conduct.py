@@ -3,7 +3,7 @@
 import asyncio
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,11 +11,13 @@ from meter_sync.cli.printing import write_csv
 from meter_sync.cli.statement.making import About, statement_of, sums_of
 from meter_sync.cli.statement.times import name_of
 from meter_sync.config import Settings
-from meter_sync.core.billing.item import Period, PeriodKey
+from meter_sync.core.billing.item import Period
 from meter_sync.core.outcomes import ExitCode
+from meter_sync.core.telling.statement.assembly import Invoiced
 from meter_sync.core.telling.statement.figures import Judgement, Statement
 from meter_sync.errors import ArgumentsError, MeterSyncError
 from meter_sync.ledger import Ledger, books_in_use, open_ledger, open_ledger_read_only
+from meter_sync.ledger.binding import BoundTo
 from meter_sync.ledger.signatures import Signed
 
 _LONGEST_NAME = 200
@@ -62,7 +64,9 @@ def make(settings: Settings, wanted: Wanted, clock: Callable[[], datetime]) -> t
     scope = books_in_use(settings.ledger, settings.scope)
     about = About(wanted.time, settings.account, wanted.customers)
     if wanted.asks_stripe:
-        about = replace(about, invoices=asyncio.run(_invoices(settings, wanted.time, clock)))
+        with open_ledger_read_only(settings.ledger, scope) as ledger:
+            bound = ledger.binding.read()
+        about = replace(about, invoices=asyncio.run(_invoices(settings, bound, wanted.time, clock)))
     if wanted.signed_by is None:
         with open_ledger_read_only(settings.ledger, scope) as ledger:
             found = statement_of(ledger, about)
@@ -75,21 +79,20 @@ def make(settings: Settings, wanted: Wanted, clock: Callable[[], datetime]) -> t
 def _signed(ledger: Ledger, about: About, signed_by: str, at: datetime) -> Statement:
     """Sign the statement as it is, and return it with the signature."""
     found = statement_of(ledger, about)
-    if found.unread or found.whole.bridge.difference or found.as_of is None:
+    is_looked_at = found.as_of is not None and found.as_of >= found.until
+    if found.unread or found.whole.bridge.difference or not is_looked_at:
         raise MeterSyncError(f"nothing was signed: {found.verdict.sentence}", code="not_signed")
     ledger.signatures.sign(Signed(about.time, signed_by, at, found.digest, sums_of(found.whole.bridge)))
     return statement_of(ledger, about)
 
 
-async def _invoices(
-    settings: Settings, time: Period, clock: Callable[[], datetime]
-) -> Mapping[PeriodKey, tuple[int, str | None]]:
-    """Return what the lines of invoices bill of each item's period, by Stripe, and on which invoice."""
+async def _invoices(settings: Settings, bound: BoundTo | None, time: Period, clock: Callable[[], datetime]) -> Invoiced:
+    """Return what invoices bill, by Stripe."""
     from meter_sync.cli.ending import stop_on_signals
     from meter_sync.cli.statement.invoices import invoiced
 
     with stop_on_signals() as stop:
-        return await invoiced(settings, time, clock, stop)
+        return await invoiced(settings, bound, time, clock, stop)
 
 
 def _text(found: Statement, wanted: Wanted) -> str:

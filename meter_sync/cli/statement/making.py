@@ -1,6 +1,6 @@
 """Making a statement of an account from its ledger: no server is asked."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -8,13 +8,14 @@ from typing import Any
 
 from meter_sync import __version__
 from meter_sync.cli.statement.times import time_before
-from meter_sync.core.billing.item import Period, PeriodKey
+from meter_sync.core.billing.item import Period
 from meter_sync.core.schedule import Schedule
 from meter_sync.core.telling.explanation import Sentence, explain
-from meter_sync.core.telling.history import PastRun, Sought
+from meter_sync.core.telling.history import KEPT_DAYS, PastRun, Sought
 from meter_sync.core.telling.statement.assembly import (
     LARGEST,
     Figures,
+    Invoiced,
     completeness_of,
     figures_of_time,
     largest_changes,
@@ -44,7 +45,9 @@ TOLD_OF = 1000
 """Of so many customers, the largest, it is told how their quantities came about; a page of more would be too large."""
 _WRITES_TOLD = 3
 _SIGNED_TIMES = 12
-"""So many signed times, the last ones, are looked at again: a year of months."""
+"""So many signed times, the last ones, are looked at again…"""
+_KEPT = timedelta(days=KEPT_DAYS)
+"""… as long as the ledger has surely all of them."""
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -58,8 +61,8 @@ class About:
     """The name of the account, where there are several."""
     customers: Sequence[str] = ()
     """Those that it is to be about, or none for all."""
-    invoices: Mapping[PeriodKey, tuple[int, str | None]] | None = None
-    """What Stripe says that invoices bill of items' periods, and on which invoice; None where it was not asked."""
+    invoices: Invoiced | None = None
+    """What Stripe says that invoices bill; None where it was not asked."""
 
 
 def statement_of(ledger: Ledger, about: About) -> Statement:
@@ -101,7 +104,7 @@ def _statement(ledger: Ledger, about: About) -> Statement:
         digest=digest,
         as_of=as_of,
         last_run=last.id if last else None,
-        verdict=verdict_of(figures, as_of, len(ledger.damaged)),
+        verdict=verdict_of(figures, time, as_of, len(ledger.damaged)),
         whole=figures.whole,
         meters=figures.meters,
         matters=figures.matters,
@@ -160,6 +163,8 @@ def _changed(ledger: Ledger, signed: Sequence[Signed], as_of: datetime) -> Itera
     """Yield the signed times whose figures are others by now, each by its last signature."""
     last_of_each = {one.time: one for one in signed}
     for one in [*last_of_each.values()][-_SIGNED_TIMES:]:
+        if one.time.end < as_of - _KEPT:
+            continue  # of what is older something may be forgotten by now
         figures = figures_of_time(ledger.statements.positions(one.time), one.time, as_of)
         if digest_of(figures, one.time) != one.digest:
             time, before = one.time, _bridge_of(one.bridge)

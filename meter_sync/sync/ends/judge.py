@@ -6,6 +6,7 @@ from datetime import datetime
 from meter_sync.core.billing.item import SubscriptionItem
 from meter_sync.core.outcomes import Outcome, Reason
 from meter_sync.core.planning import conclusion, period_closed
+from meter_sync.core.planning.brakes import BRAKES
 from meter_sync.core.planning.conclusion import Billed, Concluded, NotKnown
 from meter_sync.core.planning.stages import Listed, Result
 from meter_sync.ledger.conclusions import Conclusion, News
@@ -72,7 +73,10 @@ def concluded(job: Job, one: Ended, result: Result) -> Conclusion:
     is_over = is_watched_no_more(job, one.seen)
     is_closed = (takes_no_more and is_others(result)) or (is_over and not _is_tried_again(job, one.seen, result))
     closed_as = _at_last(one, result) if is_closed else None
-    found = closed_as or _so_far(one, result, is_over=is_over)
+    so_far = _so_far(one, result, is_over=is_over)
+    found = closed_as or so_far
+    is_told = result.outcome is not Outcome.PLANNED and (one.listed.intake.is_open or so_far is not None)
+    due = _due(result) if is_told else None
     return Conclusion(
         *one.item.key,
         complete_until=job.run.as_of if is_complete else None,
@@ -82,16 +86,22 @@ def concluded(job: Job, one: Ended, result: Result) -> Conclusion:
         news=_news(one.seen, found, result) if found else None,
         closed_as=closed_as,
         own=result.found.own if is_settled else None,
-        usage=result.found.usage,
-        due=_due(result),
+        usage=None if due is None else result.found.usage,
+        due=due,
         invoice=one.listed.invoice,
     )
 
 
 def _due(result: Result) -> int | None:
-    """Return what is to be billed of a period: what Stripe bills, or will, and what that lacks."""
+    """Return what is to be billed of a period: what Stripe bills, or will, and what that lacks.
+
+    Of what a brake holds that is the quantity itself: it says what was to be written, not what stands.
+    """
     found = result.found
-    return None if found.usage is None or found.quantity is None else found.quantity + (result.lacking or 0)
+    if found.usage is None or found.quantity is None:
+        return None
+    is_braked = result.outcome is Outcome.HELD and result.reason in BRAKES
+    return found.quantity + (0 if is_braked else result.lacking or 0)
 
 
 def _so_far(one: Ended, result: Result, *, is_over: bool) -> Concluded | None:

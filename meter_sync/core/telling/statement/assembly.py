@@ -1,12 +1,12 @@
 """Making a statement of what the ledger has: sums, cuts, what is to be looked at, and the verdict."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
-from meter_sync.core.billing.item import Period, PeriodKey
+from meter_sync.core.billing.item import Period, PeriodKey, SubscriptionItem
 from meter_sync.core.telling.history import PastRun
 from meter_sync.core.telling.statement.figures import (
     Bridge,
@@ -25,6 +25,7 @@ from meter_sync.core.telling.statement.figures import (
 )
 from meter_sync.core.telling.statement.matters import NEEDS_SOMEBODY, differing, matters_of
 from meter_sync.core.telling.statement.position import Position, bridge_of, state_of
+from meter_sync.core.text import date_and_time
 
 LARGEST = 10
 """So many of the largest customers, and of the largest changes, are named by themselves."""
@@ -63,8 +64,23 @@ class _OfCustomer:
     is_kept: bool = False
 
 
-Invoiced = Mapping[PeriodKey, tuple[int, str | None]]
-"""What Stripe says that invoices bill of items' periods, and on which invoice."""
+@dataclass(frozen=True, slots=True)
+class Invoiced:
+    """What Stripe says that invoices bill."""
+
+    lines: Mapping[PeriodKey, tuple[int | None, str | None]]
+    """Of items' periods, and on which invoice; None where the line, or the status of its invoice, does not say."""
+    not_understood: Collection[str] = ()
+    """The subscriptions of which an invoice is not understood."""
+
+    def of(self, item: SubscriptionItem) -> tuple[int | None, str | None]:
+        """Return what is billed of an item's period, None where that is not said, and on which invoice.
+
+        Nothing is said of a part of a period, which ended with a change.
+        """
+        if item.is_cut or item.subscription.id in self.not_understood:
+            return None, None
+        return self.lines.get(item.invoice_key, (0, None))
 
 
 def figures_of_time(
@@ -83,7 +99,7 @@ def figures_of_time(
         state = state_of(one, as_of)
         of_meter = meters[one.whose.meter]
         bridge = bridge_of(one, state)
-        _add_days(of_meter, one, state, time)
+        _add_days(of_meter, one, bridge, time)
         is_in_time = time.start < one.whose.period.end <= time.end
         if is_in_time or state is State.RUNNING:  # what goes on now needs somebody, whatever the time
             matters += matters_of(one, state, as_of)
@@ -94,8 +110,8 @@ def figures_of_time(
         of_meter.bridge += bridge
         before = sum((used for day, used in one.used_by_day.items() if day < time.start.date()), Decimal(0))
         of_meter.cuts += Cuts(in_periods=one.used, used_before=before)
-        line = None if invoices is None else invoices.get(one.item.invoice_key, (0, None))
-        if line is not None and (differs := differing(one, state, bridge, line[0])):
+        line = None if invoices is None else invoices.of(one.item)
+        if line and line[0] is not None and (differs := differing(one, state, bridge, line[0])):
             matters.append(differs)
         _add_item(customers[one.whose.customer], one, state, bridge, line)
     sums = [_figures(meter, found, time) for meter, found in sorted(meters.items(), key=lambda one: one[0] or "")]
@@ -147,8 +163,11 @@ def completeness_of(
     )
 
 
-def verdict_of(figures: Figures, as_of: datetime | None, unread: int) -> Verdict:
-    """Say in one sentence whether what was used is billed; of so many items the ledger could not be read."""
+def verdict_of(figures: Figures, time: Period, as_of: datetime | None, unread: int) -> Verdict:
+    """Say in one sentence whether what was used is billed; of so many items the ledger could not be read.
+
+    `as_of` is the instant of the last complete run: of what came later in the time nothing is known.
+    """
     periods = sum(figures.by_state.values())
     if as_of is None:
         return Verdict(Judgement.NOTHING, "No run over the whole account has done its work yet: nothing is known.")
@@ -159,11 +178,13 @@ def verdict_of(figures: Figures, as_of: datetime | None, unread: int) -> Verdict
         about = f"What the ledger has of {_many(unread, 'item')} cannot be read"
         return Verdict(Judgement.ATTENTION, f"{about}, and is in none of the figures. Do not sign.")
     waiting, still = [one for one in figures.matters if one.kind in NEEDS_SOMEBODY], list(_still_open(figures))
+    if as_of < time.end:
+        still.append(f"runs have looked at it only until {date_and_time(as_of)} UTC")
     if waiting:
         customers = len({one.customer for one in waiting})
         about = f"{_many(len(waiting), 'matter')} of {_many(customers, 'customer')}"
         return Verdict(Judgement.ATTENTION, f"{'; '.join([f'{about} wait for somebody', *still])}.")
-    if not periods:
+    if not periods and as_of >= time.end:
         return Verdict(Judgement.NOTHING, "No billing period ended in this time: there is nothing to be billed yet.")
     if still:
         return Verdict(Judgement.OPEN, f"Of {_many(periods, 'period')}, {'; '.join(still)}; nothing waits for anybody.")
@@ -182,12 +203,15 @@ def _many(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
-def _add_days(found: _OfMeter, one: Position, state: State, time: Period) -> None:
-    for day, used in one.used_by_day.items():
+def _add_days(found: _OfMeter, one: Position, bridge: Bridge, time: Period) -> None:
+    """Add what was used on each day of a period: what was used first is billed first."""
+    left = max(bridge.billed - bridge.carried_in + bridge.rounding, Decimal(0)) if bridge.billed else Decimal(0)
+    for day, used in sorted(one.used_by_day.items()):
+        billed = min(used, left)
+        left -= billed
         if _is_in(day, time):
             found.used[day] += used
-            if state is State.BILLED:
-                found.billed[day] += used
+            found.billed[day] += billed
     for day, reported in one.reported_by_day.items():
         if _is_in(day, time):
             found.reported[day] += reported
@@ -202,7 +226,7 @@ def _is_in(day: date, time: Period) -> bool:
 
 
 def _add_item(
-    found: _OfCustomer, one: Position, state: State, bridge: Bridge, line: tuple[int, str | None] | None
+    found: _OfCustomer, one: Position, state: State, bridge: Bridge, line: tuple[int | None, str | None] | None
 ) -> None:
     whose = one.whose
     found.subjects.update(one.subjects)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from meter_sync.core.outcomes import HARMLESS, Outcome
+from meter_sync.core.outcomes import HARMLESS, Outcome, Reason
 from meter_sync.core.planning import period_closed
 from meter_sync.core.telling.statement.figures import Bridge, Matter, MatterKind, State
 from meter_sync.core.telling.statement.position import Position, bridge_of
@@ -39,9 +39,11 @@ def matters_of(one: Position, state: State, as_of: datetime) -> Iterator[Matter]
     lacking = one.lacking
     if one.rejected and state is not State.BILLED:
         yield _matter(MatterKind.REJECTED, one, None, None, as_of, f"Stripe rejected what it had taken: {one.rejected}")
-    if one.obstacle and one.is_held and state is not State.BILLED and one.obstacle.reason not in HARMLESS:
-        kind = _BY_OUTCOME.get(one.obstacle.outcome, MatterKind.HELD)
-        held = abs(bridge_of(one, state).held) if one.is_metered else None
+    if one.obstacle and one.is_held and not one.is_closed and not _is_told_otherwise(one, state):
+        is_rejected = one.obstacle.reason == Reason.REJECTED.value
+        kind = MatterKind.REJECTED if is_rejected else _BY_OUTCOME.get(one.obstacle.outcome, MatterKind.HELD)
+        is_told = one.is_metered and state is not State.BILLED and not is_rejected
+        held = abs(bridge_of(one, state).held) if is_told else None
         why = one.obstacle.message or one.obstacle.reason
         yield _matter(kind, one, held, one.obstacle.since, as_of, why)
     if state is State.FREE:
@@ -53,9 +55,15 @@ def matters_of(one: Position, state: State, as_of: datetime) -> Iterator[Matter]
         kind = MatterKind.UNBILLED if lacking.open_quantity > 0 else MatterKind.OVER_BILLED
         why = lacking.why or period_closed.in_words(lacking.open_quantity)
         yield _matter(kind, one, abs(lacking.open_quantity), lacking.named_at, as_of, why)
-    if lacking.settled_at is not None:
+    if lacking.settled_at is not None or lacking.is_forgiven:
         settled = abs(bridge_of(one, state).settled)
         yield _matter(MatterKind.SETTLED, one, settled, lacking.named_at, as_of, lacking.why or "")
+
+
+def _is_told_otherwise(one: Position, state: State) -> bool:
+    """Say whether what keeps a period from being reported leaves nothing unbilled, or is named with what it lacks."""
+    reason = one.obstacle.reason if one.obstacle else ""
+    return reason in HARMLESS or (reason == Reason.FOREIGN_USAGE.value and state is State.BILLED)
 
 
 def differing(one: Position, state: State, bridge: Bridge, invoiced: int) -> Matter | None:
@@ -64,7 +72,7 @@ def differing(one: Position, state: State, bridge: Bridge, invoiced: int) -> Mat
     Where a line may be in another unit, of several items or only of a part of the period, that cannot be told.
     """
     is_comparable = one.item.price.is_per_unit and not one.item.is_cut and one.item.cycle_start is None
-    if state is not State.BILLED or not is_comparable or one.lacking.is_unknown or bridge.billed == invoiced:
+    if state is not State.BILLED or not is_comparable or one.is_unknown or bridge.billed == invoiced:
         return None
     why = f"its invoice bills {invoiced}, and {bridge.billed} is what was found out when it was concluded"
     return _matter(MatterKind.INVOICE_DIFFERS, one, abs(bridge.billed - invoiced), None, None, why)

@@ -70,6 +70,8 @@ class Position:
     """What Stripe has acknowledged of it."""
     is_concluded: bool = False
     """Whether Stripe takes no more usage of it, and it was found out what it bills."""
+    is_closed: bool = False
+    """Whether it is watched no more: nothing that kept it from being reported does so now."""
     carried_in: int = 0
     """How much of the quantity earlier periods did not bill."""
     lacking: Lacking = field(default_factory=Lacking)
@@ -87,6 +89,11 @@ class Position:
     def is_held(self) -> bool:
         """Whether something keeps its usage from being reported that may let it through yet."""
         return self.obstacle is not None and self.obstacle.reason != Reason.PERIOD_CLOSED.value
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it is not known whether Stripe bills what stands: where an invoice was seen, it does."""
+        return self.lacking.is_unknown and self.invoice is None
 
     @property
     def is_metered(self) -> bool:
@@ -143,8 +150,8 @@ def _with(bridge: Bridge, stands: int, one: Position, state: State) -> Bridge:
     lacking = one.lacking
     if state is not State.BILLED:
         return replace(bridge, still_open=stands)
-    if lacking.is_unknown:
+    if one.is_unknown:
         return replace(bridge, unknown=stands)
-    if lacking.is_forgiven or lacking.not_known is not None:
+    if lacking.is_forgiven or (lacking.not_known is not None and one.invoice is None):
         return replace(bridge, settled=bridge.settled + stands)
     return replace(bridge, billed=stands)
