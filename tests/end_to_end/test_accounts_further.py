@@ -125,7 +125,7 @@ def test_progress_of_several_accounts_is_that_of_all_of_them(tmp_path: Path) -> 
     with accounts(tmp_path, "eu", "us") as both:
         ours, theirs = pty.openpty()
         command = [sys.executable, "-m", "meter_sync", *both.given("run", "--as-of", both.now.isoformat())]
-        environment = {**os.environ, **both.environment, "TERM": "xterm", "COLUMNS": "120"}
+        environment = {"PATH": os.environ["PATH"], **both.environment, "TERM": "xterm", "COLUMNS": "120"}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=theirs, text=True, check=False)
         os.close(theirs)
         shown = os.read(ours, 100_000).decode(errors="replace")
