@@ -23,7 +23,7 @@ from meter_sync.ledger.runs import Runs
 from meter_sync.ledger.schema import additions, holds, item_periods, parts, past_writes, runs, seen_periods, writes
 from meter_sync.ledger.snapshot import item_of
 
-_NOT_KNOWN = datetime(1970, 1, 1, tzinfo=UTC)
+NOT_KNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 """Stands for when an addition arrived that was never acknowledged, but rejected."""
 _SOME = 5
 
@@ -79,7 +79,7 @@ class History(Book):
             if table is writes:
                 # Also when an addition, whose write had no answer, was found to have arrived, and the run's instant.
                 is_its = of_same_period(additions, writes), additions.c.run == writes.c.run
-                is_found = *self.database.in_scope(additions), additions.c.delivered_at > _NOT_KNOWN
+                is_found = *self.database.in_scope(additions), additions.c.delivered_at > NOT_KNOWN
                 query = query.outerjoin(additions, sa.and_(*is_its, *is_found))
                 query = query.outerjoin(runs, sa.and_(runs.c.run == writes.c.run, *self.database.in_scope(runs)))
                 query = query.add_columns(additions.c.delivered_at, runs.c.as_of)
@@ -215,7 +215,7 @@ def _remainder(row: Row[Any], whose: Whose) -> Entry | None:
 
 
 def _added(row: Row[Any], whose: Whose) -> Entry:
-    is_known = row.delivered_at is not None and row.delivered_at > _NOT_KNOWN
+    is_known = row.delivered_at is not None and row.delivered_at > NOT_KNOWN
     return rows.read_as(Added, row, whose=whose, delivered_at=row.delivered_at if is_known else None)
 
 

@@ -19,6 +19,7 @@ from meter_sync.core.telling.history import Whose
 from meter_sync.core.telling.statement.position import Lacking, Obstacle, Position
 from meter_sync.ledger import past_parts, rows, run_numbers, schema
 from meter_sync.ledger.database import Book, batches, of_same_period
+from meter_sync.ledger.history import NOT_KNOWN
 from meter_sync.ledger.overview import Overview
 from meter_sync.ledger.packing import DAY_ENDS_LATER, WRITES
 from meter_sync.ledger.rows import RowUnread
@@ -187,7 +188,7 @@ class Statements(Book):
 
     def _delivered(self, items: Sequence[str]) -> Mapping[tuple[str, datetime, str], datetime]:
         """Return when additions arrived whose write had no answer, by item, period and run."""
-        query = self.database.of(additions).where(additions.c.delivered_at.is_not(None))
+        query = self.database.of(additions).where(additions.c.delivered_at > NOT_KNOWN)
         found = self.database.rows_of(query, additions.c.item, items)
         return {(row.item, row.period_start, row.run): row.delivered_at for row in found}
 
