@@ -88,12 +88,8 @@ class Written:
 
     def name_before(self, since: datetime, until: datetime) -> str:
         """Return what the time of the same length before another one is called: of months, as many months before."""
-        since, until = since.astimezone(UTC), until.astimezone(UTC)
-        months = (until.year - since.year) * 12 + until.month - since.month
-        if since.day == until.day == 1 and months:
-            number = since.year * 12 + since.month - 1 - months
-            return self.name(since.replace(year=number // 12, month=number % 12 + 1), since)
-        return self.name(since - (until - since), since)
+        before = time_before(Period(since.astimezone(UTC), until.astimezone(UTC)))
+        return self.name(before.start, before.end)
 
     @property
     def _is_of_no_country(self) -> bool:

@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 from meter_sync import __version__
-from meter_sync.cli.statement.times import time_before
 from meter_sync.core.billing.item import Period
 from meter_sync.core.schedule import Schedule
 from meter_sync.core.telling.explanation import Sentence, explain
@@ -34,6 +33,7 @@ from meter_sync.core.telling.statement.figures import (
     Told,
 )
 from meter_sync.core.telling.statement.position import Position
+from meter_sync.core.telling.statement.times import time_before
 from meter_sync.core.text import digits
 from meter_sync.errors import MeterSyncError
 from meter_sync.ledger import Ledger
