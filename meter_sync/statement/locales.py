@@ -9,6 +9,7 @@ from babel.dates import format_date, format_datetime
 from babel.numbers import format_compact_decimal, format_decimal, format_percent
 
 from meter_sync.core.billing.item import Period
+from meter_sync.core.telling.statement.times import time_before
 from meter_sync.core.text import date_and_time, digits
 from meter_sync.errors import ArgumentsError
 
